@@ -1,0 +1,116 @@
+import type { Address, Family } from '../net/address.ts';
+import type { PortRange } from '../net/ports.ts';
+import type { Prefix } from '../net/prefix.ts';
+import type { Protocol } from '../net/protocol.ts';
+import type {
+  AccessToken,
+  Binding,
+  Holder,
+  Labels,
+  Lease,
+  Machine,
+  Mode,
+  Pool,
+  Role,
+  Session,
+  SessionEnding,
+  Slice,
+} from './model.ts';
+
+/** For whom a command is carried out; whatever it touches must belong to them, checked where nothing can race it. */
+export type Scope = Readonly<{
+  machine?: string;
+  holder?: string;
+  /** An agent acts for the fish of its machine only. */ kind?: 'fish';
+}>;
+export const everything: Scope = {};
+
+export type Claim = Readonly<{
+  protocol: Protocol;
+  ports: number | null;
+  mode: Mode;
+  binding: Binding | null;
+  pool: string | null;
+  family: Family | null;
+  at: Readonly<{ address: Address; firstPort: number }> | null;
+}>;
+
+export type LeaseReport = Readonly<{ lease: number; token: string }> &
+  (Readonly<{ state: 'active' | 'empty' }> | Readonly<{ state: 'refused'; errno: string; detail: string }>);
+export type SliceReport = Readonly<{ slice: number; generation: number; state: 'assigned' | 'empty' }>;
+export type RejectedReport = Readonly<{ item: string; code: string; detail: string }>;
+
+/** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
+export type Commands = {
+  createPool: {
+    input: Readonly<{
+      id: string;
+      labels: Labels;
+      prefixes: readonly Prefix[];
+      slicePorts: number;
+      usablePorts: PortRange;
+      sharedBlockPorts: number;
+      cooldownUs: Readonly<Record<Protocol, number>>;
+    }>;
+    output: Pool;
+  };
+  createMachine: {
+    input: Readonly<{ id: string; labels: Labels; enforcement: 'agent' | 'none'; fenceUs: number }>;
+    output: Machine;
+  };
+  updateMachine: { input: Readonly<{ id: string; state?: 'active' | 'cordoned'; labels?: Labels }>; output: Machine };
+  putHolder: {
+    input: Readonly<{ machine: string; name: string; kind: 'fish' | 'proxy'; uid: number | null }>;
+    output: Holder;
+  };
+  assignSlices: {
+    input: Readonly<{
+      machine: string;
+      pool: string;
+      count: number;
+      family: Family | null;
+      at: Readonly<{ address: Address; firstPort: number }> | null;
+    }>;
+    output: readonly Slice[];
+  };
+  /** No new grants; free once its leases are over, the agent proved it empty and the cooldown has passed. */
+  drainSlice: { input: Readonly<{ id: number }>; output: Slice };
+  /** An operator states that the stranger on a blocked extent is gone. */
+  unblock: { input: Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>; output: Slice };
+  openSession: { input: Readonly<{ scope: Scope; machine: string; holder: string; ttlUs: number }>; output: Session };
+  keepSession: { input: Readonly<{ scope: Scope; id: number }>; output: Session };
+  endSession: { input: Readonly<{ scope: Scope; id: number; ending: SessionEnding }>; output: Session };
+  grantLeases: {
+    input: Readonly<{ scope: Scope; session: number; claims: readonly Claim[] }>;
+    output: readonly Lease[];
+  };
+  releaseLease: { input: Readonly<{ scope: Scope; id: number; token: string }>; output: Lease };
+  revokeLease: { input: Readonly<{ id: number; reason: string }>; output: Lease };
+  /** What an agent made true. Each report stands alone: a stale one is rejected, the others count. */
+  report: {
+    input: Readonly<{
+      machine: string;
+      revision: number;
+      leases: readonly LeaseReport[];
+      slices: readonly SliceReport[];
+    }>;
+    output: Readonly<{ revision: number; rejected: readonly RejectedReport[] }>;
+  };
+  agentKeepalive: {
+    input: Readonly<{ machine: string; bootId: string; version: string; appliedRevision: number }>;
+    output: Readonly<{ revision: number; fenceUs: number }>;
+  };
+  createToken: {
+    input: Readonly<{ name: string; role: Role; machine: string | null; holder: string | null; hash: string }>;
+    output: AccessToken;
+  };
+  revokeToken: { input: Readonly<{ id: number }>; output: AccessToken };
+  /** What time alone brings about, at most `itemsMax` rows of each kind: expiry, settling of ended sessions, end of rests. */
+  sweep: { input: Readonly<{ itemsMax: number }>; output: Readonly<{ moved: number; more: boolean }> };
+};
+
+export type CommandKind = keyof Commands;
+export type Command<K extends CommandKind = CommandKind> = {
+  [P in K]: Readonly<{ kind: P }> & Commands[P]['input'];
+}[K];
+export type Output<K extends CommandKind> = Commands[K]['output'];

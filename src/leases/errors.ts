@@ -1,0 +1,44 @@
+/**
+ * Everything that a command can be refused for: facts, no HTTP. Codes are stable and never reused; docs/errors.md gives
+ * cause and remedy of each.
+ */
+type Codes = {
+  pool_exists: { pool: string };
+  pool_not_found: { pool: string };
+  prefix_overlap: { prefix: string; other: string; pool: string };
+  pool_too_small: { pool: string; slicePorts: number; first: number; last: number };
+  machine_exists: { machine: string };
+  machine_not_found: { machine: string };
+  machine_not_active: { machine: string; state: string };
+  holder_not_found: { machine: string; holder: string };
+  holder_needs_uid: { machine: string; holder: string };
+  holder_kind_fixed: { machine: string; holder: string; kind: string };
+  slice_not_found: { slice: number };
+  slice_misaligned: { firstPort: number; slicePorts: number };
+  slice_outside_pool: { address: string; firstPort: number; pool: string };
+  slice_taken: { address: string; firstPort: number; machine: string | null; state: string };
+  slice_not_assigned: { slice: number; state: string };
+  slices_exhausted: { pool: string; wanted: number; available: number };
+  session_not_found: { session: number };
+  session_ended: { session: number; ending: string };
+  shared_needs_tcp: { protocol: string };
+  binding_needs_shared: Record<never, never>;
+  ports_exceed_slice: { ports: number; slicePorts: number };
+  block_misaligned: { firstPort: number; ports: number };
+  block_not_owned: { address: string; firstPort: number; machine: string };
+  /** The very block that was asked for is not free. */
+  block_taken: { address: string; firstPort: number; state: string };
+  /** No slice of this machine (with this pool, family, allocator) exists to grant from. */
+  no_slices: { machine: string };
+  /** Slices exist, but no free extent is large enough. `nextAt`: when the next ports leave cooldown, if any rest. */
+  no_ports: { machine: string; protocol: string; ports: number; nextAt: number | null };
+  lease_not_found: { lease: number };
+  lease_over: { lease: number; state: string; ending: string | null };
+  stale_token: { item: string; given: string; current: string };
+  not_yours: { item: string };
+  nothing_blocked: { slice: number; protocol: string };
+  token_not_found: { token: number };
+};
+
+export type LeaseErrorCode = keyof Codes;
+export type LeaseError = { [C in LeaseErrorCode]: Readonly<{ code: C }> & Readonly<Codes[C]> }[LeaseErrorCode];

@@ -1,0 +1,156 @@
+import { z } from 'zod';
+import { Holder } from './machines.ts';
+import { Lease } from './leases.ts';
+import {
+  AddressText,
+  Instant,
+  LeaseId,
+  LeaseToken,
+  Name,
+  Port,
+  ProtocolName,
+  Revision,
+  SessionId,
+  SliceId,
+} from './primitives.ts';
+import { Session } from './sessions.ts';
+import { Slice } from './slices.ts';
+
+/**
+ * What passes between the server and the agent of one machine. The agent takes a snapshot (`Desired`), then follows
+ * changes (`WatchEvent`) from its revision, and says what it made true (`Applied`).
+ */
+
+export const DesiredPool = z
+  .strictObject({ id: Name, prefixes: z.array(z.string()) })
+  .meta({
+    id: 'DesiredPool',
+    description: 'Every prefix of a pool is guarded, also where this machine owns no slice of it.',
+  });
+
+export const Desired = z
+  .strictObject({
+    epoch: z.string(),
+    revision: Revision,
+    machine: Name,
+    fence_s: z.int(),
+    pools: z.array(DesiredPool),
+    slices: z.array(Slice).meta({ description: 'assigning, assigned and draining ones.' }),
+    holders: z.array(Holder),
+    leases: z.array(Lease).meta({ description: 'pending, active and ending ones.' }),
+  })
+  .meta({ id: 'Desired' });
+
+/** One entry of the log as a watcher sees it. The SSE id is the revision; each carries the whole new state of one thing. */
+export const Change = z
+  .discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('pool'), revision: Revision, at: Instant, pool: DesiredPool }),
+    z.strictObject({
+      kind: z.literal('machine'),
+      revision: Revision,
+      at: Instant,
+      machine: Name,
+      fence_s: z.int(),
+      state: z.string(),
+    }),
+    z.strictObject({ kind: z.literal('holder'), revision: Revision, at: Instant, holder: Holder }),
+    z.strictObject({ kind: z.literal('slice'), revision: Revision, at: Instant, slice: Slice }),
+    z.strictObject({ kind: z.literal('session'), revision: Revision, at: Instant, session: Session }),
+    z.strictObject({ kind: z.literal('lease'), revision: Revision, at: Instant, lease: Lease }),
+  ])
+  .meta({
+    id: 'Change',
+    description: 'An ended session ends all its leases: no event for each follows before the agent reports them empty.',
+  });
+
+/** SSE event names on /watch: `change`, `bookmark` (revision reached, nothing for you), `compacted` (take a snapshot), `query`. */
+export const Bookmark = z.strictObject({ revision: Revision }).meta({ id: 'Bookmark' });
+export const Compacted = z.strictObject({ oldest_revision: Revision }).meta({ id: 'Compacted' });
+
+/** The server asks the machine's flow log, which lives there and nowhere else. */
+export const FlowQuery = z
+  .strictObject({
+    id: z.string().max(64),
+    protocol: ProtocolName,
+    address: z.string(),
+    port: Port,
+    remote_address: z.string().nullable(),
+    remote_port: Port.nullable(),
+    at: Instant,
+  })
+  .meta({ id: 'FlowQuery' });
+export const FlowAnswer = z
+  .strictObject({
+    id: z.string().max(64),
+    covers_since: Instant.nullable().meta({ description: 'null: the log knows nothing.' }),
+    covers_through: Instant.nullable(),
+    flows: z
+      .array(
+        z.strictObject({
+          holder: Name,
+          lease: LeaseId.nullable(),
+          client: z.string().nullable(),
+          remote_address: AddressText,
+          remote_port: Port,
+          opened_at: Instant,
+          closed_at: Instant.nullable(),
+        }),
+      )
+      .max(1_000),
+  })
+  .meta({ id: 'FlowAnswer' });
+
+const LeaseReport = z.discriminatedUnion('state', [
+  z.strictObject({ lease: LeaseId, token: LeaseToken, state: z.literal('active') }),
+  z.strictObject({
+    lease: LeaseId,
+    token: LeaseToken,
+    state: z.literal('refused'),
+    errno: z.string().max(32),
+    detail: z.string().max(500).meta({ description: 'Which port, and whose socket it is where the kernel tells.' }),
+  }),
+  z.strictObject({ lease: LeaseId, token: LeaseToken, state: z.literal('empty') }),
+]);
+const SliceReport = z.strictObject({
+  slice: SliceId,
+  generation: z.int().min(1),
+  state: z.enum(['assigned', 'empty']),
+});
+
+export const Applied = z
+  .strictObject({
+    revision: Revision.meta({
+      description: 'The agent made everything true up to here, but for what it lists as refused.',
+    }),
+    leases: z.array(LeaseReport).max(10_000),
+    slices: z.array(SliceReport).max(10_000),
+  })
+  .meta({ id: 'Applied' });
+
+export const ReportOutcome = z
+  .strictObject({ item: z.string(), code: z.string(), detail: z.string() })
+  .meta({ id: 'ReportOutcome' });
+export const AppliedAnswer = z
+  .strictObject({ revision: Revision, rejected: z.array(ReportOutcome) })
+  .meta({
+    id: 'AppliedAnswer',
+    description: 'A report that names a stale token moves nothing; it is listed, the others count.',
+  });
+
+export const AgentKeepalive = z
+  .strictObject({ boot_id: z.string().min(1).max(64), version: z.string().max(64), applied_revision: Revision })
+  .meta({ id: 'AgentKeepalive' });
+export const AgentKeepaliveAnswer = z
+  .strictObject({ epoch: z.string(), revision: Revision, fence_s: z.int() })
+  .meta({ id: 'AgentKeepaliveAnswer', description: 'The fencing horizon counts from when this keepalive was sent.' });
+
+export type DesiredPool = z.infer<typeof DesiredPool>;
+export type Desired = z.infer<typeof Desired>;
+export type Change = z.infer<typeof Change>;
+export type FlowQuery = z.infer<typeof FlowQuery>;
+export type FlowAnswer = z.infer<typeof FlowAnswer>;
+export type Applied = z.infer<typeof Applied>;
+export type AppliedAnswer = z.infer<typeof AppliedAnswer>;
+export type AgentKeepalive = z.infer<typeof AgentKeepalive>;
+export type AgentKeepaliveAnswer = z.infer<typeof AgentKeepaliveAnswer>;
+export type SessionIdText = z.infer<typeof SessionId>;

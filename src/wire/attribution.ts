@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { AddressText, Instant, LeaseId, Name, Port, ProtocolName, SliceId } from './primitives.ts';
+
+export const AttributionQuery = z.strictObject({
+  address: AddressText,
+  protocol: ProtocolName,
+  port: z.coerce.number().int().min(0).max(65_535),
+  at: z.iso.datetime({ offset: true }).optional().meta({ description: 'RFC 3339; default now.' }),
+  remote_address: AddressText.optional(),
+  remote_port: z.coerce.number().int().min(0).max(65_535).optional(),
+});
+
+/**
+ * Who used it. Machine: always exactly one, or none owned it. Holder: one where the table or the flow log proves it,
+ * otherwise candidates, marked as such.
+ */
+export const Attribution = z
+  .strictObject({
+    address: z.string(),
+    protocol: ProtocolName,
+    port: Port,
+    at: Instant,
+    machine: z.strictObject({ id: Name, slice: SliceId, generation: z.int() }).nullable(),
+    holders: z.array(
+      z.strictObject({
+        holder: Name,
+        lease: LeaseId,
+        mode: z.enum(['exclusive', 'shared']),
+        basis: z.enum(['exclusive_lease', 'flow_log', 'only_candidate', 'candidate']).meta({
+          description:
+            'exclusive_lease: nobody else had the port. flow_log: the machine recorded this flow. only_candidate: the flow log rules out all others. candidate: one of several.',
+        }),
+        client: z.string().nullable().meta({ description: 'The client behind fish, where the flow log tells.' }),
+      }),
+    ),
+    certainty: z.enum(['exact', 'candidates', 'none']),
+    complete_through: Instant.nullable().meta({ description: "Through when the machine's reports are complete." }),
+  })
+  .meta({ id: 'Attribution' });
+
+export type AttributionQuery = z.infer<typeof AttributionQuery>;
+export type Attribution = z.infer<typeof Attribution>;

@@ -1,0 +1,68 @@
+import { z } from 'zod';
+import { Instant, Labels, Name, Revision } from './primitives.ts';
+
+export const machineStates = ['active', 'cordoned', 'draining', 'fenced', 'lost'] as const;
+
+export const MachineCreate = z
+  .strictObject({
+    id: Name,
+    labels: Labels.default({}),
+    enforcement: z.enum(['agent', 'none']).default('agent').meta({
+      description: 'none: no agent on the host; the table alone is wanted and leases are active at once.',
+    }),
+    fence_s: z.int().min(2).max(3_600).default(30).meta({
+      description: 'How long after the last answered keepalive the kernel guard on the host shuts by itself.',
+    }),
+  })
+  .meta({ id: 'MachineCreate' });
+
+export const MachineUpdate = z
+  .strictObject({ state: z.enum(['active', 'cordoned']).optional(), labels: Labels.optional() })
+  .meta({ id: 'MachineUpdate', description: 'cordoned: leases stay, nothing new is granted.' });
+
+export const Machine = z
+  .strictObject({
+    id: Name,
+    labels: Labels,
+    enforcement: z.enum(['agent', 'none']),
+    state: z.enum(machineStates),
+    fence_s: z.int(),
+    agent: z
+      .strictObject({ boot_id: z.string(), version: z.string(), seen_at: Instant, applied_revision: Revision })
+      .nullable()
+      .meta({ description: 'What the agent said last; null before its first keepalive.' }),
+    created_at: Instant,
+    updated_at: Instant,
+  })
+  .meta({ id: 'Machine' });
+
+export const HolderPut = z
+  .strictObject({
+    kind: z.enum(['fish', 'proxy']),
+    uid: z.int().min(0).max(4_294_967_294).nullable().default(null).meta({
+      description:
+        "The user id that the proxy's sockets have: the egress guard on the host lets nobody else use its ports.",
+    }),
+  })
+  .refine(
+    (holder) => holder.kind === 'proxy' || holder.uid === null,
+    'a fish has no uid: its packets come from the TUN device',
+  )
+  .meta({ id: 'HolderPut' });
+
+export const Holder = z
+  .strictObject({
+    machine: Name,
+    name: Name,
+    kind: z.enum(['fish', 'proxy']),
+    uid: z.int().nullable(),
+    created_at: Instant,
+    updated_at: Instant,
+  })
+  .meta({ id: 'Holder' });
+
+export type MachineCreate = z.infer<typeof MachineCreate>;
+export type MachineUpdate = z.infer<typeof MachineUpdate>;
+export type Machine = z.infer<typeof Machine>;
+export type HolderPut = z.infer<typeof HolderPut>;
+export type Holder = z.infer<typeof Holder>;

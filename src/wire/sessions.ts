@@ -1,0 +1,30 @@
+import { z } from 'zod';
+import { Instant, Name, Revision, SessionId } from './primitives.ts';
+
+export const SessionOpen = z
+  .strictObject({
+    machine: Name,
+    holder: Name,
+    ttl_s: z.int().min(2).max(86_400).default(30),
+  })
+  .meta({ id: 'SessionOpen' });
+
+export const sessionEndings = ['released', 'expired', 'revoked', 'fenced'] as const;
+
+export const Session = z
+  .strictObject({
+    id: SessionId,
+    machine: Name,
+    holder: Name,
+    state: z.enum(['live', 'ended']),
+    ending: z.enum(sessionEndings).nullable(),
+    ttl_s: z.int(),
+    expires_at: Instant.meta({ description: 'Keep alive before this instant. It is durable before it is answered.' }),
+    opened_at: Instant,
+    ended_at: Instant.nullable(),
+    revision: Revision,
+  })
+  .meta({ id: 'Session' });
+
+export type SessionOpen = z.infer<typeof SessionOpen>;
+export type Session = z.infer<typeof Session>;

@@ -1,0 +1,69 @@
+import { z } from 'zod';
+import {
+  AddressText,
+  FamilyNumber,
+  Instant,
+  Name,
+  Port,
+  Ports,
+  ProtocolName,
+  Revision,
+  SliceId,
+} from './primitives.ts';
+
+export const sliceStates = ['assigning', 'assigned', 'draining', 'cooling', 'free'] as const;
+
+export const SliceAssign = z
+  .strictObject({
+    machine: Name,
+    pool: Name,
+    count: z.int().min(1).max(1_024).default(1),
+    family: FamilyNumber.optional(),
+    at: z
+      .strictObject({ address: AddressText, first_port: Port })
+      .optional()
+      .meta({ description: 'This very slice instead of the next free ones; count must then be 1.' }),
+  })
+  .refine((body) => body.at === undefined || body.count === 1, 'with "at", count must be 1')
+  .meta({ id: 'SliceAssign' });
+
+export const Slice = z
+  .strictObject({
+    id: SliceId,
+    pool: Name,
+    address: z.string(),
+    ports: Ports,
+    machine: Name.nullable(),
+    state: z.enum(sliceStates),
+    generation: z.int().meta({ description: 'Rises each time the slice changes hands.' }),
+    allocator: z.enum(['server', 'machine']),
+    assigned_at: Instant.nullable(),
+    reusable_at: Instant.nullable(),
+    revision: Revision,
+  })
+  .meta({ id: 'Slice' });
+
+export const SliceList = z.strictObject({ slices: z.array(Slice) }).meta({ id: 'SliceList' });
+
+export const extentStates = ['free', 'exclusive', 'shared', 'cooling', 'blocked'] as const;
+export const Extent = z
+  .strictObject({
+    protocol: ProtocolName,
+    ports: Ports,
+    state: z.enum(extentStates),
+    binding: z.enum(['late', 'explicit']).nullable(),
+    leases: z.array(z.string()),
+    blocked: z
+      .strictObject({ since: Instant, reason: z.string() })
+      .nullable()
+      .meta({ description: 'Who holds it, as the kernel told the agent.' }),
+    reusable_at: Instant.nullable(),
+  })
+  .meta({ id: 'Extent', description: 'A piece of a slice for one protocol. Extents tile the slice.' });
+export const ExtentList = z.strictObject({ slice: SliceId, extents: z.array(Extent) }).meta({ id: 'ExtentList' });
+
+export const Unblock = z.strictObject({ protocol: ProtocolName, ports: Ports }).meta({ id: 'Unblock' });
+
+export type SliceAssign = z.infer<typeof SliceAssign>;
+export type Slice = z.infer<typeof Slice>;
+export type Extent = z.infer<typeof Extent>;
