@@ -1,0 +1,96 @@
+import { createRequire } from 'node:module';
+import { endianness } from 'node:os';
+
+type Bytes = Uint8Array | Int32Array;
+
+/**
+ * The C library as this folder uses it. Every function returns a 32-bit number, never a BigInt, and takes buffers by
+ * their bytes, so that a call allocates nothing. A failing call answers -1; read `errno()` BEFORE the next call,
+ * `close()` included, because that overwrites it.
+ */
+export type Libc = Readonly<{
+  errno(): number;
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  read(fd: number, buffer: Bytes, bytes: number): number;
+  write(fd: number, buffer: Bytes, bytes: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
+  ioctl(fd: number, request: number, argument: Bytes): number;
+  ioctlNumber(fd: number, request: number, argument: number): number;
+  poll(fds: Bytes, count: number, timeoutMs: number): number;
+  eventfd(initial: number, flags: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  socketpair(domain: number, type: number, protocol: number, pair: Int32Array): number;
+  bind(fd: number, address: Bytes, bytes: number): number;
+  connect(fd: number, address: Bytes, bytes: number): number;
+  listen(fd: number, backlog: number): number;
+  accept4(fd: number, address: null, bytes: null, flags: number): number;
+  getsockname(fd: number, address: Bytes, bytes: Int32Array): number;
+  setsockopt(fd: number, level: number, option: number, value: Bytes, bytes: number): number;
+  getsockopt(fd: number, level: number, option: number, value: Bytes, bytes: Int32Array): number;
+  send(fd: number, buffer: Bytes, bytes: number, flags: number): number;
+  recv(fd: number, buffer: Bytes, bytes: number, flags: number): number;
+  sendmsg(fd: number, header: Bytes, flags: number): number;
+  recvmsg(fd: number, header: Bytes, flags: number): number;
+  getrlimit(resource: number, limits: Bytes): number;
+  setrlimit(resource: number, limits: Bytes): number;
+  setns(fd: number, type: number): number;
+  ifNameToIndex(name: string): number;
+  /**
+   * Where a buffer lies, for structures that hold pointers. Only for views of a `new ArrayBuffer(n)`: a typed array of
+   * up to 64 bytes made any other way may lie in V8's heap, which moves.
+   */
+  addressOf(buffer: Bytes): bigint;
+}>;
+
+let loaded: Libc | undefined;
+
+/** The C library, loaded at first use: importing this folder must be harmless where it cannot work. */
+export function libc(): Libc {
+  return (loaded ??= load());
+}
+
+function load(): Libc {
+  // Everything here was written for these two, which agree on every constant and structure used (see README.md).
+  const supported = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch) && endianness() === 'LE';
+  if (!supported)
+    throw new Error(`src/sys needs Linux on x86-64 or arm64; this is ${process.platform} on ${process.arch}`);
+  let koffi: typeof import('koffi');
+  try {
+    koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  } catch (cause) {
+    throw new Error('src/sys needs the package koffi with its native part for this platform; run npm ci', { cause });
+  }
+  // null is the running process itself, which has glibc or musl loaded already.
+  const library = koffi.load(null);
+  return {
+    errno: () => koffi.errno(),
+    open: library.func('int open(const char *, int)'),
+    close: library.func('int close(int)'),
+    read: library.func('int read(int, void *, size_t)'),
+    write: library.func('int write(int, const void *, size_t)'),
+    fcntl: library.func('int fcntl(int, int, int)'),
+    ioctl: library.func('ioctl', 'int', ['int', 'ulong', 'void *']),
+    ioctlNumber: library.func('ioctl', 'int', ['int', 'ulong', 'ulong']),
+    poll: library.func('int poll(void *, ulong, int)'),
+    eventfd: library.func('int eventfd(uint, int)'),
+    socket: library.func('int socket(int, int, int)'),
+    socketpair: library.func('int socketpair(int, int, int, void *)'),
+    bind: library.func('int bind(int, const void *, uint)'),
+    connect: library.func('int connect(int, const void *, uint)'),
+    listen: library.func('int listen(int, int)'),
+    accept4: library.func('int accept4(int, void *, void *, int)'),
+    getsockname: library.func('int getsockname(int, void *, void *)'),
+    setsockopt: library.func('int setsockopt(int, int, int, const void *, uint)'),
+    getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
+    send: library.func('int send(int, const void *, size_t, int)'),
+    recv: library.func('int recv(int, void *, size_t, int)'),
+    sendmsg: library.func('int sendmsg(int, const void *, int)'),
+    recvmsg: library.func('int recvmsg(int, void *, int)'),
+    getrlimit: library.func('int getrlimit(int, void *)'),
+    setrlimit: library.func('int setrlimit(int, const void *)'),
+    setns: library.func('int setns(int, int)'),
+    ifNameToIndex: library.func('uint if_nametoindex(const char *)'),
+    addressOf: (buffer) => koffi.address(buffer),
+  };
+}
