@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PageQuery, queryNumber } from './lists.ts';
 import { Holder } from './machines.ts';
 import { Lease } from './leases.ts';
 import {
@@ -21,12 +22,10 @@ import { Slice } from './slices.ts';
  * changes (`WatchEvent`) from its revision, and says what it made true (`Applied`).
  */
 
-export const DesiredPool = z
-  .strictObject({ id: Name, prefixes: z.array(z.string()) })
-  .meta({
-    id: 'DesiredPool',
-    description: 'Every prefix of a pool is guarded, also where this machine owns no slice of it.',
-  });
+export const DesiredPool = z.strictObject({ id: Name, prefixes: z.array(z.string()) }).meta({
+  id: 'DesiredPool',
+  description: 'Every prefix of a pool is guarded, also where this machine owns no slice of it.',
+});
 
 export const Desired = z
   .strictObject({
@@ -62,6 +61,25 @@ export const Change = z
     id: 'Change',
     description: 'An ended session ends all its leases: no event for each follows before the agent reports them empty.',
   });
+
+export const WatchQuery = z.strictObject({
+  from: queryNumber(Revision).optional().meta({
+    description: 'Changes after this revision; `revision` of the snapshot. The header Last-Event-ID wins over it.',
+  }),
+});
+
+export const EventsQuery = z.strictObject({
+  after: queryNumber(Revision).default(0).meta({ description: 'Changes after this revision.' }),
+  limit: PageQuery.shape.limit,
+  machine: Name.optional().meta({ description: 'Only what concerns this machine.' }),
+});
+export const EventList = z
+  .strictObject({
+    events: z.array(Change),
+    next_after: Revision.meta({ description: 'Pass it as `after` to go on.' }),
+    revision: Revision,
+  })
+  .meta({ id: 'EventList' });
 
 /** SSE event names on /watch: `change`, `bookmark` (revision reached, nothing for you), `compacted` (take a snapshot), `query`. */
 export const Bookmark = z.strictObject({ revision: Revision }).meta({ id: 'Bookmark' });
@@ -130,12 +148,10 @@ export const Applied = z
 export const ReportOutcome = z
   .strictObject({ item: z.string(), code: z.string(), detail: z.string() })
   .meta({ id: 'ReportOutcome' });
-export const AppliedAnswer = z
-  .strictObject({ revision: Revision, rejected: z.array(ReportOutcome) })
-  .meta({
-    id: 'AppliedAnswer',
-    description: 'A report that names a stale token moves nothing; it is listed, the others count.',
-  });
+export const AppliedAnswer = z.strictObject({ revision: Revision, rejected: z.array(ReportOutcome) }).meta({
+  id: 'AppliedAnswer',
+  description: 'A report that names a stale token moves nothing; it is listed, the others count.',
+});
 
 export const AgentKeepalive = z
   .strictObject({ boot_id: z.string().min(1).max(64), version: z.string().max(64), applied_revision: Revision })
@@ -147,6 +163,10 @@ export const AgentKeepaliveAnswer = z
 export type DesiredPool = z.infer<typeof DesiredPool>;
 export type Desired = z.infer<typeof Desired>;
 export type Change = z.infer<typeof Change>;
+export type EventsQuery = z.infer<typeof EventsQuery>;
+export type EventList = z.infer<typeof EventList>;
+export type Bookmark = z.infer<typeof Bookmark>;
+export type Compacted = z.infer<typeof Compacted>;
 export type FlowQuery = z.infer<typeof FlowQuery>;
 export type FlowAnswer = z.infer<typeof FlowAnswer>;
 export type Applied = z.infer<typeof Applied>;

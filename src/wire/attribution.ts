@@ -1,13 +1,14 @@
 import { z } from 'zod';
+import { queryNumber } from './lists.ts';
 import { AddressText, Instant, LeaseId, Name, Port, ProtocolName, SliceId } from './primitives.ts';
 
 export const AttributionQuery = z.strictObject({
   address: AddressText,
   protocol: ProtocolName,
-  port: z.coerce.number().int().min(0).max(65_535),
+  port: queryNumber(Port),
   at: z.iso.datetime({ offset: true }).optional().meta({ description: 'RFC 3339; default now.' }),
   remote_address: AddressText.optional(),
-  remote_port: z.coerce.number().int().min(0).max(65_535).optional(),
+  remote_port: queryNumber(Port).optional(),
 });
 
 /**
@@ -34,6 +35,10 @@ export const Attribution = z
       }),
     ),
     certainty: z.enum(['exact', 'candidates', 'none']),
+    flow_log: z.enum(['not_asked', 'match', 'no_match', 'not_covered', 'unreachable']).meta({
+      description:
+        "What the machine's flow log said. not_asked: the table alone decides, or no remote was given. not_covered: it does not reach that instant. unreachable: the agent is not connected or did not answer in time.",
+    }),
     complete_through: Instant.nullable().meta({ description: "Through when the machine's reports are complete." }),
   })
   .meta({ id: 'Attribution' });

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PageQuery, pageOf, queryNumber } from './lists.ts';
 import {
   AddressText,
   FamilyNumber,
@@ -73,14 +74,31 @@ export const Lease = z
 
 export const LeaseList = z.strictObject({ leases: z.array(Lease), revision: Revision }).meta({ id: 'LeaseList' });
 
-/** Query of a grant: `applied` answers when the agent made the leases true, `stored` as soon as they are durable. */
 export const GrantQuery = z.strictObject({
-  wait: z.enum(['applied', 'stored']).default('applied'),
-  timeout_s: z.coerce.number().min(0).max(60).default(10),
+  wait: z.enum(['applied', 'stored']).default('applied').meta({
+    description: 'applied: answer when the agent made the leases true. stored: as soon as they are durable.',
+  }),
+  timeout_s: queryNumber(z.number().min(0).max(60)).default(10).meta({
+    description: 'How long to wait for the agent, in seconds; then the answer is 202 and the leases stay pending.',
+  }),
 });
+
+export const LeaseListQuery = PageQuery.extend({
+  machine: Name.optional(),
+  holder: Name.optional(),
+  session: SessionId.optional(),
+  slice: SliceId.optional(),
+  pool: Name.optional(),
+  protocol: ProtocolName.optional(),
+  state: z.enum(leaseStates).optional(),
+});
+export const LeasePage = pageOf('LeasePage', Lease);
 
 export type Claim = z.infer<typeof Claim>;
 export type LeaseGrant = z.infer<typeof LeaseGrant>;
 export type LeaseRelease = z.infer<typeof LeaseRelease>;
+export type LeaseRevoke = z.infer<typeof LeaseRevoke>;
 export type Lease = z.infer<typeof Lease>;
 export type LeaseList = z.infer<typeof LeaseList>;
+export type GrantQuery = z.infer<typeof GrantQuery>;
+export type LeaseListQuery = z.infer<typeof LeaseListQuery>;

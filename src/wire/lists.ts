@@ -1,10 +1,28 @@
 import { z } from 'zod';
 
+/**
+ * A number as it stands in a query string. Only plain decimal digits are read: `Number('')` is 0 and `Number('0x10')` is
+ * 16, and neither is what anybody meant. Everything else reaches the inner schema as text and is refused there.
+ */
+export const queryNumber = <T extends z.ZodType>(inner: T) =>
+  z.preprocess(
+    (value: string | number) => (typeof value === 'string' && /^-?\d+(?:\.\d+)?$/.test(value) ? Number(value) : value),
+    inner,
+  );
+
 /** Cursor pagination: pass `next` back as `cursor` until it is null. */
 export const PageQuery = z.strictObject({
-  limit: z.coerce.number().int().min(1).max(1_000).default(100),
-  cursor: z.string().max(200).optional(),
+  limit: queryNumber(z.int().min(1).max(1_000)).default(100).meta({ description: 'How many items at most.' }),
+  cursor: z.string().max(200).optional().meta({ description: '`next` of the page before.' }),
 });
 export const pageOf = <T extends z.ZodType>(id: string, item: T) =>
-  z.strictObject({ items: z.array(item), next: z.string().nullable() }).meta({ id });
+  z
+    .strictObject({
+      items: z.array(item),
+      next: z
+        .string()
+        .nullable()
+        .meta({ description: 'Pass it as `cursor` for the next page; null: this is the last.' }),
+    })
+    .meta({ id });
 export type Page<T> = Readonly<{ items: T[]; next: string | null }>;

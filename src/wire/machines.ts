@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { pageOf } from './lists.ts';
 import { Instant, Labels, Name, Revision } from './primitives.ts';
 
 export const machineStates = ['active', 'cordoned', 'draining', 'fenced', 'lost'] as const;
@@ -60,6 +61,9 @@ export const Holder = z
     updated_at: Instant,
   })
   .meta({ id: 'Holder' });
+
+export const MachinePage = pageOf('MachinePage', Machine);
+export const HolderPage = pageOf('HolderPage', Holder);
 
 export type MachineCreate = z.infer<typeof MachineCreate>;
 export type MachineUpdate = z.infer<typeof MachineUpdate>;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { isPowerOfTwo } from '../net/ports.ts';
+import { pageOf } from './lists.ts';
 import { Instant, Labels, Name, Ports, PrefixText } from './primitives.ts';
 
 const powerOfTwo = (max: number) =>
@@ -49,6 +50,8 @@ export const Pool = z
     updated_at: Instant,
   })
   .meta({ id: 'Pool' });
+
+export const PoolPage = pageOf('PoolPage', Pool);
 
 export type PoolCreate = z.infer<typeof PoolCreate>;
 export type Pool = z.infer<typeof Pool>;

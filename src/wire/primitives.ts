@@ -61,7 +61,7 @@ export const Ports = z
   .meta({ id: 'Ports', description: 'An inclusive range of ports, or of ICMP echo identifiers.' });
 
 export const ProtocolName = z.enum(protocols).meta({ description: 'icmp means echo: the port is the identifier.' });
-export const FamilyNumber = z.union([z.literal(4), z.literal(6)]);
+export const FamilyNumber = z.literal([4, 6]).meta({ description: 'IP version.' });
 export const Revision = z.int().min(0).meta({ description: "Position in the server's one ordered log of changes." });
 export const Instant = z.iso
   .datetime({ precision: 6 })

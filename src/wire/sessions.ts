@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PageQuery, pageOf } from './lists.ts';
 import { Instant, Name, Revision, SessionId } from './primitives.ts';
 
 export const SessionOpen = z
@@ -26,5 +27,13 @@ export const Session = z
   })
   .meta({ id: 'Session' });
 
+export const SessionListQuery = PageQuery.extend({
+  machine: Name.optional(),
+  holder: Name.optional(),
+  state: z.enum(['live', 'ended']).optional(),
+});
+export const SessionPage = pageOf('SessionPage', Session);
+
 export type SessionOpen = z.infer<typeof SessionOpen>;
 export type Session = z.infer<typeof Session>;
+export type SessionListQuery = z.infer<typeof SessionListQuery>;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PageQuery, pageOf } from './lists.ts';
 import {
   AddressText,
   FamilyNumber,
@@ -45,6 +46,14 @@ export const Slice = z
 
 export const SliceList = z.strictObject({ slices: z.array(Slice) }).meta({ id: 'SliceList' });
 
+export const SliceListQuery = PageQuery.extend({
+  machine: Name.optional(),
+  pool: Name.optional(),
+  state: z.enum(sliceStates).optional(),
+  address: AddressText.optional(),
+});
+export const SlicePage = pageOf('SlicePage', Slice);
+
 export const extentStates = ['free', 'exclusive', 'shared', 'cooling', 'blocked'] as const;
 export const Extent = z
   .strictObject({
@@ -66,4 +75,8 @@ export const Unblock = z.strictObject({ protocol: ProtocolName, ports: Ports }).
 
 export type SliceAssign = z.infer<typeof SliceAssign>;
 export type Slice = z.infer<typeof Slice>;
+export type SliceList = z.infer<typeof SliceList>;
+export type SliceListQuery = z.infer<typeof SliceListQuery>;
 export type Extent = z.infer<typeof Extent>;
+export type ExtentList = z.infer<typeof ExtentList>;
+export type Unblock = z.infer<typeof Unblock>;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { pageOf } from './lists.ts';
 import { Instant, Name, TokenId } from './primitives.ts';
 
 export const roles = ['operator', 'viewer', 'agent', 'holder', 'router'] as const;
@@ -32,6 +33,7 @@ export const TokenInfo = z
     revoked_at: Instant.nullable(),
   })
   .meta({ id: 'Token' });
+export const TokenPage = pageOf('TokenPage', TokenInfo);
 export const TokenCreated = z
   .strictObject({ token: TokenInfo, secret: z.string().meta({ description: 'Shown once; only its hash is stored.' }) })
   .meta({ id: 'TokenCreated' });
