@@ -45,6 +45,7 @@ export const ENOENT = 2;
 export const EINTR = 4;
 export const EBADF = 9;
 export const EAGAIN = 11;
+export const EBUSY = 16;
 export const EINVAL = 22;
 export const EMFILE = 24;
 export const EMSGSIZE = 90;

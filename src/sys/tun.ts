@@ -1,0 +1,125 @@
+import { EBUSY, EINVAL, O_CLOEXEC, O_NONBLOCK, O_RDWR } from './constants.ts';
+import { closeFd } from './descriptors.ts';
+import { SysError } from './errno.ts';
+import { libc } from './libc.ts';
+
+const TUNSETIFF = 0x400454ca;
+const TUNSETPERSIST = 0x400454cb;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
+
+const IFF_TUN = 0x0001;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+
+const virtioNetHeaderBytes = 10;
+
+/** What to ask for, best first. UDP segmentation came with Linux 6.2, and the kernel takes a set whole or not at all. */
+const offloadSets: readonly Readonly<{ flags: number; names: readonly string[] }>[] = [
+  { flags: 0x67, names: ['csum', 'tso4', 'tso6', 'uso4', 'uso6'] },
+  { flags: 0x07, names: ['csum', 'tso4', 'tso6'] },
+  { flags: 0x01, names: ['csum'] },
+  { flags: 0x00, names: [] },
+];
+
+/**
+ * Opens a TUN device (IP packets without Ethernet or protocol header), making it when it does not exist, and re-attaching
+ * to a persistent one. The descriptor is non-blocking. With `offload` every packet read or written is preceded by a
+ * struct virtio_net_hdr of 10 bytes, and may be larger than the MTU by the kinds in `offloads`; without it by nothing.
+ *
+ * Every setting is stated, also the absent ones: a persistent device remembers what its last owner had asked for.
+ * Throws SysError: EBUSY (another process has it: have the descriptor passed, a second open never works), EPERM, EINVAL
+ * (the name is bad, or belongs to a device that is no such TUN), ENOENT (no /dev/net/tun).
+ */
+export function openTun(
+  name: string,
+  o: { persist: boolean; offload: boolean },
+): { fd: number; vnetHeaderBytes: 0 | 10; offloads: readonly string[] } {
+  const fd = attach(name, o.offload ? IFF_VNET_HDR : 0);
+  try {
+    if (o.offload) control(fd, 'TUNSETVNETHDRSZ', TUNSETVNETHDRSZ, Int32Array.of(virtioNetHeaderBytes), name);
+    const offloads = setOffloads(fd, name, o.offload);
+    controlNumber(fd, 'TUNSETPERSIST', TUNSETPERSIST, o.persist ? 1 : 0, name);
+    return { fd, vnetHeaderBytes: o.offload ? virtioNetHeaderBytes : 0, offloads };
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+/** Makes a persistent TUN device go away; none by that name is fine. Throws SysError, EBUSY while somebody has it. */
+export function removeTun(name: string): void {
+  if (libc().ifNameToIndex(checkedName(name)) === 0) return;
+  const fd = attach(name, 0);
+  try {
+    controlNumber(fd, 'TUNSETPERSIST', TUNSETPERSIST, 0, name);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+/** One packet (after its virtio header, if there is one) into `buffer`: bytes, or -errno (-EAGAIN when none waits). */
+export function readInto(fd: number, buffer: Uint8Array): number {
+  const c = libc();
+  const bytes = c.read(fd, buffer, buffer.length);
+  return bytes < 0 ? -c.errno() : bytes;
+}
+
+/**
+ * Writes the first `bytes` of `buffer` as one packet: bytes, or -errno (-EINVAL when the header or the packet makes no
+ * sense, -EIO while the device is down). Success does not mean that the packet was routed or passed by the firewall.
+ */
+export function writeFrom(fd: number, buffer: Uint8Array, bytes: number): number {
+  if (bytes > buffer.length) throw new RangeError(`${bytes} bytes of a buffer of ${buffer.length}`);
+  const c = libc();
+  const written = c.write(fd, buffer, bytes);
+  return written < 0 ? -c.errno() : written;
+}
+
+function attach(name: string, flags: number): number {
+  const c = libc();
+  // Not fs.openSync: Node closes what a worker opened that way when the worker ends, by a number that may be reused.
+  const fd = c.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) throw new SysError('open', c.errno(), '/dev/net/tun');
+  try {
+    control(fd, 'TUNSETIFF', TUNSETIFF, interfaceRequest(name, IFF_TUN | IFF_NO_PI | flags), name);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+function setOffloads(fd: number, name: string, wanted: boolean): readonly string[] {
+  const c = libc();
+  for (const { flags, names } of wanted ? offloadSets : offloadSets.slice(-1))
+    if (c.ioctlNumber(fd, TUNSETOFFLOAD, flags) >= 0) return names;
+  throw new SysError('TUNSETOFFLOAD', c.errno(), name);
+}
+
+function control(fd: number, call: string, request: number, argument: Uint8Array | Int32Array, name: string): void {
+  const c = libc();
+  if (c.ioctl(fd, request, argument) < 0) throw new SysError(call, c.errno(), explain(c.errno(), name));
+}
+
+function controlNumber(fd: number, call: string, request: number, argument: number, name: string): void {
+  const c = libc();
+  if (c.ioctlNumber(fd, request, argument) < 0) throw new SysError(call, c.errno(), name);
+}
+
+const explain = (errno: number, name: string): string => (errno === EBUSY ? `${name}: another process has it` : name);
+
+/** struct ifreq: the name, zero-terminated in 16 bytes, then the flags. */
+export function interfaceRequest(name: string, flags: number): Uint8Array {
+  const request = new Uint8Array(40);
+  request.set(Buffer.from(checkedName(name)));
+  new DataView(request.buffer).setUint16(16, flags, true);
+  return request;
+}
+
+/** The kernel's rule for device names, and no `%`, which it would read as "pick a number". */
+function checkedName(name: string): string {
+  if (!/^[^\s/:%\0]{1,15}$/.test(name) || Buffer.byteLength(name) > 15 || name === '.' || name === '..')
+    throw new SysError('TUNSETIFF', EINVAL, `"${name}" is not a device name`);
+  return name;
+}
