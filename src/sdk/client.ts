@@ -1,0 +1,180 @@
+import type { z } from 'zod';
+import type {
+  AgentKeepalive,
+  AgentKeepaliveAnswer,
+  Applied,
+  AppliedAnswer,
+  Change,
+  Desired,
+  FlowAnswer,
+} from '../wire/agent.ts';
+import type { Attribution, AttributionQuery } from '../wire/attribution.ts';
+import type { Lease, LeaseGrant, LeaseList, LeaseRevoke } from '../wire/leases.ts';
+import type { Page, PageQuery } from '../wire/lists.ts';
+import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
+import type { Pool, PoolCreate } from '../wire/pools.ts';
+import type { Session, SessionOpen } from '../wire/sessions.ts';
+import type { ExtentList, Slice, SliceAssign, SliceList, Unblock } from '../wire/slices.ts';
+import type { TokenCreate, TokenCreated, TokenInfo } from '../wire/tokens.ts';
+import { Transport, type Call, type ClientOptions, type QueryValue } from './transport.ts';
+
+/** What the caller may say about any call. */
+export type CallOptions = Readonly<{ signal?: AbortSignal; timeoutMs?: number }>;
+export type PageOptions = z.input<typeof PageQuery>;
+export type SliceListQuery = PageOptions & Partial<Pick<Slice, 'pool' | 'address' | 'state'>> & { machine?: string };
+export type SessionListQuery = PageOptions & Partial<Pick<Session, 'machine' | 'holder' | 'state'>>;
+export type LeaseListQuery = PageOptions &
+  Partial<Pick<Lease, 'machine' | 'holder' | 'slice' | 'pool' | 'protocol' | 'state'>> & { session?: string };
+export type EventQuery = Readonly<{ after?: number; limit?: number; machine?: string }>;
+
+/** `applied`: the answer comes when the agent has made the leases true. `stored`: as soon as they are durable. */
+export type GrantOptions = CallOptions & Readonly<{ wait?: 'applied' | 'stored'; timeoutS?: number }>;
+
+/** How long past its own deadline a grant's answer may still be under way. */
+const grantMarginMs = 5_000;
+
+/**
+ * The server's API, typed by the schemas that it validates with. Answers are not validated again here: they are JSON
+ * from the server that the token was given to, and a strict check would make every field that a newer server adds into
+ * an error of an older client. (This library's tests hold server and schemas together.)
+ *
+ * Reads and the few writes that may arrive twice are repeated on passing failures; everything else only when it
+ * certainly never reached the server. All methods throw FisheryError.
+ */
+export class FisheryClient {
+  readonly #transport: Transport;
+
+  constructor(options: ClientOptions) {
+    this.#transport = new Transport(options);
+  }
+
+  readonly pools = {
+    create: (body: z.input<typeof PoolCreate>, o?: CallOptions): Promise<Pool> => this.#post(['pools'], body, o),
+    get: (id: string, o?: CallOptions): Promise<Pool> => this.#get(['pools', id], {}, o),
+    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Pool>> => this.#get(['pools'], query, o),
+  };
+
+  readonly machines = {
+    create: (body: z.input<typeof MachineCreate>, o?: CallOptions): Promise<Machine> =>
+      this.#post(['machines'], body, o),
+    get: (id: string, o?: CallOptions): Promise<Machine> => this.#get(['machines', id], {}, o),
+    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Machine>> => this.#get(['machines'], query, o),
+    update: (id: string, body: z.input<typeof MachineUpdate>, o?: CallOptions): Promise<Machine> =>
+      this.#send('PATCH', ['machines', id], body, o),
+    putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: CallOptions): Promise<Holder> =>
+      this.#send('PUT', ['machines', machine, 'holders', name], body, o, { repeatable: true }),
+    holders: (machine: string, query: PageOptions = {}, o?: CallOptions): Promise<Page<Holder>> =>
+      this.#get(['machines', machine, 'holders'], query, o),
+  };
+
+  readonly slices = {
+    assign: (body: z.input<typeof SliceAssign>, o?: CallOptions): Promise<z.infer<typeof SliceList>> =>
+      this.#post(['slices'], body, o),
+    get: (id: string, o?: CallOptions): Promise<Slice> => this.#get(['slices', id], {}, o),
+    list: (query: SliceListQuery = {}, o?: CallOptions): Promise<Page<Slice>> => this.#get(['slices'], query, o),
+    extents: (id: string, o?: CallOptions): Promise<z.infer<typeof ExtentList>> =>
+      this.#get(['slices', id, 'extents'], {}, o),
+    drain: (id: string, o?: CallOptions): Promise<Slice> => this.#post(['slices', id, 'drain'], undefined, o),
+    unblock: (id: string, body: z.input<typeof Unblock>, o?: CallOptions): Promise<Slice> =>
+      this.#post(['slices', id, 'unblock'], body, o),
+  };
+
+  readonly sessions = {
+    open: (body: z.input<typeof SessionOpen>, o?: CallOptions): Promise<Session> => this.#post(['sessions'], body, o),
+    get: (id: string, o?: CallOptions): Promise<Session> => this.#get(['sessions', id], {}, o),
+    list: (query: SessionListQuery = {}, o?: CallOptions): Promise<Page<Session>> => this.#get(['sessions'], query, o),
+    /** Not repeated by itself: whoever keeps a session alive knows how long there is left (see keepAlive). */
+    keepalive: (id: string, o?: CallOptions): Promise<Session> =>
+      this.#post(['sessions', id, 'keepalive'], undefined, o),
+    /** Released for whoever holds it, revoked when an operator does it; all its leases end with it. */
+    end: (id: string, o?: CallOptions): Promise<Session> => this.#send('DELETE', ['sessions', id], undefined, o),
+  };
+
+  readonly leases = {
+    /** One lease or many: all, or none. A claim that the host refused rejects with code `claim_refused`. */
+    grant: (body: z.input<typeof LeaseGrant>, options: GrantOptions = {}): Promise<LeaseList> => {
+      const { wait, timeoutS = 10, ...rest } = options;
+      return this.#post(
+        ['leases'],
+        body,
+        { timeoutMs: timeoutS * 1_000 + grantMarginMs, ...rest },
+        { wait, timeout_s: timeoutS },
+      );
+    },
+    get: (id: string, o?: CallOptions): Promise<Lease> => this.#get(['leases', id], {}, o),
+    list: (query: LeaseListQuery = {}, o?: CallOptions): Promise<Page<Lease>> => this.#get(['leases'], query, o),
+    /** Names the lease's token, so that a late release cannot end somebody else's lease. */
+    release: (lease: Pick<Lease, 'id' | 'token'>, o?: CallOptions): Promise<Lease> =>
+      this.#post(['leases', lease.id, 'release'], { token: lease.token }, o),
+    revoke: (id: string, body: z.input<typeof LeaseRevoke> = {}, o?: CallOptions): Promise<Lease> =>
+      this.#post(['leases', id, 'revoke'], body, o),
+  };
+
+  /** What the agent of one machine says and asks. */
+  readonly agent = {
+    desired: (machine: string, o?: CallOptions): Promise<Desired> => this.#get(['machines', machine, 'desired'], {}, o),
+    applied: (machine: string, body: z.input<typeof Applied>, o?: CallOptions): Promise<AppliedAnswer> =>
+      this.#post(['machines', machine, 'applied'], body, o),
+    /** Not repeated by itself: the fencing horizon counts from when an answered one was sent. */
+    keepalive: (machine: string, body: AgentKeepalive, o?: CallOptions): Promise<AgentKeepaliveAnswer> =>
+      this.#post(['machines', machine, 'keepalive'], body, o),
+    flowAnswer: (machine: string, body: z.input<typeof FlowAnswer>, o?: CallOptions): Promise<void> =>
+      this.#post(['machines', machine, 'flow-answers'], body, o),
+    /** The raw stream of changes after `from`; `follow` makes it whole. */
+    watch: (machine: string, from: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> =>
+      this.#transport.openStream(['v1', 'machines', machine, 'watch'], { from }, signal),
+  };
+
+  readonly tokens = {
+    create: (body: TokenCreate, o?: CallOptions): Promise<TokenCreated> => this.#post(['tokens'], body, o),
+    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<TokenInfo>> => this.#get(['tokens'], query, o),
+    revoke: (id: string, o?: CallOptions): Promise<TokenInfo> => this.#send('DELETE', ['tokens', id], undefined, o),
+  };
+
+  events(query: EventQuery = {}, o?: CallOptions): Promise<Readonly<{ events: Change[]; revision: number }>> {
+    return this.#get(['events'], query, o);
+  }
+
+  /** Who had this address and port at that time. */
+  attribution(query: z.input<typeof AttributionQuery>, o?: CallOptions): Promise<Attribution> {
+    return this.#get(['attribution'], query as Record<string, QueryValue>, o);
+  }
+
+  #get<T>(path: readonly string[], query: Readonly<Record<string, QueryValue>>, o: CallOptions = {}): Promise<T> {
+    return this.#call({ method: 'GET', path, query, repeatable: true, ...o });
+  }
+
+  #post<T>(
+    path: readonly string[],
+    body: unknown,
+    o: CallOptions = {},
+    query: Readonly<Record<string, QueryValue>> = {},
+  ): Promise<T> {
+    return this.#call({ method: 'POST', path, query, body, repeatable: false, ...o });
+  }
+
+  #send<T>(
+    method: 'PUT' | 'PATCH' | 'DELETE',
+    path: readonly string[],
+    body: unknown,
+    o: CallOptions = {},
+    { repeatable = false } = {},
+  ): Promise<T> {
+    return this.#call({ method, path, body, repeatable, ...o });
+  }
+
+  // The one place where the contract is believed: what the schemas say an answer is, it is.
+  async #call<T>(call: Call): Promise<T> {
+    return (await this.#transport.call({ ...call, path: ['v1', ...call.path] })) as T;
+  }
+}
+
+/** Every item of a paged list: `for await (const lease of everyItem((page) => client.leases.list({ ...page, machine })))`. */
+export async function* everyItem<T>(list: (page: PageOptions) => Promise<Page<T>>): AsyncGenerator<T, void, undefined> {
+  for (let cursor: string | undefined; ;) {
+    const page = await list(cursor === undefined ? {} : { cursor });
+    yield* page.items;
+    if (page.next === null) return;
+    cursor = page.next;
+  }
+}

@@ -1,0 +1,19 @@
+/**
+ * The client side of Fishery: typed calls, a stream of changes that survives lost connections, sessions that stay alive,
+ * and sockets whose local port is in a lease. What is not listed here is not public.
+ */
+export { FisheryClient, everyItem } from './client.ts';
+export type {
+  CallOptions,
+  EventQuery,
+  GrantOptions,
+  LeaseListQuery,
+  PageOptions,
+  SessionListQuery,
+  SliceListQuery,
+} from './client.ts';
+export type { ClientOptions } from './transport.ts';
+export { FisheryError, isFisheryError, localCodes } from './errors.ts';
+export { follow, type Followed, type FollowOptions } from './follow.ts';
+export { keepAlive, type KeepAlive, type KeepAliveOptions, type SessionLoss } from './keepalive.ts';
+export { connect, ConnectError, type ConnectFailure, type ConnectOptions } from './connect.ts';
