@@ -111,7 +111,9 @@ function choicesOf(json: Json, definitions: Record<string, Json>): readonly stri
 }
 
 function defaultText(value: unknown): string | undefined {
-  if (value === undefined || value === null || value === '') return undefined;
-  if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) return value.join(',') || undefined;
-  return typeof value === 'object' ? undefined : String(value);
+  if (Array.isArray(value) && value.every(isScalar)) return value.join(',') || undefined;
+  return isScalar(value) ? String(value) || undefined : undefined;
 }
+
+const isScalar = (value: unknown): value is string | number | boolean =>
+  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
