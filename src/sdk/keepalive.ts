@@ -74,7 +74,7 @@ async function loop(
       try {
         if (msLeft <= 0) throw new FisheryError('no time is left', { code: localCodes.timeout, retryable: false });
         // An attempt may not use up all the time: a hanging connection must leave room for another one.
-        const timeoutMs = Math.max(1, Math.min(everyMs, msLeft));
+        const timeoutMs = Math.min(everyMs, msLeft);
         onSession(await client.sessions.keepalive(opened.id, { signal, timeoutMs }));
         answeredSentAt = sentAt;
         failures = 0;

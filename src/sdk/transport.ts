@@ -113,7 +113,8 @@ export class Transport {
   async #attempt(call: Call): Promise<Readonly<{ value: unknown }> | FisheryError> {
     const url = this.#url(call.path, call.query ?? {});
     const what = `${call.method} ${url}`;
-    const timeoutMs = call.timeoutMs ?? this.#timeoutMs;
+    // AbortSignal.timeout takes whole milliseconds only, and callers compute theirs.
+    const timeoutMs = Math.max(1, Math.ceil(call.timeoutMs ?? this.#timeoutMs));
     const timeout = AbortSignal.timeout(timeoutMs);
     try {
       const response = await this.#fetch(url, {

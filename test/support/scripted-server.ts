@@ -100,8 +100,10 @@ export function inTurn(...answers: readonly Answer[]): Answer {
   };
 }
 
+export type StreamedEvent = Readonly<{ event: string; data: unknown; id?: number }>;
+
 /** Writes server-sent events and leaves the connection open. */
-export function stream(...events: readonly Readonly<{ event: string; data: unknown; id?: number }>[]): Answer {
+export function stream(...events: StreamedEvent[]): Answer {
   return (_request, response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     response.flushHeaders();

@@ -1,0 +1,179 @@
+import { describe, expect, it } from 'vitest';
+import { everyItem, FisheryClient } from '../../src/sdk/index.ts';
+import { json, ScriptedServer, stream } from '../support/scripted-server.ts';
+
+type Row = readonly [string, (client: FisheryClient) => Promise<unknown>, string, unknown?];
+
+const claims = [{ protocol: 'tcp' as const, ports: 128 }];
+const instant = '2026-01-31T14:03:07.000000Z';
+
+/** Each method, and what the server hears: method, path with query, body. */
+const rows: readonly Row[] = [
+  [
+    'pools.create',
+    (c) => c.pools.create({ id: 'p', prefixes: ['192.0.2.0/24'] }),
+    'POST /v1/pools',
+    { id: 'p', prefixes: ['192.0.2.0/24'] },
+  ],
+  ['pools.get', (c) => c.pools.get('p'), 'GET /v1/pools/p'],
+  ['pools.list', (c) => c.pools.list({ limit: 5, cursor: 'a/b' }), 'GET /v1/pools?limit=5&cursor=a/b'],
+  ['machines.create', (c) => c.machines.create({ id: 'm' }), 'POST /v1/machines', { id: 'm' }],
+  ['machines.get', (c) => c.machines.get('m'), 'GET /v1/machines/m'],
+  ['machines.list', (c) => c.machines.list(), 'GET /v1/machines'],
+  [
+    'machines.update',
+    (c) => c.machines.update('m', { state: 'cordoned' }),
+    'PATCH /v1/machines/m',
+    { state: 'cordoned' },
+  ],
+  [
+    'machines.putHolder',
+    (c) => c.machines.putHolder('m', 'h', { kind: 'proxy', uid: 104 }),
+    'PUT /v1/machines/m/holders/h',
+    { kind: 'proxy', uid: 104 },
+  ],
+  ['machines.holders', (c) => c.machines.holders('m'), 'GET /v1/machines/m/holders'],
+  [
+    'slices.assign',
+    (c) => c.slices.assign({ machine: 'm', pool: 'p', count: 2 }),
+    'POST /v1/slices',
+    { machine: 'm', pool: 'p', count: 2 },
+  ],
+  ['slices.get', (c) => c.slices.get('slice-1'), 'GET /v1/slices/slice-1'],
+  ['slices.list', (c) => c.slices.list({ machine: 'm', state: 'assigned' }), 'GET /v1/slices?machine=m&state=assigned'],
+  ['slices.extents', (c) => c.slices.extents('slice-1'), 'GET /v1/slices/slice-1/extents'],
+  ['slices.drain', (c) => c.slices.drain('slice-1'), 'POST /v1/slices/slice-1/drain'],
+  [
+    'slices.unblock',
+    (c) => c.slices.unblock('slice-1', { protocol: 'udp', ports: { first: 1, last: 2 } }),
+    'POST /v1/slices/slice-1/unblock',
+    { protocol: 'udp', ports: { first: 1, last: 2 } },
+  ],
+  [
+    'sessions.open',
+    (c) => c.sessions.open({ machine: 'm', holder: 'h', ttl_s: 9 }),
+    'POST /v1/sessions',
+    { machine: 'm', holder: 'h', ttl_s: 9 },
+  ],
+  ['sessions.get', (c) => c.sessions.get('session-1'), 'GET /v1/sessions/session-1'],
+  ['sessions.list', (c) => c.sessions.list({ state: 'live' }), 'GET /v1/sessions?state=live'],
+  ['sessions.keepalive', (c) => c.sessions.keepalive('session-1'), 'POST /v1/sessions/session-1/keepalive'],
+  ['sessions.end', (c) => c.sessions.end('session-1'), 'DELETE /v1/sessions/session-1'],
+  [
+    'leases.grant',
+    (c) => c.leases.grant({ session: 'session-1', claims }),
+    'POST /v1/leases?timeout_s=10',
+    { session: 'session-1', claims },
+  ],
+  [
+    'leases.grant, stored',
+    (c) => c.leases.grant({ session: 'session-1', claims }, { wait: 'stored', timeoutS: 0 }),
+    'POST /v1/leases?wait=stored&timeout_s=0',
+    { session: 'session-1', claims },
+  ],
+  ['leases.get', (c) => c.leases.get('lease-1'), 'GET /v1/leases/lease-1'],
+  ['leases.list', (c) => c.leases.list({ session: 'session-1' }), 'GET /v1/leases?session=session-1'],
+  [
+    'leases.release',
+    (c) => c.leases.release({ id: 'lease-1', token: '1.1.1' }),
+    'POST /v1/leases/lease-1/release',
+    { token: '1.1.1' },
+  ],
+  [
+    'leases.revoke',
+    (c) => c.leases.revoke('lease-1', { reason: 'abuse' }),
+    'POST /v1/leases/lease-1/revoke',
+    { reason: 'abuse' },
+  ],
+  ['agent.desired', (c) => c.agent.desired('m'), 'GET /v1/machines/m/desired'],
+  [
+    'agent.applied',
+    (c) => c.agent.applied('m', { revision: 3, leases: [], slices: [] }),
+    'POST /v1/machines/m/applied',
+    { revision: 3, leases: [], slices: [] },
+  ],
+  [
+    'agent.keepalive',
+    (c) => c.agent.keepalive('m', { boot_id: 'b', version: '1', applied_revision: 3 }),
+    'POST /v1/machines/m/keepalive',
+    { boot_id: 'b', version: '1', applied_revision: 3 },
+  ],
+  [
+    'agent.flowAnswer',
+    (c) => c.agent.flowAnswer('m', { id: 'q', covers_since: null, covers_through: instant, flows: [] }),
+    'POST /v1/machines/m/flow-answers',
+    { id: 'q', covers_since: null, covers_through: instant, flows: [] },
+  ],
+  [
+    'tokens.create',
+    (c) => c.tokens.create({ name: 't', role: 'viewer' }),
+    'POST /v1/tokens',
+    { name: 't', role: 'viewer' },
+  ],
+  ['tokens.list', (c) => c.tokens.list(), 'GET /v1/tokens'],
+  ['tokens.revoke', (c) => c.tokens.revoke('token-1'), 'DELETE /v1/tokens/token-1'],
+  ['events', (c) => c.events({ after: 7, machine: 'm' }), 'GET /v1/events?after=7&machine=m'],
+  [
+    'attribution',
+    (c) => c.attribution({ address: '2001:db8::1', protocol: 'tcp', port: 9001, at: instant }),
+    `GET /v1/attribution?address=2001:db8::1&protocol=tcp&port=9001&at=${instant}`,
+  ],
+];
+
+describe('the client', () => {
+  for (const [name, call, line, body] of rows)
+    it(`${name} says what it is called for`, async () => {
+      await using server = await ScriptedServer.start(json({ answered: true }));
+      const answer = await call(new FisheryClient({ url: server.url, token: 't' }));
+      expect(answer).toEqual({ answered: true });
+      const [seen] = server.seen;
+      const query = Object.entries(seen?.query ?? {}).map(([key, value]) => `${key}=${value}`);
+      expect(`${seen?.method} ${seen?.path}${query.length > 0 ? `?${query.join('&')}` : ''}`).toBe(line);
+      expect(seen?.body).toEqual(body);
+    });
+
+  it('covers every method in the table above', () => {
+    const client = new FisheryClient({ url: 'http://127.0.0.1', token: 't' });
+    const methods = Object.entries(client).flatMap(([group, member]) =>
+      Object.keys(member as object).map((name) => `${group}.${name}`),
+    );
+    const covered = new Set(rows.map(([name]) => name));
+    expect(methods.filter((name) => !covered.has(name))).toEqual(['agent.watch']);
+  });
+
+  it('keeps a name from becoming a path', async () => {
+    await using server = await ScriptedServer.start(json({}));
+    await new FisheryClient({ url: server.url, token: 't' }).pools.get('../tokens?x=1');
+    expect(server.seen[0]?.path).toBe('/v1/pools/..%2Ftokens%3Fx%3D1');
+  });
+
+  it('opens the watch as an event stream, and refuses an answer that is none', async () => {
+    await using server = await ScriptedServer.start(stream());
+    const client = new FisheryClient({ url: server.url, token: 't' });
+    const closing = new AbortController();
+    await client.agent.watch('m', 12, closing.signal);
+    closing.abort();
+    expect(server.seen[0]).toMatchObject({ path: '/v1/machines/m/watch', query: { from: '12' } });
+    expect(server.seen[0]?.headers['accept']).toBe('text/event-stream');
+    server.answer = json({});
+    await expect(client.agent.watch('m', 12, new AbortController().signal)).rejects.toMatchObject({
+      code: 'unreadable_answer',
+    });
+  });
+
+  it('reads every page of a list', async () => {
+    await using server = await ScriptedServer.start((request, response) => {
+      const page = Number(request.query['cursor'] ?? 0);
+      json({ items: [page * 2, page * 2 + 1], next: page < 2 ? String(page + 1) : null })(request, response);
+    });
+    const client = new FisheryClient({ url: server.url, token: 't' });
+    const items: unknown[] = [];
+    for await (const item of everyItem((page) => client.machines.list({ ...page, limit: 2 }))) items.push(item);
+    expect(items).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(server.seen.map(({ query }) => query)).toEqual([
+      { limit: '2' },
+      { limit: '2', cursor: '1' },
+      { limit: '2', cursor: '2' },
+    ]);
+  });
+});
