@@ -95,17 +95,19 @@ function describeCommand(sub: Program, command: Command, fields: readonly Settin
   sub.addHelpText('after', () => afterHelp(command, fields));
 }
 
+const offFlag = (field: SettingField) => field.flag.replace('--', '--no-');
+
 function optionsOf(field: SettingField): readonly Option[] {
   if (field.kind === 'file-only') return [];
   const facts = [
     field.env,
     ...(field.kind === 'list' ? ['may be repeated'] : []),
+    ...(field.kind === 'boolean' ? [`off: ${offFlag(field)}`] : []),
     ...(field.required ? ['required'] : []),
     ...(field.defaultText === undefined ? [] : [`default ${field.defaultText}`]),
   ];
   const text = `${field.description} [${facts.join(', ')}]`.trimStart();
-  if (field.kind === 'boolean')
-    return [new Option(field.flag, text), new Option(field.flag.replace('--', '--no-')).hideHelp()];
+  if (field.kind === 'boolean') return [new Option(field.flag, text), new Option(offFlag(field)).hideHelp()];
   const placeholder =
     field.choices.length > 0 ? field.choices.join('|') : field.kind === 'list' ? field.itemKind : field.kind;
   const option = new Option(`${field.flag} <${placeholder.replaceAll('-or-', '|')}>`, text);
