@@ -8,6 +8,7 @@ import { closeFd } from '../../../src/sys/descriptors.ts';
 import { errnoName } from '../../../src/sys/errno.ts';
 import { prepareSocket } from '../../../src/sys/late-socket.ts';
 import { libc } from '../../../src/sys/libc.ts';
+import { concatKey, NftElements, portField, protocolField, type ElementChange } from '../../../src/sys/nft-elements.ts';
 import { openBound, openConnected4, openConnected6, openPing, type Binding } from '../../../src/sys/placeholders.ts';
 import { sockaddrOf } from '../../../src/sys/sockaddr.ts';
 import { openTun, readInto, removeTun, writeFrom } from '../../../src/sys/tun.ts';
@@ -43,6 +44,8 @@ export type Plain = Readonly<{
   late?: readonly [number, number];
   remote?: readonly [string, number];
   listen?: boolean;
+  /** Send a byte. */
+  send?: boolean;
 }>;
 
 /** A socket as a proxy or a stranger would open it, by plain system calls; blocking connect. fd or -errno. */
@@ -60,6 +63,7 @@ function plainSocket(o: Plain): number {
     failed = c.connect(fd, remote, remote.length) < 0;
   }
   if (!failed && o.listen) failed = c.listen(fd, 8) < 0;
+  if (!failed && o.send) failed = c.send(fd, address, 1, 0) < 0;
   if (!failed) return fd;
   const errno = c.errno();
   c.close(fd);
@@ -78,6 +82,9 @@ function optionOf(fd: number, level: number, option: number): number {
   libc().getsockopt(fd, level, option, value, new Int32Array([4]));
   return value[0] ?? -1;
 }
+
+let elements: NftElements | undefined;
+const nft = (): NftElements => (elements ??= new NftElements('fs_test'));
 
 const tuns = new Map<string, Readonly<{ fd: number; vnetHeaderBytes: number }>>();
 
@@ -252,6 +259,45 @@ export const operations = {
     const hungUp = waitReadable(pair, 1, 1000);
     closeFd(pair[0] ?? -1);
     return { hungUp, closed: errnoName(waitReadable(pair, 1, 1000)) };
+  },
+
+  nftAdd: (set: string, keys: Uint8Array[]) => nft().add(set, keys),
+  nftRemove: (set: string, keys: Uint8Array[], missing: 'refuse' | 'ignore') => nft().remove(set, keys, { missing }),
+  nftRenew: (set: string, key: Uint8Array, timeoutMs: number) => nft().renew(set, key, timeoutMs),
+  nftList: (set: string) => nft().list(set),
+  nftElements: (set: string) => nft().elements(set),
+  nftCommit: (changes: readonly ElementChange[]) => nft().commit(changes),
+  nftRefused: (table: string, set: string) => new NftElements(table).list(set),
+  /** Floods UDP through a rule that drops when `alive` lacks `key`, renewing all the while; datagrams refused. */
+  nftFlood(key: Uint8Array, forMs: number) {
+    const socket = plainSocket({ address: '198.51.100.10', port: 9400, protocol: 'udp', remote: ['203.0.113.1', 9] });
+    const [c, end] = [libc(), Date.now() + forMs];
+    const counts = { sent: 0, dropped: 0, renewals: 0 };
+    while (Date.now() < end) {
+      nft().renew('alive', key, 2000);
+      counts.renewals++;
+      for (let i = 0; i < 20; i++) {
+        if (c.send(socket, key, key.length, 0) >= 0) counts.sent++;
+        else if (c.errno() === constants.EPERM) counts.dropped++;
+      }
+    }
+    closeFd(socket);
+    return counts;
+  },
+  /** Adds `count` blocks of 16 ports, lists them, removes them; how many the kernel had each time, and the leak. */
+  nftMany(set: string, count: number) {
+    const before = openDescriptors();
+    const keys = Array.from({ length: count }, (_, i) =>
+      concatKey(Uint8Array.of(10, i >>> 16, i >>> 8, i), protocolField(6), portField((i & 0xfff) << 4)),
+    );
+    const mine = new NftElements('fs_test');
+    mine.add(set, keys);
+    const texts = new Set(mine.list(set).map((key) => Buffer.from(key).toString('hex')));
+    const found = keys.filter((key) => texts.has(Buffer.from(key).toString('hex'))).length;
+    mine.remove(set, keys);
+    const left = mine.list(set).length;
+    mine.close();
+    return { listed: texts.size, found, left, leak: openDescriptors() - before };
   },
 
   closeAll() {
