@@ -4,28 +4,24 @@ import type {
   AgentKeepaliveAnswer,
   Applied,
   AppliedAnswer,
-  Change,
   Desired,
+  EventList,
+  EventsQuery,
   FlowAnswer,
 } from '../wire/agent.ts';
 import type { Attribution, AttributionQuery } from '../wire/attribution.ts';
-import type { Lease, LeaseGrant, LeaseList, LeaseRevoke } from '../wire/leases.ts';
+import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
 import type { Pool, PoolCreate } from '../wire/pools.ts';
-import type { Session, SessionOpen } from '../wire/sessions.ts';
-import type { ExtentList, Slice, SliceAssign, SliceList, Unblock } from '../wire/slices.ts';
+import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
+import type { ExtentList, Slice, SliceAssign, SliceList, SliceListQuery, Unblock } from '../wire/slices.ts';
 import type { TokenCreate, TokenCreated, TokenInfo } from '../wire/tokens.ts';
 import { Transport, type Call, type ClientOptions, type QueryValue } from './transport.ts';
 
 /** What the caller may say about any call. */
 export type CallOptions = Readonly<{ signal?: AbortSignal; timeoutMs?: number }>;
 export type PageOptions = z.input<typeof PageQuery>;
-export type SliceListQuery = PageOptions & Partial<Pick<Slice, 'pool' | 'address' | 'state'>> & { machine?: string };
-export type SessionListQuery = PageOptions & Partial<Pick<Session, 'machine' | 'holder' | 'state'>>;
-export type LeaseListQuery = PageOptions &
-  Partial<Pick<Lease, 'machine' | 'holder' | 'slice' | 'pool' | 'protocol' | 'state'>> & { session?: string };
-export type EventQuery = Readonly<{ after?: number; limit?: number; machine?: string }>;
 
 /** `applied`: the answer comes when the agent has made the leases true. `stored`: as soon as they are durable. */
 export type GrantOptions = CallOptions & Readonly<{ wait?: 'applied' | 'stored'; timeoutS?: number }>;
@@ -68,12 +64,11 @@ export class FisheryClient {
   };
 
   readonly slices = {
-    assign: (body: z.input<typeof SliceAssign>, o?: CallOptions): Promise<z.infer<typeof SliceList>> =>
-      this.#post(['slices'], body, o),
+    assign: (body: z.input<typeof SliceAssign>, o?: CallOptions): Promise<SliceList> => this.#post(['slices'], body, o),
     get: (id: string, o?: CallOptions): Promise<Slice> => this.#get(['slices', id], {}, o),
-    list: (query: SliceListQuery = {}, o?: CallOptions): Promise<Page<Slice>> => this.#get(['slices'], query, o),
-    extents: (id: string, o?: CallOptions): Promise<z.infer<typeof ExtentList>> =>
-      this.#get(['slices', id, 'extents'], {}, o),
+    list: (query: z.input<typeof SliceListQuery> = {}, o?: CallOptions): Promise<Page<Slice>> =>
+      this.#get(['slices'], query, o),
+    extents: (id: string, o?: CallOptions): Promise<ExtentList> => this.#get(['slices', id, 'extents'], {}, o),
     drain: (id: string, o?: CallOptions): Promise<Slice> => this.#post(['slices', id, 'drain'], undefined, o),
     unblock: (id: string, body: z.input<typeof Unblock>, o?: CallOptions): Promise<Slice> =>
       this.#post(['slices', id, 'unblock'], body, o),
@@ -82,7 +77,8 @@ export class FisheryClient {
   readonly sessions = {
     open: (body: z.input<typeof SessionOpen>, o?: CallOptions): Promise<Session> => this.#post(['sessions'], body, o),
     get: (id: string, o?: CallOptions): Promise<Session> => this.#get(['sessions', id], {}, o),
-    list: (query: SessionListQuery = {}, o?: CallOptions): Promise<Page<Session>> => this.#get(['sessions'], query, o),
+    list: (query: z.input<typeof SessionListQuery> = {}, o?: CallOptions): Promise<Page<Session>> =>
+      this.#get(['sessions'], query, o),
     /** Not repeated by itself: whoever keeps a session alive knows how long there is left (see keepAlive). */
     keepalive: (id: string, o?: CallOptions): Promise<Session> =>
       this.#post(['sessions', id, 'keepalive'], undefined, o),
@@ -102,7 +98,8 @@ export class FisheryClient {
       );
     },
     get: (id: string, o?: CallOptions): Promise<Lease> => this.#get(['leases', id], {}, o),
-    list: (query: LeaseListQuery = {}, o?: CallOptions): Promise<Page<Lease>> => this.#get(['leases'], query, o),
+    list: (query: z.input<typeof LeaseListQuery> = {}, o?: CallOptions): Promise<Page<Lease>> =>
+      this.#get(['leases'], query, o),
     /** Names the lease's token, so that a late release cannot end somebody else's lease. */
     release: (lease: Pick<Lease, 'id' | 'token'>, o?: CallOptions): Promise<Lease> =>
       this.#post(['leases', lease.id, 'release'], { token: lease.token }, o),
@@ -131,13 +128,13 @@ export class FisheryClient {
     revoke: (id: string, o?: CallOptions): Promise<TokenInfo> => this.#send('DELETE', ['tokens', id], undefined, o),
   };
 
-  events(query: EventQuery = {}, o?: CallOptions): Promise<Readonly<{ events: Change[]; revision: number }>> {
+  events(query: z.input<typeof EventsQuery> = {}, o?: CallOptions): Promise<EventList> {
     return this.#get(['events'], query, o);
   }
 
   /** Who had this address and port at that time. */
   attribution(query: z.input<typeof AttributionQuery>, o?: CallOptions): Promise<Attribution> {
-    return this.#get(['attribution'], query as Record<string, QueryValue>, o);
+    return this.#get(['attribution'], query, o);
   }
 
   #get<T>(path: readonly string[], query: Readonly<Record<string, QueryValue>>, o: CallOptions = {}): Promise<T> {

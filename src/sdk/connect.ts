@@ -164,7 +164,7 @@ function connectOn(fd: number, way: Way): Promise<net.Socket | ConnectError> {
       finish();
     };
     const onAbort = () => {
-      settle(() => fail(way.signal.reason));
+      settle(() => fail(reasonOf(way.signal)));
       socket.on('error', () => {}).destroy();
     };
     const onError = (error: Error) => settle(() => done(failedConnect(way, error)));
@@ -249,10 +249,13 @@ const codeOf = (thrown: unknown): string | undefined =>
     ? thrown.code
     : undefined;
 
+/** A signal's reason is whatever its owner gave; nearly always an Error, and it must reach the caller as it is. */
+const reasonOf = (signal: AbortSignal): Error => signal.reason as Error;
+
 /** A lookup runs on a thread that cannot be called back: its answer is dropped when the signal comes first. */
 function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((done, fail) => {
-    const onAbort = () => fail(signal.reason);
+    const onAbort = () => fail(reasonOf(signal));
     signal.addEventListener('abort', onAbort, { once: true });
     work.then(done, fail).finally(() => signal.removeEventListener('abort', onAbort));
   });

@@ -1,7 +1,7 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { FisheryClient, FisheryError, isFisheryError } from '../../src/sdk/index.ts';
+import { FisheryClient, isFisheryError, type FisheryError } from '../../src/sdk/index.ts';
 import { hangUp, inTurn, json, problem, ScriptedServer, silence } from '../support/scripted-server.ts';
 
 const clientOf = (url: string, more: Partial<ConstructorParameters<typeof FisheryClient>[0]> = {}) =>
