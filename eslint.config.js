@@ -41,13 +41,12 @@ export default defineConfig(
     // Plain JavaScript that runs before anything is installed, and this file.
     files: ['**/*.mjs', '**/*.js'],
     languageOptions: {
-      globals: {
-        console: 'readonly',
-        process: 'readonly',
-        setInterval: 'readonly',
-        clearInterval: 'readonly',
-        URL: 'readonly',
-      },
+      globals: Object.fromEntries(
+        ['AbortSignal', 'URL', 'clearInterval', 'console', 'fetch', 'process', 'setInterval'].map((name) => [
+          name,
+          'readonly',
+        ]),
+      ),
     },
   },
 );

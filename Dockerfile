@@ -1,0 +1,36 @@
+# Two images from one tree:
+#   docker build --target server -t fishery-server .     (the default)
+#   docker build --target agent  -t fishery-agent  .
+# The sources are TypeScript that Node.js runs as it is, so nothing is compiled.
+
+# No package in production needs an install script: better-sqlite3 and koffi carry their binaries along.
+FROM node:24-bookworm-slim AS dependencies
+WORKDIR /opt/fishery
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --ignore-scripts
+
+FROM node:24-bookworm-slim AS program
+ENV NODE_ENV=production
+WORKDIR /opt/fishery
+COPY package.json LICENSE ./
+COPY bin ./bin
+COPY src ./src
+COPY migrations ./migrations
+COPY --from=dependencies /opt/fishery/node_modules ./node_modules
+ENTRYPOINT ["node", "bin/fishery.mjs"]
+
+# On a host: root, its network namespace, NET_ADMIN and NET_RAW.
+#   docker run --network host --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun … fishery-agent
+FROM program AS agent
+RUN apt-get update && apt-get install --yes --no-install-recommends nftables iproute2 && rm -rf /var/lib/apt/lists/*
+CMD ["agent"]
+
+FROM program AS server
+RUN install --directory --owner=node --group=node --mode=0700 /var/lib/fishery
+# A container's loopback reaches nobody, so here the server listens on every interface of the container.
+ENV FISHERY_HOST=0.0.0.0 FISHERY_PORT=8080 FISHERY_DATA_DIR=/var/lib/fishery
+USER node
+VOLUME /var/lib/fishery
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["node", "bin/healthcheck.mjs"]
+CMD ["server"]
