@@ -90,7 +90,9 @@ describe('installing', () => {
 
   it('keeps the Node.js that it is about to replace out of PATH', async () => {
     await ensure();
-    expect(readFileSync(join(root, 'path'), 'utf8')).not.toContain('node_modules/.bin');
+    const path = readFileSync(join(root, 'path'), 'utf8').trim().split(':');
+    expect(path).toContain(join(folder, 'bin'));
+    expect(path).not.toContain(join(root, 'node_modules', '.bin'));
   });
 });
 
