@@ -129,7 +129,7 @@ export class Replay {
     const paths = from === undefined ? args : args.slice(1);
     const target = join(image.folder, posix.resolve(image.workdir, paths.at(-1) ?? ''));
     for (const path of paths.slice(0, -1)) {
-      if (from === undefined && !isInContext(this.#context, path)) throw new Error(`.dockerignore keeps ${path} out`);
+      if (from === undefined) assertInContext(this.#context, path);
       const intoFolder = paths.at(-1)?.endsWith('/');
       const destination = intoFolder ? join(target, basename(path)) : target;
       mkdirSync(dirname(destination), { recursive: true });
@@ -153,11 +153,12 @@ export class Replay {
 
 const words = (text: string): string[] => JSON.parse(text) as string[];
 
-/** Whether the build context holds a file: .dockerignore here is `*` followed by what is let in again. */
-function isInContext(context: string, path: string): boolean {
+/** The build context must hold the file: .dockerignore here is `*` followed by what is let in again. */
+function assertInContext(context: string, path: string): void {
   const lines = readFileSync(join(context, '.dockerignore'), 'utf8').split('\n');
   const rules = lines.filter((line) => line !== '' && !line.startsWith('#'));
   if (rules[0] !== '*' || !rules.slice(1).every((rule) => rule.startsWith('!')))
     throw new Error('.dockerignore is no longer a list of what is let in');
-  return existsSync(join(context, path)) && rules.includes(`!${path}`);
+  if (!rules.includes(`!${path}`)) throw new Error(`.dockerignore keeps ${path} out`);
+  if (!existsSync(join(context, path))) throw new Error(`there is no ${path} to copy`);
 }
