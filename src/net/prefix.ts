@@ -8,9 +8,11 @@ export type Prefix = string & { readonly __brand: 'Prefix' };
 /** Checks and canonicalises; host bits that are set are an error, because they usually are a typing mistake. */
 export function parsePrefix(text: string): Result<Prefix, string> {
   const address = Address4.isValid(text) ? new Address4(text) : Address6.isValid(text) ? new Address6(text) : undefined;
-  if (!address || !text.includes('/') || text.includes('%')) return err(`"${text}" is not a prefix like 198.51.100.0/24`);
+  if (!address || !text.includes('/') || text.includes('%'))
+    return err(`"${text}" is not a prefix like 198.51.100.0/24`);
   const start = address.startAddress().correctForm();
-  if (start !== address.correctForm()) return err(`"${text}" has host bits set; the network is ${start}/${address.subnetMask}`);
+  if (start !== address.correctForm())
+    return err(`"${text}" has host bits set; the network is ${start}/${address.subnetMask}`);
   return ok(`${start}/${address.subnetMask}` as Prefix);
 }
 
