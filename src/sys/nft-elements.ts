@@ -15,7 +15,7 @@ export type { ElementChange, NftElement } from './nft-message.ts';
 
 /** One transaction is one request, which is sent whole. */
 export const elementsPerTransaction_max = 100_000;
-const dumpAttempts_max = 5;
+const dumpAttempts_max = 10;
 
 /**
  * Elements of the sets of one nftables table, over raw netlink: some ten microseconds each, against six milliseconds of
@@ -55,14 +55,19 @@ export class NftElements {
     return this.elements(set).map(({ key }) => key);
   }
 
-  /** The elements that have not expired, with their timeouts, in no particular order. */
+  /**
+   * The elements that have not expired, with their timeouts, in no particular order. The kernel lists a large set in
+   * pieces and finds its place again by counting; when the hash table grew or shrank in between, it lists some elements
+   * twice and leaves out as many, without a sign. So an answer with a duplicate is read again. (A set with a `size` has a
+   * table that never changes.)
+   */
   elements(set: string): NftElement[] {
     for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
       writeElementsDump(this.#netlink.start(), { table: this.#table, set });
       const elements: NftElement[] = [];
       const end = this.#netlink.dump((message, buffer) => readElements(buffer, message, elements));
       if (end.errno !== 0 && end.errno !== EINTR) throw this.#refused('list', set, end);
-      if (end.errno === 0 && !end.interrupted) return elements;
+      if (end.errno === 0 && !end.interrupted && allDifferent(elements)) return elements;
     }
     throw new SysError('nft list', EINTR, `${this.#table} ${set} changed during ${dumpAttempts_max} readings`);
   }
@@ -90,3 +95,6 @@ export class NftElements {
     );
   }
 }
+
+const allDifferent = (elements: readonly NftElement[]): boolean =>
+  new Set(elements.map(({ key }) => Buffer.from(key).toString('latin1'))).size === elements.length;

@@ -103,9 +103,13 @@ describe('elements of a set', () => {
     expect(listed('own')).toHaveLength(1);
   });
 
-  test.each([10_000, 50_000])('in a number of %i go in, are listed and go out again', async (count) => {
-    expect(await lab.host.call('nftMany', 'own', count)).toEqual({ listed: count, found: count, left: 0, leak: 0 });
-  });
+  // Several rounds, because the kernel's table grows and shrinks under the listing, which must show in none of them.
+  test.each([10_000, 10_000, 50_000, 50_000, 50_000])(
+    'in a number of %i go in, are listed and go out',
+    async (count) => {
+      expect(await lab.host.call('nftMany', 'own', count)).toEqual({ listed: count, found: count, left: 0, leak: 0 });
+    },
+  );
 });
 
 describe('renewing an element with a timeout', () => {
