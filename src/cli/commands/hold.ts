@@ -1,0 +1,77 @@
+import { z } from 'zod';
+import { readSecretFile } from '../../ops/settings.ts';
+import { FisheryClient } from '../../sdk/index.ts';
+import { defineCommand, exitCodes } from '../command.ts';
+import { claimsOf } from '../hold/claims.ts';
+import { hold } from '../hold/hold.ts';
+
+const settings = z.strictObject({
+  server: z.string().default('http://127.0.0.1:7480').meta({ description: 'Address of the Fishery server' }),
+  token_file: z.string().meta({ description: 'File with a token of role holder for this machine and holder' }),
+  machine: z.string().meta({ description: 'The machine this runs on' }),
+  holder: z.string().meta({ description: 'The holder that the program is' }),
+  protocol: z.enum(['tcp', 'udp', 'icmp']).optional().meta({ description: 'Of the lease; default tcp' }),
+  ports: z.int().optional().meta({ description: 'How many ports; rounded up to a power of two' }),
+  mode: z.enum(['exclusive', 'shared']).optional().meta({ description: 'Of the lease; default exclusive' }),
+  binding: z.enum(['late', 'explicit']).optional().meta({
+    description: 'How the program takes a port of a shared lease: in connect(), or by bind() with SO_REUSEADDR',
+  }),
+  pool: z.string().optional().meta({ description: 'The pool that the lease must come from' }),
+  family: z.literal([4, 6]).optional().meta({ description: 'IP version of the lease' }),
+  claim: z
+    .array(z.string())
+    .default([])
+    .meta({ description: 'One of several leases, as protocol=tcp,ports=128,mode=shared,binding=explicit,pool=NAME' }),
+  ttl_s: z.int().min(2).max(86_400).default(30).meta({ description: 'Time to live of the session, in seconds' }),
+  apply_timeout_s: z.int().min(0).max(60).default(10).meta({
+    description: 'How long to wait for the agent to make the leases true, in seconds',
+  }),
+  on_lost: z.enum(['terminate', 'keep']).default('terminate').meta({
+    description: 'What becomes of the program when its session or a lease is lost',
+  }),
+  grace_s: z.number().min(0).max(3_600).default(10).meta({
+    description: 'From SIGTERM to SIGKILL when the program is terminated, in seconds',
+  }),
+});
+
+const details = `The program finds its first lease in FISHERY_ADDRESS, FISHERY_PORTS (low-high), FISHERY_PORT_FIRST,
+FISHERY_PORT_LAST, FISHERY_PROTOCOL and FISHERY_LEASE, the session in FISHERY_SESSION. With several
+leases each stands there again with its number, from FISHERY_ADDRESS_1 on.
+
+Signals are passed on. The exit code is the program's, 128 + n when signal n ended it, and 75 when
+it was stopped because its session or a lease was lost.
+
+Example:
+  fishery hold --token-file haproxy.token --machine edge-1 --holder haproxy --ports 128 \\
+    -- haproxy -f haproxy.cfg        # with  source "\${FISHERY_ADDRESS}:\${FISHERY_PORTS}"  in it`;
+
+export const command = defineCommand({
+  settings,
+  rest: { name: 'program', description: 'the program to run, with its arguments', required: true },
+  details,
+  run: async (o, { env, rest, complain }) => {
+    const claims = claimsOf(o);
+    const token = readSecretFile(o.token_file);
+    const problems = [...(claims.ok ? [] : claims.error), ...(token.ok ? [] : [token.problem])];
+    const client = token.ok ? clientFor(o.server, token.value, problems) : undefined;
+    if (!claims.ok || !client) {
+      for (const problem of problems) complain(problem);
+      return exitCodes.usage;
+    }
+    return hold(
+      client,
+      { ...o, claims: claims.value, command: rest },
+      { env, complain, signals: process, isTerminal: process.stdin.isTTY },
+    );
+  },
+});
+
+function clientFor(url: string, token: string, problems: string[]): FisheryClient | undefined {
+  try {
+    return new FisheryClient({ url, token });
+  } catch (cause) {
+    if (!(cause instanceof TypeError)) throw cause;
+    problems.push(cause.message);
+    return undefined;
+  }
+}

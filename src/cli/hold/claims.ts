@@ -1,0 +1,58 @@
+import type { z } from 'zod';
+import { err, ok, type Result } from '../../net/result.ts';
+import { Claim } from '../../wire/leases.ts';
+
+type ClaimInput = z.input<typeof Claim>;
+
+/** What the flags say about the leases that are wanted. */
+export type Wanted = Readonly<{
+  claim: readonly string[];
+  protocol?: string | undefined;
+  ports?: number | undefined;
+  mode?: string | undefined;
+  binding?: string | undefined;
+  pool?: string | undefined;
+  family?: number | undefined;
+}>;
+
+const single = ['protocol', 'ports', 'mode', 'binding', 'pool', 'family'] as const;
+
+/** The claims that the flags ask for: those of each --claim, or the one that --protocol, --ports … describe. */
+export function claimsOf(wanted: Wanted): Result<readonly ClaimInput[], readonly string[]> {
+  const described = single.filter((key) => wanted[key] !== undefined);
+  if (wanted.claim.length === 0) {
+    const given = Object.fromEntries(described.map((key) => [key, wanted[key]]));
+    return collect([checked({ protocol: 'tcp', ...given }, '')]);
+  }
+  if (described.length > 0)
+    return err([`--claim says everything about a lease: leave out ${described.map((key) => `--${key}`).join(', ')}`]);
+  return collect(wanted.claim.map((text) => parseClaim(text)));
+}
+
+/** `protocol=tcp,ports=128,mode=shared,binding=explicit` */
+function parseClaim(text: string): Result<ClaimInput, readonly string[]> {
+  const where = `--claim "${text}": `;
+  const given: Record<string, string | number> = {};
+  for (const part of text.split(',')) {
+    const [key = '', value, ...more] = part.split('=');
+    if (value === undefined || more.length > 0 || key in given || !(single as readonly string[]).includes(key))
+      return err([`${where}expected parts like ports=128, of ${single.join(', ')}, each once; got "${part}"`]);
+    given[key] = (key === 'ports' || key === 'family') && /^\d+$/.test(value) ? Number(value) : value;
+  }
+  return checked(given, where);
+}
+
+function checked(given: Readonly<Record<string, unknown>>, where: string): Result<ClaimInput, readonly string[]> {
+  const parsed = Claim.safeParse(given);
+  if (parsed.success) return ok(parsed.data);
+  return err(
+    parsed.error.issues.map(({ path, message }) => `${where}${where === '' ? '--' : ''}${path.join('.')}: ${message}`),
+  );
+}
+
+function collect(
+  results: readonly Result<ClaimInput, readonly string[]>[],
+): Result<readonly ClaimInput[], readonly string[]> {
+  const problems = results.flatMap((result) => (result.ok ? [] : result.error));
+  return problems.length > 0 ? err(problems) : ok(results.flatMap((result) => (result.ok ? [result.value] : [])));
+}

@@ -1,0 +1,295 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { json, problem, ScriptedServer, type Answer, type SeenRequest } from '../support/scripted-server.ts';
+
+const program = fileURLToPath(new URL('../../src/bin/fishery.ts', import.meta.url));
+const at = '2026-01-31T14:03:07.000000Z';
+
+/** The server's part of one session with one lease; a test changes what it wants to be different. */
+class Control {
+  leaseState = 'active';
+  leaseEnding: string | null = null;
+  grant: Answer | undefined;
+  keepalive: Answer | undefined;
+  ended = 0;
+  ttl_s = 0;
+
+  readonly answer: Answer = (request, response) => this.#route(request)(request, response);
+
+  #route({ method, path, body }: SeenRequest): Answer {
+    if (method === 'POST' && path === '/v1/sessions') {
+      this.ttl_s = (body as { ttl_s: number }).ttl_s;
+      return json(this.#session(), 201);
+    }
+    if (path === '/v1/sessions/session-40/keepalive') return this.keepalive ?? json(this.#session());
+    if (method === 'DELETE' && path === '/v1/sessions/session-40') {
+      this.ended++;
+      return json(this.#session());
+    }
+    if (method === 'POST' && path === '/v1/leases')
+      return this.grant ?? json({ leases: [this.#lease()], revision: 42 }, 201);
+    if (method === 'GET' && path === '/v1/leases') return json({ items: [this.#lease()], next: null });
+    return problem(404, 'not_found');
+  }
+
+  #session() {
+    const times = { expires_at: at, opened_at: at, ended_at: null };
+    return {
+      id: 'session-40',
+      machine: 'm',
+      holder: 'h',
+      state: 'live',
+      ending: null,
+      ttl_s: this.ttl_s,
+      ...times,
+      revision: 40,
+    };
+  }
+
+  #lease() {
+    const place = { machine: 'm', holder: 'h', slice: 'slice-3', pool: 'p', address: '198.51.100.10', protocol: 'tcp' };
+    const kind = { ports: { first: 9_000, last: 9_127 }, mode: 'exclusive', binding: null };
+    return {
+      id: 'lease-42',
+      token: '1.1.42',
+      session: 'session-40',
+      ...place,
+      ...kind,
+      state: this.leaseState,
+      ending: this.leaseEnding,
+    };
+  }
+}
+
+type Ended = Readonly<{ code: number | null; signal: NodeJS.Signals | null; out: string; err: string }>;
+
+class Run {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  out = '';
+  err = '';
+
+  constructor(args: readonly string[]) {
+    this.child = spawn(process.execPath, [program, 'hold', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child.stdout?.on('data', (data: Buffer) => (this.out += data.toString()));
+    this.child.stderr?.on('data', (data: Buffer) => (this.err += data.toString()));
+    this.ended = new Promise((done) =>
+      this.child.on('close', (code, signal) => done({ code, signal, out: this.out, err: this.err })),
+    );
+  }
+
+  /** Until the held program has printed this. */
+  async said(text: string): Promise<void> {
+    await expect.poll(() => this.out, { timeout: 10_000 }).toContain(text);
+  }
+}
+
+describe('fishery hold', () => {
+  let folder: string;
+  let tokenFile: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'fishery-hold-'));
+    tokenFile = join(folder, 'token');
+    writeFileSync(tokenFile, 'secret\n');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  async function start(control: Control, flags: readonly string[], script: string) {
+    const server = await ScriptedServer.start(control.answer);
+    const common = ['--server', server.url, '--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];
+    return { server, run: new Run([...common, ...flags, '--', process.execPath, '-e', script]) };
+  }
+
+  const sleeper = `process.stdout.write('up ' + process.pid + '\\n'); setInterval(() => {}, 1000);`;
+
+  it('runs the program with its lease in the environment and gives everything back with its exit code', async () => {
+    const control = new Control();
+    const { server, run } = await start(
+      control,
+      ['--ports', '100', '--mode', 'exclusive', '--pool', 'p', '--ttl-s', '9'],
+      `for (const [k, v] of Object.entries(process.env)) if (k.startsWith('FISHERY_')) console.log(k + '=' + v); process.exit(7)`,
+    );
+    await using _ = server;
+    const { code, out, err } = await run.ended;
+    expect(code).toBe(7);
+    expect(out.trim().split('\n').toSorted()).toEqual([
+      'FISHERY_ADDRESS=198.51.100.10',
+      'FISHERY_LEASE=lease-42',
+      'FISHERY_PORTS=9000-9127',
+      'FISHERY_PORT_FIRST=9000',
+      'FISHERY_PORT_LAST=9127',
+      'FISHERY_PROTOCOL=tcp',
+      'FISHERY_SESSION=session-40',
+    ]);
+    expect(err).toContain('lease-42: 198.51.100.10:9000-9127/tcp, exclusive');
+    expect(control.ended).toBe(1);
+    expect(server.seen.find(({ path }) => path === '/v1/sessions')?.body).toEqual({
+      machine: 'm',
+      holder: 'h',
+      ttl_s: 9,
+    });
+    expect(server.seen.find(({ path }) => path === '/v1/leases')).toMatchObject({
+      query: { wait: 'applied', timeout_s: '10' },
+      body: { session: 'session-40', claims: [{ protocol: 'tcp', ports: 100, mode: 'exclusive', pool: 'p' }] },
+    });
+  });
+
+  it('passes signals on and gives everything back afterwards', async () => {
+    const control = new Control();
+    const { server, run } = await start(
+      control,
+      [],
+      `process.on('SIGUSR1', () => console.log('got USR1')); process.on('SIGTERM', () => { console.log('got TERM'); process.exit(3); });
+       console.log('up'); setInterval(() => {}, 1000);`,
+    );
+    await using _ = server;
+    await run.said('up');
+    run.child.kill('SIGUSR1');
+    await run.said('got USR1');
+    run.child.kill('SIGTERM');
+    expect(await run.ended).toMatchObject({ code: 3 });
+    expect(control.ended).toBe(1);
+  });
+
+  it('says by which signal the program ended', async () => {
+    const control = new Control();
+    const { server, run } = await start(control, [], `process.kill(process.pid, 'SIGKILL')`);
+    await using _ = server;
+    expect(await run.ended).toMatchObject({ code: 137 });
+    expect(control.ended).toBe(1);
+  });
+
+  it('keeps the session alive while the program runs', async () => {
+    const control = new Control();
+    const { server, run } = await start(control, ['--ttl-s', '2'], sleeper);
+    await using _ = server;
+    await expect
+      .poll(() => server.seen.filter(({ path }) => path.endsWith('/keepalive')).length, { timeout: 10_000 })
+      .toBeGreaterThanOrEqual(4);
+    expect(run.child.exitCode).toBeNull();
+    run.child.kill('SIGTERM');
+    expect(await run.ended).toMatchObject({ code: 143 });
+  });
+
+  it('stops the program when the session is lost, and says so', async () => {
+    const control = new Control();
+    const { server, run } = await start(control, ['--ttl-s', '2'], sleeper);
+    await using _ = server;
+    await run.said('up');
+    control.keepalive = problem(410, 'session_ended');
+    const { code, err } = await run.ended;
+    expect(code).toBe(75);
+    expect(err).toContain('the session is lost: session-40 of h on m');
+    expect(err).toContain('stopping the program (SIGTERM, then SIGKILL after 10 s)');
+  });
+
+  it('stops the program when its lease is revoked', async () => {
+    const control = new Control();
+    const { server, run } = await start(control, ['--ttl-s', '2'], sleeper);
+    await using _ = server;
+    await run.said('up');
+    control.leaseState = 'ending';
+    control.leaseEnding = 'revoked';
+    const { code, err } = await run.ended;
+    expect(code).toBe(75);
+    expect(err).toContain('lease-42 (198.51.100.10:9000-9127/tcp, exclusive) is revoked');
+    expect(control.ended).toBe(1);
+  });
+
+  it('kills a program that does not stop within its grace', async () => {
+    const control = new Control();
+    const { server, run } = await start(
+      control,
+      ['--ttl-s', '2', '--grace-s', '0.3'],
+      `process.on('SIGTERM', () => console.log('no')); ${sleeper}`,
+    );
+    await using _ = server;
+    await run.said('up');
+    control.keepalive = problem(410, 'session_ended');
+    expect(await run.ended).toMatchObject({ code: 75, out: expect.stringContaining('no') as string });
+  });
+
+  it('lets the program go on with --on-lost keep', async () => {
+    const control = new Control();
+    const { server, run } = await start(
+      control,
+      ['--ttl-s', '2', '--on-lost', 'keep'],
+      `${sleeper} setTimeout(() => process.exit(5), 4000)`,
+    );
+    await using _ = server;
+    await run.said('up');
+    control.keepalive = problem(410, 'session_ended');
+    const { code, err } = await run.ended;
+    expect(code).toBe(5);
+    expect(err).toContain('goes on without the right to its ports');
+  });
+
+  it('starts nothing when the claim is refused, and ends its session', async () => {
+    const control = new Control();
+    control.grant = problem(409, 'claim_refused', { detail: 'EADDRINUSE: 198.51.100.10:9000 is held by pid 77' });
+    const { server, run } = await start(control, [], `console.log('must not run')`);
+    await using _ = server;
+    const { code, out, err } = await run.ended;
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err).toContain('claim_refused: EADDRINUSE: 198.51.100.10:9000 is held by pid 77');
+    expect(control.ended).toBe(1);
+  });
+
+  it('starts nothing when the agent does not make the lease true in time', async () => {
+    const control = new Control();
+    control.leaseState = 'pending';
+    const { server, run } = await start(control, ['--apply-timeout-s', '3'], `console.log('must not run')`);
+    await using _ = server;
+    const { code, out, err } = await run.ended;
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err).toContain('the agent of m has not made lease-42 (pending) true within 3 s');
+    expect(control.ended).toBe(1);
+  });
+
+  it('gives everything back when it is interrupted before the program runs', async () => {
+    const control = new Control();
+    control.grant = () => {};
+    const { server, run } = await start(control, [], `console.log('must not run')`);
+    await using _ = server;
+    await expect.poll(() => server.seen.some(({ path }) => path === '/v1/leases'), { timeout: 10_000 }).toBe(true);
+    run.child.kill('SIGINT');
+    expect(await run.ended).toMatchObject({ code: 130, out: '' });
+    expect(control.ended).toBe(1);
+  });
+
+  it('gives everything back when the program does not exist', async () => {
+    const control = new Control();
+    const server = await ScriptedServer.start(control.answer);
+    await using _ = server;
+    const common = ['--server', server.url, '--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];
+    const { code, err } = await new Run([...common, '--', 'no-such-program']).ended;
+    expect(code).toBe(127);
+    expect(err).toContain('no-such-program cannot be started');
+    expect(control.ended).toBe(1);
+  });
+
+  it.each([
+    ['no program', ['--ports', '4'], 'expected the program to run, with its arguments after --'],
+    ['an unknown flag', ['--prots', '4', '--', 'true'], 'unknown option'],
+    ['a bad claim', ['--claim', 'protocol=sctp', '--', 'true'], '--claim "protocol=sctp"'],
+    ['two ways of claiming', ['--claim', 'protocol=tcp', '--ports', '4', '--', 'true'], 'leave out --ports'],
+    ['too many ports', ['--ports', '70000', '--', 'true'], '--ports'],
+    ['an address that is none', ['--server', 'localhost', '--', 'true'], 'is not the address of a server'],
+  ])('exits with 2 and attempts nothing: %s', async (_name, flags, why) => {
+    const common = ['--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];
+    const { code, err } = await new Run([...common, ...flags]).ended;
+    expect(code).toBe(2);
+    expect(err).toContain(why);
+  });
+
+  it('exits with 2 when the token cannot be read', async () => {
+    const { code, err } = await new Run(['--token-file', '/nowhere', '--machine', 'm', '--holder', 'h', '--', 'true'])
+      .ended;
+    expect(code).toBe(2);
+    expect(err).toContain('/nowhere: cannot be read');
+  });
+});
