@@ -1,0 +1,158 @@
+import { concerns, type Event } from '../leases/model.ts';
+import { Follower } from './follower.ts';
+
+/** All that the feed asks of a store. */
+export interface Log {
+  revision(): Promise<number>;
+  oldestRevision(): Promise<number>;
+  /** Events after `revision` that concern `machine` (null: all of them), in order, at most `limit`. */
+  eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]>;
+}
+
+export type FeedItem =
+  | Readonly<{ type: 'event'; event: Event }>
+  /** Everything up to this revision has been handed over; what follows is live. */
+  | Readonly<{ type: 'caught_up'; revision: number }>
+  /** The log no longer reaches back to where the follower stopped: it has to take a snapshot. The last item. */
+  | Readonly<{ type: 'compacted'; oldest: number }>;
+
+export type FeedOptions = Readonly<{
+  log: Log;
+  /** Events that may wait for one reader before it is set aside. */
+  queueMax?: number;
+  /** Events read from the log at once while catching up. */
+  catchUpMax?: number;
+}>;
+
+/**
+ * Who has seen what. Committed events are handed to live followers in revision order; a follower that was away, or was too
+ * slow, is caught up from the log. Nobody sees a gap, a duplicate, or anything that is not durable.
+ */
+export class Feed {
+  readonly #log: Log;
+  readonly #queueMax: number;
+  readonly #catchUpMax: number;
+  readonly #followers = new Set<Follower>();
+  readonly #listeners = new Set<(event: Event) => void>();
+  #closed = false;
+
+  constructor({ log, queueMax = 1_024, catchUpMax = 512 }: FeedOptions) {
+    this.#log = log;
+    this.#queueMax = queueMax;
+    this.#catchUpMax = catchUpMax;
+  }
+
+  get followerCount(): number {
+    return this.#followers.size;
+  }
+
+  /** Takes events that have just become durable, in revision order. Never waits for anybody. */
+  publish(events: readonly Event[]): void {
+    for (const event of events) {
+      for (const listener of this.#listeners) listener(event);
+      for (const follower of this.#followers) if (concerns(event, follower.machine)) follower.offer(event);
+    }
+  }
+
+  /**
+   * Events after revision `from` that concern `machine` (null: all), for as long as `signal` allows. A consumer that is slow
+   * between items is caught up from the log; one that was too slow for the log gets `compacted` and the end.
+   */
+  async *follow(o: {
+    machine: string | null;
+    from: number;
+    signal: AbortSignal;
+  }): AsyncGenerator<FeedItem, void, void> {
+    const follower = new Follower(o.machine, this.#queueMax);
+    const stop = () => follower.wake();
+    this.#followers.add(follower);
+    o.signal.addEventListener('abort', stop);
+    const isOver = () => o.signal.aborted || this.#closed;
+    let cursor = o.from;
+    try {
+      while (!isOver()) {
+        follower.beginCatchUp();
+        // The end is read before the events: what commits in between is queued, and told from what was read by its revision.
+        const end = await this.#log.revision();
+        for (let isLast = false; !isLast;) {
+          const page = await this.#log.eventsAfter(cursor, o.machine, this.#catchUpMax);
+          // Asked after the page was read: had the log been compacted under it, the page could have a hole in front.
+          const oldest = await this.#log.oldestRevision();
+          if (cursor + 1 < oldest) {
+            yield { type: 'compacted', oldest };
+            return;
+          }
+          for (const event of page) {
+            yield { type: 'event', event };
+            cursor = event.revision;
+            if (isOver()) return;
+          }
+          isLast = page.length < this.#catchUpMax;
+        }
+        cursor = Math.max(cursor, end);
+        yield { type: 'caught_up', revision: cursor };
+
+        while (!isOver() && !follower.missed) {
+          for (const event of follower.take()) {
+            if (event.revision <= cursor) continue;
+            yield { type: 'event', event };
+            cursor = event.revision;
+            if (isOver()) return;
+          }
+          await follower.settled();
+        }
+      }
+    } finally {
+      o.signal.removeEventListener('abort', stop);
+      this.#followers.delete(follower);
+    }
+  }
+
+  /**
+   * Waits until `isDone`, which is asked at once and after every event that `wakes` names, answers true. False when the
+   * time was over or the signal came first. Register first, look second: nothing that commits in between is missed.
+   */
+  async waitFor(o: {
+    wakes: (event: Event) => boolean;
+    isDone: () => Promise<boolean>;
+    timeoutMs: number;
+    signal?: AbortSignal;
+  }): Promise<boolean> {
+    let wake = () => {};
+    let isOver = false;
+    let news = false;
+    const listener = (event: Event) => {
+      if (!o.wakes(event)) return;
+      news = true;
+      wake();
+    };
+    const end = () => {
+      isOver = true;
+      wake();
+    };
+    const timer = setTimeout(end, o.timeoutMs);
+    this.#listeners.add(listener);
+    o.signal?.addEventListener('abort', end);
+    if (o.signal?.aborted) isOver = true;
+    try {
+      for (;;) {
+        news = false;
+        if (await o.isDone()) return true;
+        if (isOver || this.#closed) return false;
+        // `news` may have been set while `isDone` was looking: then there is nothing to wait for.
+        if (!news) await new Promise<void>((resolve) => (wake = resolve));
+        if (isOver) return await o.isDone();
+      }
+    } finally {
+      clearTimeout(timer);
+      this.#listeners.delete(listener);
+      o.signal?.removeEventListener('abort', end);
+    }
+  }
+
+  /** Ends every follower. */
+  close(): void {
+    this.#closed = true;
+    for (const follower of this.#followers) follower.wake();
+  }
+}

@@ -1,0 +1,59 @@
+import type { Event } from '../leases/model.ts';
+
+/**
+ * What one reader has been handed but not taken yet. Bounded: when it is full the reader is set aside (`missed`) and has to
+ * catch up from the log, so that a slow reader costs the writer and the others nothing.
+ */
+export class Follower {
+  readonly machine: string | null;
+  readonly #queueMax: number;
+  #queue: Event[] = [];
+  #missed = false;
+  #wake: (() => void) | undefined;
+
+  constructor(machine: string | null, queueMax: number) {
+    this.machine = machine;
+    this.#queueMax = queueMax;
+  }
+
+  /** Whether events went by that the queue had no room for. */
+  get missed(): boolean {
+    return this.#missed;
+  }
+
+  offer(event: Event): void {
+    if (this.#missed) return;
+    if (this.#queue.length >= this.#queueMax) {
+      // What is queued is in the log too: keeping half of it would only make catching up harder to get right.
+      this.#queue = [];
+      this.#missed = true;
+    } else this.#queue.push(event);
+    this.wake();
+  }
+
+  /** Everything queued, in order; the queue is empty afterwards. */
+  take(): readonly Event[] {
+    const taken = this.#queue;
+    this.#queue = [];
+    return taken;
+  }
+
+  /** To be called before the log is read: from here on, what is committed is queued again. */
+  beginCatchUp(): void {
+    this.#queue = [];
+    this.#missed = false;
+  }
+
+  /** Resolves when there is something to take, or at the next `wake`. */
+  async settled(): Promise<void> {
+    if (this.#queue.length > 0 || this.#missed) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  wake(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+}
