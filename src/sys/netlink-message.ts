@@ -124,7 +124,9 @@ export class MessageWriter {
     const needed = this.length + bytes;
     if (needed <= this.#buffer.length) return;
     if (needed > requestBytes_max) throw new RangeError(`a netlink request of more than ${requestBytes_max} bytes`);
-    const grown = new Uint8Array(new ArrayBuffer(Math.max(needed, this.#buffer.length * 2)));
+    const grown = new Uint8Array(
+      new ArrayBuffer(Math.min(requestBytes_max, Math.max(needed, this.#buffer.length * 2))),
+    );
     grown.set(this.#buffer.subarray(0, this.length));
     this.#buffer = grown;
     this.#view = new DataView(grown.buffer);

@@ -67,7 +67,7 @@ type Reply = Readonly<{ id: number; value?: unknown; error?: string }>;
 export class NamespaceProcess {
   readonly namespace: string;
   readonly #child: ChildProcess;
-  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   #calls = 0;
 
   private constructor(namespace: string, child: ChildProcess) {

@@ -1,3 +1,5 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import net from 'node:net';
 import { readdirSync } from 'node:fs';
 import { addressToBytes, ipv4ToNumber, parseAddress, type Address } from '../../../src/net/address.ts';
@@ -27,6 +29,7 @@ const bytesOf = (text: string): Uint8Array => {
 const open = new Set<number>();
 const servers = new Set<net.Server>();
 const sockets = new Set<net.Socket>();
+const children = new Set<ChildProcess>();
 
 /** `open` and the descriptor kept, or the name of the refusal. */
 function kept(fd: number): string {
@@ -148,9 +151,12 @@ export const socketOperations = {
     open.delete(fd);
     closeFd(fd);
   },
-  /** Closes the accepted connections of `listen` in the ordinary way. */
-  endAccepted() {
-    for (const socket of sockets) socket.end();
+  /** Starts a process that has the last socket open as well; its pid. */
+  async shareLast(): Promise<number> {
+    const child = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', lastKept()] });
+    children.add(child);
+    await once(child, 'spawn');
+    return child.pid ?? -1;
   },
 
   /** Opens connected placeholders on one port, each toward another remote port; how many there are. */
@@ -164,6 +170,8 @@ export const socketOperations = {
   closeAll() {
     for (const fd of open) closeFd(fd);
     open.clear();
+    for (const child of children) child.kill();
+    children.clear();
     for (const socket of sockets) socket.resetAndDestroy();
     for (const server of servers) server.close();
     sockets.clear();
