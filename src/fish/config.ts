@@ -1,0 +1,120 @@
+import type { Address } from '../net/address.ts';
+import { familyOf } from '../net/address.ts';
+import { prefixFamily, prefixBounds, type Prefix } from '../net/prefix.ts';
+import { err, ok, type Result } from '../net/result.ts';
+import type { VnetHeaderBytes } from './vnet-header.ts';
+
+/** How long a flow lasts without traffic that refreshes it, and how long its tuple rests afterwards; in seconds. */
+export type FlowTimers = Readonly<{
+  /** RFC 5382 REQ-5: not less than 2 hours 4 minutes. Half-closed connections have it too. */
+  tcpEstablishedS: number;
+  /** RFC 5382 REQ-5: not less than 4 minutes; during the handshake, and when both sides have sent their FIN. */
+  tcpTransitoryS: number;
+  /** After the end: as long as the remote's TIME_WAIT, in which it would refuse the tuple to somebody new. */
+  tcpRestS: number;
+  /** RFC 4787 REQ-5: 5 minutes recommended, since the last packet outwards (REQ-6). */
+  udpS: number;
+  /** So that what the remote still sends does not reach the next client on that port. */
+  udpRestS: number;
+  /** RFC 5508 REQ-2: not less than 60 seconds. */
+  icmpS: number;
+  icmpRestS: number;
+}>;
+
+/**
+ * Which packets from outside a UDP mapping lets in. `endpoint_independent`: from anybody, which RFC 4787 REQ-8 recommends
+ * where applications matter most. `address_dependent`: from addresses that the client has sent to, its recommendation
+ * where a stricter filter matters most.
+ */
+export type UdpFiltering = 'endpoint_independent' | 'address_dependent';
+
+export type FishConfig = Readonly<{
+  /** Whose packets are translated: IPv4 networks, one at least. Everything else from inside is dropped. */
+  clientPrefixes: readonly Prefix[];
+  /** The source of ICMP errors to clients, an address of this host; null: no errors are sent. */
+  icmpSource: Address | null;
+  icmpErrorsPerSMax: number;
+  /** What openTun() of the descriptor said: 0 without IFF_VNET_HDR. */
+  vnetHeaderBytes: VnetHeaderBytes;
+  flowsMax: number;
+  blocksMax: number;
+  /** Placeholders open at once, those of resting flows included: each is a descriptor. */
+  placeholdersMax: number;
+  /** How many (address, port) are looked at for one new flow, */
+  portProbesMax: number;
+  /** and for how many of those the kernel is asked. */
+  placeholderAttemptsMax: number;
+  udpFiltering: UdpFiltering;
+  /** (client, remote address) pairs remembered for `address_dependent`. */
+  udpPeersMax: number;
+  /** Ended flows that can still be attributed. */
+  flowLogMax: number;
+  timers: FlowTimers;
+}>;
+
+export const defaultTimers: FlowTimers = {
+  tcpEstablishedS: 7_440,
+  tcpTransitoryS: 240,
+  tcpRestS: 60,
+  udpS: 300,
+  udpRestS: 60,
+  icmpS: 60,
+  icmpRestS: 0,
+};
+
+/** Everything but who the clients are, which no default could know. */
+export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
+  icmpSource: null,
+  icmpErrorsPerSMax: 100,
+  vnetHeaderBytes: 10,
+  flowsMax: 131_072,
+  blocksMax: 4_096,
+  placeholdersMax: 16_384,
+  portProbesMax: 256,
+  placeholderAttemptsMax: 16,
+  udpFiltering: 'endpoint_independent',
+  udpPeersMax: 262_144,
+  flowLogMax: 262_144,
+  timers: defaultTimers,
+};
+
+/** Fills in the defaults and checks what no type can; the error names the setting. */
+export function fishConfig(
+  given: Partial<FishConfig> & Pick<FishConfig, 'clientPrefixes'>,
+): Result<FishConfig, string> {
+  const config: FishConfig = { ...defaultFishConfig, ...given };
+  const { clientPrefixes, icmpSource } = config;
+  if (clientPrefixes.length === 0) return err('clientPrefixes: name the networks that clients come from');
+  for (const prefix of clientPrefixes) {
+    if (prefixFamily(prefix) !== 4)
+      return err(`clientPrefixes: ${prefix} is not IPv4, the only family translated so far`);
+    // With the whole Internet as client, a reply from outside could not be told from a client's own packet.
+    if (prefixBounds(prefix).count === 2n ** 32n) return err(`clientPrefixes: ${prefix} leaves nothing to be outside`);
+  }
+  if (icmpSource !== null && familyOf(icmpSource) !== 4) return err(`icmpSource: ${icmpSource} is not an IPv4 address`);
+  return firstProblem(config) ?? ok(config);
+}
+
+function firstProblem(config: FishConfig): Result<never, string> | undefined {
+  const counts = {
+    icmpErrorsPerSMax: [0, 1_000_000],
+    flowsMax: [1, 2 ** 24],
+    // A flow's block is kept in 16 bits.
+    blocksMax: [1, 65_536],
+    placeholdersMax: [0, 2 ** 24],
+    portProbesMax: [1, 65_536],
+    placeholderAttemptsMax: [1, 65_536],
+    udpPeersMax: [1, 2 ** 24],
+    flowLogMax: [1, 2 ** 26],
+  } as const;
+  for (const [name, [least, most]] of Object.entries(counts)) {
+    const value = config[name as keyof typeof counts];
+    if (!Number.isInteger(value) || value < least || value > most)
+      return err(`${name}: a whole number, ${least} to ${most}`);
+  }
+  for (const [name, seconds] of Object.entries(config.timers)) {
+    const least = name.endsWith('RestS') ? 0 : 1;
+    if (!(seconds >= least && seconds <= 86_400)) return err(`timers.${name}: ${least} to 86400 seconds`);
+  }
+  return undefined;
+}

@@ -1,0 +1,96 @@
+import { portCount } from '../net/ports.ts';
+import type { BlockTable, LeasedBlock } from './blocks.ts';
+import { endings, type Ending } from './flow-log.ts';
+import type { FlowLife } from './flow-life.ts';
+import type { ProhibitedReply } from './icmp-prohibited.ts';
+import type { PlaceholderBudget } from './placeholders.ts';
+import { INWARD, OUTWARD } from './tcp-state.ts';
+import { dropReasons, type DropReason } from './verdicts.ts';
+
+/** How far a block is used. For TCP and ICMP one port serves many flows, so there can be more flows than ports. */
+export type BlockUse = LeasedBlock & Readonly<{ portCount: number; flows: number }>;
+
+/** Everything that fish counts, as plain values. Counts only grow, but for those that say how many there are now. */
+export type FishCounters = Readonly<{
+  packetsOut: number;
+  bytesOut: number;
+  packetsIn: number;
+  bytesIn: number;
+  drops: Readonly<Record<DropReason, number>>;
+  flowsOpened: number;
+  flowsEnded: Readonly<Record<Ending, number>>;
+  /** Now. */
+  flowsLive: number;
+  flowsResting: number;
+  flowsMax: number;
+  placeholdersHeld: number;
+  placeholdersOpened: number;
+  /** Ports tried whose tuple a socket of somebody else had. */
+  placeholdersTaken: number;
+  placeholdersFailed: number;
+  /** Of the last failure; 0 when there was none. */
+  placeholderErrno: number;
+  tcpStrays: number;
+  tcpResetsDoubted: number;
+  icmpErrorsSent: number;
+  icmpErrorsSuppressed: number;
+  blocks: readonly BlockUse[];
+}>;
+
+/** What is counted per packet. */
+export class TrafficCounters {
+  readonly #packets = new Float64Array(2);
+  readonly #bytes = new Float64Array(2);
+  /** By the number of the reason. */
+  readonly #drops = new Float64Array(dropReasons.length + 1);
+  tcpStrays = 0;
+  tcpResetsDoubted = 0;
+
+  /** `direction`: OUTWARD or INWARD, the indexes of both arrays. */
+  forwarded(direction: number, bytes: number): void {
+    this.#packets[direction] = this.#packets[direction]! + 1;
+    this.#bytes[direction] = this.#bytes[direction]! + bytes;
+  }
+
+  dropped(reason: number): void {
+    this.#drops[reason] = this.#drops[reason]! + 1;
+  }
+
+  snapshot(
+    life: FlowLife,
+    placeholders: PlaceholderBudget,
+    prohibited: ProhibitedReply,
+    blocks: BlockTable,
+  ): FishCounters {
+    return {
+      packetsOut: this.#packets[OUTWARD]!,
+      bytesOut: this.#bytes[OUTWARD]!,
+      packetsIn: this.#packets[INWARD]!,
+      bytesIn: this.#bytes[INWARD]!,
+      drops: named(dropReasons, this.#drops.subarray(1)),
+      flowsOpened: life.opened,
+      flowsEnded: named(endings, life.ended),
+      flowsLive: life.live,
+      flowsResting: life.flows.count - life.live,
+      flowsMax: life.flows.capacity,
+      placeholdersHeld: placeholders.held,
+      placeholdersOpened: placeholders.opened,
+      placeholdersTaken: placeholders.taken,
+      placeholdersFailed: placeholders.failed,
+      placeholderErrno: placeholders.lastErrno,
+      tcpStrays: this.tcpStrays,
+      tcpResetsDoubted: this.tcpResetsDoubted,
+      icmpErrorsSent: prohibited.sent,
+      icmpErrorsSuppressed: prohibited.suppressed,
+      blocks: blocks.slots().map((slot) => {
+        const block = blocks.at(slot);
+        // slot is a row of the table's columns.
+        return { ...block, portCount: portCount(block.ports), flows: blocks.flows[slot]! };
+      }),
+    };
+  }
+}
+
+function named<Name extends string>(names: readonly Name[], counts: Float64Array): Record<Name, number> {
+  return Object.fromEntries(names.map((name, i) => [name, counts[i] ?? 0])) as Record<Name, number>;
+}

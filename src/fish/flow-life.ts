@@ -1,0 +1,165 @@
+import type { BlockTable } from './blocks.ts';
+import type { FishConfig } from './config.ts';
+import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
+import { endings, type Ending, type FlowLog } from './flow-log.ts';
+import { TCP, UDP, type Packet } from './packet.ts';
+import type { PlaceholderBudget } from './placeholders.ts';
+import { SourcePicker } from './source-picker.ts';
+import { TcpTracker } from './tcp-state.ts';
+import { NOTHING_DUE, NOT_YET, TimingWheel } from './timing-wheel.ts';
+import { UdpPeers } from './udp-peers.ts';
+import { DROP, FORWARD } from './verdicts.ts';
+
+/** Timers are whole seconds, or some: half a second is early enough to notice that one has passed. */
+const TICK_MS = 500;
+
+export type FlowLifeParts = Readonly<{
+  config: FishConfig;
+  random: () => number;
+  placeholders: PlaceholderBudget;
+  blocks: BlockTable;
+  log: FlowLog;
+}>;
+
+/**
+ * How flows begin and end: live → resting → free. Everything that has to happen together happens here, so that a
+ * placeholder is closed once, a flow logged once, and a tuple free only after both.
+ */
+export class FlowLife {
+  readonly #parts: FlowLifeParts;
+  readonly #wheel: TimingWheel;
+  readonly #picker: SourcePicker;
+  readonly flows: FlowTable;
+  readonly tcp: TcpTracker;
+  /** null with endpoint-independent filtering, which has no use for it. */
+  readonly peers: UdpPeers | null;
+  opened = 0;
+  live = 0;
+  /** By the index of `endings`. */
+  readonly ended = new Float64Array(endings.length);
+  /** What to add to the caller's clock to have milliseconds since 1970. */
+  wallOffsetMs = 0;
+
+  constructor(parts: FlowLifeParts) {
+    const { config, random, placeholders, blocks } = parts;
+    this.#parts = parts;
+    this.flows = new FlowTable(config.flowsMax, random);
+    this.tcp = new TcpTracker(config.flowsMax);
+    this.peers = config.udpFiltering === 'address_dependent' ? new UdpPeers(config.flowsMax, config.udpPeersMax) : null;
+    this.#picker = new SourcePicker(config, this.flows, blocks, placeholders, random);
+    const longestS = Math.max(...Object.values(config.timers));
+    this.#wheel = new TimingWheel(config.flowsMax, TICK_MS, longestS * 1_000);
+  }
+
+  /**
+   * Begins a flow for a client's packet, toward `remote` and its port as they are in the flow's keys. The flow, or the
+   * negated reason why there can be none. The caller sets the deadline.
+   */
+  open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
+    const { flows } = this;
+    const picker = this.#picker;
+    if (flows.isFull) return -DROP.table_full;
+    const verdict = picker.pick(packet.protocol, remote, remotePort);
+    if (verdict !== FORWARD) return -verdict;
+    const flow = flows.take();
+    flows.protocol[flow] = packet.protocol;
+    flows.client[flow] = packet.source;
+    flows.clientPort[flow] = packet.sourcePort;
+    flows.leased[flow] = picker.address;
+    flows.leasedPort[flow] = picker.port;
+    flows.remote[flow] = remote;
+    flows.remotePort[flow] = remotePort;
+    flows.block[flow] = picker.slot;
+    flows.placeholder[flow] = picker.placeholder;
+    flows.openedMs[flow] = nowMs;
+    flows.publish(flow);
+    if (packet.protocol === TCP) this.tcp.open(flow, packet);
+    this.#countInBlock(flow, 1);
+    this.opened++;
+    this.live++;
+    return flow;
+  }
+
+  /** The flow ends at this time if nothing refreshes it before. */
+  setDeadline(flow: number, deadlineMs: number, nowMs: number): void {
+    this.#wheel.schedule(flow, deadlineMs, nowMs);
+  }
+
+  /** Ends a live flow: from now on it rests, or is gone when its protocol takes no rest. */
+  end(flow: number, ending: Ending, nowMs: number): void {
+    this.#logEnd(flow, ending, nowMs);
+    const restMs = this.#restMsOf(flow);
+    if (restMs === 0) {
+      this.#free(flow);
+      return;
+    }
+    this.flows.state[flow] = RESTING;
+    this.#wheel.schedule(flow, nowMs + restMs, nowMs);
+  }
+
+  /** Ends what is due, looking at no more than `max` flows. Answers how many it looked at: `max` means call again. */
+  expire(nowMs: number, max: number): number {
+    for (let looked = 0; looked < max; looked++) {
+      const flow = this.#wheel.step(nowMs);
+      if (flow === NOTHING_DUE) return looked;
+      if (flow === NOT_YET) continue;
+      if (this.flows.state[flow] === LIVE) this.end(flow, 'idle', nowMs);
+      else this.#free(flow);
+    }
+    return max;
+  }
+
+  /** Ends all flows of these blocks without a rest: their ports are no longer fish's to keep. One pass over the table. */
+  endBlocks(slots: ReadonlySet<number>, nowMs: number): { closed: number; placeholders: number } {
+    const { flows } = this;
+    let closed = 0;
+    let placeholders = 0;
+    for (let flow = 0; flow < flows.capacity; flow++) {
+      // flow is below the capacity of every column.
+      if (flows.state[flow] === FREE || !slots.has(flows.block[flow]!)) continue;
+      if (flows.placeholder[flow] !== NONE) placeholders++;
+      if (flows.state[flow] === LIVE) {
+        closed++;
+        this.#logEnd(flow, 'lease_ended', nowMs);
+      }
+      this.#free(flow);
+    }
+    return { closed, placeholders };
+  }
+
+  /** The caller's clock as an instant: microseconds since 1970. */
+  instantOf(ms: number): number {
+    return Math.round((ms + this.wallOffsetMs) * 1_000);
+  }
+
+  #logEnd(flow: number, ending: Ending, nowMs: number): void {
+    const { log, blocks } = this.#parts;
+    this.live--;
+    const index = endings.indexOf(ending);
+    this.ended[index] = this.ended[index]! + 1;
+    const { lease } = blocks.at(this.flows.block[flow]!);
+    // Both instants by today's offset: if the clock was set meanwhile, it is believed to be right now.
+    log.record(this.flows, flow, lease, this.instantOf(this.flows.openedMs[flow]!), this.instantOf(nowMs), ending);
+  }
+
+  #free(flow: number): void {
+    const placeholder = this.flows.placeholder[flow]!;
+    if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
+    this.#wheel.cancel(flow);
+    this.peers?.forget(flow);
+    this.#countInBlock(flow, -1);
+    this.flows.release(flow);
+  }
+
+  #countInBlock(flow: number, change: number): void {
+    const counts = this.#parts.blocks.flows;
+    const slot = this.flows.block[flow]!;
+    counts[slot] = counts[slot]! + change;
+  }
+
+  #restMsOf(flow: number): number {
+    const { tcpRestS, udpRestS, icmpRestS } = this.#parts.config.timers;
+    const protocol = this.flows.protocol[flow];
+    return (protocol === TCP ? tcpRestS : protocol === UDP ? udpRestS : icmpRestS) * 1_000;
+  }
+}

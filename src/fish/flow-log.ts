@@ -1,0 +1,144 @@
+import {
+  copyTuple,
+  describeTuple,
+  makeTupleRows,
+  rowMatches,
+  wantedTuple,
+  type FlowQuery,
+  type TupleRows,
+  type TupleText,
+} from './flow-tuple.ts';
+
+/** Why a flow ended: both FINs acknowledged, a plausible RST, silence, or its ports taken back. */
+export const endings = ['finished', 'reset', 'idle', 'lease_ended'] as const;
+export type Ending = (typeof endings)[number];
+
+/** One use of a leased tuple by a client. Instants are microseconds since 1970. */
+export type FlowRecord = TupleText &
+  Readonly<{
+    lease: string;
+    openedAt: number;
+    /** null while it lasts. */
+    closedAt: number | null;
+    ending: Ending | null;
+  }>;
+
+/**
+ * `matches` with the verdict `match`: the flows that had the tuple. `not_mine`: none had, and the log would know.
+ * `not_covered`: none is known, but the log does not reach there. All that is covered lies between the two instants;
+ * a match from before `coversSince` is as true as any, but others may have been forgotten.
+ */
+export type FlowAnswer = Readonly<{
+  verdict: 'match' | 'not_mine' | 'not_covered';
+  matches: readonly FlowRecord[];
+  /** More matched than were asked for. */
+  truncated: boolean;
+  coversSince: number;
+  coversThrough: number;
+}>;
+
+/**
+ * The flows that have ended, the latest so many, in a ring of typed arrays. The flows that last are in the flow table;
+ * both together know everything since `coversSince`: an entry that the ring has overwritten ended before that.
+ *
+ * A record's end is the end of use: the rest that a tuple takes afterwards is nobody's use.
+ */
+export class FlowLog {
+  readonly #size: number;
+  readonly #tuples: TupleRows;
+  readonly #openedAt: Float64Array;
+  readonly #closedAt: Float64Array;
+  readonly #ending: Uint8Array;
+  readonly #lease: Uint32Array;
+  readonly #leases = new LeaseNames();
+  /** Entries ever written. */
+  #written = 0;
+  #coversSince: number;
+
+  /** `since`: the instant (µs) before which no flow was recorded, that is, when recording begins. */
+  constructor(o: Readonly<{ entriesMax: number; since: number }>) {
+    const size = o.entriesMax;
+    this.#size = size;
+    this.#tuples = makeTupleRows(size);
+    this.#openedAt = new Float64Array(size);
+    this.#closedAt = new Float64Array(size);
+    this.#ending = new Uint8Array(size);
+    this.#lease = new Uint32Array(size);
+    this.#coversSince = o.since;
+  }
+
+  /** The log is complete from here on, together with the flows that last (µs). */
+  get coversSince(): number {
+    return this.#coversSince;
+  }
+
+  /** Records that a flow has ended; the oldest entry makes room. */
+  record(flows: TupleRows, flow: number, lease: string, openedAt: number, closedAt: number, ending: Ending): void {
+    const entry = this.#written % this.#size;
+    if (this.#written >= this.#size) this.#forget(entry);
+    this.#written++;
+    copyTuple(flows, flow, this.#tuples, entry);
+    this.#openedAt[entry] = openedAt;
+    this.#closedAt[entry] = closedAt;
+    this.#ending[entry] = endings.indexOf(ending);
+    this.#lease[entry] = this.#leases.hold(lease);
+  }
+
+  /** Up to `max` of the ended flows that had this tuple then, the latest first: one pass over the ring. */
+  search(query: FlowQuery, max: number): FlowRecord[] {
+    const wanted = wantedTuple(query);
+    const found: FlowRecord[] = [];
+    const oldest = Math.max(0, this.#written - this.#size);
+    for (let n = this.#written - 1; n >= oldest && found.length < max; n--) {
+      const entry = n % this.#size;
+      // Both ends count: a packet may carry either instant.
+      const inTime = this.#openedAt[entry]! <= query.at && query.at <= this.#closedAt[entry]!;
+      if (inTime && rowMatches(this.#tuples, entry, wanted)) found.push(this.#read(entry));
+    }
+    return found;
+  }
+
+  #forget(entry: number): void {
+    // Clocks are set back now and then, so the latest end is not always that of the latest entry.
+    this.#coversSince = Math.max(this.#coversSince, this.#closedAt[entry]! + 1);
+    this.#leases.let(this.#lease[entry]!);
+  }
+
+  #read(entry: number): FlowRecord {
+    return {
+      lease: this.#leases.nameOf(this.#lease[entry]!),
+      ...describeTuple(this.#tuples, entry),
+      openedAt: this.#openedAt[entry]!,
+      closedAt: this.#closedAt[entry]!,
+      ending: endings[this.#ending[entry]!] ?? null,
+    };
+  }
+}
+
+/** Lease ids as small numbers, for as long as an entry names them. */
+class LeaseNames {
+  readonly #numbers = new Map<string, number>();
+  readonly #names: string[] = [];
+  readonly #uses: number[] = [];
+  readonly #free: number[] = [];
+
+  hold(name: string): number {
+    const number = this.#numbers.get(name) ?? this.#free.pop() ?? this.#names.length;
+    this.#numbers.set(name, number);
+    this.#names[number] = name;
+    this.#uses[number] = (this.#uses[number] ?? 0) + 1;
+    return number;
+  }
+
+  let(number: number): void {
+    const uses = (this.#uses[number] ?? 0) - 1;
+    this.#uses[number] = uses;
+    if (uses > 0) return;
+    this.#numbers.delete(this.nameOf(number));
+    this.#free.push(number);
+  }
+
+  nameOf(number: number): string {
+    return this.#names[number] ?? '';
+  }
+}

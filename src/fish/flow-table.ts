@@ -1,0 +1,124 @@
+import { TupleIndex } from './tuple-index.ts';
+
+export const FREE = 0;
+export const LIVE = 1;
+/** Over, but its tuple and its placeholder stay until the rest has passed. */
+export const RESTING = 2;
+
+/** In a column where a number of 0 or more stands for something that the flow has. */
+export const NONE = -1;
+
+/**
+ * The flows, as columns: row n of each is flow n. Fixed capacity, made once; adding and removing allocate nothing.
+ *
+ * A flow has two keys. Outside, (protocol, leased address and port, remote, remote port) is unique among all flows, live
+ * or resting: that is the promise that no 5-tuple is used twice. Inside, (protocol, client address and port, remote,
+ * remote port) leads to the one flow that this client's packets belong to; a resting flow that was superseded is not
+ * found there any more. Where the mapping ignores a part of the remote, that part is 0 in both keys: the whole remote
+ * for UDP, whose mapping is endpoint-independent, the remote's port for ICMP, which has none.
+ *
+ * Every access below is by a flow number that `add` returned, which is a row of all columns.
+ */
+export class FlowTable {
+  readonly capacity: number;
+  readonly state: Uint8Array;
+  readonly protocol: Uint8Array;
+  readonly client: Uint32Array;
+  readonly clientPort: Uint16Array;
+  readonly leased: Uint32Array;
+  readonly leasedPort: Uint16Array;
+  readonly remote: Uint32Array;
+  readonly remotePort: Uint16Array;
+  /** Slot in the block table. */
+  readonly block: Uint16Array;
+  /** Handle, or NONE. */
+  readonly placeholder: Int32Array;
+  /** Milliseconds on the caller's clock. */
+  readonly openedMs: Float64Array;
+
+  readonly #byClient: TupleIndex;
+  readonly #byLeased: TupleIndex;
+  /** Whether the client's key still leads to the flow. */
+  readonly #attached: Uint8Array;
+  /** The free rows, a stack: the row used last is the one most likely in cache. */
+  readonly #free: Int32Array;
+  #freeCount: number;
+
+  /** `random`: 32 bits, unsigned, to seed the hashes. */
+  constructor(capacity: number, random: () => number) {
+    this.capacity = capacity;
+    this.state = new Uint8Array(capacity);
+    this.protocol = new Uint8Array(capacity);
+    this.client = new Uint32Array(capacity);
+    this.clientPort = new Uint16Array(capacity);
+    this.leased = new Uint32Array(capacity);
+    this.leasedPort = new Uint16Array(capacity);
+    this.remote = new Uint32Array(capacity);
+    this.remotePort = new Uint16Array(capacity);
+    this.block = new Uint16Array(capacity);
+    this.placeholder = new Int32Array(capacity).fill(NONE);
+    this.openedMs = new Float64Array(capacity);
+    this.#attached = new Uint8Array(capacity);
+    const { protocol, remote, remotePort } = this;
+    const inside = { protocol, address: this.client, port: this.clientPort, remote, remotePort };
+    const outside = { protocol, address: this.leased, port: this.leasedPort, remote, remotePort };
+    this.#byClient = new TupleIndex(capacity, inside, random);
+    this.#byLeased = new TupleIndex(capacity, outside, random);
+    this.#free = Int32Array.from({ length: capacity }, (_, i) => capacity - 1 - i);
+    this.#freeCount = capacity;
+  }
+
+  get isFull(): boolean {
+    return this.#freeCount === 0;
+  }
+
+  get count(): number {
+    return this.capacity - this.#freeCount;
+  }
+
+  /** The flow that a client's packet belongs to, or -1. */
+  findByClient(protocol: number, client: number, clientPort: number, remote: number, remotePort: number): number {
+    return this.#byClient.find(protocol, client, clientPort, remote, remotePort);
+  }
+
+  /** The flow that has this tuple outside, live or resting, or -1. */
+  findByLeased(protocol: number, leased: number, leasedPort: number, remote: number, remotePort: number): number {
+    return this.#byLeased.find(protocol, leased, leasedPort, remote, remotePort);
+  }
+
+  /** Takes a row, live, not yet in any index: fill its columns, then `publish` it. The table must not be full. */
+  take(): number {
+    if (this.#freeCount === 0) throw new Error('the flow table is full');
+    const flow = this.#free[--this.#freeCount]!;
+    this.state[flow] = LIVE;
+    return flow;
+  }
+
+  /** Makes the flow found by both its keys, neither of which another flow may have. */
+  publish(flow: number): void {
+    this.#byClient.add(flow);
+    this.#byLeased.add(flow);
+    this.#attached[flow] = 1;
+  }
+
+  /** Lets the client's key go to another flow, while the leased tuple stays taken. */
+  detach(flow: number): void {
+    if (this.#attached[flow] === 0) return;
+    this.#byClient.remove(flow);
+    this.#attached[flow] = 0;
+  }
+
+  /** Whether the client's packets are still this flow's, and what comes back still the client's. */
+  isAttached(flow: number): boolean {
+    return this.#attached[flow] === 1;
+  }
+
+  /** Gives the row and both keys back. The caller has closed the placeholder. */
+  release(flow: number): void {
+    this.detach(flow);
+    this.#byLeased.remove(flow);
+    this.state[flow] = FREE;
+    this.placeholder[flow] = NONE;
+    this.#free[this.#freeCount++] = flow;
+  }
+}

@@ -1,0 +1,107 @@
+import { ipv4FromNumber, ipv4ToNumber, type Address } from '../net/address.ts';
+import { protocolNumber, protocols, type Protocol } from '../net/protocol.ts';
+import { UDP } from './packet.ts';
+
+/** What tells flows apart, as columns: a row is a flow of the table, or an entry of the log. */
+export type TupleRows = Readonly<{
+  protocol: Uint8Array;
+  client: Uint32Array;
+  clientPort: Uint16Array;
+  leased: Uint32Array;
+  leasedPort: Uint16Array;
+  remote: Uint32Array;
+  remotePort: Uint16Array;
+}>;
+
+export const makeTupleRows = (count: number): TupleRows => ({
+  protocol: new Uint8Array(count),
+  client: new Uint32Array(count),
+  clientPort: new Uint16Array(count),
+  leased: new Uint32Array(count),
+  leasedPort: new Uint16Array(count),
+  remote: new Uint32Array(count),
+  remotePort: new Uint16Array(count),
+});
+
+/** Both rows exist: the caller got them from the table and from the log. */
+export function copyTuple(from: TupleRows, row: number, to: TupleRows, target: number): void {
+  to.protocol[target] = from.protocol[row]!;
+  to.client[target] = from.client[row]!;
+  to.clientPort[target] = from.clientPort[row]!;
+  to.leased[target] = from.leased[row]!;
+  to.leasedPort[target] = from.leasedPort[row]!;
+  to.remote[target] = from.remote[row]!;
+  to.remotePort[target] = from.remotePort[row]!;
+}
+
+/** A row in words. */
+export type TupleText = Readonly<{
+  protocol: Protocol;
+  client: Address;
+  /** ICMP: the identifier that the client chose. */
+  clientPort: number;
+  /** The leased address and port; ICMP: the identifier outside. */
+  address: Address;
+  port: number;
+  /** null for UDP, whose mapping is one toward all remotes. */
+  remote: Address | null;
+  /** null for UDP and ICMP. */
+  remotePort: number | null;
+}>;
+
+export function describeTuple(rows: TupleRows, row: number): TupleText {
+  const protocol = protocols.find((each) => protocolNumber(each, 4) === rows.protocol[row]);
+  if (protocol === undefined) throw new Error(`row ${row} has no protocol`);
+  return {
+    protocol,
+    client: ipv4FromNumber(rows.client[row]!),
+    clientPort: rows.clientPort[row]!,
+    address: ipv4FromNumber(rows.leased[row]!),
+    port: rows.leasedPort[row]!,
+    remote: protocol === 'udp' ? null : ipv4FromNumber(rows.remote[row]!),
+    remotePort: protocol === 'tcp' ? rows.remotePort[row]! : null,
+  };
+}
+
+/** Who had this tuple at this instant? */
+export type FlowQuery = Readonly<{
+  protocol: Protocol;
+  /** The leased address and port (ICMP: the identifier). */
+  address: Address;
+  port: number;
+  /** null: toward any remote. */
+  remote: Address | null;
+  remotePort: number | null;
+  /** Microseconds since 1970. */
+  at: number;
+}>;
+
+/** The query in the numbers of the rows; null where anything matches, as does a part that the mapping ignores. */
+export type WantedTuple = Readonly<{
+  protocol: number;
+  leased: number;
+  leasedPort: number;
+  remote: number | null;
+  remotePort: number | null;
+}>;
+
+export function wantedTuple(query: FlowQuery): WantedTuple {
+  const protocol = protocolNumber(query.protocol, 4);
+  return {
+    protocol,
+    leased: ipv4ToNumber(query.address),
+    leasedPort: query.port,
+    remote: query.remote === null || protocol === UDP ? null : ipv4ToNumber(query.remote),
+    remotePort: query.protocol === 'tcp' ? query.remotePort : null,
+  };
+}
+
+export function rowMatches(rows: TupleRows, row: number, wanted: WantedTuple): boolean {
+  return (
+    rows.leasedPort[row] === wanted.leasedPort &&
+    rows.leased[row] === wanted.leased &&
+    rows.protocol[row] === wanted.protocol &&
+    (wanted.remote === null || rows.remote[row] === wanted.remote) &&
+    (wanted.remotePort === null || rows.remotePort[row] === wanted.remotePort)
+  );
+}

@@ -1,0 +1,90 @@
+import type { Address } from '../net/address.ts';
+import type { Protocol } from '../net/protocol.ts';
+import type { BlockTable } from './blocks.ts';
+import { FREE, LIVE } from './flow-table.ts';
+import type { FlowAnswer, FlowLog, FlowRecord } from './flow-log.ts';
+import type { FlowLife } from './flow-life.ts';
+import { describeTuple, rowMatches, wantedTuple, type FlowQuery, type TupleText } from './flow-tuple.ts';
+
+/** What to look for among the flows; what is left out matches anything. */
+export type FlowFilter = Readonly<{
+  lease?: string;
+  protocol?: Protocol;
+  client?: Address;
+  remote?: Address;
+  state?: 'live' | 'resting';
+}>;
+
+/** A flow as it was when asked for. */
+export type FlowSnapshot = TupleText &
+  Readonly<{
+    lease: string;
+    state: 'live' | 'resting';
+    /** Microseconds since 1970. */
+    openedAt: number;
+    hasPlaceholder: boolean;
+  }>;
+
+/** The flows that are live or resting, one by one, in no particular order: for people, not for the packet path. */
+export function* flowSnapshots(life: FlowLife, blocks: BlockTable, filter: FlowFilter): Generator<FlowSnapshot> {
+  const { flows } = life;
+  for (let flow = 0; flow < flows.capacity; flow++) {
+    if (flows.state[flow] === FREE) continue;
+    // flow is below the capacity of every column.
+    const snapshot: FlowSnapshot = {
+      ...describeTuple(flows, flow),
+      lease: blocks.at(flows.block[flow]!).lease,
+      state: flows.state[flow] === LIVE ? 'live' : 'resting',
+      openedAt: life.instantOf(flows.openedMs[flow]!),
+      hasPlaceholder: flows.placeholder[flow]! >= 0,
+    };
+    if (passes(snapshot, filter)) yield snapshot;
+  }
+}
+
+function passes(flow: FlowSnapshot, filter: FlowFilter): boolean {
+  return (
+    (filter.lease === undefined || filter.lease === flow.lease) &&
+    (filter.protocol === undefined || filter.protocol === flow.protocol) &&
+    (filter.client === undefined || filter.client === flow.client) &&
+    (filter.remote === undefined || filter.remote === flow.remote) &&
+    (filter.state === undefined || filter.state === flow.state)
+  );
+}
+
+/** Who had this tuple at this instant: the flows that last and, from the log, those that have ended. */
+export function whoHad(
+  query: FlowQuery,
+  life: FlowLife,
+  blocks: BlockTable,
+  log: FlowLog,
+  nowMs: number,
+  max: number,
+): FlowAnswer {
+  const coversThrough = life.instantOf(nowMs);
+  // One more than wanted tells whether there are more.
+  const lasting = query.at <= coversThrough ? liveMatches(query, life, blocks, max + 1) : [];
+  const matches = [...lasting, ...log.search(query, max + 1 - lasting.length)];
+  const covered = log.coversSince <= query.at && query.at <= coversThrough;
+  return {
+    verdict: matches.length > 0 ? 'match' : covered ? 'not_mine' : 'not_covered',
+    matches: matches.slice(0, max),
+    truncated: matches.length > max,
+    coversSince: log.coversSince,
+    coversThrough,
+  };
+}
+
+function liveMatches(query: FlowQuery, life: FlowLife, blocks: BlockTable, max: number): FlowRecord[] {
+  const { flows } = life;
+  const wanted = wantedTuple(query);
+  const found: FlowRecord[] = [];
+  for (let flow = 0; flow < flows.capacity && found.length < max; flow++) {
+    if (flows.state[flow] !== LIVE || !rowMatches(flows, flow, wanted)) continue;
+    const openedAt = life.instantOf(flows.openedMs[flow]!);
+    if (openedAt > query.at) continue;
+    const { lease } = blocks.at(flows.block[flow]!);
+    found.push({ ...describeTuple(flows, flow), lease, openedAt, closedAt: null, ending: null });
+  }
+  return found;
+}

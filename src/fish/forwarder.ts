@@ -1,0 +1,220 @@
+import { isRoutableUnicast, PrefixList } from './addresses.ts';
+import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
+import type { FishConfig } from './config.ts';
+import { TrafficCounters, type FishCounters } from './counters.ts';
+import { FlowLife } from './flow-life.ts';
+import type { FlowAnswer, FlowLog } from './flow-log.ts';
+import { NONE, RESTING } from './flow-table.ts';
+import type { FlowQuery } from './flow-tuple.ts';
+import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
+import { ProhibitedReply } from './icmp-prohibited.ts';
+import { ACK, ICMP, Packet, SYN, TCP, UDP } from './packet.ts';
+import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
+import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
+import { translateDestination, translateSource } from './translate.ts';
+import { DROP, FORWARD } from './verdicts.ts';
+
+/** What a change of the blocks did. `closed`: flows in use that ended; `placeholders`: closed with them or resting. */
+export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholders: number }>;
+
+/**
+ * The translator: clients' packets get a leased source, replies their client back. It works in place, on one packet at a
+ * time, and decides by nothing but the packet, its own tables and the time it is told. All times are milliseconds of one
+ * clock that never goes back.
+ */
+export class Forwarder {
+  readonly #packet: Packet;
+  readonly #clients: PrefixList;
+  readonly #blocks: BlockTable;
+  readonly #placeholders: PlaceholderBudget;
+  readonly #life: FlowLife;
+  readonly #log: FlowLog;
+  readonly #prohibited: ProhibitedReply;
+  readonly #traffic = new TrafficCounters();
+  readonly #tcpEstablishedMs: number;
+  readonly #tcpTransitoryMs: number;
+  readonly #udpMs: number;
+  readonly #icmpMs: number;
+  /** Bytes of `reply` to be written to the TUN after the last `handle`, most often 0. */
+  replyLength = 0;
+
+  /** `config` as `fishConfig` checked it; `random`: 32 bits, unsigned, unforeseeable. */
+  constructor(o: Readonly<{ config: FishConfig; random: () => number; placeholders: Placeholders; log: FlowLog }>) {
+    const { config, random, log } = o;
+    const { timers } = config;
+    this.#packet = new Packet(config.vnetHeaderBytes);
+    this.#clients = new PrefixList(config.clientPrefixes);
+    this.#blocks = new BlockTable(config.blocksMax);
+    this.#placeholders = new PlaceholderBudget(o.placeholders, config.placeholdersMax);
+    this.#life = new FlowLife({ config, random, placeholders: this.#placeholders, blocks: this.#blocks, log });
+    this.#log = log;
+    this.#prohibited = new ProhibitedReply(config.icmpSource, config.icmpErrorsPerSMax, config.vnetHeaderBytes);
+    this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
+    this.#tcpTransitoryMs = timers.tcpTransitoryS * 1_000;
+    this.#udpMs = timers.udpS * 1_000;
+    this.#icmpMs = timers.icmpS * 1_000;
+  }
+
+  /** A packet of fish's own, its virtio header included, when `replyLength` is not 0. */
+  get reply(): Uint8Array {
+    return this.#prohibited.buffer;
+  }
+
+  /**
+   * Takes the packet in the first `length` bytes of `buffer`, its virtio header included. FORWARD: it is translated in
+   * place, and the same bytes are to be written back. Otherwise a number of DROP, and the bytes are as they were. Keep to
+   * one buffer: another one than last time costs an allocation.
+   */
+  handle(buffer: Uint8Array, length: number, nowMs: number): number {
+    this.replyLength = 0;
+    const packet = this.#packet;
+    let verdict = packet.parse(buffer, length);
+    if (verdict === FORWARD) {
+      const inward = this.#blocks.leasedAddresses.has(packet.destination);
+      verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
+      if (verdict === FORWARD) this.#traffic.forwarded(inward ? INWARD : OUTWARD, packet.end - packet.start);
+    }
+    if (verdict !== FORWARD) this.#traffic.dropped(verdict);
+    return verdict;
+  }
+
+  #handleOutward(packet: Packet, nowMs: number): number {
+    if (this.#blocks.leasedAddresses.has(packet.source)) return DROP.spoofed_source;
+    if (!isRoutableUnicast(packet.destination)) return DROP.bad_destination;
+    const { protocol } = packet;
+    if (protocol === ICMP && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
+    const { flows } = this.#life;
+    const remote = protocol === UDP ? 0 : packet.destination;
+    const remotePort = protocol === TCP ? packet.destinationPort : 0;
+    let flow = flows.findByClient(protocol, packet.source, packet.sourcePort, remote, remotePort);
+    if (flow !== NONE && flows.state[flow] === RESTING) {
+      // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
+      if (protocol === TCP && !isFirstSyn(packet)) return this.#sendOut(flow, packet);
+      flows.detach(flow);
+      flow = NONE;
+    }
+    const isNew = flow === NONE;
+    if (isNew) flow = this.#open(packet, remote, remotePort, nowMs);
+    if (flow < 0) return -flow;
+    const { peers } = this.#life;
+    if (protocol === UDP && peers !== null && !peers.add(flow, packet.destination)) return DROP.peers_full;
+    this.#sendOut(flow, packet);
+    if (protocol !== TCP) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
+    else if (!isNew) this.#followTcp(flow, OUTWARD, packet, nowMs);
+    return FORWARD;
+  }
+
+  #handleInward(packet: Packet, nowMs: number): number {
+    // From one client to another through both their leased addresses; a leased source is a socket on this very host.
+    if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
+      return DROP.hairpin_unsupported;
+    const { protocol } = packet;
+    if (protocol === ICMP && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
+    const { flows, peers } = this.#life;
+    const remote = protocol === UDP ? 0 : packet.source;
+    const remotePort = protocol === TCP ? packet.sourcePort : 0;
+    const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
+    if (flow === NONE) return DROP.no_flow;
+    if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
+    if (protocol === UDP && peers !== null && !peers.has(flow, packet.source)) return DROP.filtered;
+    this.#sendIn(flow, packet);
+    // What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508).
+    if (protocol === TCP) this.#followTcp(flow, INWARD, packet, nowMs);
+    return FORWARD;
+  }
+
+  /** The end of a TCP connection is told again when its last ACK was lost; nothing else is for the client any more. */
+  #handleRested(flow: number, packet: Packet): number {
+    const again = packet.protocol === TCP && (packet.flags & SYN) === 0 && this.#life.flows.isAttached(flow);
+    return again ? this.#sendIn(flow, packet) : DROP.resting;
+  }
+
+  /** A flow for the first packet of a client, or the negated reason; where ports are the reason, the client is told. */
+  #open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
+    if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return -DROP.source_not_allowed;
+    if (packet.protocol === TCP && !isFirstSyn(packet)) return -DROP.not_syn;
+    const flow = this.#life.open(packet, remote, remotePort, nowMs);
+    if (flow < 0) this.replyLength = this.#prohibited.write(packet, nowMs);
+    else this.#keepFor(flow, this.#firstMsOf(packet.protocol), nowMs);
+    return flow;
+  }
+
+  #sendOut(flow: number, packet: Packet): number {
+    const { flows } = this.#life;
+    // The flow was just looked up or opened: a row of every column.
+    translateSource(packet, flows.leased[flow]!, flows.leasedPort[flow]!);
+    return FORWARD;
+  }
+
+  #sendIn(flow: number, packet: Packet): number {
+    const { flows } = this.#life;
+    translateDestination(packet, flows.client[flow]!, flows.clientPort[flow]!);
+    return FORWARD;
+  }
+
+  /** After the translation, because a flow that takes no rest is gone when it ends. */
+  #followTcp(flow: number, direction: number, packet: Packet, nowMs: number): void {
+    const meaning = this.#life.tcp.observe(flow, direction, packet);
+    if (meaning === ESTABLISHED) this.#keepFor(flow, this.#tcpEstablishedMs, nowMs);
+    else if (meaning === CLOSED) this.#life.end(flow, 'finished', nowMs);
+    else if (meaning === RESET) this.#life.end(flow, 'reset', nowMs);
+    else if (meaning === STRAY) this.#traffic.tcpStrays++;
+    else {
+      // A doubtful RST shortens the wait: if the connection lives, its answer (RFC 5961 3.2) lengthens it again.
+      if (meaning === DOUBTFUL) this.#traffic.tcpResetsDoubted++;
+      this.#keepFor(flow, this.#tcpTransitoryMs, nowMs);
+    }
+  }
+
+  /** How long a flow lasts of which only the client has been heard. */
+  #firstMsOf(protocol: number): number {
+    return protocol === TCP ? this.#tcpTransitoryMs : protocol === UDP ? this.#udpMs : this.#icmpMs;
+  }
+
+  #keepFor(flow: number, ms: number, nowMs: number): void {
+    this.#life.setDeadline(flow, nowMs + ms, nowMs);
+  }
+
+  /**
+   * Makes these the blocks to send from. Flows of blocks that are gone end at once, without a rest, and their
+   * placeholders are closed when this returns. A block is the same only if all of it is.
+   */
+  setBlocks(wanted: readonly LeasedBlock[], nowMs: number): ClosedSummary {
+    const ended = this.#life.endBlocks(new Set(this.#blocks.removedBy(wanted)), nowMs);
+    return { ...ended, ...this.#blocks.replace(wanted) };
+  }
+
+  /** Takes all blocks of a lease away. */
+  endLease(lease: string, nowMs: number): ClosedSummary {
+    return this.setBlocks(
+      this.#blocks.list().filter((block) => block.lease !== lease),
+      nowMs,
+    );
+  }
+
+  /** Ends what has been silent or has rested for long enough, looking at no more than `max` flows: call it often. */
+  expire(nowMs: number, max: number): number {
+    return this.#life.expire(nowMs, max);
+  }
+
+  /** What has to be added to the caller's clock for milliseconds since 1970; tell it again whenever that may change. */
+  setWallOffset(offsetMs: number): void {
+    this.#life.wallOffsetMs = offsetMs;
+  }
+
+  counters(): FishCounters {
+    return this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks);
+  }
+
+  flows(filter: FlowFilter = {}): Generator<FlowSnapshot> {
+    return flowSnapshots(this.#life, this.#blocks, filter);
+  }
+
+  /** Who had a tuple at an instant: up to `max` matches, and how far the answer is known. */
+  whoHad(query: FlowQuery, nowMs: number, max: number): FlowAnswer {
+    return whoHad(query, this.#life, this.#blocks, this.#log, nowMs, max);
+  }
+}
+
+/** The SYN that begins a connection, rather than the answer to one. */
+const isFirstSyn = (packet: Packet): boolean => (packet.flags & (SYN | ACK)) === SYN;

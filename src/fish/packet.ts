@@ -1,0 +1,194 @@
+import { sumOf } from './checksum.ts';
+import { checksumOffset, checksumStart, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
+import { DROP, FORWARD } from './verdicts.ts';
+
+export const ICMP = 1;
+export const TCP = 6;
+export const UDP = 17;
+
+/** Offsets into the IPv4 header (RFC 791). */
+const SOURCE = 12;
+const DESTINATION = 16;
+export const HEADER_CHECKSUM = 10;
+const IPV4_HEADER_MIN = 20;
+
+/** More fragments, or an offset that is not 0. Don't-fragment and the reserved bit are nobody's business here. */
+const FRAGMENT_MASK = 0x3fff;
+
+const TCP_HEADER_MIN = 20;
+const UDP_HEADER = 8;
+const ICMP_ECHO_HEADER = 8;
+const TCP_CHECKSUM = 16;
+const UDP_CHECKSUM = 6;
+const ICMP_CHECKSUM = 2;
+
+export const FIN = 1;
+export const SYN = 2;
+export const RST = 4;
+export const ACK = 16;
+
+const ICMP_ECHO_REPLY = 0;
+export const ICMP_UNREACHABLE = 3;
+const ICMP_ECHO_REQUEST = 8;
+
+const noBytes = new Uint8Array(0);
+
+/**
+ * A view over the IPv4 packet in a buffer. One object is used for all packets: `parse` fills it, and what it says is
+ * true until the next `parse`. All offsets count from the start of the buffer, addresses are unsigned 32-bit numbers.
+ */
+export class Packet {
+  readonly #vnetHeaderBytes: VnetHeaderBytes;
+  #buffer: Uint8Array = noBytes;
+
+  /** Over the whole buffer, the virtio header included. */
+  view: DataView = new DataView(noBytes.buffer);
+  /** Where the IP header starts, and where the packet ends by its own total length. */
+  start = 0;
+  end = 0;
+  protocol = 0;
+  source = 0;
+  destination = 0;
+  sourceAt = 0;
+  destinationAt = 0;
+  /** Where the TCP, UDP or ICMP header starts, and where its checksum is. */
+  transport = 0;
+  checksumAt = 0;
+  /** The checksum is only begun: see `updatedPartial`. */
+  partial = false;
+  /** Of an echo request the identifier is the source port, of a reply the destination port; the other one is 0. */
+  sourcePort = 0;
+  destinationPort = 0;
+  sourcePortAt = 0;
+  destinationPortAt = 0;
+  /** TCP only. */
+  flags = 0;
+  sequence = 0;
+  acknowledgement = 0;
+  /** As the header has it, not scaled. */
+  window = 0;
+  /** Where the options end and the data begins. */
+  dataAt = 0;
+
+  constructor(vnetHeaderBytes: VnetHeaderBytes) {
+    this.#vnetHeaderBytes = vnetHeaderBytes;
+  }
+
+  /**
+   * Reads the headers in the first `length` bytes of `buffer`. FORWARD, or the reason why this is no packet that fish
+   * could translate; then the view is not to be used. Bytes behind the total length, a frame's padding, are ignored.
+   */
+  parse(buffer: Uint8Array, length: number): number {
+    if (buffer !== this.#buffer) this.#attach(buffer);
+    if (length > buffer.length) return DROP.truncated;
+    const verdict = this.#parseHeader(length);
+    if (verdict !== FORWARD) return verdict;
+    if (this.protocol === TCP) return this.#parseTcp();
+    if (this.protocol === UDP) return this.#parseUdp();
+    if (this.protocol === ICMP) return this.#parseIcmp();
+    return DROP.protocol_unsupported;
+  }
+
+  /** The one place that allocates: the caller uses one buffer for all packets. */
+  #attach(buffer: Uint8Array): void {
+    this.#buffer = buffer;
+    this.view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  }
+
+  #parseHeader(length: number): number {
+    const { view } = this;
+    const start = this.#vnetHeaderBytes;
+    if (length <= start) return DROP.truncated;
+    const version = view.getUint8(start) >>> 4;
+    if (version === 6) return DROP.ipv6_unsupported;
+    if (version !== 4) return DROP.bad_version;
+    if (length < start + IPV4_HEADER_MIN) return DROP.truncated;
+    const headerBytes = (view.getUint8(start) & 15) * 4;
+    const totalBytes = view.getUint16(start + 2);
+    if (headerBytes < IPV4_HEADER_MIN || totalBytes < headerBytes) return DROP.bad_length;
+    if (start + totalBytes > length) return DROP.truncated;
+    // Verified so that a damaged header is never given a new address and sent on; it is ten words, most often in cache.
+    if (sumOf(view, start, start + headerBytes) !== 0xffff) return DROP.bad_header_checksum;
+    if ((view.getUint16(start + 6) & FRAGMENT_MASK) !== 0) return DROP.fragment_unsupported;
+
+    this.start = start;
+    this.end = start + totalBytes;
+    this.transport = start + headerBytes;
+    this.protocol = view.getUint8(start + 9);
+    this.sourceAt = start + SOURCE;
+    this.destinationAt = start + DESTINATION;
+    this.source = view.getUint32(this.sourceAt);
+    this.destination = view.getUint32(this.destinationAt);
+    return FORWARD;
+  }
+
+  #parseTcp(): number {
+    const { view, transport } = this;
+    if (this.end - transport < TCP_HEADER_MIN) return DROP.truncated;
+    const dataAt = transport + (view.getUint8(transport + 12) >>> 4) * 4;
+    if (dataAt < transport + TCP_HEADER_MIN || dataAt > this.end) return DROP.bad_length;
+    this.#readPorts();
+    this.sequence = view.getUint32(transport + 4);
+    this.acknowledgement = view.getUint32(transport + 8);
+    this.flags = view.getUint8(transport + 13) & (FIN | SYN | RST | ACK);
+    this.window = view.getUint16(transport + 14);
+    this.dataAt = dataAt;
+    // Every segment but a SYN or a RST has an ACK (RFC 9293 3.10.7); what has none of the three is somebody's probe.
+    if ((this.flags & (SYN | RST | ACK)) === 0) return DROP.bad_tcp_flags;
+    if ((this.flags & SYN) !== 0 && (this.flags & (FIN | RST)) !== 0) return DROP.bad_tcp_flags;
+    if (this.sourcePort === 0 || this.destinationPort === 0) return DROP.port_zero;
+    return this.#findChecksum(TCP_CHECKSUM);
+  }
+
+  #parseUdp(): number {
+    const { view, transport } = this;
+    if (this.end - transport < UDP_HEADER) return DROP.truncated;
+    // Shorter than the IP payload is allowed: UDP options (RFC 9868) live in what is left over.
+    const udpBytes = view.getUint16(transport + 4);
+    if (udpBytes < UDP_HEADER || udpBytes > this.end - transport) return DROP.bad_length;
+    this.#readPorts();
+    if (this.sourcePort === 0 || this.destinationPort === 0) return DROP.port_zero;
+    return this.#findChecksum(UDP_CHECKSUM);
+  }
+
+  #readPorts(): void {
+    this.sourcePortAt = this.transport;
+    this.destinationPortAt = this.transport + 2;
+    this.sourcePort = this.view.getUint16(this.sourcePortAt);
+    this.destinationPort = this.view.getUint16(this.destinationPortAt);
+  }
+
+  #parseIcmp(): number {
+    const { view, transport } = this;
+    if (this.end - transport < ICMP_ECHO_HEADER) return DROP.truncated;
+    const type = view.getUint8(transport);
+    if (isIcmpError(type)) return DROP.icmp_error_unsupported;
+    if (type !== ICMP_ECHO_REQUEST && type !== ICMP_ECHO_REPLY) return DROP.icmp_type_unsupported;
+    const identifier = view.getUint16(transport + 4);
+    this.sourcePortAt = transport + 4;
+    this.destinationPortAt = transport + 4;
+    this.sourcePort = type === ICMP_ECHO_REQUEST ? identifier : 0;
+    this.destinationPort = type === ICMP_ECHO_REPLY ? identifier : 0;
+    return this.#findChecksum(ICMP_CHECKSUM);
+  }
+
+  /** Only meaningful after an ICMP packet was parsed. */
+  isEchoRequest(): boolean {
+    return this.view.getUint8(this.transport) === ICMP_ECHO_REQUEST;
+  }
+
+  #findChecksum(offset: number): number {
+    const { view, transport } = this;
+    this.checksumAt = transport + offset;
+    this.partial = this.#vnetHeaderBytes !== 0 && needsChecksum(view);
+    if (!this.partial) return FORWARD;
+    // Anything else, an inner packet's checksum say, would have fish mend a field that is not the one it rewrites.
+    const own = checksumStart(view) === transport - this.start && checksumOffset(view) === offset;
+    return own ? FORWARD : DROP.bad_vnet_header;
+  }
+}
+
+/** The types that quote the packet they are about (RFC 1122 3.2.2): unreachable, quench, redirect, time, parameter. */
+function isIcmpError(type: number): boolean {
+  return type === ICMP_UNREACHABLE || type === 4 || type === 5 || type === 11 || type === 12;
+}

@@ -1,0 +1,68 @@
+/** The verdict on a packet that goes back out through the TUN; every other verdict is a number of `DROP`. */
+export const FORWARD = 0;
+
+/**
+ * Why a packet is dropped: its verdict, the index of its counter, and (the key) its name in metrics. One cause each, so
+ * that a rising counter says what to look at.
+ */
+export const DROP = {
+  /** The buffer ends before the headers, or before the length they state. */
+  truncated: 1,
+  /** Neither version 4 nor version 6. */
+  bad_version: 2,
+  ipv6_unsupported: 3,
+  /** An IHL below 5, a total length below the header's, a TCP data offset or a UDP length that cannot be. */
+  bad_length: 4,
+  /** The IPv4 header's own checksum. Transport checksums are not verified: a wrong one leaves as wrong as it came. */
+  bad_header_checksum: 5,
+  /** The virtio header wants a checksum completed somewhere else than where this packet has its own. */
+  bad_vnet_header: 6,
+  fragment_unsupported: 7,
+  /** Not TCP, UDP or ICMP. */
+  protocol_unsupported: 8,
+  /** An ICMP error, from either side: translating it with the packet that it quotes is not built yet. */
+  icmp_error_unsupported: 9,
+  /** ICMP other than an echo request going out or an echo reply coming in. */
+  icmp_type_unsupported: 10,
+  /** No flag at all, or SYN together with FIN or RST. */
+  bad_tcp_flags: 11,
+  /** TCP or UDP port 0. */
+  port_zero: 12,
+  /** A client whose source is a leased address. */
+  spoofed_source: 13,
+  /** A client that no allowed prefix contains, or no routable unicast address. */
+  source_not_allowed: 14,
+  /** A client's packet to an address that is no routable unicast one. */
+  bad_destination: 15,
+  /** A client's packet to a leased address. */
+  hairpin_unsupported: 16,
+  /** Unsolicited: to a leased address and to a port that nobody uses toward this remote. Never answered. */
+  no_flow: 17,
+  /** To a flow that ended, by somebody who could only want a new one. */
+  resting: 18,
+  /** UDP from an address that the client never sent to (filtering `address_dependent`). */
+  filtered: 19,
+  /** TCP from a client that begins no connection and belongs to none: without its SYN, it is not ours to map. */
+  not_syn: 20,
+  /** No block of this protocol is leased. */
+  no_lease: 21,
+  /** Blocks there are, but no port was free toward this remote within the bounds of the search. */
+  no_port: 22,
+  /** As many flows as the table holds. */
+  table_full: 23,
+  /** As many placeholders as the budget allows, and no exclusive port left. */
+  placeholder_budget: 24,
+  /** The kernel refused a placeholder for another reason than that the tuple is taken. */
+  placeholder_failed: 25,
+  /** As many UDP peers as the table holds (filtering `address_dependent`). */
+  peers_full: 26,
+} as const;
+
+export type DropReason = keyof typeof DROP;
+
+/** The names of `DROP` in the order of their numbers, beginning with 1. */
+export const dropReasons = Object.keys(DROP) as readonly DropReason[];
+
+/** `forward`, or the name of the reason. */
+export const verdictName = (verdict: number): string =>
+  verdict === FORWARD ? 'forward' : (dropReasons[verdict - 1] ?? `unknown_${verdict}`);

@@ -1,0 +1,110 @@
+import { fc, test } from '@fast-check/vitest';
+import { describe, expect } from 'vitest';
+import { BlockTable, type LeasedBlock } from '../../src/fish/blocks.ts';
+import { PortSpace } from '../../src/fish/port-space.ts';
+import { block, shared } from '../support/fish.ts';
+import { addressNumber } from '../support/packets.ts';
+
+const address = '198.51.100.10';
+const reasonsFor = (blocks: LeasedBlock[], slots = 8) =>
+  new BlockTable(slots).replace(blocks).refused.map((each) => each.reason);
+
+describe('the block table', () => {
+  test.each([
+    ['an IPv6 address', block('2001:db8::10', 'tcp', 9_000, 9_000), 'IPv6 is not translated yet'],
+    ['three ports', block(address, 'tcp', 9_000, 9_002), 'the ports are not an aligned power-of-two block'],
+    ['two ports, unaligned', block(address, 'tcp', 9_001, 9_002), 'the ports are not an aligned power-of-two block'],
+    ['port 0', block(address, 'udp', 0, 127), 'port 0 cannot be sent from'],
+    ['shared UDP', block(address, 'udp', 9_000, 9_000, shared()), 'only TCP blocks can be shared'],
+    [
+      'a shared block without a binding',
+      block(address, 'tcp', 9_000, 9_000, { mode: 'shared' }),
+      'a shared block needs a binding',
+    ],
+  ])('refuses %s and says why', (_what, refusable, reason) => {
+    expect(reasonsFor([refusable, block(address, 'tcp', 1_024, 1_151)])).toEqual([reason]);
+  });
+
+  test('accepts identifier 0 of ICMP', () => {
+    expect(reasonsFor([block(address, 'icmp', 0, 127)])).toEqual([]);
+  });
+
+  test('refuses what overlaps an accepted block of the same address and protocol only', () => {
+    expect(
+      reasonsFor([
+        block(address, 'tcp', 9_088, 9_215),
+        block(address, 'tcp', 9_152, 9_159),
+        block(address, 'udp', 9_152, 9_159),
+        block('198.51.100.11', 'tcp', 9_152, 9_159),
+      ]),
+    ).toEqual(['it overlaps 9088-9215 of tcp-9088']);
+  });
+
+  test('refuses more blocks than it has slots, until others go', () => {
+    const table = new BlockTable(2);
+    const [a, b, c] = [9_000, 9_001, 9_002].map((port) => block(address, 'tcp', port, port));
+    expect(table.replace([a!, b!, c!]).refused).toEqual([{ block: c, reason: 'there are 2 blocks already' }]);
+    expect(table.replace([b!, c!])).toEqual({ added: 1, refused: [] });
+    expect(table.list()).toEqual([b, c]);
+  });
+
+  test('keeps the slots of blocks that stay, and counts a block once that is listed twice', () => {
+    const table = new BlockTable(4);
+    const [a, b, c] = [9_000, 9_001, 9_002].map((port) => block(address, 'tcp', port, port));
+    expect(table.replace([a!, b!, b!])).toEqual({ added: 2, refused: [] });
+    const before = table.slots().find((slot) => table.at(slot) === b);
+    expect(table.removedBy([b!, c!]).map((slot) => table.at(slot))).toEqual([a]);
+    table.replace([b!, c!]);
+    expect(table.at(before!)).toEqual(b);
+    expect(() => table.at(3)).toThrow('no block in slot 3');
+  });
+
+  test('takes a block that changed in any way for another one', () => {
+    const table = new BlockTable(4);
+    const given = block(address, 'tcp', 9_000, 9_007);
+    table.replace([given]);
+    for (const change of [
+      { lease: 'other' },
+      shared('late'),
+      shared('explicit'),
+      { ports: { first: 9_000, last: 9_003 } },
+    ])
+      expect(table.removedBy([{ ...given, ...change }])).toHaveLength(1);
+    expect(table.removedBy([{ ...given }])).toEqual([]);
+  });
+
+  test('knows the leased addresses, and the ports per protocol', () => {
+    const table = new BlockTable(4);
+    table.replace([block(address, 'tcp', 9_000, 9_007), block('198.51.100.11', 'udp', 128, 255)]);
+    expect(
+      [address, '198.51.100.11', '198.51.100.12'].map((each) => table.leasedAddresses.has(addressNumber(each))),
+    ).toEqual([true, true, false]);
+    expect([1, 6, 17].map((protocol) => table.spaceFor(protocol)?.total)).toEqual([undefined, 8, 128]);
+  });
+});
+
+describe('the port space', () => {
+  const sizes = fc.array(
+    fc.nat({ max: 7 }).map((order) => 2 ** order),
+    { minLength: 1, maxLength: 20 },
+  );
+  test.prop([sizes, fc.nat()])('is walked through completely from any start, each port once', (ports, start) => {
+    const space = new PortSpace(ports.map((count, slot) => ({ slot, ports: count })));
+    const seen = new Set<string>();
+    for (let i = 0, port = start % space.total; i < space.total; i++, port = (port + space.step) % space.total) {
+      const index = space.indexOf(port);
+      const offset = space.offsetIn(index, port);
+      expect(offset).toBeGreaterThanOrEqual(0);
+      expect(offset).toBeLessThan(ports[space.slotAt(index)]!);
+      seen.add(`${space.slotAt(index)} ${offset}`);
+    }
+    expect(seen.size).toBe(space.total);
+    expect(space.total).toBe(ports.reduce((sum, each) => sum + each, 0));
+  });
+
+  test('is spread over by few steps: of ten blocks, ten steps find eight at least', () => {
+    const space = new PortSpace(Array.from({ length: 10 }, (_, slot) => ({ slot, ports: 128 })));
+    const slots = Array.from({ length: 10 }, (_, i) => space.slotAt(space.indexOf((i * space.step) % space.total)));
+    expect(new Set(slots).size).toBeGreaterThanOrEqual(8);
+  });
+});

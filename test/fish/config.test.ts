@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest';
+import type { Address } from '../../src/net/address.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
+import { defaultTimers, fishConfig, type FishConfig } from '../../src/fish/config.ts';
+
+const clientPrefixes = ['100.64.0.0/10' as Prefix];
+const problemOf = (settings: Partial<FishConfig>) => {
+  const checked = fishConfig({ clientPrefixes, ...settings });
+  return checked.ok ? undefined : checked.error;
+};
+
+describe('the configuration of fish', () => {
+  test('has defaults for everything but the clients, and the timers of the RFCs', () => {
+    const checked = fishConfig({ clientPrefixes });
+    expect(checked.ok && checked.value).toMatchObject({
+      clientPrefixes,
+      udpFiltering: 'endpoint_independent',
+      timers: { tcpEstablishedS: 7_440, tcpTransitoryS: 240, tcpRestS: 60, udpS: 300, icmpS: 60 },
+    });
+  });
+
+  test.each<[string, Partial<FishConfig>, string]>([
+    ['no clients', { clientPrefixes: [] }, 'clientPrefixes: name the networks that clients come from'],
+    [
+      'everybody as client',
+      { clientPrefixes: ['0.0.0.0/0' as Prefix] },
+      'clientPrefixes: 0.0.0.0/0 leaves nothing to be outside',
+    ],
+    [
+      'IPv6 clients',
+      { clientPrefixes: ['2001:db8::/64' as Prefix] },
+      'clientPrefixes: 2001:db8::/64 is not IPv4, the only family translated so far',
+    ],
+    [
+      'an IPv6 source of errors',
+      { icmpSource: '2001:db8::1' as Address },
+      'icmpSource: 2001:db8::1 is not an IPv4 address',
+    ],
+    ['no flows', { flowsMax: 0 }, 'flowsMax: a whole number, 1 to 16777216'],
+    ['half a block', { blocksMax: 0.5 }, 'blocksMax: a whole number, 1 to 65536'],
+    ['a timer of 0', { timers: { ...defaultTimers, udpS: 0 } }, 'timers.udpS: 1 to 86400 seconds'],
+    ['a rest without end', { timers: { ...defaultTimers, tcpRestS: Infinity } }, 'timers.tcpRestS: 0 to 86400 seconds'],
+    ['a timer that is no number', { timers: { ...defaultTimers, icmpS: NaN } }, 'timers.icmpS: 1 to 86400 seconds'],
+  ])('refuses %s', (_what, settings, problem) => {
+    expect(problemOf(settings)).toBe(problem);
+  });
+
+  test('allows no rest', () => {
+    expect(problemOf({ timers: { ...defaultTimers, tcpRestS: 0, udpRestS: 0 } })).toBeUndefined();
+  });
+});

@@ -1,0 +1,135 @@
+import type { Address } from '../../src/net/address.ts';
+import { ipv4FromNumber } from '../../src/net/address.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
+import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import { defaultTimers, fishConfig, type FishConfig, type FlowTimers } from '../../src/fish/config.ts';
+import { FlowLog } from '../../src/fish/flow-log.ts';
+import { Forwarder } from '../../src/fish/forwarder.ts';
+import type { Placeholders } from '../../src/fish/placeholders.ts';
+import { verdictName } from '../../src/fish/verdicts.ts';
+import { build, type Endpoint, type PacketFields } from './packets.ts';
+
+/** Ten o'clock on some day: the wall time of the fish's clock at 0. */
+export const wallStartMs = 1_767_261_600_000;
+
+/** A 32-bit generator for tests (Mulberry32): the same numbers for the same seed. */
+export function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return (mixed ^ (mixed >>> 14)) >>> 0;
+  };
+}
+
+/**
+ * The kernel as far as placeholders are concerned: a 5-tuple is held once. It insists on what fish has to keep to: nothing
+ * is opened twice, nothing closed that is not open.
+ */
+export class TupleKernel implements Placeholders {
+  readonly held = new Map<number, string>();
+  readonly opened: string[] = [];
+  /** Tuples that sockets of others have. */
+  readonly strangers = new Set<string>();
+  /** When set, the errno that answers everything. */
+  failure = 0;
+  #next = 3;
+
+  open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
+    if (this.failure !== 0) return -this.failure;
+    const tuple = `${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`;
+    if (this.strangers.has(tuple)) return binding === 'late' ? -99 : -98;
+    if ([...this.held.values()].includes(tuple)) throw new Error(`${tuple} is opened twice`);
+    this.held.set(this.#next, tuple);
+    this.opened.push(tuple);
+    return this.#next++;
+  }
+
+  close(handle: number): void {
+    if (!this.held.delete(handle)) throw new Error(`handle ${handle} is not open`);
+  }
+}
+
+export const block = (
+  address: string,
+  protocol: LeasedBlock['protocol'],
+  first: number,
+  last: number,
+  more: Partial<LeasedBlock> = {},
+): LeasedBlock => ({
+  lease: `${protocol}-${first}`,
+  address: address as Address,
+  protocol,
+  ports: { first, last },
+  mode: 'exclusive',
+  binding: null,
+  ...more,
+});
+export const shared = (binding: 'late' | 'explicit' = 'late'): Partial<LeasedBlock> => ({ mode: 'shared', binding });
+
+type PondSettings = Partial<Omit<FishConfig, 'timers'>> & Readonly<{ timers?: Partial<FlowTimers>; seed?: number }>;
+
+/** A forwarder with all that it needs, a clock to turn, and packets given and taken as plain values. */
+export class Pond {
+  readonly kernel = new TupleKernel();
+  readonly forwarder: Forwarder;
+  readonly #vnetHeaderBytes: number;
+  readonly #buffer = new Uint8Array(70_000);
+  nowMs = 0;
+
+  constructor(blocks: readonly LeasedBlock[], { timers, seed = 1, ...settings }: PondSettings = {}) {
+    const config = fishConfig({
+      clientPrefixes: ['100.64.0.0/10' as Prefix],
+      vnetHeaderBytes: 0,
+      flowsMax: 1_024,
+      udpPeersMax: 1_024,
+      flowLogMax: 1_024,
+      ...settings,
+      timers: { ...defaultTimers, ...timers },
+    });
+    if (!config.ok) throw new Error(config.error);
+    this.#vnetHeaderBytes = config.value.vnetHeaderBytes;
+    const log = new FlowLog({ entriesMax: config.value.flowLogMax, since: wallStartMs * 1_000 });
+    this.forwarder = new Forwarder({ config: config.value, random: seeded(seed), placeholders: this.kernel, log });
+    this.forwarder.setWallOffset(wallStartMs);
+    const { refused } = this.forwarder.setBlocks(blocks, 0);
+    if (refused[0]) throw new Error(refused[0].reason);
+  }
+
+  /** Hands over a packet (with `header`, the virtio header in front of it): its bytes afterwards, and the verdict by name. */
+  send(
+    packet: PacketFields | Uint8Array,
+    header = new Uint8Array(this.#vnetHeaderBytes),
+  ): { verdict: string; bytes: Uint8Array } {
+    const bytes = packet instanceof Uint8Array ? packet : build(packet);
+    this.#buffer.set(header);
+    this.#buffer.set(bytes, header.length);
+    const verdict = verdictName(this.forwarder.handle(this.#buffer, header.length + bytes.length, this.nowMs));
+    return { verdict, bytes: this.#buffer.slice(header.length, header.length + bytes.length) };
+  }
+
+  /** The ICMP error that the last packet brought about, if any. */
+  reply(): Uint8Array | undefined {
+    const { reply, replyLength } = this.forwarder;
+    return replyLength === 0 ? undefined : reply.slice(this.#vnetHeaderBytes, replyLength);
+  }
+
+  /** Lets time pass, and what is due end. */
+  pass(seconds: number): void {
+    this.nowMs += seconds * 1_000;
+    while (this.forwarder.expire(this.nowMs, 16) === 16);
+  }
+
+  drops(): Record<string, number> {
+    return Object.fromEntries(Object.entries(this.forwarder.counters().drops).filter(([, count]) => count > 0));
+  }
+
+  /** An instant in the flow log's terms: so many seconds after the start. */
+  at(seconds: number): number {
+    return (wallStartMs + seconds * 1_000) * 1_000;
+  }
+}
+
+export const client: Endpoint = { address: '100.96.0.2', port: 40_000 };
+export const origin: Endpoint = { address: '203.0.113.1', port: 443 };
