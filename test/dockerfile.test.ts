@@ -54,7 +54,7 @@ function container(image: Image, overrides: Record<string, string>) {
 }
 
 describe('the images', () => {
-  const replay = new Replay({ context: root, stages, node: process.execPath });
+  const replay = new Replay({ context: root, stages });
   let server: Image;
   let agent: Image;
   beforeAll(async () => {

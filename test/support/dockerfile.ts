@@ -49,14 +49,12 @@ export type Image = {
 export class Replay {
   readonly #context: string;
   readonly #stages: readonly Stage[];
-  readonly #node: string;
   readonly #folder = mkdtempSync(join(tmpdir(), 'fishery-image-'));
   readonly #built = new Map<string, Image>();
 
-  constructor(options: Readonly<{ context: string; stages: readonly Stage[]; node: string }>) {
+  constructor(options: Readonly<{ context: string; stages: readonly Stage[] }>) {
     this.#context = options.context;
     this.#stages = options.stages;
-    this.#node = options.node;
   }
 
   [Symbol.dispose](): void {
@@ -142,8 +140,9 @@ export class Replay {
     const [program = '', ...args] = text.split(/\s+/);
     const cwd = join(image.folder, image.workdir);
     if (program === 'npm' && args[0] === 'ci') {
-      const env = { ...process.env, ...image.env, PATH: `${dirname(this.#node)}:${process.env['PATH'] ?? ''}` };
-      await promisify(execFile)(program, args, { cwd, env });
+      // npm of the machine, on the machine's Node.js: it finds its global configuration beside that.
+      const path = (process.env['PATH'] ?? '').split(':').filter((entry) => !entry.endsWith('node_modules/.bin'));
+      await promisify(execFile)(program, args, { cwd, env: { ...process.env, ...image.env, PATH: path.join(':') } });
     } else if (program === 'install' && args[0] === '--directory') {
       // The owner exists in the image alone; whoever runs the replay owns the folder here.
       mkdirSync(join(image.folder, args.at(-1) ?? ''), { recursive: true, mode: 0o700 });
