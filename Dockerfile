@@ -28,9 +28,9 @@ CMD ["agent"]
 FROM program AS server
 RUN install --directory --owner=node --group=node --mode=0700 /var/lib/fishery
 # A container's loopback reaches nobody, so here the server listens on every interface of the container.
-ENV FISHERY_HOST=0.0.0.0 FISHERY_PORT=8080 FISHERY_DATA_DIR=/var/lib/fishery
+ENV FISHERY_HOST=0.0.0.0 FISHERY_PORT=7480 FISHERY_DATA_DIR=/var/lib/fishery
 USER node
 VOLUME /var/lib/fishery
-EXPOSE 8080
+EXPOSE 7480
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["node", "bin/healthcheck.mjs"]
 CMD ["server"]
