@@ -8,4 +8,5 @@ export type { ClientOptions } from './transport.ts';
 export { FisheryError, isFisheryError, localCodes } from './errors.ts';
 export { follow, type Followed, type FollowOptions } from './follow.ts';
 export { keepAlive, type KeepAlive, type KeepAliveOptions, type SessionLoss } from './keepalive.ts';
+export { watchLeases, type WatchLeasesOptions } from './watch-leases.ts';
 export { connect, ConnectError, type ConnectFailure, type ConnectOptions } from './connect.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { z } from 'zod';
 import { formatPorts } from '../../net/ports.ts';
-import { FisheryError, keepAlive, type FisheryClient } from '../../sdk/index.ts';
+import { FisheryError, keepAlive, watchLeases, type FisheryClient } from '../../sdk/index.ts';
 import type { Claim, Lease } from '../../wire/leases.ts';
 import type { Session } from '../../wire/sessions.ts';
 import { exitCodes } from '../command.ts';
@@ -81,7 +81,14 @@ async function withSession(
       return exitCodes.failure;
     }
     for (const lease of leases) host.complain(`${lease.id}: ${describe(lease)}`);
-    const watching = watchLeases(client, session, stop.signal, lost.resolve, host.complain);
+    const watching = watchLeases(client, session, {
+      signal: stop.signal,
+      onLost: (gone) =>
+        lost.resolve(
+          gone.map((lease) => `${lease.id} (${describe(lease)}) is ${lease.ending ?? lease.state}`).join('; '),
+        ),
+      onTrouble: (error) => host.complain(`the leases cannot be looked at: ${error.message}`),
+    });
     const held = startHeld(options.command, { ...host.env, ...leaseVariables(session.id, leases) }, host.complain);
     relay.to(held);
     try {
@@ -136,35 +143,6 @@ async function outlast(held: Held, lost: Promise<string>, options: HoldOptions, 
   await held.exited;
   grace.abort();
   return exitCodeLost;
-}
-
-/**
- * A session does not say that one of its leases was revoked, so the leases themselves are asked for, as often as the
- * session is kept alive.
- */
-async function watchLeases(
-  client: FisheryClient,
-  session: Session,
-  signal: AbortSignal,
-  onLost: (why: string) => void,
-  complain: (line: string) => void,
-): Promise<void> {
-  const everyMs = (session.ttl_s * 1_000) / 3;
-  for (;;) {
-    try {
-      await sleep(everyMs, undefined, { signal });
-      const { items } = await client.leases.list({ session: session.id, limit: 1_000 }, { signal });
-      const gone = items.filter(({ state }) => state !== 'active');
-      if (gone.length === 0) continue;
-      onLost(gone.map((lease) => `${lease.id} (${describe(lease)}) is ${lease.ending ?? lease.state}`).join('; '));
-      return;
-    } catch (thrown) {
-      if (signal.aborted) return;
-      if (!(thrown instanceof FisheryError)) throw thrown;
-      // The keepalive decides how long an unreachable server may be missing.
-      if (!thrown.retryable) complain(`the leases cannot be looked at: ${thrown.message}`);
-    }
-  }
 }
 
 async function release(client: FisheryClient, session: Session, host: HoldHost): Promise<void> {
