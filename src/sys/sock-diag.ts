@@ -1,5 +1,5 @@
 import type { PortRange } from '../net/ports.ts';
-import { AF_INET, AF_INET6, EINTR } from './constants.ts';
+import { AF_INET, AF_INET6, EINTR, ENOENT } from './constants.ts';
 import { SysError } from './errno.ts';
 import { NETLINK_SOCK_DIAG, Netlink } from './netlink.ts';
 import { pingSockets, type PingSocket } from './ping-sockets.ts';
@@ -63,7 +63,12 @@ export class SockDiag {
         if (socket) sockets.push(socket);
       });
       if (end.errno === 0 && !end.interrupted) return sockets;
-      if (end.errno !== 0 && end.errno !== EINTR) throw new SysError('sock_diag', end.errno, end.text);
+      if (end.errno !== 0 && end.errno !== EINTR)
+        throw new SysError(
+          'sock_diag',
+          end.errno,
+          end.errno === ENOENT ? 'is the kernel module inet_diag missing?' : end.text,
+        );
     }
     throw new SysError('sock_diag', EINTR, `the tables changed during ${dumpAttempts_max} readings`);
   }

@@ -110,6 +110,13 @@ describe('a persistent TUN', () => {
   });
 });
 
+test('the calls around a packet allocate nothing', async () => {
+  await lab.host.call('openTun', 'fishtun5', offloading);
+  expect(await lab.host.call('heapOfPacketCalls', 'fishtun5')).toBeLessThan(16);
+  await lab.host.call('closeTun', 'fishtun5');
+  await lab.host.call('removeTun', 'fishtun5');
+});
+
 test('removing a TUN that does not exist is fine', async () => {
   await lab.host.call('removeTun', 'fishtun9');
   expect(exists('fishtun9')).toBe(false);

@@ -7,7 +7,7 @@ import { libc } from '../../../src/sys/libc.ts';
 import { setOption } from '../../../src/sys/socket-options.ts';
 import { openTun, readInto, removeTun, writeFrom } from '../../../src/sys/tun.ts';
 import { drainEventFd, notify, openEventFd, waitReadable } from '../../../src/sys/wait.ts';
-import { openDescriptors, plainSocket } from './sys-sockets.ts';
+import { heapPerRound, openDescriptors, plainSocket } from './sys-sockets.ts';
 
 /** TUN devices and waiting, for a test that works inside a namespace. */
 const tuns = new Map<string, Readonly<{ fd: number; vnetHeaderBytes: number }>>();
@@ -103,13 +103,30 @@ export const deviceOperations = {
   async wakeThread() {
     const [inbox, outbox] = [openEventFd(), openEventFd()];
     const worker = new Worker(new URL('./sys-waker.ts', import.meta.url), { workerData: { inbox, outbox } });
-    await once(worker, 'online');
+    const [refused] = (await once(worker, 'message')) as string[];
     const early = waitReadable(Int32Array.of(outbox), 1, 100);
     notify(inbox);
     const answered = waitReadable(Int32Array.of(outbox), 1, 5000);
     await once(worker, 'exit');
     for (const fd of [inbox, outbox]) closeFd(fd);
-    return { early, answered };
+    return { refused, early, answered };
+  },
+
+  /** Bytes of heap that one round of a packet's calls takes: wait, read nothing, write, wake and be woken. */
+  heapOfPacketCalls(name: string): number {
+    const { fd } = tunOf(name);
+    const eventFd = openEventFd();
+    const fds = Int32Array.of(fd, eventFd);
+    const packet = new Uint8Array(new ArrayBuffer(2048));
+    const grown = heapPerRound(() => {
+      notify(eventFd);
+      waitReadable(fds, 2, 0);
+      drainEventFd(eventFd);
+      readInto(fd, packet);
+      writeFrom(fd, packet, 40);
+    });
+    closeFd(eventFd);
+    return grown;
   },
 
   /** Notifies the chosen ones of `count` eventfds; what waitReadable says then, and once they are drained. */
