@@ -51,5 +51,3 @@ export const EMFILE = 24;
 export const EMSGSIZE = 90;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
-export const ENOBUFS = 105;
-export const EINPROGRESS = 115;
