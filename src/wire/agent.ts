@@ -16,6 +16,7 @@ import {
 } from './primitives.ts';
 import { Session } from './sessions.ts';
 import { Slice } from './slices.ts';
+import { TokenInfo } from './tokens.ts';
 
 /**
  * What passes between the server and the agent of one machine. The agent takes a snapshot (`Desired`), then follows
@@ -68,6 +69,14 @@ export const WatchQuery = z.strictObject({
   }),
 });
 
+/** The whole log has more than watchers of a machine get to see. */
+export const LogEntry = z
+  .discriminatedUnion('kind', [
+    ...Change.options,
+    z.strictObject({ kind: z.literal('token'), revision: Revision, at: Instant, token: TokenInfo }),
+  ])
+  .meta({ id: 'LogEntry' });
+
 export const EventsQuery = z.strictObject({
   after: queryNumber(Revision).default(0).meta({ description: 'Changes after this revision.' }),
   limit: PageQuery.shape.limit,
@@ -75,7 +84,7 @@ export const EventsQuery = z.strictObject({
 });
 export const EventList = z
   .strictObject({
-    events: z.array(Change),
+    events: z.array(LogEntry),
     next_after: Revision.meta({ description: 'Pass it as `after` to go on.' }),
     revision: Revision,
   })
@@ -163,6 +172,7 @@ export const AgentKeepaliveAnswer = z
 export type DesiredPool = z.infer<typeof DesiredPool>;
 export type Desired = z.infer<typeof Desired>;
 export type Change = z.infer<typeof Change>;
+export type LogEntry = z.infer<typeof LogEntry>;
 export type EventsQuery = z.infer<typeof EventsQuery>;
 export type EventList = z.infer<typeof EventList>;
 export type Bookmark = z.infer<typeof Bookmark>;

@@ -1,0 +1,70 @@
+import type { Role } from '../leases/model.ts';
+
+const operator = ['operator'] as const;
+const readers = ['operator', 'viewer'] as const;
+const readersAndAgent = ['operator', 'viewer', 'agent'] as const;
+const everyone = ['operator', 'viewer', 'agent', 'holder'] as const;
+const users = ['operator', 'agent', 'holder'] as const;
+const agent = ['agent'] as const;
+
+/**
+ * Who may call what: every operation of the API and the roles that may call it; `open` needs no token. Agents and holders
+ * are further bound to what is theirs (see plugins/auth.ts): an agent to its machine, a holder to itself.
+ *
+ * An operation that is not in this table cannot be declared, and a test calls every one with every wrong role.
+ */
+export const access = {
+  createPool: operator,
+  listPools: readers,
+  getPool: readers,
+
+  createMachine: operator,
+  listMachines: readers,
+  getMachine: readersAndAgent,
+  updateMachine: operator,
+  putHolder: operator,
+  listHolders: readersAndAgent,
+
+  assignSlices: operator,
+  listSlices: readers,
+  getSlice: readers,
+  listExtents: readers,
+  drainSlice: operator,
+  unblockExtent: operator,
+
+  openSession: users,
+  listSessions: readers,
+  getSession: everyone,
+  keepSession: users,
+  endSession: users,
+
+  grantLeases: users,
+  listLeases: everyone,
+  getLease: everyone,
+  releaseLease: users,
+  revokeLease: operator,
+
+  getDesired: readersAndAgent,
+  watchMachine: readersAndAgent,
+  reportApplied: agent,
+  keepMachine: agent,
+  answerFlowQuery: agent,
+
+  listEvents: readers,
+  attribute: readers,
+
+  createToken: operator,
+  listTokens: operator,
+  revokeToken: operator,
+
+  getAbout: 'open',
+  getHealth: 'open',
+  getReadiness: 'open',
+  /** `open` where the setting `metrics_access` says so. */
+  getMetrics: readers,
+  getOpenApi: 'open',
+} as const satisfies Readonly<Record<string, readonly Role[] | 'open'>>;
+
+export type OperationId = keyof typeof access;
+
+export const rolesOf = (id: OperationId): readonly Role[] | 'open' => access[id];

@@ -1,0 +1,108 @@
+import { fastifySSE } from '@fastify/sse';
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { answerBareConnection } from './bare-connection.ts';
+import type { Context } from './context.ts';
+import { FlowQueries } from './flow-queries.ts';
+import type { Parts } from './parts.ts';
+import { auth } from './plugins/auth.ts';
+import { docs } from './plugins/docs.ts';
+import { metrics } from './plugins/metrics.ts';
+import { operations } from './plugins/operations.ts';
+import { problemOf, problems, sendProblem } from './plugins/problems.ts';
+import { serving } from './plugins/serving.ts';
+import { validation } from './plugins/validation.ts';
+import { agentRoutes } from './routes/agent.ts';
+import { leaseRoutes } from './routes/leases.ts';
+import { logRoutes } from './routes/log.ts';
+import { machineRoutes } from './routes/machines.ts';
+import { poolRoutes } from './routes/pools.ts';
+import { serverRoutes } from './routes/server.ts';
+import { sessionRoutes } from './routes/sessions.ts';
+import { sliceRoutes } from './routes/slices.ts';
+import { tokenRoutes } from './routes/tokens.ts';
+import { watchRoutes } from './routes/watch.ts';
+import { TokenCache } from './token-cache.ts';
+import { Watchers } from './watchers.ts';
+
+const token_cache_entries_max = 4_096;
+const token_cache_age_us_max = 5_000_000;
+const flow_queries_pending_max = 1_000;
+
+/** The API, ready to listen or to have requests injected. `close()` ends streams and waits, and finishes answers. */
+export function buildApp(parts: Parts): FastifyInstance {
+  const { limits } = parts;
+  const stopping = new AbortController();
+  const context: Context = {
+    ...parts,
+    tokens: new TokenCache({
+      lookup: (hash) => parts.reader.accessToken(hash),
+      nowUs: () => parts.clock.nowUs(),
+      entries_max: token_cache_entries_max,
+      age_us_max: token_cache_age_us_max,
+    }),
+    watchers: new Watchers(limits),
+    flows: new FlowQueries({ timeout_ms: limits.flow_query_ms, pending_max: flow_queries_pending_max }),
+    stopping: stopping.signal,
+  };
+
+  const loggerInstance: FastifyBaseLogger = parts.logger;
+  const app: FastifyInstance = fastify({
+    loggerInstance,
+    // One line per request would cost a third of the throughput; failures are logged, and the rest is in the metrics.
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: limits.body_bytes_max,
+    requestTimeout: limits.request_ms,
+    genReqId: requestIds(),
+    // Refused by plugins/serving.ts instead, with a problem document.
+    return503OnClosing: false,
+    // HEAD on an event stream would be one.
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 256 },
+    clientErrorHandler: answerBareConnection,
+    frameworkErrors: (error, request, reply) => void sendProblem(problemOf(error, request), request, reply),
+  });
+  acceptJsonOnly(app);
+
+  app.register(validation);
+  app.register(problems);
+  app.register(operations);
+  app.register(serving, { context, stop: () => stopping.abort() });
+  app.register(auth, { tokens: context.tokens, metricsOpen: parts.metricsOpen });
+  app.register(metrics, { context });
+  app.register(fastifySSE);
+  app.register(docs, { version: parts.version });
+  for (const routes of [
+    serverRoutes,
+    poolRoutes,
+    machineRoutes,
+    sliceRoutes,
+    sessionRoutes,
+    leaseRoutes,
+    agentRoutes,
+    watchRoutes,
+    logRoutes,
+    tokenRoutes,
+  ])
+    app.register(routes, { context });
+  return app;
+}
+
+/** `x-request-id` of the caller where it is one, so that a request can be followed through several services. */
+function requestIds(): (request: { headers: Readonly<Record<string, string | string[] | undefined>> }) => string {
+  const process = crypto.randomUUID().slice(0, 8);
+  let count = 0;
+  return ({ headers }) => {
+    const given = headers['x-request-id'];
+    return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : `${process}-${(++count).toString(36)}`;
+  };
+}
+
+/** JSON, or nothing at all: an empty body with the JSON media type is what many clients send when they have none. */
+function acceptJsonOnly(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else void parse(request, body, done);
+  });
+}

@@ -1,0 +1,314 @@
+import type { z } from 'zod';
+import type {
+  AgentKeepalive,
+  AgentKeepaliveAnswer,
+  Applied,
+  AppliedAnswer,
+  Change,
+  Desired,
+  EventList,
+  FlowAnswer,
+} from '../wire/agent.ts';
+import type { Attribution } from '../wire/attribution.ts';
+import type { Lease, LeaseGrant, LeaseList, LeaseRelease, LeaseRevoke } from '../wire/leases.ts';
+import type { Page } from '../wire/lists.ts';
+import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
+import type { Pool, PoolCreate } from '../wire/pools.ts';
+import type { About, Readiness } from '../wire/server.ts';
+import type { Session, SessionOpen } from '../wire/sessions.ts';
+import type { ExtentList, Slice, SliceAssign, SliceList, Unblock } from '../wire/slices.ts';
+import type { TokenCreate, TokenCreated, TokenInfo } from '../wire/tokens.ts';
+
+/**
+ * One small story, told by every example of the documentation: a pool in Frankfurt, the machine edge-1 with a fish and
+ * two proxies, a slice, a session, a lease. A test holds all of it against the schemas.
+ */
+
+const at = {
+  created: '2026-01-31T14:00:00.000000Z',
+  assigned: '2026-01-31T14:01:00.000000Z',
+  granted: '2026-01-31T14:02:30.000000Z',
+  active: '2026-01-31T14:02:30.012345Z',
+  seen: '2026-01-31T14:03:07.250000Z',
+  expires: '2026-01-31T14:03:30.000000Z',
+  ended: '2026-01-31T14:05:00.000000Z',
+} as const;
+
+export const poolCreate: z.input<typeof PoolCreate> = {
+  id: 'fra1',
+  labels: { site: 'fra1', country: 'de' },
+  prefixes: ['198.51.100.0/28', '2001:db8:0:1::/64'],
+  slice_ports: 2_048,
+  usable_ports: { first: 8_192, last: 65_535 },
+};
+
+export const pool: Pool = {
+  id: 'fra1',
+  labels: { site: 'fra1', country: 'de' },
+  prefixes: ['198.51.100.0/28', '2001:db8:0:1::/64'],
+  slice_ports: 2_048,
+  usable_ports: { first: 8_192, last: 65_535 },
+  shared_block_ports: 128,
+  cooldown_s: { tcp: 120, udp: 120, icmp: 120 },
+  slices: { total: '516508834063867445696', assigned: 1, cooling: 0 },
+  created_at: at.created,
+  updated_at: at.created,
+};
+
+export const machineCreate: z.input<typeof MachineCreate> = { id: 'edge-1', labels: { rack: 'b7' }, fence_s: 30 };
+export const machineUpdate: MachineUpdate = { state: 'cordoned' };
+
+export const machine: Machine = {
+  id: 'edge-1',
+  labels: { rack: 'b7' },
+  enforcement: 'agent',
+  state: 'active',
+  fence_s: 30,
+  agent: {
+    boot_id: '5f2d6b1c-8f0e-4c58-9b3e-0c6a51a2d5b7',
+    version: '0.1.0',
+    seen_at: at.seen,
+    applied_revision: 57,
+  },
+  created_at: at.created,
+  updated_at: at.seen,
+};
+export const cordonedMachine: Machine = { ...machine, state: 'cordoned' };
+
+export const holderPut: z.input<typeof HolderPut> = { kind: 'proxy', uid: 1_001 };
+export const holder: Holder = {
+  machine: 'edge-1',
+  name: 'haproxy',
+  kind: 'proxy',
+  uid: 1_001,
+  created_at: at.created,
+  updated_at: at.created,
+};
+
+export const sliceAssign: z.input<typeof SliceAssign> = { machine: 'edge-1', pool: 'fra1', count: 1 };
+export const slice: Slice = {
+  id: 'slice-12',
+  pool: 'fra1',
+  address: '198.51.100.10',
+  ports: { first: 8_192, last: 10_239 },
+  machine: 'edge-1',
+  state: 'assigned',
+  generation: 1,
+  allocator: 'server',
+  assigned_at: at.assigned,
+  reusable_at: null,
+  revision: 14,
+};
+export const assignedSlices: SliceList = {
+  slices: [{ ...slice, state: 'assigning', assigned_at: null, revision: 12 }],
+};
+export const drainingSlice: Slice = { ...slice, state: 'draining', revision: 61 };
+
+export const extents: ExtentList = {
+  slice: 'slice-12',
+  extents: [
+    {
+      protocol: 'tcp',
+      ports: { first: 8_192, last: 9_983 },
+      state: 'free',
+      binding: null,
+      leases: [],
+      blocked: null,
+      reusable_at: null,
+    },
+    {
+      protocol: 'tcp',
+      ports: { first: 9_984, last: 10_111 },
+      state: 'exclusive',
+      binding: null,
+      leases: ['lease-42'],
+      blocked: null,
+      reusable_at: null,
+    },
+    {
+      protocol: 'tcp',
+      ports: { first: 10_112, last: 10_239 },
+      state: 'blocked',
+      binding: null,
+      leases: [],
+      blocked: { since: at.granted, reason: 'EADDRINUSE: 198.51.100.10:10112 is bound by sshd (pid 812)' },
+      reusable_at: null,
+    },
+    {
+      protocol: 'udp',
+      ports: { first: 8_192, last: 10_239 },
+      state: 'free',
+      binding: null,
+      leases: [],
+      blocked: null,
+      reusable_at: null,
+    },
+    {
+      protocol: 'icmp',
+      ports: { first: 8_192, last: 10_239 },
+      state: 'free',
+      binding: null,
+      leases: [],
+      blocked: null,
+      reusable_at: null,
+    },
+  ],
+};
+export const unblock: Unblock = { protocol: 'tcp', ports: { first: 10_112, last: 10_239 } };
+
+export const sessionOpen: z.input<typeof SessionOpen> = { machine: 'edge-1', holder: 'haproxy', ttl_s: 30 };
+export const session: Session = {
+  id: 'session-40',
+  machine: 'edge-1',
+  holder: 'haproxy',
+  state: 'live',
+  ending: null,
+  ttl_s: 30,
+  expires_at: at.expires,
+  opened_at: at.granted,
+  ended_at: null,
+  revision: 40,
+};
+export const endedSession: Session = {
+  ...session,
+  state: 'ended',
+  ending: 'released',
+  ended_at: at.ended,
+  revision: 63,
+};
+
+export const leaseGrant: z.input<typeof LeaseGrant> = {
+  session: 'session-40',
+  claims: [{ protocol: 'tcp', ports: 100, mode: 'exclusive' }],
+};
+export const lease: Lease = {
+  id: 'lease-42',
+  token: '1.1.42',
+  session: 'session-40',
+  machine: 'edge-1',
+  holder: 'haproxy',
+  slice: 'slice-12',
+  pool: 'fra1',
+  address: '198.51.100.10',
+  protocol: 'tcp',
+  ports: { first: 9_984, last: 10_111 },
+  mode: 'exclusive',
+  binding: null,
+  state: 'active',
+  ending: null,
+  refusal: null,
+  granted_at: at.granted,
+  active_at: at.active,
+  ending_at: null,
+  reusable_at: null,
+  ended_at: null,
+  revision: 43,
+};
+const pendingLease: Lease = { ...lease, state: 'pending', active_at: null, revision: 42 };
+const endingLease: Lease = { ...lease, state: 'ending', ending_at: at.ended, revision: 62 };
+export const releasedLease: Lease = { ...endingLease, ending: 'released' };
+export const revokedLease: Lease = { ...endingLease, ending: 'revoked' };
+export const leaseRelease: LeaseRelease = { token: '1.1.42' };
+export const leaseRevoke: LeaseRevoke = { reason: 'abuse report 2026-118' };
+export const granted: LeaseList = { leases: [lease], revision: 43 };
+export const grantedPending: LeaseList = { leases: [pendingLease], revision: 42 };
+
+export const desired: Desired = {
+  epoch: '1',
+  revision: 43,
+  machine: 'edge-1',
+  fence_s: 30,
+  pools: [{ id: 'fra1', prefixes: pool.prefixes }],
+  slices: [slice],
+  holders: [holder],
+  leases: [lease],
+};
+export const change: Change = { kind: 'lease', revision: 42, at: at.granted, lease: pendingLease };
+export const eventList: EventList = { events: [change], next_after: 42, revision: 43 };
+
+/** As it passes over the connection. */
+export const stream = [
+  `id: 42\nevent: change\ndata: ${JSON.stringify(change)}\n`,
+  `event: bookmark\ndata: ${JSON.stringify({ revision: 43 })}\n`,
+  '',
+].join('\n');
+
+export const applied: z.input<typeof Applied> = {
+  revision: 42,
+  leases: [{ lease: 'lease-42', token: '1.1.42', state: 'active' }],
+  slices: [{ slice: 'slice-12', generation: 1, state: 'assigned' }],
+};
+export const appliedAnswer: AppliedAnswer = { revision: 43, rejected: [] };
+export const agentKeepalive: AgentKeepalive = {
+  boot_id: '5f2d6b1c-8f0e-4c58-9b3e-0c6a51a2d5b7',
+  version: '0.1.0',
+  applied_revision: 43,
+};
+export const agentKeepaliveAnswer: AgentKeepaliveAnswer = { epoch: '1', revision: 57, fence_s: 30 };
+export const flowAnswer: z.input<typeof FlowAnswer> = {
+  id: 'flow-7',
+  covers_since: at.created,
+  covers_through: at.seen,
+  flows: [
+    {
+      holder: 'fish',
+      lease: 'lease-44',
+      client: '100.64.3.7:51312',
+      remote_address: '203.0.113.80',
+      remote_port: 443,
+      opened_at: at.active,
+      closed_at: null,
+    },
+  ],
+};
+
+export const attribution: Attribution = {
+  address: '198.51.100.10',
+  protocol: 'tcp',
+  port: 10_001,
+  at: at.seen,
+  machine: { id: 'edge-1', slice: 'slice-12', generation: 1 },
+  holders: [{ holder: 'haproxy', lease: 'lease-42', mode: 'exclusive', basis: 'exclusive_lease', client: null }],
+  certainty: 'exact',
+  flow_log: 'not_asked',
+  complete_through: at.seen,
+};
+
+export const tokenCreate: TokenCreate = {
+  name: 'haproxy-edge-1',
+  role: 'holder',
+  machine: 'edge-1',
+  holder: 'haproxy',
+};
+export const token: TokenInfo = {
+  id: 'token-9',
+  name: 'haproxy-edge-1',
+  role: 'holder',
+  machine: 'edge-1',
+  holder: 'haproxy',
+  created_at: at.created,
+  revoked_at: null,
+};
+export const revokedToken: TokenInfo = { ...token, revoked_at: at.ended };
+export const tokenCreated: TokenCreated = {
+  token,
+  // Made of 32 zero bytes: well-formed, and nobody's.
+  secret: 'fsh_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADCtZhg',
+};
+
+export const about: About = {
+  name: 'fishery',
+  version: '0.1.0',
+  protocol_version: 1,
+  docs: '/docs',
+  openapi: '/openapi.json',
+};
+export const readiness: Readiness = { status: 'ready', revision: 57 };
+export const metrics = [
+  '# HELP fishery_ports Ports of assigned slices.',
+  '# TYPE fishery_ports gauge',
+  'fishery_ports{pool="fra1",machine="edge-1",protocol="tcp",state="exclusive"} 128',
+  '',
+].join('\n');
+
+export const pageWith = <T>(item: T): Page<T> => ({ items: [item], next: null });

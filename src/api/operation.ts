@@ -1,0 +1,63 @@
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyTypeProvider,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify';
+import type { z } from 'zod';
+import type { OperationId } from './access.ts';
+import type { ErrorCode } from './errors.ts';
+
+/** Request parts come out of the zod schemas as handlers get them; answers go in as the schemas describe them. */
+export interface ZodTypeProvider extends FastifyTypeProvider {
+  validator: this['schema'] extends z.ZodType ? z.output<this['schema']> : unknown;
+  serializer: this['schema'] extends z.ZodType ? z.output<this['schema']> : unknown;
+}
+
+/** Fastify with handlers typed by zod. */
+export type Api = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>;
+
+export const tags = {
+  pools: 'Address prefixes and how they are cut into slices.',
+  machines: 'Hosts, and who uses ports on them.',
+  slices: 'An address and a port range, owned by one machine.',
+  sessions: "A holder's liveness: one row however many leases.",
+  leases: "A holder's right to ports.",
+  agent: 'What the agent of one machine reads and reports.',
+  log: 'The one ordered log of changes, and who had a port when.',
+  access: 'Bearer tokens and their roles.',
+  server: 'The server about itself.',
+} as const;
+
+/** What the schemas of a route do not say about it. OpenAPI is made of both. */
+export type Operation = Readonly<{
+  id: OperationId;
+  tag: keyof typeof tags;
+  summary: string;
+  description?: string;
+  /** What each success status means. */
+  answers: Readonly<Record<number, string>>;
+  /** What it can be refused for, beside what every operation can (see openapi.ts). */
+  errors: readonly ErrorCode[];
+  /** A body to try; answers as they look. Checked against the schemas by a test. */
+  examples: Readonly<{ body?: unknown; answers: Readonly<Record<number, unknown>> }>;
+  /** Media type of the answer where it is not JSON. */
+  produces?: string;
+}>;
+
+/** The `config` of a route. */
+export const operation = (described: Operation): Readonly<{ operation: Operation }> => ({ operation: described });
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    operation?: Operation;
+  }
+}

@@ -1,0 +1,44 @@
+import type { Feed } from '../feed/feed.ts';
+import type { LeaseService } from '../leases/lease-service.ts';
+import type { Reader } from '../leases/store.ts';
+import type { Clock } from '../ops/clock.ts';
+import type { Logger } from '../ops/logger.ts';
+
+export type Limits = Readonly<{
+  body_bytes_max: number;
+  watchers_max: number;
+  /** A watcher hears at least this often how far the log is. */
+  heartbeat_ms: number;
+  /** A watcher that reads nothing for so long is cut off. */
+  stall_ms: number;
+  /** For the agent's answer to a question about its flow log. */
+  flow_query_ms: number;
+  /** For a request to arrive as a whole. */
+  request_ms: number;
+}>;
+
+export const defaultLimits: Limits = {
+  body_bytes_max: 1_048_576,
+  watchers_max: 10_000,
+  heartbeat_ms: 10_000,
+  stall_ms: 30_000,
+  flow_query_ms: 2_000,
+  request_ms: 60_000,
+};
+
+/** Everything that the API is made of. It opens nothing itself. */
+export type Parts = Readonly<{
+  leases: Pick<LeaseService, 'execute' | 'health'>;
+  reader: Reader;
+  feed: Pick<Feed, 'follow' | 'waitFor' | 'followerCount'>;
+  clock: Clock;
+  logger: Logger;
+  version: string;
+  /** Cryptographic randomness, for tokens. */
+  randomBytes: (count: number) => Uint8Array;
+  /** Whether /metrics needs no token: fitting where only this host can reach it. */
+  metricsOpen: boolean;
+  /** Whether the metrics tell of the process too: memory, CPU, event loop. */
+  processMetrics: boolean;
+  limits: Limits;
+}>;

@@ -1,0 +1,41 @@
+import fp from 'fastify-plugin';
+import { rolesOf } from '../access.ts';
+import { bearerOf, hashSecret, isWellFormedSecret } from '../bearer.ts';
+import { apiProblem, type ApiProblem } from '../problems.ts';
+import type { TokenCache } from '../token-cache.ts';
+
+type AuthOptions = Readonly<{ tokens: TokenCache; metricsOpen: boolean }>;
+
+/**
+ * Lets a request pass when its token has one of the roles that the operation is open to. This happens before the body is
+ * read: a stranger's megabyte is not worth parsing.
+ */
+export const auth = fp<AuthOptions>(
+  async (app, { tokens, metricsOpen }) => {
+    app.decorateRequest('principal', null);
+    app.addHook('onRequest', async (request) => {
+      const operation = request.routeOptions.config.operation;
+      if (operation === undefined) return;
+      const roles = rolesOf(operation.id);
+      if (roles === 'open' || (operation.id === 'getMetrics' && metricsOpen)) return;
+
+      const secret = bearerOf(request.headers.authorization);
+      if (secret === undefined) throw unauthenticated('a bearer token is required');
+      if (!isWellFormedSecret(secret))
+        throw unauthenticated('this is no token of Fishery: it is cut short or mistyped');
+      const token = await tokens.find(hashSecret(secret));
+      if (token === undefined) throw unauthenticated('the token is unknown or was revoked');
+      if (!roles.includes(token.role))
+        throw apiProblem('forbidden', `${operation.id} is for ${listed(roles)}; this token is of role ${token.role}`);
+      const { id, name, role, machine, holder } = token;
+      request.principal = { token: id, name, role, machine, holder };
+    });
+  },
+  { name: 'fishery-auth', dependencies: ['fishery-problems'] },
+);
+
+const unauthenticated = (detail: string): ApiProblem =>
+  apiProblem('unauthenticated', detail, { headers: { 'www-authenticate': 'Bearer realm="fishery"' } });
+
+const listed = (roles: readonly string[]): string =>
+  roles.length < 2 ? roles.join('') : `${roles.slice(0, -1).join(', ')} and ${roles.at(-1) ?? ''}`;

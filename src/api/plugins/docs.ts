@@ -1,0 +1,50 @@
+import fastifySwagger from '@fastify/swagger';
+import fastifySwaggerUi from '@fastify/swagger-ui';
+import fp from 'fastify-plugin';
+import { errorsHtml } from '../error-pages.ts';
+import { openApiDocument } from '../openapi.ts';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The OpenAPI document of everything that is registered; complete once the app is ready. */
+    openApi: () => object;
+  }
+}
+
+/** Nothing may be loaded from anywhere else, and nothing here is asked to be. */
+const contentSecurityPolicy =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; " +
+  "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/**
+ * The pages for people: the API as a document that can be tried out, and the catalogue of errors. Everything is served
+ * from here, so it works where there is no network.
+ */
+export const docs = fp<{ version: string }>(
+  async (app, { version }) => {
+    const document: Record<string, unknown> = {};
+    app.decorate('openApi', () => document);
+    // The document is made of the routes, so it is filled in when all of them are there.
+    app.addHook('onReady', async () => void Object.assign(document, openApiDocument(app.operations, version)));
+
+    await app.register(fastifySwagger, { mode: 'static', specification: { document: document as never } });
+    await app.register(fastifySwaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: contentSecurityPolicy,
+      theme: { title: 'Fishery API' },
+      uiConfig: {
+        persistAuthorization: true,
+        displayRequestDuration: true,
+        docExpansion: 'list',
+        tryItOutEnabled: true,
+      },
+    });
+
+    const page = errorsHtml();
+    app.get('/docs/errors', { config: { undocumented: true } }, async (_request, reply) =>
+      reply.type('text/html; charset=utf-8').header('content-security-policy', contentSecurityPolicy).send(page),
+    );
+    app.get('/console', { config: { undocumented: true } }, async (_request, reply) => reply.redirect('/docs', 302));
+  },
+  { name: 'fishery-docs', dependencies: ['fishery-operations'] },
+);

@@ -1,0 +1,27 @@
+import fp from 'fastify-plugin';
+import type { Context } from '../context.ts';
+import { apiProblem } from '../problems.ts';
+
+type ServingOptions = Readonly<{ context: Context; stop: () => void }>;
+
+/** Headers that every answer has, and the orderly end. */
+export const serving = fp<ServingOptions>(
+  async (app, { context, stop }) => {
+    app.addHook('onRequest', async (request, reply) => {
+      reply.header('x-request-id', request.id);
+      if (context.stopping.aborted) throw apiProblem('shutting_down', 'the server is shutting down');
+    });
+    app.addHook('onSend', async (_request, reply) => {
+      reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
+      // What is true of ports now is not true later, and some answers carry secrets.
+      if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
+      // A connection that stays open would keep the server waiting for its next request.
+      if (context.stopping.aborted) reply.header('connection', 'close');
+    });
+    app.addHook('preClose', async () => {
+      stop();
+      context.watchers.endAll();
+    });
+  },
+  { name: 'fishery-serving', dependencies: ['fishery-problems'] },
+);

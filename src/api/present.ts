@@ -1,0 +1,215 @@
+import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice } from '../leases/model.ts';
+import { formatToken } from '../leases/model.ts';
+import type { DesiredState, PageOf } from '../leases/store.ts';
+import { protocols } from '../net/protocol.ts';
+import type * as agent from '../wire/agent.ts';
+import { formatInstant } from '../wire/instants.ts';
+import type * as leases from '../wire/leases.ts';
+import type { Page } from '../wire/lists.ts';
+import type * as machines from '../wire/machines.ts';
+import type * as pools from '../wire/pools.ts';
+import type * as sessions from '../wire/sessions.ts';
+import type * as slices from '../wire/slices.ts';
+import type * as tokens from '../wire/tokens.ts';
+import { seconds } from './units.ts';
+
+/** Rows as they look on the wire: identifiers with their word, instants as text, lengths of time in seconds. */
+
+const instantOrNull = (us: number | null): string | null => (us === null ? null : formatInstant(us));
+
+export const page = <T, W>(from: PageOf<T>, present: (item: T) => W): Page<W> => ({
+  items: from.items.map(present),
+  next: from.next,
+});
+
+export type SliceCounts = Readonly<{ total: bigint; assigned: number; cooling: number }>;
+
+export const presentPool = (pool: Pool, counts: SliceCounts): pools.Pool => ({
+  id: pool.id,
+  labels: { ...pool.labels },
+  prefixes: [...pool.prefixes],
+  slice_ports: pool.slicePorts,
+  usable_ports: pool.usablePorts,
+  shared_block_ports: pool.sharedBlockPorts,
+  cooldown_s: {
+    tcp: seconds(pool.cooldownUs.tcp),
+    udp: seconds(pool.cooldownUs.udp),
+    icmp: seconds(pool.cooldownUs.icmp),
+  },
+  slices: { total: String(counts.total), assigned: counts.assigned, cooling: counts.cooling },
+  created_at: formatInstant(pool.createdAt),
+  updated_at: formatInstant(pool.updatedAt),
+});
+
+export const presentMachine = (machine: Machine): machines.Machine => ({
+  id: machine.id,
+  labels: { ...machine.labels },
+  enforcement: machine.enforcement,
+  state: machine.state,
+  fence_s: seconds(machine.fenceUs),
+  agent:
+    machine.agent === null
+      ? null
+      : {
+          boot_id: machine.agent.bootId,
+          version: machine.agent.version,
+          seen_at: formatInstant(machine.agent.seenAt),
+          applied_revision: machine.agent.appliedRevision,
+        },
+  created_at: formatInstant(machine.createdAt),
+  updated_at: formatInstant(machine.updatedAt),
+});
+
+export const presentHolder = (holder: Holder): machines.Holder => ({
+  machine: holder.machine,
+  name: holder.name,
+  kind: holder.kind,
+  uid: holder.uid,
+  created_at: formatInstant(holder.createdAt),
+  updated_at: formatInstant(holder.updatedAt),
+});
+
+export const presentSlice = (slice: Slice): slices.Slice => ({
+  id: `slice-${slice.id}`,
+  pool: slice.pool,
+  address: slice.address,
+  ports: slice.ports,
+  machine: slice.machine,
+  state: slice.state,
+  generation: slice.generation,
+  allocator: slice.allocator,
+  assigned_at: instantOrNull(slice.assignedAt),
+  reusable_at: instantOrNull(slice.reusableAt),
+  revision: slice.revision,
+});
+
+export const presentSession = (session: Session): sessions.Session => ({
+  id: `session-${session.id}`,
+  machine: session.machine,
+  holder: session.holder,
+  state: session.state,
+  ending: session.ending,
+  ttl_s: seconds(session.ttlUs),
+  expires_at: formatInstant(session.expiresAt),
+  opened_at: formatInstant(session.openedAt),
+  ended_at: instantOrNull(session.endedAt),
+  revision: session.revision,
+});
+
+export const presentLease = (lease: Lease): leases.Lease => ({
+  id: `lease-${lease.id}`,
+  token: formatToken(lease),
+  session: lease.session === null ? null : `session-${lease.session}`,
+  machine: lease.machine,
+  holder: lease.holder,
+  slice: `slice-${lease.slice}`,
+  pool: lease.pool,
+  address: lease.address,
+  protocol: lease.protocol,
+  ports: lease.ports,
+  mode: lease.mode,
+  binding: lease.binding,
+  state: lease.state,
+  ending: lease.ending,
+  refusal: lease.refusal,
+  granted_at: formatInstant(lease.grantedAt),
+  active_at: instantOrNull(lease.activeAt),
+  ending_at: instantOrNull(lease.endingAt),
+  reusable_at: instantOrNull(lease.reusableAt),
+  ended_at: instantOrNull(lease.endedAt),
+  revision: lease.revision,
+});
+
+export const presentToken = (token: Omit<AccessToken, 'hash'>): tokens.TokenInfo => ({
+  id: `token-${token.id}`,
+  name: token.name,
+  role: token.role,
+  machine: token.machine,
+  holder: token.holder,
+  created_at: formatInstant(token.createdAt),
+  revoked_at: instantOrNull(token.revokedAt),
+});
+
+const presentUnleased = (extent: Extent): slices.Extent => ({
+  protocol: extent.protocol,
+  ports: extent.ports,
+  state: extent.state,
+  binding: null,
+  leases: [],
+  blocked:
+    extent.blocked === null ? null : { since: formatInstant(extent.blocked.since), reason: extent.blocked.reason },
+  reusable_at: instantOrNull(extent.reusableAt),
+});
+
+/** All leases of one block: one when exclusive; several holders' when shared. The block rests when all of them do. */
+function presentBlock(block: readonly [Lease, ...Lease[]]): slices.Extent {
+  const [first] = block;
+  const cooling = block.every((lease) => lease.state === 'cooling');
+  const reusableAt = Math.max(...block.map((lease) => lease.reusableAt ?? 0));
+  return {
+    protocol: first.protocol,
+    ports: first.ports,
+    state: cooling ? 'cooling' : first.mode,
+    binding: first.binding,
+    leases: block.map((lease) => `lease-${lease.id}`),
+    blocked: null,
+    reusable_at: cooling && reusableAt > 0 ? formatInstant(reusableAt) : null,
+  };
+}
+
+/** The pieces of a slice, by protocol and port: no gap, no overlap. */
+export function presentTiling(extents: readonly Extent[], live: readonly Lease[]): slices.Extent[] {
+  const blocks = new Map<string, [Lease, ...Lease[]]>();
+  for (const lease of live) {
+    const key = `${lease.protocol} ${lease.ports.first}`;
+    const block = blocks.get(key);
+    if (block) block.push(lease);
+    else blocks.set(key, [lease]);
+  }
+  return [...extents.map(presentUnleased), ...[...blocks.values()].map(presentBlock)].sort(
+    (a, b) => protocols.indexOf(a.protocol) - protocols.indexOf(b.protocol) || a.ports.first - b.ports.first,
+  );
+}
+
+const presentDesiredPool = (pool: Pool): agent.DesiredPool => ({ id: pool.id, prefixes: [...pool.prefixes] });
+
+export const presentDesired = (desired: DesiredState, epoch: string): agent.Desired => ({
+  epoch,
+  revision: desired.revision,
+  machine: desired.machine.id,
+  fence_s: seconds(desired.machine.fenceUs),
+  pools: desired.pools.map(presentDesiredPool),
+  slices: desired.slices.map(presentSlice),
+  holders: desired.holders.map(presentHolder),
+  leases: desired.leases.map(presentLease),
+});
+
+/** What concerns a machine. Tokens concern nobody's watchers, and are left out of its streams by the core. */
+export function presentChange(event: Exclude<Event, { kind: 'token' }>): agent.Change {
+  const head = { revision: event.revision, at: formatInstant(event.at) };
+  switch (event.kind) {
+    case 'pool':
+      return { kind: 'pool', ...head, pool: presentDesiredPool(event.pool) };
+    case 'machine':
+      return {
+        kind: 'machine',
+        ...head,
+        machine: event.subject.id,
+        fence_s: seconds(event.subject.fenceUs),
+        state: event.subject.state,
+      };
+    case 'holder':
+      return { kind: 'holder', ...head, holder: presentHolder(event.holder) };
+    case 'slice':
+      return { kind: 'slice', ...head, slice: presentSlice(event.slice) };
+    case 'session':
+      return { kind: 'session', ...head, session: presentSession(event.session) };
+    case 'lease':
+      return { kind: 'lease', ...head, lease: presentLease(event.lease) };
+  }
+}
+
+export const presentLogEntry = (event: Event): agent.LogEntry =>
+  event.kind === 'token'
+    ? { kind: 'token', revision: event.revision, at: formatInstant(event.at), token: presentToken(event.token) }
+    : presentChange(event);

@@ -1,0 +1,53 @@
+import type { FastifyRequest } from 'fastify';
+import { everything, type Scope } from '../leases/commands.ts';
+import type { Role } from '../leases/model.ts';
+import { ApiProblem } from './problems.ts';
+import { detailOf } from './errors.ts';
+
+/** Who calls: what the token says. */
+export type Principal = Readonly<{
+  token: number;
+  name: string;
+  role: Role;
+  machine: string | null;
+  holder: string | null;
+}>;
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Null where the operation is open to everybody. */
+    principal: Principal | null;
+  }
+}
+
+/** Only for operations that are not open; the auth plugin has let nobody else through. */
+export function principalOf(request: FastifyRequest): Principal {
+  if (request.principal === null) throw new Error(`${request.method} ${request.url} has no principal`);
+  return request.principal;
+}
+
+/** What the decision itself checks, where nothing can race it. */
+export function scopeOf(principal: Principal): Scope {
+  const { role, machine, holder } = principal;
+  if (role === 'operator') return everything;
+  if (role === 'agent' && machine !== null) return { machine, kind: 'fish' };
+  if (role === 'holder' && machine !== null && holder !== null) return { machine, holder };
+  throw new Error(`a ${role} token commands nothing`);
+}
+
+type Owner = Readonly<{ machine: string; holder?: string }>;
+
+/** Whether what belongs to `owner` may be read with this token: operators and viewers read everything. */
+export function owns(principal: Principal, owner: Owner): boolean {
+  if (principal.role === 'operator' || principal.role === 'viewer') return true;
+  if (principal.machine !== owner.machine) return false;
+  return principal.role === 'agent' || (owner.holder !== undefined && principal.holder === owner.holder);
+}
+
+/** For what no command decides about: reads, and the agent's own paths. */
+export function requireOwn(principal: Principal, owner: Owner, item: string): void {
+  if (!owns(principal, owner)) throw notYours(item);
+}
+
+export const notYours = (item: string): ApiProblem =>
+  new ApiProblem('not_yours', detailOf({ code: 'not_yours', item }));

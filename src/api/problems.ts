@@ -1,0 +1,63 @@
+import type { LeaseError } from '../leases/errors.ts';
+import type { Result } from '../net/result.ts';
+import type { Problem } from '../wire/problems.ts';
+import { detailOf, errorKinds, problemType, type ApiErrorCode, type ErrorCode } from './errors.ts';
+
+export type ProblemPart = Readonly<{ path: string; message: string }>;
+
+type Extras = Readonly<{
+  errors?: readonly ProblemPart[];
+  retryAfterS?: number;
+  headers?: Readonly<Record<string, string>>;
+}>;
+
+/**
+ * An answer that is a problem document. It is thrown, although it is expected, because throwing is how a Fastify hook or
+ * handler ends a request early; the error handler is the only place that catches it. The core's own refusals stay values.
+ */
+export class ApiProblem extends Error {
+  readonly code: ErrorCode;
+  readonly extras: Extras;
+
+  constructor(code: ErrorCode, detail: string, extras: Extras = {}) {
+    super(detail);
+    this.code = code;
+    this.extras = extras;
+  }
+
+  get status(): number {
+    return errorKinds[this.code].status;
+  }
+
+  /** The document of RFC 9457 for one occurrence. `instance` is the path that was asked for, without its query. */
+  document(instance: string, requestId: string): Problem {
+    const { status, title } = errorKinds[this.code];
+    return {
+      type: problemType(this.code),
+      title,
+      status,
+      code: this.code,
+      detail: this.message,
+      instance,
+      request_id: requestId,
+      ...(this.extras.retryAfterS === undefined ? {} : { retry_after_s: this.extras.retryAfterS }),
+      ...(this.extras.errors === undefined ? {} : { errors: [...this.extras.errors] }),
+    };
+  }
+}
+
+export const apiProblem = (code: ApiErrorCode, detail: string, extras?: Extras): ApiProblem =>
+  new ApiProblem(code, detail, extras);
+
+/** `nowUs` turns "the next ports leave their cooldown at" into seconds to wait, at least one. */
+export function leaseProblem(error: LeaseError, nowUs: number): ApiProblem {
+  const nextAt = error.code === 'no_ports' ? error.nextAt : null;
+  const extras = nextAt === null ? {} : { retryAfterS: Math.max(1, Math.ceil((nextAt - nowUs) / 1e6)) };
+  return new ApiProblem(error.code, detailOf(error), extras);
+}
+
+/** The value of a command's result; its error becomes the answer. */
+export function valueOf<T>(result: Result<T, LeaseError>, nowUs: number): T {
+  if (result.ok) return result.value;
+  throw leaseProblem(result.error, nowUs);
+}

@@ -1,0 +1,25 @@
+import fp from 'fastify-plugin';
+import type { Command, CommandKind, Output } from '../leases/commands.ts';
+import type { Machine } from '../leases/model.ts';
+import type { Api, ZodTypeProvider } from './operation.ts';
+import type { Context } from './context.ts';
+import type { Parts } from './parts.ts';
+import { leaseProblem, valueOf } from './problems.ts';
+
+/** One resource of the API as a plugin: the routes of one file. */
+export const resource = (name: string, declare: (app: Api, context: Context) => void) =>
+  fp<{ context: Context }>(async (app, { context }) => declare(app.withTypeProvider<ZodTypeProvider>(), context), {
+    name: `fishery-${name}`,
+    dependencies: ['fishery-problems', 'fishery-operations', 'fishery-auth'],
+  });
+
+/** Has the core decide, and answers with its refusal when it refuses. */
+export const run = async <K extends CommandKind>(parts: Parts, command: Command<K>): Promise<Output<K>> =>
+  valueOf(await parts.leases.execute(command), parts.clock.nowUs());
+
+/** The machine with this name; the problem `machine_not_found` when there is none. */
+export async function machineOf(parts: Parts, id: string): Promise<Machine> {
+  const machine = await parts.reader.machine(id);
+  if (machine === undefined) throw leaseProblem({ code: 'machine_not_found', machine: id }, parts.clock.nowUs());
+  return machine;
+}

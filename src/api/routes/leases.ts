@@ -1,0 +1,231 @@
+import { z } from 'zod';
+import type { Claim } from '../../leases/commands.ts';
+import { formatToken, type Lease } from '../../leases/model.ts';
+import * as wire from '../../wire/leases.ts';
+import { LeaseId } from '../../wire/primitives.ts';
+import type { Context } from '../context.ts';
+import * as examples from '../examples.ts';
+import { operation } from '../operation.ts';
+import { page, presentLease } from '../present.ts';
+import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../principal.ts';
+import { apiProblem, leaseProblem, type ApiProblem } from '../problems.ts';
+import { defined, numberOf, pageRequest } from '../requests.ts';
+import { resource, run } from '../resource.ts';
+import { untilSettled } from '../settle.ts';
+
+const ByLeaseId = z.strictObject({ id: LeaseId });
+
+export const leaseRoutes = resource('leases', (app, context) => {
+  app.post(
+    '/v1/leases',
+    {
+      schema: {
+        querystring: wire.GrantQuery,
+        body: wire.LeaseGrant,
+        response: { 201: wire.LeaseList, 202: wire.LeaseList },
+      },
+      config: operation({
+        id: 'grantLeases',
+        tag: 'leases',
+        summary: 'Lease ports, for one claim or for many',
+        description:
+          'All claims are granted, or none. With `wait=applied` the answer comes when the agent has made every lease true; ' +
+          'when the kernel refuses one, the others are released and the answer is `claim_refused`. A lease that was granted ' +
+          'stays when the caller goes away before the answer: it is listed under its session, and ends with it.',
+        answers: {
+          201: 'Every lease is active; with `wait=stored`, durable and possibly still `pending`.',
+          202: 'Durable, but the agent has not made all of them true in time. They stay `pending` until it does.',
+        },
+        errors: [
+          'session_not_found',
+          'session_ended',
+          'machine_not_active',
+          'shared_needs_tcp',
+          'binding_needs_shared',
+          'ports_exceed_slice',
+          'block_misaligned',
+          'block_not_owned',
+          'block_taken',
+          'no_slices',
+          'no_ports',
+          'claim_refused',
+          'lease_over',
+        ],
+        examples: { body: examples.leaseGrant, answers: { 201: examples.granted, 202: examples.grantedPending } },
+      }),
+    },
+    async (request, reply) => {
+      const { body, query } = request;
+      const principal = principalOf(request);
+      const leases = await run(context, {
+        kind: 'grantLeases',
+        scope: scopeOf(principal),
+        session: numberOf(body.session),
+        claims: body.claims.map(claimOf),
+      });
+      if (query.wait === 'stored') return reply.code(201).send(listOf(leases));
+
+      const settled = await untilSettled(context, leases, query.timeout_s * 1_000);
+      if (settled.every((lease) => lease.state === 'active')) return reply.code(201).send(listOf(settled));
+      const failed = await failureOf(context, settled);
+      if (failed === null) return reply.code(202).send(listOf(settled));
+      await releaseAll(context, principal, settled);
+      throw failed;
+    },
+  );
+
+  app.get(
+    '/v1/leases',
+    {
+      schema: { querystring: wire.LeaseListQuery, response: { 200: wire.LeasePage } },
+      config: operation({
+        id: 'listLeases',
+        tag: 'leases',
+        summary: 'List leases',
+        description: 'Holders see their own, agents those of their machine; ended leases stay listed.',
+        answers: { 200: 'One page of leases that match every filter given.' },
+        errors: [],
+        examples: { answers: { 200: examples.pageWith(examples.lease) } },
+      }),
+    },
+    async (request) => {
+      const { limit, cursor, session, slice, ...names } = request.query;
+      const filter = defined({
+        ...names,
+        ...ownLeasesOnly(principalOf(request), names),
+        session: session === undefined ? undefined : numberOf(session),
+        slice: slice === undefined ? undefined : numberOf(slice),
+      });
+      return page(await context.reader.leases(filter, pageRequest({ limit, cursor })), presentLease);
+    },
+  );
+
+  app.get(
+    '/v1/leases/:id',
+    {
+      schema: { params: ByLeaseId, response: { 200: wire.Lease } },
+      config: operation({
+        id: 'getLease',
+        tag: 'leases',
+        summary: 'Read one lease',
+        description: 'Holders read their own, agents those of their machine.',
+        answers: { 200: 'The lease.' },
+        errors: ['lease_not_found'],
+        examples: { answers: { 200: examples.lease } },
+      }),
+    },
+    async (request) => {
+      const id = numberOf(request.params.id);
+      const lease = await context.reader.lease(id);
+      if (lease === undefined) throw leaseProblem({ code: 'lease_not_found', lease: id }, context.clock.nowUs());
+      requireOwn(principalOf(request), lease, request.params.id);
+      return presentLease(lease);
+    },
+  );
+
+  app.post(
+    '/v1/leases/:id/release',
+    {
+      schema: { params: ByLeaseId, body: wire.LeaseRelease, response: { 200: wire.Lease } },
+      config: operation({
+        id: 'releaseLease',
+        tag: 'leases',
+        summary: 'Give a lease back',
+        description: 'Names the token of the lease, so that a message that comes late cannot end what came after.',
+        answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
+        errors: ['lease_not_found', 'lease_over', 'stale_token'],
+        examples: { body: examples.leaseRelease, answers: { 200: examples.releasedLease } },
+      }),
+    },
+    async (request) =>
+      presentLease(
+        await run(context, {
+          kind: 'releaseLease',
+          scope: scopeOf(principalOf(request)),
+          id: numberOf(request.params.id),
+          token: request.body.token,
+        }),
+      ),
+  );
+
+  app.post(
+    '/v1/leases/:id/revoke',
+    {
+      schema: { params: ByLeaseId, body: wire.LeaseRevoke.optional(), response: { 200: wire.Lease } },
+      config: operation({
+        id: 'revokeLease',
+        tag: 'leases',
+        summary: 'Take a lease from its holder',
+        answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
+        errors: ['lease_not_found', 'lease_over'],
+        examples: { body: examples.leaseRevoke, answers: { 200: examples.revokedLease } },
+      }),
+    },
+    async ({ params, body }) =>
+      presentLease(await run(context, { kind: 'revokeLease', id: numberOf(params.id), reason: body?.reason ?? '' })),
+  );
+});
+
+const claimOf = (claim: wire.Claim): Claim => ({
+  protocol: claim.protocol,
+  ports: claim.ports ?? null,
+  mode: claim.mode,
+  binding: claim.binding ?? null,
+  pool: claim.pool ?? null,
+  family: claim.family ?? null,
+  at: claim.at === undefined ? null : { address: claim.at.address, firstPort: claim.at.first_port },
+});
+
+/** The state in which the leases are shown is the one of `revision`. */
+const listOf = (leases: readonly Lease[]): wire.LeaseList => ({
+  leases: leases.map(presentLease),
+  revision: Math.max(0, ...leases.map((lease) => lease.revision)),
+});
+
+type Names = Readonly<{ machine?: string | undefined; holder?: string | undefined }>;
+
+/** Narrows a list to what is the caller's own; asking for somebody else's by name is an error, not an empty list. */
+function ownLeasesOnly({ role, machine, holder }: Principal, asked: Names): Names {
+  if (role !== 'agent' && role !== 'holder') return {};
+  const own = { machine: machine ?? undefined, holder: role === 'holder' ? (holder ?? undefined) : undefined };
+  if (asked.machine !== undefined && asked.machine !== own.machine) throw notYours(`machine "${asked.machine}"`);
+  if (own.holder === undefined) return { machine: own.machine };
+  if (asked.holder !== undefined && asked.holder !== own.holder) throw notYours(`holder "${asked.holder}"`);
+  return own;
+}
+
+/** Why leases that were waited for cannot be used, or null when some only take their time. */
+async function failureOf({ reader, clock }: Context, leases: readonly Lease[]): Promise<ApiProblem | null> {
+  const refused = leases.flatMap((lease, index) =>
+    lease.refusal === null ? [] : [{ index, lease, ...lease.refusal }],
+  );
+  if (refused.length > 0) {
+    const errors = refused.map(({ index, lease, errno, detail }) => ({
+      path: `body.claims[${index}]`,
+      message: `${errno}: ${detail} (lease-${lease.id}, ${lease.address} ports ${lease.ports.first}-${lease.ports.last})`,
+    }));
+    const detail = `${errors.length} of ${leases.length} claims were refused by the kernel of "${refused[0]?.lease.machine ?? ''}"`;
+    return apiProblem('claim_refused', detail, { errors });
+  }
+  const over = leases.find((lease) => lease.state !== 'pending' && lease.state !== 'active');
+  if (over === undefined) return null;
+  const session = over.session === null ? undefined : await reader.session(over.session);
+  if (session !== undefined && session.ending !== null)
+    return leaseProblem({ code: 'session_ended', session: session.id, ending: session.ending }, clock.nowUs());
+  return leaseProblem({ code: 'lease_over', lease: over.id, state: over.state, ending: over.ending }, clock.nowUs());
+}
+
+/** All or none: what was granted beside a claim that failed is given back. One that is over already needs nothing. */
+async function releaseAll(context: Context, principal: Principal, leases: readonly Lease[]): Promise<void> {
+  const live = leases.filter((lease) => lease.state === 'pending' || lease.state === 'active');
+  await Promise.all(
+    live.map((lease) =>
+      context.leases.execute({
+        kind: 'releaseLease',
+        scope: scopeOf(principal),
+        id: lease.id,
+        token: formatToken(lease),
+      }),
+    ),
+  );
+}

@@ -1,0 +1,146 @@
+import { z } from 'zod';
+import { PageQuery } from '../../wire/lists.ts';
+import * as wire from '../../wire/machines.ts';
+import { Name } from '../../wire/primitives.ts';
+import * as examples from '../examples.ts';
+import { operation } from '../operation.ts';
+import { page, presentHolder, presentMachine } from '../present.ts';
+import { principalOf, requireOwn } from '../principal.ts';
+import { ById, defined, pageRequest } from '../requests.ts';
+import { machineOf, resource, run } from '../resource.ts';
+import { microseconds } from '../units.ts';
+
+export const machineRoutes = resource('machines', (app, context) => {
+  app.post(
+    '/v1/machines',
+    {
+      schema: { body: wire.MachineCreate, response: { 201: wire.Machine } },
+      config: operation({
+        id: 'createMachine',
+        tag: 'machines',
+        summary: 'Create a machine',
+        answers: { 201: 'The machine. Give its agent a token of role `agent` next.' },
+        errors: ['machine_exists'],
+        examples: { body: examples.machineCreate, answers: { 201: { ...examples.machine, agent: null } } },
+      }),
+    },
+    async ({ body }, reply) => {
+      const { id, labels, enforcement, fence_s } = body;
+      const machine = await run(context, {
+        kind: 'createMachine',
+        id,
+        labels,
+        enforcement,
+        fenceUs: microseconds(fence_s),
+      });
+      return reply.code(201).send(presentMachine(machine));
+    },
+  );
+
+  app.get(
+    '/v1/machines',
+    {
+      schema: { querystring: PageQuery, response: { 200: wire.MachinePage } },
+      config: operation({
+        id: 'listMachines',
+        tag: 'machines',
+        summary: 'List the machines',
+        answers: { 200: 'One page of machines, by name.' },
+        errors: [],
+        examples: { answers: { 200: examples.pageWith(examples.machine) } },
+      }),
+    },
+    async ({ query }) => page(await context.reader.machines(pageRequest(query)), presentMachine),
+  );
+
+  app.get(
+    '/v1/machines/:id',
+    {
+      schema: { params: ById, response: { 200: wire.Machine } },
+      config: operation({
+        id: 'getMachine',
+        tag: 'machines',
+        summary: 'Read one machine',
+        description: 'An agent reads its own machine only.',
+        answers: { 200: 'The machine, and what its agent said last.' },
+        errors: ['machine_not_found'],
+        examples: { answers: { 200: examples.machine } },
+      }),
+    },
+    async (request) => {
+      const { id } = request.params;
+      requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
+      return presentMachine(await machineOf(context, id));
+    },
+  );
+
+  app.patch(
+    '/v1/machines/:id',
+    {
+      schema: { params: ById, body: wire.MachineUpdate, response: { 200: wire.Machine } },
+      config: operation({
+        id: 'updateMachine',
+        tag: 'machines',
+        summary: 'Cordon a machine, make it active again, or change its labels',
+        answers: { 200: 'The machine as it is now.' },
+        errors: ['machine_not_found', 'machine_not_active'],
+        examples: { body: examples.machineUpdate, answers: { 200: examples.cordonedMachine } },
+      }),
+    },
+    async ({ params, body }) =>
+      presentMachine(await run(context, { kind: 'updateMachine', id: params.id, ...defined(body) })),
+  );
+
+  app.put(
+    '/v1/machines/:id/holders/:name',
+    {
+      schema: {
+        params: z.strictObject({ id: Name, name: Name }),
+        body: wire.HolderPut,
+        response: { 200: wire.Holder },
+      },
+      config: operation({
+        id: 'putHolder',
+        tag: 'machines',
+        summary: 'Declare who may use ports on a machine',
+        description:
+          'A fish forwards packets through the TUN device; a proxy opens sockets, and the egress guard of the host knows ' +
+          'it by their user id. Putting the same again changes nothing. The kind stays what it was first.',
+        answers: { 200: 'The holder.' },
+        errors: ['machine_not_found', 'holder_needs_uid', 'holder_kind_fixed'],
+        examples: { body: examples.holderPut, answers: { 200: examples.holder } },
+      }),
+    },
+    async ({ params, body }) =>
+      presentHolder(
+        await run(context, {
+          kind: 'putHolder',
+          machine: params.id,
+          name: params.name,
+          holderKind: body.kind,
+          uid: body.uid,
+        }),
+      ),
+  );
+
+  app.get(
+    '/v1/machines/:id/holders',
+    {
+      schema: { params: ById, querystring: PageQuery, response: { 200: wire.HolderPage } },
+      config: operation({
+        id: 'listHolders',
+        tag: 'machines',
+        summary: 'List the holders of a machine',
+        answers: { 200: 'One page of holders, by name.' },
+        errors: ['machine_not_found'],
+        examples: { answers: { 200: examples.pageWith(examples.holder) } },
+      }),
+    },
+    async (request) => {
+      const { id } = request.params;
+      requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
+      await machineOf(context, id);
+      return page(await context.reader.holders(id, pageRequest(request.query)), presentHolder);
+    },
+  );
+});

@@ -1,0 +1,134 @@
+import { z } from 'zod';
+import { SessionId } from '../../wire/primitives.ts';
+import * as wire from '../../wire/sessions.ts';
+import * as examples from '../examples.ts';
+import { operation } from '../operation.ts';
+import { page, presentSession } from '../present.ts';
+import { principalOf, requireOwn, scopeOf } from '../principal.ts';
+import { leaseProblem } from '../problems.ts';
+import { defined, numberOf, pageRequest } from '../requests.ts';
+import { resource, run } from '../resource.ts';
+import { microseconds } from '../units.ts';
+
+const BySessionId = z.strictObject({ id: SessionId });
+
+export const sessionRoutes = resource('sessions', (app, context) => {
+  app.post(
+    '/v1/sessions',
+    {
+      schema: { body: wire.SessionOpen, response: { 201: wire.Session } },
+      config: operation({
+        id: 'openSession',
+        tag: 'sessions',
+        summary: 'Open a session for a holder',
+        description:
+          'A holder opens its own; an agent opens those of the fish on its machine. Keep it alive at a third of its TTL: ' +
+          'when it ends, all its leases end with it.',
+        answers: { 201: 'The session.' },
+        errors: ['machine_not_found', 'machine_not_active', 'holder_not_found'],
+        examples: { body: examples.sessionOpen, answers: { 201: examples.session } },
+      }),
+    },
+    async (request, reply) => {
+      const { machine, holder, ttl_s } = request.body;
+      const session = await run(context, {
+        kind: 'openSession',
+        scope: scopeOf(principalOf(request)),
+        machine,
+        holder,
+        ttlUs: microseconds(ttl_s),
+      });
+      return reply.code(201).send(presentSession(session));
+    },
+  );
+
+  app.get(
+    '/v1/sessions',
+    {
+      schema: { querystring: wire.SessionListQuery, response: { 200: wire.SessionPage } },
+      config: operation({
+        id: 'listSessions',
+        tag: 'sessions',
+        summary: 'List sessions',
+        answers: { 200: 'One page of sessions that match every filter given.' },
+        errors: [],
+        examples: { answers: { 200: examples.pageWith(examples.session) } },
+      }),
+    },
+    async ({ query: { limit, cursor, ...filter } }) =>
+      page(await context.reader.sessions(defined(filter), pageRequest({ limit, cursor })), presentSession),
+  );
+
+  app.get(
+    '/v1/sessions/:id',
+    {
+      schema: { params: BySessionId, response: { 200: wire.Session } },
+      config: operation({
+        id: 'getSession',
+        tag: 'sessions',
+        summary: 'Read one session',
+        description: 'Holders read their own, agents those of their machine.',
+        answers: { 200: 'The session.' },
+        errors: ['session_not_found'],
+        examples: { answers: { 200: examples.session } },
+      }),
+    },
+    async (request) => {
+      const id = numberOf(request.params.id);
+      const session = await context.reader.session(id);
+      if (session === undefined) throw leaseProblem({ code: 'session_not_found', session: id }, context.clock.nowUs());
+      requireOwn(principalOf(request), session, request.params.id);
+      return presentSession(session);
+    },
+  );
+
+  app.post(
+    '/v1/sessions/:id/keepalive',
+    {
+      schema: { params: BySessionId, response: { 200: wire.Session } },
+      config: operation({
+        id: 'keepSession',
+        tag: 'sessions',
+        summary: 'Keep a session alive for another TTL',
+        description: 'Late is late: after `expires_at` the session is over, also when nobody has noticed yet.',
+        answers: { 200: 'The session with its new `expires_at`, which is durable.' },
+        errors: ['session_not_found', 'session_ended'],
+        examples: { answers: { 200: examples.session } },
+      }),
+    },
+    async (request) =>
+      presentSession(
+        await run(context, {
+          kind: 'keepSession',
+          scope: scopeOf(principalOf(request)),
+          id: numberOf(request.params.id),
+        }),
+      ),
+  );
+
+  app.delete(
+    '/v1/sessions/:id',
+    {
+      schema: { params: BySessionId, response: { 200: wire.Session } },
+      config: operation({
+        id: 'endSession',
+        tag: 'sessions',
+        summary: 'End a session and all its leases',
+        description: '`released` when its holder or agent does it, `revoked` when an operator does.',
+        answers: { 200: 'The session, ended. Its leases are `ending` until their ports are proven unused.' },
+        errors: ['session_not_found', 'session_ended'],
+        examples: { answers: { 200: examples.endedSession } },
+      }),
+    },
+    async (request) => {
+      const principal = principalOf(request);
+      const session = await run(context, {
+        kind: 'endSession',
+        scope: scopeOf(principal),
+        id: numberOf(request.params.id),
+        ending: principal.role === 'operator' ? 'revoked' : 'released',
+      });
+      return presentSession(session);
+    },
+  );
+});

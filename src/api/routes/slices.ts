@@ -1,0 +1,150 @@
+import { z } from 'zod';
+import { SliceId } from '../../wire/primitives.ts';
+import * as wire from '../../wire/slices.ts';
+import * as examples from '../examples.ts';
+import { operation } from '../operation.ts';
+import { page, presentSlice, presentTiling } from '../present.ts';
+import { leaseProblem } from '../problems.ts';
+import { defined, numberOf, pageRequest } from '../requests.ts';
+import { resource, run } from '../resource.ts';
+
+const BySliceId = z.strictObject({ id: SliceId });
+
+export const sliceRoutes = resource('slices', (app, context) => {
+  const sliceOf = async (id: string) => {
+    const slice = await context.reader.slice(numberOf(id));
+    if (slice === undefined)
+      throw leaseProblem({ code: 'slice_not_found', slice: numberOf(id) }, context.clock.nowUs());
+    return slice;
+  };
+
+  app.post(
+    '/v1/slices',
+    {
+      schema: { body: wire.SliceAssign, response: { 201: wire.SliceList } },
+      config: operation({
+        id: 'assignSlices',
+        tag: 'slices',
+        summary: 'Assign slices of a pool to a machine',
+        description:
+          'All of them or none. On a machine with an agent they are `assigning` until the agent has made them true; leases ' +
+          'are granted from then on.',
+        answers: { 201: 'The slices that the machine now owns.' },
+        errors: [
+          'machine_not_found',
+          'machine_not_active',
+          'pool_not_found',
+          'slice_misaligned',
+          'slice_outside_pool',
+          'slice_taken',
+          'slices_exhausted',
+        ],
+        examples: { body: examples.sliceAssign, answers: { 201: examples.assignedSlices } },
+      }),
+    },
+    async ({ body }, reply) => {
+      const slices = await run(context, {
+        kind: 'assignSlices',
+        machine: body.machine,
+        pool: body.pool,
+        count: body.count,
+        family: body.family ?? null,
+        at: body.at === undefined ? null : { address: body.at.address, firstPort: body.at.first_port },
+      });
+      return reply.code(201).send({ slices: slices.map(presentSlice) });
+    },
+  );
+
+  app.get(
+    '/v1/slices',
+    {
+      schema: { querystring: wire.SliceListQuery, response: { 200: wire.SlicePage } },
+      config: operation({
+        id: 'listSlices',
+        tag: 'slices',
+        summary: 'List slices',
+        answers: { 200: 'One page of slices that match every filter given.' },
+        errors: [],
+        examples: { answers: { 200: examples.pageWith(examples.slice) } },
+      }),
+    },
+    async ({ query: { limit, cursor, ...filter } }) =>
+      page(await context.reader.slices(defined(filter), pageRequest({ limit, cursor })), presentSlice),
+  );
+
+  app.get(
+    '/v1/slices/:id',
+    {
+      schema: { params: BySliceId, response: { 200: wire.Slice } },
+      config: operation({
+        id: 'getSlice',
+        tag: 'slices',
+        summary: 'Read one slice',
+        answers: { 200: 'The slice.' },
+        errors: ['slice_not_found'],
+        examples: { answers: { 200: examples.slice } },
+      }),
+    },
+    async ({ params: { id } }) => presentSlice(await sliceOf(id)),
+  );
+
+  app.get(
+    '/v1/slices/:id/extents',
+    {
+      schema: { params: BySliceId, response: { 200: wire.ExtentList } },
+      config: operation({
+        id: 'listExtents',
+        tag: 'slices',
+        summary: 'See who has which ports of a slice',
+        description: 'The extents tile the slice for each protocol: no gap, no overlap.',
+        answers: { 200: 'The extents, by protocol and first port.' },
+        errors: ['slice_not_found'],
+        examples: { answers: { 200: examples.extents } },
+      }),
+    },
+    async ({ params: { id } }) => {
+      const slice = await sliceOf(id);
+      const { extents, leases } = await context.reader.tiling(slice.id);
+      return { slice: id, extents: presentTiling(extents, leases) };
+    },
+  );
+
+  app.post(
+    '/v1/slices/:id/drain',
+    {
+      schema: { params: BySliceId, response: { 200: wire.Slice } },
+      config: operation({
+        id: 'drainSlice',
+        tag: 'slices',
+        summary: 'Take a slice back from its machine',
+        description:
+          'Nothing new is granted in it. It is free once its leases are over, the agent proved it empty, and the cooldown ' +
+          'has passed.',
+        answers: { 200: 'The slice, now `draining` (or further, when nothing holds it).' },
+        errors: ['slice_not_found', 'slice_not_assigned'],
+        examples: { answers: { 200: examples.drainingSlice } },
+      }),
+    },
+    async ({ params: { id } }) => presentSlice(await run(context, { kind: 'drainSlice', id: numberOf(id) })),
+  );
+
+  app.post(
+    '/v1/slices/:id/unblock',
+    {
+      schema: { params: BySliceId, body: wire.Unblock, response: { 200: wire.Slice } },
+      config: operation({
+        id: 'unblockExtent',
+        tag: 'slices',
+        summary: 'State that the stranger on a blocked extent is gone',
+        description: 'The ports are the very ones of the blocked extent.',
+        answers: { 200: 'The slice.' },
+        errors: ['slice_not_found', 'nothing_blocked'],
+        examples: { body: examples.unblock, answers: { 200: examples.slice } },
+      }),
+    },
+    async ({ params: { id }, body }) =>
+      presentSlice(
+        await run(context, { kind: 'unblock', slice: numberOf(id), protocol: body.protocol, ports: body.ports }),
+      ),
+  );
+});

@@ -1,0 +1,80 @@
+import { z } from 'zod';
+import { PageQuery } from '../../wire/lists.ts';
+import { TokenId } from '../../wire/primitives.ts';
+import * as wire from '../../wire/tokens.ts';
+import { formatSecret, hashSecret, secretBytes } from '../bearer.ts';
+import * as examples from '../examples.ts';
+import { operation } from '../operation.ts';
+import { page, presentToken } from '../present.ts';
+import { numberOf, pageRequest } from '../requests.ts';
+import { resource, run } from '../resource.ts';
+
+export const tokenRoutes = resource('tokens', (app, context) => {
+  app.post(
+    '/v1/tokens',
+    {
+      schema: { body: wire.TokenCreate, response: { 201: wire.TokenCreated } },
+      config: operation({
+        id: 'createToken',
+        tag: 'access',
+        summary: 'Make a bearer token',
+        description:
+          'An agent token is bound to one machine, a holder token to one holder on one machine. Only a hash is stored: the ' +
+          'secret is in this answer and nowhere else.',
+        answers: { 201: 'The token and its secret.' },
+        errors: ['machine_not_found', 'holder_not_found'],
+        examples: { body: examples.tokenCreate, answers: { 201: examples.tokenCreated } },
+      }),
+    },
+    async ({ body }, reply) => {
+      const secret = formatSecret(context.randomBytes(secretBytes));
+      const token = await run(context, {
+        kind: 'createToken',
+        name: body.name,
+        role: body.role,
+        machine: body.machine ?? null,
+        holder: body.holder ?? null,
+        hash: hashSecret(secret),
+      });
+      return reply.code(201).send({ token: presentToken(token), secret });
+    },
+  );
+
+  app.get(
+    '/v1/tokens',
+    {
+      schema: { querystring: PageQuery, response: { 200: wire.TokenPage } },
+      config: operation({
+        id: 'listTokens',
+        tag: 'access',
+        summary: 'List the tokens',
+        answers: { 200: 'One page of tokens, revoked ones too. Secrets are not stored and cannot be shown.' },
+        errors: [],
+        examples: { answers: { 200: examples.pageWith(examples.token) } },
+      }),
+    },
+    async ({ query }) => page(await context.reader.accessTokens(pageRequest(query)), presentToken),
+  );
+
+  app.delete(
+    '/v1/tokens/:id',
+    {
+      schema: { params: z.strictObject({ id: TokenId }), response: { 200: wire.TokenInfo } },
+      config: operation({
+        id: 'revokeToken',
+        tag: 'access',
+        summary: 'Revoke a token',
+        description: 'It is refused from the next request on, and its event streams are closed.',
+        answers: { 200: 'The token, revoked.' },
+        errors: ['token_not_found'],
+        examples: { answers: { 200: examples.revokedToken } },
+      }),
+    },
+    async ({ params }) => {
+      const token = await run(context, { kind: 'revokeToken', id: numberOf(params.id) });
+      context.tokens.forget(token.id);
+      context.watchers.endOf(token.id);
+      return presentToken(token);
+    },
+  );
+});

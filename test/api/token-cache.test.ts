@@ -1,0 +1,99 @@
+import { describe, expect, it } from 'vitest';
+import { TokenCache } from '../../src/api/token-cache.ts';
+import type { AccessToken } from '../../src/leases/model.ts';
+
+const tokenWith = (id: number, over: Partial<AccessToken> = {}): AccessToken => ({
+  id,
+  name: `t${id}`,
+  role: 'viewer',
+  machine: null,
+  holder: null,
+  hash: `hash-${id}`,
+  createdAt: 0,
+  revokedAt: null,
+  ...over,
+});
+
+/** A table of tokens, how often it was asked, and a cache of three in front of it. */
+function world() {
+  const table = new Map<string, AccessToken>();
+  const state = { lookups: 0, now: 0, gate: Promise.resolve() };
+  const cache = new TokenCache({
+    lookup: async (hash) => {
+      state.lookups++;
+      const found = table.get(hash);
+      await state.gate;
+      return found;
+    },
+    nowUs: () => state.now,
+    entries_max: 3,
+    age_us_max: 1_000,
+  });
+  const add = (token: AccessToken) => table.set(token.hash, token);
+  return { table, state, cache, add };
+}
+
+describe('the token cache', () => {
+  it('asks once for a token that is used often', async () => {
+    const { cache, state, add } = world();
+    add(tokenWith(1));
+    for (let i = 0; i < 5; i++) expect((await cache.find('hash-1'))?.id).toBe(1);
+    expect(state.lookups).toBe(1);
+  });
+
+  it('keeps no token that is unknown, revoked, or stored under another hash', async () => {
+    const { cache, table, add } = world();
+    add(tokenWith(1, { revokedAt: 5 }));
+    table.set('hash-2', tokenWith(3));
+    for (const hash of ['hash-0', 'hash-1', 'hash-2']) expect(await cache.find(hash)).toBeUndefined();
+    expect(cache.size).toBe(0);
+  });
+
+  it('holds no more than its bound, and lets go of what was used longest ago', async () => {
+    const { cache, state, add } = world();
+    for (const id of [1, 2, 3, 4]) add(tokenWith(id));
+    for (const id of [1, 2, 3]) await cache.find(`hash-${id}`);
+    await cache.find('hash-1');
+    await cache.find('hash-4');
+    expect(cache.size).toBe(3);
+    const before = state.lookups;
+    await cache.find('hash-1');
+    expect(state.lookups).toBe(before);
+    await cache.find('hash-2');
+    expect(state.lookups).toBe(before + 1);
+  });
+
+  it('forgets a revoked token at once', async () => {
+    const { cache, add } = world();
+    add(tokenWith(1));
+    await cache.find('hash-1');
+    add(tokenWith(1, { revokedAt: 7 }));
+    cache.forget(1);
+    expect(await cache.find('hash-1')).toBeUndefined();
+  });
+
+  it('keeps nothing of a lookup that began before a revocation and ended after it', async () => {
+    const { cache, state, add } = world();
+    add(tokenWith(1));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    state.gate = promise;
+    const slow = cache.find('hash-1');
+    add(tokenWith(1, { revokedAt: 7 }));
+    cache.forget(1);
+    resolve();
+    await slow;
+    expect(cache.size).toBe(0);
+    expect(await cache.find('hash-1')).toBeUndefined();
+  });
+
+  it('asks again after its age, so that a revocation by another process is noticed', async () => {
+    const { cache, state, add } = world();
+    add(tokenWith(1));
+    await cache.find('hash-1');
+    add(tokenWith(1, { revokedAt: 7 }));
+    state.now = 999;
+    expect((await cache.find('hash-1'))?.id).toBe(1);
+    state.now = 1_000;
+    expect(await cache.find('hash-1')).toBeUndefined();
+  });
+});
