@@ -38,7 +38,17 @@ export type Claim = Readonly<{
 export type LeaseReport = Readonly<{ lease: number; token: string }> &
   (Readonly<{ state: 'active' | 'empty' }> | Readonly<{ state: 'refused'; errno: string; detail: string }>);
 export type SliceReport = Readonly<{ slice: number; generation: number; state: 'assigned' | 'empty' }>;
-export type RejectedReport = Readonly<{ item: string; code: string; detail: string }>;
+/** Why a report moved nothing. What it says a second time, or too late to matter, is not rejected. */
+export type RejectionCode =
+  | 'lease_not_found'
+  | 'slice_not_found'
+  | 'not_yours'
+  | 'stale_token'
+  /** `empty` for a lease that is not ending, or for a slice that is not draining or still has live leases. */
+  | 'in_use'
+  /** `refused` for a lease that is active: it was made true before. */
+  | 'already_active';
+export type RejectedReport = Readonly<{ item: string; code: RejectionCode; detail: string }>;
 
 /** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
 export type Commands = {
@@ -60,7 +70,8 @@ export type Commands = {
   };
   updateMachine: { input: Readonly<{ id: string; state?: 'active' | 'cordoned'; labels?: Labels }>; output: Machine };
   putHolder: {
-    input: Readonly<{ machine: string; name: string; kind: 'fish' | 'proxy'; uid: number | null }>;
+    /** `holderKind`: `kind` is the command's. */
+    input: Readonly<{ machine: string; name: string; holderKind: 'fish' | 'proxy'; uid: number | null }>;
     output: Holder;
   };
   assignSlices: {
@@ -105,7 +116,10 @@ export type Commands = {
     output: AccessToken;
   };
   revokeToken: { input: Readonly<{ id: number }>; output: AccessToken };
-  /** What time alone brings about, at most `itemsMax` rows of each kind: expiry, settling of ended sessions, end of rests. */
+  /**
+   * What time alone brings about, at most `itemsMax` rows of each kind: expiry, settling of ended sessions, end of rests,
+   * machines whose agent fell silent.
+   */
   sweep: { input: Readonly<{ itemsMax: number }>; output: Readonly<{ moved: number; more: boolean }> };
 };
 

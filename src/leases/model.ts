@@ -1,4 +1,4 @@
-import type { Address } from '../net/address.ts';
+import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
@@ -113,27 +113,55 @@ export type Lease = Readonly<{
   state: LeaseState;
   ending: LeaseEnding | null;
   refusal: Readonly<{ errno: string; detail: string }> | null;
+  /** What an operator wrote when revoking it. */
+  reason: string | null;
   grantedAt: number;
   activeAt: number | null;
   endingAt: number | null;
+  /** When its users were proven gone: through then, attribution names this holder. */
+  emptyAt: number | null;
   reusableAt: number | null;
+  /** Null as long as the lease keeps its ports from others: pending, active, ending and cooling ones do. */
   endedAt: number | null;
   revision: number;
 }>;
 
-/** A piece of a slice that nobody leases: free, or blocked by a stranger. With the live leases these tile the slice. */
+/**
+ * A piece of a slice that nobody leases: free, blocked by a stranger, or cooling after a stranger left. With the live
+ * leases (shared ones by their block) these tile the slice.
+ */
 export type Extent = Readonly<{
   slice: number;
   protocol: Protocol;
   ports: PortRange;
   machine: string;
   pool: string;
-  state: 'free' | 'blocked';
+  family: Family;
+  state: 'free' | 'blocked' | 'cooling';
+  /** The server may grant from it: it is free, and its slice is assigned and allocated by the server. */
+  offered: boolean;
   /** Exponent of the largest aligned block inside: the indexed search key of a grant. */
   fit: number;
   /** Since when nobody used it; the longest rested is granted first. */
   restedSince: number;
+  /** When a cooling one becomes free. */
+  reusableAt: number | null;
   blocked: Readonly<{ since: number; reason: string }> | null;
+}>;
+
+/** An aligned block that shared leases are members of; it is there as long as one of them is not proven empty. */
+export type SharedBlock = Readonly<{
+  slice: number;
+  protocol: Protocol;
+  ports: PortRange;
+  machine: string;
+  pool: string;
+  family: Family;
+  binding: Binding;
+  /** How many leases are pending, active or ending in it. */
+  members: number;
+  /** The server may let others join: its slice is assigned and allocated by the server. */
+  offered: boolean;
 }>;
 
 /** One entry of the ordered log: the whole new state of one thing. `machine` says whose watchers care; null: everybody. */
@@ -145,7 +173,12 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     | Readonly<{ kind: 'slice'; slice: Slice }>
     | Readonly<{ kind: 'session'; session: Session }>
     | Readonly<{ kind: 'lease'; lease: Lease }>
+    | Readonly<{ kind: 'token'; token: Omit<AccessToken, 'hash'> }>
   );
+
+/** Whether watchers of `machine` get to see an event; null stands for whoever follows the whole log. */
+export const concerns = (event: Event, machine: string | null): boolean =>
+  machine === null || (event.kind !== 'token' && (event.machine === null || event.machine === machine));
 
 export type Role = 'operator' | 'viewer' | 'agent' | 'holder' | 'router';
 export type AccessToken = Readonly<{
@@ -163,3 +196,15 @@ export type AccessToken = Readonly<{
 /** Text form of a lease's token: generation, allocator epoch, sequence. */
 export const formatToken = (lease: Pick<Lease, 'generation' | 'epoch' | 'id'>): string =>
   `${lease.generation}.${lease.epoch}.${lease.id}`;
+
+/** Somebody may be on the ports of this lease: it waits for its agent, is used, or is not proven empty yet. */
+export const hasOccupants = (lease: Pick<Lease, 'state'>): boolean =>
+  lease.state === 'pending' || lease.state === 'active' || lease.state === 'ending';
+
+// Keys of the rows that have no number of their own. Names contain no slash.
+export const holderKey = (machine: string, name: string): string => `${machine}/${name}`;
+export const tenureKey = (slice: number, generation: number): string => `${slice}/${generation}`;
+export const placeKey = (slice: number, protocol: Protocol, first: number): string => `${slice}/${protocol}/${first}`;
+/** The key of an extent or a shared block, and of the block that a lease is in. */
+export const placeOf = (row: Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>): string =>
+  placeKey(row.slice, row.protocol, row.ports.first);

@@ -1,6 +1,5 @@
 import type { Address } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
-import type { Command } from './commands.ts';
 import type {
   AccessToken,
   Event,
@@ -11,11 +10,11 @@ import type {
   Machine,
   Pool,
   Session,
-  SessionEnding,
   Slice,
   Tenure,
 } from './model.ts';
-import type { Changes, View } from './view.ts';
+import type { Needs } from './needs.ts';
+import type { View } from './view.ts';
 
 /**
  * All that the lease core asks of a database. Declared here because it is used here.
@@ -23,13 +22,42 @@ import type { Changes, View } from './view.ts';
  */
 export interface Store {
   /**
-   * Loads what the batch may touch, lets `decide` (pure, synchronous) work on it, and writes what it changed in one
-   * transaction; resolves only when that is durable. On a database with several writers the batch's machines are locked in
-   * id order and the revision counter is taken last, before `decide` runs.
+   * Makes a view, loads into it what `needs` asks for round by round, lets `decide` (pure, synchronous) work on it, and
+   * writes what changed in one transaction; resolves only when that is durable. Rejects with a `StoreError`, and has
+   * changed nothing then. On a database with several writers the revision counter is taken last, before `decide` runs.
    */
-  transact<T>(batch: readonly Command[], decide: (view: View) => Readonly<{ changes: Changes; result: T }>): Promise<T>;
+  transact<T>(work: Work<T>): Promise<T>;
+  /** Drops the oldest events of the log, at most `rowsMax` of them, and never one of the newest `keep`. */
+  compact(step: Readonly<{ keep: number; rowsMax: number }>): Promise<Readonly<{ dropped: number; more: boolean }>>;
   readonly reader: Reader;
   close(): Promise<void>;
+}
+
+/** One transaction's worth of deciding. `now` in microseconds: log time goes on from it. */
+export type Work<T> = Readonly<{ now: number; needs: (view: View) => Needs; decide: (view: View) => T }>;
+
+export type StoreFailure =
+  /** A row that the database refused: the engine decided something impossible. A bug, wherever it is. */
+  | 'constraint'
+  | 'full'
+  | 'read_only'
+  /** Another process has the database locked. */
+  | 'busy'
+  | 'corrupt'
+  | 'io'
+  | 'closed'
+  /** More commands wait than may. */
+  | 'overloaded';
+
+/** The store could not do it, and nothing was changed. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError';
+  readonly failure: StoreFailure;
+
+  constructor(failure: StoreFailure, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.failure = failure;
+  }
 }
 
 export type PageRequest = Readonly<{ limit: number; cursor: string | null }>;
@@ -60,7 +88,7 @@ export interface Reader {
   holders(machine: string, page: PageRequest): Promise<PageOf<Holder>>;
   slice(id: number): Promise<Slice | undefined>;
   slices(filter: SliceFilter, page: PageRequest): Promise<PageOf<Slice>>;
-  /** Free and blocked pieces, and the live leases (pending to cooling): together they tile the slice. */
+  /** Free, blocked and cooling pieces, and the live leases (pending to cooling): together they tile the slice. */
   tiling(slice: number): Promise<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>>;
   session(id: number): Promise<Session | undefined>;
   sessions(filter: SessionFilter, page: PageRequest): Promise<PageOf<Session>>;
@@ -97,5 +125,3 @@ export type UsageRow = Readonly<{
   state: 'free' | 'blocked' | 'exclusive' | 'shared' | 'cooling';
   ports: number;
 }>;
-
-export type EffectiveEnding = Readonly<{ state: 'ending'; ending: SessionEnding }>;

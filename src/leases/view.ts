@@ -1,38 +1,280 @@
-import type { Address } from '../net/address.ts';
+import type { Address, Family } from '../net/address.ts';
+import { rangesOverlap, type PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
-import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice, Tenure } from './model.ts';
+import { ExtentIndex } from './extent-index.ts';
+import {
+  hasOccupants,
+  holderKey,
+  placeKey,
+  placeOf,
+  tenureKey,
+  type AccessToken,
+  type Event,
+  type Extent,
+  type Holder,
+  type Lease,
+  type Machine,
+  type Pool,
+  type Session,
+  type SharedBlock,
+  type Slice,
+  type Tenure,
+} from './model.ts';
+import type { Need } from './needs.ts';
+import { Journal, Table, type Change } from './table.ts';
 
-/**
- * The part of the table that a batch may touch, in memory. Each command of the batch sees what the ones before it decided.
- * The store fills it; `Changes` is what came out of it, by row, for the store to write.
- */
+/** What a batch did to the table, for the store to write in one transaction. */
 export type Changes = Readonly<{
-  pools: readonly Pool[];
-  machines: readonly Machine[];
-  holders: readonly Holder[];
-  slices: readonly Slice[];
-  tenures: readonly Tenure[];
-  sessions: readonly Session[];
-  leases: readonly Lease[];
-  extents: readonly Extent[];
-  extentsGone: readonly Pick<Extent, 'slice' | 'protocol' | 'ports'>[];
-  accessTokens: readonly AccessToken[];
+  pools: readonly Change<Pool>[];
+  machines: readonly Change<Machine>[];
+  holders: readonly Change<Holder>[];
+  slices: readonly Change<Slice>[];
+  tenures: readonly Change<Tenure>[];
+  sessions: readonly Change<Session>[];
+  leases: readonly Change<Lease>[];
+  extents: readonly Change<Extent>[];
+  blocks: readonly Change<SharedBlock>[];
+  accessTokens: readonly Change<AccessToken>[];
+  /** In order, without a gap from the revision that the view began with. */
   events: readonly Event[];
 }>;
 
-/** Rows as the store found them. Which to load for which command is the core's knowledge: see `needs.ts`. */
-export interface View {
-  readonly epoch: number;
-  readonly revision: number;
-  readonly lastEventAt: number;
-  pool(id: string): Pool | undefined;
-  pools(): Iterable<Pool>;
-  machine(id: string): Machine | undefined;
-  holder(machine: string, name: string): Holder | undefined;
-  slice(id: number): Slice | undefined;
-  sliceAt(address: Address, firstPort: number): Slice | undefined;
-  session(id: number): Session | undefined;
-  lease(id: number): Lease | undefined;
-  extentsOf(slice: number, protocol: Protocol): Iterable<Extent>;
-  accessToken(id: number): AccessToken | undefined;
+/** Where the log stands. `epoch` is the allocator epoch that tokens carry. */
+export type LogEnd = Readonly<{ epoch: number; revision: number; lastEventAt: number }>;
+/** Something that a machine can be granted from. */
+export type Offer = Readonly<{ pool: string; family: Family }>;
+
+/** An event without what the log itself adds. */
+type Content = Event extends infer E ? (E extends Event ? Omit<E, 'revision' | 'at' | 'machine'> : never) : never;
+
+/**
+ * The part of the table that a batch touches, in memory. The store fills it (`load…`), commands read and change it one
+ * after the other, so that each sees what the ones before it decided, and `changes()` is what came out. A command that
+ * fails is rewound and leaves no trace.
+ */
+export class View {
+  readonly #journal = new Journal();
+  readonly #extentIndex = new ExtentIndex();
+  /** By holder and place of the shared block: how many leases the view knows that are pending, active or ending. */
+  readonly #memberships = new Map<string, Map<string, number>>();
+
+  readonly pools = new Table<Pool, string>('pool', (row) => row.id, this.#journal);
+  readonly machines = new Table<Machine, string>('machine', (row) => row.id, this.#journal);
+  readonly holders = new Table<Holder, string>('holder', (row) => holderKey(row.machine, row.name), this.#journal);
+  readonly slices = new Table<Slice, number>('slice', (row) => row.id, this.#journal);
+  readonly tenures = new Table<Tenure, string>('tenure', (row) => tenureKey(row.slice, row.generation), this.#journal);
+  readonly sessions = new Table<Session, number>('session', (row) => row.id, this.#journal);
+  readonly leases = new Table<Lease, number>(
+    'lease',
+    (row) => row.id,
+    this.#journal,
+    (before, after) => {
+      this.#countMember(before, -1);
+      this.#countMember(after, 1);
+    },
+  );
+  readonly extents = new Table<Extent, string>('extent', placeOf, this.#journal, (before, after) =>
+    this.#extentIndex.replace(before, after),
+  );
+  readonly blocks = new Table<SharedBlock, string>('shared block', placeOf, this.#journal);
+  readonly accessTokens = new Table<AccessToken, number>('access token', (row) => row.id, this.#journal);
+
+  /** What the store found due, oldest first. The rows themselves are in the tables too. */
+  readonly due = {
+    sessions: [] as Session[],
+    unsettled: [] as Session[],
+    unsettledLeases: [] as Lease[],
+    leases: [] as Lease[],
+    extents: [] as Extent[],
+    slices: [] as Slice[],
+    machines: [] as Machine[],
+  };
+
+  readonly #end: LogEnd;
+  readonly #now: number;
+  readonly #events: Event[] = [];
+  readonly #asked = new Set<string>();
+  readonly #offers = new Map<string, readonly Offer[]>();
+  readonly #occupants = new Map<number, number>();
+  readonly #nextRests = new Map<string, number | null>();
+  /** By holder: places of shared blocks that the store says it is not a member of. */
+  readonly #outside = new Map<string, Set<string>>();
+
+  constructor(end: LogEnd, now: number) {
+    this.#end = end;
+    this.#now = now;
+  }
+
+  get epoch(): number {
+    return this.#end.epoch;
+  }
+
+  get revision(): number {
+    return this.#end.revision + this.#events.length;
+  }
+
+  /** Appends to the log. `make` gets the revision and the time of the event it makes; log time only ever rises. */
+  log<C extends Content>(machine: string | null, make: (revision: number, at: number) => C): C {
+    const revision = this.revision + 1;
+    const at = Math.max(this.#now, (this.#events.at(-1)?.at ?? this.#end.lastEventAt) + 1);
+    const content = make(revision, at);
+    this.#events.push({ revision, at, machine, ...content });
+    this.#journal.record(() => this.#events.pop());
+    return content;
+  }
+
+  /** What this batch appended to the log so far, without a gap from where it began. */
+  get events(): readonly Event[] {
+    return this.#events;
+  }
+
+  /** A point to come back to when what follows fails. */
+  mark(): number {
+    return this.#journal.length;
+  }
+
+  rewindTo(mark: number): void {
+    this.#journal.rewindTo(mark);
+  }
+
+  changes(): Changes {
+    return {
+      pools: this.pools.changes(),
+      machines: this.machines.changes(),
+      holders: this.holders.changes(),
+      slices: this.slices.changes(),
+      tenures: this.tenures.changes(),
+      sessions: this.sessions.changes(),
+      leases: this.leases.changes(),
+      extents: this.extents.changes(),
+      blocks: this.blocks.changes(),
+      accessTokens: this.accessTokens.changes(),
+      events: this.#events,
+    };
+  }
+
+  /** Notes that a need is about to be answered; false when it was before. */
+  ask(need: Need): boolean {
+    switch (need.need) {
+      case 'pool':
+        return this.pools.ask(need.id);
+      case 'machine':
+        return this.machines.ask(need.id);
+      case 'holder':
+        return this.holders.ask(holderKey(need.machine, need.name));
+      case 'slice':
+        return this.slices.ask(need.id);
+      case 'tenure':
+        return this.tenures.ask(tenureKey(need.slice, need.generation));
+      case 'session':
+        return this.sessions.ask(need.id);
+      case 'lease':
+        return this.leases.ask(need.id);
+      case 'block':
+        return this.blocks.ask(placeKey(need.slice, need.protocol, need.first));
+      case 'accessToken':
+        return this.accessTokens.ask(need.id);
+      default: {
+        const text = JSON.stringify(need);
+        const isNew = !this.#asked.has(text);
+        this.#asked.add(text);
+        return isNew;
+      }
+    }
+  }
+
+  loadOffers(machine: string, offers: readonly Offer[]): void {
+    this.#offers.set(machine, offers);
+  }
+
+  loadOccupants(slice: number, count: number): void {
+    this.#occupants.set(slice, count);
+  }
+
+  loadNextRest(machine: string, protocol: Protocol, at: number | null): void {
+    this.#nextRests.set(`${machine}/${protocol}`, at);
+  }
+
+  /** One answer to `joinableBlocks`: a block that the holder is not a member of. */
+  loadJoinable(holder: string, block: SharedBlock): void {
+    this.blocks.load(block);
+    const places = this.#outside.get(holder) ?? new Set();
+    this.#outside.set(holder, places.add(placeOf(block)));
+  }
+
+  /** What the machine has to grant from. */
+  offersOf(machine: string): readonly Offer[] {
+    return known(this.#offers.get(machine), `the offers of ${machine}`);
+  }
+
+  /** How many leases of the slice are pending, active or ending. */
+  occupantsOf(slice: number): number {
+    let count = known(this.#occupants.get(slice), `the occupants of slice ${slice}`);
+    for (const { before, after } of this.leases.changes()) {
+      if (before?.slice === slice && hasOccupants(before)) count--;
+      if (after?.slice === slice && hasOccupants(after)) count++;
+    }
+    return count;
+  }
+
+  nextRestOf(machine: string, protocol: Protocol): number | null {
+    return known(this.#nextRests.get(`${machine}/${protocol}`), `the next rest of ${machine}/${protocol}`);
+  }
+
+  /** The slice that has this port of this address. */
+  sliceAt(address: Address, port: number): Slice | undefined {
+    for (const slice of this.slices.values())
+      if (slice.address === address && slice.ports.first <= port && port <= slice.ports.last) return slice;
+    if (!this.knowsSliceAt(address, port)) throw new Error(`the slice at ${address}:${port} was never asked for`);
+    return undefined;
+  }
+
+  knowsSliceAt(address: Address, port: number): boolean {
+    return this.#asked.has(JSON.stringify({ need: 'sliceAt', address, port } satisfies Need));
+  }
+
+  /** Loaded extents that the server may grant from, in no order. */
+  offeredExtents(machine: string, protocol: Protocol): Iterable<Extent> {
+    return this.#extentIndex.offered(machine, protocol);
+  }
+
+  /** Loaded extents of one slice and protocol, in no order. */
+  extentsOf(slice: number, protocol: Protocol): Iterable<Extent> {
+    return this.#extentIndex.of(slice, protocol);
+  }
+
+  /** The loaded live lease that overlaps these ports, if any. */
+  occupantOf(slice: number, protocol: Protocol, ports: PortRange): Lease | undefined {
+    for (const lease of this.leases.values()) {
+      const isHere = lease.slice === slice && lease.protocol === protocol && rangesOverlap(lease.ports, ports);
+      if (isHere && lease.endedAt === null) return lease;
+    }
+    return undefined;
+  }
+
+  /** Loaded blocks on the machine that the holder is known not to be a member of. */
+  *joinableBlocks(machine: string, holder: string): Generator<SharedBlock> {
+    const outside = this.#outside.get(holder);
+    const memberships = this.#memberships.get(holder);
+    for (const [place, block] of this.blocks.entries()) {
+      if (block.machine !== machine || !block.offered || (memberships?.get(place) ?? 0) > 0) continue;
+      if (this.blocks.isNew(place) || outside?.has(place)) yield block;
+    }
+  }
+
+  /** Whether the view knows of a pending, active or ending lease of the holder in the block. */
+  isMember(block: SharedBlock, holder: string): boolean {
+    return (this.#memberships.get(holder)?.get(placeOf(block)) ?? 0) > 0;
+  }
+
+  #countMember(lease: Lease | undefined, step: number): void {
+    if (lease?.mode !== 'shared' || !hasOccupants(lease)) return;
+    const places = this.#memberships.get(lease.holder) ?? new Map<string, number>();
+    this.#memberships.set(lease.holder, places.set(placeOf(lease), (places.get(placeOf(lease)) ?? 0) + step));
+  }
+}
+
+function known<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`${what} were read but never asked for`);
+  return value;
 }

@@ -1,0 +1,68 @@
+import type { Result } from '../net/result.ts';
+import type { Command, CommandKind, Output } from './commands.ts';
+import { releaseLease, revokeLease } from './endings.ts';
+import type { LeaseError } from './errors.ts';
+import { grantLeases } from './grants.ts';
+import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
+import { roundsOf, type Needs } from './needs.ts';
+import { createPool } from './pools.ts';
+import { report } from './reports.ts';
+import { endSession, keepSession, openSession } from './sessions.ts';
+import { assignSlices, drainSlice, unblock } from './slices.ts';
+import { sweep } from './sweep.ts';
+import { createToken, revokeToken } from './tokens.ts';
+import type { Context, UseCase } from './use-case.ts';
+
+const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
+  createPool,
+  createMachine,
+  updateMachine,
+  putHolder,
+  assignSlices,
+  drainSlice,
+  unblock,
+  openSession,
+  keepSession,
+  endSession,
+  grantLeases,
+  releaseLease,
+  revokeLease,
+  report,
+  agentKeepalive,
+  createToken,
+  revokeToken,
+  sweep,
+};
+
+/** What became of one command: its result, or the bug that kept it from having one. */
+export type Outcome = Readonly<{ result: Result<Output<CommandKind>, LeaseError> }> | Readonly<{ bug: unknown }>;
+
+/** Everything that a batch must have loaded before `decideAll`, round by round. */
+export const needsOf = (batch: readonly Command[], context: Context): Needs =>
+  roundsOf(
+    batch.map((command) => useCaseOf(command).needs(command, context)),
+    context.view,
+  );
+
+/**
+ * Decides the commands in order. Each sees what those before it did; one that is refused, or that runs into a bug, is
+ * undone and does not touch the others.
+ */
+export const decideAll = (batch: readonly Command[], context: Context): readonly Outcome[] =>
+  batch.map((command) => decide(command, context));
+
+function decide<K extends CommandKind>(command: Command<K>, context: Context): Outcome {
+  const { view } = context;
+  const mark = view.mark();
+  try {
+    const result = useCaseOf(command).decide(command, context);
+    if (!result.ok) view.rewindTo(mark);
+    return { result };
+  } catch (bug) {
+    view.rewindTo(mark);
+    return { bug };
+  }
+}
+
+/** The compiler cannot see that the table's entry under `command.kind` takes this very command; its own type says so. */
+const useCaseOf = <K extends CommandKind>(command: Command<K>): UseCase<K> => useCases[command.kind as K];

@@ -1,0 +1,203 @@
+import type { Result } from '../net/result.ts';
+import type { Command, CommandKind, Output } from './commands.ts';
+import { decideAll, needsOf, type Outcome } from './decide.ts';
+import type { LeaseError } from './errors.ts';
+import { limits } from './limits.ts';
+import type { Event } from './model.ts';
+import { StoreError, type Store } from './store.ts';
+import type { View } from './view.ts';
+
+/** Microseconds since 1970, never backwards while the process lives. */
+export type Clock = Readonly<{ nowUs(): number }>;
+
+/** Something that whoever runs the server must hear of. A `bug` is ours, a `store` failure is the database's. */
+export type Trouble = Readonly<{ kind: 'bug' | 'store'; message: string; cause: unknown; command?: CommandKind }>;
+
+export type Health = Readonly<{
+  writable: boolean;
+  /** Why nothing can be written; null when it can. */
+  reason: string | null;
+  waitingCommands: number;
+}>;
+
+export type LeaseServiceParts = Readonly<{
+  store: Store;
+  clock: Clock;
+  onTrouble?: (trouble: Trouble) => void;
+  /** Runs a batch a little later, when the commands that arrive together have arrived. */
+  soon?: (run: () => void) => void;
+}>;
+
+type Waiting = Readonly<{
+  command: Command;
+  resolve: (result: Result<Output<CommandKind>, LeaseError>) => void;
+  reject: (error: unknown) => void;
+}>;
+type Decided = Readonly<{ outcomes: readonly Outcome[]; events: readonly Event[] }>;
+
+/**
+ * The one door to the table. Commands that arrive together are decided together and written in one transaction: one
+ * fsync for hundreds of grants. Nobody is answered before that is durable, and followers hear of it before anybody is
+ * answered.
+ */
+export class LeaseService {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #onTrouble: (trouble: Trouble) => void;
+  readonly #soon: (run: () => void) => void;
+  readonly #startedAt: number;
+  readonly #listeners = new Set<(events: readonly Event[]) => void>();
+  #waiting: Waiting[] = [];
+  #isRunning = false;
+  #isClosed = false;
+  #failure: StoreError | undefined;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(parts: LeaseServiceParts) {
+    this.#store = parts.store;
+    this.#clock = parts.clock;
+    this.#onTrouble = parts.onTrouble ?? (() => {});
+    this.#soon = parts.soon ?? ((run) => void setImmediate(run));
+    this.#startedAt = parts.clock.nowUs();
+  }
+
+  /**
+   * Carries a command out, with whatever else arrives meanwhile. What the core refuses is an error value. Rejects with
+   * a `StoreError` when nothing could be written, and with the bug when deciding ran into one; nothing changed then.
+   */
+  execute<K extends CommandKind>(command: Command<K>): Promise<Result<Output<K>, LeaseError>> {
+    const { promise, resolve, reject } = Promise.withResolvers<Result<Output<K>, LeaseError>>();
+    if (this.#isClosed) reject(new StoreError('closed', 'the server is shutting down'));
+    else if (this.#failure?.failure === 'corrupt') reject(this.#failure);
+    else if (this.#waiting.length >= limits.waiting_commands_max)
+      reject(new StoreError('overloaded', `${this.#waiting.length} commands wait already`));
+    else {
+      // The queue is of all kinds; that a command of kind K has an Output<K>, the table of use cases says entry by entry.
+      this.#waiting.push({ command: command as Command, resolve: resolve as Waiting['resolve'], reject });
+      this.#start();
+    }
+    return promise;
+  }
+
+  /** Tells of committed events, in order and without a gap, before their commands are answered. Returns the way out. */
+  onEvents(listener: (events: readonly Event[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  health(): Health {
+    const reason = this.#isClosed ? 'the server is shutting down' : (this.#failure?.message ?? null);
+    return { writable: reason === null, reason, waitingCommands: this.#waiting.length };
+  }
+
+  /** Takes no more commands, and resolves when those taken are answered. */
+  close(): Promise<void> {
+    this.#isClosed = true;
+    if (!this.#isRunning) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#whenIdle.push(() => resolve(undefined));
+    return promise;
+  }
+
+  #start(): void {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    this.#soon(() => void this.#runBatch());
+  }
+
+  async #runBatch(): Promise<void> {
+    const count = batchLength(this.#waiting);
+    const batch = this.#waiting.slice(0, count);
+    this.#waiting = this.#waiting.slice(count);
+    await this.#commit(batch);
+    this.#isRunning = false;
+    // Not at once: what arrived during the write is still in the sockets, and belongs in the next batch.
+    if (this.#waiting.length > 0) this.#start();
+    else for (const tell of this.#whenIdle.splice(0)) tell();
+  }
+
+  async #commit(batch: readonly Waiting[]): Promise<void> {
+    const decided = await this.#transact(batch);
+    if (decided instanceof StoreError) return this.#recover(batch, decided);
+    this.#publish(decided.events);
+    for (const [index, waiting] of batch.entries()) this.#answer(waiting, decided.outcomes[index]);
+  }
+
+  async #transact(batch: readonly Waiting[]): Promise<Decided | StoreError> {
+    const commands = batch.map(({ command }) => command);
+    const now = this.#clock.nowUs();
+    const contextOf = (view: View) => ({ view, now, startedAt: this.#startedAt });
+    try {
+      const decided = await this.#store.transact({
+        now,
+        needs: (view) => needsOf(commands, contextOf(view)),
+        decide: (view): Decided => ({ outcomes: decideAll(commands, contextOf(view)), events: view.events }),
+      });
+      if (this.#failure) this.#failure = undefined;
+      return decided;
+    } catch (cause) {
+      // Whatever else the store or the needs of a command throw is a bug, and treated like a refused row: one by one.
+      return cause instanceof StoreError ? cause : new StoreError('constraint', messageOf(cause), cause);
+    }
+  }
+
+  /** A batch that the database refused for a row is repeated singly: only the command that is at fault fails. */
+  async #recover(batch: readonly Waiting[], error: StoreError): Promise<void> {
+    const [only] = batch;
+    if (error.failure === 'constraint' && only && batch.length === 1) {
+      this.#onTrouble({ kind: 'bug', message: error.message, cause: error, command: only.command.kind });
+      only.reject(error);
+    } else if (error.failure === 'constraint') {
+      for (const waiting of batch) await this.#commit([waiting]);
+    } else {
+      // Said once, when it begins; `health()` tells how it stands, and the next command tries again.
+      if (this.#failure?.failure !== error.failure)
+        this.#onTrouble({ kind: 'store', message: error.message, cause: error });
+      this.#failure = error;
+      for (const { reject } of batch) reject(error);
+    }
+  }
+
+  #publish(events: readonly Event[]): void {
+    if (events.length === 0) return;
+    for (const listener of this.#listeners) {
+      try {
+        listener(events);
+      } catch (cause) {
+        this.#onTrouble({ kind: 'bug', message: `a listener failed: ${messageOf(cause)}`, cause });
+      }
+    }
+  }
+
+  #answer({ command, resolve, reject }: Waiting, outcome: Outcome | undefined): void {
+    if (outcome && 'result' in outcome) return resolve(outcome.result);
+    const cause = outcome?.bug;
+    this.#onTrouble({ kind: 'bug', message: messageOf(cause), cause, command: command.kind });
+    reject(cause);
+  }
+}
+
+/** Commands that rearrange what others were loaded for: they get a batch of their own. */
+const isAlone = ({ kind }: Command): boolean => kind === 'assignSlices' || kind === 'drainSlice' || kind === 'sweep';
+
+/** How many of the waiting commands make the next batch: bounded by number and weight, at least one. */
+function batchLength(waiting: readonly Waiting[]): number {
+  let weight = 0;
+  let count = 0;
+  for (const { command } of waiting) {
+    weight += weightOf(command);
+    const isFull = count === limits.batch_commands_max || weight > limits.batch_weight_max;
+    if (count > 0 && (isFull || isAlone(command))) break;
+    count++;
+    if (isAlone(command)) break;
+  }
+  return count;
+}
+
+function weightOf(command: Command): number {
+  if (command.kind === 'grantLeases') return command.claims.length;
+  if (command.kind === 'report') return command.leases.length + command.slices.length;
+  return 1;
+}
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));

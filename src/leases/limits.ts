@@ -1,0 +1,23 @@
+/** Every bound of the core, with its unit in the name and its reason beside it. */
+export const limits = {
+  /** Commands in one transaction: large enough that one fsync is shared by hundreds, small enough to stay below a few ms. */
+  batch_commands_max: 512,
+  /** Claims, reports and slices in one transaction; a single command may be as heavy as its own bound below. */
+  batch_weight_max: 1_024,
+  /** Commands that wait for their transaction. Beyond it the caller is told to come back, rather than kept waiting. */
+  waiting_commands_max: 65_536,
+  claims_per_grant_max: 256,
+  slices_per_assign_max: 1_024,
+  reports_max: 20_000,
+  /** Rows of each kind that one sweep moves: it bounds how long a grant can wait behind it. */
+  sweep_items_max: 500,
+  /** How late an expiry or the end of a rest may show, when the server is idle. */
+  sweep_pause_ms: 500,
+  /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */
+  events_kept_min: 1_000_000,
+  /**
+   * Shared blocks that a claim looks at, least crowded first, for one its holder is not on yet. A holder that is on all
+   * of these gets a block of its own, or `no_ports` when nothing is free.
+   */
+  shared_blocks_looked_at_max: 256,
+} as const;

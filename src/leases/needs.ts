@@ -1,0 +1,134 @@
+import type { Address, Family } from '../net/address.ts';
+import type { PortRange } from '../net/ports.ts';
+import type { Protocol } from '../net/protocol.ts';
+import type { Binding } from './model.ts';
+import type { View } from './view.ts';
+
+/**
+ * What a batch of commands must have before it decides: values that any store can turn into queries. Each bounded one
+ * says how many rows are enough; none asks for "all the leases of …".
+ */
+export type Need =
+  // By key: the row, or the knowledge that there is none.
+  | Readonly<{ need: 'pool'; id: string }>
+  | Readonly<{ need: 'machine'; id: string }>
+  | Readonly<{ need: 'holder'; machine: string; name: string }>
+  | Readonly<{ need: 'slice'; id: number }>
+  | Readonly<{ need: 'tenure'; slice: number; generation: number }>
+  | Readonly<{ need: 'session'; id: number }>
+  | Readonly<{ need: 'lease'; id: number }>
+  | Readonly<{ need: 'block'; slice: number; protocol: Protocol; first: number }>
+  | Readonly<{ need: 'accessToken'; id: number }>
+  /** The slice with this port of this address, whatever its state. */
+  | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
+  // Whole, because few by nature.
+  | Readonly<{ need: 'pools' }>
+  /** The (pool, family) pairs that the machine has assigned, server-allocated slices of. */
+  | Readonly<{ need: 'offers'; machine: string }>
+  /** Every extent and every shared block of the slice. */
+  | Readonly<{ need: 'sliceTiles'; slice: number }>
+  /** How many leases of the slice are pending, active or ending. */
+  | Readonly<{ need: 'occupants'; slice: number }>
+  /** The pending, active or ending lease of this holder in the shared block. */
+  | Readonly<{ need: 'membership'; slice: number; protocol: Protocol; first: number; holder: string }>
+  /** The extents that overlap the ports or touch them on either side. */
+  | Readonly<{ need: 'extentsAround'; slice: number; protocol: Protocol; ports: PortRange }>
+  /** The live lease that overlaps the ports, if there is one (any of them). */
+  | Readonly<{ need: 'occupant'; slice: number; protocol: Protocol; ports: PortRange }>
+  /** When the next ports of the machine leave cooldown. */
+  | Readonly<{ need: 'nextRest'; machine: string; protocol: Protocol }>
+  // Windows: the best `limit` rows, in the order in which they would be chosen.
+  /** Offered extents with fit ≥ order: tightest fit first, then longest rested, then by slice and first port. */
+  | Readonly<{
+      need: 'offeredExtents';
+      machine: string;
+      protocol: Protocol;
+      pool: string;
+      family: Family;
+      order: number;
+      limit: number;
+    }>
+  /**
+   * Offered shared blocks (of `ports` ports, when given) that the holder has no pending, active or ending lease in: fewest
+   * members first. Among so many of the least crowded only, see limits.shared_blocks_looked_at_max.
+   */
+  | Readonly<{
+      need: 'joinableBlocks';
+      machine: string;
+      holder: string;
+      protocol: Protocol;
+      binding: Binding;
+      pool: string;
+      family: Family;
+      ports: number | null;
+      limit: number;
+    }>
+  /** Slices of the pool that were given back and rested: the longest first. */
+  | Readonly<{ need: 'returnedSlices'; pool: string; family: Family | null; limit: number }>
+  // What time brings about: the rows that are due, the oldest first.
+  | Readonly<{ need: 'dueSessions'; before: number; limit: number }>
+  /** Ended sessions whose leases have not all followed, and the first `limit` pending or active leases of these, by session. */
+  | Readonly<{ need: 'unsettledSessions'; limit: number }>
+  | Readonly<{ need: 'restedLeases'; before: number; limit: number }>
+  | Readonly<{ need: 'restedExtents'; before: number; limit: number }>
+  /** Cooling slices without any live lease. */
+  | Readonly<{ need: 'restedSlices'; before: number; limit: number }>
+  /** Active machines with an agent that was not heard of for its fence, among those with a fence of at most so long. */
+  | Readonly<{ need: 'silentMachines'; before: number; fenceUsMax: number; limit: number }>;
+
+export type NeedKind = Need['need'];
+export type NeedOf<K extends NeedKind> = Extract<Need, { need: K }>;
+
+/** What a use case asks for, round by round: what it asks next may depend on what came. */
+export type Needs = Generator<readonly Need[], void, void>;
+
+/** Several needs at once, round by round. */
+export function* together(all: readonly Needs[]): Needs {
+  let open = all;
+  while (open.length > 0) {
+    const round: Need[] = [];
+    open = open.filter((needs) => {
+      const step = needs.next();
+      if (step.done !== true) round.push(...step.value);
+      return step.done !== true;
+    });
+    if (round.length > 0) yield round;
+  }
+}
+
+/**
+ * The rounds of a whole batch, without what is known already. The caller loads a round into the view before it asks for
+ * the next.
+ */
+export function* roundsOf(all: readonly Needs[], view: View): Needs {
+  for (const asked of together(all)) {
+    const round = widen(asked).filter((need) => view.ask(need));
+    if (round.length > 0) yield round;
+    // Whichever candidate is chosen, its slice says which address and generation the lease gets.
+    const slices = round.some(isContested) ? slicesOf(view).filter((need) => view.ask(need)) : [];
+    if (slices.length > 0) yield slices;
+  }
+}
+
+function slicesOf(view: View): readonly Need[] {
+  const ids = new Set<number>();
+  for (const { slice } of view.extents.values()) ids.add(slice);
+  for (const { slice } of view.blocks.values()) ids.add(slice);
+  return [...ids].map((id) => ({ need: 'slice', id }));
+}
+
+/**
+ * Claims that compete for the same ports must not run out of candidates because earlier ones in the batch took them.
+ * Each claim spoils at most one candidate, so every window becomes as long as there are claims that compete for it:
+ * then one is left for the last of them, unless the store has no more.
+ */
+function widen(asked: readonly Need[]): readonly Need[] {
+  const claims = new Map<string, number>();
+  const contestOf = (need: Contested) => `${need.need}/${need.machine}/${need.protocol}/${need.pool}/${need.family}`;
+  for (const need of asked)
+    if (isContested(need)) claims.set(contestOf(need), (claims.get(contestOf(need)) ?? 0) + need.limit);
+  return asked.map((need) => (isContested(need) ? { ...need, limit: claims.get(contestOf(need)) ?? 0 } : need));
+}
+
+type Contested = NeedOf<'offeredExtents' | 'joinableBlocks'>;
+const isContested = (need: Need): need is Contested => need.need === 'offeredExtents' || need.need === 'joinableBlocks';

@@ -1,0 +1,119 @@
+import { err, ok } from '../net/result.ts';
+import type { LeaseReport, RejectedReport, RejectionCode, SliceReport } from './commands.ts';
+import { endingNeeds, leave, leaveBlock, leaseInEffect, putLease } from './endings.ts';
+import { blockPorts } from './extents.ts';
+import { limits } from './limits.ts';
+import { formatToken, type Lease } from './model.ts';
+import { together, type Needs } from './needs.ts';
+import { confirmSlice, restSlice } from './slices.ts';
+import type { Context, UseCase } from './use-case.ts';
+import type { View } from './view.ts';
+
+type Rejection = Readonly<{ code: RejectionCode; detail: string }>;
+
+/** What an agent made true on its machine. Each item stands alone: a rejected one moves nothing, the others count. */
+export const report: UseCase<'report'> = {
+  *needs({ machine, leases, slices }, { view }) {
+    yield* together([
+      machineNeeds(machine),
+      ...leases.map(({ lease }) => endingNeeds(view, lease)),
+      ...slices.map((item) => sliceNeeds(view, item)),
+    ]);
+  },
+
+  decide({ machine: id, revision, leases, slices }, context) {
+    const { view } = context;
+    if (leases.length + slices.length > limits.reports_max) throw new Error('too many reports in one command');
+    const machine = view.machines.get(id);
+    if (!machine) return err({ code: 'machine_not_found', machine: id });
+    if (machine.agent && revision > machine.agent.appliedRevision)
+      view.machines.put({ ...machine, agent: { ...machine.agent, appliedRevision: revision } });
+    const rejected: RejectedReport[] = [];
+    const note = (item: string, rejection: Rejection | undefined) => {
+      if (rejection) rejected.push({ item, ...rejection });
+    };
+    // Leases first: a slice is empty only when its leases are, and both may be said in one report.
+    for (const item of leases) note(`lease-${item.lease}`, onLease(context, id, item));
+    for (const item of slices) note(`slice-${item.slice}`, onSlice(context, id, item));
+    return ok({ revision: view.revision, rejected });
+  },
+};
+
+function* machineNeeds(id: string): Needs {
+  yield [{ need: 'machine', id }];
+}
+
+function* sliceNeeds(view: View, { slice: id, state }: SliceReport): Needs {
+  yield [{ need: 'slice', id }];
+  const slice = view.slices.get(id);
+  if (!slice) return;
+  if (state === 'assigned' && slice.state === 'assigning') yield [{ need: 'sliceTiles', slice: id }];
+  if (state === 'empty' && slice.state === 'draining')
+    yield [
+      { need: 'pool', id: slice.pool },
+      { need: 'occupants', slice: id },
+    ];
+}
+
+function onLease(context: Context, machine: string, item: LeaseReport): Rejection | undefined {
+  const { view } = context;
+  const lease = leaseInEffect(view, item.lease);
+  if (!lease) return { code: 'lease_not_found', detail: 'no lease has this id' };
+  if (lease.machine !== machine) return { code: 'not_yours', detail: `it is on machine ${lease.machine}` };
+  if (item.token !== formatToken(lease))
+    return { code: 'stale_token', detail: `its token is ${formatToken(lease)}, not ${item.token}` };
+  switch (item.state) {
+    case 'active':
+      // A lease that is ending stays so: the agent learns of it by the log, if it has not yet.
+      if (lease.state === 'pending')
+        putLease(view, lease, (revision, at) => ({ ...lease, state: 'active', activeAt: at, revision }));
+      return undefined;
+    case 'refused':
+      return onRefusal(context, lease, item);
+    case 'empty':
+      if (lease.state === 'ending') leave(context, lease);
+      return lease.state === 'pending' || lease.state === 'active'
+        ? { code: 'in_use', detail: `it is ${lease.state}` }
+        : undefined;
+  }
+}
+
+function onRefusal(
+  context: Context,
+  lease: Lease,
+  { errno, detail }: Readonly<{ errno: string; detail: string }>,
+): Rejection | undefined {
+  const { view } = context;
+  if (lease.state === 'active') return { code: 'already_active', detail: 'it was reported active before' };
+  // Ended before the agent came to it: it holds nothing there, which is what `empty` says.
+  if (lease.state === 'ending') leave(context, lease);
+  if (lease.state !== 'pending') return undefined;
+  const othersStay = leaveBlock(view, lease);
+  const slice = view.slices.get(lease.slice);
+  const refused = putLease(view, lease, (revision, at) => {
+    return { ...lease, state: 'refused', refusal: { errno, detail }, endedAt: at, revision };
+  });
+  const since = refused.endedAt ?? context.now;
+  if (slice && !othersStay) blockPorts(view, slice, lease.protocol, lease.ports, since, `${errno}: ${detail}`);
+  return undefined;
+}
+
+function onSlice(context: Context, machine: string, item: SliceReport): Rejection | undefined {
+  const { view } = context;
+  const slice = view.slices.get(item.slice);
+  if (!slice) return { code: 'slice_not_found', detail: 'no slice has this id' };
+  if (slice.machine !== machine) return { code: 'not_yours', detail: `it is not on machine ${machine}` };
+  if (slice.generation !== item.generation)
+    return { code: 'stale_token', detail: `its generation is ${slice.generation}, not ${item.generation}` };
+  if (item.state === 'assigned') {
+    if (slice.state === 'assigning') confirmSlice(view, slice);
+    return undefined;
+  }
+  if (slice.state === 'assigning' || slice.state === 'assigned')
+    return { code: 'in_use', detail: `it is ${slice.state}, not draining` };
+  if (slice.state !== 'draining') return undefined;
+  const occupants = view.occupantsOf(slice.id);
+  if (occupants > 0) return { code: 'in_use', detail: `${occupants} of its leases are not reported empty` };
+  restSlice(context, slice);
+  return undefined;
+}

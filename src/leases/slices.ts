@@ -1,0 +1,230 @@
+import { familyOf } from '../net/address.ts';
+import { rangesOverlap } from '../net/ports.ts';
+import { err, ok, type Result } from '../net/result.ts';
+import type { Commands } from './commands.ts';
+import type { LeaseError } from './errors.ts';
+import { offerSlice, removeExtents, tileSlice } from './extents.ts';
+import { limits } from './limits.ts';
+import { tenureKey, type Machine, type Pool, type Slice } from './model.ts';
+import type { Need, Needs } from './needs.ts';
+import { slotBeginningAt, slotsAhead, type Slot } from './slots.ts';
+import type { Context, UseCase } from './use-case.ts';
+import type { View } from './view.ts';
+
+type Assignment = Commands['assignSlices']['input'];
+/** Either a slice that was given back and rested, or the place of one that was never made. */
+type Candidate = Readonly<{ returned: Slice } | { slot: Slot }>;
+type Choice = Readonly<{ candidates: readonly Candidate[]; cursors: Pool['cursors'] }>;
+
+export const assignSlices: UseCase<'assignSlices'> = {
+  *needs(input, { view }): Needs {
+    yield [
+      { need: 'pool', id: input.pool },
+      { need: 'machine', id: input.machine },
+    ];
+    const pool = view.pools.get(input.pool);
+    if (!pool) return;
+    if (input.at) {
+      yield [{ need: 'sliceAt', address: input.at.address, port: input.at.firstPort }];
+      return;
+    }
+    yield [{ need: 'returnedSlices', pool: pool.id, family: input.family, limit: input.count }];
+    yield* freshNeeds(view, pool, input);
+  },
+
+  decide(input, context) {
+    const { view } = context;
+    const pool = view.pools.get(input.pool);
+    if (!pool) return err({ code: 'pool_not_found', pool: input.pool });
+    const machine = view.machines.get(input.machine);
+    if (!machine) return err({ code: 'machine_not_found', machine: input.machine });
+    if (machine.state !== 'active')
+      return err({ code: 'machine_not_active', machine: machine.id, state: machine.state });
+    const found = input.at ? exactCandidate(view, pool, input.at) : nextCandidates(view, pool, input);
+    if (!found.ok) return found;
+    const { candidates, cursors } = found.value;
+    // Not news to anybody: no event.
+    if (cursors.some((cursor, prefix) => cursor !== pool.cursors[prefix])) view.pools.put({ ...pool, cursors });
+    return ok(candidates.map((candidate) => assign(view, pool, machine, candidate)));
+  },
+};
+
+/** No new grants from it; free once its leases are over, its machine proved it empty, and the cooldown has passed. */
+export const drainSlice: UseCase<'drainSlice'> = {
+  *needs({ id }, { view }) {
+    yield [{ need: 'slice', id }];
+    const slice = view.slices.get(id);
+    if (slice?.machine == null) return;
+    yield [
+      { need: 'machine', id: slice.machine },
+      { need: 'pool', id: slice.pool },
+      { need: 'sliceTiles', slice: id },
+      { need: 'occupants', slice: id },
+    ];
+  },
+
+  decide({ id }, context) {
+    const { view } = context;
+    const slice = view.slices.get(id);
+    if (!slice) return err({ code: 'slice_not_found', slice: id });
+    if (slice.state === 'draining') return ok(slice);
+    if (slice.state !== 'assigning' && slice.state !== 'assigned')
+      return err({ code: 'slice_not_assigned', slice: id, state: slice.state });
+    const draining = changeSlice(view, slice, { state: 'draining' });
+    offerSlice(view, draining);
+    return ok(restIfLeft(context, draining));
+  },
+};
+
+/** An operator's word that the stranger is gone. Its ports rest like any others that were in use. */
+export const unblock: UseCase<'unblock'> = {
+  *needs({ slice: id, protocol, ports }, { view }) {
+    yield [{ need: 'slice', id }];
+    const slice = view.slices.get(id);
+    if (!slice) return;
+    yield [
+      { need: 'pool', id: slice.pool },
+      { need: 'extentsAround', slice: id, protocol, ports },
+    ];
+  },
+
+  decide({ slice: id, protocol, ports }, { view, now }) {
+    const slice = view.slices.get(id);
+    if (!slice) return err({ code: 'slice_not_found', slice: id });
+    if (slice.state === 'cooling' || slice.state === 'free')
+      return err({ code: 'slice_not_assigned', slice: id, state: slice.state });
+    const restUs = view.pools.get(slice.pool)?.cooldownUs[protocol] ?? 0;
+    const blocked = [...view.extentsOf(id, protocol)].filter(
+      (extent) => extent.state === 'blocked' && rangesOverlap(extent.ports, ports),
+    );
+    if (blocked.length === 0) return err({ code: 'nothing_blocked', slice: id, protocol });
+    for (const extent of blocked)
+      view.extents.put({ ...extent, state: 'cooling', blocked: null, restedSince: now, reusableAt: now + restUs });
+    return ok(changeSlice(view, slice, {}));
+  },
+};
+
+/** The machine made the slice its own: from here on it is granted from. */
+export function confirmSlice(view: View, slice: Slice): void {
+  offerSlice(view, changeSlice(view, slice, { state: 'assigned' }));
+}
+
+/** Nobody on its machine can send from it any more: it rests as long as the protocol with the longest cooldown. */
+export function restSlice({ view, now }: Context, slice: Slice): Slice {
+  const cooldowns = Object.values(view.pools.get(slice.pool)?.cooldownUs ?? {});
+  return changeSlice(view, slice, { state: 'cooling', reusableAt: now + Math.max(0, ...cooldowns) });
+}
+
+/** Where no agent could prove a draining slice empty, the table's word counts: it rests as soon as nothing lives in it. */
+export function restIfLeft(context: Context, slice: Slice): Slice {
+  const { view } = context;
+  const isLeft =
+    slice.state === 'draining' &&
+    view.machines.get(slice.machine ?? '')?.enforcement === 'none' &&
+    view.occupantsOf(slice.id) === 0;
+  return isLeft ? restSlice(context, slice) : slice;
+}
+
+/** The rest is over: the slice leaves its machine. */
+export function freeSlice(view: View, slice: Slice): void {
+  const tenure = view.tenures.get(tenureKey(slice.id, slice.generation));
+  removeExtents(view, slice);
+  const { slice: freed } = view.log(slice.machine, (revision, at) => {
+    if (tenure) view.tenures.put({ ...tenure, until: at });
+    return { kind: 'slice', slice: { ...slice, machine: null, state: 'free', assignedAt: null, revision } };
+  });
+  view.slices.put(freed);
+}
+
+function changeSlice(view: View, slice: Slice, change: Partial<Slice>): Slice {
+  const { slice: changed } = view.log(slice.machine, (revision) => ({
+    kind: 'slice',
+    slice: { ...slice, ...change, revision },
+  }));
+  view.slices.put(changed);
+  return changed;
+}
+
+/**
+ * Asks for the slots ahead of the cursors until enough of them turn out to be unmade. Those in between were assigned by
+ * name before the cursor came there; it passes them now, so each is stepped over once in the life of the pool.
+ */
+function* freshNeeds(view: View, pool: Pool, { count, family }: Assignment): Needs {
+  let missing = count - returnedSlices(view, pool, family).length;
+  let round: Slot[] = [];
+  let roundSize = missing;
+  for (const slot of missing > 0 ? slotsAhead(pool, family) : []) {
+    round.push(slot);
+    if (round.length < roundSize) continue;
+    yield round.map(askFor);
+    missing -= round.filter((asked) => !view.sliceAt(asked.address, asked.ports.first)).length;
+    if (missing <= 0) return;
+    round = [];
+    roundSize = Math.min(2 * roundSize, limits.slices_per_assign_max);
+  }
+  yield round.map(askFor);
+}
+
+const askFor = (slot: Slot): Need => ({ need: 'sliceAt', address: slot.address, port: slot.ports.first });
+
+const returnedSlices = (view: View, pool: Pool, family: Assignment['family']): readonly Slice[] =>
+  [...view.slices.values()]
+    .filter((slice) => slice.pool === pool.id && slice.state === 'free' && isOfFamily(slice, family))
+    .sort((a, b) => (a.reusableAt ?? 0) - (b.reusableAt ?? 0) || a.id - b.id);
+
+function nextCandidates(view: View, pool: Pool, input: Assignment): Result<Choice, LeaseError> {
+  const { count, family } = input;
+  if (count > limits.slices_per_assign_max) throw new Error(`${count} slices in one command`);
+  // Returned ones first: the table then grows no larger than what was ever in use at once.
+  const candidates: Candidate[] = returnedSlices(view, pool, family)
+    .slice(0, count)
+    .map((slice) => ({ returned: slice }));
+  const cursors = [...pool.cursors];
+  for (const slot of slotsAhead(pool, family)) {
+    if (candidates.length === count || !view.knowsSliceAt(slot.address, slot.ports.first)) break;
+    if (!view.sliceAt(slot.address, slot.ports.first)) candidates.push({ slot });
+    cursors[slot.prefix] = slot.slot + 1n;
+  }
+  const available = candidates.length;
+  return available < count
+    ? err({ code: 'slices_exhausted', pool: pool.id, wanted: count, available })
+    : ok({ candidates, cursors });
+}
+
+const isOfFamily = (slice: Slice, family: Assignment['family']) =>
+  family === null || familyOf(slice.address) === family;
+
+function exactCandidate(view: View, pool: Pool, at: NonNullable<Assignment['at']>): Result<Choice, LeaseError> {
+  if (at.firstPort % pool.slicePorts !== 0)
+    return err({ code: 'slice_misaligned', firstPort: at.firstPort, slicePorts: pool.slicePorts });
+  const slot = slotBeginningAt(pool, at.address, at.firstPort);
+  if (!slot) return err({ code: 'slice_outside_pool', ...at, pool: pool.id });
+  const slice = view.sliceAt(at.address, at.firstPort);
+  if (slice && slice.state !== 'free')
+    return err({ code: 'slice_taken', ...at, machine: slice.machine, state: slice.state });
+  // The cursor stays where it is: behind a slot that was asked for by name there may be others that were never made.
+  return ok({ candidates: [slice ? { returned: slice } : { slot }], cursors: pool.cursors });
+}
+
+function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate): Slice {
+  const isTrusted = machine.enforcement === 'none';
+  const { slice } = view.log(machine.id, (revision, at) => {
+    const place =
+      'returned' in candidate
+        ? { ...candidate.returned, generation: candidate.returned.generation + 1 }
+        : { id: revision, address: candidate.slot.address, ports: candidate.slot.ports, generation: 1 };
+    const owner = { pool: pool.id, machine: machine.id, state: isTrusted ? 'assigned' : 'assigning' } as const;
+    const slice: Slice = { ...place, ...owner, allocator: 'server', assignedAt: at, reusableAt: null, revision };
+    return { kind: 'slice', slice };
+  });
+  view.slices.put(slice);
+  view.tenures.put({
+    slice: slice.id,
+    generation: slice.generation,
+    machine: machine.id,
+    from: slice.assignedAt ?? 0,
+    until: null,
+  });
+  tileSlice(view, slice);
+  return slice;
+}

@@ -1,0 +1,80 @@
+import type { Command, Output } from './commands.ts';
+import type { LeaseError } from './errors.ts';
+import { limits } from './limits.ts';
+import type { Store } from './store.ts';
+import type { Result } from '../net/result.ts';
+
+/** Calls back once, `ms` from now, unless cancelled before. */
+export type Timer = (run: () => void, ms: number) => { cancel(): void };
+
+const systemTimer: Timer = (run, ms) => {
+  const timer = setTimeout(run, ms);
+  return { cancel: () => clearTimeout(timer) };
+};
+
+export type SweeperParts = Readonly<{
+  execute: (command: Command<'sweep'>) => Promise<Result<Output<'sweep'>, LeaseError>>;
+  store: Pick<Store, 'compact'>;
+  timer?: Timer;
+  /** Between two rounds when nothing is left over. */
+  pauseMs?: number;
+  itemsMax?: number;
+  /** Newest events that the log keeps for followers who were away. */
+  eventsKept?: number;
+  /** A round that failed: the store could not be written, say. The next one comes after the usual pause. */
+  onError?: (error: unknown) => void;
+}>;
+
+/**
+ * The one loop of the server: expire, settle, free, compact. Bounded steps, so that nobody waits long behind one, and
+ * the next at once while there is more.
+ */
+export class Sweeper {
+  readonly #parts: Required<SweeperParts>;
+  #isStopped = true;
+  #pending: { cancel(): void } | undefined;
+  #round: Promise<void> = Promise.resolve();
+
+  constructor(parts: SweeperParts) {
+    this.#parts = {
+      timer: systemTimer,
+      pauseMs: limits.sweep_pause_ms,
+      itemsMax: limits.sweep_items_max,
+      eventsKept: limits.events_kept_min,
+      onError: () => {},
+      ...parts,
+    };
+  }
+
+  start(): void {
+    if (!this.#isStopped) return;
+    this.#isStopped = false;
+    this.#next(0);
+  }
+
+  /** No further round begins; resolves when the one that runs is over. */
+  stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#pending?.cancel();
+    return this.#round;
+  }
+
+  #next(ms: number): void {
+    this.#pending = this.#parts.timer(() => {
+      this.#round = this.#sweep();
+    }, ms);
+  }
+
+  async #sweep(): Promise<void> {
+    const { execute, store, pauseMs, itemsMax, eventsKept, onError } = this.#parts;
+    let more = false;
+    try {
+      const swept = await execute({ kind: 'sweep', itemsMax });
+      const compacted = await store.compact({ keep: eventsKept, rowsMax: itemsMax });
+      more = (swept.ok && swept.value.more) || compacted.more;
+    } catch (error) {
+      onError(error);
+    }
+    if (!this.#isStopped) this.#next(more ? 0 : pauseMs);
+  }
+}

@@ -1,0 +1,117 @@
+/** What became of one row: `before` is missing for a new one, `after` for one that is gone. */
+export type Change<Row> = Readonly<{ before: Row | undefined; after: Row | undefined }>;
+
+/** The steps back, newest last. A command that fails is undone by taking them. */
+export class Journal {
+  readonly #undos: (() => void)[] = [];
+
+  get length(): number {
+    return this.#undos.length;
+  }
+
+  record(undo: () => void): void {
+    this.#undos.push(undo);
+  }
+
+  rewindTo(length: number): void {
+    while (this.#undos.length > length) this.#undos.pop()?.();
+  }
+}
+
+/**
+ * The rows of one kind that a batch works on. A row that nobody asked the store for is not "absent", it is unknown: to
+ * read it is a bug of the use case that did not ask, and throws.
+ */
+export class Table<Row, Key extends string | number> {
+  readonly #name: string;
+  readonly #keyOf: (row: Row) => Key;
+  readonly #journal: Journal;
+  readonly #onChange: (before: Row | undefined, after: Row | undefined) => void;
+  readonly #asked = new Set<Key>();
+  readonly #loaded = new Map<Key, Row>();
+  readonly #rows = new Map<Key, Row>();
+  readonly #touched = new Set<Key>();
+
+  constructor(
+    name: string,
+    keyOf: (row: Row) => Key,
+    journal: Journal,
+    onChange: (before: Row | undefined, after: Row | undefined) => void = () => {},
+  ) {
+    this.#name = name;
+    this.#keyOf = keyOf;
+    this.#journal = journal;
+    this.#onChange = onChange;
+  }
+
+  /** Notes that the row is being asked for; false when it was before. */
+  ask(key: Key): boolean {
+    if (this.#asked.has(key)) return false;
+    this.#asked.add(key);
+    return true;
+  }
+
+  /** Takes a row as the store found it. */
+  load(row: Row): void {
+    const key = this.#keyOf(row);
+    if (this.#loaded.has(key)) return;
+    this.#asked.add(key);
+    this.#loaded.set(key, row);
+    this.#rows.set(key, row);
+    this.#onChange(undefined, row);
+  }
+
+  get(key: Key): Row | undefined {
+    const row = this.#rows.get(key);
+    if (row === undefined && !this.#asked.has(key))
+      throw new Error(`${this.#name} ${key} was read but never asked for`);
+    return row;
+  }
+
+  values(): Iterable<Row> {
+    return this.#rows.values();
+  }
+
+  entries(): Iterable<[Key, Row]> {
+    return this.#rows.entries();
+  }
+
+  /** Whether the row was made in this batch. */
+  isNew(key: Key): boolean {
+    return this.#rows.has(key) && !this.#loaded.has(key);
+  }
+
+  put(row: Row): void {
+    const key = this.#keyOf(row);
+    this.#asked.add(key);
+    this.#set(key, row);
+  }
+
+  remove(key: Key): void {
+    this.#set(key, undefined);
+  }
+
+  /** One entry per row that is not as the store found it. */
+  changes(): readonly Change<Row>[] {
+    const changes: Change<Row>[] = [];
+    for (const key of this.#touched) {
+      const before = this.#loaded.get(key);
+      const after = this.#rows.get(key);
+      if (before !== after) changes.push({ before, after });
+    }
+    return changes;
+  }
+
+  #set(key: Key, after: Row | undefined): void {
+    const before = this.#rows.get(key);
+    this.#touched.add(key);
+    this.#place(key, before, after);
+    this.#journal.record(() => this.#place(key, after, before));
+  }
+
+  #place(key: Key, before: Row | undefined, after: Row | undefined): void {
+    if (after === undefined) this.#rows.delete(key);
+    else this.#rows.set(key, after);
+    this.#onChange(before, after);
+  }
+}

@@ -1,0 +1,495 @@
+import { familyOf } from '../../src/net/address.ts';
+import { portCount, rangesOverlap } from '../../src/net/ports.ts';
+import { inEffect } from '../../src/leases/expiry.ts';
+import {
+  concerns,
+  hasOccupants,
+  holderKey,
+  placeOf,
+  tenureKey,
+  type AccessToken,
+  type Event,
+  type Extent,
+  type Holder,
+  type Lease,
+  type Machine,
+  type Pool,
+  type Session,
+  type SharedBlock,
+  type Slice,
+  type Tenure,
+} from '../../src/leases/model.ts';
+import type { Need } from '../../src/leases/needs.ts';
+import {
+  StoreError,
+  type PageOf,
+  type PageRequest,
+  type Reader,
+  type Store,
+  type Work,
+} from '../../src/leases/store.ts';
+import type { Change } from '../../src/leases/table.ts';
+import { View } from '../../src/leases/view.ts';
+
+/** Every row there is, by key. What tests look at when they look at everything. */
+export type Tables = Readonly<{
+  pools: Map<string, Pool>;
+  machines: Map<string, Machine>;
+  holders: Map<string, Holder>;
+  slices: Map<number, Slice>;
+  tenures: Map<string, Tenure>;
+  sessions: Map<number, Session>;
+  leases: Map<number, Lease>;
+  extents: Map<string, Extent>;
+  blocks: Map<string, SharedBlock>;
+  accessTokens: Map<number, AccessToken>;
+}>;
+
+/** A store made of maps and filters: slow, obvious, and held to the same contract as the real one. */
+export class MemoryStore implements Store {
+  readonly tables: Tables = {
+    pools: new Map(),
+    machines: new Map(),
+    holders: new Map(),
+    slices: new Map(),
+    tenures: new Map(),
+    sessions: new Map(),
+    leases: new Map(),
+    extents: new Map(),
+    blocks: new Map(),
+    accessTokens: new Map(),
+  };
+  events: readonly Event[] = [];
+  readonly reader: Reader = new MemoryReader(this);
+  revision = 0;
+  /** Tests set it to make the next transactions fail. */
+  failure: StoreError | undefined;
+  #lastEventAt = 0;
+  #isClosed = false;
+
+  async transact<T>(work: Work<T>): Promise<T> {
+    if (this.#isClosed) throw new StoreError('closed', 'the store is closed');
+    const view = new View({ epoch: 1, revision: this.revision, lastEventAt: this.#lastEventAt }, work.now);
+    for (const round of work.needs(view)) for (const need of round) this.#load(view, need);
+    const result = work.decide(view);
+    if (this.failure) throw this.failure;
+    const changes = view.changes();
+    const { tables } = this;
+    write(tables.pools, changes.pools, (row) => row.id);
+    write(tables.machines, changes.machines, (row) => row.id);
+    write(tables.holders, changes.holders, (row) => holderKey(row.machine, row.name));
+    write(tables.slices, changes.slices, (row) => row.id);
+    write(tables.tenures, changes.tenures, (row) => tenureKey(row.slice, row.generation));
+    write(tables.sessions, changes.sessions, (row) => row.id);
+    write(tables.leases, changes.leases, (row) => row.id);
+    write(tables.extents, changes.extents, placeOf);
+    write(tables.blocks, changes.blocks, placeOf);
+    write(tables.accessTokens, changes.accessTokens, (row) => row.id);
+    this.events = [...this.events, ...changes.events];
+    this.revision = changes.events.at(-1)?.revision ?? this.revision;
+    this.#lastEventAt = changes.events.at(-1)?.at ?? this.#lastEventAt;
+    return result;
+  }
+
+  async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>) {
+    const surplus = Math.max(0, this.events.length - keep);
+    const dropped = Math.min(surplus, rowsMax);
+    this.events = this.events.slice(dropped);
+    return { dropped, more: surplus > dropped };
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+  }
+
+  #load(view: View, need: Need): void {
+    const { tables } = this;
+    const loadOne = <Row>(table: { load(row: Row): void }, row: Row | undefined) => {
+      if (row !== undefined) table.load(row);
+    };
+    const isIn = (row: { slice: number; protocol: string }, place: { slice: number; protocol: string }) =>
+      row.slice === place.slice && row.protocol === place.protocol;
+    switch (need.need) {
+      case 'pool':
+        return loadOne(view.pools, tables.pools.get(need.id));
+      case 'machine':
+        return loadOne(view.machines, tables.machines.get(need.id));
+      case 'holder':
+        return loadOne(view.holders, tables.holders.get(holderKey(need.machine, need.name)));
+      case 'slice':
+        return loadOne(view.slices, tables.slices.get(need.id));
+      case 'tenure':
+        return loadOne(view.tenures, tables.tenures.get(tenureKey(need.slice, need.generation)));
+      case 'session':
+        return loadOne(view.sessions, tables.sessions.get(need.id));
+      case 'lease':
+        return loadOne(view.leases, tables.leases.get(need.id));
+      case 'block':
+        return loadOne(view.blocks, tables.blocks.get(`${need.slice}/${need.protocol}/${need.first}`));
+      case 'accessToken':
+        return loadOne(view.accessTokens, tables.accessTokens.get(need.id));
+      case 'sliceAt':
+        return loadOne(
+          view.slices,
+          [...tables.slices.values()].find(
+            ({ address, ports }) => address === need.address && ports.first <= need.port && need.port <= ports.last,
+          ),
+        );
+      case 'pools':
+        for (const pool of tables.pools.values()) view.pools.load(pool);
+        return;
+      case 'offers': {
+        const offers = [...tables.slices.values()]
+          .filter(
+            ({ machine, state, allocator }) =>
+              machine === need.machine && state === 'assigned' && allocator === 'server',
+          )
+          .map(({ pool, address }) => ({ pool, family: familyOf(address) }));
+        return view.loadOffers(need.machine, [
+          ...new Map(offers.map((offer) => [`${offer.pool}/${offer.family}`, offer])).values(),
+        ]);
+      }
+      case 'sliceTiles':
+        for (const extent of tables.extents.values()) if (extent.slice === need.slice) view.extents.load(extent);
+        for (const block of tables.blocks.values()) if (block.slice === need.slice) view.blocks.load(block);
+        return;
+      case 'occupants':
+        return view.loadOccupants(
+          need.slice,
+          [...tables.leases.values()].filter((lease) => lease.slice === need.slice && hasOccupants(lease)).length,
+        );
+      case 'membership':
+        for (const lease of tables.leases.values())
+          if (
+            isIn(lease, need) &&
+            lease.ports.first === need.first &&
+            lease.holder === need.holder &&
+            hasOccupants(lease)
+          )
+            view.leases.load(lease);
+        return;
+      case 'extentsAround': {
+        const around = { first: need.ports.first - 1, last: need.ports.last + 1 };
+        for (const extent of tables.extents.values())
+          if (isIn(extent, need) && rangesOverlap(extent.ports, around)) view.extents.load(extent);
+        return;
+      }
+      case 'occupant':
+        return loadOne(
+          view.leases,
+          [...tables.leases.values()].find(
+            (lease) => isIn(lease, need) && lease.endedAt === null && rangesOverlap(lease.ports, need.ports),
+          ),
+        );
+      case 'nextRest': {
+        const isHere = (row: { machine: string; protocol: string; state: string }) =>
+          row.machine === need.machine && row.protocol === need.protocol && row.state === 'cooling';
+        const rests = [...tables.leases.values(), ...tables.extents.values()]
+          .filter(isHere)
+          .flatMap((row) => row.reusableAt ?? []);
+        return view.loadNextRest(need.machine, need.protocol, rests.length > 0 ? Math.min(...rests) : null);
+      }
+      case 'offeredExtents':
+        for (const extent of [...tables.extents.values()]
+          .filter(
+            (row) =>
+              row.offered &&
+              row.machine === need.machine &&
+              row.protocol === need.protocol &&
+              row.pool === need.pool &&
+              row.family === need.family &&
+              row.fit >= need.order,
+          )
+          .sort(
+            (a, b) =>
+              a.fit - b.fit || a.restedSince - b.restedSince || a.slice - b.slice || a.ports.first - b.ports.first,
+          )
+          .slice(0, need.limit))
+          view.extents.load(extent);
+        return;
+      case 'joinableBlocks':
+        for (const block of [...tables.blocks.values()]
+          .filter(
+            (row) =>
+              row.offered &&
+              row.machine === need.machine &&
+              row.protocol === need.protocol &&
+              row.binding === need.binding &&
+              row.pool === need.pool &&
+              row.family === need.family &&
+              (need.ports === null || portCount(row.ports) === need.ports),
+          )
+          .filter(
+            (row) =>
+              ![...tables.leases.values()].some(
+                (lease) => placeOf(lease) === placeOf(row) && lease.holder === need.holder && hasOccupants(lease),
+              ),
+          )
+          .sort((a, b) => a.members - b.members || a.slice - b.slice || a.ports.first - b.ports.first)
+          .slice(0, need.limit))
+          view.loadJoinable(need.holder, block);
+        return;
+      case 'returnedSlices':
+        for (const slice of [...tables.slices.values()]
+          .filter(
+            (row) =>
+              row.pool === need.pool &&
+              row.state === 'free' &&
+              (need.family === null || familyOf(row.address) === need.family),
+          )
+          .sort((a, b) => (a.reusableAt ?? 0) - (b.reusableAt ?? 0) || a.id - b.id)
+          .slice(0, need.limit))
+          view.slices.load(slice);
+        return;
+      case 'dueSessions':
+        for (const session of firstDue(
+          [...tables.sessions.values()].filter((row) => row.state === 'live' && row.expiresAt <= need.before),
+          (row) => row.expiresAt,
+          need.limit,
+        )) {
+          view.sessions.load(session);
+          view.due.sessions.push(session);
+        }
+        return;
+      case 'unsettledSessions': {
+        const unsettled = firstDue(
+          [...tables.sessions.values()].filter((row) => row.state === 'ended' && !row.settled),
+          (row) => row.id,
+          need.limit,
+        );
+        for (const session of unsettled) view.sessions.load(session);
+        view.due.unsettled.push(...unsettled);
+        const leases = [...tables.leases.values()]
+          .filter((lease) => lease.state === 'pending' || lease.state === 'active')
+          .filter((lease) => unsettled.some((session) => session.id === lease.session))
+          .sort((a, b) => (a.session ?? 0) - (b.session ?? 0) || a.id - b.id)
+          .slice(0, need.limit);
+        for (const lease of leases) view.leases.load(lease);
+        view.due.unsettledLeases.push(...leases);
+        return;
+      }
+      case 'restedLeases':
+        for (const lease of firstDue(
+          [...tables.leases.values()].filter((row) => row.state === 'cooling' && (row.reusableAt ?? 0) <= need.before),
+          (row) => row.reusableAt ?? 0,
+          need.limit,
+        )) {
+          view.leases.load(lease);
+          view.due.leases.push(lease);
+        }
+        return;
+      case 'restedExtents':
+        for (const extent of firstDue(
+          [...tables.extents.values()].filter((row) => row.state === 'cooling' && (row.reusableAt ?? 0) <= need.before),
+          (row) => row.reusableAt ?? 0,
+          need.limit,
+        )) {
+          view.extents.load(extent);
+          view.due.extents.push(extent);
+        }
+        return;
+      case 'restedSlices':
+        for (const slice of firstDue(
+          [...tables.slices.values()].filter(
+            (row) =>
+              row.state === 'cooling' &&
+              (row.reusableAt ?? 0) <= need.before &&
+              ![...tables.leases.values()].some((lease) => lease.slice === row.id && lease.endedAt === null),
+          ),
+          (row) => row.reusableAt ?? 0,
+          need.limit,
+        )) {
+          view.slices.load(slice);
+          view.due.slices.push(slice);
+        }
+        return;
+      case 'silentMachines':
+        for (const machine of firstDue(
+          [...tables.machines.values()].filter(
+            (row) =>
+              row.enforcement === 'agent' &&
+              row.state === 'active' &&
+              row.agent !== null &&
+              row.fenceUs <= need.fenceUsMax &&
+              row.agent.seenAt + row.fenceUs <= need.before,
+          ),
+          (row) => (row.agent?.seenAt ?? 0) + row.fenceUs,
+          need.limit,
+        )) {
+          view.machines.load(machine);
+          view.due.machines.push(machine);
+        }
+        return;
+    }
+  }
+}
+
+const firstDue = <Row>(rows: readonly Row[], by: (row: Row) => number, limit: number): readonly Row[] =>
+  [...rows].sort((a, b) => by(a) - by(b)).slice(0, limit);
+
+/** Refuses what a database would: a new row over an old one, a change of a row that is not there. */
+function write<Key, Row>(table: Map<Key, Row>, changes: readonly Change<Row>[], keyOf: (row: Row) => Key): void {
+  for (const { before, after } of changes) {
+    const row = before ?? after;
+    if (row === undefined) continue;
+    if (table.has(keyOf(row)) !== (before !== undefined))
+      throw new StoreError('constraint', `row ${String(keyOf(row))} is ${before ? 'not there' : 'there already'}`);
+    if (after === undefined) table.delete(keyOf(row));
+    else table.set(keyOf(row), after);
+  }
+}
+
+function page<Row, Key extends string | number>(
+  rows: Iterable<Row>,
+  keyOf: (row: Row) => Key,
+  { limit, cursor }: PageRequest,
+): PageOf<Row> {
+  const sorted = [...rows].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  const after = sorted.filter((row) => {
+    if (cursor === null) return true;
+    const key = keyOf(row);
+    return typeof key === 'number' ? key > Number(cursor) : key > cursor;
+  });
+  const items = after.slice(0, limit);
+  const last = items.at(-1);
+  return { items, next: after.length > limit && last !== undefined ? String(keyOf(last)) : null };
+}
+
+const matches = <Row>(row: Row, filter: Partial<Row>): boolean =>
+  (Object.keys(filter) as (keyof Row)[]).every((key) => filter[key] === undefined || row[key] === filter[key]);
+
+class MemoryReader implements Reader {
+  readonly #store: MemoryStore;
+
+  constructor(store: MemoryStore) {
+    this.#store = store;
+  }
+
+  epoch = async () => 'memory';
+  revision = async () => this.#store.revision;
+  pool = async (id: string) => this.#store.tables.pools.get(id);
+  pools = async (request: PageRequest) => page(this.#store.tables.pools.values(), (row) => row.id, request);
+  machine = async (id: string) => this.#store.tables.machines.get(id);
+  machines = async (request: PageRequest) => page(this.#store.tables.machines.values(), (row) => row.id, request);
+  holder = async (machine: string, name: string) => this.#store.tables.holders.get(holderKey(machine, name));
+  slice = async (id: number) => this.#store.tables.slices.get(id);
+  session = async (id: number) => this.#store.tables.sessions.get(id);
+  accessTokens = async (request: PageRequest) =>
+    page(this.#store.tables.accessTokens.values(), (row) => row.id, request);
+
+  async poolSlices(pool: string) {
+    const slices = [...this.#store.tables.slices.values()].filter((slice) => slice.pool === pool);
+    const count = (states: readonly string[]) => slices.filter((slice) => states.includes(slice.state)).length;
+    return { assigned: count(['assigning', 'assigned', 'draining']), cooling: count(['cooling']) };
+  }
+
+  async holders(machine: string, request: PageRequest) {
+    const rows = [...this.#store.tables.holders.values()].filter((holder) => holder.machine === machine);
+    return page(rows, (row) => row.name, request);
+  }
+
+  async slices(filter: Parameters<Reader['slices']>[0], request: PageRequest) {
+    const rows = [...this.#store.tables.slices.values()].filter((slice) => matches(slice, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
+  async tiling(slice: number) {
+    const { extents } = this.#store.tables;
+    return {
+      extents: [...extents.values()].filter((extent) => extent.slice === slice).sort(byPlace),
+      leases: this.#leases()
+        .filter((lease) => lease.slice === slice && lease.endedAt === null)
+        .sort(byPlace),
+    };
+  }
+
+  async sessions(filter: Parameters<Reader['sessions']>[0], request: PageRequest) {
+    const rows = [...this.#store.tables.sessions.values()].filter((session) => matches(session, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
+  async lease(id: number) {
+    return this.#leases().find((lease) => lease.id === id);
+  }
+
+  async leases(filter: Parameters<Reader['leases']>[0], request: PageRequest) {
+    const rows = this.#leases().filter((lease) => matches(lease, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
+  async desired(id: string) {
+    const { tables, revision } = this.#store;
+    const machine = tables.machines.get(id);
+    if (!machine) return undefined;
+    return {
+      revision,
+      machine,
+      pools: [...tables.pools.values()],
+      slices: [...tables.slices.values()].filter(
+        (row) => row.machine === id && ['assigning', 'assigned', 'draining'].includes(row.state),
+      ),
+      holders: [...tables.holders.values()].filter((row) => row.machine === id),
+      leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row)),
+    };
+  }
+
+  async eventsAfter(revision: number, machine: string | null, limit: number) {
+    return this.#store.events.filter((event) => event.revision > revision && concerns(event, machine)).slice(0, limit);
+  }
+
+  async oldestRevision() {
+    return this.#store.events[0]?.revision ?? this.#store.revision + 1;
+  }
+
+  async tenureAt(address: string, port: number, at: number) {
+    const { tenures, slices } = this.#store.tables;
+    for (const tenure of tenures.values()) {
+      const slice = slices.get(tenure.slice);
+      const isHere = slice?.address === address && slice.ports.first <= port && port <= slice.ports.last;
+      if (slice && isHere && tenure.from <= at && (tenure.until === null || at < tenure.until))
+        return { tenure, slice };
+    }
+    return undefined;
+  }
+
+  async leasesAt(slice: number, generation: number, protocol: string, port: number, at: number) {
+    return this.#leases().filter((lease) => {
+      const isHere = lease.slice === slice && lease.generation === generation && lease.protocol === protocol;
+      const until = lease.emptyAt ?? lease.endedAt ?? Infinity;
+      const isThen = lease.grantedAt <= at && at < until;
+      return isHere && isThen && lease.ports.first <= port && port <= lease.ports.last;
+    });
+  }
+
+  async accessToken(hash: string) {
+    return [...this.#store.tables.accessTokens.values()].find((token) => token.hash === hash);
+  }
+
+  async usage() {
+    const { leases, extents, blocks } = this.#store.tables;
+    const ports = new Map<string, number>();
+    type Row = Readonly<{ pool: string; machine: string; protocol: string; ports: { first: number; last: number } }>;
+    const add = (row: Row, state: string) => {
+      const key = `${row.pool} ${row.machine} ${row.protocol} ${state}`;
+      ports.set(key, (ports.get(key) ?? 0) + portCount(row.ports));
+    };
+    for (const extent of extents.values()) add(extent, extent.state);
+    for (const block of blocks.values()) add(block, 'shared');
+    for (const lease of leases.values()) {
+      if (lease.state === 'cooling') add(lease, 'cooling');
+      else if (hasOccupants(lease) && lease.mode === 'exclusive') add(lease, 'exclusive');
+    }
+    return [...ports].map(([key, count]) => {
+      const [pool, machine, protocol, state] = key.split(' ');
+      return { pool, machine, protocol, state, ports: count } as Awaited<ReturnType<Reader['usage']>>[number];
+    });
+  }
+
+  #leases(): Lease[] {
+    const { leases, sessions } = this.#store.tables;
+    return [...leases.values()].map((lease) => inEffect(lease, sessions.get(lease.session ?? 0)));
+  }
+}
+
+const byPlace = (a: Extent | Lease, b: Extent | Lease): number =>
+  a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.ports.first - b.ports.first;
