@@ -23,6 +23,10 @@ export const addresses = {
   origin: '203.0.113.1',
   /** A second destination, to show that ports are taken per destination. */
   otherOrigin: '203.0.113.2',
+  originLink: '192.0.2.2',
+  broadcast: '192.0.2.255',
+  /** The discard port: nobody listens, and nobody answers a broadcast. */
+  markerPort: 9,
 } as const;
 
 export const links = { client: 'c0', hostToClient: 'hc', hostToOrigin: 'h0', origin: 'o0' } as const;
