@@ -11,7 +11,7 @@ export interface Log {
 
 export type FeedItem =
   | Readonly<{ type: 'event'; event: Event }>
-  /** Everything up to this revision has been handed over; what follows is live. */
+  /** Everything up to this revision has been handed over; what follows is live. Repeated every `bookmarkMs`. */
   | Readonly<{ type: 'caught_up'; revision: number }>
   /** The log no longer reaches back to where the follower stopped: it has to take a snapshot. The last item. */
   | Readonly<{ type: 'compacted'; oldest: number }>;
@@ -34,6 +34,8 @@ export class Feed {
   readonly #catchUpMax: number;
   readonly #followers = new Set<Follower>();
   readonly #listeners = new Set<(event: Event) => void>();
+  /** The newest revision that was handed to the followers. */
+  #published = 0;
   #closed = false;
 
   constructor({ log, queueMax = 1_024, catchUpMax = 512 }: FeedOptions) {
@@ -51,20 +53,31 @@ export class Feed {
     for (const event of events) {
       for (const listener of this.#listeners) listener(event);
       for (const follower of this.#followers) if (concerns(event, follower.machine)) follower.offer(event);
+      this.#published = event.revision;
     }
   }
 
   /**
    * Events after revision `from` that concern `machine` (null: all), for as long as `signal` allows. A consumer that is slow
-   * between items is caught up from the log; one that was too slow for the log gets `compacted` and the end.
+   * between items is caught up from the log; one that was too slow for the log gets `compacted` and the end. With
+   * `bookmarkMs` it is told that often how far it is, also when nothing happens that concerns it.
    */
   async *follow(o: {
     machine: string | null;
     from: number;
     signal: AbortSignal;
+    bookmarkMs?: number;
   }): AsyncGenerator<FeedItem, void, void> {
     const follower = new Follower(o.machine, this.#queueMax);
     const stop = () => follower.wake();
+    let isBookmarkDue = false;
+    const ticker =
+      o.bookmarkMs === undefined
+        ? undefined
+        : setInterval(() => {
+            isBookmarkDue = true;
+            follower.wake();
+          }, o.bookmarkMs);
     this.#followers.add(follower);
     o.signal.addEventListener('abort', stop);
     const isOver = () => o.signal.aborted || this.#closed;
@@ -93,16 +106,24 @@ export class Feed {
         yield { type: 'caught_up', revision: cursor };
 
         while (!isOver() && !follower.missed) {
+          // At one moment, before anything else can run: up to here, what is taken is all that there is.
+          const reached = this.#published;
           for (const event of follower.take()) {
             if (event.revision <= cursor) continue;
             yield { type: 'event', event };
             cursor = event.revision;
             if (isOver()) return;
           }
+          cursor = Math.max(cursor, reached);
+          if (isBookmarkDue) {
+            isBookmarkDue = false;
+            yield { type: 'caught_up', revision: cursor };
+          }
           await follower.settled();
         }
       }
     } finally {
+      clearInterval(ticker);
       o.signal.removeEventListener('abort', stop);
       this.#followers.delete(follower);
     }

@@ -119,6 +119,22 @@ describe('a follower', () => {
     expect((await read(feed, { machine: 'edge-1', from: 4, until: 9 })).seen).toEqual([5, 6, 7, 8, 9]);
   });
 
+  it('is told how far it is although nothing concerns it, and never further than what it was handed', async () => {
+    const { feed, commit } = world();
+    commit('edge-1');
+    const stop = new AbortController();
+    const items: string[] = [];
+    for await (const item of feed.follow({ machine: 'edge-1', from: 0, signal: stop.signal, bookmarkMs: 5 })) {
+      items.push(item.type === 'event' ? `event ${item.event.revision}` : item.type);
+      if (item.type !== 'caught_up') continue;
+      if (item.revision === 1) commit('edge-2', 6);
+      if (item.revision === 7) commit('edge-1');
+      if (item.revision === 8) stop.abort();
+    }
+    expect(items.filter((item) => item !== 'caught_up')).toEqual(['event 1', 'event 8']);
+    expect(feed.followerCount).toBe(0);
+  });
+
   it('ends when the feed closes', async () => {
     const { feed, commit } = world();
     commit();
