@@ -66,7 +66,7 @@ function judgeSocket(step: Step, believed: number | null, seenAs: string | null,
   const onTheWire = flow?.sourcePort ?? null;
   step.fact(
     'origin-sees-another',
-    'but its packets leave from another port, outside of the slice: from a port that may be another machine's',
+    'but its packets leave from another port, outside of the slice: one that may be leased to another machine',
     onTheWire !== null && onTheWire !== believed && !inSlice(onTheWire) && seenAs === `${address}:${onTheWire}`,
     {
       expected: `a source port that is not ${slice.first}-${slice.last}`,
