@@ -1,0 +1,184 @@
+CREATE TABLE `access_tokens` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`role` text NOT NULL,
+	`machine` text,
+	`holder` text,
+	`hash` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`revoked_at` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `access_tokens_hash` ON `access_tokens` (`hash`);--> statement-breakpoint
+CREATE TABLE `events` (
+	`revision` integer PRIMARY KEY NOT NULL,
+	`at` integer NOT NULL,
+	`machine` text,
+	`body` text NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `events_machine` ON `events` (`machine`,`revision`);--> statement-breakpoint
+CREATE TABLE `extents` (
+	`slice` integer NOT NULL,
+	`protocol` text NOT NULL,
+	`first_port` integer NOT NULL,
+	`last_port` integer NOT NULL,
+	`machine` text NOT NULL,
+	`pool` text NOT NULL,
+	`family` integer NOT NULL,
+	`state` text NOT NULL,
+	`offered` integer NOT NULL,
+	`fit` integer NOT NULL,
+	`rested_since` integer NOT NULL,
+	`reusable_at` integer,
+	`blocked_since` integer,
+	`blocked_reason` text,
+	PRIMARY KEY(`slice`, `protocol`, `first_port`)
+);
+--> statement-breakpoint
+CREATE INDEX `extents_offered` ON `extents` (`machine`,`protocol`,`pool`,`family`,`fit`,`rested_since`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
+CREATE INDEX `extents_cooling` ON `extents` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE TABLE `holders` (
+	`machine` text NOT NULL,
+	`name` text NOT NULL,
+	`kind` text NOT NULL,
+	`uid` integer,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`revision` integer NOT NULL,
+	PRIMARY KEY(`machine`, `name`)
+);
+--> statement-breakpoint
+CREATE TABLE `leases` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`slice` integer NOT NULL,
+	`generation` integer NOT NULL,
+	`epoch` integer NOT NULL,
+	`session` integer,
+	`machine` text NOT NULL,
+	`holder` text NOT NULL,
+	`pool` text NOT NULL,
+	`address` text NOT NULL,
+	`protocol` text NOT NULL,
+	`first_port` integer NOT NULL,
+	`last_port` integer NOT NULL,
+	`mode` text NOT NULL,
+	`binding` text,
+	`state` text NOT NULL,
+	`ending` text,
+	`refusal_errno` text,
+	`refusal_detail` text,
+	`reason` text,
+	`granted_at` integer NOT NULL,
+	`active_at` integer,
+	`ending_at` integer,
+	`empty_at` integer,
+	`reusable_at` integer,
+	`ended_at` integer,
+	`revision` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `leases_exclusive` ON `leases` (`slice`,`protocol`,`first_port`) WHERE mode = 'exclusive' AND ended_at IS NULL;--> statement-breakpoint
+CREATE INDEX `leases_live` ON `leases` (`slice`,`protocol`,`first_port`) WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE INDEX `leases_machine` ON `leases` (`machine`,`id`) WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE INDEX `leases_session` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
+CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX `leases_history` ON `leases` (`slice`,`protocol`,`first_port`,`granted_at`);--> statement-breakpoint
+CREATE TABLE `machines` (
+	`id` text PRIMARY KEY NOT NULL,
+	`labels` text NOT NULL,
+	`enforcement` text NOT NULL,
+	`state` text NOT NULL,
+	`fence_us` integer NOT NULL,
+	`boot_id` text,
+	`agent_version` text,
+	`seen_at` integer,
+	`applied_revision` integer,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`revision` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `meta` (
+	`key` text PRIMARY KEY NOT NULL,
+	`value` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `pools` (
+	`id` text PRIMARY KEY NOT NULL,
+	`labels` text NOT NULL,
+	`prefixes` text NOT NULL,
+	`slice_ports` integer NOT NULL,
+	`usable_first` integer NOT NULL,
+	`usable_last` integer NOT NULL,
+	`shared_block_ports` integer NOT NULL,
+	`cooldown_tcp_us` integer NOT NULL,
+	`cooldown_udp_us` integer NOT NULL,
+	`cooldown_icmp_us` integer NOT NULL,
+	`cursors` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`revision` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `sessions` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`machine` text NOT NULL,
+	`holder` text NOT NULL,
+	`state` text NOT NULL,
+	`ending` text,
+	`settled` integer NOT NULL,
+	`ttl_us` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	`opened_at` integer NOT NULL,
+	`ended_at` integer,
+	`revision` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
+CREATE INDEX `sessions_unsettled` ON `sessions` (`id`) WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
+CREATE INDEX `sessions_machine` ON `sessions` (`machine`,`id`);--> statement-breakpoint
+CREATE TABLE `shared_blocks` (
+	`slice` integer NOT NULL,
+	`protocol` text NOT NULL,
+	`first_port` integer NOT NULL,
+	`last_port` integer NOT NULL,
+	`machine` text NOT NULL,
+	`pool` text NOT NULL,
+	`family` integer NOT NULL,
+	`binding` text NOT NULL,
+	`members` integer NOT NULL,
+	`offered` integer NOT NULL,
+	PRIMARY KEY(`slice`, `protocol`, `first_port`)
+);
+--> statement-breakpoint
+CREATE INDEX `shared_blocks_offered` ON `shared_blocks` (`machine`,`protocol`,`binding`,`pool`,`family`,`members`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
+CREATE TABLE `slices` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`pool` text NOT NULL,
+	`address` text NOT NULL,
+	`family` integer NOT NULL,
+	`first_port` integer NOT NULL,
+	`last_port` integer NOT NULL,
+	`machine` text,
+	`state` text NOT NULL,
+	`generation` integer NOT NULL,
+	`allocator` text NOT NULL,
+	`assigned_at` integer,
+	`reusable_at` integer,
+	`revision` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `slices_place` ON `slices` (`address`,`first_port`);--> statement-breakpoint
+CREATE INDEX `slices_machine` ON `slices` (`machine`,`id`);--> statement-breakpoint
+CREATE INDEX `slices_pool` ON `slices` (`pool`,`state`,`reusable_at`);--> statement-breakpoint
+CREATE INDEX `slices_cooling` ON `slices` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE TABLE `tenures` (
+	`slice` integer NOT NULL,
+	`generation` integer NOT NULL,
+	`machine` text NOT NULL,
+	`from_at` integer NOT NULL,
+	`until_at` integer,
+	PRIMARY KEY(`slice`, `generation`)
+);

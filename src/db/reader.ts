@@ -1,0 +1,300 @@
+import type { Address } from '../net/address.ts';
+import { blockMask } from '../net/ports.ts';
+import type { Protocol } from '../net/protocol.ts';
+import { inEffect } from '../leases/expiry.ts';
+import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice } from '../leases/model.ts';
+import type {
+  DesiredState,
+  LeaseFilter,
+  PageOf,
+  PageRequest,
+  Reader,
+  SessionFilter,
+  SliceFilter,
+  UsageRow,
+} from '../leases/store.ts';
+import * as rows from './rows.ts';
+import type { Connection } from './statements.ts';
+
+type Parameters = Record<string, string | number | null>;
+type Conditions = readonly (readonly [sql: string, parameter: string, value: string | number | undefined])[];
+
+/** A lease with what its session makes of it. */
+type LeaseAndSession = rows.LeaseRow &
+  Readonly<{ session_state: string | null; session_ending: string | null; session_ended_at: number | null }>;
+
+const leaseSelect = `SELECT leases.*, sessions.state AS session_state, sessions.ending AS session_ending,
+  sessions.ended_at AS session_ended_at FROM leases LEFT JOIN sessions ON sessions.id = leases.session`;
+/** The state as it is in effect: an ended session ends its leases before their own rows have followed. */
+const stateInEffect = `CASE WHEN leases.state IN ('pending', 'active') AND sessions.state = 'ended'
+  THEN 'ending' ELSE leases.state END`;
+
+function leaseOf(row: LeaseAndSession): Lease {
+  const lease = rows.leaseOf(row);
+  if (row.session_state !== 'ended') return lease;
+  const ending = row.session_ending as Session['ending'];
+  return inEffect(lease, { state: 'ended', ending, endedAt: row.session_ended_at });
+}
+
+/** What is read outside of decisions. Each call is one consistent look: SQLite answers before anything else runs. */
+export class SqliteReader implements Reader {
+  readonly #connection: Connection;
+  readonly #epoch: string;
+  readonly #statements = new Map<string, ReturnType<Connection['prepare']>>();
+
+  constructor(connection: Connection, epoch: string) {
+    this.#connection = connection;
+    this.#epoch = epoch;
+  }
+
+  async epoch(): Promise<string> {
+    return this.#epoch;
+  }
+
+  async revision(): Promise<number> {
+    return this.#revision();
+  }
+
+  async oldestRevision(): Promise<number> {
+    return this.#one<{ oldest: number | null }>('SELECT min(revision) AS oldest FROM events')?.oldest ?? 1;
+  }
+
+  async pool(id: string): Promise<Pool | undefined> {
+    return map(this.#one<rows.PoolRow>('SELECT * FROM pools WHERE id = @id', { id }), rows.poolOf);
+  }
+
+  async pools(page: PageRequest): Promise<PageOf<Pool>> {
+    return this.#page<rows.PoolRow, Pool>('SELECT * FROM pools', 'id', [], page, rows.poolOf, 'text');
+  }
+
+  async poolSlices(pool: string): Promise<Readonly<{ assigned: number; cooling: number }>> {
+    const counts = this.#all<{ state: string; count: number }>(
+      'SELECT state, count(*) AS count FROM slices WHERE pool = @pool GROUP BY state',
+      { pool },
+    );
+    const count = (...states: string[]) =>
+      counts.filter((row) => states.includes(row.state)).reduce((sum, row) => sum + row.count, 0);
+    return { assigned: count('assigning', 'assigned', 'draining'), cooling: count('cooling') };
+  }
+
+  async machine(id: string): Promise<Machine | undefined> {
+    return this.#machine(id);
+  }
+
+  async machines(page: PageRequest): Promise<PageOf<Machine>> {
+    return this.#page<rows.MachineRow, Machine>('SELECT * FROM machines', 'id', [], page, rows.machineOf, 'text');
+  }
+
+  async holder(machine: string, name: string): Promise<Holder | undefined> {
+    const sql = 'SELECT * FROM holders WHERE machine = @machine AND name = @name';
+    return map(this.#one<rows.HolderRow>(sql, { machine, name }), rows.holderOf);
+  }
+
+  async holders(machine: string, page: PageRequest): Promise<PageOf<Holder>> {
+    const where: Conditions = [['machine = @machine', 'machine', machine]];
+    return this.#page<rows.HolderRow, Holder>('SELECT * FROM holders', 'name', where, page, rows.holderOf, 'text');
+  }
+
+  async slice(id: number): Promise<Slice | undefined> {
+    return map(this.#one<rows.SliceRow>('SELECT * FROM slices WHERE id = @id', { id }), rows.sliceOf);
+  }
+
+  async slices(filter: SliceFilter, page: PageRequest): Promise<PageOf<Slice>> {
+    const where: Conditions = [
+      ['machine = @machine', 'machine', filter.machine],
+      ['pool = @pool', 'pool', filter.pool],
+      ['state = @state', 'state', filter.state],
+      ['address = @address', 'address', filter.address],
+    ];
+    return this.#page<rows.SliceRow, Slice>('SELECT * FROM slices', 'id', where, page, rows.sliceOf, 'number');
+  }
+
+  async tiling(slice: number): Promise<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
+    const extents = this.#all<rows.ExtentRow>(
+      'SELECT * FROM extents WHERE slice = @slice ORDER BY protocol, first_port',
+      { slice },
+    );
+    const leases = this.#all<LeaseAndSession>(
+      `${leaseSelect} WHERE leases.slice = @slice AND leases.ended_at IS NULL
+       ORDER BY leases.protocol, leases.first_port, leases.id`,
+      { slice },
+    );
+    return { extents: extents.map(rows.extentOf), leases: leases.map(leaseOf) };
+  }
+
+  async session(id: number): Promise<Session | undefined> {
+    return map(this.#one<rows.SessionRow>('SELECT * FROM sessions WHERE id = @id', { id }), rows.sessionOf);
+  }
+
+  async sessions(filter: SessionFilter, page: PageRequest): Promise<PageOf<Session>> {
+    const where: Conditions = [
+      ['machine = @machine', 'machine', filter.machine],
+      ['holder = @holder', 'holder', filter.holder],
+      ['state = @state', 'state', filter.state],
+    ];
+    return this.#page<rows.SessionRow, Session>('SELECT * FROM sessions', 'id', where, page, rows.sessionOf, 'number');
+  }
+
+  async lease(id: number): Promise<Lease | undefined> {
+    return map(this.#one<LeaseAndSession>(`${leaseSelect} WHERE leases.id = @id`, { id }), leaseOf);
+  }
+
+  async leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>> {
+    const where: Conditions = [
+      ['leases.machine = @machine', 'machine', filter.machine],
+      ['leases.holder = @holder', 'holder', filter.holder],
+      ['leases.session = @session', 'session', filter.session],
+      ['leases.slice = @slice', 'slice', filter.slice],
+      ['leases.pool = @pool', 'pool', filter.pool],
+      ['leases.protocol = @protocol', 'protocol', filter.protocol],
+      [`${stateInEffect} = @state`, 'state', filter.state],
+    ];
+    return this.#page<LeaseAndSession, Lease>(leaseSelect, 'leases.id', where, page, leaseOf, 'number');
+  }
+
+  async desired(id: string): Promise<DesiredState | undefined> {
+    const machine = this.#machine(id);
+    if (!machine) return undefined;
+    const slices = this.#all<rows.SliceRow>(
+      `SELECT * FROM slices WHERE machine = @id AND state IN ('assigning', 'assigned', 'draining') ORDER BY id`,
+      { id },
+    );
+    const leases = this.#all<LeaseAndSession>(
+      `${leaseSelect} WHERE leases.machine = @id AND leases.ended_at IS NULL
+       AND leases.state IN ('pending', 'active', 'ending') ORDER BY leases.id`,
+      { id },
+    );
+    return {
+      revision: this.#revision(),
+      machine,
+      pools: this.#all<rows.PoolRow>('SELECT * FROM pools ORDER BY id').map(rows.poolOf),
+      slices: slices.map(rows.sliceOf),
+      holders: this.#all<rows.HolderRow>('SELECT * FROM holders WHERE machine = @id ORDER BY name', { id }).map(
+        rows.holderOf,
+      ),
+      leases: leases.map(leaseOf),
+    };
+  }
+
+  async eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]> {
+    // Two ranges of one index, merged by revision: events of the machine, and those that concern everybody.
+    const mine = `SELECT * FROM events WHERE revision > @revision AND`;
+    const sql =
+      machine === null
+        ? 'SELECT * FROM events WHERE revision > @revision ORDER BY revision LIMIT @limit'
+        : `SELECT * FROM (
+             SELECT * FROM (${mine} machine = @machine ORDER BY revision LIMIT @limit)
+             UNION ALL
+             SELECT * FROM (${mine} machine IS NULL AND json_extract(body, '$.kind') <> 'token' ORDER BY revision LIMIT @limit)
+           ) ORDER BY revision LIMIT @limit`;
+    const parameters = machine === null ? { revision, limit } : { revision, machine, limit };
+    return this.#all<rows.EventRow>(sql, parameters).map(rows.eventOf);
+  }
+
+  async tenureAt(address: Address, port: number, at: number): ReturnType<Reader['tenureAt']> {
+    const slice = this.#one<rows.SliceRow>(
+      'SELECT * FROM slices WHERE address = @address AND first_port <= @port ORDER BY first_port DESC LIMIT 1',
+      { address, port },
+    );
+    if (!slice || slice.last_port < port) return undefined;
+    const tenure = this.#one<rows.TenureRow>(
+      `SELECT * FROM tenures WHERE slice = @slice AND from_at <= @at AND (until_at IS NULL OR until_at > @at)
+       ORDER BY generation DESC LIMIT 1`,
+      { slice: slice.id, at },
+    );
+    return tenure && { tenure: rows.tenureOf(tenure), slice: rows.sliceOf(slice) };
+  }
+
+  async leasesAt(
+    slice: number,
+    generation: number,
+    protocol: Protocol,
+    port: number,
+    at: number,
+  ): Promise<readonly Lease[]> {
+    // Leases are aligned blocks: the one with this port begins at the port with some of its low bits cleared.
+    const firsts = new Set(Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order))));
+    const found = this.#all<LeaseAndSession>(
+      `${leaseSelect} WHERE leases.slice = @slice AND leases.generation = @generation AND leases.protocol = @protocol
+       AND leases.first_port IN (${[...firsts].join(', ')}) AND leases.last_port >= @port AND leases.granted_at <= @at
+       AND coalesce(leases.empty_at, leases.ended_at, @at + 1) > @at ORDER BY leases.id`,
+      { slice, generation, protocol, port, at },
+    );
+    return found.map(leaseOf);
+  }
+
+  async accessToken(hash: string): Promise<AccessToken | undefined> {
+    const sql = 'SELECT * FROM access_tokens WHERE hash = @hash';
+    return map(this.#one<rows.AccessTokenRow>(sql, { hash }), rows.accessTokenOf);
+  }
+
+  async accessTokens(page: PageRequest): Promise<PageOf<AccessToken>> {
+    const from = 'SELECT * FROM access_tokens';
+    return this.#page<rows.AccessTokenRow, AccessToken>(from, 'id', [], page, rows.accessTokenOf, 'number');
+  }
+
+  async usage(): Promise<readonly UsageRow[]> {
+    const leased = (state: string) => `SELECT pool, machine, protocol, ${state} AS state,
+      last_port - first_port + 1 AS ports FROM`;
+    return this.#all<UsageRow>(
+      `SELECT pool, machine, protocol, state, sum(ports) AS ports FROM (
+         ${leased('state')} extents
+         UNION ALL ${leased(`CASE state WHEN 'cooling' THEN 'cooling' ELSE 'exclusive' END`)} leases
+           WHERE ended_at IS NULL AND (mode = 'exclusive' OR state = 'cooling')
+         UNION ALL ${leased(`'shared'`)} shared_blocks
+       ) GROUP BY pool, machine, protocol, state ORDER BY pool, machine, protocol, state`,
+    );
+  }
+
+  #machine(id: string): Machine | undefined {
+    return map(this.#one<rows.MachineRow>('SELECT * FROM machines WHERE id = @id', { id }), rows.machineOf);
+  }
+
+  #revision(): number {
+    return this.#one<{ revision: number | null }>('SELECT max(revision) AS revision FROM events')?.revision ?? 0;
+  }
+
+  /** One page in the order of `key`, from after the cursor. One row more than the page is read, to know whether it goes on. */
+  #page<Row, Item>(
+    select: string,
+    key: string,
+    conditions: Conditions,
+    page: PageRequest,
+    itemOf: (row: Row) => Item,
+    kind: 'text' | 'number',
+  ): PageOf<Item> {
+    const wanted = conditions.filter((condition) => condition[2] !== undefined);
+    const where = [...wanted.map(([sql]) => sql), ...(page.cursor === null ? [] : [`${key} > @after`])];
+    const parameters: Parameters = { limit: page.limit + 1 };
+    for (const [, name, value] of wanted) parameters[name] = value ?? null;
+    if (page.cursor !== null)
+      parameters['after'] = kind === 'number' ? Number(decodeCursor(page.cursor)) : decodeCursor(page.cursor);
+    const sql = `${select}${where.length > 0 ? ` WHERE ${where.join(' AND ')}` : ''} ORDER BY ${key} LIMIT @limit`;
+    const found = this.#all<Row>(sql, parameters);
+    const items = found.slice(0, page.limit);
+    const last = found.length > page.limit ? items.at(-1) : undefined;
+    return { items: items.map(itemOf), next: last === undefined ? null : encodeCursor(keyOf(last, key)) };
+  }
+
+  #one<Row>(sql: string, parameters: Parameters = {}): Row | undefined {
+    return this.#prepared(sql).get(parameters) as Row | undefined;
+  }
+
+  #all<Row>(sql: string, parameters: Parameters = {}): Row[] {
+    return this.#prepared(sql).all(parameters) as Row[];
+  }
+
+  /** Prepared once per text; the texts are few, because filters only add conditions to them. */
+  #prepared(sql: string): ReturnType<Connection['prepare']> {
+    let statement = this.#statements.get(sql);
+    if (!statement) this.#statements.set(sql, (statement = this.#connection.prepare(sql)));
+    return statement;
+  }
+}
+
+const map = <A, B>(value: A | undefined, to: (value: A) => B): B | undefined =>
+  value === undefined ? undefined : to(value);
+const keyOf = (row: unknown, key: string): string => String((row as Parameters)[key.split('.').at(-1) ?? key]);
+// Opaque to clients, so that what a cursor is made of can change.
+const encodeCursor = (key: string): string => Buffer.from(key).toString('base64url');
+const decodeCursor = (cursor: string): string => Buffer.from(cursor, 'base64url').toString();

@@ -1,0 +1,341 @@
+import type { Address, Family } from '../net/address.ts';
+import { familyOf } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import type { Protocol } from '../net/protocol.ts';
+import type {
+  AccessToken,
+  Event,
+  Extent,
+  Holder,
+  Lease,
+  Machine,
+  Pool,
+  Session,
+  SharedBlock,
+  Slice,
+  Tenure,
+} from '../leases/model.ts';
+import * as schema from './schema.ts';
+
+/** Row of the database ↔ row of the domain. What the database holds was written from the domain's own types. */
+
+type Row<T extends { readonly $inferSelect: unknown }> = T['$inferSelect'];
+export type PoolRow = Row<typeof schema.pools>;
+export type MachineRow = Row<typeof schema.machines>;
+export type HolderRow = Row<typeof schema.holders>;
+export type SliceRow = Row<typeof schema.slices>;
+export type TenureRow = Row<typeof schema.tenures>;
+export type SessionRow = Row<typeof schema.sessions>;
+export type LeaseRow = Row<typeof schema.leases>;
+export type ExtentRow = Row<typeof schema.extents>;
+export type SharedBlockRow = Row<typeof schema.sharedBlocks>;
+export type AccessTokenRow = Row<typeof schema.accessTokens>;
+export type EventRow = Row<typeof schema.events>;
+
+export const poolRow = (pool: Pool): PoolRow => ({
+  id: pool.id,
+  labels: JSON.stringify(pool.labels),
+  prefixes: JSON.stringify(pool.prefixes),
+  slice_ports: pool.slicePorts,
+  usable_first: pool.usablePorts.first,
+  usable_last: pool.usablePorts.last,
+  shared_block_ports: pool.sharedBlockPorts,
+  cooldown_tcp_us: pool.cooldownUs.tcp,
+  cooldown_udp_us: pool.cooldownUs.udp,
+  cooldown_icmp_us: pool.cooldownUs.icmp,
+  cursors: JSON.stringify(pool.cursors.map(String)),
+  created_at: pool.createdAt,
+  updated_at: pool.updatedAt,
+  revision: pool.revision,
+});
+
+export const poolOf = (row: PoolRow): Pool => ({
+  id: row.id,
+  labels: JSON.parse(row.labels) as Pool['labels'],
+  prefixes: JSON.parse(row.prefixes) as Prefix[],
+  slicePorts: row.slice_ports,
+  usablePorts: { first: row.usable_first, last: row.usable_last },
+  sharedBlockPorts: row.shared_block_ports,
+  cooldownUs: { tcp: row.cooldown_tcp_us, udp: row.cooldown_udp_us, icmp: row.cooldown_icmp_us },
+  cursors: (JSON.parse(row.cursors) as string[]).map(BigInt),
+  createdAt: row.created_at,
+  updatedAt: row.updated_at,
+  revision: row.revision,
+});
+
+export const machineRow = (machine: Machine): MachineRow => ({
+  id: machine.id,
+  labels: JSON.stringify(machine.labels),
+  enforcement: machine.enforcement,
+  state: machine.state,
+  fence_us: machine.fenceUs,
+  boot_id: machine.agent?.bootId ?? null,
+  agent_version: machine.agent?.version ?? null,
+  seen_at: machine.agent?.seenAt ?? null,
+  applied_revision: machine.agent?.appliedRevision ?? null,
+  created_at: machine.createdAt,
+  updated_at: machine.updatedAt,
+  revision: machine.revision,
+});
+
+export const machineOf = (row: MachineRow): Machine => ({
+  id: row.id,
+  labels: JSON.parse(row.labels) as Machine['labels'],
+  enforcement: row.enforcement as Machine['enforcement'],
+  state: row.state as Machine['state'],
+  fenceUs: row.fence_us,
+  agent:
+    row.seen_at === null
+      ? null
+      : {
+          bootId: row.boot_id ?? '',
+          version: row.agent_version ?? '',
+          seenAt: row.seen_at,
+          appliedRevision: row.applied_revision ?? 0,
+        },
+  createdAt: row.created_at,
+  updatedAt: row.updated_at,
+  revision: row.revision,
+});
+
+export const holderRow = (holder: Holder): HolderRow => ({
+  machine: holder.machine,
+  name: holder.name,
+  kind: holder.kind,
+  uid: holder.uid,
+  created_at: holder.createdAt,
+  updated_at: holder.updatedAt,
+  revision: holder.revision,
+});
+
+export const holderOf = (row: HolderRow): Holder => ({
+  machine: row.machine,
+  name: row.name,
+  kind: row.kind as Holder['kind'],
+  uid: row.uid,
+  createdAt: row.created_at,
+  updatedAt: row.updated_at,
+  revision: row.revision,
+});
+
+export const sliceRow = (slice: Slice): SliceRow => ({
+  id: slice.id,
+  pool: slice.pool,
+  address: slice.address,
+  family: familyOf(slice.address),
+  first_port: slice.ports.first,
+  last_port: slice.ports.last,
+  machine: slice.machine,
+  state: slice.state,
+  generation: slice.generation,
+  allocator: slice.allocator,
+  assigned_at: slice.assignedAt,
+  reusable_at: slice.reusableAt,
+  revision: slice.revision,
+});
+
+export const sliceOf = (row: SliceRow): Slice => ({
+  id: row.id,
+  pool: row.pool,
+  address: row.address as Address,
+  ports: { first: row.first_port, last: row.last_port },
+  machine: row.machine,
+  state: row.state as Slice['state'],
+  generation: row.generation,
+  allocator: row.allocator as Slice['allocator'],
+  assignedAt: row.assigned_at,
+  reusableAt: row.reusable_at,
+  revision: row.revision,
+});
+
+export const tenureRow = (tenure: Tenure): TenureRow => ({
+  slice: tenure.slice,
+  generation: tenure.generation,
+  machine: tenure.machine,
+  from_at: tenure.from,
+  until_at: tenure.until,
+});
+
+export const tenureOf = (row: TenureRow): Tenure => ({
+  slice: row.slice,
+  generation: row.generation,
+  machine: row.machine,
+  from: row.from_at,
+  until: row.until_at,
+});
+
+export const sessionRow = (session: Session): SessionRow => ({
+  id: session.id,
+  machine: session.machine,
+  holder: session.holder,
+  state: session.state,
+  ending: session.ending,
+  settled: session.settled ? 1 : 0,
+  ttl_us: session.ttlUs,
+  expires_at: session.expiresAt,
+  opened_at: session.openedAt,
+  ended_at: session.endedAt,
+  revision: session.revision,
+});
+
+export const sessionOf = (row: SessionRow): Session => ({
+  id: row.id,
+  machine: row.machine,
+  holder: row.holder,
+  state: row.state as Session['state'],
+  ending: row.ending as Session['ending'],
+  settled: row.settled === 1,
+  ttlUs: row.ttl_us,
+  expiresAt: row.expires_at,
+  openedAt: row.opened_at,
+  endedAt: row.ended_at,
+  revision: row.revision,
+});
+
+export const leaseRow = (lease: Lease): LeaseRow => ({
+  id: lease.id,
+  slice: lease.slice,
+  generation: lease.generation,
+  epoch: lease.epoch,
+  session: lease.session,
+  machine: lease.machine,
+  holder: lease.holder,
+  pool: lease.pool,
+  address: lease.address,
+  protocol: lease.protocol,
+  first_port: lease.ports.first,
+  last_port: lease.ports.last,
+  mode: lease.mode,
+  binding: lease.binding,
+  state: lease.state,
+  ending: lease.ending,
+  refusal_errno: lease.refusal?.errno ?? null,
+  refusal_detail: lease.refusal?.detail ?? null,
+  reason: lease.reason,
+  granted_at: lease.grantedAt,
+  active_at: lease.activeAt,
+  ending_at: lease.endingAt,
+  empty_at: lease.emptyAt,
+  reusable_at: lease.reusableAt,
+  ended_at: lease.endedAt,
+  revision: lease.revision,
+});
+
+export const leaseOf = (row: LeaseRow): Lease => ({
+  id: row.id,
+  slice: row.slice,
+  generation: row.generation,
+  epoch: row.epoch,
+  session: row.session,
+  machine: row.machine,
+  holder: row.holder,
+  pool: row.pool,
+  address: row.address as Address,
+  protocol: row.protocol as Protocol,
+  ports: { first: row.first_port, last: row.last_port },
+  mode: row.mode as Lease['mode'],
+  binding: row.binding as Lease['binding'],
+  state: row.state as Lease['state'],
+  ending: row.ending as Lease['ending'],
+  refusal: row.refusal_errno === null ? null : { errno: row.refusal_errno, detail: row.refusal_detail ?? '' },
+  reason: row.reason,
+  grantedAt: row.granted_at,
+  activeAt: row.active_at,
+  endingAt: row.ending_at,
+  emptyAt: row.empty_at,
+  reusableAt: row.reusable_at,
+  endedAt: row.ended_at,
+  revision: row.revision,
+});
+
+export const extentRow = (extent: Extent): ExtentRow => ({
+  slice: extent.slice,
+  protocol: extent.protocol,
+  first_port: extent.ports.first,
+  last_port: extent.ports.last,
+  machine: extent.machine,
+  pool: extent.pool,
+  family: extent.family,
+  state: extent.state,
+  offered: extent.offered ? 1 : 0,
+  fit: extent.fit,
+  rested_since: extent.restedSince,
+  reusable_at: extent.reusableAt,
+  blocked_since: extent.blocked?.since ?? null,
+  blocked_reason: extent.blocked?.reason ?? null,
+});
+
+export const extentOf = (row: ExtentRow): Extent => ({
+  slice: row.slice,
+  protocol: row.protocol as Protocol,
+  ports: { first: row.first_port, last: row.last_port },
+  machine: row.machine,
+  pool: row.pool,
+  family: row.family as Family,
+  state: row.state as Extent['state'],
+  offered: row.offered === 1,
+  fit: row.fit,
+  restedSince: row.rested_since,
+  reusableAt: row.reusable_at,
+  blocked: row.blocked_since === null ? null : { since: row.blocked_since, reason: row.blocked_reason ?? '' },
+});
+
+export const sharedBlockRow = (block: SharedBlock): SharedBlockRow => ({
+  slice: block.slice,
+  protocol: block.protocol,
+  first_port: block.ports.first,
+  last_port: block.ports.last,
+  machine: block.machine,
+  pool: block.pool,
+  family: block.family,
+  binding: block.binding,
+  members: block.members,
+  offered: block.offered ? 1 : 0,
+});
+
+export const sharedBlockOf = (row: SharedBlockRow): SharedBlock => ({
+  slice: row.slice,
+  protocol: row.protocol as Protocol,
+  ports: { first: row.first_port, last: row.last_port },
+  machine: row.machine,
+  pool: row.pool,
+  family: row.family as Family,
+  binding: row.binding as SharedBlock['binding'],
+  members: row.members,
+  offered: row.offered === 1,
+});
+
+export const accessTokenRow = (token: AccessToken): AccessTokenRow => ({
+  id: token.id,
+  name: token.name,
+  role: token.role,
+  machine: token.machine,
+  holder: token.holder,
+  hash: token.hash,
+  created_at: token.createdAt,
+  revoked_at: token.revokedAt,
+});
+
+export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
+  id: row.id,
+  name: row.name,
+  role: row.role as AccessToken['role'],
+  machine: row.machine,
+  holder: row.holder,
+  hash: row.hash,
+  createdAt: row.created_at,
+  revokedAt: row.revoked_at,
+});
+
+/** The body is the event as JSON, without what has columns of its own. */
+export function eventRow(event: Event): EventRow {
+  const { revision, at, machine, ...content } = event;
+  const body = JSON.stringify(content, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+  return { revision, at, machine, body };
+}
+
+export function eventOf({ revision, at, machine, body }: EventRow): Event {
+  const event = { revision, at, machine, ...(JSON.parse(body) as object) } as Event;
+  // Slots of an IPv6 prefix are bigint, which JSON has no form for.
+  return event.kind === 'pool' ? { ...event, pool: { ...event.pool, cursors: event.pool.cursors.map(BigInt) } } : event;
+}

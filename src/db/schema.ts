@@ -1,0 +1,257 @@
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
+import { sql } from 'drizzle-orm';
+
+/**
+ * The tables, as Drizzle generates migrations from them (`npm run db:generate`). Times are microseconds since 1970, which
+ * SQLite's 64-bit integers and JavaScript's doubles both hold exactly. Indexes over live rows are partial, so that the
+ * ended ones, kept for attribution, weigh nothing on a grant.
+ */
+
+export const meta = sqliteTable('meta', {
+  key: text().primaryKey(),
+  value: text().notNull(),
+});
+
+export const pools = sqliteTable('pools', {
+  id: text().primaryKey(),
+  labels: text().notNull(),
+  prefixes: text().notNull(),
+  slice_ports: integer().notNull(),
+  usable_first: integer().notNull(),
+  usable_last: integer().notNull(),
+  shared_block_ports: integer().notNull(),
+  cooldown_tcp_us: integer().notNull(),
+  cooldown_udp_us: integer().notNull(),
+  cooldown_icmp_us: integer().notNull(),
+  /** JSON list of decimal text: a slot number of an IPv6 prefix does not fit an integer column. */
+  cursors: text().notNull(),
+  created_at: integer().notNull(),
+  updated_at: integer().notNull(),
+  revision: integer().notNull(),
+});
+
+export const machines = sqliteTable('machines', {
+  id: text().primaryKey(),
+  labels: text().notNull(),
+  enforcement: text().notNull(),
+  state: text().notNull(),
+  fence_us: integer().notNull(),
+  boot_id: text(),
+  agent_version: text(),
+  seen_at: integer(),
+  applied_revision: integer(),
+  created_at: integer().notNull(),
+  updated_at: integer().notNull(),
+  revision: integer().notNull(),
+});
+
+export const holders = sqliteTable(
+  'holders',
+  {
+    machine: text().notNull(),
+    name: text().notNull(),
+    kind: text().notNull(),
+    uid: integer(),
+    created_at: integer().notNull(),
+    updated_at: integer().notNull(),
+    revision: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.machine, t.name] })],
+);
+
+export const slices = sqliteTable(
+  'slices',
+  {
+    id: integer().primaryKey(),
+    pool: text().notNull(),
+    address: text().notNull(),
+    family: integer().notNull(),
+    first_port: integer().notNull(),
+    last_port: integer().notNull(),
+    machine: text(),
+    state: text().notNull(),
+    generation: integer().notNull(),
+    allocator: text().notNull(),
+    assigned_at: integer(),
+    reusable_at: integer(),
+    revision: integer().notNull(),
+  },
+  (t) => [
+    uniqueIndex('slices_place').on(t.address, t.first_port),
+    index('slices_machine').on(t.machine, t.id),
+    index('slices_pool').on(t.pool, t.state, t.reusable_at),
+    index('slices_cooling')
+      .on(t.reusable_at)
+      .where(sql`state = 'cooling'`),
+  ],
+);
+
+export const tenures = sqliteTable(
+  'tenures',
+  {
+    slice: integer().notNull(),
+    generation: integer().notNull(),
+    machine: text().notNull(),
+    from_at: integer().notNull(),
+    until_at: integer(),
+  },
+  (t) => [primaryKey({ columns: [t.slice, t.generation] })],
+);
+
+export const sessions = sqliteTable(
+  'sessions',
+  {
+    id: integer().primaryKey(),
+    machine: text().notNull(),
+    holder: text().notNull(),
+    state: text().notNull(),
+    ending: text(),
+    settled: integer().notNull(),
+    ttl_us: integer().notNull(),
+    expires_at: integer().notNull(),
+    opened_at: integer().notNull(),
+    ended_at: integer(),
+    revision: integer().notNull(),
+  },
+  (t) => [
+    index('sessions_live')
+      .on(t.expires_at)
+      .where(sql`state = 'live'`),
+    index('sessions_unsettled')
+      .on(t.id)
+      .where(sql`state = 'ended' AND settled = 0`),
+    index('sessions_machine').on(t.machine, t.id),
+  ],
+);
+
+export const leases = sqliteTable(
+  'leases',
+  {
+    id: integer().primaryKey(),
+    slice: integer().notNull(),
+    generation: integer().notNull(),
+    epoch: integer().notNull(),
+    session: integer(),
+    machine: text().notNull(),
+    holder: text().notNull(),
+    pool: text().notNull(),
+    address: text().notNull(),
+    protocol: text().notNull(),
+    first_port: integer().notNull(),
+    last_port: integer().notNull(),
+    mode: text().notNull(),
+    binding: text(),
+    state: text().notNull(),
+    ending: text(),
+    refusal_errno: text(),
+    refusal_detail: text(),
+    reason: text(),
+    granted_at: integer().notNull(),
+    active_at: integer(),
+    ending_at: integer(),
+    empty_at: integer(),
+    reusable_at: integer(),
+    ended_at: integer(),
+    revision: integer().notNull(),
+  },
+  (t) => [
+    // The database's own guard; ranges that overlap without beginning together are caught by the trigger leases_disjoint.
+    uniqueIndex('leases_exclusive')
+      .on(t.slice, t.protocol, t.first_port)
+      .where(sql`mode = 'exclusive' AND ended_at IS NULL`),
+    index('leases_live')
+      .on(t.slice, t.protocol, t.first_port)
+      .where(sql`ended_at IS NULL`),
+    index('leases_machine')
+      .on(t.machine, t.id)
+      .where(sql`ended_at IS NULL`),
+    index('leases_session')
+      .on(t.session, t.id)
+      .where(sql`state IN ('pending', 'active')`),
+    index('leases_cooling')
+      .on(t.reusable_at)
+      .where(sql`state = 'cooling'`),
+    index('leases_next_rest')
+      .on(t.machine, t.protocol, t.reusable_at)
+      .where(sql`state = 'cooling'`),
+    index('leases_history').on(t.slice, t.protocol, t.first_port, t.granted_at),
+  ],
+);
+
+export const extents = sqliteTable(
+  'extents',
+  {
+    slice: integer().notNull(),
+    protocol: text().notNull(),
+    first_port: integer().notNull(),
+    last_port: integer().notNull(),
+    machine: text().notNull(),
+    pool: text().notNull(),
+    family: integer().notNull(),
+    state: text().notNull(),
+    offered: integer().notNull(),
+    fit: integer().notNull(),
+    rested_since: integer().notNull(),
+    reusable_at: integer(),
+    blocked_since: integer(),
+    blocked_reason: text(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.slice, t.protocol, t.first_port] }),
+    // In the order in which a grant chooses: its search is the first row of this index.
+    index('extents_offered')
+      .on(t.machine, t.protocol, t.pool, t.family, t.fit, t.rested_since, t.slice, t.first_port)
+      .where(sql`offered = 1`),
+    index('extents_cooling')
+      .on(t.reusable_at)
+      .where(sql`state = 'cooling'`),
+  ],
+);
+
+export const sharedBlocks = sqliteTable(
+  'shared_blocks',
+  {
+    slice: integer().notNull(),
+    protocol: text().notNull(),
+    first_port: integer().notNull(),
+    last_port: integer().notNull(),
+    machine: text().notNull(),
+    pool: text().notNull(),
+    family: integer().notNull(),
+    binding: text().notNull(),
+    members: integer().notNull(),
+    offered: integer().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.slice, t.protocol, t.first_port] }),
+    index('shared_blocks_offered')
+      .on(t.machine, t.protocol, t.binding, t.pool, t.family, t.members, t.slice, t.first_port)
+      .where(sql`offered = 1`),
+  ],
+);
+
+export const accessTokens = sqliteTable(
+  'access_tokens',
+  {
+    id: integer().primaryKey(),
+    name: text().notNull(),
+    role: text().notNull(),
+    machine: text(),
+    holder: text(),
+    hash: text().notNull(),
+    created_at: integer().notNull(),
+    revoked_at: integer(),
+  },
+  (t) => [uniqueIndex('access_tokens_hash').on(t.hash)],
+);
+
+export const events = sqliteTable(
+  'events',
+  {
+    revision: integer().primaryKey(),
+    at: integer().notNull(),
+    machine: text(),
+    body: text().notNull(),
+  },
+  (t) => [index('events_machine').on(t.machine, t.revision)],
+);

@@ -1,0 +1,78 @@
+import { StoreError, type Reader, type Store, type Work } from '../leases/store.ts';
+import { View } from '../leases/view.ts';
+import { Loads } from './loads.ts';
+import { SqliteReader } from './reader.ts';
+import type { Connection } from './statements.ts';
+import { storeErrorOf } from './store-errors.ts';
+import { Writes } from './writes.ts';
+
+type Parts = Readonly<{ connection: Connection; epoch: string; allocatorEpoch: number; onClose: () => void }>;
+
+/**
+ * The store on one SQLite file. One process writes, and it does so in one thread: transactions follow one another, and a
+ * transaction is load, decide and write without anything in between. Its commit is an fsync (`synchronous=FULL`).
+ */
+export class SqliteStore implements Store {
+  readonly reader: Reader;
+  readonly #connection: Connection;
+  readonly #allocatorEpoch: number;
+  readonly #loads: Loads;
+  readonly #writes: Writes;
+  readonly #onClose: () => void;
+
+  constructor({ connection, epoch, allocatorEpoch, onClose }: Parts) {
+    this.#connection = connection;
+    this.#allocatorEpoch = allocatorEpoch;
+    this.#loads = new Loads(connection);
+    this.#writes = new Writes(connection);
+    this.#onClose = onClose;
+    this.reader = new SqliteReader(connection, epoch);
+  }
+
+  async transact<T>({ now, needs, decide }: Work<T>): Promise<T> {
+    return this.#inTransaction(() => {
+      const view = new View(this.#logEnd(), now);
+      for (const round of needs(view)) for (const need of round) this.#loads.load(view, need);
+      const result = decide(view);
+      this.#writes.apply(view.changes());
+      return result;
+    });
+  }
+
+  async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {
+    // The newest event stays, whatever was asked: it says where the log goes on.
+    const kept = Math.max(1, keep);
+    return this.#inTransaction(() => {
+      const { changes } = this.#connection
+        .prepare(
+          `DELETE FROM events WHERE revision IN (
+             SELECT revision FROM events WHERE revision <= (SELECT max(revision) FROM events) - ?
+             ORDER BY revision LIMIT ?)`,
+        )
+        .run(kept, rowsMax);
+      return { dropped: changes, more: changes === rowsMax };
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#connection.open) return;
+    this.#connection.close();
+    this.#onClose();
+  }
+
+  #logEnd() {
+    const last = this.#connection
+      .prepare<[], { revision: number; at: number }>('SELECT revision, at FROM events ORDER BY revision DESC LIMIT 1')
+      .get();
+    return { epoch: this.#allocatorEpoch, revision: last?.revision ?? 0, lastEventAt: last?.at ?? 0 };
+  }
+
+  #inTransaction<T>(work: () => T): T {
+    if (!this.#connection.open) throw new StoreError('closed', 'the store is closed');
+    try {
+      return this.#connection.transaction(work).immediate();
+    } catch (error) {
+      throw storeErrorOf(error);
+    }
+  }
+}
