@@ -1,4 +1,5 @@
 // node scripts/run.mjs FILE ARGS…: installs what is missing, then runs FILE of this checkout with the pinned Node.js.
+// The npm scripts `exec` it: without that, a SIGTERM sent to npm ends the shell in between and reaches nobody else.
 import { resolve } from 'node:path';
 import { pinnedNode, root, runNode } from '../bin/pinned-node.mjs';
 import { ensureInstalled, InstallError } from './ensure-installed.mjs';
