@@ -157,7 +157,7 @@ async function takeLock(root, log) {
   }, heartbeat_ms);
   return () => {
     clearInterval(beat);
-    rmSync(path, { recursive: true, force: true });
+    removeLock(path);
   };
 }
 
@@ -203,10 +203,18 @@ function isStale(path) {
 /** Moves a stale lock out of the way; if a new owner took it in between, gives it back. */
 function breakLock(path) {
   const owner = ownerOf(path);
+  removeLock(path, (aside) => ownerOf(aside) === owner);
+}
+
+/**
+ * By one rename, as it came: a lock that is deleted file by file stands empty for a moment, and an empty folder is one
+ * that the next process may rename its own onto, only to have it deleted underneath.
+ */
+function removeLock(path, isTheRightOne = () => true) {
   const aside = `${path}-${randomUUID()}`;
   try {
     renameSync(path, aside);
-    if (ownerOf(aside) !== owner) {
+    if (!isTheRightOne(aside)) {
       renameSync(aside, path);
       return;
     }
