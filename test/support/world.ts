@@ -209,10 +209,11 @@ export class World {
     throw new Error('the sweep does not come to an end');
   }
 
-  /** Time passes, and the sweeper comes by at its end. */
-  async pass(seconds: number): Promise<number> {
+  /** Time passes, and the sweeper comes by at its end until nothing moves any more. */
+  async pass(seconds: number): Promise<void> {
     this.clock.passSeconds(seconds);
-    return this.sweep();
+    for (let round = 0; (await this.sweep()) > 0; round++)
+      if (round > 100) throw new Error('the sweeps do not come to an end');
   }
 
   /** The lease as a reader sees it. */

@@ -1,0 +1,178 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ledger, second, tcp, World } from '../support/world.ts';
+
+let w: World;
+
+beforeEach(() => {
+  w = new World();
+});
+
+describe('a machine', () => {
+  it('is created once', () =>
+    ledger([
+      ['new', () => w.machine('edge-1'), 'edge-1'],
+      ['again', () => w.machine('edge-1', 'none'), 'machine_exists'],
+    ]));
+
+  it('is changed in what is said and nothing else, and the log hears of what changed', async () => {
+    await w.machine('edge-1');
+    const update = async (change: object) => {
+      const before = w.events.length;
+      const result = await w.execute({ kind: 'updateMachine', id: 'edge-1', ...change });
+      return result.ok
+        ? `${result.value.state} ${JSON.stringify(result.value.labels)} ${w.events.length - before}`
+        : result.error.code;
+    };
+    await ledger([
+      ['labels', () => update({ labels: { site: 'fra1' } }), 'active {"site":"fra1"} 1'],
+      ['state', () => update({ state: 'cordoned' }), 'cordoned {"site":"fra1"} 1'],
+      ['the same', () => update({ state: 'cordoned', labels: { site: 'fra1' } }), 'cordoned {"site":"fra1"} 0'],
+      ['no labels', () => update({ labels: {} }), 'cordoned {} 1'],
+      ['nothing', () => update({}), 'cordoned {} 0'],
+      ['an unknown one', () => w.execute({ kind: 'updateMachine', id: 'x' }).then(({ ok }) => ok), false],
+    ]);
+  });
+
+  it('is fenced when its agent falls silent, and back with its next word', async () => {
+    await w.machine('edge-1', 'agent', 30);
+    await w.pool('v4', ['198.51.100.0/32']);
+    await w.holder('edge-1', 'web');
+    await w.ready('edge-1', 'v4');
+    const session = await w.session('edge-1', 'web', 3_600);
+    await ledger([
+      ['never heard of: not judged', () => w.pass(100), undefined],
+      ['active', () => w.lookMachine('edge-1'), 'active'],
+      ['the agent lives', () => w.alive('edge-1'), 'for 30 s'],
+      ['29 s of silence', () => w.pass(29), undefined],
+      ['active', () => w.lookMachine('edge-1'), 'active'],
+      ['30 s', () => w.pass(1), undefined],
+      ['fenced', () => w.lookMachine('edge-1'), 'fenced'],
+      ['nothing new', () => w.grant(session, tcp(1)), 'machine_not_active'],
+      ['its sessions are its own', () => w.keep(session), 'until +3600 s'],
+      ['back', () => w.alive('edge-1', 'boot-2'), 'for 30 s'],
+      ['active', () => w.lookMachine('edge-1'), 'active'],
+      ['as before', () => w.grant(session, tcp(1)), '198.51.100.0:4095/tcp pending'],
+    ]);
+    expect(await w.store.reader.machine('edge-1')).toMatchObject({ agent: { bootId: 'boot-2', seenAt: w.clock.us } });
+  });
+
+  it('has its full fence after a start of the server', async () => {
+    await w.machine('edge-1', 'agent', 30);
+    await w.machine('edge-2', 'agent', 300);
+    await w.alive('edge-1');
+    await w.alive('edge-2');
+    w.clock.passSeconds(1_000);
+    const restarted = new World(w.store, w.clock);
+    await ledger([
+      ['at once', () => restarted.sweep(), 0],
+      ['29 s later', () => restarted.pass(29), undefined],
+      ['active', () => w.lookMachine('edge-1'), 'active'],
+      ['30 s', () => restarted.pass(1), undefined],
+      ['fenced', () => w.lookMachine('edge-1'), 'fenced'],
+      ['the other has longer', () => w.lookMachine('edge-2'), 'active'],
+      ['300 s', () => restarted.pass(270), undefined],
+      ['fenced as well', () => w.lookMachine('edge-2'), 'fenced'],
+    ]);
+  });
+
+  it('that is cordoned stays so when its agent falls silent', async () => {
+    await w.machine('edge-1');
+    await w.alive('edge-1');
+    await w.execute({ kind: 'updateMachine', id: 'edge-1', state: 'cordoned' });
+    await w.pass(100);
+    await w.alive('edge-1');
+    expect(await w.lookMachine('edge-1')).toBe('cordoned');
+  });
+
+  it('hears of its keepalive without a word in the log', async () => {
+    await w.machine('edge-1');
+    const before = w.events.length;
+    await ledger([
+      ['known', () => w.alive('edge-1'), 'for 30 s'],
+      ['unknown', () => w.alive('edge-9'), 'machine_not_found'],
+    ]);
+    expect(w.events.length).toBe(before);
+  });
+});
+
+describe('a holder', () => {
+  it('is declared, and may change its user id but not its kind', async () => {
+    await w.machine('edge-1');
+    await w.machine('bare', 'none');
+    await ledger([
+      ['a proxy', () => w.holder('edge-1', 'web', 'proxy', 900), 'web 900'],
+      ['moved to another user', () => w.holder('edge-1', 'web', 'proxy', 901), 'web 901'],
+      ['without one the guard cannot know it', () => w.holder('edge-1', 'web', 'proxy', null), 'holder_needs_uid'],
+      ['without a guard it need not', () => w.holder('bare', 'web', 'proxy', null), 'web null'],
+      ['another kind', () => w.holder('edge-1', 'web', 'fish', null), 'holder_kind_fixed'],
+      ['a fish', () => w.holder('edge-1', 'fish', 'fish'), 'fish null'],
+      ['on no machine', () => w.holder('edge-9', 'web'), 'machine_not_found'],
+    ]);
+    expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
+    await w.holder('edge-1', 'fish', 'fish');
+    expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
+  });
+});
+
+describe('an access token', () => {
+  const token = (rest: object) =>
+    ({ kind: 'createToken', name: 'ci', role: 'viewer', machine: null, holder: null, hash: 'abc', ...rest }) as const;
+
+  it('is made for what is there, and revoked once and for all', async () => {
+    await w.machine('edge-1');
+    await w.holder('edge-1', 'web');
+    const created = await w.execute(token({ hash: 'h-1' }));
+    if (!created.ok) throw new Error('no token');
+    const { id } = created.value;
+    const show = (outcome: Awaited<ReturnType<typeof w.execute<'createToken'>>>) =>
+      outcome.ok
+        ? `${outcome.value.role} ${outcome.value.revokedAt === null ? 'valid' : 'revoked'}`
+        : outcome.error.code;
+    await ledger([
+      [
+        'for a machine',
+        async () => show(await w.execute(token({ role: 'agent', machine: 'edge-1', hash: 'h-2' }))),
+        'agent valid',
+      ],
+      [
+        'for no machine',
+        async () => show(await w.execute(token({ role: 'agent', machine: 'edge-9', hash: 'h-3' }))),
+        'machine_not_found',
+      ],
+      [
+        'for a holder',
+        async () => show(await w.execute(token({ role: 'holder', machine: 'edge-1', holder: 'web', hash: 'h-4' }))),
+        'holder valid',
+      ],
+      [
+        'for no holder',
+        async () => show(await w.execute(token({ role: 'holder', machine: 'edge-1', holder: 'x', hash: 'h-5' }))),
+        'holder_not_found',
+      ],
+      ['revoke', async () => show(await w.execute({ kind: 'revokeToken', id })), 'viewer revoked'],
+      ['again', async () => show(await w.execute({ kind: 'revokeToken', id })), 'viewer revoked'],
+      ['an unknown one', async () => show(await w.execute({ kind: 'revokeToken', id: 999 })), 'token_not_found'],
+    ]);
+    expect(await w.store.reader.accessToken('h-1')).toMatchObject({ id, hash: 'h-1', revokedAt: expect.any(Number) });
+  });
+
+  it('is told of in the log without its hash, and to no machine', async () => {
+    await w.machine('edge-1');
+    await w.execute(token({ role: 'agent', machine: 'edge-1', hash: 'secret-hash' }));
+    expect(w.events.at(-1)).toMatchObject({ kind: 'token', token: { role: 'agent', machine: 'edge-1' } });
+    expect(JSON.stringify(w.events)).not.toContain('secret-hash');
+    expect((await w.store.reader.eventsAfter(0, 'edge-1', 9)).map(({ kind }) => kind)).toEqual(['machine']);
+    expect((await w.store.reader.eventsAfter(0, null, 9)).map(({ kind }) => kind)).toEqual(['machine', 'token']);
+  });
+});
+
+describe('log time', () => {
+  it('rises with every event, however fast they come', async () => {
+    await Promise.all(Array.from({ length: 50 }, (_, index) => w.machine(`m-${index}`)));
+    const times = w.events.map(({ at }) => at);
+    expect(times).toEqual(Array.from({ length: 50 }, (_, index) => w.clock.us + index));
+    w.clock.passSeconds(1);
+    await w.machine('later');
+    expect(w.events.at(-1)?.at).toBe((times[0] ?? 0) + second);
+  });
+});
