@@ -19,9 +19,7 @@ export const errorsMarkdown = (): string =>
     '',
     intro,
     '',
-    '| code | status | meaning |',
-    '| --- | --- | --- |',
-    ...errorCodes.map((code) => `| [${code}](#${code}) | ${errorKinds[code].status} | ${errorKinds[code].title} |`),
+    ...errorCodes.map((code) => `- ${errorKinds[code].status} [${code}](#${code}): ${errorKinds[code].title}`),
     '',
     ...errorCodes.flatMap((code) => {
       const { status, title, cause, remedy } = errorKinds[code];

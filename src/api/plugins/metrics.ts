@@ -30,7 +30,7 @@ export const metrics = fp<{ context: Context }>(
       name: 'fishery_http_request_duration_seconds',
       help: 'Time from the arrival of a request to the end of its answer; event streams are left out.',
       labelNames: ['method', 'route', 'status'],
-      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 10, 60],
       registers,
     });
     app.addHook('onResponse', async (request, reply) => {

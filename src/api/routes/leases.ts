@@ -96,7 +96,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         session: session === undefined ? undefined : numberOf(session),
         slice: slice === undefined ? undefined : numberOf(slice),
       });
-      return page(await context.reader.leases(filter, pageRequest({ limit, cursor })), presentLease);
+      return page(await context.reader.leases(filter, pageRequest({ limit, cursor }, 'number')), presentLease);
     },
   );
 

@@ -50,7 +50,7 @@ export const machineRoutes = resource('machines', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.machine) } },
       }),
     },
-    async ({ query }) => page(await context.reader.machines(pageRequest(query)), presentMachine),
+    async ({ query }) => page(await context.reader.machines(pageRequest(query, 'name')), presentMachine),
   );
 
   app.get(
@@ -140,7 +140,7 @@ export const machineRoutes = resource('machines', (app, context) => {
       const { id } = request.params;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
       await machineOf(context, id);
-      return page(await context.reader.holders(id, pageRequest(request.query)), presentHolder);
+      return page(await context.reader.holders(id, pageRequest(request.query, 'name')), presentHolder);
     },
   );
 });

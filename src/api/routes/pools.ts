@@ -60,7 +60,7 @@ export const poolRoutes = resource('pools', (app, context) => {
       }),
     },
     async ({ query }) => {
-      const found = await context.reader.pools(pageRequest(query));
+      const found = await context.reader.pools(pageRequest(query, 'name'));
       return { items: await Promise.all(found.items.map((pool) => withCounts(context, pool))), next: found.next };
     },
   );

@@ -56,7 +56,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
       }),
     },
     async ({ query: { limit, cursor, ...filter } }) =>
-      page(await context.reader.sessions(defined(filter), pageRequest({ limit, cursor })), presentSession),
+      page(await context.reader.sessions(defined(filter), pageRequest({ limit, cursor }, 'number')), presentSession),
   );
 
   app.get(

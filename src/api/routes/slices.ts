@@ -69,7 +69,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
       }),
     },
     async ({ query: { limit, cursor, ...filter } }) =>
-      page(await context.reader.slices(defined(filter), pageRequest({ limit, cursor })), presentSlice),
+      page(await context.reader.slices(defined(filter), pageRequest({ limit, cursor }, 'number')), presentSlice),
   );
 
   app.get(

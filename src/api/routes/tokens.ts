@@ -53,7 +53,7 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.token) } },
       }),
     },
-    async ({ query }) => page(await context.reader.accessTokens(pageRequest(query)), presentToken),
+    async ({ query }) => page(await context.reader.accessTokens(pageRequest(query, 'number')), presentToken),
   );
 
   app.delete(

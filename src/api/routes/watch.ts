@@ -74,33 +74,26 @@ async function stream(context: Context, reply: FastifyReply, watch: Watch): Prom
     await events.send({ event: 'compacted', data: { oldest_revision: newest } });
     return;
   }
-  let reached = watch.from ?? newest;
-  events.offer({ event: 'bookmark', data: { revision: reached } });
-
+  const from = watch.from ?? newest;
   const detach = watch.isAgent
     ? flows.attach(machine, (query) => events.offer({ event: 'query', data: query }))
     : () => {};
-  const heartbeat = setInterval(
-    () => events.offer({ event: 'bookmark', data: { revision: reached } }),
-    limits.heartbeat_ms,
-  );
   try {
-    for await (const item of feed.follow({ machine, from: reached, signal })) {
+    for await (const item of feed.follow({ machine, from, signal, bookmarkMs: limits.heartbeat_ms })) {
       if (item.type === 'compacted') {
         await events.send({ event: 'compacted', data: { oldest_revision: item.oldest } });
         return;
       }
       if (item.type === 'caught_up') {
-        reached = item.revision;
+        // For a client that is behind, the next event is news enough.
+        events.offer({ event: 'bookmark', data: { revision: item.revision } });
         continue;
       }
       if (item.event.kind === 'token') continue;
       const { revision } = item.event;
       if (!(await events.send({ event: 'change', id: String(revision), data: presentChange(item.event) }))) return;
-      reached = revision;
     }
   } finally {
-    clearInterval(heartbeat);
     detach();
     // The connection is of no further use, and a server that stops would wait for it.
     if (context.stopping.aborted) reply.raw.once('finish', () => reply.raw.socket?.destroySoon());

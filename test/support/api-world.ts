@@ -1,0 +1,223 @@
+import { randomBytes } from 'node:crypto';
+import type { FastifyInstance } from 'fastify';
+import { pino } from 'pino';
+import { z } from 'zod';
+import { buildApp } from '../../src/api/app.ts';
+import { formatSecret, hashSecret } from '../../src/api/bearer.ts';
+import { errorsOf } from '../../src/api/openapi.ts';
+import { defaultLimits, type Limits } from '../../src/api/parts.ts';
+import { Feed } from '../../src/feed/feed.ts';
+import type { Command, CommandKind, Output } from '../../src/leases/commands.ts';
+import { LeaseService } from '../../src/leases/lease-service.ts';
+import type { Role } from '../../src/leases/model.ts';
+import { Problem } from '../../src/wire/problems.ts';
+import { MemoryStore } from './memory-store.ts';
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+export type CallOptions = Readonly<{
+  /** A secret; null: no token at all. Default: the operator's. */
+  token?: string | null;
+  body?: unknown;
+  /** Instead of `body`, as it is. */
+  payload?: string | Buffer;
+  headers?: Readonly<Record<string, string>>;
+}>;
+// Bodies are checked against their schemas as they leave the app; in tests they are looked at field by field.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type Answer = Readonly<{ status: number; body: any; headers: Readonly<Record<string, unknown>>; text: string }>;
+
+/** A clock that only moves when told to, but never stands still between two looks. */
+export class HandClock {
+  now = 1_769_868_000_000_000;
+  nowUs(): number {
+    return ++this.now;
+  }
+  advance_s(s: number): void {
+    this.now += s * 1_000_000;
+  }
+}
+
+/**
+ * The whole API over a store, with an operator's token. Every answer that leaves it is held against what the OpenAPI
+ * document says of its operation: status, media type, schema and problem code.
+ */
+export class ApiWorld implements AsyncDisposable {
+  readonly clock = new HandClock();
+  readonly store = new MemoryStore();
+  readonly service: LeaseService;
+  readonly feed: Feed;
+  readonly app: FastifyInstance;
+  readonly undocumented: string[] = [];
+  readonly logged: string[] = [];
+  operator = '';
+  #tokens = 0;
+
+  constructor(options: Readonly<{ limits?: Partial<Limits>; metricsOpen?: boolean }> = {}) {
+    this.service = new LeaseService({ store: this.store, clock: this.clock });
+    this.feed = new Feed({ log: this.store.reader });
+    this.service.onEvents((events) => this.feed.publish(events));
+    this.app = buildApp({
+      leases: this.service,
+      reader: this.store.reader,
+      feed: this.feed,
+      clock: this.clock,
+      logger: pino({ level: 'trace' }, { write: (line: string) => void this.logged.push(line) }),
+      version: '0.1.0',
+      randomBytes,
+      metricsOpen: options.metricsOpen ?? true,
+      processMetrics: false,
+      limits: { ...defaultLimits, ...options.limits },
+    });
+    this.#holdToItsWord();
+  }
+
+  static async open(options: ConstructorParameters<typeof ApiWorld>[0] = {}): Promise<ApiWorld> {
+    const world = new ApiWorld(options);
+    world.operator = await world.token('operator');
+    await world.app.ready();
+    return world;
+  }
+
+  /** Has the core carry out a command that must succeed. */
+  async run<K extends CommandKind>(command: Command<K>): Promise<Output<K>> {
+    const result = await this.service.execute(command);
+    if (!result.ok) throw new Error(`${command.kind}: ${JSON.stringify(result.error)}`);
+    return result.value;
+  }
+
+  /** The secret of a new token. */
+  async token(role: Role, machine: string | null = null, holder: string | null = null): Promise<string> {
+    const secret = formatSecret(randomBytes(32));
+    const name = `t${++this.#tokens}`;
+    await this.run({ kind: 'createToken', name, role, machine, holder, hash: hashSecret(secret) });
+    return secret;
+  }
+
+  async call(method: Method, url: string, options: CallOptions = {}): Promise<Answer> {
+    const token = options.token === undefined ? this.operator : options.token;
+    const hasBody = options.body !== undefined || options.payload !== undefined;
+    const response = await this.app.inject({
+      method,
+      url,
+      headers: {
+        ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+        ...(hasBody ? { 'content-type': 'application/json' } : {}),
+        ...options.headers,
+      },
+      ...(hasBody ? { payload: options.payload ?? JSON.stringify(options.body) } : {}),
+    });
+    const type = String(response.headers['content-type'] ?? '');
+    return {
+      status: response.statusCode,
+      body: /json/.test(type) ? JSON.parse(response.body) : undefined,
+      headers: response.headers,
+      text: response.body,
+    };
+  }
+
+  /** Like `call`, and fails loudly when the answer is no success. */
+  async must(method: Method, url: string, options: CallOptions = {}): Promise<Answer['body']> {
+    const answer = await this.call(method, url, options);
+    if (answer.status >= 300) throw new Error(`${method} ${url}: ${answer.status} ${answer.text}`);
+    return answer.body;
+  }
+
+  /** Everything that is in the store as text, to be compared with what is in it later. */
+  snapshot(): string {
+    const { tables, events } = this.store;
+    const rows = { ...Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, [...table]])), events };
+    return JSON.stringify(rows, (_key, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value), 1);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.app.close();
+    this.feed.close();
+    await this.service.close();
+    await this.store.close();
+    if (this.undocumented.length > 0) throw new Error(`not as documented:\n${this.undocumented.join('\n')}`);
+  }
+
+  #holdToItsWord(): void {
+    this.app.addHook('onSend', async (request, reply, payload) => {
+      const { operation } = request.routeOptions.config;
+      if (operation === undefined || typeof payload !== 'string') return;
+      const route = this.app.operations.find((candidate) => candidate.operation.id === operation.id);
+      if (route === undefined) return;
+      const complain = (what: string) =>
+        this.undocumented.push(`${operation.id} ${reply.statusCode}: ${what}: ${payload.slice(0, 300)}`);
+      const type = String(reply.getHeader('content-type'));
+      if (reply.statusCode >= 400) {
+        const problem = Problem.safeParse(JSON.parse(payload));
+        if (!/^application\/problem\+json/.test(type)) complain(`media type ${type}`);
+        if (!problem.success) complain(z.prettifyError(problem.error));
+        else if (!errorsOf(route).some((code) => code === problem.data.code)) complain('code is not documented');
+        return;
+      }
+      const schema = route.answers[reply.statusCode];
+      if (schema === undefined) return void complain('status is not documented');
+      if (!/^application\/json/.test(type)) return;
+      const parsed = schema.safeParse(JSON.parse(payload));
+      if (!parsed.success) complain(z.prettifyError(parsed.error));
+    });
+  }
+}
+
+export const prefixOfTests = '198.51.100.0/28';
+
+export type Furnished = Readonly<{
+  world: ApiWorld;
+  viewer: string;
+  /** Of the machine `edge-1`, which has an agent, the fish `fish`, and the proxies `haproxy` and `squid`. */
+  agent: string;
+  haproxy: string;
+  squid: string;
+  /** Of the machine `edge-2`, which has an agent. */
+  otherAgent: string;
+  /** Of the proxy `haproxy` on the machine `edge-2`. */
+  otherHolder: string;
+  router: string;
+  /** On `edge-1`: 198.51.100.0, ports 8192 to 10239, assigned. */
+  slice: string;
+}>;
+
+/** A pool, two machines with agents, holders, one assigned slice each, and a token for everybody. */
+export async function furnished(options: ConstructorParameters<typeof ApiWorld>[0] = {}): Promise<Furnished> {
+  const world = await ApiWorld.open(options);
+  await world.must('POST', '/v1/pools', {
+    body: {
+      id: 'fra1',
+      prefixes: [prefixOfTests],
+      usable_ports: { first: 8_192, last: 65_535 },
+      cooldown_s: { tcp: 10, udp: 10, icmp: 10 },
+    },
+  });
+  const slices: string[] = [];
+  for (const machine of ['edge-1', 'edge-2']) {
+    await world.must('POST', '/v1/machines', { body: { id: machine } });
+    await world.must('PUT', `/v1/machines/${machine}/holders/fish`, { body: { kind: 'fish' } });
+    await world.must('PUT', `/v1/machines/${machine}/holders/haproxy`, { body: { kind: 'proxy', uid: 1_001 } });
+    await world.must('PUT', `/v1/machines/${machine}/holders/squid`, { body: { kind: 'proxy', uid: 1_002 } });
+    const agent = await world.token('agent', machine);
+    const { slices: assigned } = await world.must('POST', '/v1/slices', { body: { machine, pool: 'fra1' } });
+    slices.push(assigned[0].id);
+    await world.must('POST', `/v1/machines/${machine}/keepalive`, {
+      token: agent,
+      body: { boot_id: 'boot', version: '0.1.0', applied_revision: 0 },
+    });
+    await world.must('POST', `/v1/machines/${machine}/applied`, {
+      token: agent,
+      body: { revision: 0, leases: [], slices: [{ slice: assigned[0].id, generation: 1, state: 'assigned' }] },
+    });
+  }
+  return {
+    world,
+    viewer: await world.token('viewer'),
+    agent: await world.token('agent', 'edge-1'),
+    haproxy: await world.token('holder', 'edge-1', 'haproxy'),
+    squid: await world.token('holder', 'edge-1', 'squid'),
+    otherAgent: await world.token('agent', 'edge-2'),
+    otherHolder: await world.token('holder', 'edge-2', 'haproxy'),
+    router: await world.token('router'),
+    slice: slices[0] ?? '',
+  };
+}
