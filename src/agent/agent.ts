@@ -1,0 +1,365 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parsePrefix } from '../net/prefix.ts';
+import type { Family } from '../net/address.ts';
+import type { Logger } from '../ops/logger.ts';
+import { FisheryError, type Followed } from '../sdk/index.ts';
+import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import { DesiredMachine, type Touched } from './desired.ts';
+import type { HostLoad, HostSettings } from './desired-host.ts';
+import type { FishLeases } from './fish-leases.ts';
+import type { FishPort } from './fish-port.ts';
+import type { GuardKeeper } from './guard-keeper.ts';
+import { HostKeeper } from './host-keeper.ts';
+import type { Host } from './host.ts';
+import { LeasesOnHost } from './leases-on-host.ts';
+import type { Placeholders } from './placeholders.ts';
+import type { SocketTable } from './port-users.ts';
+import type { Reports } from './reports.ts';
+import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
+import type { StateFile } from './state-file.ts';
+
+/** The server, as the agent speaks with it. */
+export type AgentServer = Readonly<{
+  /** Snapshot first, then changes, over as many connections as it takes; throws what is refused for good. */
+  follow(signal: AbortSignal): AsyncIterable<Followed>;
+  answerFlowQuery(answer: FlowAnswer): Promise<void>;
+}>;
+
+export type AgentParts = Readonly<{
+  machine: string;
+  settings: HostSettings;
+  families: readonly Family[];
+  host: Host;
+  stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
+  server: AgentServer;
+  guard: GuardKeeper;
+  reports: Reports;
+  placeholders: Placeholders;
+  sockets: SocketTable;
+  /** null on a host without fish. */
+  fish: Readonly<{ start: () => Promise<FishPort>; leases: FishLeases }> | null;
+  log: Logger;
+  /** Milliseconds, never backwards. */
+  now(): number;
+}>;
+
+/** Between two looks at the host, when nothing is to be changed. */
+const observe_every_ms = 5_000;
+const retry_first_ms = 100;
+const retry_max_ms = 5_000;
+/** The server refused the agent for good; somebody may mend that. */
+const refollow_ms = 10_000;
+/** How long a planned stop may wait for fish's leases to be given back. */
+const give_back_ms = 8_000;
+
+/**
+ * The loop: follow the server, keep the host as it should be, bring leases up and down, report. One pass at a time; what
+ * happens during a pass is looked at in the next.
+ */
+export class Agent {
+  readonly desired: DesiredMachine;
+  readonly leases: LeasesOnHost;
+  readonly hostKeeper: HostKeeper;
+  readonly #parts: AgentParts;
+  readonly #slices = new SlicesOnHost();
+  readonly #firstPass = Promise.withResolvers<undefined>();
+  #hasSnapshot = false;
+  #hostIsDue = true;
+  #observedAt = -Infinity;
+  #appliedRevision = 0;
+  #failures = 0;
+  #problem: string | null = null;
+  #serverProblem: string | null = 'no snapshot yet';
+  #wake: (() => void) | undefined;
+  #isKicked = false;
+  #isPassing = false;
+  #fish: FishPort | undefined;
+  #fishStarts = 0;
+  #fishRetryAt = -Infinity;
+
+  constructor(parts: AgentParts) {
+    this.#parts = parts;
+    const { machine, host, stateFile, settings, log, placeholders, sockets, guard } = parts;
+    this.desired = new DesiredMachine(machine);
+    this.leases = new LeasesOnHost({
+      changeElements: (add, remove) => this.hostKeeper.changeElements(add, remove),
+      placeholders,
+      sockets,
+      setFishBlocks: async (blocks) => {
+        if (!this.#fish) throw new Error('fish does not run');
+        return this.#fish.setBlocks(blocks);
+      },
+      isOurMark: (mark) => (mark & settings.markMask) === settings.mark,
+      log,
+      now: () => parts.now(),
+    });
+    const load = () => this.#load();
+    this.hostKeeper = new HostKeeper({ host, stateFile, settings, load, log, onNewTable: () => guard.reopen() });
+  }
+
+  /**
+   * Works until `stop` aborts, then gives back what fish has (unless `keep`) and leaves the host guarded. Rejects when
+   * the server refuses the agent before it ever took a snapshot: then nothing was done to the host.
+   */
+  async run(stop: AbortSignal, keep: boolean): Promise<void> {
+    const ending = new AbortController();
+    const { signal } = ending;
+    const fishing = new AbortController();
+    const { guard, reports, fish } = this.#parts;
+    const afterFirstPass = async (work: () => Promise<void>) => {
+      await Promise.race([this.#firstPass.promise, aborted(signal)]);
+      if (!signal.aborted) await work();
+    };
+    const tasks = [
+      this.#follow(signal),
+      this.#passes(signal),
+      reports.run(signal),
+      afterFirstPass(() => guard.run(signal)),
+      ...(fish ? [afterFirstPass(() => fish.leases.run(() => this.desired, fishing.signal))] : []),
+    ];
+    try {
+      await Promise.race([aborted(stop), neverEnding(tasks)]);
+      fishing.abort();
+      if (!keep) await this.#giveBack();
+    } finally {
+      fishing.abort();
+      ending.abort();
+      await Promise.allSettled(tasks);
+      await this.#letGo(keep);
+    }
+  }
+
+  get appliedRevision(): number {
+    return this.#appliedRevision;
+  }
+
+  get fish(): FishPort | undefined {
+    return this.#fish;
+  }
+
+  health(): Readonly<{ problem: string | null; server_problem: string | null; failures: number; fish_starts: number }> {
+    return {
+      problem: this.#problem,
+      server_problem: this.#serverProblem,
+      failures: this.#failures,
+      fish_starts: this.#fishStarts,
+    };
+  }
+
+  /** The connection to the server was lost, or is there again (null). */
+  serverTrouble(problem: string | null): void {
+    this.#serverProblem = problem;
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        for await (const event of this.#parts.server.follow(signal)) {
+          this.#serverProblem = null;
+          this.#onEvent(event);
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof FisheryError) || !this.#hasSnapshot) throw error;
+        this.#serverProblem = error.message;
+        this.#parts.log.error(`the server refuses this agent: ${error.message}; trying again in ${refollow_ms} ms`);
+        await sleep(refollow_ms, undefined, { signal }).catch(() => {});
+      }
+    }
+  }
+
+  #onEvent(event: Followed): void {
+    const { log } = this.#parts;
+    switch (event.type) {
+      case 'snapshot': {
+        const touched = this.desired.reset(event.desired);
+        log.info({ revision: this.desired.revision, leases: this.desired.leases.size }, 'took a snapshot');
+        if (!this.#hasSnapshot) this.leases.adopt(this.desired);
+        this.#hasSnapshot = true;
+        this.#slices.forgetTold();
+        this.#parts.reports.clear();
+        return this.#note(touched);
+      }
+      case 'change':
+        return this.#note(this.desired.apply(event.change));
+      case 'bookmark':
+        this.desired.reach(event.revision);
+        // It said that nothing happened, so there is nothing to do for it to be true.
+        if (!this.#hasWork() && !this.#isPassing && this.#problem === null)
+          this.#appliedRevision = this.desired.revision;
+        return;
+      case 'query':
+        void this.#answer(event.query);
+    }
+  }
+
+  #note(touched: Touched): void {
+    this.leases.touch(touched.leases);
+    this.#hostIsDue ||= touched.host;
+    this.#kick();
+  }
+
+  async #answer(query: FlowQuery): Promise<void> {
+    const { server, log } = this.#parts;
+    try {
+      const unknown: FlowAnswer = { id: query.id, covers_since: null, covers_through: null, flows: [] };
+      await server.answerFlowQuery(this.#fish ? await this.#fish.answer(query) : unknown);
+    } catch (error) {
+      log.warn(`a question about flows could not be answered: ${messageOf(error)}`);
+    }
+  }
+
+  #kick(): void {
+    this.#isKicked = true;
+    this.#wake?.();
+  }
+
+  #hasWork(): boolean {
+    return this.#hostIsDue || this.leases.hasWork;
+  }
+
+  async #passes(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#nextPass(signal);
+      if (signal.aborted || !this.#hasSnapshot) continue;
+      this.#isPassing = true;
+      try {
+        await this.#pass();
+        this.#failures = 0;
+        this.#problem = null;
+        this.#firstPass.resolve(undefined);
+      } catch (error) {
+        this.#failures++;
+        this.#problem = messageOf(error);
+        this.#hostIsDue = true;
+        // What was believed about the host proved wrong, or something of it would not do what it was told.
+        this.#parts.log.error({ failures: this.#failures }, `the host is not as it should be: ${this.#problem}`);
+      } finally {
+        this.#isPassing = false;
+      }
+    }
+  }
+
+  /** Waits for something to do; after a failure no shorter than the back-off. */
+  async #nextPass(signal: AbortSignal): Promise<void> {
+    if (this.#failures > 0) {
+      const ms = Math.min(retry_first_ms * 2 ** Math.min(this.#failures - 1, 10), retry_max_ms);
+      await sleep(ms, undefined, { signal }).catch(() => {});
+    } else if (!this.#isKicked) {
+      const { promise, resolve } = Promise.withResolvers<undefined>();
+      const untilObserve = this.#observedAt + observe_every_ms - this.#parts.now();
+      const ms = Math.max(0, Math.min(untilObserve, this.leases.nextLookInMs() ?? Infinity, observe_every_ms));
+      const timer = setTimeout(() => resolve(undefined), this.#hasSnapshot ? ms : observe_every_ms);
+      this.#wake = () => resolve(undefined);
+      signal.addEventListener('abort', this.#wake, { once: true });
+      await promise;
+      clearTimeout(timer);
+      signal.removeEventListener('abort', this.#wake);
+      this.#wake = undefined;
+    }
+    this.#isKicked = false;
+  }
+
+  async #pass(): Promise<void> {
+    const { desired, leases, hostKeeper } = this;
+    const { reports, fish, now } = this.#parts;
+    const { revision } = desired;
+    if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
+      this.#hostIsDue = false;
+      await hostKeeper.reconcile();
+      this.#observedAt = now();
+    }
+    await this.#startFish();
+    const { outcomes, problem } = await leases.work(desired);
+    const slices = this.#slices.outcomes(
+      desired,
+      (address) => hostKeeper.hasAddress(address),
+      (slice) => leases.holds((lease) => lease.slice === slice),
+    );
+    reports.add(outcomes, slices, revision);
+    fish?.leases.look();
+    if (problem !== undefined) throw problem;
+    this.#appliedRevision = Math.max(this.#appliedRevision, revision);
+  }
+
+  async #startFish(): Promise<void> {
+    const { fish, log, now } = this.#parts;
+    if (!fish || this.#fish || now() < this.#fishRetryAt) return;
+    // A fish that dies at once must not be started in a tight loop.
+    this.#fishRetryAt = now() + Math.min(retry_max_ms, retry_first_ms * 2 ** Math.min(this.#fishStarts, 10));
+    const started = await fish.start();
+    this.#fishStarts++;
+    this.#fish = started;
+    this.leases.fishIsNew();
+    void started.died.then((reason) => {
+      if (this.#fish !== started) return;
+      this.#fish = undefined;
+      log.error(`fish died, its flows are gone: ${reason}`);
+      this.leases.fishIsNew();
+      this.#kick();
+    });
+  }
+
+  #load(): HostLoad {
+    const prefixes = [...this.desired.pools.values()].flat().flatMap((text) => {
+      const parsed = parsePrefix(text);
+      return parsed.ok ? [parsed.value] : [];
+    });
+    return {
+      families: this.#parts.families,
+      prefixes,
+      addresses: addressesOf(this.desired),
+      classes: this.leases.classes(),
+      elements: this.leases.elements(),
+    };
+  }
+
+  /** Ends fish's session and waits until its leases are off the host and the server knows. */
+  async #giveBack(): Promise<void> {
+    const { fish, reports, log } = this.#parts;
+    if (!fish) return;
+    const patience = AbortSignal.timeout(give_back_ms);
+    const all = async (): Promise<void> => {
+      await fish.leases.end();
+      while (this.leases.holds((_lease, owner) => owner.kind === 'fish') && !patience.aborted) await sleep(20);
+      await reports.settled();
+    };
+    try {
+      const late = aborted(patience).then(() => Promise.reject(new Error(`not done within ${give_back_ms} ms`)));
+      await Promise.race([all(), late]);
+    } catch (error) {
+      log.warn(`fish's leases were not all given back, its session will run out: ${messageOf(error)}`);
+    }
+  }
+
+  async #letGo(keep: boolean): Promise<void> {
+    const { placeholders, host, log } = this.#parts;
+    const fish = this.#fish;
+    this.#fish = undefined;
+    await fish?.stop();
+    placeholders.closeAll();
+    // Never had a word with the server: then nothing was touched, not even what a former agent left open.
+    if (!this.#hasSnapshot) return;
+    if (keep) log.info('stopped; the guard stays open until its timeout');
+    else {
+      host.shutGuard();
+      log.info('stopped; the guard is shut, and packets to leased ports are dropped in silence');
+    }
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  signal.addEventListener('abort', () => resolve(undefined), { once: true });
+  await promise;
+}
+
+/** Rejects with the first task that fails; a task that ends is no reason to end. */
+function neverEnding(tasks: readonly Promise<void>[]): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  for (const task of tasks) task.catch(reject);
+  return promise;
+}

@@ -1,0 +1,126 @@
+import { familyOf, type Address, type Family } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import { familyFlag, type DesiredHost, type Recorded, type Wish } from './host-state.ts';
+import { rulesetOf } from './ruleset.ts';
+import type { ElementsBySet, SetClass } from './sets.ts';
+
+/** The settings that decide how the host looks. */
+export type HostSettings = Readonly<{
+  fish: boolean;
+  tun: string;
+  mark: number;
+  markMask: number;
+  routeTable: number;
+  /** Of the rule on fish's mark; the local table and the clients' rule take the two after it. */
+  rulePriority: number;
+  uplinks: readonly string[];
+  clientInterfaces: readonly string[];
+  managePortRange: boolean;
+}>;
+
+/** What the host has to carry at this moment, as far as it is not lease by lease. */
+export type HostLoad = Readonly<{
+  /** Families that this host speaks; the other one's rules, routes and addresses are left out. */
+  families: readonly Family[];
+  prefixes: readonly Prefix[];
+  addresses: readonly Address[];
+  classes: readonly SetClass[];
+  elements: ElementsBySet;
+}>;
+
+/** Far behind the device's own route (1024): used when the device is gone, so that fish's packets never fall through. */
+const blackholeMetric = 9_999;
+const deviceMetric = 1_024;
+
+/** How the host should be. `recorded` says which rules it had before, in case fish was switched off since. */
+export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Recorded): DesiredHost {
+  const { fish, tun, mark, markMask, uplinks, clientInterfaces } = settings;
+  return {
+    sysctls: wishesOf(settings, load.families),
+    ruleset: rulesetOf({
+      tun: fish ? tun : null,
+      mark,
+      markMask,
+      arrivals: uplinks.length > 0 ? [...uplinks, ...clientInterfaces] : [],
+      prefixes: load.prefixes,
+      classes: load.classes,
+    }),
+    elements: load.elements,
+    tun: fish ? tun : null,
+    routes: new Set(fish ? load.families.flatMap((family) => routesOf(family, settings)) : []),
+    rules: fish ? new Set(load.families.flatMap((family) => rulesOf(family, settings))) : recorded.rules,
+    addresses: new Set(load.addresses.filter((address) => load.families.includes(familyOf(address)))),
+  };
+}
+
+const routesOf = (family: Family, { tun, routeTable }: HostSettings): readonly string[] => [
+  `${familyFlag(family)} default dev ${tun} metric ${deviceMetric} table ${routeTable}`,
+  `${familyFlag(family)} blackhole default metric ${blackholeMetric} table ${routeTable}`,
+];
+
+/**
+ * The mark comes before the local table, because fish's replies are addressed to the host itself. The clients' rule
+ * comes behind it: in front, even ARP for the host's own address on that interface would go unanswered.
+ */
+const rulesOf = (family: Family, settings: HostSettings): readonly string[] => {
+  const { rulePriority: first, routeTable, mark, markMask, clientInterfaces } = settings;
+  const rule = (priority: number, what: string) => `${familyFlag(family)} priority ${priority} ${what}`;
+  return [
+    rule(first, `fwmark 0x${mark.toString(16)}/0x${markMask.toString(16)} lookup ${routeTable}`),
+    rule(first + 1, 'lookup local'),
+    ...clientInterfaces.map((name) => rule(first + 2, `iif ${name} lookup ${routeTable}`)),
+  ];
+};
+
+const widest = { first: 1_024, last: 65_535 } as const;
+
+function wishesOf(settings: HostSettings, families: readonly Family[]): readonly Wish[] {
+  const { fish, tun, uplinks, clientInterfaces, managePortRange } = settings;
+  const always = (key: string, value: string, ofTun = false): Wish => ({ key, mend: () => value, ofTun });
+  const ofDevice = (device: string, name: string) => `net/ipv4/conf/${device}/${name}`;
+  return [
+    // Late binding takes ports from this range only, and says nothing when a lease lies outside. Unrelated sockets may
+    // get a port of a slice by it; the guard is what keeps them from using it with a pool's address.
+    ...(managePortRange
+      ? [
+          {
+            key: 'net/ipv4/ip_local_port_range',
+            mend: (now: string) => widen(now, widest.first, widest.last),
+          },
+        ]
+      : []),
+    ...(fish
+      ? [
+          // With it, a reply finds the placeholder before routing has seen the mark, and forwarding then drops it.
+          always('net/ipv4/tcp_early_demux', '0'),
+          // Bit 0: sockets may use Fast Open as clients, which is what a connected placeholder does.
+          { key: 'net/ipv4/tcp_fastopen', mend: (now: string) => String(Number(now) | 1) },
+          // Echo placeholders are ping sockets, which are refused even to root unless its group is in here.
+          { key: 'net/ipv4/ping_group_range', mend: (now: string) => widen(now, 0, 0) },
+          // Forwarding only where fish's packets come in, not for the whole host.
+          ...[...new Set([...clientInterfaces, ...uplinks])].map((name) => always(ofDevice(name, 'forwarding'), '1')),
+          always(ofDevice(tun, 'forwarding'), '1', true),
+          // What fish sends has the host's own address as source; without this IPv4 takes it for a martian.
+          always(ofDevice(tun, 'accept_local'), '1', true),
+          {
+            key: ofDevice(tun, 'rp_filter'),
+            // Strict filtering would drop it for the same reason. The stricter of this file and `all` counts, but for
+            // "loose" (2), which wins over strict.
+            mend: (_now: string, others: ReadonlyMap<string, string>) =>
+              others.get('net/ipv4/conf/all/rp_filter') === '1' ? '2' : '0',
+            reads: ['net/ipv4/conf/all/rp_filter'],
+            ofTun: true,
+          },
+          // No link-local address, so no router solicitations: nothing but fish's own packets is on this device.
+          ...(families.includes(6) ? [always(`net/ipv6/conf/${tun}/addr_gen_mode`, '1', true)] : []),
+        ]
+      : []),
+  ];
+}
+
+/** `first last`, wide enough for both bounds. "1 0", the kernel's default for ping_group_range, means nobody. */
+function widen(now: string, first: number, last: number): string {
+  const [from, to] = now.trim().split(/\s+/).map(Number);
+  if (from === undefined || to === undefined || from > to) return `${first} ${last}`;
+  return `${Math.min(from, first)} ${Math.max(to, last)}`;
+}

@@ -1,0 +1,178 @@
+import type { Change, Desired } from '../wire/agent.ts';
+import type { Lease } from '../wire/leases.ts';
+import type { Holder } from '../wire/machines.ts';
+import type { Slice } from '../wire/slices.ts';
+
+/** What a fold touched, so that whoever acts on it looks at that and not at everything. */
+export type Touched = Readonly<{
+  /** Pools, slices or the families of addresses: what the whole host depends on. */
+  host: boolean;
+  /** Leases whose state, or whose holder, is another now; also those that are gone. */
+  leases: readonly string[];
+  /** A snapshot replaced everything: what was believed about any lease counts no more. */
+  everything: boolean;
+}>;
+
+const untouched: Touched = { host: false, leases: [], everything: false };
+const touchedHost: Touched = { ...untouched, host: true };
+
+/** A lease here is one of these; every other state means that it is over and gone from the table. */
+export const onHostStates: readonly string[] = ['pending', 'active', 'ending'] satisfies Lease['state'][];
+const sliceStates: readonly string[] = ['assigning', 'assigned', 'draining'] satisfies Slice['state'][];
+
+/**
+ * What this machine has to make true: a snapshot, and every change since. No I/O and no clock: the same snapshot and the
+ * same changes always come to the same.
+ *
+ * The end of a session ends its leases, with no change for each of them. A change that is not newer than what is known
+ * is ignored: it was seen already, or belongs to a server that lost its end.
+ */
+export class DesiredMachine {
+  readonly machine: string;
+  #epoch = '';
+  #revision = 0;
+  #fence_s = 0;
+  #state = 'active';
+  readonly #pools = new Map<string, readonly string[]>();
+  readonly #slices = new Map<string, Slice>();
+  readonly #holders = new Map<string, Holder>();
+  readonly #leases = new Map<string, Lease>();
+  readonly #bySession = new Map<string, Set<string>>();
+  /** Ended ones that still have leases here: a change of such a lease must not bring it to life again. */
+  readonly #endedSessions = new Map<string, NonNullable<Lease['ending']>>();
+
+  constructor(machine: string) {
+    this.machine = machine;
+  }
+
+  get epoch(): string {
+    return this.#epoch;
+  }
+  /** Everything up to here is folded in. */
+  get revision(): number {
+    return this.#revision;
+  }
+  get fence_s(): number {
+    return this.#fence_s;
+  }
+  get state(): string {
+    return this.#state;
+  }
+  /** Prefixes by pool; all of them are guarded. */
+  get pools(): ReadonlyMap<string, readonly string[]> {
+    return this.#pools;
+  }
+  /** `assigning`, `assigned` and `draining` ones. */
+  get slices(): ReadonlyMap<string, Slice> {
+    return this.#slices;
+  }
+  get holders(): ReadonlyMap<string, Holder> {
+    return this.#holders;
+  }
+  /** `pending`, `active` and `ending` ones. */
+  get leases(): ReadonlyMap<string, Lease> {
+    return this.#leases;
+  }
+
+  /** Takes a snapshot in place of everything known. */
+  reset(snapshot: Desired): Touched {
+    const before = [...this.#leases.keys()];
+    this.#epoch = snapshot.epoch;
+    this.#revision = snapshot.revision;
+    this.#fence_s = snapshot.fence_s;
+    for (const map of [this.#pools, this.#slices, this.#holders, this.#leases, this.#bySession, this.#endedSessions])
+      map.clear();
+    for (const pool of snapshot.pools) this.#pools.set(pool.id, pool.prefixes);
+    for (const slice of snapshot.slices) this.#slices.set(slice.id, slice);
+    for (const holder of snapshot.holders) this.#holders.set(holder.name, holder);
+    for (const lease of snapshot.leases) this.#setLease(lease);
+    return { host: true, everything: true, leases: [...new Set([...before, ...this.#leases.keys()])] };
+  }
+
+  /** Nothing for this machine happened up to `revision`. */
+  reach(revision: number): void {
+    this.#revision = Math.max(this.#revision, revision);
+  }
+
+  apply(change: Change): Touched {
+    if (change.revision <= this.#revision) return untouched;
+    this.#revision = change.revision;
+    switch (change.kind) {
+      case 'pool':
+        this.#pools.set(change.pool.id, change.pool.prefixes);
+        return touchedHost;
+      case 'machine':
+        if (change.machine !== this.machine) return untouched;
+        this.#fence_s = change.fence_s;
+        this.#state = change.state;
+        return untouched;
+      case 'holder':
+        return this.#applyHolder(change.holder);
+      case 'slice':
+        return this.#applySlice(change.slice);
+      case 'session':
+        return change.session.machine === this.machine && change.session.state === 'ended'
+          ? this.#endSession(change.session.id, change.session.ending ?? 'revoked')
+          : untouched;
+      case 'lease':
+        return this.#applyLease(change.lease);
+    }
+  }
+
+  #applyHolder(holder: Holder): Touched {
+    if (holder.machine !== this.machine) return untouched;
+    const before = this.#holders.get(holder.name);
+    this.#holders.set(holder.name, holder);
+    if (before && before.uid === holder.uid && before.kind === holder.kind) return untouched;
+    const leases = [...this.#leases.values()].filter((lease) => lease.holder === holder.name);
+    return { ...untouched, leases: leases.map((lease) => lease.id) };
+  }
+
+  #applySlice(slice: Slice): Touched {
+    const isOurs = slice.machine === this.machine && sliceStates.includes(slice.state);
+    if (isOurs) this.#slices.set(slice.id, slice);
+    // One that went to another machine, or to nobody.
+    else if (!this.#slices.delete(slice.id)) return untouched;
+    return touchedHost;
+  }
+
+  #endSession(session: string, ending: NonNullable<Lease['ending']>): Touched {
+    const ids = [...(this.#bySession.get(session) ?? [])];
+    if (ids.length > 0) this.#endedSessions.set(session, ending);
+    for (const id of ids) {
+      const lease = this.#leases.get(id);
+      if (lease && lease.state !== 'ending') this.#leases.set(id, { ...lease, state: 'ending', ending });
+    }
+    return { ...untouched, leases: ids };
+  }
+
+  #applyLease(lease: Lease): Touched {
+    if (lease.machine !== this.machine) return untouched;
+    if (onHostStates.includes(lease.state)) this.#setLease(lease);
+    else if (!this.#dropLease(lease.id)) return untouched;
+    return { ...untouched, leases: [lease.id] };
+  }
+
+  #setLease(lease: Lease): void {
+    const ending = lease.session === null ? undefined : this.#endedSessions.get(lease.session);
+    const isOver = ending !== undefined && lease.state !== 'ending';
+    this.#leases.set(lease.id, isOver ? { ...lease, state: 'ending', ending } : lease);
+    if (lease.session === null) return;
+    const siblings = this.#bySession.get(lease.session);
+    if (siblings) siblings.add(lease.id);
+    else this.#bySession.set(lease.session, new Set([lease.id]));
+  }
+
+  #dropLease(id: string): boolean {
+    const lease = this.#leases.get(id);
+    this.#leases.delete(id);
+    if (lease?.session == null) return lease !== undefined;
+    const siblings = this.#bySession.get(lease.session);
+    siblings?.delete(id);
+    if (siblings?.size === 0) {
+      this.#bySession.delete(lease.session);
+      this.#endedSessions.delete(lease.session);
+    }
+    return true;
+  }
+}

@@ -1,0 +1,15 @@
+import type { LeasedBlock } from '../fish/blocks.ts';
+import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import type { FishRefusal } from './leases-on-host.ts';
+
+/** What the rest of the agent asks of the packet path; agent/fish answers, in a thread of its own. */
+export interface FishPort {
+  /** All blocks that fish may use from now on; the flows of others have ended when it resolves. */
+  setBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
+  answer(query: FlowQuery): Promise<FlowAnswer>;
+  /** Numbers for status and metrics, flat, by name. */
+  stats(): Promise<Readonly<Record<string, number>>>;
+  stop(): Promise<void>;
+  /** Resolves when fish is no more, with the reason; not after `stop`. */
+  readonly died: Promise<string>;
+}

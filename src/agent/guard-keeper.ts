@@ -1,0 +1,122 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '../ops/logger.ts';
+
+/** What the keeper needs of the server and of the host. */
+export type GuardKeeperParts = Readonly<{
+  /** One keepalive; what it answers says for how long the guard may be open from when it was SENT. */
+  send(timeoutMs: number, signal: AbortSignal): Promise<Readonly<{ fence_s: number }>>;
+  /** Opens the guard for so long from now. Throws when the table is not there. */
+  open(ms: number): void;
+  log: Pick<Logger, 'info' | 'warn' | 'error'>;
+  /** Milliseconds, never backwards, and going on while the machine sleeps (CLOCK_BOOTTIME). */
+  now(): number;
+  onOpenFailed?(): void;
+}>;
+
+/** /proc/uptime counts hundredths of a second, rounded down: what passed may be this much more than it says. */
+const clockGrain_ms = 10;
+const attempt_min_ms = 200;
+const pause_min_ms = 100;
+
+/**
+ * Keeps the guard open while the server answers. The guard itself hangs on a timeout in the kernel, so nobody has to be
+ * there to shut it; all that this loop can do is to renew that timeout, and it does so for answered keepalives only, up
+ * to the horizon that the server counts with: fence_s from when the keepalive was sent.
+ */
+export class GuardKeeper {
+  readonly #parts: GuardKeeperParts;
+  #fence_s: number;
+  #horizonAt = -Infinity;
+  #told: 'open' | 'shut' | undefined;
+  #lastAnswerAt: number | undefined;
+
+  constructor(parts: GuardKeeperParts, fence_s: number) {
+    this.#parts = parts;
+    this.#fence_s = fence_s;
+  }
+
+  /** Milliseconds for which the guard stays open if no keepalive is answered any more; 0 when it is shut. */
+  get openForMs(): number {
+    return Math.max(0, this.#horizonAt - this.#parts.now());
+  }
+
+  get isOpen(): boolean {
+    return this.openForMs > 0;
+  }
+
+  /** Milliseconds since a keepalive was last answered; undefined when none was. */
+  get answeredMsAgo(): number | undefined {
+    return this.#lastAnswerAt === undefined ? undefined : this.#parts.now() - this.#lastAnswerAt;
+  }
+
+  /** After the table was made anew: what was promised for it still holds, and no longer. */
+  reopen(): void {
+    const left = this.openForMs;
+    if (left >= 1) this.#parts.open(Math.floor(left));
+  }
+
+  /** Sends keepalives until `signal` aborts. It does not shut the guard then: that is for the caller to decide. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const pauseMs = await this.#once(signal);
+      this.#tell();
+      // Between two keepalives the horizon may pass; that is told when it happens, not at the next keepalive.
+      const shutInMs = this.isOpen ? this.openForMs : Infinity;
+      await doze(Math.min(pauseMs, shutInMs), signal);
+      this.#tell();
+      if (shutInMs < pauseMs) await doze(pauseMs - shutInMs, signal);
+    }
+  }
+
+  /** One keepalive; returns how long to wait for the next. */
+  async #once(signal: AbortSignal): Promise<number> {
+    const { send, now, log } = this.#parts;
+    const sentAt = now();
+    const everyMs = (this.#fence_s * 1_000) / 3;
+    try {
+      const answer = await send(Math.max(attempt_min_ms, everyMs), signal);
+      this.#fence_s = answer.fence_s;
+      this.#lastAnswerAt = now();
+      const horizonAt = sentAt + answer.fence_s * 1_000 - clockGrain_ms;
+      if (horizonAt > now()) {
+        this.#horizonAt = horizonAt;
+        this.#open();
+      } else log.warn(`a keepalive was answered after ${Math.round(now() - sentAt)} ms, too late to open the guard`);
+      return Math.max(pause_min_ms, (answer.fence_s * 1_000) / 3 - (now() - sentAt));
+    } catch (error) {
+      if (signal.aborted) return 0;
+      log.warn({ open_for_ms: Math.round(this.openForMs) }, `keepalive not answered: ${messageOf(error)}`);
+      return Math.max(pause_min_ms, Math.min(1_000, everyMs / 4));
+    }
+  }
+
+  #open(): void {
+    try {
+      this.reopen();
+    } catch (error) {
+      this.#parts.log.error(`the guard could not be opened: ${messageOf(error)}`);
+      this.#parts.onOpenFailed?.();
+    }
+  }
+
+  #tell(): void {
+    const state = this.isOpen ? 'open' : 'shut';
+    if (state === this.#told) return;
+    const { log } = this.#parts;
+    if (state === 'open') log.info(`the guard is open, for ${Math.round(this.openForMs)} ms unless renewed`);
+    else
+      log.error(
+        this.#told === undefined
+          ? 'the guard is shut until the server answers a keepalive: nothing leaves with an address of the pools'
+          : `the guard is SHUT: no keepalive was answered for ${this.#fence_s} s, nothing leaves with an address of the pools`,
+      );
+    this.#told = state;
+  }
+}
+
+async function doze(ms: number, signal: AbortSignal): Promise<void> {
+  if (!Number.isFinite(ms)) return;
+  await sleep(ms, undefined, { signal }).catch(() => {});
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,93 @@
+import type { Address } from '../net/address.ts';
+import type { Logger } from '../ops/logger.ts';
+import { desiredHost, type HostLoad, type HostSettings } from './desired-host.ts';
+import type { Host, HostStep } from './host.ts';
+import { describeStep, type DesiredHost, type Step } from './host-state.ts';
+import { plan } from './plan.ts';
+import { parseSetName, setName, type Element, type SetClass } from './sets.ts';
+import type { StateFile } from './state-file.ts';
+
+export type HostKeeperParts = Readonly<{
+  host: Pick<Host, 'observe' | 'carryOut' | 'changeElements'>;
+  stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
+  settings: HostSettings;
+  /** What the host has to carry now, but for the classes of sets, which are known here. */
+  load(): HostLoad;
+  /** The table was made from nothing: its guard is shut, whatever was promised before. */
+  onNewTable(): void;
+  log: Pick<Logger, 'info' | 'warn'>;
+}>;
+
+/** Keeps the host as it should be: looks, plans, writes down, carries out. One call at a time. */
+export class HostKeeper {
+  readonly #parts: HostKeeperParts;
+  /**
+   * Every class of sets that was needed since the start. One that falls out of use stays: a look-up in an empty set is
+   * cheap, and reloading the table whenever the last lease of a size comes or goes is not. There are at most 510.
+   */
+  readonly #classes = new Map<string, SetClass>();
+  /** How the host was to be when everything was carried out last; differences since then were made by others. */
+  #reached: string | undefined;
+  #addresses: ReadonlySet<Address> = new Set();
+  /** Steps that undid what others did to the agent's part of the host. */
+  driftRepaired = 0;
+
+  constructor(parts: HostKeeperParts) {
+    this.#parts = parts;
+  }
+
+  /** Whether this address is on the host, and guarded. */
+  hasAddress(address: Address): boolean {
+    return this.#addresses.has(address);
+  }
+
+  /** Makes the host as it should be; throws HostProblem half-way, and the next call goes on from there. */
+  async reconcile(): Promise<void> {
+    const { host, stateFile, settings, log } = this.#parts;
+    const load = this.#parts.load();
+    for (const each of load.classes) this.#classes.set(setName(each), each);
+    const wanted = desiredHost(settings, { ...load, classes: [...this.#classes.values()] }, stateFile.recorded);
+    const observed = await host.observe();
+    const steps = plan(observed, wanted, stateFile.recorded);
+    const signature = signatureOf(wanted);
+    const isDrift = this.#reached === signature;
+    this.#reached = undefined;
+    if (steps.length > 0) {
+      const lines = steps.map(describeStep);
+      if (isDrift) log.warn({ steps: lines }, 'somebody changed the host: putting it back');
+      else log.info({ steps: lines }, 'changing the host');
+      await this.#carryOut(steps);
+      if (isDrift) this.driftRepaired += steps.length;
+    }
+    this.#reached = signature;
+    this.#addresses = wanted.addresses;
+    if (observed.ruleset.is === 'absent') this.#parts.onNewTable();
+  }
+
+  /** Changes elements of leases, after making the sets that the table does not have yet. */
+  async changeElements(add: readonly Element[], remove: readonly Element[]): Promise<void> {
+    const isNew = [...add].some(({ set }) => !this.#classes.has(set) && parseSetName(set) !== undefined);
+    if (isNew || this.#reached === undefined) await this.reconcile();
+    this.#parts.host.changeElements(add, remove);
+  }
+
+  async #carryOut(steps: readonly Step[]): Promise<void> {
+    const { host, stateFile } = this.#parts;
+    let run: HostStep[] = [];
+    const flush = async () => {
+      if (run.length > 0) await host.carryOut(run);
+      run = [];
+    };
+    for (const step of steps) {
+      if ('part' in step) {
+        await flush();
+        stateFile[step.do](step.part);
+      } else run.push(step);
+    }
+    await flush();
+  }
+}
+
+/** Two desired hosts with the same signature differ in elements at most, which come and go with leases. */
+const signatureOf = ({ ruleset, tun, routes, rules, addresses, sysctls }: DesiredHost): string =>
+  JSON.stringify([ruleset?.text, tun, [...routes], [...rules], [...addresses].sort(), sysctls.map(({ key }) => key)]);

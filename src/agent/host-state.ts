@@ -1,0 +1,139 @@
+import type { Address, Family } from '../net/address.ts';
+import type { Ruleset } from './ruleset.ts';
+import type { ElementsBySet } from './sets.ts';
+
+/**
+ * What the agent looks after on its host, as values: how it is (`HostState`), how it should be (`DesiredHost`), what was
+ * there before the agent came (`Recorded`), and the steps between them. Rules and routes are in the words of `ip`, with
+ * the family in front, so that a log line can be typed again: `-4 priority 10 fwmark 0x2a/0xff lookup 100`.
+ */
+
+/** Whether the agent put it there (rules and routes carry a protocol number of its own) or somebody else. */
+export type Origin = 'ours' | 'foreign';
+
+export type HostState = Readonly<{
+  /** By path below /proc/sys, `net/ipv4/tcp_early_demux`; absent where this host has no such file. */
+  sysctls: ReadonlyMap<string, string>;
+  /**
+   * The text that was loaded into table `inet fishery`, if the kernel still shows exactly what it showed then; `unknown`
+   * for a table that is anything else (another agent's, or somebody changed it), `absent` for none.
+   */
+  ruleset: Readonly<{ is: 'loaded'; text: string } | { is: 'unknown' | 'absent' }>;
+  /** Elements of the lease sets. */
+  elements: ElementsBySet;
+  tun: 'absent' | 'down' | 'up';
+  routes: ReadonlyMap<string, Origin>;
+  rules: ReadonlyMap<string, Origin>;
+  /** On `lo`, whoever put them there. */
+  addresses: ReadonlySet<Address>;
+}>;
+
+/**
+ * One sysctl. `mend` says what it should be, given what it is: most have one right value, some only need to be wide
+ * enough. Mending what is mended changes nothing.
+ */
+export type Wish = Readonly<{
+  key: string;
+  mend: (now: string, others: ReadonlyMap<string, string>) => string;
+  /** Other keys that `mend` looks at. */
+  reads?: readonly string[];
+  /** The file comes and goes with the TUN device, so it can be written only after it, and need not be restored. */
+  ofTun?: boolean;
+}>;
+
+export type DesiredHost = Readonly<{
+  sysctls: readonly Wish[];
+  ruleset: Ruleset | null;
+  elements: ElementsBySet;
+  /** Name of the TUN device, null for none. */
+  tun: string | null;
+  routes: ReadonlySet<string>;
+  rules: ReadonlySet<string>;
+  addresses: ReadonlySet<Address>;
+}>;
+
+/**
+ * What the agent changed and how it was before: written down, and on disk, before the change. It survives the agent, so
+ * that `fishery agent down` restores the host after a crash, too.
+ */
+export type Recorded = Readonly<{
+  /** Values before the agent's first change. */
+  sysctls: ReadonlyMap<string, string>;
+  /** Addresses that the agent added to `lo`; what stood there before it came is not its to take away. */
+  addresses: ReadonlySet<Address>;
+  /** Name of the TUN device that the agent made. */
+  tun: string | null;
+  /** Rules of somebody else's (the kernel's own `lookup local`) that the agent took away. */
+  rules: ReadonlySet<string>;
+}>;
+
+export const nothingRecorded: Recorded = { sysctls: new Map(), addresses: new Set(), tun: null, rules: new Set() };
+
+/** Part of a record: what comes to it, or leaves it. */
+export type RecordPart = Readonly<{
+  sysctls: readonly (readonly [key: string, before: string])[];
+  addresses: readonly Address[];
+  tun: string | null;
+  rules: readonly string[];
+}>;
+
+/** One change of the host. Each is idempotent enough to be tried again after a failure half-way. */
+export type Step = Readonly<
+  | { do: 'record' | 'forget'; part: RecordPart }
+  | { do: 'set-sysctl'; key: string; value: string }
+  | { do: 'load-ruleset'; ruleset: Ruleset }
+  | { do: 'remove-table' }
+  | { do: 'add-elements' | 'remove-elements'; set: string; keys: readonly string[] }
+  | { do: 'make-tun' | 'remove-tun' | 'link-up'; name: string }
+  | { do: 'add-route' | 'remove-route'; route: string }
+  | { do: 'add-rule' | 'remove-rule'; rule: string }
+  | { do: 'add-address' | 'remove-address'; address: Address }
+>;
+
+export const familyFlag = (family: Family): string => `-${family}`;
+export const flaggedFamily = (text: string): Family => (text.startsWith('-6 ') ? 6 : 4);
+
+/** A rule through which every packet finds the host's own addresses. */
+export const isLocalRule = (rule: string): boolean => /^-[46] priority \d+ lookup local$/.test(rule);
+
+/** What the log, the tests and a person on call read: one line per step, in the words of the command that does it. */
+export function describeStep(step: Step): string {
+  switch (step.do) {
+    case 'record':
+    case 'forget':
+      return `${step.do} ${[
+        ...step.part.sysctls.map(([key, before]) => `${key} was "${before}"`),
+        ...(step.part.tun === null ? [] : [`tun ${step.part.tun} is ours`]),
+        ...step.part.rules.map((rule) => `rule ${rule} was there`),
+        ...step.part.addresses.map((address) => `${address} is ours`),
+      ].join('; ')}`;
+    case 'set-sysctl':
+      return `sysctl ${step.key} = ${step.value}`;
+    case 'load-ruleset':
+      return `nft load table inet fishery with sets: ${step.ruleset.sets.join(' ') || 'none'}`;
+    case 'remove-table':
+      return 'nft delete table inet fishery';
+    case 'add-elements':
+    case 'remove-elements':
+      return `nft ${step.do === 'add-elements' ? 'add' : 'delete'} element ${step.set} { ${step.keys.join(', ')} }`;
+    case 'make-tun':
+      return `tun add ${step.name}`;
+    case 'remove-tun':
+      return `tun del ${step.name}`;
+    case 'link-up':
+      return `ip link set ${step.name} up`;
+    case 'add-route':
+    case 'remove-route':
+      return ipLine('route', step.do === 'add-route', step.route);
+    case 'add-rule':
+    case 'remove-rule':
+      return ipLine('rule', step.do === 'add-rule', step.rule);
+    case 'add-address':
+      return `ip addr add ${step.address} dev lo`;
+    case 'remove-address':
+      return `ip addr del ${step.address} dev lo`;
+  }
+}
+
+const ipLine = (object: string, add: boolean, text: string): string =>
+  `ip ${text.slice(0, 2)} ${object} ${add ? 'add' : 'del'} ${text.slice(3)}`;

@@ -1,0 +1,91 @@
+import { describeUser, usersOfMany, type EndingBlock, type PortUser, type SocketTable } from './port-users.ts';
+
+/** Between two looks at the same lease: doubled from the first to the last. */
+const look_first_ms = 50;
+const look_max_ms = 2_000;
+
+export type ProxyEnding = EndingBlock &
+  Readonly<{
+    /** Whether another lease of the same user on the same block goes on: its sockets cannot be told from this one's. */
+    isCovered: () => boolean;
+  }>;
+
+type Waiting = ProxyEnding & {
+  dueAt: number;
+  waitMs: number;
+  users: readonly PortUser[];
+  /** Closed sockets without an owner that were there when the last one with an owner was gone. */
+  lingering: ReadonlySet<string> | undefined;
+};
+
+/**
+ * Proxies' leases that end: the agent cannot close a proxy's sockets, it can only watch until none is left. What never
+ * lets go stays here, and says who it is.
+ */
+export class ProxyEndings {
+  readonly #table: SocketTable;
+  readonly #isOurMark: (mark: number) => boolean;
+  readonly #now: () => number;
+  readonly #waiting = new Map<string, Waiting>();
+
+  constructor(table: SocketTable, isOurMark: (mark: number) => boolean, now: () => number) {
+    this.#table = table;
+    this.#isOurMark = isOurMark;
+    this.#now = now;
+  }
+
+  /** Looks at this lease's ports from now on, at once for the first time. */
+  watch(ending: ProxyEnding): void {
+    if (this.#waiting.has(ending.lease)) return;
+    const fresh = { dueAt: this.#now(), waitMs: look_first_ms, users: [], lingering: undefined };
+    this.#waiting.set(ending.lease, { ...ending, ...fresh });
+  }
+
+  /** Milliseconds until the next look is due; undefined when nothing is waited for. */
+  nextLookInMs(): number | undefined {
+    const next = Math.min(...[...this.#waiting.values()].map((each) => each.dueAt));
+    return Number.isFinite(next) ? Math.max(0, next - this.#now()) : undefined;
+  }
+
+  /** Looks at those that are due and returns the leases that nobody uses any more; they are watched no longer. */
+  look(): readonly string[] {
+    const now = this.#now();
+    const due = [...this.#waiting.values()].filter((each) => each.dueAt <= now);
+    if (due.length === 0) return [];
+    const users = usersOfMany(this.#table, due, this.#isOurMark);
+    return due.flatMap((each) => {
+      each.users = stillUsing(each, users.get(each.lease) ?? []);
+      if (each.users.length === 0) {
+        this.#waiting.delete(each.lease);
+        return [each.lease];
+      }
+      each.dueAt = now + each.waitMs;
+      each.waitMs = Math.min(each.waitMs * 2, look_max_ms);
+      return [];
+    });
+  }
+
+  /** Who a lease waits for, for people; null when nobody was seen. */
+  waitsFor(lease: string): string | null {
+    const users = this.#waiting.get(lease)?.users ?? [];
+    const [first, ...others] = users;
+    if (!first) return null;
+    return `${describeUser(this.#table, first)}${others.length > 0 ? ` and ${others.length} more` : ''}`;
+  }
+}
+
+/**
+ * Whom the end of a lease has to wait for. On an exclusive block: everybody. On a shared one: the holder's user id. A
+ * closed socket may have lost it (before Linux 6.17 sock_diag shows 0 then), so of those the ones count that were there
+ * when the holder's last open socket went; a busy neighbour's later ones do not.
+ */
+function stillUsing(each: Waiting, users: readonly PortUser[]): readonly PortUser[] {
+  if (each.block.mode === 'exclusive') return users;
+  if (each.isCovered()) return [];
+  const own = users.filter((user) => user.uid === each.uid);
+  const nameless = users.filter((user) => user.inode === 0 && user.uid === 0 && each.uid !== 0);
+  if (own.some((user) => user.inode !== 0)) return [...own, ...nameless];
+  each.lingering ??= new Set(nameless.map((user) => user.cookie));
+  const { lingering } = each;
+  return [...own, ...nameless.filter((user) => lingering.has(user.cookie))];
+}

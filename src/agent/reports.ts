@@ -1,0 +1,117 @@
+import type { Applied, AppliedAnswer } from '../wire/agent.ts';
+import type { Logger } from '../ops/logger.ts';
+import type { LeaseOutcome } from './leases-on-host.ts';
+
+export type SliceOutcome = Readonly<{ slice: string; generation: number; state: 'assigned' | 'empty' }>;
+
+export type ReportParts = Readonly<{
+  send(applied: Applied, signal: AbortSignal): Promise<AppliedAnswer>;
+  /** Whether an error says that this very report will never be taken, however often it is repeated. */
+  isHopeless(error: unknown): boolean;
+  /** Waits before attempt number `attempt` (1 is the first repetition); rejects when the signal aborts. */
+  pause(attempt: number, signal: AbortSignal): Promise<void>;
+  log: Pick<Logger, 'warn' | 'info' | 'error'>;
+}>;
+
+/** As the server takes them in one report. */
+const items_max = 10_000;
+
+/**
+ * What the server has to hear, until it has heard it: at most one word per lease and slice, the latest. A report is
+ * repeated until it is answered; what the server then rejects (stale, already over) is dropped, because it knows better.
+ */
+export class Reports {
+  readonly #parts: ReportParts;
+  readonly #leases = new Map<string, LeaseOutcome>();
+  readonly #slices = new Map<string, SliceOutcome>();
+  #revision = 0;
+  #reported = -1;
+  #wake: (() => void) | undefined;
+  #idle: (() => void)[] = [];
+  rejected = 0;
+
+  constructor(parts: ReportParts) {
+    this.#parts = parts;
+  }
+
+  /** How much is still to be told. */
+  get waiting(): number {
+    return this.#leases.size + this.#slices.size;
+  }
+
+  add(leases: readonly LeaseOutcome[], slices: readonly SliceOutcome[], revision: number): void {
+    for (const outcome of leases) this.#leases.set(outcome.lease, outcome);
+    for (const outcome of slices) this.#slices.set(outcome.slice, outcome);
+    this.#revision = Math.max(this.#revision, revision);
+    if (this.waiting > 0) this.#wake?.();
+  }
+
+  /** Everything is known anew (a snapshot): what was going to be said may be about another life of the same thing. */
+  clear(): void {
+    this.#leases.clear();
+    this.#slices.clear();
+    this.#revision = 0;
+  }
+
+  /** Resolves when nothing waits to be told. */
+  async settled(): Promise<void> {
+    if (this.waiting === 0) return;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#idle.push(() => resolve(undefined));
+    await promise;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (this.waiting === 0) await this.#somethingToSay(signal);
+      else await this.#send(signal);
+    }
+  }
+
+  async #somethingToSay(signal: AbortSignal): Promise<void> {
+    for (const resolve of this.#idle.splice(0)) resolve();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#wake = () => resolve(undefined);
+    signal.addEventListener('abort', this.#wake, { once: true });
+    await promise;
+    signal.removeEventListener('abort', this.#wake);
+    this.#wake = undefined;
+  }
+
+  async #send(signal: AbortSignal): Promise<void> {
+    const leases = [...this.#leases.values()].slice(0, items_max);
+    const slices = [...this.#slices.values()].slice(0, items_max);
+    const applied: Applied = { revision: this.#revision, leases, slices };
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      try {
+        const answer = await this.#parts.send(applied, signal);
+        this.#reported = applied.revision;
+        for (const rejection of answer.rejected) this.#parts.log.info(rejection, 'the server dropped a report');
+        this.rejected += answer.rejected.length;
+        this.#forget(leases, slices);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        const why = error instanceof Error ? error.message : String(error);
+        if (this.#parts.isHopeless(error)) {
+          // The next snapshot shows what the server makes of it, and what still stands is reported again then.
+          this.#parts.log.error(`the server does not understand a report, it is dropped: ${why}`);
+          this.#forget(leases, slices);
+          return;
+        }
+        this.#parts.log.warn({ waiting: this.waiting, attempt }, `report not delivered: ${why}`);
+        await this.#parts.pause(attempt, signal).catch(() => {});
+      }
+    }
+  }
+
+  /** But for what something newer has come up about meanwhile. */
+  #forget(leases: readonly LeaseOutcome[], slices: readonly SliceOutcome[]): void {
+    for (const each of leases) if (this.#leases.get(each.lease) === each) this.#leases.delete(each.lease);
+    for (const each of slices) if (this.#slices.get(each.slice) === each) this.#slices.delete(each.slice);
+  }
+
+  get reportedRevision(): number {
+    return this.#reported;
+  }
+}

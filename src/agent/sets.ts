@@ -1,0 +1,116 @@
+import type { Address, Family } from '../net/address.ts';
+import { familyOf } from '../net/address.ts';
+import { portCount, type PortRange } from '../net/ports.ts';
+import { protocols, type Protocol } from '../net/protocol.ts';
+
+/**
+ * The nftables hash sets of table `inet fishery` and what a lease puts into them. A lease is an aligned block, so one
+ * element stands for all its ports: the packet's port is masked to the size of the block and looked up (`th dport &
+ * 0xff80`). Hence one set per role, protocol, family and block size that occurs.
+ *
+ * - `own_uid`: (address, block, user id): what a proxy's live sockets may send from.
+ * - `own`: (address, block): the same blocks without the user id. A closed socket has none, and its last data and FIN
+ *   must still get out; and packets to these blocks that match no socket are dropped (orphan rule).
+ * - `fish`: (address, block): what may leave the TUN device as source.
+ * - `quoted`: the same, in the type that nft gives to a raw piece of the payload: for ICMP errors that fish passes on,
+ *   whose quoted packet was sent to the block. Echo needs none, its `fish` set has that type already.
+ * - `steer`: (address, block): fish's exclusive blocks. Packets to them go to fish, and ICMP errors that quote them.
+ */
+export const roles = ['own_uid', 'own', 'fish', 'quoted', 'steer'] as const;
+export type Role = (typeof roles)[number];
+
+export type SetClass = Readonly<{ role: Role; protocol: Protocol; family: Family; size: number }>;
+
+/** `steer_tcp4_128`. */
+export const setName = ({ role, protocol, family, size }: SetClass): string => `${role}_${protocol}${family}_${size}`;
+
+const setNamePattern = new RegExp(`^(${roles.join('|')})_(${protocols.join('|')})([46])_([1-9][0-9]{0,4})$`);
+
+/** The class a set's name stands for; undefined for the table's other sets (`alive`, `pool4` …). */
+export function parseSetName(name: string): SetClass | undefined {
+  const match = setNamePattern.exec(name);
+  if (!match) return undefined;
+  const [, role, protocol, family, size] = match;
+  return { role: role as Role, protocol: protocol as Protocol, family: Number(family) as Family, size: Number(size) };
+}
+
+/**
+ * One element in the spelling of nft: `198.51.100.10 . 9088` or, in an `own_uid` set, `198.51.100.10 . 9088 . 1000`.
+ * Equal text is the same element.
+ */
+export type Element = Readonly<{ set: string; key: string }>;
+
+/** What of a lease decides its elements. */
+export type Block = Readonly<{
+  address: Address;
+  protocol: Protocol;
+  ports: PortRange;
+  mode: 'exclusive' | 'shared';
+}>;
+
+/** Whose it is, in the kernel's eyes: fish's packets come from the TUN device, a proxy's sockets have a user id. */
+export type Owner = Readonly<{ kind: 'fish' } | { kind: 'proxy'; uid: number }>;
+
+/** Everything that a lease of this block needs in the table. Several holders of one shared block have elements in common. */
+export function elementsOf(block: Block, owner: Owner): readonly Element[] {
+  const { address, protocol, ports } = block;
+  const family = familyOf(address);
+  const key = `${address} . ${ports.first}`;
+  const element = (role: Role, text = key): Element => ({
+    set: setName({ role, protocol, family, size: portCount(ports) }),
+    key: text,
+  });
+  if (owner.kind === 'proxy') {
+    const byUser = element('own_uid', `${key} . ${owner.uid}`);
+    // Echo has no closing sockets and no resets: the set without user id would serve nothing.
+    return protocol === 'icmp' ? [byUser] : [byUser, element('own')];
+  }
+  return [
+    element('fish'),
+    ...(protocol === 'icmp' ? [] : [element('quoted')]),
+    ...(block.mode === 'exclusive' ? [element('steer')] : []),
+  ];
+}
+
+/** Elements by set, the form in which they are compared with the kernel's. */
+export type ElementsBySet = ReadonlyMap<string, ReadonlySet<string>>;
+
+/**
+ * How many leases need each element. Holders of one shared block have elements in common, so an element goes into the
+ * kernel with the first lease that needs it and leaves with the last.
+ */
+export class ElementCounts {
+  readonly #counts = new Map<string, Map<string, number>>();
+
+  /** Counts a lease's elements in; returns those that nobody needed before. */
+  take(elements: readonly Element[]): readonly Element[] {
+    return elements.filter(({ set, key }) => {
+      const keys = this.#counts.get(set) ?? new Map<string, number>();
+      this.#counts.set(set, keys);
+      const before = keys.get(key) ?? 0;
+      keys.set(key, before + 1);
+      return before === 0;
+    });
+  }
+
+  /** Counts them out; returns those that nobody needs any more. Giving back what was not taken is a bug, and throws. */
+  give(elements: readonly Element[]): readonly Element[] {
+    return elements.filter(({ set, key }) => {
+      const keys = this.#counts.get(set);
+      const before = keys?.get(key);
+      if (!keys || before === undefined) throw new Error(`element ${key} of ${set} was not taken`);
+      if (before > 1) keys.set(key, before - 1);
+      else keys.delete(key);
+      if (keys.size === 0) this.#counts.delete(set);
+      return before === 1;
+    });
+  }
+
+  countOf({ set, key }: Element): number {
+    return this.#counts.get(set)?.get(key) ?? 0;
+  }
+
+  bySet(): ElementsBySet {
+    return new Map([...this.#counts].map(([set, keys]) => [set, new Set(keys.keys())]));
+  }
+}

@@ -1,0 +1,128 @@
+import { z } from 'zod';
+import { prefixFamily } from '../net/prefix.ts';
+import { logSettings } from '../ops/logger.ts';
+import { Claim } from '../wire/leases.ts';
+import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
+import type { HostSettings } from './desired-host.ts';
+
+/** The kernel's rule for names of network devices. */
+const DeviceName = z.string().regex(/^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/, 'must be the name of a network device');
+
+/** People write marks in hexadecimal. */
+const Mark = z.union([
+  z.int().min(1).max(0xffff_ffff),
+  z
+    .string()
+    .regex(/^0x[0-9a-fA-F]{1,8}$/)
+    .transform(Number),
+]);
+
+const seconds = (least: number, most: number) => z.number().min(least).max(most);
+
+const Fish = z
+  .strictObject({
+    enabled: z.boolean().default(true),
+    holder: Name.default('fish').meta({ description: 'Name of the holder of kind fish on this machine' }),
+    session_ttl_s: z.int().min(2).max(86_400).default(30),
+    client_prefixes: z
+      .array(PrefixText)
+      .min(1)
+      .refine((prefixes) => prefixes.every((prefix) => prefixFamily(prefix) === 4), 'fish translates IPv4 only')
+      .meta({ description: 'Whose packets are translated' }),
+    claims: z.array(Claim).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
+    icmp_source: AddressText.optional().meta({
+      description: 'An address of this host: source of ICMP errors to clients',
+    }),
+    udp_filtering: z.enum(['endpoint_independent', 'address_dependent']).optional(),
+    flows_max: z.int().min(1).max(16_777_216).optional(),
+    placeholders_max: z.int().min(0).max(16_777_216).optional().meta({
+      description: 'Sockets for flows in shared blocks; each is a descriptor',
+    }),
+    flow_log_max: z.int().min(1).max(67_108_864).optional(),
+    timers: z
+      .strictObject({
+        tcp_established_s: seconds(1, 86_400).optional(),
+        tcp_transitory_s: seconds(1, 86_400).optional(),
+        tcp_rest_s: seconds(0, 86_400).optional(),
+        udp_s: seconds(1, 86_400).optional(),
+        udp_rest_s: seconds(0, 86_400).optional(),
+        icmp_s: seconds(1, 86_400).optional(),
+        icmp_rest_s: seconds(0, 86_400).optional(),
+      })
+      .optional(),
+  })
+  .refine((fish) => fish.claims.every((claim) => claim.family !== 6), 'fish translates IPv4 only: claim family 4')
+  .meta({ description: 'The packet path of this host; absent: none' });
+
+/** Settings of `fishery agent`. */
+export const agentSettings = z
+  .strictObject({
+    machine: Name.optional().meta({
+      description: 'Name of this machine on the server; default: the name of this host',
+    }),
+    server: z
+      .url({ protocol: /^https?$/ })
+      .default('http://127.0.0.1:7480')
+      .meta({ description: 'Address of the server' }),
+    token_file: z
+      .string()
+      .default('/etc/fishery/agent.token')
+      .meta({ description: 'File with the token of role agent for this machine' }),
+    state_dir: z.string().default('/var/lib/fishery').meta({
+      description: 'Where the agent writes down how the host was before it came, and where its status socket is',
+    }),
+    uplinks: z.array(DeviceName).max(64).default([]).meta({
+      description: 'Interfaces toward the remotes; needed for fish. None: packets for the pools may arrive anywhere',
+    }),
+    client_interfaces: z
+      .array(DeviceName)
+      .max(64)
+      .default([])
+      .meta({ description: 'Interfaces from which packets go to fish' }),
+    tun: DeviceName.default('fishtun').meta({ description: "Name of fish's TUN device" }),
+    mark: Mark.default(0x2a).meta({ description: "Packet mark that leads to fish's routing table" }),
+    mark_mask: Mark.default(0xff).meta({ description: 'Which bits of the packet mark are used; the others are kept' }),
+    route_table: z
+      .int()
+      .min(1)
+      .max(0xffff_ffff)
+      .default(100)
+      .meta({ description: "Number of fish's routing table, which nobody else may use" }),
+    rule_priority: z
+      .int()
+      .min(1)
+      .max(32_000)
+      .default(10)
+      .meta({ description: "Priority of the rule on fish's mark; the next two are used as well" }),
+    manage_port_range: z
+      .boolean()
+      .default(true)
+      .meta({ description: 'Widen net.ipv4.ip_local_port_range, without which late binding misses ports silently' }),
+    keep: z.boolean().default(false).meta({
+      description: "On a planned stop keep fish's leases and leave the guard open until its timeout: for upgrades",
+    }),
+    fish: Fish.optional(),
+    ...logSettings,
+  })
+  .superRefine((settings, context) => {
+    const { fish, uplinks, mark, mark_mask: mask, route_table: table } = settings;
+    const complain = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
+    if (fish?.enabled && uplinks.length === 0) complain('uplinks', 'fish needs to know where its packets leave');
+    if ((mark & mask) === 0) complain('mark', 'must have a bit inside mark_mask: 0 is the mark of every other packet');
+    if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
+    if ([253, 254, 255].includes(table)) complain('route_table', 'is a table of the kernel (default, main, local)');
+  });
+export type AgentSettings = z.infer<typeof agentSettings>;
+export type FishSettings = z.infer<typeof Fish>;
+
+export const hostSettings = (settings: AgentSettings): HostSettings => ({
+  fish: settings.fish?.enabled ?? false,
+  tun: settings.tun,
+  mark: settings.mark,
+  markMask: settings.mark_mask,
+  routeTable: settings.route_table,
+  rulePriority: settings.rule_priority,
+  uplinks: settings.uplinks,
+  clientInterfaces: settings.client_interfaces,
+  managePortRange: settings.manage_port_range,
+});

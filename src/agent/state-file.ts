@@ -1,0 +1,173 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, readlinkSync, renameSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Address } from '../net/address.ts';
+import { err, ok, type Result } from '../net/result.ts';
+import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts';
+
+const fileName = 'agent.json';
+
+const Content = z.strictObject({
+  version: z.literal(1),
+  /** Boot and network namespace that the record is about: after a reboot the host has nothing of the agent's any more. */
+  host: z.string(),
+  machine: z.string(),
+  tun: z.string(),
+  route_table: z.int(),
+  recorded: z.strictObject({
+    sysctls: z.record(z.string(), z.string()),
+    addresses: z.array(z.string()),
+    tun: z.string().nullable(),
+    rules: z.array(z.string()),
+  }),
+});
+type Content = z.infer<typeof Content>;
+
+/** The settings that `down` has to know, and that must not change under a host that carries the old ones. */
+export type StateIdentity = Readonly<{ machine: string; tun: string; routeTable: number }>;
+
+/**
+ * What the agent found before it changed it, on disk before the change: written whole to a second file, fsynced, renamed,
+ * and the folder fsynced. So `fishery agent down` can restore the host whatever the agent died of.
+ */
+export class StateFile {
+  readonly identity: StateIdentity;
+  readonly #folder: string;
+  readonly #host: string;
+  #recorded: Recorded;
+
+  private constructor(folder: string, host: string, identity: StateIdentity, recorded: Recorded) {
+    this.#folder = folder;
+    this.#host = host;
+    this.identity = identity;
+    this.#recorded = recorded;
+  }
+
+  /**
+   * Reads the record of this host, or begins one. A record from before a reboot, or of another network namespace, is
+   * about a host that is no more. The error is one line for people.
+   */
+  static open(folder: string, identity: StateIdentity, host: string = thisHost()): Result<StateFile, string> {
+    const read = readContent(folder);
+    if (!read.ok) return read;
+    const content = read.value?.host === host ? read.value : undefined;
+    if (!content) return ok(new StateFile(folder, host, identity, nothingRecorded));
+    const had = { machine: content.machine, tun: content.tun, routeTable: content.route_table };
+    for (const key of ['machine', 'tun', 'routeTable'] as const)
+      if (had[key] !== identity[key])
+        return err(
+          `this host is set up for ${key} "${had[key]}", the settings say "${identity[key]}": ` +
+            'run "fishery agent down" with the old settings first',
+        );
+    return ok(new StateFile(folder, host, identity, recordedOf(content)));
+  }
+
+  /** The record of this host as it is, for `down`; undefined when there is none. */
+  static find(folder: string, host: string = thisHost()): Result<StateFile | undefined, string> {
+    const read = readContent(folder);
+    if (!read.ok) return read;
+    const content = read.value;
+    if (content?.host !== host) return ok(undefined);
+    const identity = { machine: content.machine, tun: content.tun, routeTable: content.route_table };
+    return ok(new StateFile(folder, host, identity, recordedOf(content)));
+  }
+
+  get recorded(): Recorded {
+    return this.#recorded;
+  }
+
+  record(part: RecordPart): void {
+    const { sysctls, addresses, tun, rules } = this.#recorded;
+    this.#write({
+      sysctls: new Map([...sysctls, ...part.sysctls]),
+      addresses: new Set([...addresses, ...part.addresses]),
+      tun: part.tun ?? tun,
+      rules: new Set([...rules, ...part.rules]),
+    });
+  }
+
+  forget(part: RecordPart): void {
+    const { sysctls, addresses, tun, rules } = this.#recorded;
+    const keys = new Set(part.sysctls.map(([key]) => key));
+    this.#write({
+      sysctls: new Map([...sysctls].filter(([key]) => !keys.has(key))),
+      addresses: without(addresses, part.addresses),
+      tun: part.tun !== null && part.tun === tun ? null : tun,
+      rules: without(rules, part.rules),
+    });
+  }
+
+  #write(recorded: Recorded): void {
+    const { machine, tun, routeTable } = this.identity;
+    const content: Content = {
+      version: 1,
+      host: this.#host,
+      machine,
+      tun,
+      route_table: routeTable,
+      recorded: {
+        sysctls: Object.fromEntries(recorded.sysctls),
+        addresses: [...recorded.addresses],
+        tun: recorded.tun,
+        rules: [...recorded.rules],
+      },
+    };
+    writeDurably(this.#folder, fileName, `${JSON.stringify(content, null, 2)}\n`);
+    this.#recorded = recorded;
+  }
+}
+
+const without = <T>(all: ReadonlySet<T>, gone: readonly T[]): ReadonlySet<T> =>
+  new Set([...all].filter((each) => !gone.includes(each)));
+
+const recordedOf = ({ recorded }: Content): Recorded => ({
+  sysctls: new Map(Object.entries(recorded.sysctls)),
+  addresses: new Set(recorded.addresses as Address[]),
+  tun: recorded.tun,
+  rules: new Set(recorded.rules),
+});
+
+function readContent(folder: string): Result<Content | undefined, string> {
+  const path = join(folder, fileName);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return ok(undefined);
+    return err(`${path} cannot be read: ${String(cause)}`);
+  }
+  try {
+    return ok(Content.parse(JSON.parse(text)));
+  } catch {
+    return err(
+      `${path} is not what an agent of this version wrote. It says how this host was before: restore from a copy, ` +
+        'or move it away, put the sysctls it names back by hand, and start again',
+    );
+  }
+}
+
+/** The kernel's name for this boot, and for the network namespace of this process. */
+export function thisHost(): string {
+  return `${bootId()} ${readlinkSync('/proc/self/ns/net')}`;
+}
+
+export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
+function writeDurably(folder: string, name: string, text: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const temporary = join(folder, `${name}.new`);
+  const fd = openSync(temporary, 'w', 0o600);
+  try {
+    writeSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temporary, join(folder, name));
+  const folderFd = openSync(folder, 'r');
+  try {
+    fsyncSync(folderFd);
+  } finally {
+    closeSync(folderFd);
+  }
+}

@@ -1,0 +1,143 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import type { Agent } from './agent.ts';
+import type { FishLeases } from './fish-leases.ts';
+import type { GuardKeeper } from './guard-keeper.ts';
+import type { Counter, Host } from './host.ts';
+import type { LeaseStatus } from './leases-on-host.ts';
+import { metricsText } from './metrics.ts';
+import type { Placeholders } from './placeholders.ts';
+import type { Reports } from './reports.ts';
+import type { CounterName } from './ruleset.ts';
+
+export type AgentStatus = Readonly<{
+  machine: string;
+  version: string;
+  pid: number;
+  up_s: number;
+  server: Readonly<{ url: string; problem: string | null }>;
+  revision: Readonly<{ desired: number; applied: number }>;
+  guard: Readonly<{ open: boolean; open_for_s: number; answered_s_ago: number | null }>;
+  host: Readonly<{ problem: string | null; drift_repaired: number }>;
+  reports: Readonly<{ waiting: number; rejected: number }>;
+  placeholders: Readonly<{ open: number; max: number }>;
+  slices: number;
+  lease_counts: Readonly<Record<string, number>>;
+  /** The first so many; those that are not up come first, because they are what one looks for. */
+  leases: readonly LeaseStatus[];
+  fish: Readonly<{
+    running: boolean;
+    starts: number;
+    session: string | null;
+    claims: number;
+    answered: number;
+    refused: number;
+    problem: string | null;
+    stats: Readonly<Record<string, number>>;
+  }> | null;
+  counters: Readonly<Partial<Record<CounterName, Counter>>>;
+}>;
+
+export type StatusParts = Readonly<{
+  agent: Agent;
+  guard: GuardKeeper;
+  reports: Reports;
+  placeholders: Placeholders;
+  placeholders_max: number;
+  fishLeases: FishLeases | null;
+  host: Pick<Host, 'counters'>;
+  version: string;
+  serverUrl: string;
+  now(): number;
+}>;
+
+const leases_shown_max = 1_000;
+const tenths = (ms: number): number => Math.round(ms / 100) / 10;
+
+export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
+  const { agent, guard, reports, placeholders, fishLeases, now } = parts;
+  const health = agent.health();
+  const leases = agent.leases.status();
+  const fish = fishLeases?.status();
+  const answered = guard.answeredMsAgo;
+  return {
+    machine: agent.desired.machine,
+    version: parts.version,
+    pid: process.pid,
+    up_s: Math.round(now() / 1_000),
+    server: { url: parts.serverUrl, problem: health.server_problem },
+    revision: { desired: agent.desired.revision, applied: agent.appliedRevision },
+    guard: {
+      open: guard.isOpen,
+      open_for_s: tenths(guard.openForMs),
+      answered_s_ago: answered === undefined ? null : tenths(answered),
+    },
+    host: { problem: health.problem, drift_repaired: agent.hostKeeper.driftRepaired },
+    reports: { waiting: reports.waiting, rejected: reports.rejected },
+    placeholders: { open: placeholders.open, max: parts.placeholders_max },
+    slices: agent.desired.slices.size,
+    lease_counts: Object.fromEntries(
+      [...Map.groupBy(leases, ({ phase }) => phase)].map(([phase, members]) => [phase, members.length]),
+    ),
+    leases: [...leases.filter(({ phase }) => phase !== 'up'), ...leases.filter(({ phase }) => phase === 'up')].slice(
+      0,
+      leases_shown_max,
+    ),
+    fish:
+      fish && fishLeases
+        ? {
+            running: agent.fish !== undefined,
+            starts: health.fish_starts,
+            ...fish,
+            refused: fishLeases.refused,
+            stats: (await agent.fish?.stats()) ?? {},
+          }
+        : null,
+    counters: Object.fromEntries(await parts.host.counters()),
+  };
+}
+
+export const socketName = 'agent.sock';
+
+/**
+ * GET /status (JSON), /healthz (200, or 503 with the reason) and /metrics, on a Unix socket that root alone may open:
+ * `curl --unix-socket /var/lib/fishery/agent.sock http://agent/status`.
+ */
+export async function serveStatus(stateDir: string, parts: StatusParts): Promise<() => Promise<void>> {
+  const path = join(stateDir, socketName);
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  // Left behind by an agent that died: the host's lock says that none is at work.
+  rmSync(path, { force: true });
+  const server = createServer((request, response) => {
+    answer(request, response, parts).catch((error: unknown) => {
+      send(response, 500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
+    });
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  server.once('error', reject);
+  server.listen(path, () => resolve(undefined));
+  await promise;
+  server.unref();
+  return async () => {
+    server.closeAllConnections();
+    await new Promise<void>((done) => server.close(() => done()));
+  };
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, parts: StatusParts): Promise<void> {
+  const [path] = (request.url ?? '').split('?', 1);
+  if (request.method !== 'GET' || !['/status', '/healthz', '/metrics'].includes(path ?? ''))
+    return send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics\n');
+  const status = await statusOf(parts);
+  if (path === '/status') return send(response, 200, 'application/json', `${JSON.stringify(status, null, 2)}\n`);
+  if (path === '/metrics') return send(response, 200, 'text/plain; version=0.0.4', await metricsText(status));
+  const problems = [status.server.problem, status.host.problem, ...(status.guard.open ? [] : ['the guard is shut'])];
+  const said = problems.filter((problem) => problem !== null);
+  return send(response, said.length === 0 ? 200 : 503, 'text/plain', `${said.join('\n') || 'ok'}\n`);
+}
+
+function send(response: ServerResponse, code: number, type: string, body: string): void {
+  response.writeHead(code, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
+  response.end(body);
+}

@@ -1,0 +1,402 @@
+import { fc, test } from '@fast-check/vitest';
+import { describe, expect, it } from 'vitest';
+import { desiredHost, type HostLoad, type HostSettings } from '../../src/agent/desired-host.ts';
+import {
+  describeStep,
+  nothingRecorded,
+  type DesiredHost,
+  type Recorded,
+  type RecordPart,
+  type Step,
+} from '../../src/agent/host-state.ts';
+import { bareHost, plan, planDown } from '../../src/agent/plan.ts';
+import { parseSetName, type SetClass } from '../../src/agent/sets.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
+import { address, FakeHost } from '../support/fake-host.ts';
+
+const withFish: HostSettings = {
+  fish: true,
+  tun: 'fishtun',
+  mark: 0x2a,
+  markMask: 0xff,
+  routeTable: 100,
+  rulePriority: 10,
+  uplinks: ['up0'],
+  clientInterfaces: ['client0'],
+  managePortRange: true,
+};
+const withoutFish: HostSettings = { ...withFish, fish: false };
+
+const setClass = (name: string): SetClass => {
+  const found = parseSetName(name);
+  if (!found) throw new Error(name);
+  return found;
+};
+
+const load = (over: Partial<HostLoad> = {}): HostLoad => ({
+  families: [4, 6],
+  prefixes: ['198.51.100.0/24'] as Prefix[],
+  addresses: [address('198.51.100.10')],
+  classes: [setClass('own_tcp4_128')],
+  elements: new Map([['own_tcp4_128', new Set(['198.51.100.10 . 9088'])]]),
+  ...over,
+});
+
+const transcript = (steps: readonly Step[]) => steps.map(describeStep);
+
+/** A host and the record that belongs to it; what a runbook is carried out on. */
+class Bench {
+  readonly host = new FakeHost();
+  recorded: Recorded = nothingRecorded;
+
+  async reach(desired: (recorded: Recorded) => DesiredHost): Promise<Step[]> {
+    const steps = plan(this.host.state(), desired(this.recorded), this.recorded);
+    await this.carryOut(steps);
+    return steps;
+  }
+
+  async carryOut(steps: readonly Step[]): Promise<void> {
+    for (const step of steps) {
+      if ('part' in step)
+        this.recorded = step.do === 'record' ? added(this.recorded, step.part) : removed(this.recorded, step.part);
+      else await this.host.carryOut([step]);
+    }
+  }
+}
+
+const added = (recorded: Recorded, part: RecordPart): Recorded => ({
+  sysctls: new Map([...recorded.sysctls, ...part.sysctls]),
+  addresses: new Set([...recorded.addresses, ...part.addresses]),
+  tun: part.tun ?? recorded.tun,
+  rules: new Set([...recorded.rules, ...part.rules]),
+});
+const removed = (recorded: Recorded, part: RecordPart): Recorded => ({
+  sysctls: new Map([...recorded.sysctls].filter(([key]) => !part.sysctls.some(([gone]) => gone === key))),
+  addresses: new Set([...recorded.addresses].filter((each) => !part.addresses.includes(each))),
+  tun: part.tun === recorded.tun ? null : recorded.tun,
+  rules: new Set([...recorded.rules].filter((rule) => !part.rules.includes(rule))),
+});
+
+describe('the way up', () => {
+  it('on a bare host with fish reads like this', async () => {
+    const bench = new Bench();
+    const steps = await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    expect(transcript(steps)).toEqual([
+      'record net/ipv4/ip_local_port_range was "32768\t60999"; net/ipv4/tcp_early_demux was "1"; ' +
+        'net/ipv4/ping_group_range was "1\t0"; net/ipv4/conf/client0/forwarding was "0"; ' +
+        'net/ipv4/conf/up0/forwarding was "0"; tun fishtun is ours; rule -4 priority 0 lookup local was there; ' +
+        'rule -6 priority 0 lookup local was there; 198.51.100.10 is ours',
+      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
+      'sysctl net/ipv4/tcp_early_demux = 0',
+      'sysctl net/ipv4/ping_group_range = 0 0',
+      'sysctl net/ipv4/conf/client0/forwarding = 1',
+      'sysctl net/ipv4/conf/up0/forwarding = 1',
+      'nft load table inet fishery with sets: own_tcp4_128',
+      'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
+      'tun add fishtun',
+      'sysctl net/ipv4/conf/fishtun/forwarding = 1',
+      'sysctl net/ipv4/conf/fishtun/accept_local = 1',
+      'sysctl net/ipv4/conf/fishtun/rp_filter = 0',
+      'sysctl net/ipv6/conf/fishtun/addr_gen_mode = 1',
+      'ip link set fishtun up',
+      'ip -4 route add default dev fishtun metric 1024 table 100',
+      'ip -4 route add blackhole default metric 9999 table 100',
+      'ip -6 route add default dev fishtun metric 1024 table 100',
+      'ip -6 route add blackhole default metric 9999 table 100',
+      'ip -4 rule add priority 11 lookup local',
+      'ip -6 rule add priority 11 lookup local',
+      'ip -4 rule add priority 10 fwmark 0x2a/0xff lookup 100',
+      'ip -4 rule add priority 12 iif client0 lookup 100',
+      'ip -6 rule add priority 10 fwmark 0x2a/0xff lookup 100',
+      'ip -6 rule add priority 12 iif client0 lookup 100',
+      'ip -4 rule del priority 0 lookup local',
+      'ip -6 rule del priority 0 lookup local',
+      'ip addr add 198.51.100.10 dev lo',
+    ]);
+  });
+
+  it('on a bare host for proxies alone touches no route, no rule and no device', async () => {
+    const bench = new Bench();
+    const steps = await bench.reach((recorded) => desiredHost(withoutFish, load(), recorded));
+    expect(transcript(steps)).toEqual([
+      'record net/ipv4/ip_local_port_range was "32768\t60999"; 198.51.100.10 is ours',
+      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
+      'nft load table inet fishery with sets: own_tcp4_128',
+      'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
+      'ip addr add 198.51.100.10 dev lo',
+    ]);
+  });
+
+  it('leaves what is wide enough as it is, and does not take over what was there before', async () => {
+    const bench = new Bench();
+    bench.host.sysctls.set('net/ipv4/ip_local_port_range', '1000\t65535');
+    bench.host.sysctls.set('net/ipv4/ping_group_range', '0\t2147483647');
+    bench.host.addresses.add(address('198.51.100.10'));
+    const steps = await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    const lines = transcript(steps).join('\n');
+    expect(lines).not.toContain('ip_local_port_range');
+    expect(lines).not.toContain('ping_group_range');
+    expect(lines).not.toContain('198.51.100.10 dev lo');
+    expect(bench.recorded.addresses).toEqual(new Set());
+  });
+
+  it('makes reverse path filtering loose on the TUN where it is strict for all', async () => {
+    const bench = new Bench();
+    bench.host.sysctls.set('net/ipv4/conf/all/rp_filter', '1');
+    const steps = await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    expect(transcript(steps)).toContain('sysctl net/ipv4/conf/fishtun/rp_filter = 2');
+  });
+
+  it('speaks only the families that the host speaks', async () => {
+    const bench = new Bench();
+    const both = load({ families: [4], addresses: [address('198.51.100.10'), address('2001:db8::10')] });
+    const steps = await bench.reach((recorded) => desiredHost(withFish, both, recorded));
+    expect(transcript(steps).filter((line) => line.includes('-6') || line.includes('2001:db8'))).toEqual([]);
+    expect(transcript(steps).filter((line) => line.includes('ipv6'))).toEqual([]);
+  });
+
+  it('waits with a client interface that is not there yet', async () => {
+    const bench = new Bench();
+    bench.host.sysctls.delete('net/ipv4/conf/client0/forwarding');
+    await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    bench.host.sysctls.set('net/ipv4/conf/client0/forwarding', '0');
+    const steps = await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    expect(transcript(steps)).toEqual([
+      'record net/ipv4/conf/client0/forwarding was "0"',
+      'sysctl net/ipv4/conf/client0/forwarding = 1',
+    ]);
+  });
+
+  it('moves a local rule that stands before the mark, wherever it stands', async () => {
+    const bench = new Bench();
+    bench.host.rules.delete('-4 priority 0 lookup local');
+    bench.host.rules.set('-4 priority 5 lookup local', 'foreign');
+    const steps = transcript(await bench.reach((recorded) => desiredHost(withFish, load(), recorded)));
+    expect(steps.indexOf('ip -4 rule del priority 5 lookup local')).toBeGreaterThan(
+      steps.indexOf('ip -4 rule add priority 11 lookup local'),
+    );
+    expect(bench.recorded.rules).toEqual(new Set(['-4 priority 5 lookup local', '-6 priority 0 lookup local']));
+  });
+});
+
+describe('changes on the way', () => {
+  const upAndRunning = async (settings = withFish) => {
+    const bench = new Bench();
+    await bench.reach((recorded) => desiredHost(settings, load(), recorded));
+    return bench;
+  };
+
+  it('are none when nothing differs', async () => {
+    const bench = await upAndRunning();
+    expect(plan(bench.host.state(), desiredHost(withFish, load(), bench.recorded), bench.recorded)).toEqual([]);
+  });
+
+  it('take an address away before its prefix leaves the guard, and add one after its prefix is in', async () => {
+    const bench = await upAndRunning();
+    const elsewhere = load({ prefixes: ['203.0.113.0/24'] as Prefix[], addresses: [address('203.0.113.7')] });
+    const steps = await bench.reach((recorded) => desiredHost(withFish, elsewhere, recorded));
+    expect(transcript(steps)).toEqual([
+      'record 203.0.113.7 is ours',
+      'ip addr del 198.51.100.10 dev lo',
+      'nft load table inet fishery with sets: own_tcp4_128',
+      'ip addr add 203.0.113.7 dev lo',
+      'forget 198.51.100.10 is ours',
+    ]);
+  });
+
+  it('remove elements that are not needed before adding those that are', async () => {
+    const bench = await upAndRunning();
+    const other = load({ elements: new Map([['own_tcp4_128', new Set(['198.51.100.10 . 9216'])]]) });
+    const steps = await bench.reach((recorded) => desiredHost(withFish, other, recorded));
+    expect(transcript(steps)).toEqual([
+      'nft delete element own_tcp4_128 { 198.51.100.10 . 9088 }',
+      'nft add element own_tcp4_128 { 198.51.100.10 . 9216 }',
+    ]);
+  });
+
+  it.each([
+    ['the table was flushed away', (host: FakeHost) => (host.table = undefined), 'nft load table inet fishery'],
+    ['a rule in the table was changed', (host: FakeHost) => host.table && (host.table.text = null), 'nft load table'],
+    [
+      'a rule was deleted',
+      (host: FakeHost) => host.rules.delete('-4 priority 11 lookup local'),
+      'ip -4 rule add priority 11',
+    ],
+    [
+      'the old rule came back',
+      (host: FakeHost) => host.rules.set('-4 priority 0 lookup local', 'foreign'),
+      'ip -4 rule del priority 0',
+    ],
+    [
+      'a sysctl was set back',
+      (host: FakeHost) => host.sysctls.set('net/ipv4/tcp_early_demux', '1'),
+      'sysctl net/ipv4/tcp_early_demux = 0',
+    ],
+    ['the device is down', (host: FakeHost) => (host.tun = 'down'), 'ip link set fishtun up'],
+    [
+      'an address was removed',
+      (host: FakeHost) => host.addresses.delete(address('198.51.100.10')),
+      'ip addr add 198.51.100.10',
+    ],
+    [
+      'an element was added',
+      (host: FakeHost) => host.table?.sets.get('own_tcp4_128')?.add('198.51.100.10 . 0'),
+      'nft delete element own_tcp4_128 { 198.51.100.10 . 0 }',
+    ],
+  ])('put it back when %s', async (_what, meddle, expected) => {
+    const bench = await upAndRunning();
+    meddle(bench.host);
+    const steps = await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    expect(transcript(steps)[0]).toContain(expected);
+    expect(plan(bench.host.state(), desiredHost(withFish, load(), bench.recorded), bench.recorded)).toEqual([]);
+  });
+
+  it('give everything of fish back when it is switched off, and keep the rest', async () => {
+    const bench = await upAndRunning();
+    const before = new FakeHost();
+    await bench.reach((recorded) => desiredHost(withoutFish, load(), recorded));
+    expect(bench.host.rules).toEqual(before.rules);
+    expect(bench.host.routes.size).toBe(0);
+    expect(bench.host.tun).toBe('absent');
+    expect(bench.host.sysctls.get('net/ipv4/tcp_early_demux')).toBe('1');
+    expect(bench.host.sysctls.get('net/ipv4/ip_local_port_range')).toBe('1024 65535');
+    expect(bench.host.addresses).toContain('198.51.100.10');
+  });
+
+  it('replace the rule of another mark', async () => {
+    const bench = await upAndRunning();
+    const steps = await bench.reach((recorded) => desiredHost({ ...withFish, mark: 0x2b }, load(), recorded));
+    const lines = transcript(steps);
+    expect(lines).toContain('ip -4 rule del priority 10 fwmark 0x2a/0xff lookup 100');
+    expect(lines).toContain('ip -4 rule add priority 10 fwmark 0x2b/0xff lookup 100');
+  });
+});
+
+describe('the way down', () => {
+  it('is the way up in reverse, and leaves the host as it was', async () => {
+    const bench = new Bench();
+    const before = new FakeHost().state();
+    await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    const steps = planDown(bench.host.state(), bench.recorded);
+    await bench.carryOut(steps);
+    expect(transcript(steps)).toEqual([
+      'ip addr del 198.51.100.10 dev lo',
+      'ip -4 rule del priority 10 fwmark 0x2a/0xff lookup 100',
+      'ip -4 rule del priority 12 iif client0 lookup 100',
+      'ip -6 rule del priority 10 fwmark 0x2a/0xff lookup 100',
+      'ip -6 rule del priority 12 iif client0 lookup 100',
+      'ip -4 rule add priority 0 lookup local',
+      'ip -6 rule add priority 0 lookup local',
+      'ip -4 rule del priority 11 lookup local',
+      'ip -6 rule del priority 11 lookup local',
+      'ip -4 route del blackhole default metric 9999 table 100',
+      'ip -4 route del default dev fishtun metric 1024 table 100',
+      'ip -6 route del blackhole default metric 9999 table 100',
+      'ip -6 route del default dev fishtun metric 1024 table 100',
+      'tun del fishtun',
+      'nft delete table inet fishery',
+      'sysctl net/ipv4/ip_local_port_range = 32768\t60999',
+      'sysctl net/ipv4/tcp_early_demux = 1',
+      'sysctl net/ipv4/ping_group_range = 1\t0',
+      'sysctl net/ipv4/conf/client0/forwarding = 0',
+      'sysctl net/ipv4/conf/up0/forwarding = 0',
+      'forget net/ipv4/ip_local_port_range was "32768\t60999"; net/ipv4/tcp_early_demux was "1"; ' +
+        'net/ipv4/ping_group_range was "1\t0"; net/ipv4/conf/client0/forwarding was "0"; ' +
+        'net/ipv4/conf/up0/forwarding was "0"; tun fishtun is ours; rule -4 priority 0 lookup local was there; ' +
+        'rule -6 priority 0 lookup local was there; 198.51.100.10 is ours',
+    ]);
+    expect(bench.host.state()).toEqual(before);
+    expect(bench.recorded).toEqual(nothingRecorded);
+  });
+
+  it('leaves an address and a device that were there before the agent', async () => {
+    const bench = new Bench();
+    bench.host.addresses.add(address('198.51.100.10'));
+    await bench.host.carryOut([{ do: 'make-tun', name: 'fishtun' }]);
+    await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    await bench.carryOut(planDown(bench.host.state(), bench.recorded));
+    expect(bench.host.addresses).toContain('198.51.100.10');
+    expect(bench.host.tun).toBe('up');
+  });
+
+  it('does nothing on a host that carries nothing', () => {
+    expect(planDown(new FakeHost().state(), nothingRecorded)).toEqual([]);
+  });
+});
+
+describe('any plan, from any host the agent may meet', () => {
+  const addresses = ['198.51.100.10', '198.51.100.11', '203.0.113.7', '2001:db8::10'].map(address);
+  const prefixOf = (text: string): Prefix =>
+    (text.includes(':') ? '2001:db8::/48' : text.replace(/\.\d+$/, '.0/24')) as Prefix;
+  const names = ['own_tcp4_128', 'own_uid_tcp4_128', 'fish_udp4_16', 'steer_udp4_16'];
+  const anyLoad: fc.Arbitrary<HostLoad> = fc
+    .record({
+      families: fc.constant([4, 6] as const),
+      addresses: fc.uniqueArray(fc.constantFrom(...addresses)),
+      classes: fc.uniqueArray(fc.constantFrom(...names)).map((picked) => picked.map(setClass)),
+    })
+    .chain(({ families, addresses: picked, classes }) => {
+      const sets = classes.map(({ role, protocol, family, size }) => `${role}_${protocol}${family}_${size}`);
+      return fc.record({
+        families: fc.constant(families),
+        addresses: fc.constant(picked),
+        prefixes: fc.constant([...new Set(picked.map(prefixOf))]),
+        classes: fc.constant(classes),
+        elements: fc
+          .array(fc.uniqueArray(fc.constantFrom('198.51.100.10 . 0', '198.51.100.10 . 128')), {
+            minLength: sets.length,
+            maxLength: sets.length,
+          })
+          .map((keys) => new Map(sets.map((set, index) => [set, new Set(keys[index])]))),
+      });
+    });
+  const anySettings = fc
+    .record({ fish: fc.boolean(), mark: fc.constantFrom(0x2a, 0x2b) })
+    .map((over) => ({ ...withFish, ...over }));
+  const anyDesired = fc.tuple(anySettings, anyLoad);
+
+  /** Every pool address that the agent put on the host is in a prefix that the loaded text guards. */
+  const unguarded = ({ host, recorded }: Bench): readonly string[] =>
+    [...recorded.addresses].filter(
+      (each) => host.addresses.has(each) && !(host.table?.text ?? '').includes(prefixOf(each)),
+    );
+
+  test.prop([fc.array(anyDesired, { minLength: 1, maxLength: 5 })])(
+    'reaches what is desired, is safe at every step, and has nothing left to do',
+    async (wishes) => {
+      const bench = new Bench();
+      bench.host.onStep = () => {
+        expect(bench.host.familiesWithoutLocal()).toEqual([]);
+        expect(unguarded(bench)).toEqual([]);
+      };
+      for (const [settings, wanted] of wishes) {
+        await bench.reach((recorded) => desiredHost(settings, wanted, recorded));
+        const again = plan(bench.host.state(), desiredHost(settings, wanted, bench.recorded), bench.recorded);
+        expect(transcript(again)).toEqual([]);
+        const { addresses: reached } = bench.host;
+        expect(wanted.addresses.filter((each) => !reached.has(each))).toEqual([]);
+        expect(bench.host.state().elements).toEqual(wanted.elements);
+      }
+      await bench.carryOut(planDown(bench.host.state(), bench.recorded));
+      expect(bench.host.state()).toEqual(new FakeHost().state());
+      expect(plan(bench.host.state(), bareHost(bench.recorded), bench.recorded)).toEqual([]);
+    },
+  );
+
+  test.prop([anyDesired, fc.nat({ max: 40 })])(
+    'goes on after it was cut off anywhere, and can be undone from there',
+    async ([settings, wanted], cut) => {
+      const bench = new Bench();
+      const steps = plan(bench.host.state(), desiredHost(settings, wanted, bench.recorded), bench.recorded);
+      await bench.carryOut(steps.slice(0, cut));
+      const undone = new Bench();
+      await undone.carryOut(steps.slice(0, cut));
+      await undone.carryOut(planDown(undone.host.state(), undone.recorded));
+      expect(undone.host.state()).toEqual(new FakeHost().state());
+
+      await bench.reach((recorded) => desiredHost(settings, wanted, recorded));
+      const again = plan(bench.host.state(), desiredHost(settings, wanted, bench.recorded), bench.recorded);
+      expect(transcript(again)).toEqual([]);
+    },
+  );
+});

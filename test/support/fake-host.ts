@@ -1,0 +1,186 @@
+import { HostProblem, type Counter, type Host, type HostStep } from '../../src/agent/host.ts';
+import { isLocalRule, type HostState, type Origin } from '../../src/agent/host-state.ts';
+import type { CounterName, Ruleset } from '../../src/agent/ruleset.ts';
+import type { Element } from '../../src/agent/sets.ts';
+import { parseAddress, type Address } from '../../src/net/address.ts';
+
+/**
+ * A host in memory: what the agent's steps do to a kernel, as far as the agent can see it. It refuses what the kernel
+ * refuses (a route through a device that is not there, an element for a set that is not there), so that a wrong order
+ * of steps fails here as it would there.
+ */
+export class FakeHost implements Host {
+  readonly sysctls = new Map([
+    ['net/ipv4/ip_local_port_range', '32768\t60999'],
+    ['net/ipv4/tcp_early_demux', '1'],
+    ['net/ipv4/tcp_fastopen', '1'],
+    ['net/ipv4/ping_group_range', '1\t0'],
+    ['net/ipv4/conf/all/rp_filter', '0'],
+    ['net/ipv4/conf/up0/forwarding', '0'],
+    ['net/ipv4/conf/client0/forwarding', '0'],
+  ]);
+  table: { text: string | null; sets: Map<string, Set<string>> } | undefined;
+  tun: HostState['tun'] = 'absent';
+  tunName = 'fishtun';
+  readonly routes = new Map<string, Origin>();
+  readonly rules = new Map<string, Origin>(
+    ['-4', '-6'].flatMap((family) => [
+      [`${family} priority 0 lookup local`, 'foreign'] as const,
+      [`${family} priority 32766 lookup main`, 'foreign'] as const,
+    ]),
+  );
+  readonly addresses = new Set(['127.0.0.1', '::1'] as Address[]);
+  /** For how many milliseconds the guard was opened last; undefined while it is shut. */
+  guardOpenMs: number | undefined;
+  /** Every step that was carried out. */
+  readonly done: HostStep[] = [];
+  observations = 0;
+  /** Throws instead of carrying out a step for which it answers a text. */
+  failOn: (step: HostStep) => string | undefined = () => undefined;
+  onStep: (step: HostStep) => void = () => {};
+
+  async observe(): Promise<HostState> {
+    this.observations++;
+    return this.state();
+  }
+
+  state(): HostState {
+    const { table } = this;
+    return {
+      sysctls: new Map(this.sysctls),
+      ruleset:
+        table === undefined
+          ? { is: 'absent' }
+          : table.text === null
+            ? { is: 'unknown' }
+            : { is: 'loaded', text: table.text },
+      elements: new Map([...(table?.sets ?? [])].map(([set, keys]) => [set, new Set(keys)])),
+      tun: this.tun,
+      routes: new Map(this.routes),
+      rules: new Map(this.rules),
+      addresses: new Set(this.addresses),
+    };
+  }
+
+  async carryOut(steps: readonly HostStep[]): Promise<void> {
+    for (const step of steps) {
+      const failure = this.failOn(step);
+      if (failure !== undefined) throw new HostProblem(failure);
+      this.#apply(step);
+      this.done.push(step);
+      this.onStep(step);
+    }
+  }
+
+  changeElements(add: readonly Element[], remove: readonly Element[]): void {
+    for (const { set } of [...add, ...remove])
+      if (!this.table?.sets.has(set)) throw new HostProblem(`nft add: ENOENT (inet fishery ${set})`);
+    for (const { set, key } of add) this.table?.sets.get(set)?.add(key);
+    for (const { set, key } of remove) this.table?.sets.get(set)?.delete(key);
+  }
+
+  openGuard(ms: number): void {
+    if (!this.table) throw new HostProblem('nft renew: ENOENT (inet fishery alive)');
+    this.guardOpenMs = ms;
+  }
+
+  shutGuard(): void {
+    this.guardOpenMs = undefined;
+  }
+
+  async counters(): Promise<ReadonlyMap<CounterName, Counter>> {
+    return new Map(this.table ? [['guard_uid', { packets: 3, bytes: 180 }]] : []);
+  }
+
+  close(): void {}
+
+  /** Which families cannot find the host's own addresses just now. */
+  familiesWithoutLocal(): readonly string[] {
+    return ['-4', '-6'].filter(
+      (family) => ![...this.rules.keys()].some((rule) => isLocalRule(rule) && rule.startsWith(family)),
+    );
+  }
+
+  elements(set: string): readonly string[] {
+    return [...(this.table?.sets.get(set) ?? [])].sort();
+  }
+
+  #apply(step: HostStep): void {
+    switch (step.do) {
+      case 'set-sysctl':
+        if (!this.sysctls.has(step.key)) throw new HostProblem(`sysctl ${step.key}: no such file`);
+        this.sysctls.set(step.key, step.value);
+        return;
+      case 'load-ruleset':
+        return this.#load(step.ruleset);
+      case 'remove-table':
+        this.table = undefined;
+        this.guardOpenMs = undefined;
+        return;
+      case 'add-elements':
+        return this.changeElements(
+          step.keys.map((key) => ({ set: step.set, key })),
+          [],
+        );
+      case 'remove-elements':
+        return this.changeElements(
+          [],
+          step.keys.map((key) => ({ set: step.set, key })),
+        );
+      case 'make-tun':
+        this.tun = 'down';
+        this.tunName = step.name;
+        for (const name of ['forwarding', 'accept_local', 'rp_filter'])
+          this.sysctls.set(`net/ipv4/conf/${step.name}/${name}`, '0');
+        this.sysctls.set(`net/ipv6/conf/${step.name}/addr_gen_mode`, '0');
+        return;
+      case 'remove-tun':
+        this.tun = 'absent';
+        for (const key of [...this.sysctls.keys()]) if (key.includes(`/${step.name}/`)) this.sysctls.delete(key);
+        for (const route of [...this.routes.keys()])
+          if (route.includes(` dev ${step.name} `)) this.routes.delete(route);
+        return;
+      case 'link-up':
+        if (this.tun === 'absent') throw new HostProblem(`no device ${step.name}`);
+        this.tun = 'up';
+        return;
+      case 'add-route':
+        if (step.route.includes(` dev ${this.tunName} `) && this.tun !== 'up')
+          throw new HostProblem('route add: the device is not up');
+        return addNew(this.routes, step.route);
+      case 'remove-route':
+        return removeOld(this.routes, step.route);
+      case 'add-rule':
+        return addNew(this.rules, step.rule, step.rule.includes('priority 0 ') ? 'foreign' : 'ours');
+      case 'remove-rule':
+        return removeOld(this.rules, step.rule);
+      case 'add-address':
+        if (this.addresses.has(step.address)) throw new HostProblem(`${step.address} is there already`);
+        this.addresses.add(step.address);
+        return;
+      case 'remove-address':
+        if (!this.addresses.delete(step.address)) throw new HostProblem(`${step.address} is not there`);
+    }
+  }
+
+  #load(ruleset: Ruleset): void {
+    const before = this.table?.sets;
+    this.table = { text: ruleset.text, sets: new Map(ruleset.sets.map((set) => [set, before?.get(set) ?? new Set()])) };
+  }
+}
+
+function addNew(entries: Map<string, Origin>, text: string, origin: Origin = 'ours'): void {
+  if (entries.has(text)) throw new HostProblem(`${text}: File exists`);
+  entries.set(text, origin);
+}
+
+function removeOld(entries: Map<string, Origin>, text: string): void {
+  if (!entries.delete(text)) throw new HostProblem(`${text}: No such file or directory`);
+}
+
+/** For tests: an address from text that is one. */
+export function address(text: string): Address {
+  const parsed = parseAddress(text);
+  if (!parsed.ok) throw new Error(parsed.error);
+  return parsed.value;
+}
