@@ -8,6 +8,7 @@ import {
   type TupleRows,
   type TupleText,
 } from './flow-tuple.ts';
+import { LeaseNames } from './lease-names.ts';
 
 /** Why a flow ended: both FINs acknowledged, a plausible RST, silence, or its ports taken back. */
 export const endings = ['finished', 'reset', 'idle', 'lease_ended'] as const;
@@ -101,7 +102,7 @@ export class FlowLog {
   #forget(entry: number): void {
     // Clocks are set back now and then, so the latest end is not always that of the latest entry.
     this.#coversSince = Math.max(this.#coversSince, this.#closedAt[entry]! + 1);
-    this.#leases.let(this.#lease[entry]!);
+    this.#leases.letGo(this.#lease[entry]!);
   }
 
   #read(entry: number): FlowRecord {
@@ -112,33 +113,5 @@ export class FlowLog {
       closedAt: this.#closedAt[entry]!,
       ending: endings[this.#ending[entry]!] ?? null,
     };
-  }
-}
-
-/** Lease ids as small numbers, for as long as an entry names them. */
-class LeaseNames {
-  readonly #numbers = new Map<string, number>();
-  readonly #names: string[] = [];
-  readonly #uses: number[] = [];
-  readonly #free: number[] = [];
-
-  hold(name: string): number {
-    const number = this.#numbers.get(name) ?? this.#free.pop() ?? this.#names.length;
-    this.#numbers.set(name, number);
-    this.#names[number] = name;
-    this.#uses[number] = (this.#uses[number] ?? 0) + 1;
-    return number;
-  }
-
-  let(number: number): void {
-    const uses = (this.#uses[number] ?? 0) - 1;
-    this.#uses[number] = uses;
-    if (uses > 0) return;
-    this.#numbers.delete(this.nameOf(number));
-    this.#free.push(number);
-  }
-
-  nameOf(number: number): string {
-    return this.#names[number] ?? '';
   }
 }

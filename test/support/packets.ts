@@ -76,7 +76,7 @@ function transportOf(packet: PacketFields): number[] {
   const data = packet.data ?? nothing;
   if (packet.protocol === 'tcp') {
     const options = packet.tcpOptions ?? [];
-    const flags = [...packet.flags].reduce((bits, letter) => bits | (flagBits[letter] ?? 0), 0);
+    const flags = packet.flags.split('').reduce((bits, letter) => bits | (flagBits[letter] ?? 0), 0);
     return [
       ...word(packet.sourcePort),
       ...word(packet.destinationPort),

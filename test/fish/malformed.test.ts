@@ -1,0 +1,165 @@
+import { fc, test } from '@fast-check/vitest';
+import { describe, expect } from 'vitest';
+import { dropReasons } from '../../src/fish/verdicts.ts';
+import { block, client, origin, Pond } from '../support/fish.ts';
+import {
+  build,
+  checksumProblem,
+  echo,
+  hexOf,
+  onesComplementSum,
+  tcp,
+  udp,
+  type PacketFields,
+} from '../support/packets.ts';
+
+const address = '198.51.100.10';
+const blocks = (['tcp', 'udp', 'icmp'] as const).map((protocol) => block(address, protocol, 8_192, 9_215));
+const options = [7, 7, 4, 0, 0, 0, 0, 0];
+
+const valid: Record<string, PacketFields> = {
+  tcp: tcp(client, origin, 'S', { tcpOptions: [2, 4, 5, 180, 1, 3, 3, 7] }),
+  'tcp with IP options': tcp(client, origin, 'S', { options, data: Uint8Array.of(1) }),
+  udp: udp(client, origin),
+  'udp with IP options': udp(client, origin, { options }),
+  icmp: echo(client.address, origin.address, 7),
+};
+
+const setWord = (bytes: Uint8Array, at: number, value: number) => bytes.set([(value >>> 8) & 255, value & 255], at);
+/** Changes a valid packet, and sums its header checksum anew, so that nothing but the change is wrong with it. */
+function changed(packet: PacketFields, change: (bytes: Uint8Array) => void): Uint8Array {
+  const bytes = build(packet);
+  change(bytes);
+  setWord(bytes, 10, 0);
+  const headerBytes = Math.min(Math.max(20, ((bytes[0] ?? 0) & 15) * 4), bytes.length);
+  setWord(bytes, 10, 0xffff - onesComplementSum(bytes.subarray(0, headerBytes)));
+  return bytes;
+}
+
+describe.each(Object.entries(valid))('%s', (_name, packet) => {
+  const whole = build(packet);
+
+  test('passes whole, with or without a frame’s padding behind it', () => {
+    expect(new Pond(blocks).send(whole).verdict).toBe('forward');
+    expect(new Pond(blocks).send(Uint8Array.from([...whole, 0, 0, 0, 0])).verdict).toBe('forward');
+  });
+
+  test.each([0, 10, 12] as const)(
+    'is dropped at every length that is not its own, behind %i bytes of virtio header',
+    (vnetHeaderBytes) => {
+      const pond = new Pond(blocks, { vnetHeaderBytes });
+      for (let length = 0; length < whole.length; length++) {
+        expect(pond.send(whole.slice(0, length)).verdict).toBe('truncated');
+        // The same with a total length that claims no more than there is.
+        if (length < 20) continue;
+        const honest = changed(packet, (bytes) => setWord(bytes, 2, length)).slice(0, length);
+        const { verdict, bytes } = pond.send(honest);
+        // Data may be cut off, whose checksum is then wrong, and has to stay so; of the headers nothing may be missing.
+        if (verdict === 'forward') expect(checksumProblem(bytes)).toBe(checksumProblem(honest));
+        else expect(['truncated', 'bad_length']).toContain(verdict);
+      }
+      // Shorter than the virtio header itself.
+      for (let length = 0; length <= vnetHeaderBytes; length++)
+        expect(pond.send(new Uint8Array(0), new Uint8Array(length)).verdict).toBe('truncated');
+    },
+  );
+});
+
+describe('a packet is dropped for', () => {
+  const { tcp: syn, udp: datagram, icmp } = valid as Record<'tcp' | 'udp' | 'icmp', PacketFields>;
+  test.each<[string, Uint8Array, string]>([
+    ['version 0', changed(syn, (b) => (b[0] = 0x05)), 'bad_version'],
+    ['version 5', changed(syn, (b) => (b[0] = 0x55)), 'bad_version'],
+    ['version 6', changed(syn, (b) => (b[0] = 0x65)), 'ipv6_unsupported'],
+    ['one byte of version 6', Uint8Array.of(0x60), 'ipv6_unsupported'],
+    ['a header of 16 bytes', changed(syn, (b) => (b[0] = 0x44)), 'bad_length'],
+    ['no header at all', changed(syn, (b) => (b[0] = 0x40)), 'bad_length'],
+    ['a header longer than the packet', changed(icmp, (b) => (b[0] = 0x4f)), 'bad_length'],
+    ['a total length below the header', changed(syn, (b) => setWord(b, 2, 19)), 'bad_length'],
+    ['a total length of 0', changed(syn, (b) => setWord(b, 2, 0)), 'bad_length'],
+    ['a total length beyond the end', changed(syn, (b) => setWord(b, 2, b.length + 1)), 'truncated'],
+    [
+      'a header checksum off by one',
+      Uint8Array.from(build(syn), (byte, i) => (i === 11 ? byte ^ 1 : byte)),
+      'bad_header_checksum',
+    ],
+    [
+      'a damaged address',
+      Uint8Array.from(build(syn), (byte, i) => (i === 19 ? byte ^ 1 : byte)),
+      'bad_header_checksum',
+    ],
+    ['more fragments', build({ ...syn, fragment: 0x2000 }), 'fragment_unsupported'],
+    ['a fragment offset', build({ ...syn, fragment: 0x0001 }), 'fragment_unsupported'],
+    ['protocol 47', changed(syn, (b) => (b[9] = 47)), 'protocol_unsupported'],
+    ['protocol 58', changed(icmp, (b) => (b[9] = 58)), 'protocol_unsupported'],
+    ['a TCP header of 16 bytes', changed(syn, (b) => (b[32] = 0x40)), 'bad_length'],
+    ['a TCP header beyond the end', changed(syn, (b) => (b[32] = 0xf0)), 'bad_length'],
+    ['no TCP flags', build(tcp(client, origin, '')), 'bad_tcp_flags'],
+    ['FIN alone', build(tcp(client, origin, 'F')), 'bad_tcp_flags'],
+    ['SYN with FIN', build(tcp(client, origin, 'SF')), 'bad_tcp_flags'],
+    ['SYN with RST', build(tcp(client, origin, 'SR')), 'bad_tcp_flags'],
+    ['a source port of 0', build(tcp({ ...client, port: 0 }, origin, 'S')), 'port_zero'],
+    ['a destination port of 0', build(udp(client, { ...origin, port: 0 })), 'port_zero'],
+    ['a UDP length below 8', changed(datagram, (b) => setWord(b, 24, 7)), 'bad_length'],
+    ['a UDP length beyond the end', changed(datagram, (b) => setWord(b, 24, 12)), 'bad_length'],
+  ])('%s', (_what, bytes, verdict) => {
+    const pond = new Pond(blocks);
+    const sent = pond.send(bytes);
+    expect(sent.verdict).toBe(verdict);
+    expect(hexOf(sent.bytes)).toBe(hexOf(bytes));
+    expect(pond.drops()).toEqual({ [verdict]: 1 });
+    expect(pond.forwarder.counters().flowsOpened).toBe(0);
+  });
+
+  test('the don’t-fragment and the reserved bit are no reason', () => {
+    for (const fragment of [0x4000, 0x8000, 0xc000])
+      expect(new Pond(blocks).send(build({ ...syn, fragment })).verdict).toBe('forward');
+  });
+
+  test('UDP options behind the datagram (RFC 9868) are no reason', () => {
+    const bytes = build(udp(client, origin, { data: Uint8Array.of(1, 2, 3, 4) }));
+    setWord(bytes, 24, 10);
+    expect(new Pond(blocks).send(bytes).verdict).toBe('forward');
+  });
+
+  test('a length beyond the buffer is no packet', () => {
+    const { forwarder } = new Pond(blocks);
+    expect(forwarder.handle(new Uint8Array(100), 101, 0)).toBe(1);
+  });
+});
+
+const names = ['forward', ...dropReasons];
+
+describe('whatever comes', () => {
+  const bytes = fc.uint8Array({ maxLength: 120 });
+  const headed = fc.tuple(
+    fc.constantFrom(...Object.values(valid)),
+    fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 6 }),
+    fc.boolean(),
+  );
+
+  test.prop([fc.array(bytes, { maxLength: 20 }), fc.constantFrom(0 as const, 10 as const)])(
+    'random bytes get a verdict',
+    (packets, vnetHeaderBytes) => {
+      const pond = new Pond(blocks, { vnetHeaderBytes });
+      for (const each of packets) expect(names).toContain(pond.send(each).verdict);
+    },
+  );
+
+  test.prop([fc.array(headed, { minLength: 1, maxLength: 20 })], { numRuns: 500 })(
+    'a packet with random changes is either left alone or translated without its checksum being mended',
+    (packets) => {
+      const pond = new Pond(blocks);
+      for (const [packet, edits, mended] of packets) {
+        const edit = (target: Uint8Array) => edits.forEach(([at, value]) => (target[at % target.length] = value));
+        const before = build(packet);
+        if (mended) before.set(changed(packet, edit));
+        else edit(before);
+        const { verdict, bytes: after } = pond.send(before);
+        expect(names).toContain(verdict);
+        if (verdict !== 'forward') expect(hexOf(after)).toBe(hexOf(before));
+        else expect(checksumProblem(after)).toBe(checksumProblem(before));
+      }
+    },
+  );
+});
