@@ -98,8 +98,11 @@ export function createLab(prefix: string): Lab {
      link set o0 up
      route add 198.51.100.0/24 via 192.0.2.1`,
   );
-  return { client, host, origin, remove: () => removeLab(prefix) };
+  return labOf(prefix);
 }
+
+/** The lab of that prefix, which somebody has created. */
+export const labOf = (prefix: string): Lab => ({ ...namesOf(prefix), remove: () => removeLab(prefix) });
 
 /** Ends every process inside the lab's namespaces, whoever left it there, and deletes them. */
 export function removeLab(prefix: string): void {

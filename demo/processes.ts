@@ -103,6 +103,8 @@ function spawnLaunch({ command, namespace, uid, env }: Launch, stdio: ('ignore' 
   const [program = '', ...args] = namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
   return spawn(program, args, {
     stdio,
+    // The folder this was started from may be closed to other users.
+    cwd: '/',
     // No setting of whoever runs the demo may reach the programs in it.
     env: { PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, ...env },
     ...(uid === undefined ? {} : { uid, gid: uid }),

@@ -64,15 +64,23 @@ export async function fetchMany(request: Fetch, count: number): Promise<Output> 
   return finish({ name: 'curl', namespace, command });
 }
 
+export type Try = Readonly<{
+  how: 'udp' | 'late' | 'explicit';
+  local: Readonly<{ address: string; port: number }>;
+  remote: Readonly<{ address: string; port: number }>;
+  uid?: number;
+  namespace?: string;
+  /** What it calls itself in what it sends. */
+  as?: string;
+  /** Where the code is for users who may not read the checkout. */
+  code?: Readonly<{ node: string; folder: string }>;
+}>;
+
 /** Somebody tries a local port; see programs/stranger.ts. */
-export async function stranger(
-  how: 'udp' | 'late' | 'explicit',
-  local: Readonly<{ address: string; port: number }>,
-  remote: Readonly<{ address: string; port: number }>,
-  who: Readonly<{ uid?: number; namespace?: string }> = {},
-): Promise<StrangerSaid> {
+export async function stranger({ how, local, remote, as = 'stranger', code, ...who }: Try): Promise<StrangerSaid> {
   const ends = [local.address, local.port, remote.address, remote.port].map(String);
-  const command = [process.execPath, program('stranger'), how, ...ends];
+  const file = code ? `${code.folder}/demo/programs/stranger.ts` : program('stranger');
+  const command = [code?.node ?? process.execPath, file, how, ...ends, as];
   const { stdout, stderr } = await finish({ name: 'stranger', command, ...who });
   if (stdout.length === 0) throw new Error(`the stranger said nothing: ${stderr}`);
   return JSON.parse(stdout.toString()) as StrangerSaid;

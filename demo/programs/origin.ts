@@ -4,6 +4,7 @@
  *     /file                  the file, `fileBytes` long
  *     /drip?kib=K&every_ms=E the file's beginning, 16 KiB every E ms, K KiB in all
  *     /slow?ms=M             an answer after M ms, so that many connections stand at the same time
+ *     /sha256?bytes=N        of the file's first N bytes
  *     /peer                  address and port that this server sees
  *     any name, A            203.0.113.53
  *     any name, TXT          address and port that this server sees
@@ -27,7 +28,7 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 
 async function drip(response: ServerResponse, bytes: number, everyMs: number): Promise<void> {
   const part = file.subarray(0, bytes);
-  response.writeHead(200, { 'content-length': bytes, 'x-sha256': sha256(part) });
+  response.writeHead(200, { 'content-length': bytes });
   for (let at = 0; at < bytes && !response.destroyed; at += dripBytes) {
     response.write(part.subarray(at, at + dripBytes));
     await sleep(everyMs);
@@ -43,6 +44,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   if (url.pathname === '/file') response.writeHead(200, { 'content-length': fileBytes, 'x-peer': peer }).end(file);
   else if (url.pathname === '/drip') void drip(response, number('kib') * 1024, number('every_ms'));
   else if (url.pathname === '/slow') setTimeout(() => response.end(`${peer}\n`), number('ms'));
+  else if (url.pathname === '/sha256') response.end(`${sha256(file.subarray(0, number('bytes')))}\n`);
   else if (url.pathname === '/peer') response.end(`${peer}\n`);
   else response.writeHead(404).end();
 }

@@ -2,10 +2,10 @@
  * Somebody who takes a local port that may be another's. Says in one line of JSON how far it came: each call that was
  * made, with its errno, and whom the origin saw if it got through.
  *
- *     stranger.ts udp|late|explicit ADDRESS PORT REMOTE REMOTE_PORT
+ *     stranger.ts udp|late|explicit ADDRESS PORT REMOTE REMOTE_PORT NAME
  *
  * udp: bind() to the port, then ask the name server. late: the port is taken in connect(). explicit: bind() with
- * SO_REUSEADDR, then connect(), as HAProxy does.
+ * SO_REUSEADDR, then connect(), as HAProxy does. NAME is what it calls itself in what it sends.
  */
 import { createSocket } from 'node:dgram';
 import { Socket } from 'node:net';
@@ -24,7 +24,7 @@ export type StrangerSaid = Readonly<{
   seenAs: string | null;
 }>;
 
-const [how = '', address = '', port = '', remote = '', remotePort = ''] = process.argv.slice(2);
+const [how = '', address = '', port = '', remote = '', remotePort = '', who = 'stranger'] = process.argv.slice(2);
 const said = (what: Partial<StrangerSaid>): never => {
   console.log(JSON.stringify({ bind: 'ok', connect: null, localPort: null, seenAs: null, ...what }));
   process.exit(0);
@@ -38,7 +38,7 @@ if (how === 'udp') {
   socket.on('error', (error) => said({ bind: codeOf(error) }));
   socket.on('message', (answer) => said({ connect: 'ok', localPort: Number(port), seenAs: textIn(answer) }));
   socket.bind({ port: Number(port), address, exclusive: true }, () => {
-    const name = [8, ...Buffer.from('stranger'), 4, ...Buffer.from('demo'), 0];
+    const name = [who.length, ...Buffer.from(who), 4, ...Buffer.from('demo'), 0];
     const query = Uint8Array.from([0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...name, 0, 16, 0, 1]);
     socket.send(query, Number(remotePort), remote, (error) => {
       if (error) said({ connect: codeOf(error), localPort: Number(port) });
@@ -57,7 +57,7 @@ if (how === 'udp') {
   let heard = '';
   const localPort = () => socket.localPort ?? null;
   socket.on('error', (error) => said({ connect: codeOf(error) }));
-  socket.on('connect', () => socket.write('GET /peer?from=stranger; HTTP/1.0\r\n\r\n'));
+  socket.on('connect', () => socket.write(`GET /peer?from=${who}; HTTP/1.0\r\n\r\n`));
   socket.on('data', (data) => (heard += data.toString()));
   socket.on('end', () =>
     said({ connect: 'ok', localPort: localPort(), seenAs: heard.trim().split('\n').at(-1) ?? '' }),

@@ -29,12 +29,12 @@ export async function kernelNat(step: Step, lab: Lab, folder: string): Promise<v
     const from = 'nat-client';
     const many = fetchMany({ namespace: lab.client, from, path: '/slow?ms=3000' }, size);
     await sleep(800);
-    const said = await stranger(
-      'explicit',
-      { address, port: slice.first },
-      { address: addresses.origin, port: 80 },
-      { namespace: lab.host },
-    );
+    const said = await stranger({
+      how: 'explicit',
+      local: { address, port: slice.first },
+      remote: { address: addresses.origin, port: 80 },
+      namespace: lab.host,
+    });
     await many;
     const flows = await capture.flows();
     const of = (sender: string) => flows.filter(({ senders }) => senders.includes(sender));
