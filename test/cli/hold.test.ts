@@ -4,66 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { json, problem, ScriptedServer, type Answer, type SeenRequest } from '../support/scripted-server.ts';
+import { problem, ScriptedServer } from '../support/scripted-server.ts';
+import { ScriptedSession } from '../support/scripted-session.ts';
 
 const program = fileURLToPath(new URL('../../src/bin/fishery.ts', import.meta.url));
-const at = '2026-01-31T14:03:07.000000Z';
-
-/** The server's part of one session with one lease; a test changes what it wants to be different. */
-class Control {
-  leaseState = 'active';
-  leaseEnding: string | null = null;
-  grant: Answer | undefined;
-  keepalive: Answer | undefined;
-  ended = 0;
-  ttl_s = 0;
-
-  readonly answer: Answer = (request, response) => this.#route(request)(request, response);
-
-  #route({ method, path, body }: SeenRequest): Answer {
-    if (method === 'POST' && path === '/v1/sessions') {
-      this.ttl_s = (body as { ttl_s: number }).ttl_s;
-      return json(this.#session(), 201);
-    }
-    if (path === '/v1/sessions/session-40/keepalive') return this.keepalive ?? json(this.#session());
-    if (method === 'DELETE' && path === '/v1/sessions/session-40') {
-      this.ended++;
-      return json(this.#session());
-    }
-    if (method === 'POST' && path === '/v1/leases')
-      return this.grant ?? json({ leases: [this.#lease()], revision: 42 }, 201);
-    if (method === 'GET' && path === '/v1/leases') return json({ items: [this.#lease()], next: null });
-    return problem(404, 'not_found');
-  }
-
-  #session() {
-    const times = { expires_at: at, opened_at: at, ended_at: null };
-    return {
-      id: 'session-40',
-      machine: 'm',
-      holder: 'h',
-      state: 'live',
-      ending: null,
-      ttl_s: this.ttl_s,
-      ...times,
-      revision: 40,
-    };
-  }
-
-  #lease() {
-    const place = { machine: 'm', holder: 'h', slice: 'slice-3', pool: 'p', address: '198.51.100.10', protocol: 'tcp' };
-    const kind = { ports: { first: 9_000, last: 9_127 }, mode: 'exclusive', binding: null };
-    return {
-      id: 'lease-42',
-      token: '1.1.42',
-      session: 'session-40',
-      ...place,
-      ...kind,
-      state: this.leaseState,
-      ending: this.leaseEnding,
-    };
-  }
-}
 
 type Ended = Readonly<{ code: number | null; signal: NodeJS.Signals | null; out: string; err: string }>;
 
@@ -98,7 +42,7 @@ describe('fishery hold', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  async function start(control: Control, flags: readonly string[], script: string) {
+  async function start(control: ScriptedSession, flags: readonly string[], script: string) {
     const server = await ScriptedServer.start(control.answer);
     const common = ['--server', server.url, '--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];
     return { server, run: new Run([...common, ...flags, '--', process.execPath, '-e', script]) };
@@ -107,7 +51,7 @@ describe('fishery hold', () => {
   const sleeper = `process.stdout.write('up ' + process.pid + '\\n'); setInterval(() => {}, 1000);`;
 
   it('runs the program with its lease in the environment and gives everything back with its exit code', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(
       control,
       ['--ports', '100', '--mode', 'exclusive', '--pool', 'p', '--ttl-s', '9'],
@@ -139,7 +83,7 @@ describe('fishery hold', () => {
   });
 
   it('passes signals on and gives everything back afterwards', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(
       control,
       [],
@@ -156,7 +100,7 @@ describe('fishery hold', () => {
   });
 
   it('says by which signal the program ended', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(control, [], `process.kill(process.pid, 'SIGKILL')`);
     await using _ = server;
     expect(await run.ended).toMatchObject({ code: 137 });
@@ -164,7 +108,7 @@ describe('fishery hold', () => {
   });
 
   it('keeps the session alive while the program runs', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(control, ['--ttl-s', '2'], sleeper);
     await using _ = server;
     await expect
@@ -176,7 +120,7 @@ describe('fishery hold', () => {
   });
 
   it('stops the program when the session is lost, and says so', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(control, ['--ttl-s', '2'], sleeper);
     await using _ = server;
     await run.said('up');
@@ -188,7 +132,7 @@ describe('fishery hold', () => {
   });
 
   it('stops the program when its lease is revoked', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(control, ['--ttl-s', '2'], sleeper);
     await using _ = server;
     await run.said('up');
@@ -201,7 +145,7 @@ describe('fishery hold', () => {
   });
 
   it('kills a program that does not stop within its grace', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(
       control,
       ['--ttl-s', '2', '--grace-s', '0.3'],
@@ -214,7 +158,7 @@ describe('fishery hold', () => {
   });
 
   it('lets the program go on with --on-lost keep', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const { server, run } = await start(
       control,
       ['--ttl-s', '2', '--on-lost', 'keep'],
@@ -229,7 +173,7 @@ describe('fishery hold', () => {
   });
 
   it('starts nothing when the claim is refused, and ends its session', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     control.grant = problem(409, 'claim_refused', { detail: 'EADDRINUSE: 198.51.100.10:9000 is held by pid 77' });
     const { server, run } = await start(control, [], `console.log('must not run')`);
     await using _ = server;
@@ -240,7 +184,7 @@ describe('fishery hold', () => {
   });
 
   it('starts nothing when the agent does not make the lease true in time', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     control.leaseState = 'pending';
     const { server, run } = await start(control, ['--apply-timeout-s', '3'], `console.log('must not run')`);
     await using _ = server;
@@ -251,7 +195,7 @@ describe('fishery hold', () => {
   });
 
   it('gives everything back when it is interrupted before the program runs', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     control.grant = () => {};
     const { server, run } = await start(control, [], `console.log('must not run')`);
     await using _ = server;
@@ -262,7 +206,7 @@ describe('fishery hold', () => {
   });
 
   it('gives everything back when the program does not exist', async () => {
-    const control = new Control();
+    const control = new ScriptedSession();
     const server = await ScriptedServer.start(control.answer);
     await using _ = server;
     const common = ['--server', server.url, '--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];
