@@ -229,7 +229,7 @@ export const eventList: EventList = { events: [change], next_after: 42, revision
 /** As it passes over the connection. */
 export const stream = [
   `id: 42\nevent: change\ndata: ${JSON.stringify(change)}\n`,
-  `event: bookmark\ndata: ${JSON.stringify({ revision: 43 })}\n`,
+  `id: 43\nevent: bookmark\ndata: ${JSON.stringify({ revision: 43 })}\n`,
   '',
 ].join('\n');
 

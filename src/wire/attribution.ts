@@ -2,14 +2,24 @@ import { z } from 'zod';
 import { queryNumber } from './lists.ts';
 import { AddressText, Instant, LeaseId, Name, Port, ProtocolName, SliceId } from './primitives.ts';
 
-export const AttributionQuery = z.strictObject({
-  address: AddressText,
-  protocol: ProtocolName,
-  port: queryNumber(Port),
-  at: z.iso.datetime({ offset: true }).optional().meta({ description: 'RFC 3339; default now.' }),
-  remote_address: AddressText.optional(),
-  remote_port: queryNumber(Port).optional(),
-});
+export const AttributionQuery = z
+  .strictObject({
+    address: AddressText,
+    protocol: ProtocolName,
+    port: queryNumber(Port),
+    at: z.iso.datetime({ offset: true }).optional().meta({ description: 'RFC 3339; default now.' }),
+    remote_address: AddressText.optional().meta({
+      description:
+        'The other end of the connection, where it is known. It tells several holders of a shared port apart.',
+    }),
+    remote_port: queryNumber(Port).optional(),
+  })
+  .superRefine((query, context) => {
+    const missing =
+      query.remote_port === undefined ? 'remote_port' : query.remote_address === undefined ? 'remote_address' : null;
+    if (missing === null || (query.remote_port === undefined && query.remote_address === undefined)) return;
+    context.addIssue({ code: 'custom', path: [missing], message: 'remote_address and remote_port go together' });
+  });
 
 /**
  * Who used it. Machine: always exactly one, or none owned it. Holder: one where the table or the flow log proves it,

@@ -38,12 +38,19 @@ export function validationProblem(error: FastifyError, request: FastifyRequest):
   const schemas = request.routeOptions.schema;
   const failed = parts.findIndex((part) => part.property === contextProperty(error));
   const errors: ProblemPart[] = [];
+  const seen = new Set<string>();
   for (const [index, { schema: key, property, path }] of parts.entries()) {
     if (index < failed) continue;
     const schema = schemas?.[key];
     if (!(schema instanceof z.ZodType)) continue;
     const parsed = schema.safeParse(request[property] ?? undefined);
-    for (const issue of parsed.error?.issues ?? []) errors.push(...explain(issue, path, request[property]));
+    for (const issue of parsed.error?.issues ?? [])
+      for (const wrong of explain(issue, path, request[property]))
+        // The first thing that is wrong with a part is enough to mend it by.
+        if (!seen.has(wrong.path)) {
+          seen.add(wrong.path);
+          errors.push(wrong);
+        }
   }
   const shown = errors.slice(0, errors_max);
   const [first] = shown;

@@ -40,6 +40,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'session_not_found',
           'session_ended',
           'machine_not_active',
+          'pool_not_found',
           'shared_needs_tcp',
           'binding_needs_shared',
           'ports_exceed_slice',

@@ -86,7 +86,8 @@ async function stream(context: Context, reply: FastifyReply, watch: Watch): Prom
       }
       if (item.type === 'caught_up') {
         // For a client that is behind, the next event is news enough.
-        events.offer({ event: 'bookmark', data: { revision: item.revision } });
+        // With an id of its own: a browser that reconnects then goes on from here.
+        events.offer({ event: 'bookmark', id: String(item.revision), data: { revision: item.revision } });
         continue;
       }
       if (item.event.kind === 'token') continue;
