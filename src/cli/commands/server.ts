@@ -1,0 +1,144 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { buildApp } from '../../api/app.ts';
+import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
+import { defaultLimits } from '../../api/parts.ts';
+import { openSqliteStore } from '../../db/open.ts';
+import { Feed } from '../../feed/feed.ts';
+import { LeaseService } from '../../leases/lease-service.ts';
+import { StoreError } from '../../leases/store.ts';
+import { Sweeper } from '../../leases/sweeper.ts';
+import { SteadyClock } from '../../ops/clock.ts';
+import { createLogger, logSettings, type Logger } from '../../ops/logger.ts';
+import { Shutdown } from '../../ops/shutdown.ts';
+import { packageVersion } from '../../ops/version.ts';
+import { defineCommand, exitCodes } from '../command.ts';
+
+/** Answers under way, and the last commit, have this long. */
+const shutdown_deadline_ms = 10_000;
+
+const serverSettings = z.strictObject({
+  host: z
+    .string()
+    .default('127.0.0.1')
+    .meta({ description: 'Address to listen on; loopback unless you say otherwise' }),
+  port: z
+    .int()
+    .min(0)
+    .max(65_535)
+    .default(7480)
+    .meta({ description: 'TCP port to listen on; 0 takes any that is free' }),
+  data_dir: z.string().default('data').meta({ description: 'Where the database and the operator token are' }),
+  body_bytes_max: z
+    .int()
+    .min(1_024)
+    .default(defaultLimits.body_bytes_max)
+    .meta({ description: 'Largest request body' }),
+  watchers_max: z.int().min(1).default(defaultLimits.watchers_max).meta({ description: 'Most event streams at once' }),
+  events_kept: z
+    .int()
+    .min(1_000)
+    .default(1_000_000)
+    .meta({ description: 'Newest entries of the log that are kept for watchers who were away' }),
+  metrics_open: z
+    .boolean()
+    .optional()
+    .meta({ description: 'Whether /metrics needs no token; by default only on a loopback address' }),
+  ...logSettings,
+});
+
+export const command = defineCommand({
+  settings: serverSettings,
+  details: `The first start writes an operator token to operator.token in the data directory, readable by its owner only:
+
+  curl -H "Authorization: Bearer $(cat data/operator.token)" http://127.0.0.1:7480/v1/pools
+
+SIGTERM finishes what is being answered, then ends.`,
+  run: async (settings, { print, complain }) => {
+    const log = createLogger({ level: settings.log_level, name: 'fishery-server' });
+    const shutdown = new Shutdown({ deadline_ms: shutdown_deadline_ms, log });
+    try {
+      const started = await startServer(settings, shutdown, log);
+      print(`listening   ${started.url}`);
+      print(`docs        ${started.url}/docs`);
+      print(`token       ${describe(started.operator)}`);
+    } catch (error) {
+      const problem = explain(error, settings);
+      if (problem === undefined) throw error;
+      await shutdown.begin('the start failed');
+      complain(problem);
+      return exitCodes.failure;
+    }
+    return await shutdown.finished;
+  },
+});
+
+type Settings = z.output<typeof serverSettings>;
+
+async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) {
+  const directory = resolve(settings.data_dir);
+  const clock = new SteadyClock();
+  const store = await openSqliteStore({ directory, newEpoch: randomUUID });
+  shutdown.register('store', () => store.close());
+
+  const leases = new LeaseService({
+    store,
+    clock,
+    onTrouble: ({ kind, message, cause, command: of }) =>
+      log.error({ err: cause, trouble: kind, command: of }, message),
+  });
+  shutdown.register('leases', () => leases.close());
+  const feed = new Feed({ log: store.reader });
+  leases.onEvents((events) => feed.publish(events));
+  const sweeper = new Sweeper({
+    execute: (sweep) => leases.execute(sweep),
+    store,
+    eventsKept: settings.events_kept,
+    onError: (error) => log.warn({ err: error }, 'a sweep failed; the next one tries again'),
+  });
+
+  const operator = await ensureOperatorToken(
+    { leases, reader: store.reader, randomBytes },
+    join(directory, 'operator.token'),
+  );
+  const app = buildApp({
+    leases,
+    reader: store.reader,
+    feed,
+    clock,
+    logger: log,
+    version: packageVersion(),
+    randomBytes,
+    metricsOpen: settings.metrics_open ?? isLoopback(settings.host),
+    processMetrics: true,
+    limits: { ...defaultLimits, body_bytes_max: settings.body_bytes_max, watchers_max: settings.watchers_max },
+  });
+  sweeper.start();
+  shutdown.register('sweeper', () => sweeper.stop());
+  const url = await app.listen({ host: settings.host, port: settings.port });
+  shutdown.register('api', () => app.close());
+  shutdown.register('feed', () => feed.close());
+  return { url, operator };
+}
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
+
+function describe(operator: OperatorToken): string {
+  if (operator.outcome === 'exists')
+    return operator.fileExists ? `${operator.file} (the operator's)` : 'the operator has one; its file was taken away';
+  return `${operator.file} (the operator's, ${operator.outcome === 'written' ? 'written just now' : 'found there'})`;
+}
+
+/** What the person who starts it can mend, in a line; undefined for what is a bug. */
+function explain(error: unknown, { host, port, data_dir: directory }: Settings): string | undefined {
+  if (error instanceof StoreError) return error.message;
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  if (error.code === 'EADDRINUSE') return `port ${port} on ${host} is taken: stop what listens there, or set port`;
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
+    return `${host} is no address of this host: set host`;
+  if (error.code === 'EACCES' || error.code === 'EPERM')
+    return `permission denied (${error.message}): look at the data directory ${directory} and at port ${port}`;
+  if (error.code === 'ENOSPC') return `no space left on the device of the data directory ${directory}`;
+  return undefined;
+}
