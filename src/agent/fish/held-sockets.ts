@@ -1,0 +1,21 @@
+import type { Placeholders } from '../../fish/placeholders.ts';
+import { closeFd } from '../../sys/descriptors.ts';
+import { openConnected4 } from '../../sys/placeholders.ts';
+
+/** Placeholders as the kernel has them: a handle is the descriptor of a Fast Open socket that waits in SYN-SENT. */
+export class HeldSockets implements Placeholders {
+  readonly #mark: number;
+
+  /** `mark`: the SO_MARK of all of them; 0: none. */
+  constructor(mark: number) {
+    this.#mark = mark;
+  }
+
+  open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
+    return openConnected4(address, port, remote, remotePort, binding, this.#mark);
+  }
+
+  close(handle: number): void {
+    closeFd(handle);
+  }
+}

@@ -1,0 +1,50 @@
+import type { LeasedBlock } from '../../fish/blocks.ts';
+import type { FishConfig } from '../../fish/config.ts';
+import type { FishCounters } from '../../fish/counters.ts';
+import type { FlowAnswer } from '../../fish/flow-log.ts';
+import type { FlowQuery } from '../../fish/flow-tuple.ts';
+import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
+import type { ClosedSummary } from '../../fish/forwarder.ts';
+
+/** What the worker is started with. Descriptors are numbers: threads of one process share them. */
+export type WorkerSetup = Readonly<{
+  config: FishConfig;
+  /** Non-blocking; stays the caller's, who closes it after the worker's end. */
+  tunFd: number;
+  /** Readable when a request waits. */
+  wakeFd: number;
+  /** SO_MARK of placeholders, by which the kernel leads their replies into the TUN; 0: none. */
+  mark: number;
+}>;
+
+export type FishStats = FishCounters &
+  Readonly<{
+    /** Packets that the kernel would not take back, and the errno (positive) of the last; 0 when there was none. */
+    writesFailed: number;
+    writeErrno: number;
+    /** Times that the thread went to sleep because nothing was waiting: many of them mean time to spare. */
+    waits: number;
+    /** Rounds that ended with packets still waiting: many of them mean that the thread is the bottleneck. */
+    fullRounds: number;
+  }>;
+
+export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boolean }>;
+
+/** Everything that the main thread can ask of the worker, and what comes back. */
+export type Operations = {
+  setBlocks: { ask: readonly LeasedBlock[]; answer: ClosedSummary };
+  endLease: { ask: string; answer: ClosedSummary };
+  stats: { ask: null; answer: FishStats };
+  flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };
+  queryFlowLog: { ask: Readonly<{ query: FlowQuery; max: number }>; answer: FlowAnswer };
+  stop: { ask: null; answer: null };
+};
+export type Operation = keyof Operations;
+
+/** A question on its way to the worker. */
+export type Request = {
+  [Op in Operation]: Readonly<{ id: number; operation: Op; ask: Operations[Op]['ask'] }>;
+}[Operation];
+/** The worker's answer to one; the first, with id 0, answers none and says that it runs. */
+export type Reply = Readonly<{ id: number; answer: unknown }>;
+export const readyId = 0;
