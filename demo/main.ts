@@ -1,6 +1,7 @@
 /**
  * `npm run demo`: shows on this machine, in network namespaces of its own, what Fishery promises, each claim checked
- * against evidence. `--json` prints one document of facts instead of words. Exit code 0 only if every step held.
+ * against evidence. `--json` prints one document of facts instead of words; `--keep` leaves logs and capture behind. Exit
+ * code 0 only if every step held.
  *
  * This process owns the lab: it builds it, starts walk.ts inside, and takes everything down again whatever happens.
  */
@@ -93,7 +94,11 @@ async function walk(): Promise<number> {
 function cleanUp(): void {
   removeLab(prefixes.demo);
   removeLab(prefixes.nat);
+  rmSync(lockFile, { force: true });
+  if (process.argv.includes('--keep')) {
+    console.error(`demo: logs and capture are in ${folder}`);
+    return;
+  }
   // Inside, the checkout is mounted in this folder; should that ever be visible here, it must not be deleted.
   run('rm', '-rf', '--one-file-system', folder);
-  rmSync(lockFile, { force: true });
 }
