@@ -146,6 +146,12 @@ export class Agent {
     };
   }
 
+  /** Somebody found the host not as it should be. */
+  lookAtHost(): void {
+    this.#hostIsDue = true;
+    this.#kick();
+  }
+
   /** The connection to the server was lost, or is there again (null). */
   serverTrouble(problem: string | null): void {
     this.#serverProblem = problem;

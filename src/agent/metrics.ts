@@ -1,4 +1,4 @@
-import { Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import type { AgentStatus } from './status.ts';
 
 /** Prometheus text of one status. Names say their unit; what only grows ends in `_total`. */
@@ -6,6 +6,8 @@ export async function metricsText(status: AgentStatus): Promise<string> {
   const registry = new Registry();
   const gauge = <L extends string>(name: string, help: string, labels: readonly L[] = []): Gauge<L> =>
     new Gauge({ name: `fishery_agent_${name}`, help, labelNames: [...labels], registers: [registry] });
+  const count = <L extends string>(name: string, help: string, labels: readonly L[] = []): Counter<L> =>
+    new Counter({ name: `fishery_agent_${name}`, help, labelNames: [...labels], registers: [registry] });
   const put = (name: string, help: string, value: number) => gauge(name, help).set(value);
 
   put('guard_open', '1 while the guard lets packets with pool addresses out', status.guard.open ? 1 : 0);
@@ -14,26 +16,26 @@ export async function metricsText(status: AgentStatus): Promise<string> {
   put('applied_revision', 'Revision up to which the host is as it should be', status.revision.applied);
   put('host_problem', '1 while the host is not as it should be', status.host.problem === null ? 0 : 1);
   put('server_problem', '1 while the server is not reached', status.server.problem === null ? 0 : 1);
-  put('drift_repaired_total', 'Steps that undid what others did to the host', status.host.drift_repaired);
+  count('drift_repaired_total', 'Steps that undid what others did to the host').inc(status.host.drift_repaired);
   put('reports_waiting', 'Things that the server has not heard yet', status.reports.waiting);
-  put('reports_rejected_total', 'Reports that the server dropped', status.reports.rejected);
+  count('reports_rejected_total', 'Reports that the server dropped').inc(status.reports.rejected);
   put('placeholders', 'Sockets that hold ports or echo identifiers of fish', status.placeholders.open);
   put('placeholders_max', 'Descriptors that may be spent on them', status.placeholders.max);
 
   const leases = gauge('leases', 'Leases on this host', ['phase']);
   for (const [phase, count] of Object.entries(status.lease_counts)) leases.set({ phase }, count);
-  const packets = gauge('packets_total', 'Packets by counter of the nftables table', ['counter']);
-  const bytes = gauge('bytes_total', 'Bytes by counter of the nftables table', ['counter']);
+  const packets = count('packets_total', 'Packets by counter of the nftables table', ['counter']);
+  const bytes = count('bytes_total', 'Bytes by counter of the nftables table', ['counter']);
   for (const [counter, value] of Object.entries(status.counters)) {
-    packets.set({ counter }, value.packets);
-    bytes.set({ counter }, value.bytes);
+    packets.inc({ counter }, value.packets);
+    bytes.inc({ counter }, value.bytes);
   }
   if (status.fish) {
     put('fish_running', '1 while fish runs', status.fish.running ? 1 : 0);
-    put('fish_starts_total', 'How often fish was started', status.fish.starts);
+    count('fish_starts_total', 'How often fish was started').inc(status.fish.starts);
     put('fish_claims', 'Leases that fish claims', status.fish.claims);
     put('fish_claims_answered', 'Of those, the ones it has', status.fish.answered);
-    put('fish_claims_refused_total', 'Grants that the server would not give', status.fish.refused);
+    count('fish_claims_refused_total', 'Grants that the server would not give').inc(status.fish.refused);
     const stats = gauge('fish', 'What fish counts, by name', ['name']);
     for (const [name, value] of Object.entries(status.fish.stats)) stats.set({ name }, value);
   }

@@ -1,4 +1,14 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, readlinkSync, renameSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Address } from '../net/address.ts';
@@ -95,6 +105,12 @@ export class StateFile {
       tun: part.tun !== null && part.tun === tun ? null : tun,
       rules: without(rules, part.rules),
     });
+  }
+
+  /** The host is as it was, and nothing is left to know. */
+  remove(): void {
+    rmSync(join(this.#folder, fileName), { force: true });
+    this.#recorded = nothingRecorded;
   }
 
   #write(recorded: Recorded): void {

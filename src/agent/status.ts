@@ -1,6 +1,7 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { err, ok, type Result } from '../net/result.ts';
 import type { Agent } from './agent.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
@@ -104,25 +105,30 @@ export const socketName = 'agent.sock';
  * GET /status (JSON), /healthz (200, or 503 with the reason) and /metrics, on a Unix socket that root alone may open:
  * `curl --unix-socket /var/lib/fishery/agent.sock http://agent/status`.
  */
-export async function serveStatus(stateDir: string, parts: StatusParts): Promise<() => Promise<void>> {
+export async function serveStatus(stateDir: string, parts: StatusParts): Promise<Result<() => Promise<void>, string>> {
   const path = join(stateDir, socketName);
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  // Left behind by an agent that died: the host's lock says that none is at work.
-  rmSync(path, { force: true });
   const server = createServer((request, response) => {
     answer(request, response, parts).catch((error: unknown) => {
       send(response, 500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
     });
   });
-  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-  server.once('error', reject);
-  server.listen(path, () => resolve(undefined));
-  await promise;
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    // Left behind by an agent that died: the host's lock says that none is at work.
+    rmSync(path, { force: true });
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    server.once('error', reject);
+    server.listen(path, () => resolve(undefined));
+    await promise;
+    chmodSync(path, 0o600);
+  } catch (error) {
+    return err(`state_dir ${stateDir} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+  }
   server.unref();
-  return async () => {
+  return ok(async () => {
     server.closeAllConnections();
     await new Promise<void>((done) => server.close(() => done()));
-  };
+  });
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, parts: StatusParts): Promise<void> {

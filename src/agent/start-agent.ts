@@ -1,0 +1,205 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { err, ok, type Result } from '../net/result.ts';
+import type { Logger } from '../ops/logger.ts';
+import { FisheryClient, FisheryError, follow, keepAlive, localCodes } from '../sdk/index.ts';
+import { closeFd } from '../sys/descriptors.ts';
+import { openBound, openPing } from '../sys/placeholders.ts';
+import { processesOf, SockDiag } from '../sys/sock-diag.ts';
+import { Agent, type AgentParts } from './agent.ts';
+import { bootClockMs } from './boot-clock.ts';
+import { FishLeases } from './fish-leases.ts';
+import { GuardKeeper } from './guard-keeper.ts';
+import { LinuxHost } from './linux/linux-host.ts';
+import { takeLock, type Lock } from './lock.ts';
+import { Placeholders } from './placeholders.ts';
+import { preflight, shareDescriptors, type DescriptorBudget } from './preflight.ts';
+import { Reports } from './reports.ts';
+import { hostSettings, type AgentSettings } from './settings.ts';
+import { bootId, StateFile } from './state-file.ts';
+import { startFishOnTun } from './start-fish.ts';
+import { serveStatus } from './status.ts';
+import { sysctlsOf } from './take-down.ts';
+
+export type RunningAgent = Readonly<{
+  /** Resolves after `stop`; rejects when the server refuses this agent before it ever took a snapshot. */
+  finished: Promise<void>;
+  /** The planned stop: gives back what fish has, unless the settings say to keep it. */
+  stop(): Promise<void>;
+}>;
+
+export type StartOptions = Readonly<{
+  settings: AgentSettings;
+  machine: string;
+  token: string;
+  version: string;
+  log: Logger;
+}>;
+
+/** Before the server said how long its horizon is; only the first keepalive is timed by it. */
+const fence_assumed_s = 10;
+const request_timeout_ms = 10_000;
+
+/** Puts the agent together and lets it run. The error is one line for people, and then nothing was changed. */
+export async function startAgent(options: StartOptions): Promise<Result<RunningAgent, string>> {
+  const { settings, machine } = options;
+  const host = hostSettings(settings);
+  const facts = await preflight({ needsTun: host.fish });
+  if (!facts.ok) return facts;
+  const claims = host.fish ? (settings.fish?.claims ?? []) : [];
+  const budget = shareDescriptors(facts.value.descriptors_max, {
+    exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? (claim.ports ?? 1) : 0), 0),
+    flowPlaceholders: host.fish ? settings.fish?.placeholders_max : 0,
+  });
+  if (!budget.ok) return budget;
+  const lock = await takeLock(`the agent of machine ${machine}`);
+  if (!lock.ok) return lock;
+  const identity = { machine, tun: host.tun, routeTable: host.routeTable };
+  const stateFile = StateFile.open(settings.state_dir, identity);
+  if (!stateFile.ok) {
+    await lock.value.release();
+    return err(stateFile.error);
+  }
+  const parts = { families: facts.value.families, budget: budget.value, lock: lock.value, stateFile: stateFile.value };
+  const running = await run({ ...options, ...parts });
+  if (!running.ok) await lock.value.release();
+  return running;
+}
+
+type RunOptions = StartOptions &
+  Readonly<{ families: AgentParts['families']; budget: DescriptorBudget; lock: Lock; stateFile: StateFile }>;
+
+async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
+  const { settings, machine, token, version, log, families, budget, lock, stateFile } = options;
+  const hosting = hostSettings(settings);
+  const client = new FisheryClient({ url: settings.server, token, timeoutMs: request_timeout_ms });
+  const host = new LinuxHost({
+    tun: hosting.tun,
+    routeTable: hosting.routeTable,
+    families,
+    sysctls: sysctlsOf(hosting, stateFile.recorded),
+  });
+  const diag = new SockDiag();
+  const sockets = {
+    sockets: (query: Parameters<SockDiag['sockets']>[0]) => diag.sockets(query),
+    pingSockets: (query: Parameters<SockDiag['pingSockets']>[0]) => diag.pingSockets(query),
+    processesOf,
+  };
+  const placeholders = new Placeholders({
+    open: { openBound, openPing, closeFd },
+    table: sockets,
+    mark: hosting.mark,
+    descriptors_max: budget.bound_max,
+  });
+  const guard = new GuardKeeper(
+    {
+      send: (timeoutMs, signal) =>
+        client.agent.keepalive(
+          machine,
+          { boot_id: bootId(), version, applied_revision: agent.appliedRevision },
+          { timeoutMs, signal },
+        ),
+      open: (ms) => host.openGuard(ms),
+      now: bootClockMs,
+      log,
+      onOpenFailed: () => agent.lookAtHost(),
+    },
+    fence_assumed_s,
+  );
+  const reports = new Reports({
+    send: (applied, signal) => client.agent.applied(machine, applied, { signal }),
+    // What this agent says is wrong in itself; anything else (a token, a server in trouble) may be mended.
+    isHopeless: (error) => error instanceof FisheryError && [400, 413, 422].includes(error.status ?? 0),
+    pause: backOff,
+    log,
+  });
+  const fishLeases =
+    settings.fish && hosting.fish
+      ? new FishLeases({
+          client,
+          machine,
+          holder: settings.fish.holder,
+          ttl_s: settings.fish.session_ttl_s,
+          claims: settings.fish.claims,
+          keepAlive: (session, signal, onLost) => void keepAlive(client, session, { signal, onLost }).done,
+          isRefused: (lease) => agent.leases.phaseOf(lease) === 'refused',
+          pause: backOff,
+          log,
+        })
+      : null;
+  const agent: Agent = new Agent({
+    machine,
+    settings: hosting,
+    families,
+    host,
+    stateFile,
+    server: {
+      follow: (signal) =>
+        follow(client, machine, {
+          signal,
+          onTrouble: (error, retryInMs) => {
+            agent.serverTrouble(error.message);
+            log.warn({ retry_in_ms: Math.round(retryInMs) }, `the server is not reached: ${error.message}`);
+          },
+        }),
+      answerFlowQuery: (answer) => client.agent.flowAnswer(machine, answer),
+    },
+    guard,
+    reports,
+    placeholders,
+    sockets,
+    fish:
+      settings.fish && fishLeases
+        ? { start: startFishOnTun.bind(null, settings, settings.fish, budget.flows_max), leases: fishLeases }
+        : null,
+    log,
+    now: () => performance.now(),
+  });
+  const status = await serveStatus(settings.state_dir, {
+    agent,
+    guard,
+    reports,
+    placeholders,
+    placeholders_max: budget.bound_max,
+    fishLeases,
+    host,
+    version,
+    serverUrl: settings.server,
+    now: () => performance.now(),
+  });
+  if (!status.ok) return status;
+  const stopping = new AbortController();
+  const finished = agent.run(stopping.signal, settings.keep).finally(async () => {
+    await status.value();
+    diag.close();
+    host.close();
+    await lock.release();
+  });
+  return ok({
+    finished,
+    stop: async () => {
+      stopping.abort();
+      await finished;
+    },
+  });
+}
+
+/** A refusal of the server, with what to do about it. */
+export function explainRefusal(error: FisheryError, machine: string, tokenFile: string): string {
+  if (error.status === 401)
+    return `the server does not know the token in ${tokenFile}: have one made with role agent for machine "${machine}" (${error.message})`;
+  if (error.status === 403)
+    return `the token in ${tokenFile} is not that of an agent of machine "${machine}": have one made (${error.message})`;
+  if (error.code === 'machine_not_found')
+    return `the server has no machine "${machine}": have it created first, or correct the setting machine (${error.message})`;
+  if (error.code === localCodes.unreadableAnswer)
+    return `what answers at the server's address is not Fishery (${error.message})`;
+  return error.message;
+}
+
+const back_off_first_ms = 200;
+const back_off_max_ms = 10_000;
+/** Doubled each time, and drawn from the upper half, so that many agents do not come back in step. */
+async function backOff(attempt: number, signal: AbortSignal): Promise<void> {
+  const full = Math.min(back_off_max_ms, back_off_first_ms * 2 ** Math.min(attempt - 1, 10));
+  await sleep(full / 2 + (Math.random() * full) / 2, undefined, { signal });
+}

@@ -1,0 +1,50 @@
+import { err, ok, type Result } from '../net/result.ts';
+import { desiredHost, type HostSettings } from './desired-host.ts';
+import { describeStep, nothingRecorded, type Recorded } from './host-state.ts';
+import type { HostStep } from './host.ts';
+import { LinuxHost } from './linux/linux-host.ts';
+import { takeLock } from './lock.ts';
+import { planDown } from './plan.ts';
+import { preflight } from './preflight.ts';
+import { StateFile } from './state-file.ts';
+
+/**
+ * `fishery agent down`: puts the host back as it was before the agent came, also after the agent was killed. Returns the
+ * lines of what was done; the error is one line for people.
+ */
+export async function takeDown(stateDir: string, settings: HostSettings): Promise<Result<readonly string[], string>> {
+  const facts = await preflight({ needsTun: false });
+  if (!facts.ok) return facts;
+  const lock = await takeLock('fishery agent down');
+  if (!lock.ok) return lock;
+  try {
+    const found = StateFile.find(stateDir);
+    if (!found.ok) return err(found.error);
+    const recorded: Recorded = found.value?.recorded ?? nothingRecorded;
+    const host = new LinuxHost({
+      // As the host was set up, whatever the settings say by now.
+      tun: found.value?.identity.tun ?? settings.tun,
+      routeTable: found.value?.identity.routeTable ?? settings.routeTable,
+      families: facts.value.families,
+      sysctls: [...recorded.sysctls.keys()],
+    });
+    try {
+      const steps = planDown(await host.observe(), recorded);
+      await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
+      found.value?.remove();
+      return ok(steps.filter((step) => !('part' in step)).map(describeStep));
+    } finally {
+      host.close();
+    }
+  } finally {
+    await lock.value.release();
+  }
+}
+
+/** Every sysctl that the agent looks at with these settings, restored ones included. */
+export function sysctlsOf(settings: HostSettings, recorded: Recorded): readonly string[] {
+  const load = { families: [4, 6] as const, prefixes: [], addresses: [], classes: [], elements: new Map() };
+  const wishes = desiredHost({ ...settings, fish: settings.fish }, load, nothingRecorded).sysctls;
+  const read = wishes.flatMap((wish) => [wish.key, ...(wish.reads ?? [])]);
+  return [...new Set([...read, ...recorded.sysctls.keys()])];
+}

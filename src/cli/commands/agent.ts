@@ -1,0 +1,83 @@
+import { hostname } from 'node:os';
+import { explainRefusal, startAgent } from '../../agent/start-agent.ts';
+import { agentSettings, hostSettings, type AgentSettings } from '../../agent/settings.ts';
+import { takeDown } from '../../agent/take-down.ts';
+import { createLogger } from '../../ops/logger.ts';
+import { readSecretFile } from '../../ops/settings.ts';
+import { Shutdown } from '../../ops/shutdown.ts';
+import { packageVersion } from '../../ops/version.ts';
+import { FisheryError } from '../../sdk/index.ts';
+import { Name } from '../../wire/primitives.ts';
+import { defineCommand, exitCodes, type CommandContext } from '../command.ts';
+
+/** Longer than giving fish's leases back may take. */
+const shutdown_deadline_ms = 15_000;
+
+export const command = defineCommand({
+  settings: agentSettings,
+  positionals: [
+    {
+      name: 'action',
+      description: 'up: keep this host as the server says; down: put it back as it was',
+      choices: ['up', 'down'],
+      required: false,
+    },
+  ],
+  details: `Needs root. Works in the network namespace it is started in. Fish is set up in a configuration file:
+
+  agent:
+    machine: edge-1
+    uplinks: [eth0]
+    client_interfaces: [wg0]
+    fish:
+      client_prefixes: [100.64.0.0/10]
+      claims:
+        - { protocol: tcp, mode: shared, ports: 128 }
+        - { protocol: udp, ports: 64 }
+        - { protocol: icmp, ports: 16 }
+
+SIGTERM gives fish's leases back, shuts the guard and leaves the host as it is; "fishery agent down" restores it.`,
+  run: (settings, context) =>
+    context.positionals['action'] === 'down' ? bringDown(settings, context) : bringUp(settings, context),
+});
+
+async function bringUp(settings: AgentSettings, { complain }: CommandContext): Promise<number> {
+  const machine = settings.machine ?? hostname().toLowerCase();
+  if (!Name.safeParse(machine).success) {
+    complain(`this host is called "${machine}", which is no name of a machine: set machine`);
+    return exitCodes.usage;
+  }
+  const token = readSecretFile(settings.token_file);
+  if (!token.ok) {
+    complain(`token_file: ${token.problem}; have a token of role agent made for machine "${machine}"`);
+    return exitCodes.usage;
+  }
+  const log = createLogger({ level: settings.log_level, name: 'fishery-agent' });
+  const started = await startAgent({ settings, machine, token: token.value, version: packageVersion(), log });
+  if (!started.ok) {
+    complain(started.error);
+    return exitCodes.failure;
+  }
+  const { finished, stop } = started.value;
+  const shutdown = new Shutdown({ deadline_ms: shutdown_deadline_ms, log });
+  shutdown.register('agent', stop);
+  try {
+    await finished;
+    return await shutdown.finished;
+  } catch (error) {
+    if (!(error instanceof FisheryError)) throw error;
+    complain(explainRefusal(error, machine, settings.token_file));
+    return exitCodes.failure;
+  }
+}
+
+async function bringDown(settings: AgentSettings, { print, complain }: CommandContext): Promise<number> {
+  const done = await takeDown(settings.state_dir, hostSettings(settings));
+  if (!done.ok) {
+    complain(done.error);
+    return exitCodes.failure;
+  }
+  for (const line of done.value) print(line);
+  if (done.value.length === 0) print('nothing of the agent is on this host');
+  return exitCodes.ok;
+}
