@@ -11,6 +11,8 @@ const packetsPerRound_max = 256;
 const expiriesPerRound_max = 64;
 /** Flows that are due are found at least this often when no packet comes. */
 const idleWait_ms = 250;
+/** The flow log's instants are this close to the wall clock's. */
+const wallClockTolerance_ms = 5;
 /** An IPv4 packet is at most this long, its virtio header not included. */
 const packetBytes_max = 65_535;
 
@@ -25,19 +27,22 @@ export class Pump {
   readonly #forwarder: Forwarder;
   readonly #tunFd: number;
   readonly #wakeFd: number;
-  readonly #serve: () => void;
+  readonly #serve: () => boolean;
   readonly #descriptors: Int32Array;
   // Of an ArrayBuffer of its own: small typed arrays move about in memory, and the kernel writes into this one.
   readonly #buffer: Uint8Array;
   #isStopping = false;
+  /** Requests were left over from the last round: the descriptor that announced them is drained. */
+  #hasRequests = false;
+  #wallOffsetMs = 0;
   writesFailed = 0;
   writeErrno = 0;
   waits = 0;
   fullRounds = 0;
 
-  /** `serve` is called whenever requests may be waiting. */
+  /** `serve` answers some requests, if any wait, and says whether there may be more. */
   constructor(
-    o: Readonly<{ forwarder: Forwarder; tunFd: number; wakeFd: number; vnetHeaderBytes: number; serve: () => void }>,
+    o: Readonly<{ forwarder: Forwarder; tunFd: number; wakeFd: number; vnetHeaderBytes: number; serve: () => boolean }>,
   ) {
     this.#forwarder = o.forwarder;
     this.#tunFd = o.tunFd;
@@ -51,17 +56,28 @@ export class Pump {
   run(): void {
     while (!this.#isStopping) {
       const nowMs = performance.now();
-      this.#forwarder.setWallOffset(Date.now() - nowMs);
+      this.#followWallClock(nowMs);
       const isBusy = this.#movePackets(nowMs);
       const hasMoreDue = this.#forwarder.expire(nowMs, expiriesPerRound_max) === expiriesPerRound_max;
       if (isBusy) this.fullRounds++;
       else this.waits++;
-      this.#wait(isBusy || hasMoreDue ? 0 : idleWait_ms);
+      this.#wait(isBusy || hasMoreDue || this.#hasRequests ? 0 : idleWait_ms);
     }
   }
 
   stop(): void {
     this.#isStopping = true;
+  }
+
+  /**
+   * Follows the wall clock when it is set, and its slow drift, but not the millisecond that it is coarse: a flow's
+   * instants should not move between two questions.
+   */
+  #followWallClock(nowMs: number): void {
+    const offsetMs = Date.now() - nowMs;
+    if (Math.abs(offsetMs - this.#wallOffsetMs) < wallClockTolerance_ms) return;
+    this.#wallOffsetMs = offsetMs;
+    this.#forwarder.setWallOffset(offsetMs);
   }
 
   /** One round; whether it ended with more packets waiting. */
@@ -97,8 +113,10 @@ export class Pump {
   #wait(timeoutMs: number): void {
     const ready = waitReadable(this.#descriptors, 2, timeoutMs);
     if (ready < 0) throw new SysError('poll', ready, `descriptors ${this.#tunFd} and ${this.#wakeFd}`);
-    if ((ready & WAKE) === 0) return;
-    drainEventFd(this.#wakeFd);
-    this.#serve();
+    if ((ready & WAKE) !== 0) {
+      drainEventFd(this.#wakeFd);
+      this.#hasRequests = true;
+    }
+    if (this.#hasRequests) this.#hasRequests = this.#serve();
   }
 }

@@ -8,6 +8,8 @@ import { readyId } from './operations.ts';
 import { Pump } from './pump.ts';
 import { randomNumbers } from './random.ts';
 
+const requestsPerRound_max = 4;
+
 /**
  * The thread that fish lives in. It never returns to its event loop while it runs, so requests are fetched from the port
  * when the wake-up descriptor says so; answers leave at once, because sending needs only the receiver's loop.
@@ -25,13 +27,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     tunFd: setup.tunFd,
     wakeFd: setup.wakeFd,
     vnetHeaderBytes: config.vnetHeaderBytes,
-    serve: () => {
-      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
-        const request = next.message as Request;
-        const reply: Reply = { id: request.id, answer: answerTo(request, forwarder, pump) };
-        port.postMessage(reply);
-      }
-    },
+    serve: () => serve(port, (request) => answerTo(request, forwarder, pump)),
   });
   port.postMessage({ id: readyId, answer: null } satisfies Reply);
   try {
@@ -40,6 +36,17 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     // Whatever ended the loop: descriptors are the process's, so nobody else would ever close the placeholders.
     forwarder.setBlocks([], performance.now());
   }
+}
+
+/** Answers the next few requests, so that one who keeps asking does not keep packets waiting; whether there may be more. */
+function serve(port: MessagePort, answer: (request: Request) => unknown): boolean {
+  for (let served = 0; served < requestsPerRound_max; served++) {
+    const next = receiveMessageOnPort(port);
+    if (!next) return false;
+    const request = next.message as Request;
+    port.postMessage({ id: request.id, answer: answer(request) } satisfies Reply);
+  }
+  return true;
 }
 
 function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operations[Request['operation']]['answer'] {
