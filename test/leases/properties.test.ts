@@ -1,0 +1,40 @@
+import { test } from '@fast-check/vitest';
+import { describe, expect } from 'vitest';
+import { flawsOfStep } from '../support/history.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { commandOf, prologue, steps, type Step } from '../support/operations.ts';
+import { flawsOf } from '../support/tiling.ts';
+import { World } from '../support/world.ts';
+
+async function play(story: readonly Step[]): Promise<void> {
+  const store = new MemoryStore();
+  let world = new World(store);
+  for (const command of prologue) expect(await world.execute(command)).toMatchObject({ ok: true });
+  for (const step of story) {
+    const before = structuredClone(store.tables);
+    const revision = store.revision;
+    if (step.do === 'pass') world.clock.passSeconds(step.seconds);
+    else if (step.do === 'restart') world = new World(store, world.clock);
+    else {
+      const commands = step.commands
+        .map((ask) => commandOf(ask, store.tables))
+        .filter((command) => command !== undefined);
+      const results = await Promise.all(commands.map((command) => world.execute(command)));
+      if (results.every((result) => !result.ok)) {
+        expect(store.tables).toEqual(before);
+        expect(store.revision).toBe(revision);
+      }
+    }
+    expect(flawsOf(store.tables, store.events)).toEqual([]);
+    expect(flawsOfStep(before, store.tables, world.clock.us)).toEqual([]);
+    expect(world.troubles).toEqual([]);
+  }
+}
+
+describe('whatever happens, in whatever order and together', () => {
+  test.prop([steps(150)], { numRuns: 100 })(
+    'slices stay tiled, leases disjoint, rests whole, the log without a gap, and what was refused changed nothing',
+    play,
+    120_000,
+  );
+});

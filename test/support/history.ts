@@ -1,0 +1,81 @@
+import type { Lease, LeaseState, Slice } from '../../src/leases/model.ts';
+import type { Tables } from './memory-store.ts';
+import { cooldownS } from './operations.ts';
+import { second } from './world.ts';
+
+/** From which state a lease may be found in which, one step later; a step may take it through several at once. */
+const leaseSteps: Readonly<Record<LeaseState, readonly LeaseState[]>> = {
+  pending: ['pending', 'active', 'refused', 'ending', 'cooling', 'ended'],
+  active: ['active', 'ending', 'cooling', 'ended'],
+  ending: ['ending', 'cooling', 'ended'],
+  cooling: ['cooling', 'ended'],
+  refused: ['refused'],
+  ended: ['ended'],
+};
+const sliceSteps: Readonly<Record<Slice['state'], readonly Slice['state'][]>> = {
+  assigning: ['assigning', 'assigned', 'draining', 'cooling'],
+  assigned: ['assigned', 'draining', 'cooling'],
+  draining: ['draining', 'cooling'],
+  // Commands that come together may free it and give it to the next.
+  cooling: ['cooling', 'free', 'assigning', 'assigned'],
+  free: ['free', 'assigning', 'assigned'],
+};
+
+/** What must hold between the table before and after a step at time `now`: nothing goes back, nothing comes too early. */
+export function flawsOfStep(before: Tables, after: Tables, now: number): readonly string[] {
+  return [...flawsOfLeases(before, after, now), ...flawsOfSlices(before, after, now)];
+}
+
+function flawsOfLeases(before: Tables, after: Tables, now: number): readonly string[] {
+  const flaws: string[] = [];
+  for (const lease of before.leases.values()) {
+    const next = after.leases.get(lease.id);
+    if (!next) flaws.push(`lease-${lease.id} is gone`);
+    else if (!leaseSteps[lease.state].includes(next.state))
+      flaws.push(`lease-${lease.id} went from ${lease.state} to ${next.state}`);
+    // Where an agent enforces, only its word makes ports rest.
+    const isEarly = lease.state === 'cooling' && next?.state === 'ended' && now < (lease.reusableAt ?? 0);
+    if (isEarly) flaws.push(`lease-${lease.id} left its cooldown early`);
+  }
+  for (const lease of after.leases.values()) {
+    if (before.leases.has(lease.id)) continue;
+    const hadCompany = [...before.leases.values(), ...after.leases.values()].some(
+      (other) => other.id !== lease.id && isBlockMate(lease, other) && other.endedAt === null,
+    );
+    for (const former of before.leases.values()) {
+      const isHere = former.slice === lease.slice && former.protocol === lease.protocol;
+      const overlaps = former.ports.first <= lease.ports.last && lease.ports.first <= former.ports.last;
+      if (!isHere || !overlaps || former.emptyAt === null || hadCompany) continue;
+      // Log time runs ahead of the clock by a microsecond for each event in a batch.
+      const slack = 100;
+      if (now + slack < former.emptyAt + cooldownS[lease.protocol] * second)
+        flaws.push(`lease-${lease.id} got ports of lease-${former.id} before they had rested`);
+    }
+  }
+  return flaws;
+}
+
+const isBlockMate = (a: Lease, b: Lease): boolean =>
+  a.mode === 'shared' && b.mode === 'shared' && a.slice === b.slice && a.ports.first === b.ports.first;
+
+function flawsOfSlices(before: Tables, after: Tables, now: number): readonly string[] {
+  const flaws: string[] = [];
+  for (const slice of before.slices.values()) {
+    const next = after.slices.get(slice.id);
+    if (!next) {
+      flaws.push(`slice-${slice.id} is gone`);
+      continue;
+    }
+    if (!sliceSteps[slice.state].includes(next.state))
+      flaws.push(`slice-${slice.id} went from ${slice.state} to ${next.state}`);
+    const isOwned = next.state !== 'free';
+    const changedHands = isOwned && (slice.state === 'free' || (slice.state === 'cooling' && next.state !== 'cooling'));
+    if (next.generation !== slice.generation + (changedHands ? 1 : 0))
+      flaws.push(`slice-${slice.id} went from generation ${slice.generation} to ${next.generation}`);
+    if (!changedHands && isOwned && next.machine !== slice.machine)
+      flaws.push(`slice-${slice.id} went from ${slice.machine} to ${next.machine}`);
+    const leftRest = slice.state !== 'free' && (changedHands || !isOwned);
+    if (leftRest && now < (slice.reusableAt ?? Infinity)) flaws.push(`slice-${slice.id} left its cooldown early`);
+  }
+  return flaws;
+}

@@ -1,0 +1,219 @@
+import fc from 'fast-check';
+import type { Protocol } from '../../src/net/protocol.ts';
+import type { Claim, Command } from '../../src/leases/commands.ts';
+import { formatToken, type Binding, type Lease, type Mode, type Session, type Slice } from '../../src/leases/model.ts';
+import type { Tables } from './memory-store.ts';
+import { address, prefix, second } from './world.ts';
+
+/**
+ * Random things that can happen to a small table: three machines (one without an agent), two pools, slices of 16 ports.
+ * Steps name what they are about by a number, taken modulo what there is when they run, so that any list of them is a
+ * story and shrinks to a shorter one.
+ */
+export type Step =
+  | Readonly<{ do: 'commands'; commands: readonly Ask[] }>
+  | Readonly<{ do: 'pass'; seconds: number }>
+  | Readonly<{ do: 'restart' }>;
+
+/** A command in the making. */
+export type Ask = Readonly<{
+  ask: Command['kind'];
+  pick: number;
+  other: number;
+  flag: boolean;
+  claims: readonly RawClaim[];
+}>;
+type RawClaim = Readonly<{
+  protocol: Protocol;
+  ports: number | null;
+  mode: Mode;
+  binding: Binding | null;
+  at: number | null;
+}>;
+
+const machines = ['edge-1', 'edge-2', 'bare'] as const;
+const holders = ['web', 'mail', 'fish'] as const;
+
+export const cooldownS = { tcp: 20, udp: 10, icmp: 0 } as const;
+const cooldownUs = { tcp: cooldownS.tcp * second, udp: cooldownS.udp * second, icmp: 0 };
+const small = { slicePorts: 16, usablePorts: { first: 24, last: 83 }, sharedBlockPorts: 4, cooldownUs, labels: {} };
+
+/** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
+export const prologue: readonly Command[] = [
+  { kind: 'createPool', id: 'v4', prefixes: [prefix('198.51.100.0/31')], ...small },
+  { kind: 'createPool', id: 'v6', prefixes: [prefix('2001:db8::/48')], ...small, slicePorts: 8, sharedBlockPorts: 2 },
+  ...machines.flatMap((machine): Command[] => [
+    {
+      kind: 'createMachine',
+      id: machine,
+      labels: {},
+      enforcement: machine === 'bare' ? 'none' : 'agent',
+      fenceUs: 100 * second,
+    },
+    ...holders.map((name): Command => {
+      const isFish = name === 'fish';
+      return { kind: 'putHolder', machine, name, holderKind: isFish ? 'fish' : 'proxy', uid: isFish ? null : 900 };
+    }),
+    { kind: 'assignSlices', machine, pool: 'v4', count: 1, family: null, at: null },
+    ...holders.map((holder): Command => ({ kind: 'openSession', scope: {}, machine, holder, ttlUs: 300 * second })),
+  ]),
+];
+
+const ports = fc.constantFrom(null, 1, 1, 2, 3, 4, 4, 7, 8);
+const place = fc.option(fc.nat({ max: 255 }), { freq: 3 });
+const rawClaim: fc.Arbitrary<RawClaim> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      protocol: fc.constantFrom<Protocol>('tcp', 'tcp', 'udp', 'icmp'),
+      ports,
+      mode: fc.constant<Mode>('exclusive'),
+      binding: fc.constant(null),
+      at: place,
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      protocol: fc.constant<Protocol>('tcp'),
+      ports,
+      mode: fc.constant<Mode>('shared'),
+      binding: fc.constantFrom<Binding | null>(null, null, 'late', 'explicit'),
+      at: place,
+    }),
+  },
+  // Now and then one that cannot be.
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      protocol: fc.constantFrom<Protocol>('tcp', 'udp', 'icmp'),
+      ports: fc.constantFrom(16, 17, 1),
+      mode: fc.constantFrom<Mode>('exclusive', 'shared'),
+      binding: fc.constantFrom<Binding | null>(null, 'late'),
+      at: place,
+    }),
+  },
+);
+
+const kinds: readonly Command['kind'][] = [
+  ...Array<'grantLeases'>(16).fill('grantLeases'),
+  ...Array<'report'>(20).fill('report'),
+  ...Array<'releaseLease'>(6).fill('releaseLease'),
+  ...Array<'sweep'>(4).fill('sweep'),
+  ...Array<'keepSession'>(4).fill('keepSession'),
+  ...(['assignSlices', 'assignSlices', 'drainSlice', 'unblock', 'unblock', 'openSession', 'openSession'] as const),
+  ...(['endSession', 'revokeLease', 'revokeLease', 'updateMachine', 'agentKeepalive', 'agentKeepalive'] as const),
+];
+const ask: fc.Arbitrary<Ask> = fc.record({
+  ask: fc.constantFrom(...kinds),
+  pick: fc.nat(),
+  other: fc.nat({ max: 63 }),
+  flag: fc.boolean(),
+  claims: fc.array(rawClaim, { minLength: 1, maxLength: 4 }),
+});
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 12, arbitrary: ask.map((one): Step => ({ do: 'commands', commands: [one] })) },
+  {
+    weight: 3,
+    arbitrary: fc.array(ask, { minLength: 2, maxLength: 6 }).map((commands): Step => ({ do: 'commands', commands })),
+  },
+  { weight: 4, arbitrary: fc.constantFrom(1, 5, 10, 20, 60).map((seconds): Step => ({ do: 'pass', seconds })) },
+  { weight: 1, arbitrary: fc.constant<Step>({ do: 'restart' }) },
+);
+
+/** Long stories: the short ones hardly get anywhere. */
+export const steps = (max: number): fc.Arbitrary<Step[]> =>
+  fc.array(step, { minLength: Math.floor(max / 8), maxLength: max, size: 'max' });
+
+/** The command that an ask comes to, given what there is; undefined when there is nothing that it could be about. */
+export function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables): Command | undefined {
+  const one = <Row>(rows: Iterable<Row>): Row | undefined => {
+    const list = [...rows];
+    return list[pick % Math.max(1, list.length)];
+  };
+  const machine = machines[pick % 3] ?? 'bare';
+  const slice = one(tables.slices.values());
+  const lease = one([...tables.leases.values()].filter((row) => row.endedAt === null || pick % 7 === 0));
+  const session = one([...tables.sessions.values()].filter((row) => row.state === 'live' || pick % 7 === 0));
+  switch (kind) {
+    case 'assignSlices': {
+      const at = flag ? { address: address(`198.51.100.${other % 2}`), firstPort: 32 + 16 * (other % 3) } : null;
+      const pool = flag || other % 3 > 0 ? 'v4' : 'v6';
+      return { kind, machine, pool, count: at ? 1 : 1 + (other % 3), family: null, at };
+    }
+    case 'drainSlice':
+      return { kind, id: slice?.id ?? 1 };
+    case 'unblock': {
+      const blocked = one([...tables.extents.values()].filter((extent) => extent.state === 'blocked'));
+      return blocked && { kind, slice: blocked.slice, protocol: blocked.protocol, ports: blocked.ports };
+    }
+    case 'openSession':
+      return { kind, scope: {}, machine, holder: holders[other % 3] ?? 'web', ttlUs: (other % 2 ? 30 : 300) * second };
+    case 'keepSession':
+      return session && { kind, scope: flag ? {} : { machine }, id: session.id };
+    case 'endSession':
+      return session && { kind, scope: {}, id: session.id, ending: flag ? 'released' : 'revoked' };
+    case 'grantLeases':
+      return (
+        session && {
+          kind,
+          scope: flag ? {} : { machine: session.machine },
+          session: session.id,
+          claims: claims.map(claimOf(session, tables)),
+        }
+      );
+    case 'releaseLease':
+      return (
+        lease && { kind, scope: {}, id: lease.id, token: other % 5 === 0 ? staleToken(lease) : formatToken(lease) }
+      );
+    case 'revokeLease':
+      return lease && { kind, id: lease.id, reason: 'test' };
+    case 'report':
+      return reportOf(pick, other, flag, slice, lease);
+    case 'updateMachine':
+      return { kind, id: machine, state: flag || other % 4 > 0 ? 'active' : 'cordoned' };
+    case 'agentKeepalive':
+      return { kind, machine, bootId: 'boot', version: '1', appliedRevision: 0 };
+    case 'sweep':
+      return { kind, itemsMax: flag ? 100 : 2 };
+    case 'createPool':
+    case 'createMachine':
+    case 'putHolder':
+    case 'createToken':
+    case 'revokeToken':
+      return undefined;
+  }
+}
+
+/** A token of before: an older generation, or an older grant. */
+export const staleToken = (lease: Lease): string =>
+  formatToken({ ...lease, ...(lease.id % 2 ? { generation: lease.generation - 1 } : { id: lease.id - 1 }) });
+
+function reportOf(pick: number, other: number, flag: boolean, slice?: Slice, lease?: Lease): Command | undefined {
+  if (slice && (slice.state === 'assigning' || slice.state === 'draining' ? flag : other % 8 === 0)) {
+    const generation = other % 7 === 0 ? slice.generation - 1 : slice.generation;
+    const isNew = slice.state === 'assigning';
+    const state = isNew === other % 5 > 0 ? 'assigned' : 'empty';
+    const machine = slice.machine ?? 'edge-1';
+    return { kind: 'report', machine, revision: 0, leases: [], slices: [{ slice: slice.id, generation, state }] };
+  }
+  if (!lease) return undefined;
+  const item = { lease: lease.id, token: other % 7 === 0 ? staleToken(lease) : formatToken(lease) };
+  const state = (['active', 'active', 'empty', 'empty', 'empty', 'refused'] as const)[pick % 6] ?? 'active';
+  const said = state === 'refused' ? { ...item, state, errno: 'EADDRINUSE', detail: 'a stranger' } : { ...item, state };
+  // Now and then the word of a machine that has nothing to say about it.
+  const machine = other % 11 === 0 ? 'edge-2' : lease.machine;
+  return { kind: 'report', machine, revision: 0, leases: [said], slices: [] };
+}
+
+const claimOf =
+  (session: Session, tables: Tables) =>
+  ({ at: where, ...raw }: RawClaim): Claim => {
+    const slices = [...tables.slices.values()].filter((slice) => slice.machine === session.machine);
+    const slice = where === null ? undefined : slices[where % Math.max(1, slices.length)];
+    // Aligned mostly, and one step too far to the right now and then.
+    const size = 2 ** Math.ceil(Math.log2(raw.ports ?? (raw.mode === 'shared' ? 4 : 1)));
+    const firstPort = (slice?.ports.first ?? 0) + ((size * ((where ?? 0) >> 2)) % 16) + ((where ?? 0) === 255 ? 1 : 0);
+    return { ...raw, pool: null, family: null, at: slice ? { address: slice.address, firstPort } : null };
+  };
