@@ -60,7 +60,7 @@ export const access = {
   getAbout: 'open',
   getHealth: 'open',
   getReadiness: 'open',
-  /** `open` where the setting `metrics_access` says so. */
+  /** `open` where the setting `metrics_open` says so. */
   getMetrics: readers,
   getOpenApi: 'open',
 } as const satisfies Readonly<Record<string, readonly Role[] | 'open'>>;

@@ -238,3 +238,6 @@ function problemExample(code: ErrorCode): Json {
   const { status, title, cause } = errorKinds[code];
   return { summary: title, value: { type: problemType(code), title, status, code, detail: cause } };
 }
+
+/** As it is committed. */
+export const openApiText = (document: object): string => `${JSON.stringify(document, null, 2)}\n`;

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { access } from '../../src/api/access.ts';
 import { errorsMarkdown } from '../../src/api/error-pages.ts';
 import { errorCodes, errorKinds } from '../../src/api/errors.ts';
-import { errorsOf } from '../../src/api/openapi.ts';
+import { errorsOf, openApiText } from '../../src/api/openapi.ts';
 import { tags } from '../../src/api/operation.ts';
 import { ApiWorld } from '../support/api-world.ts';
 import { root } from '../support/tree.ts';
@@ -45,7 +45,7 @@ const regenerate = 'run `npm run openapi` and commit what it changes';
 
 describe('the committed documents', () => {
   it('openapi/openapi.json is what the routes generate', () => {
-    expect(JSON.parse(readText('openapi/openapi.json')), regenerate).toEqual(document);
+    expect(readText('openapi/openapi.json') === openApiText(document), regenerate).toBe(true);
   });
 
   it('docs/errors.md is what the catalogue generates', () => {

@@ -9,9 +9,12 @@ import { defaultLimits, type Limits } from '../../src/api/parts.ts';
 import { Feed } from '../../src/feed/feed.ts';
 import type { Command, CommandKind, Output } from '../../src/leases/commands.ts';
 import { LeaseService } from '../../src/leases/lease-service.ts';
+import type { Store } from '../../src/leases/store.ts';
 import type { Role } from '../../src/leases/model.ts';
+import { packageVersion } from '../../src/ops/version.ts';
 import { Problem } from '../../src/wire/problems.ts';
-import { MemoryStore } from './memory-store.ts';
+import { readTables } from './sqlite-tables.ts';
+import { temporaryStore, type TemporaryStore } from './temporary-store.ts';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 export type CallOptions = Readonly<{
@@ -37,22 +40,27 @@ export class HandClock {
   }
 }
 
+export type WorldOptions = Readonly<{ limits?: Partial<Limits>; metricsOpen?: boolean }>;
+
 /**
- * The whole API over a store, with an operator's token. Every answer that leaves it is held against what the OpenAPI
+ * The whole API over a SQLite store in a directory of its own, with an operator's token. Every answer that leaves it is held against what the OpenAPI
  * document says of its operation: status, media type, schema and problem code.
  */
 export class ApiWorld implements AsyncDisposable {
   readonly clock = new HandClock();
-  readonly store = new MemoryStore();
+  readonly store: Store;
   readonly service: LeaseService;
   readonly feed: Feed;
   readonly app: FastifyInstance;
   readonly undocumented: string[] = [];
   readonly logged: string[] = [];
   operator = '';
+  readonly #temporary: TemporaryStore;
   #tokens = 0;
 
-  constructor(options: Readonly<{ limits?: Partial<Limits>; metricsOpen?: boolean }> = {}) {
+  private constructor(temporary: TemporaryStore, options: WorldOptions) {
+    this.#temporary = temporary;
+    this.store = temporary.store;
     this.service = new LeaseService({ store: this.store, clock: this.clock });
     this.feed = new Feed({ log: this.store.reader });
     this.service.onEvents((events) => this.feed.publish(events));
@@ -62,7 +70,7 @@ export class ApiWorld implements AsyncDisposable {
       feed: this.feed,
       clock: this.clock,
       logger: pino({ level: 'trace' }, { write: (line: string) => void this.logged.push(line) }),
-      version: '0.1.0',
+      version: packageVersion(),
       randomBytes,
       metricsOpen: options.metricsOpen ?? true,
       processMetrics: false,
@@ -71,8 +79,8 @@ export class ApiWorld implements AsyncDisposable {
     this.#holdToItsWord();
   }
 
-  static async open(options: ConstructorParameters<typeof ApiWorld>[0] = {}): Promise<ApiWorld> {
-    const world = new ApiWorld(options);
+  static async open(options: WorldOptions = {}): Promise<ApiWorld> {
+    const world = new ApiWorld(await temporaryStore(), options);
     world.operator = await world.token('operator');
     await world.app.ready();
     return world;
@@ -124,7 +132,7 @@ export class ApiWorld implements AsyncDisposable {
 
   /** Everything that is in the store as text, to be compared with what is in it later. */
   snapshot(): string {
-    const { tables, events } = this.store;
+    const { tables, events } = readTables(this.#temporary.directory);
     const rows = { ...Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, [...table]])), events };
     return JSON.stringify(rows, (_key, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value), 1);
   }
@@ -133,7 +141,7 @@ export class ApiWorld implements AsyncDisposable {
     await this.app.close();
     this.feed.close();
     await this.service.close();
-    await this.store.close();
+    await this.#temporary[Symbol.asyncDispose]();
     if (this.undocumented.length > 0) throw new Error(`not as documented:\n${this.undocumented.join('\n')}`);
   }
 
@@ -181,7 +189,7 @@ export type Furnished = Readonly<{
 }>;
 
 /** A pool, two machines with agents, holders, one assigned slice each, and a token for everybody. */
-export async function furnished(options: ConstructorParameters<typeof ApiWorld>[0] = {}): Promise<Furnished> {
+export async function furnished(options: WorldOptions = {}): Promise<Furnished> {
   const world = await ApiWorld.open(options);
   await world.must('POST', '/v1/pools', {
     body: {

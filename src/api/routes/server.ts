@@ -77,7 +77,7 @@ export const serverRoutes = resource('server', (app, context) => {
         tag: 'server',
         summary: 'Read the metrics of the server, for Prometheus',
         description:
-          'Without a token where the setting `metrics_access` says so: by default, where only this host can reach it.',
+          'Without a token where the setting `metrics_open` says so: by default, where only this host can reach it.',
         answers: { 200: 'Metrics in the text format of Prometheus.' },
         errors: [],
         examples: { answers: { 200: examples.metrics } },
