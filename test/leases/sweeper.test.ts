@@ -1,0 +1,119 @@
+import { describe, expect, it } from 'vitest';
+import type { Output } from '../../src/leases/commands.ts';
+import { Sweeper } from '../../src/leases/sweeper.ts';
+
+/** A timer that only runs when it is told to. */
+class HandTimer {
+  pending: { run: () => void; ms: number } | undefined;
+  timer = (run: () => void, ms: number) => {
+    const mine = { run, ms };
+    this.pending = mine;
+    return {
+      cancel: () => {
+        if (this.pending === mine) this.pending = undefined;
+      },
+    };
+  };
+  /** Runs what is due and waits until the round is over. Returns for how long it had been put off. */
+  async fire(): Promise<number | undefined> {
+    const due = this.pending;
+    this.pending = undefined;
+    due?.run();
+    for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+    return due?.ms;
+  }
+}
+
+function build(rounds: (Output<'sweep'> | Error)[], compactions: boolean[] = []) {
+  const hand = new HandTimer();
+  const errors: unknown[] = [];
+  const asked: unknown[] = [];
+  const sweeper = new Sweeper({
+    execute: async (command) => {
+      asked.push(command);
+      const round = rounds.shift() ?? { moved: 0, more: false };
+      if (round instanceof Error) throw round;
+      return { ok: true, value: round };
+    },
+    store: {
+      compact: async (step) => {
+        asked.push(step);
+        return { dropped: 0, more: compactions.shift() ?? false };
+      },
+    },
+    timer: hand.timer,
+    pauseMs: 250,
+    itemsMax: 7,
+    eventsKept: 1_000,
+    onError: (error) => errors.push(error),
+  });
+  return { hand, errors, asked, sweeper };
+}
+
+describe('the sweeper', () => {
+  it('goes on at once while there is more, and pauses when there is not', async () => {
+    const { hand, sweeper, asked } = build(
+      [
+        { moved: 7, more: true },
+        { moved: 7, more: false },
+        { moved: 0, more: false },
+      ],
+      [false, true, false],
+    );
+    sweeper.start();
+    // Begun at once; more to sweep; more to compact; nothing left.
+    expect([await hand.fire(), await hand.fire(), await hand.fire(), await hand.fire()]).toEqual([0, 0, 0, 250]);
+    expect(asked.slice(0, 2)).toEqual([
+      { kind: 'sweep', itemsMax: 7 },
+      { keep: 1_000, rowsMax: 7 },
+    ]);
+    await sweeper.stop();
+  });
+
+  it('tells of a round that failed and comes again after its pause', async () => {
+    const failure = new Error('the disk is full');
+    const { hand, errors, sweeper, asked } = build([failure]);
+    sweeper.start();
+    await hand.fire();
+    expect(errors).toEqual([failure]);
+    expect(await hand.fire()).toBe(250);
+    expect(asked).toHaveLength(3);
+    await sweeper.stop();
+  });
+
+  it('begins no round after it was stopped, and stops once', async () => {
+    const { hand, sweeper, asked } = build([]);
+    sweeper.start();
+    sweeper.start();
+    await sweeper.stop();
+    expect(hand.pending).toBeUndefined();
+    expect(asked).toEqual([]);
+    sweeper.start();
+    await hand.fire();
+    expect(asked).toHaveLength(2);
+    await sweeper.stop();
+  });
+
+  it('waits for the round that runs when it is stopped', async () => {
+    const { promise, resolve } = Promise.withResolvers<{ ok: true; value: Output<'sweep'> }>();
+    const hand = new HandTimer();
+    let isOver = false;
+    const sweeper = new Sweeper({
+      execute: () => promise,
+      store: {
+        compact: async () => {
+          isOver = true;
+          return { dropped: 0, more: true };
+        },
+      },
+      timer: hand.timer,
+    });
+    sweeper.start();
+    await hand.fire();
+    const stopped = sweeper.stop();
+    resolve({ ok: true, value: { moved: 1, more: true } });
+    await stopped;
+    expect(isOver).toBe(true);
+    expect(hand.pending).toBeUndefined();
+  });
+});
