@@ -11,6 +11,7 @@ import type * as pools from '../wire/pools.ts';
 import type * as sessions from '../wire/sessions.ts';
 import type * as slices from '../wire/slices.ts';
 import type * as tokens from '../wire/tokens.ts';
+import { encodeCursor } from './requests.ts';
 import { seconds } from './units.ts';
 
 /** Rows as they look on the wire: identifiers with their word, instants as text, lengths of time in seconds. */
@@ -19,7 +20,7 @@ const instantOrNull = (us: number | null): string | null => (us === null ? null 
 
 export const page = <T, W>(from: PageOf<T>, present: (item: T) => W): Page<W> => ({
   items: from.items.map(present),
-  next: from.next,
+  next: from.next === null ? null : encodeCursor(from.next),
 });
 
 export type SliceCounts = Readonly<{ total: bigint; assigned: number; cooling: number }>;

@@ -11,10 +11,15 @@ export const numberOf = (identifier: string): number => Number(identifier.slice(
 
 type PageOfQuery = Readonly<{ limit: number; cursor?: string | undefined }>;
 
-/** Where a page begins: after a name, or after an identifier's number. Any other cursor never came from here. */
+/** Opaque to clients, so that what a cursor is made of can change. */
+export const encodeCursor = (key: string): string => Buffer.from(key).toString('base64url');
+
+/** Where a page begins: after a name, or after the number of an identifier. Any other cursor never came from here. */
 export function pageRequest({ limit, cursor }: PageOfQuery, by: 'name' | 'number'): PageRequest {
-  const isOurs = cursor === undefined || (by === 'name' ? Name.safeParse(cursor).success : /^\d{1,16}$/.test(cursor));
-  if (isOurs) return { limit, cursor: cursor ?? null };
+  if (cursor === undefined) return { limit, cursor: null };
+  const key = Buffer.from(cursor, 'base64url').toString();
+  const isKey = by === 'name' ? Name.safeParse(key).success : /^\d{1,15}$/.test(key);
+  if (isKey && encodeCursor(key) === cursor) return { limit, cursor: key };
   const message = 'must be `next` of the page before';
   throw apiProblem('validation_failed', `query.cursor: ${message}`, { errors: [{ path: 'query.cursor', message }] });
 }

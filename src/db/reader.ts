@@ -267,13 +267,12 @@ export class SqliteReader implements Reader {
     const where = [...wanted.map(([sql]) => sql), ...(page.cursor === null ? [] : [`${key} > @after`])];
     const parameters: Parameters = { limit: page.limit + 1 };
     for (const [, name, value] of wanted) parameters[name] = value ?? null;
-    if (page.cursor !== null)
-      parameters['after'] = kind === 'number' ? Number(decodeCursor(page.cursor)) : decodeCursor(page.cursor);
+    if (page.cursor !== null) parameters['after'] = kind === 'number' ? Number(page.cursor) : page.cursor;
     const sql = `${select}${where.length > 0 ? ` WHERE ${where.join(' AND ')}` : ''} ORDER BY ${key} LIMIT @limit`;
     const found = this.#all<Row>(sql, parameters);
     const items = found.slice(0, page.limit);
     const last = found.length > page.limit ? items.at(-1) : undefined;
-    return { items: items.map(itemOf), next: last === undefined ? null : encodeCursor(keyOf(last, key)) };
+    return { items: items.map(itemOf), next: last === undefined ? null : keyOf(last, key) };
   }
 
   #one<Row>(sql: string, parameters: Parameters = {}): Row | undefined {
@@ -295,6 +294,3 @@ export class SqliteReader implements Reader {
 const map = <A, B>(value: A | undefined, to: (value: A) => B): B | undefined =>
   value === undefined ? undefined : to(value);
 const keyOf = (row: unknown, key: string): string => String((row as Parameters)[key.split('.').at(-1) ?? key]);
-// Opaque to clients, so that what a cursor is made of can change.
-const encodeCursor = (key: string): string => Buffer.from(key).toString('base64url');
-const decodeCursor = (cursor: string): string => Buffer.from(cursor, 'base64url').toString();

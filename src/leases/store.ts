@@ -60,6 +60,7 @@ export class StoreError extends Error {
   }
 }
 
+/** `cursor` and `next` are the key of the last item of a page: its name, or its number in decimal. */
 export type PageRequest = Readonly<{ limit: number; cursor: string | null }>;
 export type PageOf<T> = Readonly<{ items: readonly T[]; next: string | null }>;
 

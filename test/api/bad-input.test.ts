@@ -432,6 +432,8 @@ describe('a query', () => {
     ['/v1/leases?slice=12', 'query.slice'],
     ['/v1/leases?sort=port', 'query.sort'],
     ['/v1/leases?cursor=%27%20or%201=1', 'query.cursor'],
+    ['/v1/leases?cursor=MjQ=', 'query.cursor'],
+    ['/v1/leases?cursor=ZWRnZS0x', 'query.cursor'],
     ['/v1/pools?cursor=..%2f', 'query.cursor'],
     ['/v1/slices?address=everywhere', 'query.address'],
     ['/v1/events?after=-1', 'query.after'],

@@ -5,7 +5,7 @@ import * as wire from '../../wire/pools.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import type { Parts } from '../parts.ts';
-import { presentPool } from '../present.ts';
+import { page, presentPool } from '../present.ts';
 import { leaseProblem } from '../problems.ts';
 import { ById, pageRequest } from '../requests.ts';
 import { resource, run } from '../resource.ts';
@@ -61,7 +61,8 @@ export const poolRoutes = resource('pools', (app, context) => {
     },
     async ({ query }) => {
       const found = await context.reader.pools(pageRequest(query, 'name'));
-      return { items: await Promise.all(found.items.map((pool) => withCounts(context, pool))), next: found.next };
+      const items = await Promise.all(found.items.map((pool) => withCounts(context, pool)));
+      return page({ items, next: found.next }, (item) => item);
     },
   );
 
