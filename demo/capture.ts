@@ -21,7 +21,7 @@ export class Capture {
   }
 
   static async start(folder: string, namespace: string, link: string, origin: Running): Promise<Capture> {
-    const file = join(folder, 'origin.pcap');
+    const file = join(folder, `${namespace}.pcap`);
     // 256 bytes hold every header and a request's first line. -Z root: it would else give up the right to write here.
     const options = [
       '-i',
@@ -39,7 +39,7 @@ export class Capture {
       'root',
       'ip',
     ];
-    const tcpdump = new Running({ name: 'tcpdump', namespace, command: ['tcpdump', ...options] }, folder);
+    const tcpdump = new Running({ name: `${namespace}-tcpdump`, namespace, command: ['tcpdump', ...options] }, folder);
     await tcpdump.printed(/listening on/);
     return new Capture(file, tcpdump, origin);
   }

@@ -13,6 +13,8 @@ export type Flow = Readonly<{
   /** Microseconds since 1970. */
   first: number;
   last: number;
+  /** The last packet toward the origin, which may go on sending to somebody who is long gone. */
+  lastOut: number;
   /** Towards the origin, and from it. */
   packetsOut: number;
   packetsIn: number;
@@ -49,8 +51,10 @@ export function flowsIn(packets: Iterable<Packet>, isOrigin: (address: string) =
     if (opens) flow.sequence = opens.sequence;
     flow.last = packet.at;
     if (packet.tcp?.fin || packet.tcp?.rst) flow.closed = true;
-    if (isOut) flow.packetsOut++;
-    else flow.packetsIn++;
+    if (isOut) {
+      flow.packetsOut++;
+      flow.lastOut = packet.at;
+    } else flow.packetsIn++;
     if (packet.tcp?.rst) {
       if (isOut) flow.resetsOut++;
       else flow.resetsIn++;
@@ -71,7 +75,7 @@ const turned = (packet: Packet): Packet => ({
 
 const begin = ({ protocol, source, sourcePort, destination, destinationPort }: Packet, { at }: Packet): Open => ({
   ...{ protocol, source, sourcePort, destination, destinationPort, senders: [], sequence: undefined },
-  ...{ first: at, last: at, packetsOut: 0, packetsIn: 0, resetsOut: 0, resetsIn: 0, closed: false },
+  ...{ first: at, last: at, lastOut: at, packetsOut: 0, packetsIn: 0, resetsOut: 0, resetsIn: 0, closed: false },
 });
 
 function senderOf({ protocol, payload }: Packet): string | undefined {

@@ -23,6 +23,8 @@ export const addresses = {
   origin: '203.0.113.1',
   /** A second destination, to show that ports are taken per destination. */
   otherOrigin: '203.0.113.2',
+  /** The web server's second port, on both. */
+  otherPort: 8_080,
   originLink: '192.0.2.2',
   broadcast: '192.0.2.255',
   /** The discard port: nobody listens, and nobody answers a broadcast. */

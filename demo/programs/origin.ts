@@ -50,8 +50,10 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
 }
 
 for (const address of [addresses.origin, addresses.otherOrigin]) {
-  const web = createServer(answer).listen(80, address);
-  await once(web, 'listening');
+  for (const port of [80, addresses.otherPort]) {
+    const web = createServer(answer).listen(port, address);
+    await once(web, 'listening');
+  }
   const names = createSocket('udp4');
   names.on('message', (query, from) => {
     const question = questionIn(query);

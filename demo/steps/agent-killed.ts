@@ -37,6 +37,13 @@ export async function agentKilled(step: Step, world: World): Promise<void> {
   const packets = (await world.capture.packets()).filter((packet) => packet.at >= killedAt && packet.at < restartedAt);
   judgeSilence(step, packets.filter(ours), { leases, killedAt, restartedAt, dropped: deadAfter - deadBefore });
   step.note(`started again, it was alive after ${((aliveAt - restartedAt) / 1e6).toFixed(1)} s`);
+  const idsOf = (some: readonly Readonly<{ id: string }>[]) => some.map(({ id }) => id).toSorted();
+  step.equal(
+    'leases-kept',
+    'every lease is still there: fish took its own over',
+    idsOf(await world.leases()),
+    idsOf(leases),
+  );
   await judgeSurvivors(step, world, drips);
 
   const resets = (await world.capture.packets()).filter((packet) => packet.at >= killedAt && packet.tcp?.rst);

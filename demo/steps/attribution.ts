@@ -59,13 +59,15 @@ export async function attribution(step: Step, world: World): Promise<void> {
   await withoutRemote(step, world, told);
 }
 
-/** In the middle of the conversation: its end points are the capture's, a little later than the host's own. */
+/** In the middle of what it sent: the ends are the capture's, a little later than the host's own. */
+const middleOf = ({ first, lastOut }: Flow): string => formatInstant(Math.floor((first + lastOut) / 2));
+
 const ask = (world: World, flow: Flow): Promise<Attribution> =>
   world.client.attribution({
     address: flow.source,
     protocol: flow.protocol,
     port: flow.sourcePort,
-    at: formatInstant(Math.floor((flow.first + flow.last) / 2)),
+    at: middleOf(flow),
     remote_address: flow.destination,
     remote_port: flow.protocol === 'icmp' ? 0 : flow.destinationPort,
   });
@@ -85,7 +87,7 @@ async function withoutRemote(
     address: shared.source,
     protocol: 'tcp',
     port: shared.sourcePort,
-    at: formatInstant(Math.floor((shared.first + shared.last) / 2)),
+    at: middleOf(shared),
   });
   const candidates = answer.holders.map(({ holder }) => holder).toSorted();
   step.equal(

@@ -4,7 +4,9 @@ import { some, type Step } from '../report.ts';
 import { fetchMany, fetchOne } from '../visits.ts';
 import { fronts, holderOfSender, holders, isIn, type World } from '../world.ts';
 
-const connections = 24;
+const connections = 32;
+/** Of the CONNECT proxy to the other destination: so many that some ports are surely fish's too, toward the first one. */
+const connectionsElsewhere = 96;
 
 /** Fish, HAProxy and the CONNECT proxy send from one address at the same time; fish and the latter from the same ports. */
 export async function sideBySide(step: Step, world: World): Promise<void> {
@@ -33,10 +35,14 @@ export async function sideBySide(step: Step, world: World): Promise<void> {
     { namespace, from: 'connect-proxy', proxy: fronts.connectProxy },
   ];
   const elsewhere = { namespace, from: 'connect-proxy', proxy: fronts.connectProxy, at: addresses.otherOrigin };
-  const path = '/slow?ms=2500';
+  const many = [
+    ...routes.map((route) => ({ ...route, count: connections })),
+    { ...elsewhere, count: connectionsElsewhere },
+  ];
+  const path = '/slow?ms=3000';
   const [files, answers] = await Promise.all([
     Promise.all(routes.map((route) => fetchOne({ ...route, path: '/file', limitRate: '15M' }))),
-    Promise.all([...routes, elsewhere].map((route) => fetchMany({ ...route, path }, connections))),
+    Promise.all(many.map((route) => fetchMany({ ...route, path }, route.count))),
   ]);
   step.equal(
     'files-whole',
@@ -46,9 +52,9 @@ export async function sideBySide(step: Step, world: World): Promise<void> {
   );
   step.equal(
     'many-answered',
-    `meanwhile each opens ${connections} more connections, the CONNECT proxy as many again to another destination`,
+    `meanwhile each opens ${connections} more connections, the CONNECT proxy ${connectionsElsewhere} to another destination`,
     answers.map(({ code, stdout }) => ({ code, answers: stdout.toString().trim().split('\n').length })),
-    answers.map(() => ({ code: 0, answers: connections })),
+    many.map(({ count }) => ({ code: 0, answers: count })),
   );
   judge(
     step,

@@ -7,7 +7,9 @@ import type { Try } from '../visits.ts';
 import { holders, type World } from '../world.ts';
 
 const web = { address: addresses.origin, port: 80 };
-const otherWeb = { address: addresses.otherOrigin, port: 80 };
+// Destinations that nobody has visited yet: a port that was just used toward one rests there (TIME_WAIT).
+const otherWeb = { address: addresses.otherOrigin, port: addresses.otherPort };
+const thirdWeb = { address: addresses.origin, port: addresses.otherPort };
 const names = { address: addresses.origin, port: 53 };
 
 /** Who takes a port that is not his is refused by the kernel, or never heard of by the origin. */
@@ -78,9 +80,9 @@ async function flowOfFish(step: Step, world: World): Promise<void> {
     'the co-holder may use that port toward another destination',
     { connect: other.said.connect, seenAs: other.said.seenAs },
     { connect: 'ok', seenAs: `${local.address}:${local.port}` },
-    [`connect() to ${otherWeb.address}:${otherWeb.port}: ok, the origin saw ${other.said.seenAs}`],
+    [`connect() to ${otherWeb.address}:${otherWeb.port}: ${other.said.connect}, the origin saw ${other.said.seenAs}`],
   );
-  const outsider = await attempt(world, { how: 'late', local, remote: otherWeb, uid: world.uids.stranger });
+  const outsider = await attempt(world, { how: 'late', local, remote: thirdWeb, uid: world.uids.stranger });
   judgeDropped(step, 'outsider', 'a user who holds no lease there may not: the guard drops what it sends', outsider);
 }
 

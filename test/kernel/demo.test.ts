@@ -16,7 +16,10 @@ const claims: Readonly<Record<number, readonly string[]>> = {
   4: ['nat-uses-slice', 'socket-believes', 'origin-sees-another'],
   5: ['placeholders', 'cooling', 'placeholders-gone', 'extent', 'refused', 'granted-later', 'flow-ended'],
   6: ['machine', 'holder', 'client', 'candidates'],
-  7: ['killed', 'proxies-go-on', 'guard-closes', 'proxies-survive', 'fish-flows-lost', 'fish-again', 'no-reset'],
+  7: [
+    ...['killed', 'proxies-go-on', 'guard-closes', 'leases-kept', 'proxies-survive'],
+    ...['fish-flows-lost', 'fish-again', 'no-reset'],
+  ],
 };
 
 const namespaces = () =>
