@@ -22,7 +22,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     placeholders: new HeldSockets(setup.mark),
     log: new FlowLog({ entriesMax: config.flowLogMax, since: Date.now() * 1_000 }),
   });
-  const pump = new Pump({
+  const pump: Pump = new Pump({
     forwarder,
     tunFd: setup.tunFd,
     wakeFd: setup.wakeFd,

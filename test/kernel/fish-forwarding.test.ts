@@ -1,0 +1,342 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { inNamespace, ipBatch, run } from '../../demo/commands.ts';
+import { addresses, createLab, links, type Lab } from '../../demo/lab.ts';
+import type { FishStats, FlowList } from '../../src/agent/fish/operations.ts';
+import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { FlowAnswer } from '../../src/fish/flow-log.ts';
+import { block, shared } from '../support/fish.ts';
+import type { FishCommand } from './support/fish-process.ts';
+
+/*
+ * Fish between a client and an origin, with the least that the kernel needs, set up by hand:
+ *
+ *   client --- hc [host: fishtun, 198.51.100.10 and .11 on lo] h0 --- origin
+ *
+ *   in  from the client   iif hc -> table 100 -> fishtun (behind the local table)
+ *   out of fishtun        to its destination by the main table
+ *   in  from the origin   placeholder's mark, or a leased block -> mark 42 -> table 100 -> fishtun
+ */
+const mark = 42;
+const fileBytes = 50_000_000;
+const url = `http://${addresses.origin}`;
+const [sharedAddress, ownAddress] = ['198.51.100.10', '198.51.100.11'];
+const blocks: LeasedBlock[] = [
+  block(sharedAddress, 'tcp', 9_088, 9_215, { ...shared('late'), lease: 'lease-shared' }),
+  // Other ports than those of the shared block: a bound socket shuts its port to late binding on every address.
+  block(ownAddress, 'tcp', 9_216, 9_343, { lease: 'lease-own' }),
+  block(sharedAddress, 'udp', 9_088, 9_215, { lease: 'lease-udp' }),
+  block(sharedAddress, 'icmp', 9_088, 9_215, { lease: 'lease-icmp' }),
+];
+const [sharedTcp, ownTcp, ...others] = blocks as [LeasedBlock, LeasedBlock, ...LeasedBlock[]];
+
+const steering = `
+table inet fish {
+  chain steer {
+    type filter hook prerouting priority raw
+    iifname "${links.hostToOrigin}" socket mark ${mark} meta mark set ${mark} notrack
+    iifname "${links.hostToOrigin}" ip daddr ${ownAddress} tcp dport & 0xff80 == 9216 meta mark set ${mark} notrack
+    iifname "${links.hostToOrigin}" ip daddr ${sharedAddress} udp dport & 0xff80 == 9088 meta mark set ${mark} notrack
+    iifname "${links.hostToOrigin}" ip daddr ${sharedAddress} icmp type echo-reply @th,32,16 & 0xff80 == 9088 meta mark set ${mark} notrack
+  }
+}
+`;
+
+let lab: Lab;
+let host: ChildProcess;
+const children: ChildProcess[] = [];
+
+function start(namespace: string, script: string, args: readonly string[], stdio: 'ipc' | 'pipe'): ChildProcess {
+  const path = fileURLToPath(new URL(`support/${script}`, import.meta.url));
+  const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, path, ...args], {
+    stdio: stdio === 'ipc' ? ['ignore', 'inherit', 'inherit', 'ipc'] : ['ignore', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  return child;
+}
+
+/** The first thing that a child says; it throws when the child ends instead. */
+async function firstWords(child: ChildProcess): Promise<string> {
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${child.spawnargs.join(' ')} ended`)));
+  const [words] = (await Promise.race([once(child.stdout!, 'data'), ended])) as [Buffer];
+  ended.catch(() => {});
+  return words.toString();
+}
+
+async function ask<Answer>(command: FishCommand): Promise<Answer> {
+  host.send(command);
+  const [reply] = (await once(host, 'message')) as [{ value?: Answer; error?: string }];
+  if (reply.error !== undefined) throw new Error(reply.error);
+  return reply.value as Answer;
+}
+const stats = () => ask<FishStats>({ do: 'stats' });
+const setBlocks = (...wanted: LeasedBlock[]) => ask({ do: 'setBlocks', blocks: wanted });
+
+const asClient = (...command: string[]) => inNamespace(lab.client, ...command);
+/** As a child process, so that the answer of fish can be awaited meanwhile. */
+const curl = (...args: string[]) => asClient('curl', '-sS', '--max-time', '60', ...args);
+const shell = (namespace: string, script: string) =>
+  inNamespace(namespace, 'bash', '-o', 'pipefail', '-c', script).trim();
+const isLeased = (source: string) => {
+  const [address, port] = source.split(':');
+  return blocks.some(
+    ({ address: own, ports }) => own === address && ports.first <= Number(port) && Number(port) <= ports.last,
+  );
+};
+
+beforeAll(async () => {
+  lab = createLab('ff-fwd');
+  inNamespace(
+    lab.host,
+    'sysctl',
+    '-qw',
+    'net.ipv4.ip_forward=1',
+    'net.ipv4.conf.all.rp_filter=0',
+    'net.ipv4.conf.default.rp_filter=0',
+    'net.ipv4.tcp_early_demux=0',
+    'net.ipv4.udp_early_demux=0',
+    'net.ipv4.tcp_fastopen=1',
+    'net.ipv4.ip_local_port_range=1024 65535',
+    'net.ipv4.ping_group_range=0 0',
+  );
+  ipBatch(lab.host, blocks.map(({ address }) => `addr replace ${address}/32 dev lo`).join('\n'));
+  shell(lab.host, `nft -f - <<'END'${steering}END`);
+  host = start(lab.host, 'fish-process.ts', [], 'ipc');
+  await once(host, 'message');
+  const offloads = await ask({
+    do: 'start',
+    client_prefix: '100.96.0.0/24',
+    icmp_source: addresses.hostToClient,
+    mark,
+  });
+  expect(offloads).toEqual(['csum', 'tso4', 'tso6', 'uso4', 'uso6']);
+  inNamespace(lab.host, 'sysctl', '-qw', 'net.ipv4.conf.fishtun.accept_local=1', 'net.ipv4.conf.fishtun.rp_filter=0');
+  ipBatch(
+    lab.host,
+    `link set fishtun txqueuelen 1000 up
+     route add default dev fishtun table 100
+     rule add fwmark ${mark} lookup 100 priority 10
+     rule add lookup local priority 11
+     rule del priority 0
+     rule add iif ${links.hostToClient} lookup 100 priority 12`,
+  );
+  // Whatever reaches the origin from another source than the leased ones is counted there.
+  shell(
+    lab.origin,
+    `nft -f - <<'END'
+table ip watch {
+  chain arrivals {
+    type filter hook prerouting priority raw
+    iifname "${links.origin}" ip saddr != { ${sharedAddress}, ${ownAddress} } counter
+  }
+}
+END`,
+  );
+  const origin = start(lab.origin, 'fish-origin.ts', [addresses.origin, String(fileBytes)], 'pipe');
+  expect(await firstWords(origin)).toContain('ready');
+});
+
+afterAll(async () => {
+  if (host.connected) await ask({ do: 'stop' });
+  lab.remove();
+});
+
+const strangersAtOrigin = () =>
+  Number(/packets (\d+)/.exec(inNamespace(lab.origin, 'nft', 'list', 'table', 'ip', 'watch'))?.[1]);
+/** Segments and datagrams that a host has thrown away for their checksum. */
+function checksumErrors(namespace: string): number {
+  const counters = shell(namespace, 'nstat -asz TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors IcmpInErrors');
+  return [...counters.matchAll(/^\S+\s+(\d+)/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+describe.each([
+  ['a shared block, each flow behind a placeholder', [sharedTcp], sharedAddress],
+  ['an exclusive block, its ports held by bound sockets', [ownTcp], ownAddress],
+])('TCP from %s', (_what, tcpBlocks, source) => {
+  beforeAll(() => setBlocks(...tcpBlocks, ...others));
+
+  test('carries 50 MB down and up, unharmed', async () => {
+    const before = await stats();
+    const [hash] = shell(lab.client, `curl -sS --max-time 60 ${url}/file | sha256sum`).split(' ');
+    expect(hash).toBe(curl(`${url}/sha256`));
+    const upload = shell(
+      lab.client,
+      `curl -sS --max-time 60 ${url}/file | curl -sS --max-time 60 -X POST --data-binary @- ${url}/`,
+    );
+    const received = JSON.parse(upload) as { sha256: string; source: string };
+    expect(received.sha256).toBe(hash);
+    expect(isLeased(received.source)).toBe(true);
+    expect(received.source.startsWith(`${source}:`)).toBe(true);
+    const after = await stats();
+    expect(after.bytesIn - before.bytesIn).toBeGreaterThan(2 * fileBytes);
+    expect(after.bytesOut - before.bytesOut).toBeGreaterThan(fileBytes);
+    expect(after.writesFailed).toBe(before.writesFailed);
+    // Offload: far fewer packets than segments.
+    expect(after.packetsIn - before.packetsIn).toBeLessThan((2 * fileBytes) / 1_448);
+  });
+
+  test('ends with the connection, and tells afterwards whose it was', async () => {
+    const beforeUs = Date.now() * 1_000;
+    const [address = '', port = ''] = curl(`${url}/`).split(':');
+    await expect.poll(async () => (await stats()).flowsLive).toBe(0);
+    expect((await stats()).flowsEnded.finished).toBeGreaterThan(0);
+    const query = {
+      protocol: 'tcp',
+      address: address as never,
+      port: Number(port),
+      remote: addresses.origin as never,
+      remotePort: 80,
+    } as const;
+    const { flows } = await ask<FlowList>({ do: 'flows' });
+    const openedAt = Math.max(...flows.map((flow) => flow.openedAt));
+    expect(openedAt).toBeGreaterThan(beforeUs - 10_000);
+    expect(await ask<FlowAnswer>({ do: 'queryFlowLog', query: { ...query, at: openedAt } })).toMatchObject({
+      verdict: 'match',
+      matches: [{ client: addresses.client, lease: tcpBlocks[0]?.lease, ending: 'finished' }],
+    });
+  });
+
+  test('holds a socket in the kernel for each flow of a shared block, none for others, and none when the lease has ended', async () => {
+    const held = () =>
+      shell(lab.host, `ss -Htn state syn-sent | awk '{ print $3, $4 }' | sort`).split('\n').filter(Boolean);
+    curl(`${url}/`);
+    const { flows } = await ask<FlowList>({ do: 'flows' });
+    const expected = flows
+      .filter((flow) => flow.hasPlaceholder)
+      .map((flow) => `${flow.address}:${flow.port} ${flow.remote}:${flow.remotePort}`);
+    expect(held()).toEqual(expected.toSorted());
+    expect(held().length > 0).toBe(tcpBlocks[0]?.mode === 'shared');
+    await ask({ do: 'endLease', lease: tcpBlocks[0]!.lease });
+    expect(held()).toEqual([]);
+    expect((await stats()).placeholdersHeld).toBe(0);
+    await setBlocks(...tcpBlocks, ...others);
+    expect(isLeased(curl(`${url}/`))).toBe(true);
+  });
+});
+
+describe('UDP and ping', () => {
+  beforeAll(() => setBlocks(ownTcp, ...others));
+
+  test('a datagram is answered, and every destination sees the same source', () => {
+    const answer = (text: string) => shell(lab.client, `echo -n ${text} | nc -u -w1 -p 5353 ${addresses.origin} 53`);
+    const [said, source = ''] = answer('hello').split(' ');
+    expect(said).toBe('hello');
+    expect(isLeased(source)).toBe(true);
+    expect(answer('again')).toBe(`again ${source}`);
+  });
+
+  test('datagrams larger than a packet are fragments, which are dropped and counted as such', async () => {
+    const { drops } = await stats();
+    shell(lab.client, `head -c 4000 /dev/zero | nc -u -w1 ${addresses.origin} 53`);
+    expect((await stats()).drops.fragment_unsupported).toBeGreaterThanOrEqual(drops.fragment_unsupported + 2);
+  });
+
+  test('pings are answered, several at once', () => {
+    const pings = shell(
+      lab.client,
+      `for i in 1 2 3; do ping -q -c 3 -i 0.2 -W 2 ${addresses.origin} & done; ping -q -c 2 -i 0.2 -W 2 ${addresses.otherOrigin}; wait`,
+    );
+    expect(
+      [...pings.matchAll(/(\d) packets transmitted, (\d) received/g)]
+        .map(([, sent, got]) => `${sent}/${got}`)
+        .toSorted(),
+    ).toEqual(['2/2', '3/3', '3/3', '3/3']);
+  });
+});
+
+describe('what must not happen', () => {
+  test('nothing reached the origin from another source than the leased ones', () => {
+    const seen = JSON.parse(shell(lab.origin, `curl -sS ${url}/seen`)) as string[];
+    expect(seen.length).toBeGreaterThan(5);
+    expect(seen.filter((source) => !isLeased(source))).toEqual([]);
+    expect(strangersAtOrigin()).toBe(0);
+  });
+
+  test('with real checksums on every wire, no receiver finds one wrong', async () => {
+    await setBlocks(sharedTcp, ...others);
+    for (const [namespace, link] of [
+      [lab.client, links.client],
+      [lab.host, links.hostToClient],
+      [lab.host, links.hostToOrigin],
+      [lab.origin, links.origin],
+    ] as const)
+      run('ip', 'netns', 'exec', namespace, 'ethtool', '-K', link, 'tx', 'off');
+    const [hash] = shell(lab.client, `curl -sS --max-time 60 ${url}/file | sha256sum`).split(' ');
+    expect(hash).toBe(curl(`${url}/sha256`));
+    const upload = shell(
+      lab.client,
+      `head -c 5000000 /dev/urandom > /dev/shm/ff-upload; curl -sS --max-time 60 --data-binary @/dev/shm/ff-upload ${url}/; sha256sum < /dev/shm/ff-upload; rm /dev/shm/ff-upload`,
+    );
+    const [, sent, received] = /"sha256":"(\w+)".*}(\w+)/.exec(upload) ?? [];
+    expect(sent).toBe(received);
+    expect(shell(lab.client, `echo -n sum | nc -u -w1 ${addresses.origin} 53`)).toMatch(/^sum 198/);
+    expect(shell(lab.client, `ping -q -c 2 -i 0.2 ${addresses.origin}`)).toContain('2 received');
+    expect([checksumErrors(lab.client), checksumErrors(lab.origin)]).toEqual([0, 0]);
+  });
+
+  test('an unsolicited connection to a leased port gets no answer, not even a refusal', async () => {
+    await setBlocks(ownTcp, ...others);
+    const { drops } = await stats();
+    const attempt = shell(lab.origin, `timeout 1.5 bash -c 'exec 3<>/dev/tcp/${ownAddress}/9300' 2>&1; echo code $?`);
+    expect(attempt).toBe('code 124');
+    expect((await stats()).drops.no_flow).toBeGreaterThan(drops.no_flow);
+  });
+
+  test('two users of one shared block never send from the same 5-tuple, and who finds no port is told at once', async () => {
+    const pair = block(sharedAddress, 'tcp', 9_344, 9_345, { ...shared('late'), lease: 'lease-pair' });
+    await setBlocks(pair, ...others);
+    // A proxy on this host, bound late within the block, holds one of the two ports toward the origin.
+    const proxy = spawn(
+      'ip',
+      [
+        'netns',
+        'exec',
+        lab.host,
+        'python3',
+        '-c',
+        `
+import socket
+s = socket.socket()
+s.setsockopt(0, 24, 1)
+s.setsockopt(0, 51, 9345 << 16 | 9344)
+s.bind(('${sharedAddress}', 0))
+s.connect(('${addresses.origin}', 80))
+print(s.getsockname()[1], flush=True)
+input()`,
+      ],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    );
+    const proxyPort = Number(await firstWords(proxy));
+    const other = 9_344 + 9_345 - proxyPort;
+    // The client keeps its connection open, so that the port stays taken.
+    const first = spawn(
+      'ip',
+      [
+        'netns',
+        'exec',
+        lab.client,
+        'bash',
+        '-c',
+        `exec 3<>/dev/tcp/${addresses.origin}/80; printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3; cat <&3`,
+      ],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
+    let answer = '';
+    while (!answer.includes('198.51')) answer += String((await once(first.stdout, 'data'))[0]);
+    expect(answer).toContain(`${sharedAddress}:${other}`);
+    const refused = shell(
+      lab.client,
+      `time -p timeout 10 bash -c 'exec 3<>/dev/tcp/${addresses.origin}/80' 2>&1; true`,
+    );
+    expect(refused).toContain('No route to host');
+    const { drops, icmpErrorsSent, placeholdersTaken } = await stats();
+    expect(drops.no_port).toBeGreaterThan(0);
+    expect(icmpErrorsSent).toBeGreaterThan(0);
+    expect(placeholdersTaken).toBeGreaterThan(0);
+    for (const child of [proxy, first]) child.kill('SIGKILL');
+  });
+});
