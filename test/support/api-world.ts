@@ -55,13 +55,27 @@ export class ApiWorld implements AsyncDisposable {
   readonly undocumented: string[] = [];
   readonly logged: string[] = [];
   operator = '';
+  /** Set by a test: what the next writes fail with. */
+  failure: Error | undefined;
   readonly #temporary: TemporaryStore;
   #tokens = 0;
 
   private constructor(temporary: TemporaryStore, options: WorldOptions) {
     this.#temporary = temporary;
     this.store = temporary.store;
-    this.service = new LeaseService({ store: this.store, clock: this.clock });
+    const { store } = this;
+    this.service = new LeaseService({
+      store: {
+        transact: async (work) => {
+          if (this.failure !== undefined) throw this.failure;
+          return store.transact(work);
+        },
+        compact: (step) => store.compact(step),
+        reader: store.reader,
+        close: () => store.close(),
+      },
+      clock: this.clock,
+    });
     this.feed = new Feed({ log: this.store.reader });
     this.service.onEvents((events) => this.feed.publish(events));
     this.app = buildApp({

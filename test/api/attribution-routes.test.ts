@@ -1,0 +1,243 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { FlowQuery } from '../../src/wire/agent.ts';
+import type { Lease } from '../../src/wire/leases.ts';
+import { furnished, type Answer, type Furnished } from '../support/api-world.ts';
+import { TestStream } from '../support/event-stream.ts';
+
+/** Who had a port, asked over HTTP, with an agent that is connected, silent, or away. */
+
+let f: Furnished;
+let agent: TestStream | undefined;
+let block: Lease;
+let fishLease: Lease;
+
+beforeEach(async () => {
+  f = await furnished({ limits: { flow_query_ms: 100 } });
+  await f.world.app.listen({ host: '127.0.0.1', port: 0 });
+  const share = async (token: string, holder: string): Promise<Lease> => {
+    const { id } = await f.world.must('POST', '/v1/sessions', {
+      token,
+      body: { machine: 'edge-1', holder, ttl_s: 3_600 },
+    });
+    const body = { session: id, claims: [{ protocol: 'tcp', mode: 'shared' }] };
+    const { leases } = await f.world.must('POST', '/v1/leases?wait=stored', { token, body });
+    return leases[0];
+  };
+  block = await share(f.haproxy, 'haproxy');
+  fishLease = await share(f.agent, 'fish');
+  expect(fishLease.ports).toEqual(block.ports);
+});
+afterEach(async () => {
+  agent?.close();
+  agent = undefined;
+  await f.world[Symbol.asyncDispose]();
+});
+
+const remote = '&remote_address=203.0.113.80&remote_port=443';
+const ask = (query = remote, over: Partial<{ protocol: string; port: number }> = {}): Promise<Answer> =>
+  f.world.call(
+    'GET',
+    `/v1/attribution?address=${block.address}&protocol=${over.protocol ?? 'tcp'}&port=${over.port ?? block.ports.first}${query}`,
+    { token: f.viewer },
+  );
+
+const connect = async (): Promise<TestStream> => {
+  const stream = await TestStream.open(f.world.app, 'edge-1', { token: f.agent });
+  await stream.until((events) => events.length > 0);
+  return stream;
+};
+
+/** An agent that answers every question with these flows. */
+async function agentWith(flows: (query: FlowQuery) => object[]): Promise<FlowQuery[]> {
+  agent = await connect();
+  const asked: FlowQuery[] = [];
+  const stream = agent;
+  void stream
+    .until(() => {
+      for (const { data } of stream.named('query').slice(asked.length)) {
+        const query: FlowQuery = JSON.parse(data);
+        asked.push(query);
+        void f.world.must('POST', '/v1/machines/edge-1/flow-answers', {
+          token: f.agent,
+          body: {
+            id: query.id,
+            covers_since: '2020-01-01T00:00:00.000000Z',
+            covers_through: query.at,
+            flows: flows(query),
+          },
+        });
+      }
+      return false;
+    })
+    .catch(() => {});
+  return asked;
+}
+const flowOf = (query: FlowQuery) => ({
+  holder: 'fish',
+  lease: fishLease.id,
+  client: '100.64.3.7:51312',
+  remote_address: query.remote_address,
+  remote_port: query.remote_port,
+  opened_at: query.at,
+  closed_at: null,
+});
+
+describe('a shared port', () => {
+  it('is told apart by the flow log of the machine', async () => {
+    const asked = await agentWith((query) => [flowOf(query)]);
+    const { body } = await ask();
+    expect(body).toMatchObject({
+      machine: { id: 'edge-1' },
+      certainty: 'exact',
+      flow_log: 'match',
+      holders: [{ holder: 'fish', lease: fishLease.id, basis: 'flow_log', client: '100.64.3.7:51312' }],
+    });
+    expect(asked).toMatchObject([
+      {
+        protocol: 'tcp',
+        address: block.address,
+        port: block.ports.first,
+        remote_address: '203.0.113.80',
+        remote_port: 443,
+      },
+    ]);
+  });
+
+  it('is the proxy’s when the fish has no such flow', async () => {
+    await agentWith(() => []);
+    expect((await ask()).body).toMatchObject({
+      certainty: 'exact',
+      flow_log: 'no_match',
+      holders: [{ holder: 'haproxy', basis: 'only_candidate', client: null }],
+    });
+  });
+
+  it('has candidates when no agent is connected, and the answer says why', async () => {
+    const { body } = await ask();
+    expect([body.certainty, body.flow_log, body.holders.length]).toEqual(['candidates', 'unreachable', 2]);
+  });
+
+  it('has candidates when the agent does not answer in time', async () => {
+    agent = await connect();
+    const began = performance.now();
+    const { body } = await ask();
+    expect(performance.now() - began).toBeGreaterThan(90);
+    expect([body.certainty, body.flow_log]).toEqual(['candidates', 'unreachable']);
+    expect(agent.named('query')).toHaveLength(1);
+  });
+
+  it('is asked of nobody when no remote is given', async () => {
+    const asked = await agentWith(() => []);
+    const { body } = await ask('');
+    expect([body.certainty, body.flow_log]).toEqual(['candidates', 'not_asked']);
+    expect(asked).toEqual([]);
+  });
+
+  it('asks the latest stream of the agent, and never an operator who watches', async () => {
+    const old = await connect();
+    const operator = await TestStream.open(f.world.app, 'edge-1', { token: f.world.operator });
+    await operator.until((events) => events.length > 0);
+    const asked = await agentWith((query) => [flowOf(query)]);
+    expect((await ask()).body.flow_log).toBe('match');
+    expect([asked.length, old.named('query').length, operator.named('query').length]).toEqual([1, 0, 0]);
+    old.close();
+    operator.close();
+  });
+
+  it('takes an answer from nobody but its machine', async () => {
+    agent = await connect();
+    const asking = ask();
+    await agent.until((events) => events.some(({ event }) => event === 'query'));
+    const { id } = JSON.parse(agent.named('query')[0]?.data ?? '{}');
+    const forged = await f.world.call('POST', '/v1/machines/edge-2/flow-answers', {
+      token: f.otherAgent,
+      body: { id, covers_since: null, covers_through: null, flows: [] },
+    });
+    expect([forged.status, forged.body.code]).toEqual([410, 'flow_query_over']);
+    expect((await asking).body.flow_log).toBe('unreachable');
+  });
+
+  it('answers many questions at once, each with its own', async () => {
+    await agentWith((query) => (query.port % 2 === 0 ? [flowOf(query)] : []));
+    const ports = Array.from({ length: 40 }, (_, i) => block.ports.first + i);
+    const answers = await Promise.all(ports.map((port) => ask(remote, { port })));
+    expect(answers.map(({ body }) => body.holders[0].holder)).toEqual(
+      ports.map((port) => (port % 2 === 0 ? 'fish' : 'haproxy')),
+    );
+  });
+});
+
+describe('an instant', () => {
+  it('in any offset and precision is the same instant', async () => {
+    const { granted_at } = block;
+    const before = new Date(Date.parse(granted_at) - 1_000).toISOString();
+    const at = (text: string) => ask(`&at=${encodeURIComponent(text)}`);
+    expect((await at(before)).body.holders).toEqual([]);
+    const shifted = granted_at
+      .replace(/T(\d\d)/, (_, hour) => `T${String(Number(hour) + 2).padStart(2, '0')}`)
+      .replace('Z', '+02:00');
+    for (const text of [granted_at, shifted]) {
+      const { body } = await at(text);
+      expect(body.at).toBe(granted_at);
+      expect(body.holders.map(({ holder }: { holder: string }) => holder)).toEqual(['haproxy']);
+    }
+    expect((await at(granted_at.replace(/\d{6}Z$/, '000000Z'))).body.holders).toEqual([]);
+  });
+
+  it('is answered through the whole life of a lease and of its slice', async () => {
+    const { world } = f;
+    const stamps: Record<string, string> = {};
+    const mark = (name: string) => {
+      world.clock.advance_s(1);
+      stamps[name] = new Date(Math.floor(world.clock.now / 1_000)).toISOString();
+      world.clock.advance_s(1);
+    };
+    const { id } = await world.must('POST', '/v1/sessions', {
+      token: f.squid,
+      body: { machine: 'edge-1', holder: 'squid', ttl_s: 3_600 },
+    });
+    mark('before');
+    const { leases } = await world.must('POST', '/v1/leases?wait=stored', {
+      token: f.squid,
+      body: { session: id, claims: [{ protocol: 'udp' }] },
+    });
+    const [lease] = leases;
+    mark('leased');
+    const say = (state: string) =>
+      world.must('POST', '/v1/machines/edge-1/applied', {
+        token: f.agent,
+        body: { revision: 0, slices: [], leases: [{ lease: lease.id, token: lease.token, state }] },
+      });
+    await say('active');
+    await world.must('POST', `/v1/leases/${lease.id}/release`, { token: f.squid, body: { token: lease.token } });
+    mark('ending');
+    await say('empty');
+    mark('cooling');
+    world.clock.advance_s(20);
+    await world.run({ kind: 'sweep', itemsMax: 100 });
+    mark('ended');
+    const answers: Record<string, string> = {};
+    for (const [name, at] of Object.entries(stamps)) {
+      const { body } = await world.call(
+        'GET',
+        `/v1/attribution?address=${lease.address}&protocol=udp&port=${lease.ports.first}&at=${at}`,
+      );
+      answers[name] =
+        `${body.machine.id} ${body.certainty} ${body.holders.map(({ holder }: { holder: string }) => holder).join()}`;
+    }
+    expect(answers).toEqual({
+      before: 'edge-1 none ',
+      leased: 'edge-1 exact squid',
+      ending: 'edge-1 exact squid',
+      cooling: 'edge-1 none ',
+      ended: 'edge-1 none ',
+    });
+  });
+});
+
+describe('an address', () => {
+  it('of nobody belongs to nobody, in any spelling', async () => {
+    const answer = await f.world.must('GET', '/v1/attribution?address=2001:DB8:0:0::1&protocol=tcp&port=443');
+    expect(answer).toMatchObject({ address: '2001:db8::1', machine: null, holders: [], certainty: 'none' });
+  });
+});
