@@ -85,7 +85,8 @@ export class FishLeases {
       } catch (error) {
         if (signal.aborted) return;
         this.#lastProblem = error instanceof Error ? error.message : String(error);
-        this.#parts.log.warn({ claims: this.status() }, `fish has not all its leases: ${this.#lastProblem}`);
+        const { claims, answered } = this.status();
+        this.#parts.log.warn({ claims, answered }, `fish has not all its leases: ${this.#lastProblem}`);
         this.refused++;
         // A new session tells what is wrong with this one.
         if (isFisheryError(error, 'session_ended') || isFisheryError(error, 'session_not_found')) this.#forgetSession();

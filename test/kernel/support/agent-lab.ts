@@ -6,19 +6,25 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AgentStatus } from '../../../src/agent/status.ts';
 import { FisheryClient } from '../../../src/sdk/index.ts';
+import type { UserRequest } from './agent-user-process.ts';
 import { run } from './sys-lab.ts';
 
 /**
- * A host with an agent, the server beside it, and an origin behind a cable; all in namespaces of their own:
+ * A host with an agent, the server beside it, an origin behind one cable and a client behind another; all in namespaces
+ * of their own:
  *
- *     fa-NAME-host                                          fa-NAME-origin
- *     lo  (the agent puts 198.51.100.x, 2001:db8::x here)   lo  203.0.113.1, 2001:db8:f::1
- *     h0  192.0.2.1/24, 2001:db8:1::1/64    <----------->   o0  192.0.2.2/24, 2001:db8:1::2/64
- *     127.0.0.1: the server                                 (routes to 198.51.100.0/24 and 2001:db8::/48 by the host)
+ *     fa-NAME-client                fa-NAME-host                                         fa-NAME-origin
+ *                                   lo  (the agent puts the pool's addresses here)       lo  203.0.113.1, 2001:db8:f::1
+ *     c0  100.64.0.2/24  <------->  hc  100.64.0.1/24
+ *                                   h0  192.0.2.1/24, 2001:db8:1::1/64     <---------->  o0  192.0.2.2/24, 2001:db8:1::2/64
+ *                                   127.0.0.1: the server
+ *
+ * The origin reaches the pool, 198.51.100.0/24 and 2001:db8:a::/64, by the host.
  */
 export class AgentLab {
   readonly host: string;
   readonly origin: string;
+  readonly clientSide: string;
   /** Of an operator, spoken through a process in the host's namespace. */
   readonly client: FisheryClient;
   readonly serverUrl: string;
@@ -29,6 +35,7 @@ export class AgentLab {
   private constructor(name: string, server: ServerProcess) {
     this.host = `fa-${name}-host`;
     this.origin = `fa-${name}-origin`;
+    this.clientSide = `fa-${name}-client`;
     this.#server = server;
     this.serverUrl = server.url;
     this.client = new FisheryClient({ url: server.url, token: server.secret, fetch: server.fetch });
@@ -36,40 +43,42 @@ export class AgentLab {
   }
 
   static async open(name: string): Promise<AgentLab> {
-    const [host, origin] = [`fa-${name}-host`, `fa-${name}-origin`];
-    for (const ns of [host, origin]) spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
-    run(`ip netns add ${host}`, `ip netns add ${origin}`);
+    const [host, origin, client] = [`fa-${name}-host`, `fa-${name}-origin`, `fa-${name}-client`];
+    const all = [host, origin, client];
+    for (const ns of all) spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
+    for (const ns of all) run(`ip netns add ${ns}`);
     // No duplicate address detection: it keeps fresh IPv6 addresses silent for seconds.
-    for (const ns of [host, origin]) run(`ip netns exec ${ns} sysctl -qw net.ipv6.conf.default.accept_dad=0`);
+    for (const ns of all) run(`ip netns exec ${ns} sysctl -qw net.ipv6.conf.default.accept_dad=0`);
     run(`ip -n ${host} link add h0 type veth peer name o0 netns ${origin}`);
+    run(`ip -n ${host} link add hc type veth peer name c0 netns ${client}`);
     for (const [ns, commands] of [
       [host, ['addr add 192.0.2.1/24 dev h0', 'addr add 2001:db8:1::1/64 dev h0 nodad', 'link set h0 up']],
+      [host, ['addr add 100.64.0.1/24 dev hc', 'link set hc up', 'link set lo up']],
       [origin, ['addr add 192.0.2.2/24 dev o0', 'addr add 2001:db8:1::2/64 dev o0 nodad', 'link set o0 up']],
+      [origin, ['addr add 203.0.113.1/32 dev lo', 'addr add 2001:db8:f::1/128 dev lo nodad', 'link set lo up']],
+      [client, ['addr add 100.64.0.2/24 dev c0', 'link set c0 up', 'link set lo up']],
+      [host, ['route add default via 192.0.2.2', '-6 route add default via 2001:db8:1::2']],
+      [origin, ['route add 198.51.100.0/24 via 192.0.2.1', '-6 route add 2001:db8:a::/64 via 2001:db8:1::1']],
+      [client, ['route add default via 100.64.0.1']],
     ] as const)
-      run(...['link set lo up', ...commands].map((command) => `ip -n ${ns} ${command}`));
-    run(`ip -n ${origin} addr add 203.0.113.1/32 dev lo`, `ip -n ${origin} addr add 2001:db8:f::1/128 dev lo nodad`);
-    run(
-      `ip -n ${origin} route add 198.51.100.0/24 via 192.0.2.1`,
-      `ip -n ${origin} route add 2001:db8::/48 via 2001:db8:1::1`,
-    );
-    run(`ip -n ${host} route add default via 192.0.2.2`, `ip -n ${host} -6 route add default via 2001:db8:1::2`);
+      run(...commands.map((command) => `ip -n ${ns} ${command}`));
     return new AgentLab(name, await ServerProcess.start(host));
   }
 
   /** A pool, this machine with its token, and slices of the pool; returns the path of the agent's configuration. */
-  async setUp(
-    o: Readonly<{ fence_s?: number; cooldown_s?: number; slices?: number; settings?: object }> = {},
-  ): Promise<string> {
+  async setUp(o: SetUp = {}): Promise<string> {
     const { client } = this;
     const rest = o.cooldown_s ?? 0;
     await client.pools.create({
       id: 'pool',
-      prefixes: ['198.51.100.0/24'],
+      prefixes: ['198.51.100.0/24', '2001:db8:a::/64'],
       slice_ports: 2_048,
       cooldown_s: { tcp: rest, udp: rest, icmp: rest },
     });
     await client.machines.create({ id: 'edge', fence_s: o.fence_s ?? 10 });
-    if (o.slices !== 0) await client.slices.assign({ machine: 'edge', pool: 'pool', count: o.slices ?? 1 });
+    await client.machines.putHolder('edge', 'fish', { kind: 'fish' });
+    for (const [address, first_port] of o.slices ?? [['198.51.100.10', 8_192]])
+      await client.slices.assign({ machine: 'edge', pool: 'pool', at: { address, first_port } });
     const { secret } = await client.tokens.create({ name: 'edge-agent', role: 'agent', machine: 'edge' });
     writeFileSync(join(this.folder, 'token'), secret, { mode: 0o600 });
     return this.configure(o.settings);
@@ -99,6 +108,46 @@ export class AgentLab {
   /** `fishery agent down`: its output, and an error with its complaint when it fails. */
   down(config: string): string {
     return this.shell(this.host, `${process.execPath} ${bin} agent down --config ${config}`);
+  }
+
+  /** Somebody with a user id of its own, who opens sockets when told to. */
+  async user(namespace: string, uid: number): Promise<User> {
+    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, userScript, String(uid)], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    this.#children.add(child);
+    return User.of(child);
+  }
+
+  /** Listens with tcpdump and returns the lines that it has printed when `stop` is called. */
+  async capture(
+    namespace: string,
+    device: string,
+    filter: string,
+  ): Promise<Readonly<{ stop: () => Promise<string[]> }>> {
+    const child = this.spawn(namespace, [
+      'tcpdump',
+      '-n',
+      '-l',
+      '-tt',
+      '--immediate-mode',
+      '-i',
+      device,
+      ...filter.split(' '),
+    ]);
+    let text = '';
+    child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    await new Promise<void>((resolve) => {
+      child.stderr?.on('data', (chunk: Buffer) => chunk.toString().includes('listening on') && resolve());
+    });
+    return {
+      stop: async () => {
+        const ended = new Promise((resolve) => child.once('close', resolve));
+        child.kill('SIGINT');
+        await ended;
+        return text.split('\n').filter((line) => line !== '');
+      },
+    };
   }
 
   spawn(namespace: string, args: readonly string[]): ChildProcess {
@@ -139,12 +188,69 @@ export class AgentLab {
   async close(): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
     await this.#server.stop();
-    for (const ns of [this.host, this.origin]) spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
+    for (const ns of [this.host, this.origin, this.clientSide])
+      spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
+export type SetUp = Readonly<{
+  fence_s?: number;
+  cooldown_s?: number;
+  /** Address and first port of each slice of 2,048 ports; default: 198.51.100.10 from 8192 on. */
+  slices?: readonly (readonly [string, number])[];
+  settings?: object;
+}>;
+
 const bin = fileURLToPath(new URL('../../../src/bin/fishery.ts', import.meta.url));
+
+const userScript = fileURLToPath(new URL('./agent-user-process.ts', import.meta.url));
+
+/** See agent-user-process.ts for what it can do; refusals come back as the errno's name, or TIMEOUT. */
+export class User {
+  readonly child: ChildProcess;
+  readonly #waiting = new Map<number, (value: string) => void>();
+  #calls = 0;
+
+  private constructor(child: ChildProcess) {
+    this.child = child;
+    child.on('message', (message) => {
+      const { id, value } = message as { id: number; value: string };
+      this.#waiting.get(id)?.(value);
+      this.#waiting.delete(id);
+    });
+  }
+
+  static async of(child: ChildProcess): Promise<User> {
+    const user = new User(child);
+    await new Promise<string>((resolve) => user.#waiting.set(0, resolve));
+    return user;
+  }
+
+  ask(request: UserRequest): Promise<string> {
+    const id = ++this.#calls;
+    return new Promise((resolve) => {
+      this.#waiting.set(id, resolve);
+      this.child.send({ id, request });
+    });
+  }
+
+  /** A TCP connection from this very port; the name of the socket, or why not. */
+  connect(from: string, port: number, to = '203.0.113.1', toPort = 80, timeout_ms = 1_000): Promise<string> {
+    return this.ask({ op: 'connect', from, port, to, toPort, timeout_ms });
+  }
+
+  /** A datagram from this very port, and its answer. */
+  udp(from: string, port: number, to = '203.0.113.1', toPort = 53, timeout_ms = 1_000): Promise<string> {
+    return this.ask({ op: 'udp', from, port, to, toPort, timeout_ms });
+  }
+
+  async kill(): Promise<void> {
+    const ended = new Promise((resolve) => this.child.once('exit', resolve));
+    this.child.kill('SIGKILL');
+    await ended;
+  }
+}
 
 export class AgentProcess {
   readonly child: ChildProcess;
@@ -190,7 +296,7 @@ export class AgentProcess {
         const status = await this.status();
         return isAsWanted(status) ? status : undefined;
       },
-      () => `${what}\n${this.#output}`,
+      () => `${what}\n${this.#output.slice(-3_000)}`,
       timeout_ms,
     );
   }

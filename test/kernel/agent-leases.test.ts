@@ -1,0 +1,262 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Lease } from '../../src/wire/leases.ts';
+import { AgentLab, eventually, type AgentProcess, type User } from './support/agent-lab.ts';
+
+const address = '198.51.100.10';
+const webUid = 2_001;
+const otherUid = 2_002;
+
+let lab: AgentLab;
+let agent: AgentProcess;
+
+/** A host for proxies: two of them, and an origin that answers. */
+async function begin(settings: object = {}): Promise<void> {
+  lab = await AgentLab.open('leases');
+  const config = await lab.setUp({ settings });
+  await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
+  await lab.client.machines.putHolder('edge', 'mail', { kind: 'proxy', uid: otherUid });
+  const origin = await lab.user(lab.origin, 0);
+  for (const on of ['203.0.113.1', '2001:db8:f::1']) await origin.ask({ op: 'echo', on, port: 80 });
+  await origin.ask({ op: 'udp', from: '203.0.113.1', port: 53, to: '', toPort: 0, timeout_ms: 1 });
+  agent = lab.startAgent(config);
+  await agent.ready();
+}
+afterEach(() => lab.close());
+
+async function lease(holder: string, claim: object): Promise<Lease> {
+  const session = await lab.client.sessions.open({ machine: 'edge', holder });
+  const { leases } = await lab.client.leases.grant({ session: session.id, claims: [claim as never] });
+  const [granted] = leases;
+  if (!granted) throw new Error('no lease');
+  return granted;
+}
+
+const counter = async (name: string): Promise<number> =>
+  (await agent.status()).counters[name as 'guard_uid']?.packets ?? NaN;
+const state = async (id: string): Promise<string> => (await lab.client.leases.get(id)).state;
+const become = (id: string, wanted: string, timeout_ms?: number) =>
+  eventually(
+    async () => ((await state(id)) === wanted ? true : undefined),
+    () => `${id} is not ${wanted}\n${agent.output.slice(-2_000)}`,
+    timeout_ms,
+  );
+
+describe("a proxy's exclusive block", () => {
+  let web: User;
+  let other: User;
+  beforeEach(async () => {
+    await begin();
+    web = await lab.user(lab.host, webUid);
+    other = await lab.user(lab.host, otherUid);
+  });
+
+  it('is for its user id alone, and its ports alone, and every drop is counted', async () => {
+    const { ports, state: granted } = await lease('web', { protocol: 'tcp', ports: 128 });
+    expect(granted).toBe('active');
+    expect(await web.connect(address, ports.first)).toMatch(/^socket-/);
+    expect(await web.connect(address, ports.last)).toMatch(/^socket-/);
+
+    const before = await counter('guard_uid');
+    expect(await other.connect(address, ports.first + 1)).toBe('TIMEOUT');
+    expect(await web.connect(address, ports.last + 1)).toBe('TIMEOUT');
+    expect(await web.udp(address, ports.first)).toBe('EPERM');
+    expect(await counter('guard_uid')).toBeGreaterThanOrEqual(before + 3);
+  });
+
+  it('lets datagrams out and back', async () => {
+    const { ports } = await lease('web', { protocol: 'udp', ports: 16 });
+    const socket = await web.udp(address, ports.first);
+    expect(await web.ask({ op: 'heard', socket })).toBe('ping');
+    expect(await other.udp(address, ports.first + 1)).toBe('EPERM');
+  });
+
+  it('follows its holder to another user id', async () => {
+    const { ports } = await lease('web', { protocol: 'tcp', ports: 16 });
+    await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: 2_003 });
+    const moved = await lab.user(lab.host, 2_003);
+    const connected = await eventually(
+      async () => {
+        const answer = await moved.connect(address, ports.first);
+        return answer.startsWith('socket-') ? answer : undefined;
+      },
+      () => agent.output.slice(-2_000),
+    );
+    expect(connected).toMatch(/^socket-/);
+    expect(await web.connect(address, ports.first + 1)).toBe('TIMEOUT');
+  });
+
+  it('is refused while a stranger has a socket on it, who is named', async () => {
+    expect(await other.ask({ op: 'listen', on: '0.0.0.0', port: 8_200 })).toMatch(/^socket-/);
+    const claim = { protocol: 'tcp', ports: 16, at: { address, first_port: 8_192 } };
+    await expect(lease('web', claim)).rejects.toMatchObject({ code: 'claim_refused' });
+    const [refused] = (await lab.client.leases.list({ machine: 'edge', state: 'refused' })).items;
+    expect(refused?.refusal).toMatchObject({ errno: 'EADDRINUSE' });
+    expect(refused?.refusal?.detail).toContain(`[${other.child.pid}]`);
+    expect(refused?.refusal?.detail).toContain('0.0.0.0 port 8200');
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).not.toContain('. 8192');
+    const { extents } = await lab.client.slices.extents(refused?.slice ?? '');
+    expect(extents.filter((each) => each.state === 'blocked').map(({ ports }) => ports)).toEqual([
+      { first: 8_192, last: 8_207 },
+    ]);
+  });
+
+  it('ends only when its last socket is gone, and says whom it waits for', async () => {
+    const granted = await lease('web', { protocol: 'tcp', ports: 16 });
+    const socket = await web.connect(address, granted.ports.first);
+    await lab.client.leases.revoke(granted.id);
+    const { leases } = await agent.until(
+      ({ leases: all }) => all.some(({ detail }) => detail !== null),
+      'nobody is waited for',
+    );
+    expect(leases[0]).toMatchObject({ lease: granted.id, phase: 'clearing' });
+    expect(leases[0]?.detail).toContain(`[${web.child.pid}]`);
+    expect(await state(granted.id)).toBe('ending');
+    // What it has may still be finished.
+    expect(await web.ask({ op: 'say', socket, text: 'last words' })).toBe('said');
+    await eventually(
+      async () => ((await web.ask({ op: 'heard', socket })) === 'last words' ? true : undefined),
+      () => 'no echo',
+    );
+
+    await web.ask({ op: 'close', socket });
+    await become(granted.id, 'ended');
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).not.toContain(`. ${granted.ports.first}`);
+    expect(await web.connect(address, granted.ports.first + 1)).toBe('TIMEOUT');
+  });
+
+  it('ends when its process is killed, data and all', async () => {
+    const granted = await lease('web', { protocol: 'tcp', ports: 16 });
+    await web.connect(address, granted.ports.first);
+    await lab.client.sessions.end(granted.session ?? '');
+    await web.kill();
+    await become(granted.id, 'ended');
+  });
+
+  it('works over IPv6 as well', async () => {
+    await lab.client.slices.assign({
+      machine: 'edge',
+      pool: 'pool',
+      at: { address: '2001:db8:a::10', first_port: 8_192 },
+    });
+    const granted = await eventually(
+      () => lease('web', { protocol: 'tcp', ports: 16, family: 6 }).catch(() => undefined),
+      () => agent.output.slice(-2_000),
+    );
+    expect(await web.connect('2001:db8:a::10', granted.ports.first, '2001:db8:f::1')).toMatch(/^socket-/);
+    expect(await other.connect('2001:db8:a::10', granted.ports.first + 1, '2001:db8:f::1')).toBe('TIMEOUT');
+    expect(await web.connect('2001:db8:a::10', granted.ports.last + 1, '2001:db8:f::1')).toBe('TIMEOUT');
+  });
+
+  it('stays silent where nobody listens, and drops what the kernel itself would send elsewhere', async () => {
+    const { ports } = await lease('web', { protocol: 'tcp', ports: 16 });
+    const stranger = await lab.user(lab.origin, 0);
+    const capture = await lab.capture(lab.origin, 'o0', 'tcp and src host 198.51.100.10');
+    const before = await agent.status();
+    // Owned: the orphan rule. Not owned: the kernel answers with a reset, which the guard drops.
+    expect(await stranger.connect('203.0.113.1', 0, address, ports.first)).toBe('TIMEOUT');
+    expect(await stranger.connect('203.0.113.1', 0, address, ports.last + 1)).toBe('TIMEOUT');
+    const after = await agent.status();
+    expect(after.counters.orphan?.packets).toBeGreaterThan(before.counters.orphan?.packets ?? NaN);
+    expect(after.counters.guard_unowned?.packets).toBeGreaterThan(before.counters.guard_unowned?.packets ?? NaN);
+    expect(await capture.stop()).toEqual([]);
+  });
+});
+
+describe('a shared block', () => {
+  it('serves several holders, and each leaves for itself', async () => {
+    await begin();
+    const claim = { protocol: 'tcp', mode: 'shared', ports: 16 };
+    const first = await lease('web', claim);
+    const second = await lease('mail', claim);
+    expect(second.ports).toEqual(first.ports);
+    const web = await lab.user(lab.host, webUid);
+    const mail = await lab.user(lab.host, otherUid);
+    expect(await web.connect(address, first.ports.first)).toMatch(/^socket-/);
+    const mails = await mail.connect(address, first.ports.first + 1);
+    expect(mails).toMatch(/^socket-/);
+
+    await lab.client.leases.revoke(first.id);
+    await web.kill();
+    await become(first.id, 'ended');
+    expect(await state(second.id)).toBe('active');
+    expect(await mail.ask({ op: 'say', socket: mails, text: 'still here' })).toBe('said');
+    const again = await lab.user(lab.host, webUid);
+    expect(await again.connect(address, first.ports.first)).toBe('TIMEOUT');
+    expect(await mail.connect(address, first.ports.first + 2)).toMatch(/^socket-/);
+  });
+});
+
+describe("fish's ports", () => {
+  const fish = (claims: object[]) => ({
+    client_interfaces: ['hc'],
+    fish: { client_prefixes: ['100.64.0.0/10'], claims },
+  });
+
+  it('are held: nobody else can bind them', async () => {
+    await begin(fish([{ protocol: 'tcp', ports: 16, at: { address, first_port: 9_216 } }]));
+    await agent.until(({ lease_counts }) => lease_counts['up'] === 1, 'fish has no lease');
+    const stranger = await lab.user(lab.host, otherUid);
+    expect(await stranger.ask({ op: 'listen', on: address, port: 9_220 })).toBe('EADDRINUSE');
+    expect(await stranger.ask({ op: 'listen', on: '0.0.0.0', port: 9_220 })).toBe('EADDRINUSE');
+    expect(await stranger.ask({ op: 'listen', on: address, port: 9_232 })).toMatch(/^socket-/);
+  });
+
+  it('that a stranger has are refused with the errno and the stranger, and asked for elsewhere', async () => {
+    lab = await AgentLab.open('leases');
+    const config = await lab.setUp({ settings: fish([{ protocol: 'tcp', ports: 16 }]) });
+    const stranger = await lab.user(lab.host, otherUid);
+    // The block that the server grants first is the highest of the slice.
+    for (const port of [10_232, 10_233])
+      expect(await stranger.ask({ op: 'listen', on: '0.0.0.0', port })).toMatch(/^socket-/);
+    agent = lab.startAgent(config);
+    await agent.until(({ lease_counts }) => lease_counts['up'] === 1, 'fish has no lease');
+    const { items } = await lab.client.leases.list({ machine: 'edge' });
+    const refused = items.find((each) => each.state === 'refused');
+    expect(refused?.ports).toEqual({ first: 10_224, last: 10_239 });
+    expect(refused?.refusal).toMatchObject({ errno: 'EADDRINUSE' });
+    expect(refused?.refusal?.detail).toContain('tcp port 10232');
+    expect(refused?.refusal?.detail).toContain(`[${stranger.child.pid}]`);
+    expect(items.find((each) => each.state === 'active')?.ports).not.toEqual(refused?.ports);
+    // All or nothing: none of the ports before the one that failed is held.
+    expect(await stranger.ask({ op: 'listen', on: address, port: 10_224 })).toMatch(/^socket-/);
+  });
+});
+
+describe('a slice', () => {
+  it('is assigned when its address is there behind the guard, and given back when it is empty', async () => {
+    await begin();
+    const { slices } = await lab.client.slices.assign({
+      machine: 'edge',
+      pool: 'pool',
+      at: { address: '198.51.100.20', first_port: 2_048 },
+    });
+    const id = slices[0]?.id ?? '';
+    const is = async () => (await lab.client.slices.get(id)).state;
+    await eventually(
+      async () => ((await is()) === 'assigned' ? true : undefined),
+      () => agent.output.slice(-2_000),
+    );
+    expect(lab.shell(lab.host, 'ip -o addr show dev lo')).toContain('198.51.100.20/32');
+
+    const granted = await lease('web', {
+      protocol: 'tcp',
+      ports: 16,
+      at: { address: '198.51.100.20', first_port: 2_048 },
+    });
+    const web = await lab.user(lab.host, webUid);
+    const socket = await web.connect('198.51.100.20', 2_048);
+    await lab.client.slices.drain(id);
+    expect(await is()).toBe('draining');
+    await lab.client.leases.revoke(granted.id);
+    await web.ask({ op: 'close', socket });
+    await eventually(
+      async () => (['cooling', 'free'].includes(await is()) ? true : undefined),
+      () => agent.output.slice(-2_000),
+    );
+    await eventually(
+      () => (lab.shell(lab.host, 'ip -o addr show dev lo').includes('198.51.100.20') ? undefined : true),
+      () => 'the address is still there',
+    );
+    expect(lab.shell(lab.host, 'ip -o addr show dev lo')).toContain('198.51.100.10/32');
+  });
+});

@@ -1,0 +1,185 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AgentLab, eventually, readState } from './support/agent-lab.ts';
+
+/** Fish with one block of each kind. */
+const fish = {
+  client_prefixes: ['100.64.0.0/10'],
+  session_ttl_s: 5,
+  claims: [
+    { protocol: 'tcp', mode: 'shared', ports: 128 },
+    { protocol: 'udp', ports: 64 },
+    { protocol: 'icmp', ports: 16 },
+  ],
+};
+const withFish = { client_interfaces: ['hc'], fish };
+
+let lab: AgentLab;
+beforeEach(async () => {
+  lab = await AgentLab.open('updown');
+});
+afterEach(() => lab.close());
+
+/** What `ip monitor rule` says of one family from now on. */
+async function watchRules(family: '-4' | '-6'): Promise<() => readonly string[]> {
+  const monitor = lab.spawn(lab.host, ['ip', family, 'monitor', 'rule']);
+  let text = '';
+  monitor.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  // It does not say when it listens; a rule that comes and goes does.
+  await eventually(
+    () => {
+      lab.shell(lab.host, `ip ${family} rule add priority 30000 lookup main; ip ${family} rule del priority 30000`);
+      return text.includes('Deleted 30000') ? true : undefined;
+    },
+    () => 'ip monitor says nothing',
+  );
+  return () => text.split('\n').filter((line) => line.includes('lookup local'));
+}
+
+describe('an agent with fish', () => {
+  it('sets the host up, exactly', async () => {
+    const config = await lab.setUp({ settings: withFish });
+    const agent = lab.startAgent(config);
+    const status = await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    expect(status.fish).toMatchObject({ running: true, claims: 3, answered: 3 });
+    expect(status.placeholders.open).toBe(64 + 16);
+
+    expect(lab.shell(lab.host, 'ip -4 rule').split('\n')).toEqual([
+      '10:\tfrom all fwmark 0x2a/0xff lookup 100 proto 70',
+      '11:\tfrom all lookup local proto 70',
+      '12:\tfrom all iif hc lookup 100 proto 70',
+      '32766:\tfrom all lookup main',
+      '32767:\tfrom all lookup default',
+    ]);
+    expect(lab.shell(lab.host, 'ip -6 rule').split('\n')).toEqual([
+      '10:\tfrom all fwmark 0x2a/0xff lookup 100 proto 70',
+      '11:\tfrom all lookup local proto 70',
+      '12:\tfrom all iif hc lookup 100 proto 70',
+      '32766:\tfrom all lookup main',
+    ]);
+    expect(
+      lab
+        .shell(lab.host, 'ip -4 route show table 100')
+        .split('\n')
+        .map((line) => line.trim()),
+    ).toEqual(['default dev fishtun proto 70 scope link metric 1024', 'blackhole default proto 70 metric 9999']);
+    expect(
+      lab
+        .shell(lab.host, 'ip -6 route show table 100')
+        .split('\n')
+        .map((line) => line.trim()),
+    ).toEqual([
+      'default dev fishtun proto 70 metric 1024 pref medium',
+      'blackhole default dev lo proto 70 metric 9999 pref medium',
+    ]);
+    expect(
+      lab
+        .shell(
+          lab.host,
+          'cd /proc/sys/net/ipv4 && cat ip_local_port_range tcp_early_demux ping_group_range ' +
+            'conf/hc/forwarding conf/h0/forwarding conf/fishtun/forwarding conf/fishtun/accept_local ip_forward',
+        )
+        .split('\n'),
+    ).toEqual(['1024\t65535', '0', '0\t0', '1', '1', '1', '1', '0']);
+    expect(lab.shell(lab.host, 'ip -o addr show dev lo')).toContain('198.51.100.10/32');
+    expect(lab.shell(lab.host, 'ip -d link show fishtun')).toMatch(/tun type tun .*persist on/);
+
+    const leases = (await lab.client.leases.list({ machine: 'edge' })).items;
+    expect(leases.map(({ protocol, state }) => `${protocol} ${state}`).sort()).toEqual([
+      'icmp active',
+      'tcp active',
+      'udp active',
+    ]);
+    const first = (protocol: string) => leases.find((lease) => lease.protocol === protocol)?.ports.first ?? NaN;
+    const elements = (set: string) =>
+      /elements = \{ (.*) \}/.exec(lab.shell(lab.host, `nft list set inet fishery ${set}`))?.[1];
+    expect(elements('fish_tcp4_128')).toBe(`198.51.100.10 . ${first('tcp')}`);
+    expect(elements('fish_udp4_64')).toBe(`198.51.100.10 . ${first('udp')}`);
+    expect(elements('steer_udp4_64')).toBe(`198.51.100.10 . ${first('udp')}`);
+    expect(elements('steer_icmp4_16')).toBe(`198.51.100.10 . ${first('icmp')}`);
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).not.toContain('steer_tcp4_128');
+
+    const { text } = await agent.get('/metrics');
+    expect(text).toContain('fishery_agent_guard_open 1');
+    expect(text).toContain('fishery_agent_placeholders 80');
+    expect(text).toContain('fishery_agent_packets_total{counter="guard_uid"}');
+    expect(await agent.get('/healthz')).toEqual({ code: 200, text: 'ok\n' });
+    expect(await agent.end()).toBe(0);
+  });
+
+  it('stops in order: ports cool, the guard is shut, the host stays set up; down restores it byte for byte', async () => {
+    const before = lab.fingerprint();
+    const config = await lab.setUp({ settings: withFish });
+    const agent = lab.startAgent(config);
+    await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    expect(await agent.end()).toBe(0);
+
+    const { items } = await lab.client.leases.list({ machine: 'edge' });
+    expect(items.map(({ state }) => state)).not.toContain('active');
+    expect(items.map(({ state }) => state)).not.toContain('ending');
+    expect(lab.shell(lab.host, 'nft list set inet fishery alive')).not.toContain('elements');
+    expect(lab.shell(lab.host, 'ip rule')).toContain('11:\tfrom all lookup local');
+    expect(lab.shell(lab.host, 'ip link show fishtun')).toContain('fishtun');
+
+    lab.down(config);
+    expect(lab.fingerprint()).toEqual(before);
+    expect(lab.down(config)).toBe('nothing of the agent is on this host');
+  });
+
+  it('is undone by down byte for byte after it was killed', async () => {
+    const before = lab.fingerprint();
+    const config = await lab.setUp({ settings: withFish });
+    const agent = lab.startAgent(config);
+    await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    expect(readState(lab.folder)).toMatchObject({
+      machine: 'edge',
+      recorded: { tun: 'fishtun', addresses: ['198.51.100.10'] },
+    });
+    await agent.end('SIGKILL');
+    lab.down(config);
+    expect(lab.fingerprint()).toEqual(before);
+  });
+
+  it('goes on after it was killed, with the same session and leases', async () => {
+    const config = await lab.setUp({ fence_s: 3, settings: withFish });
+    const killed = lab.startAgent(config);
+    await killed.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    const before = (await lab.client.leases.list({ machine: 'edge', state: 'active' })).items.map(({ id }) => id);
+    await killed.end('SIGKILL');
+
+    const agent = lab.startAgent(config);
+    const status = await agent.until(({ fish: it }) => it?.answered === 3, 'fish has not its leases back');
+    expect(status.lease_counts).toEqual({ up: 3 });
+    await agent.ready();
+    const after = (await lab.client.leases.list({ machine: 'edge', state: 'active' })).items.map(({ id }) => id);
+    expect(after.sort()).toEqual(before.sort());
+    expect(agent.output).toContain('fish takes over its session and leases');
+    expect(await agent.end()).toBe(0);
+  });
+
+  it('keeps everything for its successor when told to', async () => {
+    const config = await lab.setUp({ settings: { ...withFish, keep: true } });
+    const first = lab.startAgent(config);
+    await first.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    expect(await first.end()).toBe(0);
+    expect(lab.shell(lab.host, 'nft list set inet fishery alive')).toContain('elements');
+    expect((await lab.client.leases.list({ machine: 'edge', state: 'active' })).items).toHaveLength(3);
+  });
+});
+
+describe('the local table', () => {
+  it('is reachable at every moment, up and down', async () => {
+    const config = await lab.setUp({ settings: withFish });
+    const listeners = [await watchRules('-4'), await watchRules('-6')];
+    const agent = lab.startAgent(config);
+    await agent.ready();
+    await agent.end();
+    lab.down(config);
+    for (const heard of listeners)
+      expect(
+        await eventually(
+          () => (heard().length >= 4 ? heard().map((line) => line.replace(/:.*/, '')) : undefined),
+          () => heard().join('\n'),
+        ),
+      ).toEqual(['11', 'Deleted 0', '0', 'Deleted 11']);
+  });
+});

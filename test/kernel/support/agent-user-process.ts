@@ -1,0 +1,113 @@
+/**
+ * Somebody on a host: a process with a user id of its own that opens sockets when the test says so, over IPC. Arguments:
+ * the user id. Requests are {id, op, …}, answers {id, value}; a refusal is its errno as text.
+ */
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+
+export type UserRequest = Readonly<
+  | { op: 'connect'; from: string; port: number; to: string; toPort: number; timeout_ms: number }
+  | { op: 'listen'; on: string; port: number }
+  | { op: 'echo'; on: string; port: number }
+  | { op: 'udp'; from: string; port: number; to: string; toPort: number; timeout_ms: number }
+  | { op: 'say'; socket: string; text: string }
+  | { op: 'heard'; socket: string }
+  | { op: 'close'; socket: string }
+>;
+
+const uid = Number(process.argv[2]);
+if (uid !== 0) {
+  process.setgroups?.([]);
+  process.setgid?.(uid);
+  process.setuid?.(uid);
+}
+
+const sockets = new Map<string, Socket | Server | UdpSocket>();
+const heard = new Map<string, string>();
+let opened = 0;
+
+function keep(socket: Socket | Server | UdpSocket): string {
+  const name = `socket-${++opened}`;
+  sockets.set(name, socket);
+  socket.on('error', () => {});
+  return name;
+}
+
+const codeOf = (error: Error): string => ('code' in error ? String(error.code) : error.message);
+
+async function serve(request: UserRequest): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  switch (request.op) {
+    case 'connect': {
+      const { from, port, to, toPort, timeout_ms } = request;
+      const socket = connect({ host: to, port: toPort, localAddress: from, localPort: port });
+      const timer = setTimeout(() => {
+        socket.destroy();
+        resolve('TIMEOUT');
+      }, timeout_ms);
+      socket.once('error', (error) => resolve(codeOf(error)));
+      socket.once('connect', () => {
+        clearTimeout(timer);
+        const name = keep(socket);
+        socket.on('data', (chunk) => heard.set(name, (heard.get(name) ?? '') + chunk.toString()));
+        resolve(name);
+      });
+      break;
+    }
+    case 'echo':
+    case 'listen': {
+      const echoes = request.op === 'echo';
+      const server = createServer((socket) => {
+        socket.on('error', () => {});
+        if (echoes) socket.on('data', (chunk) => socket.write(chunk));
+      });
+      server.once('error', (error) => resolve(codeOf(error)));
+      server.listen(request.port, request.on, () => resolve(keep(server)));
+      break;
+    }
+    case 'udp': {
+      const socket = createSocket(request.from.includes(':') ? 'udp6' : 'udp4');
+      socket.once('error', (error) => resolve(codeOf(error)));
+      socket.bind(request.port, request.from, () => {
+        const name = keep(socket);
+        const timer = setTimeout(() => resolve('TIMEOUT'), request.timeout_ms);
+        socket.on('message', (message, peer) => {
+          clearTimeout(timer);
+          heard.set(name, message.toString());
+          if (request.to === '') socket.send(message, peer.port, peer.address);
+          resolve(name);
+        });
+        if (request.to === '') return resolve(name);
+        socket.send('ping', request.toPort, request.to, (error) => error && resolve(codeOf(error)));
+      });
+      break;
+    }
+    case 'say': {
+      const socket = sockets.get(request.socket);
+      if (!socket || !('write' in socket)) resolve('NONE');
+      else socket.write(request.text, (error) => resolve(error ? codeOf(error) : 'said'));
+      break;
+    }
+    case 'heard':
+      resolve(heard.get(request.socket) ?? '');
+      break;
+    case 'close': {
+      const socket = sockets.get(request.socket);
+      sockets.delete(request.socket);
+      if (!socket) resolve('NONE');
+      else if ('destroy' in socket) {
+        socket.once('close', () => resolve('closed'));
+        socket.end();
+        socket.destroySoon();
+      } else socket.close(() => resolve('closed'));
+    }
+  }
+  return promise;
+}
+
+process.on('message', (message) => {
+  const { id, request } = message as { id: number; request: UserRequest };
+  void serve(request).then((value) => process.send?.({ id, value }));
+});
+process.on('disconnect', () => process.exit());
+process.send?.({ id: 0, value: 'ready' });
