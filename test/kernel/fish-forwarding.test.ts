@@ -2,11 +2,12 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { inNamespace, ipBatch, run } from '../../demo/commands.ts';
+import { inNamespace, ipBatch } from '../../demo/commands.ts';
 import { addresses, createLab, links, type Lab } from '../../demo/lab.ts';
 import type { FishStats, FlowList } from '../../src/agent/fish/operations.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import type { FlowAnswer } from '../../src/fish/flow-log.ts';
+import { cableEnds } from '../support/cables.ts';
 import { block, shared } from '../support/fish.ts';
 import type { FishCommand } from './support/fish-process.ts';
 
@@ -256,13 +257,7 @@ describe('what must not happen', () => {
 
   test('with real checksums on every wire, no receiver finds one wrong', async () => {
     await setBlocks(sharedTcp, ...others);
-    for (const [namespace, link] of [
-      [lab.client, links.client],
-      [lab.host, links.hostToClient],
-      [lab.host, links.hostToOrigin],
-      [lab.origin, links.origin],
-    ] as const)
-      run('ip', 'netns', 'exec', namespace, 'ethtool', '-K', link, 'tx', 'off');
+    for (const [namespace, link] of cableEnds(lab)) inNamespace(namespace, 'ethtool', '-K', link, 'tx', 'off');
     const [hash] = shell(lab.client, `curl -sS --max-time 60 ${url}/file | sha256sum`).split(' ');
     expect(hash).toBe(curl(`${url}/sha256`));
     const upload = shell(

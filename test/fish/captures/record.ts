@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inNamespace, ipBatch, run } from '../../../demo/commands.ts';
 import { addresses, createLab, links } from '../../../demo/lab.ts';
+import { cableEnds } from '../../support/cables.ts';
 
 const origin = `
   const http = require('node:http').createServer((q, s) => q.pipe(require('node:stream').Writable({ write(c, e, d) { d(); } })).on('finish', () => s.end('hello from the origin\\n')));
@@ -105,12 +106,7 @@ function pairUp(inside: readonly string[], outside: readonly string[]): string {
 
 const lab = createLab('ff-cap');
 try {
-  for (const [namespace, link] of [
-    [lab.client, links.client],
-    [lab.host, links.hostToClient],
-    [lab.host, links.hostToOrigin],
-    [lab.origin, links.origin],
-  ] as const)
+  for (const [namespace, link] of cableEnds(lab))
     inNamespace(namespace, 'ethtool', '-K', link, 'tx', 'off', 'gso', 'off', 'tso', 'off', 'gro', 'off');
   inNamespace(lab.host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1');
   run('ip', '-n', lab.host, 'addr', 'add', '198.51.100.10/32', 'dev', 'lo');
