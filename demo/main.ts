@@ -6,35 +6,43 @@
  * This process owns the lab: it builds it, starts walk.ts inside, and takes everything down again whatever happens.
  */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { run } from './commands.ts';
 import { createLab, removeLab } from './lab.ts';
+import { lock, unlock } from './lock.ts';
 
 const prefixes = { demo: 'fishery-demo', nat: 'fishery-demo-nat' } as const;
 const tools = ['ip', 'nft', 'ss', 'sysctl', 'tcpdump', 'curl', 'ping', 'dig', 'haproxy', 'mount', 'id'];
-const lockFile = join(tmpdir(), 'fishery-demo.lock');
+const flags = process.argv.slice(2);
 
 process.env['PATH'] = [process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(delimiter);
 
 const obstacle = whyNot();
-if (obstacle !== undefined) {
-  console.error(`demo: ${obstacle}`);
+if (obstacle !== undefined) refuse(obstacle);
+const folder = mkdtempSync(join(tmpdir(), 'fishery-demo-'));
+const held = lock(folder);
+if (!held.isMine) {
+  removeFolder(folder);
+  refuse(`another one is running (pid ${held.pid}); there can be one at a time`);
+}
+process.exit(await walk(held.leftFolder).finally(cleanUp));
+
+function refuse(why: string): never {
+  console.error(`demo: ${why}`);
   process.exit(2);
 }
-const folder = mkdtempSync(join(tmpdir(), 'fishery-demo-'));
-process.exit(await walk().finally(cleanUp));
 
 /** Why the demo cannot run here; undefined when it can. */
 function whyNot(): string | undefined {
+  const unknown = flags.filter((flag) => !['--json', '--keep'].includes(flag));
+  if (unknown.length > 0) return `takes --json and --keep, not ${unknown.join(' ')}`;
   if (process.platform !== 'linux') return `needs Linux, this is ${process.platform}`;
   if (process.getuid?.() !== 0) return 'needs root, for network namespaces';
   const missing = tools.filter((tool) => !isOnPath(tool));
-  if (missing.length > 0) return `needs ${missing.join(', ')} (on Debian: scripts/setup-debian)`;
-  const other = lock();
-  return other === undefined ? undefined : `another one is running (pid ${other}); there can be one at a time`;
+  return missing.length > 0 ? `needs ${missing.join(', ')} (on Debian: scripts/setup-debian)` : undefined;
 }
 
 function isOnPath(tool: string): boolean {
@@ -48,41 +56,13 @@ function isOnPath(tool: string): boolean {
   });
 }
 
-/** Takes the lock, or says whose it is. One that a dead process left is taken over. */
-function lock(): number | undefined {
-  const mine = `${process.pid} ${startTimeOf(process.pid)}`;
-  for (;;) {
-    try {
-      writeFileSync(lockFile, mine, { flag: 'wx' });
-      return undefined;
-    } catch {
-      const [pid = 0, startTime] = readText(lockFile).split(' ').map(Number);
-      // The start time tells the process from a later one that got its number.
-      if (pid > 0 && startTimeOf(pid) === startTime) return pid;
-      rmSync(lockFile, { force: true });
-    }
-  }
-}
-
-/** In clock ticks since boot: field 22 of /proc/PID/stat, counted from behind the name, which may have blanks. */
-function startTimeOf(pid: number): number {
-  const stat = readText(`/proc/${pid}/stat`);
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? 0);
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-async function walk(): Promise<number> {
+async function walk(leftFolder: string | undefined): Promise<number> {
   const demo = createLab(prefixes.demo);
   createLab(prefixes.nat);
+  // Only now: what the run that died had started used it until its namespaces were emptied.
+  if (leftFolder !== undefined) removeFolder(leftFolder);
   const program = fileURLToPath(new URL('walk.ts', import.meta.url));
-  const args = [program, folder, prefixes.demo, prefixes.nat, ...process.argv.slice(2)];
+  const args = [program, folder, prefixes.demo, prefixes.nat, ...flags];
   const child = spawn('ip', ['netns', 'exec', demo.host, process.execPath, ...args], { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));
   return new Promise((done, fail) => {
@@ -94,11 +74,12 @@ async function walk(): Promise<number> {
 function cleanUp(): void {
   removeLab(prefixes.demo);
   removeLab(prefixes.nat);
-  rmSync(lockFile, { force: true });
-  if (process.argv.includes('--keep')) {
-    console.error(`demo: logs and capture are in ${folder}`);
-    return;
-  }
-  // Inside, the checkout is mounted in this folder; should that ever be visible here, it must not be deleted.
-  run('rm', '-rf', '--one-file-system', folder);
+  if (flags.includes('--keep')) console.error(`demo: logs and capture are in ${folder}`);
+  else removeFolder(folder);
+  unlock();
+}
+
+/** Inside, the checkout is mounted in this folder; should that ever be visible here, it must not be deleted. */
+function removeFolder(path: string): void {
+  run('rm', '-rf', '--one-file-system', path);
 }

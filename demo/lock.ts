@@ -1,0 +1,45 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+
+/** Who runs the demo and where it keeps its files; in a folder that only root writes to. */
+const lockFile = '/run/fishery-demo.lock';
+
+export type Lock =
+  | Readonly<{
+      isMine: true;
+      /** Of a run that died; undefined when the last one ended as it should. */ leftFolder: string | undefined;
+    }>
+  | Readonly<{ isMine: false; pid: number }>;
+
+/** Takes the lock, also from a process that is dead. */
+export function lock(folder: string): Lock {
+  for (let leftFolder: string | undefined; ;) {
+    try {
+      writeFileSync(lockFile, `${process.pid} ${startTimeOf(process.pid)} ${folder}`, { flag: 'wx' });
+      return { isMine: true, leftFolder };
+    } catch (cause) {
+      if (!(cause instanceof Error && 'code' in cause && cause.code === 'EEXIST')) throw cause;
+      const [pid = '', startTime = '', left = ''] = readText(lockFile).split(' ');
+      // The start time tells the process from a later one that got its number.
+      if (startTime !== '' && startTimeOf(Number(pid)) === Number(startTime))
+        return { isMine: false, pid: Number(pid) };
+      if (left !== '') leftFolder = left;
+      rmSync(lockFile, { force: true });
+    }
+  }
+}
+
+export const unlock = (): void => rmSync(lockFile, { force: true });
+
+/** In clock ticks since boot: field 22 of /proc/PID/stat, counted from behind the name, which may have blanks. 0: no such process. */
+function startTimeOf(pid: number): number {
+  const stat = readText(`/proc/${pid}/stat`);
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? 0);
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
