@@ -91,6 +91,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   shutdown.register('leases', () => leases.close());
   const feed = new Feed({ log: store.reader });
   leases.onEvents((events) => feed.publish(events));
+  shutdown.register('feed', () => feed.close());
   const sweeper = new Sweeper({
     execute: (sweep) => leases.execute(sweep),
     store,
@@ -116,9 +117,9 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   });
   sweeper.start();
   shutdown.register('sweeper', () => sweeper.stop());
-  const url = await app.listen({ host: settings.host, port: settings.port });
+  // Last opened, first closed: answers and streams end while everything that they need is still there.
   shutdown.register('api', () => app.close());
-  shutdown.register('feed', () => feed.close());
+  const url = await app.listen({ host: settings.host, port: settings.port });
   return { url, operator };
 }
 

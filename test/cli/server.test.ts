@@ -1,0 +1,198 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FisheryClient, FisheryError } from '../../src/sdk/index.ts';
+
+const program = fileURLToPath(new URL('../../src/bin/fishery.ts', import.meta.url));
+
+/** One `fishery server` process. */
+class Run {
+  readonly child: ChildProcess;
+  readonly ended: Promise<number | null>;
+  out = '';
+  err = '';
+
+  constructor(args: readonly string[]) {
+    this.child = spawn(process.execPath, [program, 'server', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child.stdout?.on('data', (data: Buffer) => (this.out += data.toString()));
+    this.child.stderr?.on('data', (data: Buffer) => (this.err += data.toString()));
+    this.ended = new Promise((resolve) => this.child.on('close', resolve));
+  }
+
+  /** Where it listens, once it says so. */
+  async url(): Promise<string> {
+    await expect.poll(() => this.out + this.err, { timeout: 20_000 }).toMatch(/^listening +\S+$|^fishery server: /m);
+    return /^listening +(\S+)$/m.exec(this.out)?.[1] ?? `it did not start: ${this.err}`;
+  }
+}
+
+let folder: string;
+let data: string;
+let runs: Run[];
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'fishery-server-'));
+  data = join(folder, 'data');
+  runs = [];
+});
+afterEach(async () => {
+  for (const run of runs) run.child.kill('SIGKILL');
+  await Promise.all(runs.map(({ ended }) => ended));
+  rmSync(folder, { recursive: true });
+});
+
+function start(...args: string[]): Run {
+  const run = new Run(['--data-dir', data, '--port', '0', ...args]);
+  runs.push(run);
+  return run;
+}
+const secret = () => readFileSync(join(data, 'operator.token'), 'utf8').trim();
+const clientOf = async (run: Run) => new FisheryClient({ url: await run.url(), token: secret(), attemptsMax: 1 });
+
+/** A machine without an agent, one slice, and a session on it. */
+async function furnish(client: FisheryClient): Promise<string> {
+  await client.pools.create({ id: 'p', prefixes: ['198.51.100.0/28'] });
+  await client.machines.create({ id: 'm', enforcement: 'none' });
+  await client.machines.putHolder('m', 'h', { kind: 'proxy' });
+  await client.slices.assign({ machine: 'm', pool: 'p', count: 8 });
+  return (await client.sessions.open({ machine: 'm', holder: 'h', ttl_s: 600 })).id;
+}
+
+describe('fishery server', () => {
+  it('tells where it listens, where the docs and the token are, and never the token', async () => {
+    const run = start();
+    const url = await run.url();
+    expect(run.out).toContain(`docs        ${url}/docs`);
+    await expect.poll(() => run.out).toContain(join(data, 'operator.token'));
+    expect((statSync(join(data, 'operator.token')).mode & 0o777).toString(8)).toBe('600');
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    expect((await (await clientOf(run)).pools.list()).items).toEqual([]);
+    expect(run.out + run.err).not.toContain(secret());
+  });
+
+  it('keeps everything over a restart, the token and the sessions included', async () => {
+    const first = start();
+    const before = await clientOf(first);
+    const session = await furnish(before);
+    const { leases } = await before.leases.grant({ session, claims: [{ protocol: 'tcp', ports: 64 }] });
+    first.child.kill('SIGTERM');
+    expect(await first.ended).toBe(0);
+
+    const second = start();
+    const after = await clientOf(second);
+    expect(await after.leases.get(leases[0]?.id ?? '')).toEqual(leases[0]);
+    expect((await after.sessions.keepalive(session)).state).toBe('live');
+    await expect.poll(() => second.out).toContain("(the operator's)");
+  });
+
+  it('loses nothing that it answered when it is killed, and grants none of it again', async () => {
+    const first = start();
+    const client = await clientOf(first);
+    const session = await furnish(client);
+    const granted: string[] = [];
+    let killed = false;
+    const grant = async () => {
+      while (!killed) {
+        try {
+          const { leases } = await client.leases.grant({ session, claims: [{ protocol: 'tcp', ports: 1 }] });
+          granted.push(...leases.map((lease) => `${lease.id} ${lease.address} ${lease.ports.first}`));
+        } catch (error) {
+          if (!killed || !(error instanceof FisheryError)) throw error;
+        }
+      }
+    };
+    const load = Array.from({ length: 16 }, grant);
+    await expect.poll(() => granted.length, { timeout: 10_000 }).toBeGreaterThan(200);
+    killed = true;
+    first.child.kill('SIGKILL');
+    await Promise.all(load);
+
+    const after = await clientOf(start());
+    const kept = new Set<string>();
+    const places = new Set<string>();
+    for (let cursor: string | undefined; ;) {
+      const page = await after.leases.list({ limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
+      for (const lease of page.items) {
+        kept.add(`${lease.id} ${lease.address} ${lease.ports.first}`);
+        expect(places.has(`${lease.address} ${lease.ports.first}`)).toBe(false);
+        places.add(`${lease.address} ${lease.ports.first}`);
+      }
+      if (page.next === null) break;
+      cursor = page.next;
+    }
+    expect(granted.filter((lease) => !kept.has(lease))).toEqual([]);
+    const { leases } = await after.leases.grant({ session, claims: [{ protocol: 'tcp', ports: 1 }] });
+    expect(places.has(`${leases[0]?.address} ${leases[0]?.ports.first}`)).toBe(false);
+  });
+
+  it('finishes what it is answering at SIGTERM and ends with 0', async () => {
+    const run = start();
+    const client = await clientOf(run);
+    await client.pools.create({ id: 'p', prefixes: ['198.51.100.0/28'] });
+    await client.machines.create({ id: 'm' });
+    const watching = fetch(`${await run.url()}/v1/machines/m/watch`, {
+      headers: { authorization: `Bearer ${secret()}` },
+    });
+    const stream = await watching;
+    run.child.kill('SIGTERM');
+    expect(await stream.text()).toContain('event: bookmark');
+    expect(await run.ended).toBe(0);
+    expect(run.err).toBe('');
+  });
+
+  it.each([
+    [
+      'a port that is taken',
+      async () => {
+        const other = start();
+        const port = new URL(await other.url()).port;
+        return ['--port', port, '--data-dir', join(folder, 'other')];
+      },
+      1,
+      /^fishery server: port \d+ on 127\.0\.0\.1 is taken: .*$/m,
+    ],
+    [
+      'a data directory that another server has',
+      async () => {
+        await start().url();
+        return ['--port', '0', '--data-dir', data];
+      },
+      1,
+      /^fishery server: another Fishery server is running on .*$/m,
+    ],
+    [
+      'a data directory that cannot be',
+      async () => {
+        writeFileSync(join(folder, 'file'), '');
+        return ['--port', '0', '--data-dir', join(folder, 'file', 'data')];
+      },
+      1,
+      /^fishery server: the data directory .* cannot be made: .*$/m,
+    ],
+    [
+      'a database that is none',
+      async () => {
+        const dir = mkdtempSync(join(folder, 'bad-'));
+        writeFileSync(join(dir, 'fishery.db'), 'not a database'.repeat(1_000));
+        return ['--port', '0', '--data-dir', dir];
+      },
+      1,
+      /^fishery server: .*not a Fishery database.*$/m,
+    ],
+    [
+      'a host that is not here',
+      async () => ['--host', '203.0.113.250', '--data-dir', data],
+      1,
+      /^fishery server: 203\.0\.113\.250 is no address of this host.*$/m,
+    ],
+    ['a port that is none', async () => ['--port', '70000'], 2, /^fishery server: --port: got 70000, expected .*$/m],
+  ])('says in one line what is wrong with %s', async (_what, prepare, code, line) => {
+    const run = new Run(await prepare());
+    runs.push(run);
+    expect(await run.ended).toBe(code);
+    expect(run.err).toMatch(line);
+    expect(run.err.trim().split('\n')).toHaveLength(1);
+  });
+});
