@@ -15,7 +15,7 @@ import { createLab, removeLab } from './lab.ts';
 import { lock, unlock } from './lock.ts';
 
 const prefixes = { demo: 'fishery-demo', nat: 'fishery-demo-nat' } as const;
-const tools = ['ip', 'nft', 'ss', 'sysctl', 'tcpdump', 'curl', 'ping', 'dig', 'haproxy', 'mount', 'id'];
+const tools = ['ip', 'nft', 'sysctl', 'tcpdump', 'curl', 'ping', 'dig', 'haproxy', 'mount', 'id'];
 const flags = process.argv.slice(2);
 
 process.env['PATH'] = [process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(delimiter);

@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Capture } from '../capture.ts';
 import { inNamespace, ipBatch } from '../commands.ts';
 import type { Flow } from '../flows.ts';
 import { addresses, links, type Lab } from '../lab.ts';
+import { until } from '../processes.ts';
 import type { Step } from '../report.ts';
 import { fetchMany, startOrigin, stranger } from '../visits.ts';
 
@@ -27,8 +27,10 @@ export async function kernelNat(step: Step, lab: Lab, folder: string): Promise<v
   const capture = await Capture.start(folder, lab.origin, links.origin, origin.running);
   try {
     const from = 'nat-client';
-    const many = fetchMany({ namespace: lab.client, from, path: '/slow?ms=3000' }, size);
-    await sleep(800);
+    const many = fetchMany({ namespace: lab.client, from, path: '/slow?ms=4000' }, size);
+    await until('NAT to have given out the whole slice', async () =>
+      (await capture.flows()).filter(({ senders }) => senders.includes(from)).length === size ? true : undefined,
+    );
     const said = await stranger({
       how: 'explicit',
       local: { address, port: slice.first },

@@ -4,7 +4,7 @@ import type { StrangerSaid } from '../programs/stranger.ts';
 import type { Step } from '../report.ts';
 import { standingFlow } from '../drips.ts';
 import type { Try } from '../visits.ts';
-import { holders, type World } from '../world.ts';
+import { holders, machine, type World } from '../world.ts';
 
 const web = { address: addresses.origin, port: 80 };
 // Destinations that nobody has visited yet: a port that was just used toward one rests there (TIME_WAIT).
@@ -17,6 +17,7 @@ export async function strangers(step: Step, world: World): Promise<void> {
   await portsOfFish(step, world);
   await flowOfFish(step, world);
   await portOfProxy(step, world);
+  await portOfNobody(step, world);
 }
 
 /** What a try came to: what the calls said, what the guard counted, and what the origin saw of it. */
@@ -92,6 +93,32 @@ async function portOfProxy(step: Step, world: World): Promise<void> {
   const local = { address: lease.address, port: lease.ports.last - 3 };
   const other = await attempt(world, { how: 'explicit', local, remote: web, uid: world.uids.stranger });
   judgeDropped(step, 'proxy-port', "another user who takes a port of HAProxy's sends nothing that arrives", other);
+}
+
+/** The kernel does not know whose the ports of a slice are; the guard does. With UDP its verdict comes back as an errno. */
+async function portOfNobody(step: Step, world: World): Promise<void> {
+  const { items } = await world.client.slices.list({ machine });
+  const [slice] = items;
+  if (!slice) throw new Error('the machine has no slice');
+  const local = { address: slice.address, port: slice.ports.first + 7 };
+  const { said, dropped, arrived } = await attempt(world, {
+    how: 'udp',
+    local,
+    remote: names,
+    uid: world.uids.stranger,
+  });
+  step.fact(
+    'unleased',
+    'a port of the slice that nobody leases cannot be sent from either',
+    said.connect === 'EPERM' && dropped > 0 && arrived === 0,
+    {
+      expected: { send: 'EPERM', dropped: 'some', arrived: 0 },
+      seen: { send: said.connect ?? said.bind, dropped, arrived },
+      evidence: [
+        `bind() on ${local.address}:${local.port}/udp ${said.bind}, send(): ${said.connect}; counter guard_uid +${dropped}`,
+      ],
+    },
+  );
 }
 
 function judgeDropped(step: Step, id: string, claim: string, { said, dropped, arrived }: Outcome): void {

@@ -1,6 +1,6 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DemoReport } from '../../demo/walk.ts';
 
 const program = fileURLToPath(new URL('../../demo/main.ts', import.meta.url));
@@ -11,7 +11,7 @@ const claims: Readonly<Record<number, readonly string[]>> = {
   2: ['same-block', 'files-whole', 'many-answered', 'own-leases', 'no-collision', 'shared-at-once', 'port-used-twice'],
   3: [
     ...['fish-port-udp', 'fish-port-tcp-explicit', 'fish-port-tcp-late'],
-    ...['tuple-refused', 'other-destination', 'outsider', 'proxy-port'],
+    ...['tuple-refused', 'other-destination', 'outsider', 'proxy-port', 'unleased'],
   ],
   4: ['nat-uses-slice', 'socket-believes', 'origin-sees-another'],
   5: ['placeholders', 'cooling', 'placeholders-gone', 'extent', 'refused', 'granted-later', 'flow-ended'],
@@ -30,14 +30,21 @@ const namespaces = () =>
 describe('npm run demo', () => {
   let report: DemoReport;
   let exitCode: number | null;
+  let demo: ChildProcess | undefined;
 
   beforeAll(async () => {
     const child = spawn(process.execPath, [program, '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    demo = child;
     let output = '';
     child.stdout.on('data', (data: Buffer) => (output += data.toString()));
     exitCode = await new Promise<number | null>((done) => child.on('close', done));
     report = JSON.parse(output) as DemoReport;
   }, 180_000);
+
+  // It cleans up after itself when it is told to end; without effect on one that has ended.
+  afterAll(() => {
+    demo?.kill('SIGTERM');
+  });
 
   for (const [number, ids] of Object.entries(claims))
     for (const id of ids)
@@ -57,7 +64,7 @@ describe('npm run demo', () => {
     const evidence = report.steps.flatMap(({ facts }) => facts.flatMap((fact) => fact.evidence)).join('\n');
     expect(evidence).toMatch(/the capture at the origin shows 198\.51\.100\.10:\d+/);
     expect(evidence).toMatch(/bind\(\) on 198\.51\.100\.10:\d+\/udp: EADDRINUSE/);
-    expect(evidence).toMatch(/counter guard_uid \+[1-9]/);
+    expect(evidence).toMatch(/send\(\): EPERM; counter guard_uid \+[1-9]/);
     expect(evidence).toMatch(/counter guard_dead \+[1-9]/);
   });
 
