@@ -1,17 +1,13 @@
 import { FisheryClient, keepAlive, watchLeases } from '../../src/sdk/index.ts';
 import type { Lease } from '../../src/wire/leases.ts';
+import type { Settings } from './settings.ts';
 
-export type RightOptions = Readonly<{
-  server: string;
-  token: string;
-  machine: string;
-  holder: string;
-  ports: number;
-  ttl_s: number;
-  /** Hears that the right to the ports is gone. Called at most once. */
-  onLost: (why: string) => void;
-  onTrouble: (what: string) => void;
-}>;
+export type RightOptions = Pick<Settings, 'server' | 'token' | 'machine' | 'holder' | 'ports' | 'ttl_s'> &
+  Readonly<{
+    /** Hears that the right to the ports is gone. Called at most once. */
+    onLost: (why: string) => void;
+    onTrouble: (what: string) => void;
+  }>;
 
 /** The right to a block of ports, for as long as it lasts. */
 export type Right = Readonly<{ lease: Lease; giveBack: () => Promise<void> }>;
