@@ -29,6 +29,8 @@ export class GuardKeeper {
   #horizonAt = -Infinity;
   #told: 'open' | 'shut' | undefined;
   #lastAnswerAt: number | undefined;
+  /** Tells when the horizon passes, whatever the next keepalive is doing just then. */
+  #horizon: NodeJS.Timeout | undefined;
 
   constructor(parts: GuardKeeperParts, fence_s: number) {
     this.#parts = parts;
@@ -57,14 +59,14 @@ export class GuardKeeper {
 
   /** Sends keepalives until `signal` aborts. It does not shut the guard then: that is for the caller to decide. */
   async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      const pauseMs = await this.#once(signal);
-      this.#tell();
-      // Between two keepalives the horizon may pass; that is told when it happens, not at the next keepalive.
-      const shutInMs = this.isOpen ? this.openForMs : Infinity;
-      await doze(Math.min(pauseMs, shutInMs), signal);
-      this.#tell();
-      if (shutInMs < pauseMs) await doze(pauseMs - shutInMs, signal);
+    try {
+      while (!signal.aborted) {
+        const pauseMs = await this.#once(signal);
+        this.#tell();
+        await sleep(pauseMs, undefined, { signal }).catch(() => {});
+      }
+    } finally {
+      clearTimeout(this.#horizon);
     }
   }
 
@@ -80,6 +82,8 @@ export class GuardKeeper {
       const horizonAt = sentAt + answer.fence_s * 1_000 - clockGrain_ms;
       if (horizonAt > now()) {
         this.#horizonAt = horizonAt;
+        clearTimeout(this.#horizon);
+        this.#horizon = setTimeout(() => this.#tell(), this.openForMs + clockGrain_ms);
         this.#open();
       } else log.warn(`a keepalive was answered after ${Math.round(now() - sentAt)} ms, too late to open the guard`);
       return Math.max(pause_min_ms, (answer.fence_s * 1_000) / 3 - (now() - sentAt));
@@ -112,11 +116,6 @@ export class GuardKeeper {
       );
     this.#told = state;
   }
-}
-
-async function doze(ms: number, signal: AbortSignal): Promise<void> {
-  if (!Number.isFinite(ms)) return;
-  await sleep(ms, undefined, { signal }).catch(() => {});
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -24,7 +24,7 @@ async function begin(settings: object = {}): Promise<void> {
 afterEach(() => lab.close());
 
 async function lease(holder: string, claim: object): Promise<Lease> {
-  const session = await lab.client.sessions.open({ machine: 'edge', holder });
+  const session = await lab.client.sessions.open({ machine: 'edge', holder, ttl_s: 600 });
   const { leases } = await lab.client.leases.grant({ session: session.id, claims: [claim as never] });
   const [granted] = leases;
   if (!granted) throw new Error('no lease');

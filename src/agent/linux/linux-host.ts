@@ -24,6 +24,7 @@ export type LinuxHostOptions = Readonly<{
 /** The one element that keeps the guard open: mark 0, in host order, which for 0 is any order. */
 const aliveKey = new Uint8Array(4);
 const table = `inet ${tableName}`;
+const poolSets = ['pool4', 'pool6'] as const;
 const ENOENT = 2;
 
 /** Bounded by the kernel's own bound on one transaction. */
@@ -45,7 +46,7 @@ export class LinuxHost implements Host {
     const perFamily = async (read: (family: Family) => Promise<ReadonlyMap<string, Origin>>) =>
       new Map((await Promise.all(families.map(read))).flatMap((each) => [...each]));
     const [shown, rules, routes, addresses, tun] = await Promise.all([
-      showTable(),
+      this.#show(),
       perFamily(async (family) =>
         parseRules(family, await callTool('ip', ['-N', '-json', '-details', `-${family}`, 'rule', 'show'])),
       ),
@@ -115,6 +116,17 @@ export class LinuxHost implements Host {
     this.#elements.close();
   }
 
+  /** The table as the kernel shows it, and the pools' prefixes, whatever form the kernel keeps intervals in. */
+  async #show(): Promise<string | undefined> {
+    const shown = await showTable();
+    const pools = shown === undefined ? [] : poolSets.filter((set) => shown.includes(`set ${set} {`));
+    const bounds = pools.map((set) => {
+      const keys = this.#netlink(() => this.#elements.list(set)).map((key) => Buffer.from(key).toString('hex'));
+      return `${set}: ${keys.sort().join(' ')}\n`;
+    });
+    return shown === undefined ? undefined : shown + bounds.join('');
+  }
+
   #judge(shown: string | undefined): HostState['ruleset'] {
     if (shown === undefined) return { is: 'absent' };
     return this.#loaded?.shown === shown ? { is: 'loaded', text: this.#loaded.text } : { is: 'unknown' };
@@ -171,7 +183,7 @@ export class LinuxHost implements Host {
     const stale = setsShown((await showTable()) ?? '').filter((set) => !ruleset.sets.includes(set));
     const deletions = stale.map((set) => `delete set ${table} ${set}\n`).join('');
     await callTool('nft', ['-f', '-'], ruleset.text + deletions);
-    const shown = await showTable();
+    const shown = await this.#show();
     if (shown === undefined)
       throw new HostProblem(`table ${table} was loaded and is gone: does something else flush it?`);
     this.#loaded = { text: ruleset.text, shown };
@@ -203,16 +215,14 @@ const problemOf = (error: unknown): unknown =>
 
 const isMissing = (stderr: string): boolean => stderr.includes('No such file or directory');
 
-/** The table as text, without counters' values and lease elements, but with the pools' prefixes; undefined when absent. */
+/** The table as text, without counters' values and without elements; undefined when there is none. */
 async function showTable(): Promise<string | undefined> {
   const { code, stdout, stderr } = await runTool('nft', ['-s', '-t', 'list', 'table', 'inet', tableName]);
   if (code !== 0) {
     if (isMissing(stderr)) return undefined;
     throw new HostProblem(`nft list table ${table}: ${firstLines(stderr)}`);
   }
-  // Terse leaves the elements of all sets out, those of the pools included.
-  const pools = await runTool('nft', ['-s', `list set ${table} pool4; list set ${table} pool6`]);
-  return stdout + pools.stdout;
+  return stdout;
 }
 
 const setsShown = (shown: string): readonly string[] =>

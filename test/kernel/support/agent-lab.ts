@@ -202,7 +202,7 @@ export type SetUp = Readonly<{
   settings?: object;
 }>;
 
-const bin = fileURLToPath(new URL('../../../src/bin/fishery.ts', import.meta.url));
+export const bin = fileURLToPath(new URL('../../../src/bin/fishery.ts', import.meta.url));
 
 const userScript = fileURLToPath(new URL('./agent-user-process.ts', import.meta.url));
 

@@ -1,0 +1,265 @@
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AgentLab, bin, eventually, type AgentProcess } from './support/agent-lab.ts';
+
+const address = '198.51.100.10';
+const fence_s = 3;
+const webUid = 2_001;
+
+let lab: AgentLab;
+beforeEach(async () => {
+  lab = await AgentLab.open('fence');
+});
+afterEach(() => lab.close());
+
+const fish = {
+  client_prefixes: ['100.64.0.0/10'],
+  session_ttl_s: 30,
+  claims: [
+    { protocol: 'tcp', mode: 'shared', ports: 128 },
+    { protocol: 'udp', ports: 64 },
+    { protocol: 'icmp', ports: 16 },
+  ],
+};
+
+/** Fish and a proxy at work on one host, and an origin that answers both. */
+async function atWork() {
+  const config = await lab.setUp({ fence_s, settings: { client_interfaces: ['hc'], fish } });
+  await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
+  const origin = await lab.user(lab.origin, 0);
+  await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
+  await origin.ask({ op: 'udp', from: '203.0.113.1', port: 53, to: '', toPort: 0, timeout_ms: 1 });
+  const agent = lab.startAgent(config);
+  await agent.until(({ lease_counts, guard }) => lease_counts['up'] === 3 && guard.open, 'fish has not its leases');
+  const session = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+  const claim = { protocol: 'tcp', mode: 'shared', ports: 128 } as const;
+  const { leases } = await lab.client.leases.grant({ session: session.id, claims: [claim] });
+  const block = leases[0]?.ports.first ?? NaN;
+  const web = await lab.user(lab.host, webUid);
+  const client = await lab.user(lab.clientSide, 0);
+  return { config, agent, web, client, block };
+}
+
+const hears = (user: Awaited<ReturnType<AgentLab['user']>>, socket: string, text: string) =>
+  eventually(
+    async () => ((await user.ask({ op: 'heard', socket })).includes(text) ? true : undefined),
+    () => `${text} was not echoed`,
+  );
+
+describe('fish and a proxy in one shared block', () => {
+  it('work side by side, each reply finds its own', async () => {
+    const { web, client, block, agent } = await atWork();
+    const byProxy = await web.connect(address, block);
+    const capture = await lab.capture(lab.origin, 'o0', `src host ${address}`);
+    const byFish = await client.connect('100.64.0.2', 0);
+    expect(byFish).toMatch(/^socket-/);
+    for (const [user, socket, text] of [
+      [web, byProxy, 'from the proxy'],
+      [client, byFish, 'from the client'],
+    ] as const) {
+      expect(await user.ask({ op: 'say', socket, text })).toBe('said');
+      await hears(user, socket, text);
+    }
+    const datagram = await client.udp('100.64.0.2', 0);
+    expect(datagram).toMatch(/^socket-/);
+    expect(lab.shell(lab.clientSide, 'ping -c 2 -i 0.2 -W 2 203.0.113.1')).toContain('2 received');
+
+    const seen = (await capture.stop()).join('\n');
+    const ports = [...seen.matchAll(/198\.51\.100\.10\.(\d+) > 203\.0\.113\.1\.80:/g)].map(([, port]) => Number(port));
+    expect(new Set(ports).size).toBe(2);
+    expect(ports.every((port) => port >= block && port < block + 128)).toBe(true);
+    expect(seen).toMatch(/198\.51\.100\.10\.\d+ > 203\.0\.113\.1\.53/);
+    expect(seen).toContain('ICMP echo request');
+    const { counters } = await agent.status();
+    // TCP by the placeholder of its 5-tuple, and the datagram by the one that holds its port.
+    expect(counters.steer_placeholder?.packets).toBeGreaterThan(3);
+    expect(counters.steer_echo?.packets).toBe(2);
+    expect(counters.guard_fish?.packets).toBe(0);
+    expect(counters.guard_uid?.packets).toBe(0);
+  });
+});
+
+describe('when the agent is killed', () => {
+  it('nothing leaves with a pool address after the horizon, and nobody is ever sent a reset', async () => {
+    const { agent, web, client, block } = await atWork();
+    const byProxy = await web.connect(address, block);
+    const byFish = await client.connect('100.64.0.2', 0);
+    const talk = setInterval(() => {
+      void web.ask({ op: 'say', socket: byProxy, text: 'x' });
+      void client.ask({ op: 'say', socket: byFish, text: 'x' });
+    }, 50);
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const capture = await lab.capture(lab.origin, 'o0', `src net 198.51.100.0/24`);
+      const killedAt = Date.now() / 1_000;
+      await agent.end('SIGKILL');
+      // The origin keeps talking to what was fish's flow: its retransmissions meet silence.
+      await new Promise((resolve) => setTimeout(resolve, (fence_s + 2) * 1_000));
+      const lines = await capture.stop();
+      const after = lines.map((line) => Number(line.split(' ')[0]) - killedAt);
+      expect(after.length).toBeGreaterThan(0);
+      // A little for tcpdump's own clock and the kernel's tick.
+      expect(Math.max(...after)).toBeLessThan(fence_s + 0.1);
+      expect(lines.filter((line) => line.includes('Flags [R'))).toEqual([]);
+      expect(lab.shell(lab.host, 'nft list set inet fishery alive')).not.toContain('elements');
+    } finally {
+      clearInterval(talk);
+    }
+  });
+});
+
+describe('when the server does not answer', () => {
+  it('the guard shuts by itself at the horizon, says so, and opens again with the next answer', async () => {
+    const { agent, web, block } = await atWork();
+    const socket = await web.connect(address, block);
+    lab.freezeServer(true);
+    await agent.until(({ guard }) => !guard.open, 'the guard is still open', 10_000);
+    await eventually(
+      () => (agent.output.includes('the guard is SHUT') ? true : undefined),
+      () => agent.output.slice(-1_000),
+    );
+    expect(lab.shell(lab.host, 'nft list set inet fishery alive')).not.toContain('elements');
+    expect(await web.connect(address, block + 1)).toBe('TIMEOUT');
+    expect((await agent.get('/healthz')).code).toBe(503);
+    lab.freezeServer(false);
+    await agent.until(({ guard }) => guard.open, 'the guard stays shut', 10_000);
+    await web.ask({ op: 'say', socket, text: 'survived' });
+    await hears(web, socket, 'survived');
+  });
+
+  it('the agent keeps trying from the start, and touches nothing meanwhile', async () => {
+    const config = await lab.setUp({ fence_s });
+    const before = lab.fingerprint();
+    lab.freezeServer(true);
+    const agent = lab.startAgent(config);
+    await agent.until(({ server }) => server.problem !== null, 'no status');
+    expect(lab.fingerprint()).toEqual(before);
+    lab.freezeServer(false);
+    await agent.ready();
+  });
+});
+
+describe('what others do to the host', () => {
+  // Together where one does not hide the other.
+  const meddle: readonly (readonly string[])[] = [
+    ['nft delete table inet fishery'],
+    [
+      'nft flush chain inet fishery guard',
+      'ip rule del priority 11',
+      'ip route del default dev fishtun table 100',
+      'sysctl -qw net.ipv4.tcp_early_demux=1',
+    ],
+    ['nft delete element inet fishery pool4 { 198.51.100.0/24 }', 'ip rule add priority 0 lookup local'],
+    [
+      'nft add element inet fishery own_uid_tcp4_128 { 198.51.100.10 . 60416 . 77 }',
+      'ip link set fishtun down',
+      'ip addr del 198.51.100.10/32 dev lo',
+    ],
+  ];
+
+  it('is undone within the next look, counted and told', async () => {
+    const { agent, web, block } = await atWork();
+    const stable = () => {
+      const { links: _links, ...rest } = lab.fingerprint();
+      const nft = (rest.nft ?? '').replace(/packets \d+ bytes \d+/g, '').replace(/timeout .*expires .*/g, '');
+      // The kernel lists sets in the order in which they were made, which is not the order of rules.
+      return {
+        ...rest,
+        nft: nft
+          .split('\n\n')
+          .map((block) => block.trim())
+          .sort(),
+      };
+    };
+    const wanted = stable();
+    let repaired = (await agent.status()).host.drift_repaired;
+    expect(repaired).toBe(0);
+    for (const commands of meddle) {
+      const what = commands.join('; ');
+      // In one go, so that no look of the agent's falls between them.
+      lab.shell(lab.host, commands.map((command) => command.replace(/\{.*\}/, "'$&'")).join(' && '));
+      const status = await agent.until(({ host }) => host.drift_repaired > repaired, `${what}: not noticed`, 8_000);
+      repaired = status.host.drift_repaired;
+      await eventually(
+        () => (JSON.stringify(stable()) === JSON.stringify(wanted) ? true : undefined),
+        () => {
+          expect(stable(), what).toEqual(wanted);
+          return what;
+        },
+      );
+    }
+    expect(agent.output).toContain('somebody changed the host');
+    expect((await agent.status()).guard.open).toBe(true);
+    expect(await web.connect(address, block + 2)).toMatch(/^socket-/);
+  }, 120_000);
+});
+
+describe('a second agent', () => {
+  it('is refused on the same host, by the name of the first; and so is down', async () => {
+    const config = await lab.setUp();
+    const first = lab.startAgent(config);
+    await first.ready();
+    const second = lab.startAgent(config);
+    expect(await second.ended()).toBe(1);
+    expect(second.output).toBe(
+      `fishery agent: an agent is at work on this host already (the agent of machine edge, process ${first.child.pid}): stop it first\n`,
+    );
+    expect(() => lab.down(config)).toThrow(/an agent is at work on this host already/);
+    expect((await first.status()).guard.open).toBe(true);
+  });
+});
+
+describe('an agent that cannot work', () => {
+  const complaint = async (agent: AgentProcess): Promise<string> => {
+    expect(await agent.ended()).toBe(1);
+    return agent.output
+      .split('\n')
+      .filter((line) => line.startsWith('fishery agent: '))
+      .join('\n');
+  };
+
+  it('says that its token is wrong, or not its own, or that its machine is unknown', async () => {
+    const config = await lab.setUp();
+    const before = lab.fingerprint();
+    writeFileSync(join(lab.folder, 'token'), 'fishery_wrong');
+    expect(await complaint(lab.startAgent(config))).toContain('the server does not know the token in');
+
+    await lab.client.machines.create({ id: 'other' });
+    const { secret } = await lab.client.tokens.create({ name: 'other-agent', role: 'agent', machine: 'other' });
+    writeFileSync(join(lab.folder, 'token'), secret);
+    expect(await complaint(lab.startAgent(config))).toContain('is not that of an agent of machine "edge"');
+
+    const operator = await lab.client.tokens.create({ name: 'op', role: 'operator' });
+    writeFileSync(join(lab.folder, 'token'), operator.secret);
+    const unknown = lab.configure({ machine: 'nowhere' });
+    expect(await complaint(lab.startAgent(unknown))).toContain('the server has no machine "nowhere"');
+    expect(lab.fingerprint()).toEqual(before);
+  });
+
+  it('says that it needs root', async () => {
+    const config = await lab.setUp();
+    // Whoever may read all this, and is not root.
+    for (const path of [lab.folder, config, join(lab.folder, 'token')]) chmodSync(path, 0o755);
+    const args = ['setpriv', '--reuid=2001', '--clear-groups', process.execPath, bin, 'agent', '--config', config];
+    const child = lab.spawn(lab.host, args);
+    let text = '';
+    child.stderr?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(1);
+    expect(text).toBe('fishery agent: the agent needs root (CAP_NET_ADMIN and CAP_NET_RAW): run it as root\n');
+  });
+
+  it('says which settings a host carries when they were changed under it', async () => {
+    const config = await lab.setUp({ settings: { client_interfaces: ['hc'], fish } });
+    const agent = lab.startAgent(config);
+    await agent.ready();
+    await agent.end();
+    const other = lab.configure({ client_interfaces: ['hc'], fish, tun: 'fishtun2' });
+    expect(await complaint(lab.startAgent(other))).toContain(
+      'this host is set up for tun "fishtun", the settings say "fishtun2"',
+    );
+    // Down knows how the host was set up, whatever the settings say by now.
+    lab.down(other);
+    expect(lab.shell(lab.host, 'ip -o link show')).not.toContain('fishtun');
+  });
+});
