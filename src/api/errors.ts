@@ -410,8 +410,8 @@ export const errorCodes = Object.keys(errorKinds) as ErrorCode[];
 /** A URI reference that stays the same for ever; the server answers it with the cause and the remedy. */
 export const problemType = (code: ErrorCode): string => `/docs/errors#${code}`;
 
-export function detailOf<C extends LeaseErrorCode>(error: LeaseErrorOf[C]): string {
-  // The compiler loses that error.code is C; the catalogue's own type ties each entry to its error.
-  const kind: LeaseErrorKinds[C] = leaseErrors[error.code as C];
+export function detailOf(error: LeaseError): string {
+  // The compiler loses that the entry under error.code takes this very error; the catalogue's own type says so.
+  const kind = leaseErrors[error.code] as { detail: (error: LeaseError) => string };
   return kind.detail(error);
 }

@@ -31,7 +31,8 @@ export class LogObserver {
 
   /** Until the signal. What happened before is not counted: counters begin at zero with the process. */
   async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
+    const isOver = () => signal.aborted;
+    while (!isOver()) {
       const from = await this.#parts.reader.revision();
       for await (const item of this.#parts.feed.follow({ machine: null, from, signal })) {
         // Compacted under a follower that was too slow: what was missed is missing in the counters.
@@ -39,7 +40,7 @@ export class LogObserver {
         if (item.type === 'event') this.#count(item.event);
         this.#reached = item.type === 'event' ? item.event.revision : item.revision;
       }
-      if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, 1_000).unref());
+      if (!isOver()) await new Promise((resolve) => setTimeout(resolve, 1_000).unref());
     }
   }
 

@@ -11,8 +11,8 @@ import {
   Port,
   ProtocolName,
   Revision,
-  SessionId,
   SliceId,
+  type SessionId,
 } from './primitives.ts';
 import { Session } from './sessions.ts';
 import { Slice } from './slices.ts';

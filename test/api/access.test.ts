@@ -2,6 +2,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { access, rolesOf, type OperationId } from '../../src/api/access.ts';
 import { formatSecret } from '../../src/api/bearer.ts';
 import type { Role } from '../../src/leases/model.ts';
+import { LeasePage, type Lease } from '../../src/wire/leases.ts';
+import { Session } from '../../src/wire/sessions.ts';
+import { TokenCreated, TokenInfo, TokenPage } from '../../src/wire/tokens.ts';
 import { furnished, type Furnished, type Method } from '../support/api-world.ts';
 
 /** A path that exists in the furnished world, for every placeholder of every operation. */
@@ -49,7 +52,7 @@ const call = (id: OperationId, token: string | null, of: Furnished = f) => {
 describe.each(guarded)('%s', (id) => {
   it('asks who is there', async () => {
     const answer = await call(id, null);
-    expect([answer.status, answer.body.code]).toEqual([401, 'unauthenticated']);
+    expect(answer.refusal).toEqual([401, 'unauthenticated']);
     expect(answer.headers['www-authenticate']).toBe('Bearer realm="fishery"');
   });
 
@@ -64,7 +67,7 @@ describe.each(guarded)('%s', (id) => {
       f.world.operator.slice(0, -1),
     ]) {
       const answer = await call(id, token);
-      expect([answer.status, answer.body.code], token).toEqual([401, 'unauthenticated']);
+      expect(answer.refusal, token).toEqual([401, 'unauthenticated']);
     }
     expect(f.world.snapshot()).toEqual(before);
   });
@@ -75,8 +78,8 @@ describe.each(guarded)('%s', (id) => {
     for (const [role, token] of Object.entries(tokensOf(f))) {
       if (allowed.some((one) => one === role)) continue;
       const answer = await call(id, token);
-      expect([answer.status, answer.body.code], role).toEqual([403, 'forbidden']);
-      for (const word of [role, ...allowed]) expect(answer.body.detail).toContain(word);
+      expect(answer.refusal, role).toEqual([403, 'forbidden']);
+      for (const word of [role, ...allowed]) expect(answer.problem.detail).toContain(word);
     }
     expect(f.world.snapshot()).toEqual(before);
   });
@@ -90,7 +93,7 @@ describe('who may', () => {
     for (const role of access[id]) {
       const answer = await call(id, tokensOf(own)[role as Role], own);
       expect([401, 405, 500], `${role}: ${answer.text}`).not.toContain(answer.status);
-      expect(answer.body?.code, role).not.toBe('forbidden');
+      expect(answer.code, role).not.toBe('forbidden');
     }
   });
 
@@ -103,16 +106,16 @@ describe('who may', () => {
 describe('a token', () => {
   it('is refused from the moment it is revoked', async () => {
     const secret = await f.world.token('viewer');
-    const { items } = await f.world.must('GET', '/v1/tokens?limit=1000');
-    const { id } = items.at(-1);
+    const { items } = await f.world.must(TokenPage, 'GET', '/v1/tokens?limit=1000');
+    const id = items.at(-1)?.id ?? '';
     expect((await f.world.call('GET', '/v1/pools', { token: secret })).status).toBe(200);
-    await f.world.must('DELETE', `/v1/tokens/${id}`);
+    await f.world.must(TokenInfo, 'DELETE', `/v1/tokens/${id}`);
     expect((await f.world.call('GET', '/v1/pools', { token: secret })).status).toBe(401);
   });
 
   it('is shown once, stored as a hash, and neither logged nor listed', async () => {
     const body = { name: 'one', role: 'holder', machine: 'edge-1', holder: 'squid' };
-    const { token, secret } = await f.world.must('POST', '/v1/tokens', { body });
+    const { token, secret } = await f.world.must(TokenCreated, 'POST', '/v1/tokens', { body });
     expect(token).toMatchObject({ ...body, revoked_at: null });
     expect((await f.world.call('GET', '/v1/leases', { token: secret })).status).toBe(200);
     const everywhere = [
@@ -136,18 +139,12 @@ describe('a token', () => {
 
 describe('what is somebody else’s', () => {
   let session: string;
-  let lease: { id: string; token: string };
+  let lease: Lease;
   beforeAll(async () => {
-    const opened = await f.world.must('POST', '/v1/sessions', {
-      token: f.haproxy,
-      body: { machine: 'edge-1', holder: 'haproxy', ttl_s: 3_600 },
-    });
-    session = opened.id;
-    const granted = await f.world.must('POST', '/v1/leases?wait=stored', {
-      token: f.haproxy,
-      body: { session, claims: [{ protocol: 'tcp', ports: 8 }] },
-    });
-    lease = granted.leases[0];
+    session = (await f.world.openSession(f.haproxy, 'edge-1', 'haproxy')).id;
+    const [granted] = await f.world.grant(f.haproxy, session, [{ protocol: 'tcp', ports: 8 }]);
+    if (granted === undefined) throw new Error('one was asked for');
+    lease = granted;
   });
 
   const strangers = () => ({
@@ -170,7 +167,7 @@ describe('what is somebody else’s', () => {
         await f.world.call('POST', `/v1/leases/${lease.id}/release`, { token, body: { token: lease.token } }),
         await f.world.call('POST', '/v1/sessions', { token, body: { machine: 'edge-1', holder: 'haproxy' } }),
       ];
-      for (const { status, body } of attempts) expect([status, body.code]).toEqual([403, 'not_yours']);
+      for (const { refusal } of attempts) expect(refusal).toEqual([403, 'not_yours']);
       expect(f.world.snapshot()).toEqual(before);
     },
   );
@@ -178,7 +175,7 @@ describe('what is somebody else’s', () => {
   it('cannot be read by another holder, and can by its machine’s agent', async () => {
     for (const path of [`/v1/leases/${lease.id}`, `/v1/sessions/${session}`]) {
       for (const token of [f.squid, f.otherHolder, f.otherAgent])
-        expect((await f.world.call('GET', path, { token })).body.code, path).toBe('not_yours');
+        expect((await f.world.call('GET', path, { token })).code, path).toBe('not_yours');
       for (const token of [f.haproxy, f.agent, f.viewer, f.world.operator])
         expect((await f.world.call('GET', path, { token })).status, path).toBe(200);
     }
@@ -186,13 +183,13 @@ describe('what is somebody else’s', () => {
 
   it('is missing from a list of one’s own, and asking for it by name is refused', async () => {
     const list = (token: string, query = '') => f.world.call('GET', `/v1/leases${query}`, { token });
-    expect((await list(f.haproxy)).body.items).toHaveLength(1);
-    expect((await list(f.agent)).body.items).toHaveLength(1);
-    expect((await list(f.squid)).body.items).toEqual([]);
-    expect((await list(f.otherHolder)).body.items).toEqual([]);
-    expect((await list(f.squid, '?holder=haproxy')).body.code).toBe('not_yours');
-    expect((await list(f.otherAgent, '?machine=edge-1')).body.code).toBe('not_yours');
-    expect((await list(f.haproxy, '?machine=edge-1&holder=haproxy')).body.items).toHaveLength(1);
+    expect((await list(f.haproxy)).as(LeasePage).items).toHaveLength(1);
+    expect((await list(f.agent)).as(LeasePage).items).toHaveLength(1);
+    expect((await list(f.squid)).as(LeasePage).items).toEqual([]);
+    expect((await list(f.otherHolder)).as(LeasePage).items).toEqual([]);
+    expect((await list(f.squid, '?holder=haproxy')).code).toBe('not_yours');
+    expect((await list(f.otherAgent, '?machine=edge-1')).code).toBe('not_yours');
+    expect((await list(f.haproxy, '?machine=edge-1&holder=haproxy')).as(LeasePage).items).toHaveLength(1);
   });
 
   it('of another machine is out of reach for its agent', async () => {
@@ -213,14 +210,14 @@ describe('what is somebody else’s', () => {
         body: { id: 'flow-1', covers_since: null, covers_through: null, flows: [] },
       }),
     ];
-    for (const { status, body } of attempts) expect([status, body.code]).toEqual([403, 'not_yours']);
+    for (const { refusal } of attempts) expect(refusal).toEqual([403, 'not_yours']);
     expect(f.world.snapshot()).toEqual(before);
   });
 
   it('is nobody’s for an operator', async () => {
     const kept = await f.world.call('POST', `/v1/sessions/${session}/keepalive`);
     expect(kept.status).toBe(200);
-    const ended = await f.world.must('DELETE', `/v1/sessions/${session}`);
+    const ended = await f.world.must(Session, 'DELETE', `/v1/sessions/${session}`);
     expect(ended).toMatchObject({ state: 'ended', ending: 'revoked' });
   });
 });

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { FlowQuery } from '../../src/wire/agent.ts';
-import type { Lease } from '../../src/wire/leases.ts';
+import { FlowQuery } from '../../src/wire/agent.ts';
+import { Attribution } from '../../src/wire/attribution.ts';
+import { Lease } from '../../src/wire/leases.ts';
 import { furnished, type Answer, type Furnished } from '../support/api-world.ts';
 import { TestStream } from '../support/event-stream.ts';
 
@@ -15,13 +16,10 @@ beforeEach(async () => {
   f = await furnished({ limits: { flow_query_ms: 100 } });
   await f.world.app.listen({ host: '127.0.0.1', port: 0 });
   const share = async (token: string, holder: string): Promise<Lease> => {
-    const { id } = await f.world.must('POST', '/v1/sessions', {
-      token,
-      body: { machine: 'edge-1', holder, ttl_s: 3_600 },
-    });
-    const body = { session: id, claims: [{ protocol: 'tcp', mode: 'shared' }] };
-    const { leases } = await f.world.must('POST', '/v1/leases?wait=stored', { token, body });
-    return leases[0];
+    const { id } = await f.world.openSession(token, 'edge-1', holder);
+    const [lease] = await f.world.grant(token, id, [{ protocol: 'tcp', mode: 'shared' }]);
+    if (lease === undefined) throw new Error('one was asked for');
+    return lease;
   };
   block = await share(f.haproxy, 'haproxy');
   fishLease = await share(f.agent, 'fish');
@@ -34,12 +32,14 @@ afterEach(async () => {
 });
 
 const remote = '&remote_address=203.0.113.80&remote_port=443';
-const ask = (query = remote, over: Partial<{ protocol: string; port: number }> = {}): Promise<Answer> =>
+const call = (query = remote, over: Partial<{ protocol: string; port: number }> = {}): Promise<Answer> =>
   f.world.call(
     'GET',
     `/v1/attribution?address=${block.address}&protocol=${over.protocol ?? 'tcp'}&port=${over.port ?? block.ports.first}${query}`,
     { token: f.viewer },
   );
+
+const ask = async (...of: Parameters<typeof call>): Promise<Attribution> => (await call(...of)).as(Attribution);
 
 const connect = async (): Promise<TestStream> => {
   const stream = await TestStream.open(f.world.app, 'edge-1', { token: f.agent });
@@ -55,9 +55,9 @@ async function agentWith(flows: (query: FlowQuery) => object[]): Promise<FlowQue
   void stream
     .until(() => {
       for (const { data } of stream.named('query').slice(asked.length)) {
-        const query: FlowQuery = JSON.parse(data);
+        const query = FlowQuery.parse(JSON.parse(data));
         asked.push(query);
-        void f.world.must('POST', '/v1/machines/edge-1/flow-answers', {
+        void f.world.call('POST', '/v1/machines/edge-1/flow-answers', {
           token: f.agent,
           body: {
             id: query.id,
@@ -85,7 +85,7 @@ const flowOf = (query: FlowQuery) => ({
 describe('a shared port', () => {
   it('is told apart by the flow log of the machine', async () => {
     const asked = await agentWith((query) => [flowOf(query)]);
-    const { body } = await ask();
+    const body = await ask();
     expect(body).toMatchObject({
       machine: { id: 'edge-1' },
       certainty: 'exact',
@@ -105,7 +105,7 @@ describe('a shared port', () => {
 
   it('is the proxy’s when the fish has no such flow', async () => {
     await agentWith(() => []);
-    expect((await ask()).body).toMatchObject({
+    expect(await ask()).toMatchObject({
       certainty: 'exact',
       flow_log: 'no_match',
       holders: [{ holder: 'haproxy', basis: 'only_candidate', client: null }],
@@ -113,14 +113,14 @@ describe('a shared port', () => {
   });
 
   it('has candidates when no agent is connected, and the answer says why', async () => {
-    const { body } = await ask();
+    const body = await ask();
     expect([body.certainty, body.flow_log, body.holders.length]).toEqual(['candidates', 'unreachable', 2]);
   });
 
   it('has candidates when the agent does not answer in time', async () => {
     agent = await connect();
     const began = performance.now();
-    const { body } = await ask();
+    const body = await ask();
     expect(performance.now() - began).toBeGreaterThan(90);
     expect([body.certainty, body.flow_log]).toEqual(['candidates', 'unreachable']);
     expect(agent.named('query')).toHaveLength(1);
@@ -128,7 +128,7 @@ describe('a shared port', () => {
 
   it('is asked of nobody when no remote is given', async () => {
     const asked = await agentWith(() => []);
-    const { body } = await ask('');
+    const body = await ask('');
     expect([body.certainty, body.flow_log]).toEqual(['candidates', 'not_asked']);
     expect(asked).toEqual([]);
   });
@@ -138,7 +138,7 @@ describe('a shared port', () => {
     const operator = await TestStream.open(f.world.app, 'edge-1', { token: f.world.operator });
     await operator.until((events) => events.length > 0);
     const asked = await agentWith((query) => [flowOf(query)]);
-    expect((await ask()).body.flow_log).toBe('match');
+    expect((await ask()).flow_log).toBe('match');
     expect([asked.length, old.named('query').length, operator.named('query').length]).toEqual([1, 0, 0]);
     old.close();
     operator.close();
@@ -148,20 +148,20 @@ describe('a shared port', () => {
     agent = await connect();
     const asking = ask();
     await agent.until((events) => events.some(({ event }) => event === 'query'));
-    const { id } = JSON.parse(agent.named('query')[0]?.data ?? '{}');
+    const { id } = FlowQuery.parse(JSON.parse(agent.named('query')[0]?.data ?? '{}'));
     const forged = await f.world.call('POST', '/v1/machines/edge-2/flow-answers', {
       token: f.otherAgent,
       body: { id, covers_since: null, covers_through: null, flows: [] },
     });
-    expect([forged.status, forged.body.code]).toEqual([410, 'flow_query_over']);
-    expect((await asking).body.flow_log).toBe('unreachable');
+    expect(forged.refusal).toEqual([410, 'flow_query_over']);
+    expect((await asking).flow_log).toBe('unreachable');
   });
 
   it('answers many questions at once, each with its own', async () => {
     await agentWith((query) => (query.port % 2 === 0 ? [flowOf(query)] : []));
     const ports = Array.from({ length: 40 }, (_, i) => block.ports.first + i);
     const answers = await Promise.all(ports.map((port) => ask(remote, { port })));
-    expect(answers.map(({ body }) => body.holders[0].holder)).toEqual(
+    expect(answers.map(({ holders }) => holders[0]?.holder)).toEqual(
       ports.map((port) => (port % 2 === 0 ? 'fish' : 'haproxy')),
     );
   });
@@ -172,16 +172,16 @@ describe('an instant', () => {
     const { granted_at } = block;
     const before = new Date(Date.parse(granted_at) - 1_000).toISOString();
     const at = (text: string) => ask(`&at=${encodeURIComponent(text)}`);
-    expect((await at(before)).body.holders).toEqual([]);
+    expect((await at(before)).holders).toEqual([]);
     const shifted = granted_at
-      .replace(/T(\d\d)/, (_, hour) => `T${String(Number(hour) + 2).padStart(2, '0')}`)
+      .replace(/T(\d\d)/, (_, hour: string) => `T${String(Number(hour) + 2).padStart(2, '0')}`)
       .replace('Z', '+02:00');
     for (const text of [granted_at, shifted]) {
-      const { body } = await at(text);
+      const body = await at(text);
       expect(body.at).toBe(granted_at);
-      expect(body.holders.map(({ holder }: { holder: string }) => holder)).toEqual(['haproxy']);
+      expect(body.holders.map(({ holder }) => holder)).toEqual(['haproxy']);
     }
-    expect((await at(granted_at.replace(/\d{6}Z$/, '000000Z'))).body.holders).toEqual([]);
+    expect((await at(granted_at.replace(/\d{6}Z$/, '000000Z'))).holders).toEqual([]);
   });
 
   it('is answered through the whole life of a lease and of its slice', async () => {
@@ -192,38 +192,25 @@ describe('an instant', () => {
       stamps[name] = new Date(Math.floor(world.clock.now / 1_000)).toISOString();
       world.clock.advance_s(1);
     };
-    const { id } = await world.must('POST', '/v1/sessions', {
-      token: f.squid,
-      body: { machine: 'edge-1', holder: 'squid', ttl_s: 3_600 },
-    });
+    const { id } = await world.openSession(f.squid, 'edge-1', 'squid');
     mark('before');
-    const { leases } = await world.must('POST', '/v1/leases?wait=stored', {
-      token: f.squid,
-      body: { session: id, claims: [{ protocol: 'udp' }] },
-    });
-    const [lease] = leases;
+    const [lease] = await world.grant(f.squid, id, [{ protocol: 'udp' }]);
+    if (lease === undefined) throw new Error('one was asked for');
     mark('leased');
-    const say = (state: string) =>
-      world.must('POST', '/v1/machines/edge-1/applied', {
-        token: f.agent,
-        body: { revision: 0, slices: [], leases: [{ lease: lease.id, token: lease.token, state }] },
-      });
-    await say('active');
-    await world.must('POST', `/v1/leases/${lease.id}/release`, { token: f.squid, body: { token: lease.token } });
+    await world.report(f.agent, 'edge-1', [lease], 'active');
+    const release = { token: f.squid, body: { token: lease.token } };
+    await world.must(Lease, 'POST', `/v1/leases/${lease.id}/release`, release);
     mark('ending');
-    await say('empty');
+    await world.report(f.agent, 'edge-1', [lease], 'empty');
     mark('cooling');
     world.clock.advance_s(20);
     await world.run({ kind: 'sweep', itemsMax: 100 });
     mark('ended');
     const answers: Record<string, string> = {};
     for (const [name, at] of Object.entries(stamps)) {
-      const { body } = await world.call(
-        'GET',
-        `/v1/attribution?address=${lease.address}&protocol=udp&port=${lease.ports.first}&at=${at}`,
-      );
-      answers[name] =
-        `${body.machine.id} ${body.certainty} ${body.holders.map(({ holder }: { holder: string }) => holder).join()}`;
+      const query = `address=${lease.address}&protocol=udp&port=${lease.ports.first}&at=${at}`;
+      const { machine, certainty, holders } = await world.must(Attribution, 'GET', `/v1/attribution?${query}`);
+      answers[name] = `${machine?.id} ${certainty} ${holders.map(({ holder }) => holder).join()}`;
     }
     expect(answers).toEqual({
       before: 'edge-1 none ',
@@ -237,7 +224,11 @@ describe('an instant', () => {
 
 describe('an address', () => {
   it('of nobody belongs to nobody, in any spelling', async () => {
-    const answer = await f.world.must('GET', '/v1/attribution?address=2001:DB8:0:0::1&protocol=tcp&port=443');
+    const answer = await f.world.must(
+      Attribution,
+      'GET',
+      '/v1/attribution?address=2001:DB8:0:0::1&protocol=tcp&port=443',
+    );
     expect(answer).toMatchObject({ address: '2001:db8::1', machine: null, holders: [], certainty: 'none' });
   });
 });

@@ -1,4 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { AppliedAnswer } from '../../src/wire/agent.ts';
+import type { Lease } from '../../src/wire/leases.ts';
+import { Session } from '../../src/wire/sessions.ts';
 import { furnished, type CallOptions, type Furnished, type Method } from '../support/api-world.ts';
 
 /**
@@ -10,21 +13,23 @@ let f: Furnished;
 /** Of haproxy on edge-1, live. */
 let session: string;
 /** Of haproxy in that session, pending. */
-let lease: { id: string; token: string; address: string; ports: { first: number } };
+let lease: Lease;
 let endedSession: string;
-let endedLease: { id: string; token: string };
+let endedLease: Lease;
 
 beforeAll(async () => {
   f = await furnished({ limits: { body_bytes_max: 20_000 } });
-  const open = () =>
-    f.world.must('POST', '/v1/sessions', { body: { machine: 'edge-1', holder: 'haproxy', ttl_s: 3_600 } });
-  const grant = (of: string) =>
-    f.world.must('POST', '/v1/leases?wait=stored', { body: { session: of, claims: [{ protocol: 'tcp', ports: 64 }] } });
+  const open = () => f.world.openSession(f.haproxy, 'edge-1', 'haproxy');
+  const grant = async (of: string): Promise<Lease> => {
+    const [granted] = await f.world.grant(f.haproxy, of, [{ protocol: 'tcp', ports: 64 }]);
+    if (granted === undefined) throw new Error('one was asked for');
+    return granted;
+  };
   session = (await open()).id;
   endedSession = (await open()).id;
-  lease = (await grant(session)).leases[0];
-  endedLease = (await grant(endedSession)).leases[0];
-  await f.world.must('DELETE', `/v1/sessions/${endedSession}`);
+  lease = await grant(session);
+  endedLease = await grant(endedSession);
+  await f.world.must(Session, 'DELETE', `/v1/sessions/${endedSession}`);
 });
 afterAll(async () => f.world[Symbol.asyncDispose]());
 
@@ -36,19 +41,25 @@ afterEach(() => {
   expect(f.world.snapshot()).toBe(before);
 });
 
-type Row = readonly [what: string, body: unknown, status: number, code: string, ...paths: string[]];
+/** A body, or a function of what `beforeAll` made. */
+type Given = object | string | number | null | undefined | (() => object);
+type Row = readonly [what: string, body: Given, status: number, code: string, ...paths: string[]];
 
 /** One request per row, and what must come back: status, code, and the paths of every wrong part, in order. */
 function refuses(method: Method, url: string | (() => string), rows: readonly Row[], options: CallOptions = {}): void {
-  it.each(rows)('%s', async (_what, body, status, code, ...paths) => {
+  const named = rows.map(([what, body, status, code, ...paths]) => ({ what, body, status, code, paths }));
+  it.each(named)('$what', async ({ body, status, code, paths }) => {
     const path = typeof url === 'string' ? url : url();
-    const answer = await f.world.call(method, path, { ...options, body: typeof body === 'function' ? body() : body });
-    expect([answer.status, answer.body.code], answer.text).toEqual([status, code]);
-    expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/);
-    expect(answer.body.type).toBe(`/docs/errors#${code}`);
-    expect(answer.body.request_id).toBe(answer.headers['x-request-id']);
-    expect(answer.body.detail.length).toBeGreaterThan(5);
-    expect((answer.body.errors ?? []).map((error: { path: string }) => error.path)).toEqual(paths);
+    const answer = await f.world.call(method, path, {
+      ...options,
+      body: typeof body === 'function' ? (body as () => object)() : body,
+    });
+    expect(answer.refusal, answer.text).toEqual([status, code]);
+    const { type, request_id, detail } = answer.problem;
+    expect(type).toBe(`/docs/errors#${code}`);
+    expect(request_id).toBe(answer.headers['x-request-id']);
+    expect(detail.length).toBeGreaterThan(5);
+    expect(answer.paths).toEqual(paths);
   });
 }
 
@@ -373,8 +384,8 @@ describe('what an agent reports', () => {
     ],
   ])('%s is not valid', async (_what, body, paths) => {
     const answer = await call(body);
-    expect([answer.status, answer.body.code]).toEqual([400, invalid]);
-    expect(answer.body.errors.map((error: { path: string }) => error.path)).toEqual(paths);
+    expect(answer.refusal).toEqual([400, invalid]);
+    expect(answer.paths).toEqual(paths);
   });
 
   it('about a lease that is unknown, stale or not its own moves nothing and is listed', async () => {
@@ -385,23 +396,22 @@ describe('what an agent reports', () => {
         slices: [{ slice: f.slice, generation: 7, state: 'empty' }],
       }),
     );
-    expect(answer.status).toBe(200);
-    expect(answer.body.rejected.map((r: { item: string; code: string }) => [r.item, r.code])).toEqual([
+    expect(answer.as(AppliedAnswer).rejected.map(({ item, code }) => [item, code])).toEqual([
       [lease.id, 'stale_token'],
       ['lease-99999', 'lease_not_found'],
       [f.slice, 'stale_token'],
     ]);
-    const foreign = await f.world.call('POST', '/v1/machines/edge-2/applied', {
+    const foreign = await f.world.must(AppliedAnswer, 'POST', '/v1/machines/edge-2/applied', {
       token: f.otherAgent,
       body: applied({ leases: [{ lease: lease.id, token: lease.token, state: 'empty' }] }),
     });
-    expect(foreign.body.rejected).toMatchObject([{ item: lease.id, code: 'not_yours' }]);
+    expect(foreign.rejected).toMatchObject([{ item: lease.id, code: 'not_yours' }]);
   });
 
   it('to a question that nobody asked is told so', async () => {
     const body = { id: 'flow-77', covers_since: null, covers_through: null, flows: [] };
     const answer = await f.world.call('POST', '/v1/machines/edge-1/flow-answers', { token: f.agent, body });
-    expect([answer.status, answer.body.code]).toEqual([410, 'flow_query_over']);
+    expect(answer.refusal).toEqual([410, 'flow_query_over']);
   });
 });
 
@@ -449,8 +459,8 @@ describe('a query', () => {
     ['/v1/machines/edge-1/watch?from=-3', 'query.from'],
   ])('%s', async (url, path) => {
     const answer = await f.world.call('GET', url);
-    expect([answer.status, answer.body.code], answer.text).toEqual([400, invalid]);
-    expect(answer.body.errors.map((error: { path: string }) => error.path)).toEqual([path]);
+    expect(answer.refusal, answer.text).toEqual([400, invalid]);
+    expect(answer.paths).toEqual([path]);
   });
 
   it('about the future has no answer', async () => {
@@ -458,7 +468,7 @@ describe('a query', () => {
       'GET',
       '/v1/attribution?address=198.51.100.0&protocol=tcp&port=9001&at=2099-01-01T00:00:00Z',
     );
-    expect([answer.status, answer.body.code]).toEqual([422, 'instant_in_future']);
+    expect(answer.refusal).toEqual([422, 'instant_in_future']);
   });
 });
 
@@ -481,8 +491,8 @@ describe('an identifier', () => {
     '/v1/machines/__proto__',
   ])('%s is no identifier', async (url) => {
     const answer = await f.world.call('GET', url);
-    expect([answer.status, answer.body.code], answer.text).toEqual([400, invalid]);
-    expect(answer.body.errors).toMatchObject([{ path: 'path.id' }]);
+    expect(answer.refusal, answer.text).toEqual([400, invalid]);
+    expect(answer.paths).toEqual(['path.id']);
   });
 
   it.each([
@@ -501,17 +511,17 @@ describe('an identifier', () => {
     ['/v1/pools/', 'validation_failed'],
   ])('%s names nothing: %s', async (url, code) => {
     const answer = await f.world.call('GET', url);
-    expect(answer.body.code, answer.text).toBe(code);
+    expect(answer.code, answer.text).toBe(code);
   });
 
   it('that is too long is refused before it is looked at, and not repeated', async () => {
     const answer = await f.world.call('GET', `/v1/pools/${'a'.repeat(5_000)}`);
-    expect([answer.status, answer.body.code]).toEqual([414, 'uri_too_long']);
+    expect(answer.refusal).toEqual([414, 'uri_too_long']);
     expect(answer.text.length).toBeLessThan(1_500);
   });
 
   it('with a broken escape is refused', async () => {
-    expect((await f.world.call('GET', '/v1/pools/%zz')).body.code).toBe('malformed_request');
+    expect((await f.world.call('GET', '/v1/pools/%zz')).code).toBe('malformed_request');
   });
 });
 
@@ -528,13 +538,13 @@ describe('a body', () => {
     ['is a zero byte', '\u0000'],
   ])('that %s is no JSON of ours', async (_what, payload) => {
     const answer = await send(payload);
-    expect([answer.status, answer.body.code]).toEqual([400, 'malformed_request']);
+    expect(answer.refusal).toEqual([400, 'malformed_request']);
   });
 
   it('that is missing is asked for', async () => {
     for (const answer of [await send(''), await f.world.call('POST', '/v1/pools')]) {
-      expect([answer.status, answer.body.code]).toEqual([400, invalid]);
-      expect(answer.body.errors).toEqual([{ path: 'body', message: 'a JSON body is required' }]);
+      expect(answer.refusal).toEqual([400, invalid]);
+      expect(answer.problem.errors).toEqual([{ path: 'body', message: 'a JSON body is required' }]);
     }
   });
 
@@ -546,13 +556,13 @@ describe('a body', () => {
     'nonsense',
   ])('of type %s is not read', async (type) => {
     const answer = await send('{"id":"p2","prefixes":["203.0.113.0/28"]}', { 'content-type': type });
-    expect([answer.status, answer.body.code]).toEqual([415, 'unsupported_media_type']);
+    expect(answer.refusal).toEqual([415, 'unsupported_media_type']);
   });
 
   it('that is larger than the limit is refused, whether it says so or not', async () => {
     const large = JSON.stringify({ id: 'p2', prefixes: ['203.0.113.0/28'], labels: { a: 'x'.repeat(20_000) } });
     const answer = await send(large);
-    expect([answer.status, answer.body.code]).toEqual([413, 'body_too_large']);
+    expect(answer.refusal).toEqual([413, 'body_too_large']);
   });
 
   it('with thousands of mistakes gets a bounded answer', async () => {
@@ -560,13 +570,13 @@ describe('a body', () => {
       JSON.stringify(Object.fromEntries(Array.from({ length: 1_500 }, (_, i) => [`k${i}`, 1]))),
     );
     expect(answer.status).toBe(400);
-    expect(answer.body.errors).toHaveLength(100);
-    expect(answer.body.detail).toContain('and 1501 more');
+    expect(answer.paths).toHaveLength(100);
+    expect(answer.problem.detail).toContain('and 1501 more');
   });
 
   it('that nests deeply is refused and hurts nobody', async () => {
     const answer = await send(`{"labels":${'['.repeat(5_000)}${']'.repeat(5_000)}}`);
-    expect([answer.status, answer.body.code]).toEqual([400, invalid]);
+    expect(answer.refusal).toEqual([400, invalid]);
   });
 });
 
@@ -577,6 +587,6 @@ describe('a method that a path has not', () => {
     ['POST', '/v1/events'],
   ] as const)('%s %s', async (method, url) => {
     const answer = await f.world.call(method, url);
-    expect([answer.status, answer.body.code]).toEqual([404, 'not_found']);
+    expect(answer.refusal).toEqual([404, 'not_found']);
   });
 });

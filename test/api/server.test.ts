@@ -1,7 +1,11 @@
 import { connect, type AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StoreError } from '../../src/leases/store.ts';
+import { EventList } from '../../src/wire/agent.ts';
+import { LeasePage } from '../../src/wire/leases.ts';
+import { Pool } from '../../src/wire/pools.ts';
 import { Problem } from '../../src/wire/problems.ts';
+import { About, Health, Readiness } from '../../src/wire/server.ts';
 import { furnished, type Furnished } from '../support/api-world.ts';
 
 let f: Furnished;
@@ -15,7 +19,7 @@ const pool = { id: 'p2', prefixes: ['203.0.113.0/28'] };
 describe('the server about itself', () => {
   it('says what it is and where to go on', async () => {
     const answer = await f.world.call('GET', '/', { token: null });
-    expect(answer.body).toMatchObject({
+    expect(answer.as(About)).toMatchObject({
       name: 'fishery',
       docs: '/docs',
       openapi: '/openapi.json',
@@ -25,29 +29,32 @@ describe('the server about itself', () => {
   });
 
   it('lives and is ready', async () => {
-    expect((await f.world.call('GET', '/healthz?because=cache', { token: null })).body).toEqual({ status: 'ok' });
-    const { revision } = await f.world.must('GET', '/v1/events?after=1000000');
-    expect((await f.world.call('GET', '/readyz', { token: null })).body).toEqual({ status: 'ready', revision });
+    expect((await f.world.call('GET', '/healthz?because=cache', { token: null })).as(Health)).toEqual({ status: 'ok' });
+    const { revision } = await f.world.must(EventList, 'GET', '/v1/events?after=1000000');
+    expect((await f.world.call('GET', '/readyz', { token: null })).as(Readiness)).toEqual({
+      status: 'ready',
+      revision,
+    });
   });
 
   it('is not ready when nothing can be written, says why, and recovers with the next write', async () => {
     f.world.failure = new StoreError('full', 'the disk is full: free some space');
     expect((await f.world.call('POST', '/v1/pools', { body: pool })).status).toBe(503);
     const answer = await f.world.call('GET', '/readyz', { token: null });
-    expect([answer.status, answer.body.code]).toEqual([503, 'not_ready']);
-    expect(answer.body.detail).toContain('the disk is full');
+    expect(answer.refusal).toEqual([503, 'not_ready']);
+    expect(answer.problem.detail).toContain('the disk is full');
     expect((await f.world.call('GET', '/healthz', { token: null })).status).toBe(200);
     f.world.failure = undefined;
-    await f.world.must('POST', '/v1/pools', { body: pool });
+    await f.world.must(Pool, 'POST', '/v1/pools', { body: pool });
     expect((await f.world.call('GET', '/readyz', { token: null })).status).toBe(200);
   });
 
   it('is not ready when changes are not passed on', async () => {
     f.world.feed.close();
-    await f.world.must('POST', '/v1/pools', { body: pool });
+    await f.world.must(Pool, 'POST', '/v1/pools', { body: pool });
     const answer = await f.world.call('GET', '/readyz', { token: null });
-    expect([answer.status, answer.body.code]).toEqual([503, 'not_ready']);
-    expect(answer.body.detail).toContain('not passed on');
+    expect(answer.refusal).toEqual([503, 'not_ready']);
+    expect(answer.problem.detail).toContain('not passed on');
   });
 });
 
@@ -66,7 +73,7 @@ describe('the documentation', () => {
     // Outside of comments.
     expect(start.text).not.toMatch(/^(?!\s*\/\/).*https?:\/\//m);
     const [served, linked] = [await f.world.call('GET', '/docs/json'), await f.world.call('GET', '/openapi.json')];
-    expect(served.body).toEqual(linked.body);
+    expect(JSON.parse(served.text)).toEqual(JSON.parse(linked.text));
   });
 });
 
@@ -76,32 +83,16 @@ describe('metrics', () => {
 
   it('count what happens, whoever caused it', async () => {
     const { world } = f;
-    const { id } = await world.must('POST', '/v1/sessions', {
-      token: f.haproxy,
-      body: { machine: 'edge-1', holder: 'haproxy', ttl_s: 2 },
-    });
-    const body = {
-      session: id,
-      claims: [
-        { protocol: 'tcp', ports: 128 },
-        { protocol: 'udp', ports: 64 },
-      ],
-    };
-    const { leases } = await world.must('POST', '/v1/leases?wait=stored', { token: f.haproxy, body });
-    const reports = (state: string) =>
-      world.must('POST', '/v1/machines/edge-1/applied', {
-        token: f.agent,
-        body: {
-          revision: 0,
-          slices: [],
-          leases: leases.map((l: { id: string; token: string }) => ({ lease: l.id, token: l.token, state })),
-        },
-      });
-    await reports('active');
+    const { id } = await world.openSession(f.haproxy, 'edge-1', 'haproxy', 2);
+    const leases = await world.grant(f.haproxy, id, [
+      { protocol: 'tcp', ports: 128 },
+      { protocol: 'udp', ports: 64 },
+    ]);
+    await world.report(f.agent, 'edge-1', leases, 'active');
     world.clock.advance_s(3);
     await world.run({ kind: 'sweep', itemsMax: 100 });
     await world.run({ kind: 'sweep', itemsMax: 100 });
-    await reports('empty');
+    await world.report(f.agent, 'edge-1', leases, 'empty');
     const text = await lines();
     for (const line of [
       'fishery_leases_granted_total{protocol="tcp",mode="exclusive"} 1',
@@ -148,7 +139,7 @@ describe('a failure', () => {
     const before = f.world.snapshot();
     f.world.failure = new StoreError(failure, `told by the test: ${failure}`);
     const answer = await f.world.call('POST', '/v1/pools', { body: pool });
-    expect([answer.status, answer.body.code]).toEqual([status, code]);
+    expect(answer.refusal).toEqual([status, code]);
     expect(f.world.snapshot()).toBe(before);
     f.world.failure = undefined;
     // What was read before can still be read.
@@ -158,7 +149,7 @@ describe('a failure', () => {
   it('that is a bug is logged with its request, and tells a stranger nothing', async () => {
     f.world.failure = new Error('the password is swordfish');
     const answer = await f.world.call('POST', '/v1/pools', { body: pool, headers: { 'x-request-id': 'trace-1' } });
-    expect([answer.status, answer.body.code, answer.body.request_id]).toEqual([500, 'internal_error', 'trace-1']);
+    expect([...answer.refusal, answer.problem.request_id]).toEqual([500, 'internal_error', 'trace-1']);
     expect(answer.text).not.toContain('swordfish');
     const line = f.world.logged.find((one) => one.includes('swordfish'));
     expect(line).toContain('trace-1');
@@ -228,13 +219,13 @@ describe('the end', () => {
     const get = (path: string) => fetch(url + path, { headers: { authorization: `Bearer ${world.operator}` } });
     // Connections that the client keeps open for its next request.
     for (let i = 0; i < 3; i++) expect((await get('/v1/pools')).status).toBe(200);
-    const { id } = await world.must('POST', '/v1/sessions', { body: { machine: 'edge-1', holder: 'haproxy' } });
+    const { id } = await world.openSession(world.operator, 'edge-1', 'haproxy');
     const waiting = fetch(`${url}/v1/leases?timeout_s=60`, {
       method: 'POST',
       headers: { authorization: `Bearer ${world.operator}`, 'content-type': 'application/json' },
       body: JSON.stringify({ session: id, claims: [{ protocol: 'tcp' }] }),
     });
-    while ((await world.must('GET', `/v1/leases?session=${id}`)).items.length === 0)
+    while ((await world.must(LeasePage, 'GET', `/v1/leases?session=${id}`)).items.length === 0)
       await new Promise((resolve) => setTimeout(resolve, 2));
     const began = performance.now();
     const closed = world.app.close();

@@ -17,7 +17,7 @@ const tokenWith = (id: number, over: Partial<AccessToken> = {}): AccessToken => 
 /** A table of tokens, how often it was asked, and a cache of three in front of it. */
 function world() {
   const table = new Map<string, AccessToken>();
-  const state = { lookups: 0, now: 0, gate: Promise.resolve() };
+  const state = { lookups: 0, now: 0, gate: Promise.resolve<undefined>(undefined) };
   const cache = new TokenCache({
     lookup: async (hash) => {
       state.lookups++;
@@ -75,12 +75,12 @@ describe('the token cache', () => {
   it('keeps nothing of a lookup that began before a revocation and ended after it', async () => {
     const { cache, state, add } = world();
     add(tokenWith(1));
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
     state.gate = promise;
     const slow = cache.find('hash-1');
     add(tokenWith(1, { revokedAt: 7 }));
     cache.forget(1);
-    resolve();
+    resolve(undefined);
     await slow;
     expect(cache.size).toBe(0);
     expect(await cache.find('hash-1')).toBeUndefined();

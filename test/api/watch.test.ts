@@ -2,7 +2,8 @@ import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { acceptsEventStream } from '../../src/api/routes/watch.ts';
 import { concerns } from '../../src/leases/model.ts';
-import { Change } from '../../src/wire/agent.ts';
+import { Bookmark, Change, Compacted } from '../../src/wire/agent.ts';
+import { TokenInfo, TokenPage } from '../../src/wire/tokens.ts';
 import { furnished, type Furnished } from '../support/api-world.ts';
 import { TestStream } from '../support/event-stream.ts';
 
@@ -71,9 +72,10 @@ describe('the stream', () => {
   it('is taken up after any break without a gap and without a duplicate', async () => {
     const start = await revision();
     const seen: number[] = [];
-    let writing = true;
+    const writing = new AbortController();
+    const isWriting = () => !writing.signal.aborted;
     const writer = (async () => {
-      while (writing) {
+      while (isWriting()) {
         await change(3);
         await change(1, 'edge-2');
         await new Promise((resolve) => setTimeout(resolve, 1));
@@ -87,7 +89,7 @@ describe('the stream', () => {
       stream.close();
       seen.push(...stream.revisions);
     }
-    writing = false;
+    writing.abort();
     await writer;
     const last = await watch({ from: seen.at(-1) ?? 0 });
     await last.until(() => last.named('bookmark').length > 0);
@@ -107,12 +109,12 @@ describe('the stream', () => {
 
   it('is refused as a problem when the client wants something else', async () => {
     const answer = await f.world.call('GET', '/v1/machines/edge-1/watch', { headers: { accept: 'application/json' } });
-    expect([answer.status, answer.body.code]).toEqual([406, 'not_acceptable']);
+    expect(answer.refusal).toEqual([406, 'not_acceptable']);
   });
 
   it('takes no Last-Event-ID that is no revision', async () => {
     const answer = await f.world.call('GET', '/v1/machines/edge-1/watch', { headers: { 'last-event-id': 'x' } });
-    expect([answer.status, answer.body.errors[0].path]).toEqual([400, 'header.Last-Event-ID']);
+    expect([answer.status, answer.paths]).toEqual([400, ['header.Last-Event-ID']]);
   });
 });
 
@@ -123,14 +125,14 @@ describe('a follower that the log no longer serves', () => {
     const oldest = await f.world.store.reader.oldestRevision();
     const stream = await watch({ from: oldest - 2 });
     expect(await stream.over).toBe('end');
-    expect(stream.events.map(({ event, data }) => [event, JSON.parse(data)])).toEqual([
+    expect(stream.events.map(({ event, data }) => [event, Compacted.parse(JSON.parse(data))])).toEqual([
       ['compacted', { oldest_revision: oldest }],
     ]);
     const served = await watch({ from: oldest - 1 });
     await served.until(() => served.named('bookmark').length > 0);
     expect(served.revisions).toEqual(await logged(oldest - 1));
     const answer = await f.world.call('GET', `/v1/events?after=${oldest - 2}`);
-    expect([answer.status, answer.body.code]).toEqual([410, 'compacted']);
+    expect(answer.refusal).toEqual([410, 'compacted']);
   });
 
   it('is told the same when it has seen more than there is', async () => {
@@ -148,7 +150,9 @@ describe('a bookmark', () => {
     await stream.until(() => stream.named('bookmark').length >= 2);
     await change(4, 'edge-2');
     const now = await revision();
-    await stream.until(() => stream.named('bookmark').some(({ data }) => JSON.parse(data).revision === now));
+    await stream.until(() =>
+      stream.named('bookmark').some(({ data }) => Bookmark.parse(JSON.parse(data)).revision === now),
+    );
     expect(stream.revisions).toEqual([]);
     expect(stream.named('bookmark').at(-1)?.id).toBe(String(now));
   });
@@ -217,10 +221,10 @@ describe('the end of a stream', () => {
 
   it('comes at once when its token is revoked, and for nobody else', async () => {
     const secret = await f.world.token('viewer');
-    const { items } = await f.world.must('GET', '/v1/tokens?limit=1000');
+    const { items } = await f.world.must(TokenPage, 'GET', '/v1/tokens?limit=1000');
     const revoked = await watch({ token: secret });
     const other = await watch();
-    await f.world.must('DELETE', `/v1/tokens/${items.at(-1).id}`);
+    await f.world.must(TokenInfo, 'DELETE', `/v1/tokens/${items.at(-1)?.id}`);
     expect(await revoked.over).toBe('end');
     await change(1);
     await other.until(() => other.revisions.length > 0);
@@ -238,10 +242,11 @@ describe('as many streams as there may be', () => {
   it('and one more is refused until one of them ends', async () => {
     await f.world[Symbol.asyncDispose]();
     await open({ limits: { watchers_max: 2 } });
-    const [first] = [await watch(), await watch()];
+    const first = await watch();
+    await watch();
     const third = await watch();
     expect(third.response.statusCode).toBe(503);
-    first?.close();
+    first.close();
     await until(async () => (await watch()).response.statusCode === 200);
   });
 });

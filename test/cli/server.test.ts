@@ -92,20 +92,21 @@ describe('fishery server', () => {
     const client = await clientOf(first);
     const session = await furnish(client);
     const granted: string[] = [];
-    let killed = false;
+    const killing = new AbortController();
+    const isUp = () => !killing.signal.aborted;
     const grant = async () => {
-      while (!killed) {
+      while (isUp()) {
         try {
           const { leases } = await client.leases.grant({ session, claims: [{ protocol: 'tcp', ports: 1 }] });
           granted.push(...leases.map((lease) => `${lease.id} ${lease.address} ${lease.ports.first}`));
         } catch (error) {
-          if (!killed || !(error instanceof FisheryError)) throw error;
+          if (isUp() || !(error instanceof FisheryError)) throw error;
         }
       }
     };
     const load = Array.from({ length: 16 }, grant);
     await expect.poll(() => granted.length, { timeout: 10_000 }).toBeGreaterThan(200);
-    killed = true;
+    killing.abort();
     first.child.kill('SIGKILL');
     await Promise.all(load);
 

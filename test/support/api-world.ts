@@ -12,7 +12,13 @@ import { LeaseService } from '../../src/leases/lease-service.ts';
 import type { Store } from '../../src/leases/store.ts';
 import type { Role } from '../../src/leases/model.ts';
 import { packageVersion } from '../../src/ops/version.ts';
+import { AgentKeepaliveAnswer, AppliedAnswer } from '../../src/wire/agent.ts';
+import { type Lease, LeaseList } from '../../src/wire/leases.ts';
+import { Holder, Machine } from '../../src/wire/machines.ts';
+import { Pool } from '../../src/wire/pools.ts';
 import { Problem } from '../../src/wire/problems.ts';
+import { Session } from '../../src/wire/sessions.ts';
+import { SliceList } from '../../src/wire/slices.ts';
 import { readTables } from './sqlite-tables.ts';
 import { temporaryStore, type TemporaryStore } from './temporary-store.ts';
 
@@ -25,9 +31,45 @@ export type CallOptions = Readonly<{
   payload?: string | Buffer;
   headers?: Readonly<Record<string, string>>;
 }>;
-// Bodies are checked against their schemas as they leave the app; in tests they are looked at field by field.
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-export type Answer = Readonly<{ status: number; body: any; headers: Readonly<Record<string, unknown>>; text: string }>;
+/** What came back, to be looked at through a schema: nothing in a test is taken on faith. */
+export class Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly text: string;
+
+  constructor(status: number, headers: Readonly<Record<string, unknown>>, text: string) {
+    this.status = status;
+    this.headers = headers;
+    this.text = text;
+  }
+
+  as<T extends z.ZodType>(schema: T): z.output<T> {
+    if (this.status >= 300) throw new Error(`${this.status} ${this.text}`);
+    return schema.parse(JSON.parse(this.text));
+  }
+
+  /** The problem document; throws when the answer is none. */
+  get problem(): Problem {
+    return Problem.parse(JSON.parse(this.text));
+  }
+
+  /** The problem's code; undefined for an answer that is no problem. */
+  get code(): string | undefined {
+    return String(this.headers['content-type']).startsWith('application/problem+json') ? this.problem.code : undefined;
+  }
+
+  /** The problem's status and code, as tests compare them. */
+  get refusal(): readonly [number, string | undefined] {
+    return [this.status, this.code];
+  }
+
+  /** Paths of the wrong parts of the request, in order. */
+  get paths(): readonly string[] {
+    return (this.problem.errors ?? []).map(({ path }) => path);
+  }
+}
+
+export type LeaseReportState = 'active' | 'refused' | 'empty';
 
 /** A clock that only moves when told to, but never stands still between two looks. */
 export class HandClock {
@@ -128,20 +170,44 @@ export class ApiWorld implements AsyncDisposable {
       },
       ...(hasBody ? { payload: options.payload ?? JSON.stringify(options.body) } : {}),
     });
-    const type = String(response.headers['content-type'] ?? '');
-    return {
-      status: response.statusCode,
-      body: /json/.test(type) ? JSON.parse(response.body) : undefined,
-      headers: response.headers,
-      text: response.body,
-    };
+    return new Answer(response.statusCode, response.headers, response.body);
   }
 
-  /** Like `call`, and fails loudly when the answer is no success. */
-  async must(method: Method, url: string, options: CallOptions = {}): Promise<Answer['body']> {
+  /** Like `call`, for an answer that must be a success: through its schema. */
+  async must<T extends z.ZodType>(
+    schema: T,
+    method: Method,
+    url: string,
+    options: CallOptions = {},
+  ): Promise<z.output<T>> {
     const answer = await this.call(method, url, options);
     if (answer.status >= 300) throw new Error(`${method} ${url}: ${answer.status} ${answer.text}`);
-    return answer.body;
+    return answer.as(schema);
+  }
+
+  async openSession(token: string, machine: string, holder: string, ttl_s = 3_600): Promise<Session> {
+    return this.must(Session, 'POST', '/v1/sessions', { token, body: { machine, holder, ttl_s } });
+  }
+
+  /** Leases that are durable and still pending, one for each claim. */
+  async grant(token: string, session: string, claims: readonly object[]): Promise<Lease[]> {
+    const body = { session, claims };
+    return (await this.must(LeaseList, 'POST', '/v1/leases?wait=stored', { token, body })).leases;
+  }
+
+  /** What the agent of a machine says of leases, all of which must be accepted. */
+  async report(agent: string, machine: string, leases: readonly Lease[], state: LeaseReportState): Promise<void> {
+    const refusal = (lease: Lease) =>
+      state === 'refused'
+        ? { errno: 'EADDRINUSE', detail: `port ${lease.ports.first} is bound by sshd (pid 812)` }
+        : {};
+    const reports = leases.map((lease) => ({ lease: lease.id, token: lease.token, state, ...refusal(lease) }));
+    const body = { revision: 0, leases: reports, slices: [] };
+    const { rejected } = await this.must(AppliedAnswer, 'POST', `/v1/machines/${machine}/applied`, {
+      token: agent,
+      body,
+    });
+    if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
   }
 
   /** Everything that is in the store as text, to be compared with what is in it later. */
@@ -205,7 +271,7 @@ export type Furnished = Readonly<{
 /** A pool, two machines with agents, holders, one assigned slice each, and a token for everybody. */
 export async function furnished(options: WorldOptions = {}): Promise<Furnished> {
   const world = await ApiWorld.open(options);
-  await world.must('POST', '/v1/pools', {
+  await world.must(Pool, 'POST', '/v1/pools', {
     body: {
       id: 'fra1',
       prefixes: [prefixOfTests],
@@ -215,20 +281,23 @@ export async function furnished(options: WorldOptions = {}): Promise<Furnished> 
   });
   const slices: string[] = [];
   for (const machine of ['edge-1', 'edge-2']) {
-    await world.must('POST', '/v1/machines', { body: { id: machine } });
-    await world.must('PUT', `/v1/machines/${machine}/holders/fish`, { body: { kind: 'fish' } });
-    await world.must('PUT', `/v1/machines/${machine}/holders/haproxy`, { body: { kind: 'proxy', uid: 1_001 } });
-    await world.must('PUT', `/v1/machines/${machine}/holders/squid`, { body: { kind: 'proxy', uid: 1_002 } });
-    const agent = await world.token('agent', machine);
-    const { slices: assigned } = await world.must('POST', '/v1/slices', { body: { machine, pool: 'fra1' } });
-    slices.push(assigned[0].id);
-    await world.must('POST', `/v1/machines/${machine}/keepalive`, {
-      token: agent,
+    await world.must(Machine, 'POST', '/v1/machines', { body: { id: machine } });
+    const put = (name: string, body: object) =>
+      world.must(Holder, 'PUT', `/v1/machines/${machine}/holders/${name}`, { body });
+    await put('fish', { kind: 'fish' });
+    await put('haproxy', { kind: 'proxy', uid: 1_001 });
+    await put('squid', { kind: 'proxy', uid: 1_002 });
+    const token = await world.token('agent', machine);
+    const assigned = await world.must(SliceList, 'POST', '/v1/slices', { body: { machine, pool: 'fra1' } });
+    const slice = assigned.slices[0]?.id ?? '';
+    slices.push(slice);
+    await world.must(AgentKeepaliveAnswer, 'POST', `/v1/machines/${machine}/keepalive`, {
+      token,
       body: { boot_id: 'boot', version: '0.1.0', applied_revision: 0 },
     });
-    await world.must('POST', `/v1/machines/${machine}/applied`, {
-      token: agent,
-      body: { revision: 0, leases: [], slices: [{ slice: assigned[0].id, generation: 1, state: 'assigned' }] },
+    await world.must(AppliedAnswer, 'POST', `/v1/machines/${machine}/applied`, {
+      token,
+      body: { revision: 0, leases: [], slices: [{ slice, generation: 1, state: 'assigned' }] },
     });
   }
   return {
