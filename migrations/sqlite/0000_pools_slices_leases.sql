@@ -33,11 +33,14 @@ CREATE TABLE `extents` (
 	`reusable_at` integer,
 	`blocked_since` integer,
 	`blocked_reason` text,
-	PRIMARY KEY(`slice`, `protocol`, `first_port`)
+	PRIMARY KEY(`slice`, `protocol`, `first_port`),
+	CONSTRAINT "extents_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "extents_state" CHECK(state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free'))
 );
 --> statement-breakpoint
 CREATE INDEX `extents_offered` ON `extents` (`machine`,`protocol`,`pool`,`family`,`fit`,`rested_since`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX `extents_cooling` ON `extents` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX `extents_next_rest` ON `extents` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE TABLE `holders` (
 	`machine` text NOT NULL,
 	`name` text NOT NULL,
@@ -75,13 +78,18 @@ CREATE TABLE `leases` (
 	`empty_at` integer,
 	`reusable_at` integer,
 	`ended_at` integer,
-	`revision` integer NOT NULL
+	`revision` integer NOT NULL,
+	CONSTRAINT "leases_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "leases_state" CHECK(state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')),
+	CONSTRAINT "leases_over" CHECK((ended_at IS NOT NULL) = (state IN ('refused', 'ended'))),
+	CONSTRAINT "leases_shared" CHECK((binding IS NOT NULL) = (mode = 'shared') AND (mode = 'exclusive' OR protocol = 'tcp'))
 );
 --> statement-breakpoint
-CREATE UNIQUE INDEX `leases_exclusive` ON `leases` (`slice`,`protocol`,`first_port`) WHERE mode = 'exclusive' AND ended_at IS NULL;--> statement-breakpoint
-CREATE INDEX `leases_live` ON `leases` (`slice`,`protocol`,`first_port`) WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE UNIQUE INDEX `leases_live` ON `leases` (`slice`,`protocol`,`first_port`,CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_machine` ON `leases` (`machine`,`id`) WHERE ended_at IS NULL;--> statement-breakpoint
-CREATE INDEX `leases_session` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
+CREATE INDEX `leases_machine_past` ON `leases` (`machine`,`id`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `leases_session` ON `leases` (`session`,`id`);--> statement-breakpoint
+CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_history` ON `leases` (`slice`,`protocol`,`first_port`,`granted_at`);--> statement-breakpoint
@@ -100,6 +108,7 @@ CREATE TABLE `machines` (
 	`revision` integer NOT NULL
 );
 --> statement-breakpoint
+CREATE INDEX `machines_silent` ON `machines` (seen_at + fence_us) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `meta` (
 	`key` text PRIMARY KEY NOT NULL,
 	`value` text NOT NULL
@@ -133,7 +142,8 @@ CREATE TABLE `sessions` (
 	`expires_at` integer NOT NULL,
 	`opened_at` integer NOT NULL,
 	`ended_at` integer,
-	`revision` integer NOT NULL
+	`revision` integer NOT NULL,
+	CONSTRAINT "sessions_state" CHECK(state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended'))
 );
 --> statement-breakpoint
 CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
@@ -150,7 +160,8 @@ CREATE TABLE `shared_blocks` (
 	`binding` text NOT NULL,
 	`members` integer NOT NULL,
 	`offered` integer NOT NULL,
-	PRIMARY KEY(`slice`, `protocol`, `first_port`)
+	PRIMARY KEY(`slice`, `protocol`, `first_port`),
+	CONSTRAINT "shared_blocks_members" CHECK(members > 0)
 );
 --> statement-breakpoint
 CREATE INDEX `shared_blocks_offered` ON `shared_blocks` (`machine`,`protocol`,`binding`,`pool`,`family`,`members`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
@@ -167,11 +178,15 @@ CREATE TABLE `slices` (
 	`allocator` text NOT NULL,
 	`assigned_at` integer,
 	`reusable_at` integer,
-	`revision` integer NOT NULL
+	`revision` integer NOT NULL,
+	CONSTRAINT "slices_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
+	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free'))
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `slices_place` ON `slices` (`address`,`first_port`);--> statement-breakpoint
 CREATE INDEX `slices_machine` ON `slices` (`machine`,`id`);--> statement-breakpoint
+CREATE INDEX `slices_offers` ON `slices` (`machine`,`pool`,`family`) WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
 CREATE INDEX `slices_pool` ON `slices` (`pool`,`state`,`reusable_at`);--> statement-breakpoint
 CREATE INDEX `slices_cooling` ON `slices` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE TABLE `tenures` (

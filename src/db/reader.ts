@@ -14,10 +14,10 @@ import type {
   UsageRow,
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
+import { byNumber, byText, defined, scan, type Key } from './paging.ts';
 import type { Connection } from './statements.ts';
 
 type Parameters = Record<string, string | number | null>;
-type Conditions = readonly (readonly [sql: string, parameter: string, value: string | number | undefined])[];
 
 /** A lease with what its session makes of it. */
 type LeaseAndSession = rows.LeaseRow &
@@ -25,10 +25,6 @@ type LeaseAndSession = rows.LeaseRow &
 
 const leaseSelect = `SELECT leases.*, sessions.state AS session_state, sessions.ending AS session_ending,
   sessions.ended_at AS session_ended_at FROM leases LEFT JOIN sessions ON sessions.id = leases.session`;
-/** The state as it is in effect: an ended session ends its leases before their own rows have followed. */
-const stateInEffect = `CASE WHEN leases.state IN ('pending', 'active') AND sessions.state = 'ended'
-  THEN 'ending' ELSE leases.state END`;
-
 function leaseOf(row: LeaseAndSession): Lease {
   const lease = rows.leaseOf(row);
   if (row.session_state !== 'ended') return lease;
@@ -64,7 +60,7 @@ export class SqliteReader implements Reader {
   }
 
   async pools(page: PageRequest): Promise<PageOf<Pool>> {
-    return this.#page<rows.PoolRow, Pool>('SELECT * FROM pools', 'id', [], page, rows.poolOf, 'text');
+    return this.#page('pools', byText('id'), page, rows.poolOf);
   }
 
   async poolSlices(pool: string): Promise<Readonly<{ assigned: number; cooling: number }>> {
@@ -82,7 +78,7 @@ export class SqliteReader implements Reader {
   }
 
   async machines(page: PageRequest): Promise<PageOf<Machine>> {
-    return this.#page<rows.MachineRow, Machine>('SELECT * FROM machines', 'id', [], page, rows.machineOf, 'text');
+    return this.#page('machines', byText('id'), page, rows.machineOf);
   }
 
   async holder(machine: string, name: string): Promise<Holder | undefined> {
@@ -91,8 +87,7 @@ export class SqliteReader implements Reader {
   }
 
   async holders(machine: string, page: PageRequest): Promise<PageOf<Holder>> {
-    const where: Conditions = [['machine = @machine', 'machine', machine]];
-    return this.#page<rows.HolderRow, Holder>('SELECT * FROM holders', 'name', where, page, rows.holderOf, 'text');
+    return this.#page('holders', byText('name'), page, rows.holderOf, { machine });
   }
 
   async slice(id: number): Promise<Slice | undefined> {
@@ -100,13 +95,8 @@ export class SqliteReader implements Reader {
   }
 
   async slices(filter: SliceFilter, page: PageRequest): Promise<PageOf<Slice>> {
-    const where: Conditions = [
-      ['machine = @machine', 'machine', filter.machine],
-      ['pool = @pool', 'pool', filter.pool],
-      ['state = @state', 'state', filter.state],
-      ['address = @address', 'address', filter.address],
-    ];
-    return this.#page<rows.SliceRow, Slice>('SELECT * FROM slices', 'id', where, page, rows.sliceOf, 'number');
+    const { machine, address } = filter;
+    return this.#page('slices', byNumber, page, rows.sliceOf, defined({ machine, address }), filter);
   }
 
   async tiling(slice: number): Promise<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
@@ -127,12 +117,8 @@ export class SqliteReader implements Reader {
   }
 
   async sessions(filter: SessionFilter, page: PageRequest): Promise<PageOf<Session>> {
-    const where: Conditions = [
-      ['machine = @machine', 'machine', filter.machine],
-      ['holder = @holder', 'holder', filter.holder],
-      ['state = @state', 'state', filter.state],
-    ];
-    return this.#page<rows.SessionRow, Session>('SELECT * FROM sessions', 'id', where, page, rows.sessionOf, 'number');
+    const { machine } = filter;
+    return this.#page('sessions', byNumber, page, rows.sessionOf, defined({ machine }), filter);
   }
 
   async lease(id: number): Promise<Lease | undefined> {
@@ -140,16 +126,17 @@ export class SqliteReader implements Reader {
   }
 
   async leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>> {
-    const where: Conditions = [
-      ['leases.machine = @machine', 'machine', filter.machine],
-      ['leases.holder = @holder', 'holder', filter.holder],
-      ['leases.session = @session', 'session', filter.session],
-      ['leases.slice = @slice', 'slice', filter.slice],
-      ['leases.pool = @pool', 'pool', filter.pool],
-      ['leases.protocol = @protocol', 'protocol', filter.protocol],
-      [`${stateInEffect} = @state`, 'state', filter.state],
-    ];
-    return this.#page<LeaseAndSession, Lease>(leaseSelect, 'leases.id', where, page, leaseOf, 'number');
+    return scan(page, byNumber, filter, leaseOf, (after, limit): LeaseAndSession[] => {
+      const { session, machine } = filter;
+      const part = (where: string) =>
+        `${leaseSelect} WHERE ${where} AND leases.id > @after ORDER BY leases.id LIMIT @limit`;
+      if (session !== undefined) return this.#all(part('leases.session = @session'), { session, after, limit });
+      if (machine === undefined) return this.#all(part('true'), { after, limit });
+      // Live and past leases of a machine are in an index each, so that the past weighs nothing on the live.
+      const half = (is: string) => `SELECT * FROM (${part(`leases.machine = @machine AND leases.ended_at IS ${is}`)})`;
+      const both = `${half('NULL')} UNION ALL ${half('NOT NULL')} ORDER BY id LIMIT @limit`;
+      return this.#all(both, { machine, after, limit });
+    });
   }
 
   async desired(id: string): Promise<DesiredState | undefined> {
@@ -178,15 +165,12 @@ export class SqliteReader implements Reader {
 
   async eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]> {
     // Two ranges of one index, merged by revision: events of the machine, and those that concern everybody.
-    const mine = `SELECT * FROM events WHERE revision > @revision AND`;
+    const part = (where: string) =>
+      `SELECT * FROM (SELECT * FROM events WHERE ${where} AND revision > @revision ORDER BY revision LIMIT @limit)`;
     const sql =
       machine === null
-        ? 'SELECT * FROM events WHERE revision > @revision ORDER BY revision LIMIT @limit'
-        : `SELECT * FROM (
-             SELECT * FROM (${mine} machine = @machine ORDER BY revision LIMIT @limit)
-             UNION ALL
-             SELECT * FROM (${mine} machine IS NULL AND json_extract(body, '$.kind') <> 'token' ORDER BY revision LIMIT @limit)
-           ) ORDER BY revision LIMIT @limit`;
+        ? part('true')
+        : `${part('machine = @machine')} UNION ALL ${part('machine IS NULL')} ORDER BY revision LIMIT @limit`;
     const parameters = machine === null ? { revision, limit } : { revision, machine, limit };
     return this.#all<rows.EventRow>(sql, parameters).map(rows.eventOf);
   }
@@ -229,8 +213,7 @@ export class SqliteReader implements Reader {
   }
 
   async accessTokens(page: PageRequest): Promise<PageOf<AccessToken>> {
-    const from = 'SELECT * FROM access_tokens';
-    return this.#page<rows.AccessTokenRow, AccessToken>(from, 'id', [], page, rows.accessTokenOf, 'number');
+    return this.#page('access_tokens', byNumber, page, rows.accessTokenOf);
   }
 
   async usage(): Promise<readonly UsageRow[]> {
@@ -254,25 +237,19 @@ export class SqliteReader implements Reader {
     return this.#one<{ revision: number | null }>('SELECT max(revision) AS revision FROM events')?.revision ?? 0;
   }
 
-  /** One page in the order of `key`, from after the cursor. One row more than the page is read, to know whether it goes on. */
-  #page<Row, Item>(
-    select: string,
-    key: string,
-    conditions: Conditions,
+  /** One page of a table in the order of `key`; `where` is what an index finds, `filter` what is looked at row by row. */
+  #page<Row extends rows.AnyRow, Item>(
+    table: string,
+    key: Key,
     page: PageRequest,
     itemOf: (row: Row) => Item,
-    kind: 'text' | 'number',
+    where: Readonly<Record<string, string>> = {},
+    filter?: Readonly<Partial<Item>>,
   ): PageOf<Item> {
-    const wanted = conditions.filter((condition) => condition[2] !== undefined);
-    const where = [...wanted.map(([sql]) => sql), ...(page.cursor === null ? [] : [`${key} > @after`])];
-    const parameters: Parameters = { limit: page.limit + 1 };
-    for (const [, name, value] of wanted) parameters[name] = value ?? null;
-    if (page.cursor !== null) parameters['after'] = kind === 'number' ? Number(page.cursor) : page.cursor;
-    const sql = `${select}${where.length > 0 ? ` WHERE ${where.join(' AND ')}` : ''} ORDER BY ${key} LIMIT @limit`;
-    const found = this.#all<Row>(sql, parameters);
-    const items = found.slice(0, page.limit);
-    const last = found.length > page.limit ? items.at(-1) : undefined;
-    return { items: items.map(itemOf), next: last === undefined ? null : keyOf(last, key) };
+    const conditions = Object.keys(where).map((column) => `${column} = @${column}`);
+    const all = [...conditions, `${key.column} > @after`].join(' AND ');
+    const sql = `SELECT * FROM ${table} WHERE ${all} ORDER BY ${key.column} LIMIT @limit`;
+    return scan(page, key, filter, itemOf, (after, limit) => this.#all<Row>(sql, { ...where, after, limit }));
   }
 
   #one<Row>(sql: string, parameters: Parameters = {}): Row | undefined {
@@ -293,4 +270,3 @@ export class SqliteReader implements Reader {
 
 const map = <A, B>(value: A | undefined, to: (value: A) => B): B | undefined =>
   value === undefined ? undefined : to(value);
-const keyOf = (row: unknown, key: string): string => String((row as Parameters)[key.split('.').at(-1) ?? key]);

@@ -19,6 +19,7 @@ import * as schema from './schema.ts';
 
 /** Row of the database ↔ row of the domain. What the database holds was written from the domain's own types. */
 
+export type AnyRow = Readonly<Record<string, string | number | null>>;
 type Row<T extends { readonly $inferSelect: unknown }> = T['$inferSelect'];
 export type PoolRow = Row<typeof schema.pools>;
 export type MachineRow = Row<typeof schema.machines>;
@@ -327,15 +328,19 @@ export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
   revokedAt: row.revoked_at,
 });
 
+/** What no machine gets to see is filed under a name that none can have. */
+const nobody = '';
+
 /** The body is the event as JSON, without what has columns of its own. */
 export function eventRow(event: Event): EventRow {
   const { revision, at, machine, ...content } = event;
+  // Slots of an IPv6 prefix are bigint, which JSON has no form for.
   const body = JSON.stringify(content, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
-  return { revision, at, machine, body };
+  return { revision, at, machine: event.kind === 'token' ? nobody : machine, body };
 }
 
 export function eventOf({ revision, at, machine, body }: EventRow): Event {
-  const event = { revision, at, machine, ...(JSON.parse(body) as object) } as Event;
-  // Slots of an IPv6 prefix are bigint, which JSON has no form for.
+  const content = JSON.parse(body) as object;
+  const event = { revision, at, machine: machine === nobody ? null : machine, ...content } as Event;
   return event.kind === 'pool' ? { ...event, pool: { ...event.pool, cursors: event.pool.cursors.map(BigInt) } } : event;
 }

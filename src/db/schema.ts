@@ -1,4 +1,4 @@
-import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
+import { check, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 import { sql } from 'drizzle-orm';
 
 /**
@@ -30,20 +30,28 @@ export const pools = sqliteTable('pools', {
   revision: integer().notNull(),
 });
 
-export const machines = sqliteTable('machines', {
-  id: text().primaryKey(),
-  labels: text().notNull(),
-  enforcement: text().notNull(),
-  state: text().notNull(),
-  fence_us: integer().notNull(),
-  boot_id: text(),
-  agent_version: text(),
-  seen_at: integer(),
-  applied_revision: integer(),
-  created_at: integer().notNull(),
-  updated_at: integer().notNull(),
-  revision: integer().notNull(),
-});
+export const machines = sqliteTable(
+  'machines',
+  {
+    id: text().primaryKey(),
+    labels: text().notNull(),
+    enforcement: text().notNull(),
+    state: text().notNull(),
+    fence_us: integer().notNull(),
+    boot_id: text(),
+    agent_version: text(),
+    seen_at: integer(),
+    applied_revision: integer(),
+    created_at: integer().notNull(),
+    updated_at: integer().notNull(),
+    revision: integer().notNull(),
+  },
+  () => [
+    index('machines_silent')
+      .on(sql`seen_at + fence_us`)
+      .where(sql`state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL`),
+  ],
+);
 
 export const holders = sqliteTable(
   'holders',
@@ -79,10 +87,17 @@ export const slices = sqliteTable(
   (t) => [
     uniqueIndex('slices_place').on(t.address, t.first_port),
     index('slices_machine').on(t.machine, t.id),
+    // What a machine has to grant from: its (pool, family) pairs, each found in one step however many slices it has.
+    index('slices_offers')
+      .on(t.machine, t.pool, t.family)
+      .where(sql`state = 'assigned' AND allocator = 'server'`),
     index('slices_pool').on(t.pool, t.state, t.reusable_at),
     index('slices_cooling')
       .on(t.reusable_at)
       .where(sql`state = 'cooling'`),
+    check('slices_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
+    check('slices_state', sql`state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')`),
+    check('slices_owner', sql`(machine IS NULL) = (state = 'free')`),
   ],
 );
 
@@ -121,6 +136,7 @@ export const sessions = sqliteTable(
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
     index('sessions_machine').on(t.machine, t.id),
+    check('sessions_state', sql`state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended')`),
   ],
 );
 
@@ -155,17 +171,24 @@ export const leases = sqliteTable(
     revision: integer().notNull(),
   },
   (t) => [
-    // The database's own guard; ranges that overlap without beginning together are caught by the trigger leases_disjoint.
-    uniqueIndex('leases_exclusive')
-      .on(t.slice, t.protocol, t.first_port)
-      .where(sql`mode = 'exclusive' AND ended_at IS NULL`),
-    index('leases_live')
-      .on(t.slice, t.protocol, t.first_port)
+    // By place, and a guard at once: nobody but the members of one shared block begins where a live lease does, and no
+    // holder is in a block twice. Ranges that overlap without beginning together are caught by triggers.
+    uniqueIndex('leases_live')
+      .on(
+        t.slice,
+        t.protocol,
+        t.first_port,
+        sql`CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END`,
+      )
       .where(sql`ended_at IS NULL`),
     index('leases_machine')
       .on(t.machine, t.id)
       .where(sql`ended_at IS NULL`),
-    index('leases_session')
+    index('leases_machine_past')
+      .on(t.machine, t.id)
+      .where(sql`ended_at IS NOT NULL`),
+    index('leases_session').on(t.session, t.id),
+    index('leases_unsettled')
       .on(t.session, t.id)
       .where(sql`state IN ('pending', 'active')`),
     index('leases_cooling')
@@ -175,6 +198,10 @@ export const leases = sqliteTable(
       .on(t.machine, t.protocol, t.reusable_at)
       .where(sql`state = 'cooling'`),
     index('leases_history').on(t.slice, t.protocol, t.first_port, t.granted_at),
+    check('leases_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
+    check('leases_state', sql`state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')`),
+    check('leases_over', sql`(ended_at IS NOT NULL) = (state IN ('refused', 'ended'))`),
+    check('leases_shared', sql`(binding IS NOT NULL) = (mode = 'shared') AND (mode = 'exclusive' OR protocol = 'tcp')`),
   ],
 );
 
@@ -205,6 +232,11 @@ export const extents = sqliteTable(
     index('extents_cooling')
       .on(t.reusable_at)
       .where(sql`state = 'cooling'`),
+    index('extents_next_rest')
+      .on(t.machine, t.protocol, t.reusable_at)
+      .where(sql`state = 'cooling'`),
+    check('extents_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
+    check('extents_state', sql`state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free')`),
   ],
 );
 
@@ -227,6 +259,7 @@ export const sharedBlocks = sqliteTable(
     index('shared_blocks_offered')
       .on(t.machine, t.protocol, t.binding, t.pool, t.family, t.members, t.slice, t.first_port)
       .where(sql`offered = 1`),
+    check('shared_blocks_members', sql`members > 0`),
   ],
 );
 
@@ -250,6 +283,7 @@ export const events = sqliteTable(
   {
     revision: integer().primaryKey(),
     at: integer().notNull(),
+    /** Whose watchers care: null is everybody's, an empty name no machine's at all. */
     machine: text(),
     body: text().notNull(),
   },

@@ -1,59 +1,74 @@
 import type Database from 'better-sqlite3';
 import { getTableColumns, getTableName, type Table } from 'drizzle-orm';
 import { getTableConfig, type SQLiteTable } from 'drizzle-orm/sqlite-core';
+import type { AnyRow } from './rows.ts';
 
 export type Connection = Database.Database;
 type Value = string | number | null;
-type AnyRow = Readonly<Record<string, Value>>;
 
 /**
- * The three ways to write one kind of row, prepared once. Column names and keys come from the Drizzle schema; the query
- * builder itself is not on the path, because building a statement costs more than running it.
+ * The ways to write one kind of row, prepared once. Column names and keys come from the Drizzle schema; the query builder
+ * itself is not on the path, because building a statement costs more than running it.
  */
 export class RowWriter<Row extends AnyRow> {
+  readonly #connection: Connection;
+  readonly #name: string;
   readonly #columns: readonly string[];
   readonly #keys: readonly string[];
   readonly #insert: Database.Statement;
-  readonly #update: Database.Statement;
   readonly #delete: Database.Statement;
+  /** By the columns that they set: there are as many as there are kinds of change, a handful. */
+  readonly #updates = new Map<string, Database.Statement>();
 
   constructor(connection: Connection, table: SQLiteTable) {
-    const name = getTableName(table);
-    const columns = Object.values(getTableColumns(table as Table)).map((column) => column.name);
-    const keys = keyColumns(table);
-    const where = keys.map((key) => `${key} = ?`).join(' AND ');
-    this.#columns = columns;
-    this.#keys = keys;
-    this.#insert = connection.prepare(
-      `INSERT INTO ${name} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`,
-    );
-    this.#update = connection.prepare(
-      `UPDATE ${name} SET ${columns.map((column) => `${column} = ?`).join(', ')} WHERE ${where}`,
-    );
-    this.#delete = connection.prepare(`DELETE FROM ${name} WHERE ${where}`);
+    this.#connection = connection;
+    this.#name = getTableName(table);
+    this.#columns = Object.values(getTableColumns(table as Table)).map((column) => column.name);
+    this.#keys = keyColumns(table);
+    const marks = this.#columns.map(() => '?').join(', ');
+    this.#insert = connection.prepare(`INSERT INTO ${this.#name} (${this.#columns.join(', ')}) VALUES (${marks})`);
+    this.#delete = connection.prepare(`DELETE FROM ${this.#name} WHERE ${equal(this.#keys, ' AND ')}`);
   }
 
   insert(row: Row): void {
-    this.#insert.run(this.#values(row, this.#columns));
+    this.#insert.run(valuesOf(row, this.#columns));
   }
 
-  update(row: Row): void {
-    const { changes } = this.#update.run([...this.#values(row, this.#columns), ...this.#values(row, this.#keys)]);
-    if (changes !== 1) throw new Error(`an update met ${changes} rows instead of one`);
+  /** Sets what differs, and only that: an index over columns that stay the same is not touched. */
+  update(before: Row, after: Row): void {
+    const changed = this.#columns.filter((column) => before[column] !== after[column]);
+    if (changed.length === 0) return;
+    const { changes } = this.#updateOf(changed).run([...valuesOf(after, changed), ...valuesOf(before, this.#keys)]);
+    if (changes !== 1) throw new Error(`an update of ${this.#name} met ${changes} rows instead of one`);
   }
 
   delete(row: Row): void {
-    const { changes } = this.#delete.run(this.#values(row, this.#keys));
-    if (changes !== 1) throw new Error(`a deletion met ${changes} rows instead of one`);
+    const { changes } = this.#delete.run(valuesOf(row, this.#keys));
+    if (changes !== 1) throw new Error(`a deletion from ${this.#name} met ${changes} rows instead of one`);
   }
 
-  #values(row: Row, columns: readonly string[]): Value[] {
-    return columns.map((column) => {
-      const value = row[column];
-      if (value === undefined) throw new Error(`the row has no ${column}`);
-      return value;
-    });
+  #updateOf(columns: readonly string[]): Database.Statement {
+    const assignments = equal(columns, ', ');
+    let statement = this.#updates.get(assignments);
+    if (!statement) {
+      statement = this.#connection.prepare(
+        `UPDATE ${this.#name} SET ${assignments} WHERE ${equal(this.#keys, ' AND ')}`,
+      );
+      this.#updates.set(assignments, statement);
+    }
+    return statement;
   }
+}
+
+const equal = (columns: readonly string[], between: string): string =>
+  columns.map((column) => `${column} = ?`).join(between);
+
+function valuesOf(row: AnyRow, columns: readonly string[]): Value[] {
+  return columns.map((column) => {
+    const value = row[column];
+    if (value === undefined) throw new Error(`the row has no ${column}`);
+    return value;
+  });
 }
 
 function keyColumns(table: SQLiteTable): readonly string[] {

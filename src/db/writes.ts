@@ -32,6 +32,10 @@ export class Writes {
     this.#events = new RowWriter(connection, schema.events);
   }
 
+  /**
+   * In an order in which every step leaves the slices disjoint, because triggers look: leases that go make room first,
+   * then extents give way or take it, then new leases come.
+   */
   apply(changes: Changes): void {
     write(this.#pools, rows.poolRow, changes.pools);
     write(this.#machines, rows.machineRow, changes.machines);
@@ -39,22 +43,30 @@ export class Writes {
     write(this.#slices, rows.sliceRow, changes.slices);
     write(this.#tenures, rows.tenureRow, changes.tenures);
     write(this.#sessions, rows.sessionRow, changes.sessions);
-    write(this.#leases, rows.leaseRow, changes.leases);
+    write(
+      this.#leases,
+      rows.leaseRow,
+      changes.leases.filter(({ before }) => before !== undefined),
+    );
     write(this.#extents, rows.extentRow, changes.extents);
     write(this.#blocks, rows.sharedBlockRow, changes.blocks);
+    write(
+      this.#leases,
+      rows.leaseRow,
+      changes.leases.filter(({ before }) => before === undefined),
+    );
     write(this.#accessTokens, rows.accessTokenRow, changes.accessTokens);
     for (const event of changes.events) this.#events.insert(rows.eventRow(event));
   }
 }
 
 /** What leaves goes first: a row may take the place that another has just left. */
-function write<Domain, Row extends Record<string, string | number | null>>(
+function write<Domain, Row extends rows.AnyRow>(
   writer: RowWriter<Row>,
   rowOf: (value: Domain) => Row,
   changes: readonly Change<Domain>[],
 ): void {
-  for (const { before, after } of changes)
-    if (before !== undefined && after === undefined) writer.delete(rowOf(before));
-  for (const { before, after } of changes) if (before !== undefined && after !== undefined) writer.update(rowOf(after));
-  for (const { before, after } of changes) if (before === undefined && after !== undefined) writer.insert(rowOf(after));
+  for (const { before, after } of changes) if (before && !after) writer.delete(rowOf(before));
+  for (const { before, after } of changes) if (before && after) writer.update(rowOf(before), rowOf(after));
+  for (const { before, after } of changes) if (!before && after) writer.insert(rowOf(after));
 }

@@ -33,7 +33,7 @@ export type Need =
   | Readonly<{ need: 'membership'; slice: number; protocol: Protocol; first: number; holder: string }>
   /** The extents that overlap the ports or touch them on either side. */
   | Readonly<{ need: 'extentsAround'; slice: number; protocol: Protocol; ports: PortRange }>
-  /** The live lease that overlaps the ports, if there is one (any of them). */
+  /** The live lease that overlaps the ports; among several the one that begins last. */
   | Readonly<{ need: 'occupant'; slice: number; protocol: Protocol; ports: PortRange }>
   /** When the next ports of the machine leave cooldown. */
   | Readonly<{ need: 'nextRest'; machine: string; protocol: Protocol }>

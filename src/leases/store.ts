@@ -61,7 +61,9 @@ export class StoreError extends Error {
 }
 
 /** `cursor` and `next` are the key of the last item of a page: its name, or its number in decimal. */
+/** `cursor` is `next` of the page before: the key (name, or number as text) after which this one begins. */
 export type PageRequest = Readonly<{ limit: number; cursor: string | null }>;
+/** A page may be short, even empty, and go on: `next` alone says whether that was all. */
 export type PageOf<T> = Readonly<{ items: readonly T[]; next: string | null }>;
 
 export type LeaseFilter = Readonly<{

@@ -252,12 +252,12 @@ export class View {
     return undefined;
   }
 
-  /** Loaded blocks on the machine that the holder is known not to be a member of. */
+  /** Offered blocks on the machine that the holder is known not to be a member of. */
   *joinableBlocks(machine: string, holder: string): Generator<SharedBlock> {
     const outside = this.#outside.get(holder);
     const memberships = this.#memberships.get(holder);
     for (const [place, block] of this.blocks.entries()) {
-      if (block.machine !== machine || !block.offered || (memberships?.get(place) ?? 0) > 0) continue;
+      if (block.machine !== machine || (memberships?.get(place) ?? 0) > 0) continue;
       if (this.blocks.isNew(place) || outside?.has(place)) yield block;
     }
   }

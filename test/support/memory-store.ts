@@ -177,9 +177,9 @@ export class MemoryStore implements Store {
       case 'occupant':
         return loadOne(
           view.leases,
-          [...tables.leases.values()].find(
-            (lease) => isIn(lease, need) && lease.endedAt === null && rangesOverlap(lease.ports, need.ports),
-          ),
+          [...tables.leases.values()]
+            .filter((lease) => isIn(lease, need) && lease.endedAt === null && rangesOverlap(lease.ports, need.ports))
+            .sort((a, b) => b.ports.first - a.ports.first || a.id - b.id)[0],
         );
       case 'nextRest': {
         const isHere = (row: { machine: string; protocol: string; state: string }) =>
@@ -280,7 +280,9 @@ export class MemoryStore implements Store {
         return;
       case 'restedExtents':
         for (const extent of firstDue(
-          [...tables.extents.values()].filter((row) => row.state === 'cooling' && (row.reusableAt ?? 0) <= need.before),
+          [...tables.extents.values()]
+            .filter((row) => row.state === 'cooling' && (row.reusableAt ?? 0) <= need.before)
+            .sort((a, b) => a.slice - b.slice || byPlace(a, b)),
           (row) => row.reusableAt ?? 0,
           need.limit,
         )) {

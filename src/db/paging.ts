@@ -1,0 +1,47 @@
+import type { PageOf, PageRequest } from '../leases/store.ts';
+import type { AnyRow } from './rows.ts';
+
+/** Rows that one page may look at: some tens of milliseconds, however rare what is looked for is among them. */
+const rows_scanned_max = 20_000;
+const rows_per_read = 500;
+
+/** By what a list is ordered: the cursor is its value in the last row of a page. */
+export type Key = Readonly<{ column: string; kind: 'number' | 'text' }>;
+export const byNumber: Key = { column: 'id', kind: 'number' };
+export const byText = (column: string): Key => ({ column, kind: 'text' });
+
+/**
+ * One page of what matches, in the order of the key, from after the cursor. A filter that no index knows is applied here
+ * and bounded: a page may come out short, or empty, with a cursor from which the search goes on.
+ */
+export function scan<Row extends AnyRow, Item>(
+  { limit, cursor }: PageRequest,
+  key: Key,
+  filter: Readonly<Partial<Item>> | undefined,
+  itemOf: (row: Row) => Item,
+  read: (after: string | number, limit: number) => readonly Row[],
+): PageOf<Item> {
+  const items: Item[] = [];
+  let after = key.kind === 'number' ? Number(cursor ?? 0) : (cursor ?? '');
+  for (let scanned = 0; scanned < rows_scanned_max; scanned += rows_per_read) {
+    const rows = read(after, rows_per_read);
+    for (const row of rows) {
+      const item = itemOf(row);
+      const isWanted = matches(item, filter);
+      // One more than the page has: the list goes on, from the last one that is in it.
+      if (isWanted && items.length === limit) return { items, next: String(after) };
+      if (isWanted) items.push(item);
+      after = row[key.column] ?? after;
+    }
+    if (rows.length < rows_per_read) return { items, next: null };
+  }
+  return { items, next: String(after) };
+}
+
+const matches = <Item>(item: Item, filter?: Readonly<Partial<Item>>): boolean =>
+  filter === undefined ||
+  (Object.keys(filter) as (keyof Item)[]).every((name) => filter[name] === undefined || filter[name] === item[name]);
+
+/** The entries that have a value. */
+export const defined = (entries: Readonly<Record<string, string | undefined>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(entries).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
