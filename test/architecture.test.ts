@@ -30,7 +30,6 @@ const rules: Rules = {
     fastify: ['api'],
     'fastify-plugin': ['api'],
     '@fastify/*': ['api'],
-    '@scalar/*': ['api'],
     'drizzle-orm': ['db'],
     'better-sqlite3': ['db'],
     koffi: ['sys'],
