@@ -55,8 +55,6 @@ export function buildApp(parts: Parts): FastifyInstance {
     genReqId: requestIds(),
     // Refused by plugins/serving.ts instead, with a problem document.
     return503OnClosing: false,
-    // HEAD on an event stream would be one.
-    exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 256 },
     clientErrorHandler: answerBareConnection,
     frameworkErrors: (error, request, reply) => void sendProblem(problemOf(error, request), request, reply),

@@ -122,7 +122,7 @@ function operationObject(route: DescribedRoute, components: Components): Json {
     operationId: operation.id,
     tags: [operation.tag],
     summary: operation.summary,
-    ...(operation.description === undefined ? {} : { description: operation.description }),
+    description: [operation.description, rolesText(roles)].filter(Boolean).join('\n\n'),
     'x-roles': roles === 'open' ? [] : [...roles],
     security: roles === 'open' ? [] : [{ bearer: [] }],
     ...parametersOf(route, components),
@@ -130,6 +130,9 @@ function operationObject(route: DescribedRoute, components: Components): Json {
     responses: { ...successesOf(route, components), ...failuresOf(route) },
   };
 }
+
+const rolesText = (roles: readonly string[] | 'open'): string =>
+  roles === 'open' ? 'Needs no token.' : `For tokens of role ${roles.map((role) => `\`${role}\``).join(', ')}.`;
 
 function parametersOf(route: DescribedRoute, components: Components): Json {
   const parameters = [

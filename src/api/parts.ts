@@ -18,7 +18,7 @@ export type Limits = Readonly<{
 }>;
 
 export const defaultLimits: Limits = {
-  body_bytes_max: 1_048_576,
+  body_bytes_max: 4_194_304,
   watchers_max: 10_000,
   heartbeat_ms: 10_000,
   stall_ms: 30_000,
@@ -28,9 +28,9 @@ export const defaultLimits: Limits = {
 
 /** Everything that the API is made of. It opens nothing itself. */
 export type Parts = Readonly<{
-  leases: Pick<LeaseService, 'execute' | 'health'>;
+  leases: Pick<LeaseService, 'execute' | 'health' | 'onEvents'>;
   reader: Reader;
-  feed: Pick<Feed, 'follow' | 'waitFor' | 'followerCount'>;
+  feed: Pick<Feed, 'follow' | 'waitFor' | 'followerCount' | 'published'>;
   clock: Clock;
   logger: Logger;
   version: string;

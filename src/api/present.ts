@@ -112,6 +112,7 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   binding: lease.binding,
   state: lease.state,
   ending: lease.ending,
+  ...(lease.reason === null || lease.reason === '' ? {} : { reason: lease.reason }),
   refusal: lease.refusal,
   granted_at: formatInstant(lease.grantedAt),
   active_at: instantOrNull(lease.activeAt),

@@ -34,7 +34,6 @@ export class Feed {
   readonly #catchUpMax: number;
   readonly #followers = new Set<Follower>();
   readonly #listeners = new Set<(event: Event) => void>();
-  /** The newest revision that was handed to the followers. */
   #published = 0;
   #closed = false;
 
@@ -48,8 +47,14 @@ export class Feed {
     return this.#followers.size;
   }
 
+  /** The newest revision that was handed to the followers; 0 before the first. */
+  get published(): number {
+    return this.#published;
+  }
+
   /** Takes events that have just become durable, in revision order. Never waits for anybody. */
   publish(events: readonly Event[]): void {
+    if (this.#closed) return;
     for (const event of events) {
       for (const listener of this.#listeners) listener(event);
       for (const follower of this.#followers) if (concerns(event, follower.machine)) follower.offer(event);

@@ -62,6 +62,7 @@ export const Lease = z
     binding: z.enum(['late', 'explicit']).nullable(),
     state: z.enum(leaseStates),
     ending: z.enum(leaseEndings).nullable(),
+    reason: z.string().optional().meta({ description: 'Why an operator revoked it, where they said so.' }),
     refusal: z.strictObject({ errno: z.string(), detail: z.string() }).nullable(),
     granted_at: Instant,
     active_at: Instant.nullable(),

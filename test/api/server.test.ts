@@ -58,6 +58,19 @@ describe('the server about itself', () => {
   });
 });
 
+describe('HEAD', () => {
+  it('answers like GET without the body, to the same callers', async () => {
+    const head = (url: string, token: string | null) =>
+      f.world.app.inject({ method: 'HEAD', url, headers: token === null ? {} : { authorization: `Bearer ${token}` } });
+    const health = await head('/healthz', null);
+    expect([health.statusCode, health.body]).toEqual([200, '']);
+    expect((await head('/v1/pools', null)).statusCode).toBe(401);
+    expect((await head('/v1/tokens', f.viewer)).statusCode).toBe(403);
+    expect((await head('/v1/pools', f.viewer)).statusCode).toBe(200);
+    expect((await head('/v1/machines/edge-1/watch', f.agent)).statusCode).toBe(404);
+  });
+});
+
 describe('the documentation', () => {
   it('is served from here, names no other server, and may load nothing from one', async () => {
     const page = await f.world.call('GET', '/docs', { token: null });
@@ -103,6 +116,7 @@ describe('metrics', () => {
       'fishery_ports{pool="fra1",machine="edge-1",protocol="tcp",state="free"} 1920',
       'fishery_ports{pool="fra1",machine="edge-1",protocol="tcp",state="cooling"} 128',
       'fishery_watch_streams 0',
+      'fishery_commands_waiting 0',
     ])
       expect(text).toContain(line);
     expect(text.find((line) => line.startsWith('fishery_agent_seen_age_seconds{machine="edge-1"}'))).toMatch(

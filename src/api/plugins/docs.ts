@@ -16,14 +16,6 @@ const contentSecurityPolicy =
   "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; " +
   "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/** In place of the one that the page brings along. */
-const logo = {
-  type: 'image/svg+xml',
-  content:
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 150 40"><text x="0" y="29" fill="#fff" ' +
-    'font-family="system-ui, sans-serif" font-size="28" font-weight="600">Fishery</text></svg>',
-};
-
 /**
  * The pages for people: the API as a document that can be tried out, and the catalogue of errors. Everything is served
  * from here, so it works where there is no network.
@@ -39,9 +31,10 @@ export const docs = fp<{ version: string }>(
     await app.register(fastifySwaggerUi, {
       routePrefix: '/docs',
       staticCSP: contentSecurityPolicy,
-      logo,
       theme: { title: 'Fishery API' },
       uiConfig: {
+        // Without the bar on top, which offers to load documents from elsewhere.
+        layout: 'BaseLayout',
         persistAuthorization: true,
         displayRequestDuration: true,
         docExpansion: 'list',

@@ -3,13 +3,12 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { Machine } from '../../leases/model.ts';
 import type { UsageRow } from '../../leases/store.ts';
 import type { Context } from '../context.ts';
-import { LogObserver } from '../log-observer.ts';
+import { countEvent, type LogCounters } from '../log-counters.ts';
 import { seconds } from '../units.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
     metrics: Registry;
-    logObserver: LogObserver;
   }
 }
 
@@ -43,20 +42,25 @@ export const metrics = fp<{ context: Context }>(
       );
     });
 
-    const observer = observeLog(context, registers);
-    app.decorate('logObserver', observer);
-    app.addHook('onReady', async () => {
-      observer
-        .run(context.stopping)
-        .catch((cause: unknown) => app.log.error({ err: cause }, 'the log is not observed'));
+    const counters = logCounters(registers);
+    const commit = new Histogram({
+      name: 'fishery_commit_events',
+      help: 'Changes per commit that changed something: how many share one fsync.',
+      buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024],
+      registers,
     });
+    const stopCounting = context.leases.onEvents((events) => {
+      commit.observe(events.length);
+      for (const event of events) countEvent(event, counters);
+    });
+    app.addHook('onClose', async () => stopCounting());
 
     gauges(context, registers);
   },
   { name: 'fishery-metrics' },
 );
 
-function observeLog(context: Context, registers: Registry[]): LogObserver {
+function logCounters(registers: Registry[]): LogCounters {
   const counter = <L extends string>(name: string, help: string, labelNames: L[]) =>
     new Counter({ name, help, labelNames, registers });
   const granted = counter('fishery_leases_granted_total', 'Leases granted.', ['protocol', 'mode']);
@@ -66,17 +70,17 @@ function observeLog(context: Context, registers: Registry[]): LogObserver {
   ]);
   const opened = counter('fishery_sessions_opened_total', 'Sessions opened.', []);
   const over = counter('fishery_sessions_ended_total', 'Sessions that ended, by how.', ['ending']);
-  return new LogObserver(context, {
+  return {
     granted: (protocol, mode) => granted.inc({ protocol, mode }),
     refused: (protocol) => refused.inc({ protocol }),
     leaseEnded: (ending) => ended.inc({ ending }),
     sessionOpened: () => opened.inc(),
     sessionEnded: (ending) => over.inc({ ending }),
-  });
+  };
 }
 
 function gauges(context: Context, registers: Registry[]): void {
-  const { reader, clock, feed, watchers, flows } = context;
+  const { reader, clock, feed, watchers, flows, leases } = context;
   let usage: readonly UsageRow[] = [];
   let usageAt = -Infinity;
 
@@ -114,6 +118,14 @@ function gauges(context: Context, registers: Registry[]): void {
     },
   });
   new Gauge({
+    name: 'fishery_commands_waiting',
+    help: 'Commands that wait for their commit.',
+    registers,
+    collect() {
+      this.set(leases.health().waitingCommands);
+    },
+  });
+  new Gauge({
     name: 'fishery_watch_streams',
     help: 'Open event streams.',
     registers,
@@ -123,7 +135,7 @@ function gauges(context: Context, registers: Registry[]): void {
   });
   new Gauge({
     name: 'fishery_feed_followers',
-    help: 'Followers of the log: event streams, and what the server itself follows.',
+    help: 'Followers of the log.',
     registers,
     collect() {
       this.set(feed.followerCount);

@@ -26,6 +26,8 @@ export const operations = fp(
     const described: DescribedRoute[] = [];
     app.decorate('operations', described);
     app.addHook('onRoute', (route) => {
+      // Fastify adds HEAD to each GET, with the same roles.
+      if (route.method === 'HEAD') return;
       const { operation, undocumented } = route.config ?? {};
       if (operation === undefined) {
         if (undocumented !== true && !isDocsAsset(route))

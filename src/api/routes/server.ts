@@ -9,6 +9,11 @@ import { readiness } from '../readiness.ts';
 
 /** What the server says about itself. */
 export const serverRoutes = resource('server', (app, context) => {
+  let startedAt = 0;
+  app.addHook('onReady', async () => {
+    startedAt = await context.reader.revision();
+  });
+
   app.get(
     '/',
     {
@@ -62,7 +67,7 @@ export const serverRoutes = resource('server', (app, context) => {
       }),
     },
     async () => {
-      const state = await readiness(context, app.logObserver);
+      const state = await readiness(context, startedAt);
       if (!state.ok) throw apiProblem('not_ready', state.error);
       return { status: 'ready' as const, revision: state.value };
     },

@@ -17,6 +17,8 @@ export const watchRoutes = resource('watch', (app, context) => {
     {
       // `manual`: what the client accepts is checked here, so that a refusal is a problem document like any other.
       sse: { kind: 'manual', heartbeat: false },
+      // It would be a stream that says nothing.
+      exposeHeadRoute: false,
       schema: { params: ById, querystring: WatchQuery, response: { 200: z.string() } },
       config: operation({
         id: 'watchMachine',
