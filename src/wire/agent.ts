@@ -154,8 +154,24 @@ export const Applied = z
   })
   .meta({ id: 'Applied' });
 
+export const rejectionCodes = [
+  'lease_not_found',
+  'slice_not_found',
+  'not_yours',
+  'stale_token',
+  'in_use',
+  'already_active',
+] as const;
+
 export const ReportOutcome = z
-  .strictObject({ item: z.string(), code: z.string(), detail: z.string() })
+  .strictObject({
+    item: z.string(),
+    code: z.enum(rejectionCodes).meta({
+      description:
+        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. stale_token: meant for what was there before.',
+    }),
+    detail: z.string(),
+  })
   .meta({ id: 'ReportOutcome' });
 export const AppliedAnswer = z.strictObject({ revision: Revision, rejected: z.array(ReportOutcome) }).meta({
   id: 'AppliedAnswer',

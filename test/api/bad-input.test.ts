@@ -563,6 +563,7 @@ describe('a body', () => {
     const large = JSON.stringify({ id: 'p2', prefixes: ['203.0.113.0/28'], labels: { a: 'x'.repeat(20_000) } });
     const answer = await send(large);
     expect(answer.refusal).toEqual([413, 'body_too_large']);
+    expect(answer.problem.detail).toContain('20000 bytes');
   });
 
   it('with thousands of mistakes gets a bounded answer', async () => {

@@ -51,6 +51,8 @@ export function problemOf(error: FastifyError | ApiProblem, request: FastifyRequ
   if (error instanceof ApiProblem) return error;
   if (isValidationError(error)) return validationProblem(error, request);
   const code = fastifyCodes[error.code];
+  if (code === 'body_too_large')
+    return apiProblem(code, `the body has more than the ${request.routeOptions.bodyLimit} bytes that are taken`);
   if (code !== undefined) return apiProblem(code, error.message.slice(0, detail_characters_max));
   const cause: unknown = error;
   if (cause instanceof StoreError && cause.failure !== 'constraint')
