@@ -1,4 +1,5 @@
 import { concerns, type Event } from '../leases/model.ts';
+import { Bell } from './bell.ts';
 import { Follower } from './follower.ts';
 
 /** All that the feed asks of a store. */
@@ -35,7 +36,7 @@ export class Feed {
   readonly #followers = new Set<Follower>();
   readonly #listeners = new Set<(event: Event) => void>();
   #published = 0;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   constructor({ log, queueMax = 1_024, catchUpMax = 512 }: FeedOptions) {
     this.#log = log;
@@ -54,7 +55,7 @@ export class Feed {
 
   /** Takes events that have just become durable, in revision order. Never waits for anybody. */
   publish(events: readonly Event[]): void {
-    if (this.#closed) return;
+    if (this.#closing.signal.aborted) return;
     for (const event of events) {
       for (const listener of this.#listeners) listener(event);
       for (const follower of this.#followers) if (concerns(event, follower.machine)) follower.offer(event);
@@ -75,17 +76,17 @@ export class Feed {
   }): AsyncGenerator<FeedItem, void, void> {
     const follower = new Follower(o.machine, this.#queueMax);
     const stop = () => follower.wake();
-    let isBookmarkDue = false;
+    const bookmark = { isDue: false };
     const ticker =
       o.bookmarkMs === undefined
         ? undefined
         : setInterval(() => {
-            isBookmarkDue = true;
+            bookmark.isDue = true;
             follower.wake();
           }, o.bookmarkMs);
     this.#followers.add(follower);
     o.signal.addEventListener('abort', stop);
-    const isOver = () => o.signal.aborted || this.#closed;
+    const isOver = () => o.signal.aborted || this.#closing.signal.aborted;
     let cursor = o.from;
     try {
       while (!isOver()) {
@@ -120,11 +121,11 @@ export class Feed {
             if (isOver()) return;
           }
           cursor = Math.max(cursor, reached);
-          if (isBookmarkDue) {
-            isBookmarkDue = false;
+          if (bookmark.isDue) {
+            bookmark.isDue = false;
             yield { type: 'caught_up', revision: cursor };
           }
-          await follower.settled();
+          await follower.heard();
         }
       }
     } finally {
@@ -144,41 +145,34 @@ export class Feed {
     timeoutMs: number;
     signal?: AbortSignal;
   }): Promise<boolean> {
-    let wake = () => {};
-    let isOver = false;
-    let news = false;
+    const bell = new Bell();
+    const timedOut = new AbortController();
+    const signal = AbortSignal.any([timedOut.signal, this.#closing.signal, ...(o.signal ? [o.signal] : [])]);
     const listener = (event: Event) => {
-      if (!o.wakes(event)) return;
-      news = true;
-      wake();
+      if (o.wakes(event)) bell.ring();
     };
-    const end = () => {
-      isOver = true;
-      wake();
-    };
-    const timer = setTimeout(end, o.timeoutMs);
+    const end = () => bell.ring();
+    const timer = setTimeout(() => timedOut.abort(), o.timeoutMs);
     this.#listeners.add(listener);
-    o.signal?.addEventListener('abort', end);
-    if (o.signal?.aborted) isOver = true;
+    signal.addEventListener('abort', end);
     try {
       for (;;) {
-        news = false;
+        // Asked before the look: an end that comes during it leads to one more.
+        const isOver = signal.aborted;
         if (await o.isDone()) return true;
-        if (isOver || this.#closed) return false;
-        // `news` may have been set while `isDone` was looking: then there is nothing to wait for.
-        if (!news) await new Promise<void>((resolve) => (wake = resolve));
-        if (isOver) return await o.isDone();
+        if (isOver) return false;
+        await bell.heard();
       }
     } finally {
       clearTimeout(timer);
       this.#listeners.delete(listener);
-      o.signal?.removeEventListener('abort', end);
+      signal.removeEventListener('abort', end);
     }
   }
 
   /** Ends every follower. */
   close(): void {
-    this.#closed = true;
+    this.#closing.abort();
     for (const follower of this.#followers) follower.wake();
   }
 }

@@ -1,4 +1,5 @@
 import type { Event } from '../leases/model.ts';
+import { Bell } from './bell.ts';
 
 /**
  * What one reader has been handed but not taken yet. Bounded: when it is full the reader is set aside (`missed`) and has to
@@ -9,7 +10,7 @@ export class Follower {
   readonly #queueMax: number;
   #queue: Event[] = [];
   #missed = false;
-  #wake: (() => void) | undefined;
+  readonly #bell = new Bell();
 
   constructor(machine: string | null, queueMax: number) {
     this.machine = machine;
@@ -44,16 +45,12 @@ export class Follower {
     this.#missed = false;
   }
 
-  /** Resolves when there is something to take, or at the next `wake`. */
-  async settled(): Promise<void> {
-    if (this.#queue.length > 0 || this.#missed) return;
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
+  /** Resolves when something was offered, or `wake` was called, since the last time. */
+  heard(): Promise<void> {
+    return this.#bell.heard();
   }
 
   wake(): void {
-    this.#wake?.();
-    this.#wake = undefined;
+    this.#bell.ring();
   }
 }

@@ -135,6 +135,18 @@ describe('a follower', () => {
     expect(feed.followerCount).toBe(0);
   });
 
+  it('that is stopped while it takes a bookmark ends there', async () => {
+    const { feed, commit } = world();
+    commit();
+    const stop = new AbortController();
+    const seen: string[] = [];
+    for await (const item of feed.follow({ machine: null, from: 0, signal: stop.signal, bookmarkMs: 1 })) {
+      seen.push(item.type);
+      if (seen.length === 3) stop.abort();
+    }
+    expect(seen).toEqual(['event', 'caught_up', 'caught_up']);
+  });
+
   it('ends when the feed closes', async () => {
     const { feed, commit } = world();
     commit();
