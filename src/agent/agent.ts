@@ -17,6 +17,7 @@ import type { SocketTable } from './port-users.ts';
 import type { Reports } from './reports.ts';
 import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
 import type { StateFile } from './state-file.ts';
+import { Bell, doze, isOver, whenOver } from './waiting.ts';
 
 /** The server, as the agent speaks with it. */
 export type AgentServer = Readonly<{
@@ -37,7 +38,7 @@ export type AgentParts = Readonly<{
   placeholders: Placeholders;
   sockets: SocketTable;
   /** null on a host without fish. */
-  fish: Readonly<{ start: () => Promise<FishPort>; leases: FishLeases }> | null;
+  fish: Readonly<{ start: () => Promise<FishPort>; leases: Pick<FishLeases, 'run' | 'look' | 'end'> }> | null;
   log: Logger;
   /** Milliseconds, never backwards. */
   now(): number;
@@ -70,8 +71,7 @@ export class Agent {
   #failures = 0;
   #problem: string | null = null;
   #serverProblem: string | null = 'no snapshot yet';
-  #wake: (() => void) | undefined;
-  #isKicked = false;
+  readonly #bell = new Bell();
   #isPassing = false;
   #fish: FishPort | undefined;
   #fishStarts = 0;
@@ -107,8 +107,8 @@ export class Agent {
     const fishing = new AbortController();
     const { guard, reports, fish } = this.#parts;
     const afterFirstPass = async (work: () => Promise<void>) => {
-      await Promise.race([this.#firstPass.promise, aborted(signal)]);
-      if (!signal.aborted) await work();
+      await Promise.race([this.#firstPass.promise, whenOver(signal)]);
+      if (!isOver(signal)) await work();
     };
     const tasks = [
       this.#follow(signal),
@@ -118,7 +118,7 @@ export class Agent {
       ...(fish ? [afterFirstPass(() => fish.leases.run(() => this.desired, fishing.signal))] : []),
     ];
     try {
-      await Promise.race([aborted(stop), neverEnding(tasks)]);
+      await Promise.race([whenOver(stop), neverEnding(tasks)]);
       fishing.abort();
       if (!keep) await this.#giveBack();
     } finally {
@@ -158,18 +158,18 @@ export class Agent {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
+    while (!isOver(signal)) {
       try {
         for await (const event of this.#parts.server.follow(signal)) {
           this.#serverProblem = null;
           this.#onEvent(event);
         }
       } catch (error) {
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         if (!(error instanceof FisheryError) || !this.#hasSnapshot) throw error;
         this.#serverProblem = error.message;
         this.#parts.log.error(`the server refuses this agent: ${error.message}; trying again in ${refollow_ms} ms`);
-        await sleep(refollow_ms, undefined, { signal }).catch(() => {});
+        await doze(refollow_ms, signal);
       }
     }
   }
@@ -184,10 +184,12 @@ export class Agent {
         this.#hasSnapshot = true;
         this.#slices.forgetTold();
         this.#parts.reports.clear();
-        return this.#note(touched);
+        this.#note(touched);
+        return;
       }
       case 'change':
-        return this.#note(this.desired.apply(event.change));
+        this.#note(this.desired.apply(event.change));
+        return;
       case 'bookmark':
         this.desired.reach(event.revision);
         // It said that nothing happened, so there is nothing to do for it to be true.
@@ -216,8 +218,7 @@ export class Agent {
   }
 
   #kick(): void {
-    this.#isKicked = true;
-    this.#wake?.();
+    this.#bell.ring();
   }
 
   #hasWork(): boolean {
@@ -225,9 +226,9 @@ export class Agent {
   }
 
   async #passes(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
+    while (!isOver(signal)) {
       await this.#nextPass(signal);
-      if (signal.aborted || !this.#hasSnapshot) continue;
+      if (isOver(signal) || !this.#hasSnapshot) continue;
       this.#isPassing = true;
       try {
         await this.#pass();
@@ -249,21 +250,11 @@ export class Agent {
   /** Waits for something to do; after a failure no shorter than the back-off. */
   async #nextPass(signal: AbortSignal): Promise<void> {
     if (this.#failures > 0) {
-      const ms = Math.min(retry_first_ms * 2 ** Math.min(this.#failures - 1, 10), retry_max_ms);
-      await sleep(ms, undefined, { signal }).catch(() => {});
-    } else if (!this.#isKicked) {
-      const { promise, resolve } = Promise.withResolvers<undefined>();
-      const untilObserve = this.#observedAt + observe_every_ms - this.#parts.now();
-      const ms = Math.max(0, Math.min(untilObserve, this.leases.nextLookInMs() ?? Infinity, observe_every_ms));
-      const timer = setTimeout(() => resolve(undefined), this.#hasSnapshot ? ms : observe_every_ms);
-      this.#wake = () => resolve(undefined);
-      signal.addEventListener('abort', this.#wake, { once: true });
-      await promise;
-      clearTimeout(timer);
-      signal.removeEventListener('abort', this.#wake);
-      this.#wake = undefined;
+      await doze(Math.min(retry_first_ms * 2 ** Math.min(this.#failures - 1, 10), retry_max_ms), signal);
+      return;
     }
-    this.#isKicked = false;
+    const untilObserve = this.#hasSnapshot ? this.#observedAt + observe_every_ms - this.#parts.now() : Infinity;
+    await this.#bell.heard(signal, Math.max(0, Math.min(untilObserve, this.leases.nextLookInMs() ?? Infinity)));
   }
 
   async #pass(): Promise<void> {
@@ -284,7 +275,7 @@ export class Agent {
     );
     reports.add(outcomes, slices, revision);
     fish?.leases.look();
-    if (problem !== undefined) throw problem;
+    if (problem) throw problem;
     this.#appliedRevision = Math.max(this.#appliedRevision, revision);
   }
 
@@ -331,7 +322,7 @@ export class Agent {
       await reports.settled();
     };
     try {
-      const late = aborted(patience).then(() => Promise.reject(new Error(`not done within ${give_back_ms} ms`)));
+      const late = whenOver(patience).then(() => Promise.reject(new Error(`not done within ${give_back_ms} ms`)));
       await Promise.race([all(), late]);
     } catch (error) {
       log.warn(`fish's leases were not all given back, its session will run out: ${messageOf(error)}`);
@@ -355,13 +346,6 @@ export class Agent {
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<undefined>();
-  signal.addEventListener('abort', () => resolve(undefined), { once: true });
-  await promise;
-}
 
 /** Rejects with the first task that fails; a task that ends is no reason to end. */
 function neverEnding(tasks: readonly Promise<void>[]): Promise<never> {

@@ -4,6 +4,7 @@ import { isFisheryError, type FisheryClient, type SessionLoss } from '../sdk/ind
 import type { Claim as ClaimSchema, Lease } from '../wire/leases.ts';
 import type { Session } from '../wire/sessions.ts';
 import type { DesiredMachine } from './desired.ts';
+import { Bell, isOver } from './waiting.ts';
 
 export type FishClaim = z.infer<typeof ClaimSchema>;
 
@@ -41,9 +42,7 @@ export class FishLeases {
   #session: string | undefined;
   #answers: (Answer | undefined)[];
   #keeping = new AbortController();
-  #wake: (() => void) | undefined;
-  /** Something happened while nobody waited for it. */
-  #isStale = false;
+  readonly #bell = new Bell();
   #attempt = 0;
   /** Grants that the server or the host would not give. */
   refused = 0;
@@ -61,13 +60,12 @@ export class FishLeases {
 
   /** Something happened to leases: a claim may have lost its own. */
   look(): void {
-    if (this.#wake) this.#wake();
-    else this.#isStale = true;
+    this.#bell.ring();
   }
 
   /** Runs until `signal` aborts; ends nothing then. */
   async run(desired: () => DesiredMachine, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
+    while (!isOver(signal)) {
       try {
         if (this.#session === undefined) await this.#begin(desired(), signal);
         await this.#claim(signal);
@@ -75,15 +73,15 @@ export class FishLeases {
         while (!this.#hasLost(desired())) {
           // Only leases that are in use prove that claiming them anew helps, should they be lost later.
           if (this.#allActive(desired())) this.#attempt = 0;
-          await this.#somethingHappens(signal);
-          if (signal.aborted) return;
+          await this.#bell.heard(signal);
+          if (isOver(signal)) return;
         }
         await this.#giveBackRefused(desired(), signal);
         this.#lose(desired());
         // Each refused lease blocks its ports: whatever is wrong here must not eat the slice at the speed of the network.
         await this.#parts.pause(++this.#attempt, signal).catch(() => {});
       } catch (error) {
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         this.#lastProblem = error instanceof Error ? error.message : String(error);
         const { claims, answered } = this.status();
         this.#parts.log.warn({ claims, answered }, `fish has not all its leases: ${this.#lastProblem}`);
@@ -214,19 +212,6 @@ export class FishLeases {
     }
     if (problem !== undefined)
       throw problem instanceof Error ? problem : new Error('a claim failed', { cause: problem });
-  }
-
-  async #somethingHappens(signal: AbortSignal): Promise<void> {
-    if (this.#isStale) {
-      this.#isStale = false;
-      return;
-    }
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.#wake = () => resolve(undefined);
-    signal.addEventListener('abort', this.#wake, { once: true });
-    await promise;
-    signal.removeEventListener('abort', this.#wake);
-    this.#wake = undefined;
   }
 }
 

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../ops/logger.ts';
+import { doze, isOver } from './waiting.ts';
 
 /** What the keeper needs of the server and of the host. */
 export type GuardKeeperParts = Readonly<{
@@ -60,10 +60,10 @@ export class GuardKeeper {
   /** Sends keepalives until `signal` aborts. It does not shut the guard then: that is for the caller to decide. */
   async run(signal: AbortSignal): Promise<void> {
     try {
-      while (!signal.aborted) {
+      while (!isOver(signal)) {
         const pauseMs = await this.#once(signal);
         this.#tell();
-        await sleep(pauseMs, undefined, { signal }).catch(() => {});
+        await doze(pauseMs, signal);
       }
     } finally {
       clearTimeout(this.#horizon);
@@ -88,7 +88,7 @@ export class GuardKeeper {
       } else log.warn(`a keepalive was answered after ${Math.round(now() - sentAt)} ms, too late to open the guard`);
       return Math.max(pause_min_ms, (answer.fence_s * 1_000) / 3 - (now() - sentAt));
     } catch (error) {
-      if (signal.aborted) return 0;
+      if (isOver(signal)) return 0;
       log.warn({ open_for_ms: Math.round(this.openForMs) }, `keepalive not answered: ${messageOf(error)}`);
       return Math.max(pause_min_ms, Math.min(1_000, everyMs / 4));
     }

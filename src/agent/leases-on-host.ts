@@ -91,7 +91,7 @@ export class LeasesOnHost {
   /** Nobody needs them any more, and the kernel has not confirmed that they are gone. */
   readonly #leftOver: Element[] = [];
   #fishIsBehind = false;
-  #fishProblem: unknown;
+  #fishProblem: Error | undefined;
 
   constructor(host: LeaseHost) {
     this.#host = host;
@@ -160,7 +160,9 @@ export class LeasesOnHost {
    * leases wait, and `problem` says so. Any other failure is thrown after everything touched was marked again: the next
    * call goes on from there.
    */
-  async work(desired: DesiredMachine): Promise<Readonly<{ outcomes: readonly LeaseOutcome[]; problem: unknown }>> {
+  async work(
+    desired: DesiredMachine,
+  ): Promise<Readonly<{ outcomes: readonly LeaseOutcome[]; problem: Error | undefined }>> {
     const touched = [...this.#touched];
     this.#touched.clear();
     this.#fishProblem = undefined;
@@ -313,7 +315,7 @@ export class LeasesOnHost {
     try {
       refusals = await this.#host.setFishBlocks(blocks);
     } catch (error) {
-      this.#fishProblem = error;
+      this.#fishProblem = error instanceof Error ? error : new Error('fish failed', { cause: error });
       return false;
     }
     this.#fishIsBehind = false;

@@ -129,7 +129,7 @@ export class Placeholders {
 
   #explain(block: Block, port: number, errno: number): Refusal {
     const { address, protocol } = block;
-    const where = `${protocol} port ${port} of ${address}`;
+    const where = `${protocol} ${protocol === 'icmp' ? 'identifier' : 'port'} ${port} of ${address}`;
     if (errno === EMFILE || errno === ENFILE)
       return { errno: errnoName(errno), detail: `${where}: no descriptor left; raise LimitNOFILE or fs.file-max` };
     if (errno === EACCES && protocol === 'icmp')

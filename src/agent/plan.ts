@@ -23,7 +23,7 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
   const rules = ruleChanges(observed, desired);
   const arrivingRoutes = [...desired.routes].filter((route) => !observed.routes.has(route));
   const leavingRoutes = ours(observed.routes).filter((route) => !desired.routes.has(route));
-  const reload = desired.ruleset !== null && !isLoaded(observed, desired.ruleset.text);
+  const reload = desired.ruleset !== null && !isLoaded(observed, desired.ruleset.text) ? desired.ruleset : null;
   const makeTun = desired.tun !== null && observed.tun === 'absent';
   const leavingTun = recorded.tun !== null && recorded.tun !== desired.tun ? recorded.tun : null;
   const restored = [...recorded.sysctls].filter(([key]) => !desired.sysctls.some((wish) => wish.key === key));
@@ -54,7 +54,7 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
     ...removeRules(rules.leaving.filter((rule) => !isLocalRule(rule))),
     ...sysctls.filter(({ wish }) => !wish.ofTun).map(({ wish, value }) => setSysctl(wish.key, value)),
     // The guard stands, and is shut, before the first address of a pool is on the host.
-    ...(reload && desired.ruleset ? [{ do: 'load-ruleset', ruleset: desired.ruleset } as const] : []),
+    ...(reload ? [{ do: 'load-ruleset', ruleset: reload } as const] : []),
     ...elementChanges(observed, desired),
     ...(makeTun ? [{ do: 'make-tun', name: desired.tun } as const] : []),
     ...sysctls.filter(({ wish }) => wish.ofTun).map(({ wish, value }) => setSysctl(wish.key, value)),

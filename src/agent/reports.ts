@@ -1,6 +1,7 @@
 import type { Applied, AppliedAnswer } from '../wire/agent.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { LeaseOutcome } from './leases-on-host.ts';
+import { Bell, isOver } from './waiting.ts';
 
 export type SliceOutcome = Readonly<{ slice: string; generation: number; state: 'assigned' | 'empty' }>;
 
@@ -26,7 +27,7 @@ export class Reports {
   readonly #slices = new Map<string, SliceOutcome>();
   #revision = 0;
   #reported = -1;
-  #wake: (() => void) | undefined;
+  readonly #bell = new Bell();
   #idle: (() => void)[] = [];
   rejected = 0;
 
@@ -43,7 +44,7 @@ export class Reports {
     for (const outcome of leases) this.#leases.set(outcome.lease, outcome);
     for (const outcome of slices) this.#slices.set(outcome.slice, outcome);
     this.#revision = Math.max(this.#revision, revision);
-    if (this.waiting > 0) this.#wake?.();
+    if (this.waiting > 0) this.#bell.ring();
   }
 
   /** Everything is known anew (a snapshot): what was going to be said may be about another life of the same thing. */
@@ -62,27 +63,20 @@ export class Reports {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      if (this.waiting === 0) await this.#somethingToSay(signal);
-      else await this.#send(signal);
+    while (!isOver(signal)) {
+      if (this.waiting > 0) await this.#send(signal);
+      else {
+        for (const resolve of this.#idle.splice(0)) resolve();
+        await this.#bell.heard(signal);
+      }
     }
-  }
-
-  async #somethingToSay(signal: AbortSignal): Promise<void> {
-    for (const resolve of this.#idle.splice(0)) resolve();
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.#wake = () => resolve(undefined);
-    signal.addEventListener('abort', this.#wake, { once: true });
-    await promise;
-    signal.removeEventListener('abort', this.#wake);
-    this.#wake = undefined;
   }
 
   async #send(signal: AbortSignal): Promise<void> {
     const leases = [...this.#leases.values()].slice(0, items_max);
     const slices = [...this.#slices.values()].slice(0, items_max);
     const applied: Applied = { revision: this.#revision, leases, slices };
-    for (let attempt = 1; !signal.aborted; attempt++) {
+    for (let attempt = 1; !isOver(signal); attempt++) {
       try {
         const answer = await this.#parts.send(applied, signal);
         this.#reported = applied.revision;
@@ -91,7 +85,7 @@ export class Reports {
         this.#forget(leases, slices);
         return;
       } catch (error) {
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         const why = error instanceof Error ? error.message : String(error);
         if (this.#parts.isHopeless(error)) {
           // The next snapshot shows what the server makes of it, and what still stands is reported again then.

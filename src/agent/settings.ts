@@ -6,11 +6,13 @@ import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
 import type { HostSettings } from './desired-host.ts';
 
 /** The kernel's rule for names of network devices. */
-const DeviceName = z.string().regex(/^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/, 'must be the name of a network device');
+const DeviceName = z
+  .string()
+  .refine((name) => /^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/.test(name), 'must be the name of a network device');
 
 /** People write marks in hexadecimal. */
 const Mark = z.union([
-  z.int().min(1).max(0xffff_ffff),
+  z.int().min(0).max(0xffff_ffff),
   z
     .string()
     .regex(/^0x[0-9a-fA-F]{1,8}$/)
@@ -109,7 +111,7 @@ export const agentSettings = z
     const complain = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
     if (fish?.enabled && uplinks.length === 0) complain('uplinks', 'fish needs to know where its packets leave');
     if ((mark & mask) === 0) complain('mark', 'must have a bit inside mark_mask: 0 is the mark of every other packet');
-    if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
+    else if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
     if ([253, 254, 255].includes(table)) complain('route_table', 'is a table of the kernel (default, main, local)');
   });
 export type AgentSettings = z.infer<typeof agentSettings>;

@@ -46,7 +46,7 @@ export type StatusParts = Readonly<{
   reports: Reports;
   placeholders: Placeholders;
   placeholders_max: number;
-  fishLeases: FishLeases | null;
+  fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
   host: Pick<Host, 'counters'>;
   version: string;
   serverUrl: string;
@@ -132,15 +132,19 @@ export async function serveStatus(stateDir: string, parts: StatusParts): Promise
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, parts: StatusParts): Promise<void> {
-  const [path] = (request.url ?? '').split('?', 1);
-  if (request.method !== 'GET' || !['/status', '/healthz', '/metrics'].includes(path ?? ''))
-    return send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics\n');
+  const [path = ''] = (request.url ?? '').split('?', 1);
+  if (request.method !== 'GET' || !['/status', '/healthz', '/metrics'].includes(path)) {
+    send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics\n');
+    return;
+  }
   const status = await statusOf(parts);
-  if (path === '/status') return send(response, 200, 'application/json', `${JSON.stringify(status, null, 2)}\n`);
-  if (path === '/metrics') return send(response, 200, 'text/plain; version=0.0.4', await metricsText(status));
-  const problems = [status.server.problem, status.host.problem, ...(status.guard.open ? [] : ['the guard is shut'])];
-  const said = problems.filter((problem) => problem !== null);
-  return send(response, said.length === 0 ? 200 : 503, 'text/plain', `${said.join('\n') || 'ok'}\n`);
+  if (path === '/status') send(response, 200, 'application/json', `${JSON.stringify(status, null, 2)}\n`);
+  else if (path === '/metrics') send(response, 200, 'text/plain; version=0.0.4', await metricsText(status));
+  else {
+    const shut = status.guard.open ? [] : ['the guard is shut'];
+    const said = [status.server.problem, status.host.problem, ...shut].filter((problem) => problem !== null);
+    send(response, said.length === 0 ? 200 : 503, 'text/plain', `${said.join('\n') || 'ok'}\n`);
+  }
 }
 
 function send(response: ServerResponse, code: number, type: string, body: string): void {

@@ -71,6 +71,15 @@ describe('fish and a proxy in one shared block', () => {
     expect(ports.every((port) => port >= block && port < block + 128)).toBe(true);
     expect(seen).toMatch(/198\.51\.100\.10\.\d+ > 203\.0\.113\.1\.53/);
     expect(seen).toContain('ICMP echo request');
+    // Whose packets were those? The lease table knows two holders of the block, fish's flow log knows its own flows.
+    const ask = (port: number) =>
+      lab.client.attribution({ address, protocol: 'tcp', port, remote_address: '203.0.113.1', remote_port: 80 });
+    const [fishPort = NaN] = ports.filter((port) => port !== block);
+    expect((await ask(fishPort)).holders).toEqual([
+      expect.objectContaining({ holder: 'fish', basis: 'flow_log', client: '100.64.0.2' }),
+    ]);
+    expect((await ask(block)).holders.map(({ holder }) => holder)).toEqual(['web']);
+
     const { counters } = await agent.status();
     // TCP by the placeholder of its 5-tuple, and the datagram by the one that holds its port.
     expect(counters.steer_placeholder?.packets).toBeGreaterThan(3);

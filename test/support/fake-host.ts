@@ -111,22 +111,28 @@ export class FakeHost implements Host {
         if (!this.sysctls.has(step.key)) throw new HostProblem(`sysctl ${step.key}: no such file`);
         this.sysctls.set(step.key, step.value);
         return;
-      case 'load-ruleset':
-        return this.#load(step.ruleset);
+      case 'load-ruleset': {
+        this.#load(step.ruleset);
+        return;
+      }
       case 'remove-table':
         this.table = undefined;
         this.guardOpenMs = undefined;
         return;
-      case 'add-elements':
-        return this.changeElements(
+      case 'add-elements': {
+        this.changeElements(
           step.keys.map((key) => ({ set: step.set, key })),
           [],
         );
-      case 'remove-elements':
-        return this.changeElements(
+        return;
+      }
+      case 'remove-elements': {
+        this.changeElements(
           [],
           step.keys.map((key) => ({ set: step.set, key })),
         );
+        return;
+      }
       case 'make-tun':
         this.tun = 'down';
         this.tunName = step.name;
@@ -147,13 +153,22 @@ export class FakeHost implements Host {
       case 'add-route':
         if (step.route.includes(` dev ${this.tunName} `) && this.tun !== 'up')
           throw new HostProblem('route add: the device is not up');
-        return addNew(this.routes, step.route);
-      case 'remove-route':
-        return removeOld(this.routes, step.route);
-      case 'add-rule':
-        return addNew(this.rules, step.rule, step.rule.includes('priority 0 ') ? 'foreign' : 'ours');
-      case 'remove-rule':
-        return removeOld(this.rules, step.rule);
+        {
+          addNew(this.routes, step.route);
+          return;
+        }
+      case 'remove-route': {
+        removeOld(this.routes, step.route);
+        return;
+      }
+      case 'add-rule': {
+        addNew(this.rules, step.rule, step.rule.includes('priority 0 ') ? 'foreign' : 'ours');
+        return;
+      }
+      case 'remove-rule': {
+        removeOld(this.rules, step.rule);
+        return;
+      }
       case 'add-address':
         if (this.addresses.has(step.address)) throw new HostProblem(`${step.address} is there already`);
         this.addresses.add(step.address);

@@ -1,4 +1,5 @@
 import { addressFromBigInt, addressToBytes, parseAddress, type Family } from '../../net/address.ts';
+import { isPort } from '../../net/ports.ts';
 import { concatKey, hostOrder32, portField } from '../../sys/nft-elements.ts';
 import { parseSetName, type SetClass } from '../sets.ts';
 
@@ -11,7 +12,7 @@ export function encodeElement(set: string, key: string): Uint8Array {
   const [addressText = '', portText = '', uidText] = key.split(' . ');
   const address = parseAddress(addressText);
   const port = Number(portText);
-  if (!address.ok || !Number.isInteger(port)) throw new Error(`"${key}" is no element of ${set}`);
+  if (!address.ok || !isPort(port) || portText === '') throw new Error(`"${key}" is no element of ${set}`);
   const portBytes = wanted.role === 'steer' ? Uint8Array.of(0, 0, port >>> 8, port) : portField(port);
   const uid = wanted.role === 'own_uid' ? [hostOrder32(Number(uidText))] : [];
   return concatKey(addressToBytes(address.value), portBytes, ...uid);

@@ -86,7 +86,7 @@ function entriesOf(json: string): readonly Entry[] {
     const value: unknown = JSON.parse(json);
     if (Array.isArray(value))
       return value.filter(
-        (each): each is Entry => typeof each === 'object' && each !== null && Object.keys(each).length > 0,
+        (each: unknown): each is Entry => typeof each === 'object' && each !== null && Object.keys(each).length > 0,
       );
   } catch {
     // Told below, in the same words as any other answer that is no list.

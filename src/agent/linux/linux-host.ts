@@ -153,26 +153,35 @@ export class LinuxHost implements Host {
     const [first] = run;
     if (!first) return;
     const lines = run.flatMap((step) => ipBatchLine(step) ?? []);
-    if (lines.length > 0) return runIpBatch(run, lines);
+    if (lines.length > 0) {
+      await runIpBatch(run, lines);
+      return;
+    }
     switch (first.do) {
       case 'set-sysctl':
-        return writeSysctl(first.key, first.value);
+        writeSysctl(first.key, first.value);
+        return;
       case 'load-ruleset':
-        return this.#load(first.ruleset);
+        await this.#load(first.ruleset);
+        return;
       case 'remove-table': {
         const { code, stderr } = await runTool('nft', ['delete', 'table', 'inet', tableName]);
         if (code !== 0 && !isMissing(stderr)) throw new HostProblem(`nft delete table: ${firstLines(stderr)}`);
         return;
       }
       case 'add-elements':
-        return this.changeElements(elementsOfStep(first), []);
+        this.changeElements(elementsOfStep(first), []);
+        return;
       case 'remove-elements':
-        return this.changeElements([], elementsOfStep(first));
+        this.changeElements([], elementsOfStep(first));
+        return;
       case 'make-tun':
         // Persistent, so that it can be let go again: fish attaches to it, and its end does not take it away.
-        return this.#device(() => closeFd(openTun(first.name, { persist: true, offload: true }).fd));
+        this.#device(() => closeFd(openTun(first.name, { persist: true, offload: true }).fd));
+        return;
       case 'remove-tun':
-        return this.#device(() => removeTun(first.name));
+        this.#device(() => removeTun(first.name));
+        return;
       default:
         throw new Error(`no way to carry out: ${describeStep(first)}`);
     }

@@ -62,7 +62,12 @@ export class AgentLab {
       [client, ['route add default via 100.64.0.1']],
     ] as const)
       run(...commands.map((command) => `ip -n ${ns} ${command}`));
-    return new AgentLab(name, await ServerProcess.start(host));
+    try {
+      return new AgentLab(name, await ServerProcess.start(host));
+    } catch (error) {
+      for (const ns of all) spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
+      throw error;
+    }
   }
 
   /** A pool, this machine with its token, and slices of the pool; returns the path of the agent's configuration. */

@@ -77,7 +77,10 @@ async function serve(request: UserRequest): Promise<string> {
           if (request.to === '') socket.send(message, peer.port, peer.address);
           resolve(name);
         });
-        if (request.to === '') return resolve(name);
+        if (request.to === '') {
+          resolve(name);
+          return;
+        }
         socket.send('ping', request.toPort, request.to, (error) => error && resolve(codeOf(error)));
       });
       break;

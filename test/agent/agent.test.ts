@@ -1,0 +1,413 @@
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Agent } from '../../src/agent/agent.ts';
+import type { HostSettings } from '../../src/agent/desired-host.ts';
+import type { FishLeases } from '../../src/agent/fish-leases.ts';
+import type { FishPort } from '../../src/agent/fish-port.ts';
+import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
+import { nothingRecorded } from '../../src/agent/host-state.ts';
+import { Placeholders } from '../../src/agent/placeholders.ts';
+import { Reports } from '../../src/agent/reports.ts';
+import { statusOf } from '../../src/agent/status.ts';
+import { metricsText } from '../../src/agent/metrics.ts';
+import { FisheryError, type Followed } from '../../src/sdk/index.ts';
+import type { Applied, Change, FlowAnswer } from '../../src/wire/agent.ts';
+import { desired, instant, lease, slice } from '../support/agent-values.ts';
+import { FakeHost } from '../support/fake-host.ts';
+import { FakeSockets } from '../support/fake-sockets.ts';
+import { containing } from '../support/matchers.ts';
+
+const settings: HostSettings = {
+  fish: true,
+  tun: 'fishtun',
+  mark: 0x2a,
+  markMask: 0xff,
+  routeTable: 100,
+  rulePriority: 10,
+  uplinks: ['up0'],
+  clientInterfaces: ['client0'],
+  managePortRange: true,
+};
+type Body = Change extends infer C ? (C extends { revision: number } ? Omit<C, 'revision' | 'at'> : never) : never;
+
+/** An agent on a host in memory, with a server that says what the test wants. */
+class World {
+  readonly host = new FakeHost();
+  readonly sockets = new FakeSockets();
+  readonly applied: Applied[] = [];
+  readonly flowAnswers: FlowAnswer[] = [];
+  readonly blocks: string[][] = [];
+  fishStarts = 0;
+  fishStopped = 0;
+  fishFails = false;
+  fishDies: ((reason: string) => void) | undefined;
+  /** Thrown by the next follow, after what is queued. */
+  refusal: FisheryError | undefined;
+  ended = 0;
+  revision = 10;
+  recorded = nothingRecorded;
+  readonly #events: Followed[] = [];
+  #wake: (() => void) | undefined;
+  readonly #stopping = new AbortController();
+  running: Promise<void> | undefined;
+  readonly log = pino({ level: 'silent' });
+  readonly placeholders = new Placeholders({
+    open: this.sockets.open,
+    table: this.sockets,
+    mark: settings.mark,
+    descriptors_max: 1_000,
+  });
+  readonly guard = new GuardKeeper(
+    {
+      send: async () => ({ fence_s: 30 }),
+      open: (ms) => this.host.openGuard(ms),
+      now: () => performance.now(),
+      log: this.log,
+    },
+    30,
+  );
+  readonly reports = new Reports({
+    send: async (applied) => {
+      this.applied.push(applied);
+      return { revision: this.revision, rejected: [] };
+    },
+    isHopeless: () => false,
+    pause: async () => {},
+    log: this.log,
+  });
+  readonly fishLeases = {
+    run: async () => {},
+    look: () => {},
+    end: async () => {
+      this.ended++;
+      for (const each of this.agent.desired.leases.values())
+        if (each.holder === 'fish') this.change({ kind: 'lease', lease: { ...each, state: 'ending' } });
+    },
+    status: () => ({ session: null, claims: 0, answered: 0, problem: null }),
+    refused: 0,
+  } satisfies Pick<FishLeases, 'run' | 'look' | 'end' | 'status' | 'refused'>;
+  readonly agent: Agent;
+
+  constructor(withFish = true) {
+    const recordedOf = () => this.recorded;
+    this.agent = new Agent({
+      machine: 'edge',
+      settings: { ...settings, fish: withFish },
+      families: [4, 6],
+      host: this.host,
+      stateFile: {
+        get recorded() {
+          return recordedOf();
+        },
+        record: (part) => {
+          this.recorded = {
+            sysctls: new Map([...this.recorded.sysctls, ...part.sysctls]),
+            addresses: new Set([...this.recorded.addresses, ...part.addresses]),
+            tun: part.tun ?? this.recorded.tun,
+            rules: new Set([...this.recorded.rules, ...part.rules]),
+          };
+        },
+        forget: (part) => {
+          this.recorded = {
+            ...this.recorded,
+            addresses: new Set([...this.recorded.addresses].filter((each) => !part.addresses.includes(each))),
+          };
+        },
+      },
+      server: {
+        follow: (signal) => this.#follow(signal),
+        answerFlowQuery: async (answer) => void this.flowAnswers.push(answer),
+      },
+      guard: this.guard,
+      reports: this.reports,
+      placeholders: this.placeholders,
+      sockets: this.sockets,
+      fish: withFish ? { start: () => this.#startFish(), leases: this.fishLeases } : null,
+      log: this.log,
+      now: () => performance.now(),
+    });
+  }
+
+  say(event: Followed): void {
+    this.#events.push(event);
+    this.#wake?.();
+  }
+
+  change(body: Body): void {
+    this.revision++;
+    this.say({ type: 'change', change: { ...body, revision: this.revision, at: instant } });
+  }
+
+  start(keep = false): void {
+    this.running = this.agent.run(this.#stopping.signal, keep);
+    this.running.catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.running?.catch(() => {});
+  }
+
+  /** What was reported so far, in order. */
+  told(): string[] {
+    return this.applied.flatMap(({ leases, slices }) => [
+      ...leases.map((each) => `${each.lease} ${each.state}`),
+      ...slices.map((each) => `${each.slice} ${each.state}`),
+    ]);
+  }
+
+  async *#follow(signal: AbortSignal): AsyncGenerator<Followed> {
+    while (!signal.aborted) {
+      for (const event of this.#events.splice(0)) yield event;
+      if (this.refusal) {
+        const { refusal } = this;
+        this.refusal = undefined;
+        throw refusal;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        signal.addEventListener('abort', () => resolve(), { once: true });
+      });
+    }
+  }
+
+  async #startFish(): Promise<FishPort> {
+    this.fishStarts++;
+    if (this.fishFails) throw new Error('the TUN is busy');
+    const { promise: died, resolve } = Promise.withResolvers<string>();
+    this.fishDies = resolve;
+    return {
+      setBlocks: async (blocks) => {
+        this.blocks.push(blocks.map((block) => block.lease));
+        return [];
+      },
+      answer: async (query) => ({ id: query.id, covers_since: instant, covers_through: instant, flows: [] }),
+      stats: async () => ({ flows_live: 7 }),
+      stop: async () => {
+        this.fishStopped++;
+      },
+      died,
+    };
+  }
+}
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.stop());
+const snapshot = (over: Parameters<typeof desired>[0] = {}): Followed => ({ type: 'snapshot', desired: desired(over) });
+
+describe('before the server has said anything', () => {
+  it('nothing is done to the host', async () => {
+    world.start();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect([world.host.observations, world.host.done, world.fishStarts]).toEqual([0, [], 0]);
+    await world.stop();
+    expect(world.host.done).toEqual([]);
+  });
+
+  it('a refusal ends the agent, with the reason', async () => {
+    world.refusal = new FisheryError('no', { code: 'unauthorized', status: 401, retryable: false });
+    world.start();
+    await expect(world.running).rejects.toMatchObject({ status: 401 });
+    expect(world.host.done).toEqual([]);
+  });
+});
+
+describe('a snapshot', () => {
+  it('is made true, guard first, and reported', async () => {
+    world.start();
+    world.say(
+      snapshot({
+        slices: [slice(1, { state: 'assigning' })],
+        leases: [lease(1), lease(2, { holder: 'fish', ports: { first: 9_000, last: 9_001 } })],
+      }),
+    );
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-1 active', 'lease-2 active', 'slice-1 assigned']));
+    const steps = world.host.done.map(({ do: what }) => what);
+    expect(steps.indexOf('load-ruleset')).toBeLessThan(steps.indexOf('add-address'));
+    expect(world.blocks.at(-1)).toEqual(['lease-2']);
+    expect(world.sockets.holdings()).toHaveLength(2);
+    await vi.waitFor(() => expect(world.host.guardOpenMs).toBeGreaterThan(29_000));
+    expect(world.agent.appliedRevision).toBe(10);
+    expect(world.applied.at(-1)?.revision).toBe(10);
+  });
+
+  it('later on replaces everything: what is not in it goes', async () => {
+    world.start();
+    world.say(snapshot({ leases: [lease(1)] }));
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-1 active']));
+    world.say(snapshot({ revision: 20, leases: [lease(2, { ports: { first: 8_192, last: 8_319 } })] }));
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-1 active', 'lease-2 active']));
+    expect(world.host.elements('own_tcp4_128')).toEqual(['198.51.100.10 . 8192']);
+  });
+});
+
+describe('changes', () => {
+  beforeEach(async () => {
+    world.start();
+    world.say(snapshot());
+    await vi.waitFor(() => expect(world.agent.appliedRevision).toBe(10));
+  });
+
+  it('are made true one after the other, and the revision follows', async () => {
+    world.change({ kind: 'lease', lease: lease(11) });
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-11 active']));
+    world.change({ kind: 'lease', lease: lease(11, { state: 'ending' }) });
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-11 active', 'lease-11 empty']));
+    expect(world.agent.appliedRevision).toBe(12);
+  });
+
+  it('without anything to do only move the revision', async () => {
+    const { observations } = world.host;
+    world.say({ type: 'bookmark', revision: 25 });
+    await vi.waitFor(() => expect(world.agent.appliedRevision).toBe(25));
+    expect(world.host.observations).toBe(observations);
+  });
+
+  it('that the host will not take are tried again, and the rest waits for no restart', async () => {
+    world.host.failOn = (step) => (step.do === 'add-address' ? 'ip: no' : undefined);
+    world.change({ kind: 'slice', slice: slice(2, { address: '198.51.100.20', state: 'assigning' }) });
+    await vi.waitFor(() => expect(world.agent.health().problem).toBe('ip: no'));
+    expect(world.agent.appliedRevision).toBe(10);
+    world.host.failOn = () => undefined;
+    await vi.waitFor(() => expect(world.told()).toEqual(['slice-2 assigned']));
+    expect(world.agent.health().problem).toBeNull();
+  });
+
+  it('of a slice that drains are answered when nothing of it is left, and its address goes with it', async () => {
+    world.change({ kind: 'lease', lease: lease(11) });
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-11 active']));
+    const socket = world.sockets.add(9_100);
+    world.change({ kind: 'slice', slice: slice(1, { state: 'draining' }) });
+    world.change({ kind: 'lease', lease: lease(11, { state: 'ending' }) });
+    await vi.waitFor(() => expect(world.agent.leases.phaseOf('lease-11')).toBe('clearing'));
+    expect(world.told()).toEqual(['lease-11 active']);
+    world.sockets.remove(socket);
+    await vi.waitFor(() => expect(world.told().slice(1)).toEqual(['lease-11 empty']));
+    world.change({ kind: 'lease', lease: lease(11, { state: 'cooling' }) });
+    await vi.waitFor(() => expect(world.told().slice(2)).toEqual(['slice-1 empty']));
+    expect(world.host.addresses).toContain('198.51.100.10');
+    world.change({ kind: 'slice', slice: slice(1, { state: 'cooling' }) });
+    await vi.waitFor(() => expect(world.host.addresses).not.toContain('198.51.100.10'));
+  });
+
+  it('questions about flows are answered from fish', async () => {
+    const query = {
+      id: 'q1',
+      protocol: 'tcp',
+      address: '198.51.100.10',
+      port: 9_000,
+      remote_address: null,
+      remote_port: null,
+      at: instant,
+    } as const;
+    world.say({ type: 'query', query });
+    await vi.waitFor(() =>
+      expect(world.flowAnswers).toEqual([{ id: 'q1', covers_since: instant, covers_through: instant, flows: [] }]),
+    );
+  });
+});
+
+describe('fish', () => {
+  const withLease = snapshot({
+    leases: [lease(1, { holder: 'fish', ports: { first: 9_000, last: 9_001 } }), lease(2)],
+  });
+
+  it('that dies is started again and gets its blocks back; a proxy does not notice', async () => {
+    world.start();
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.blocks).toEqual([['lease-1']]));
+    const held = world.sockets.holdings();
+    world.fishDies?.('out of memory');
+    await vi.waitFor(() => expect(world.fishStarts).toBe(2));
+    await vi.waitFor(() => expect(world.blocks).toEqual([['lease-1'], ['lease-1']]));
+    expect(world.sockets.holdings()).toEqual(held);
+  });
+
+  it('that cannot start does not keep the host from being set up, and is tried again', async () => {
+    world.fishFails = true;
+    world.start();
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.agent.health().problem).toContain('the TUN is busy'));
+    world.fishFails = false;
+    await vi.waitFor(() => expect(world.told()).toContain('lease-1 active'), { timeout: 5_000 });
+  });
+});
+
+describe('a planned stop', () => {
+  const withLease = snapshot({
+    leases: [lease(1, { holder: 'fish', ports: { first: 9_000, last: 9_001 } }), lease(2)],
+  });
+
+  it('gives back what fish has and says so, then shuts the guard and leaves the host as it is', async () => {
+    world.start();
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.told()).toHaveLength(2));
+    await vi.waitFor(() => expect(world.host.guardOpenMs).toBeDefined());
+    await world.stop();
+    expect(world.ended).toBe(1);
+    expect(world.told()).toContain('lease-1 empty');
+    expect(world.sockets.holdings()).toEqual([]);
+    expect(world.fishStopped).toBe(1);
+    expect(world.host.guardOpenMs).toBeUndefined();
+    expect(world.host.table).toBeDefined();
+    expect(world.host.addresses).toContain('198.51.100.10');
+  });
+
+  it('keeps everything when told to: leases, and the guard open until its timeout', async () => {
+    world.start(true);
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.told()).toHaveLength(2));
+    await vi.waitFor(() => expect(world.host.guardOpenMs).toBeDefined());
+    await world.stop();
+    expect(world.ended).toBe(0);
+    expect(world.host.guardOpenMs).toBeDefined();
+    // Its sockets go with the process either way.
+    expect(world.sockets.holdings()).toEqual([]);
+  });
+});
+
+describe('the status', () => {
+  it('tells where things stand, and the metrics say the same', async () => {
+    world.start();
+    world.sockets.add(9_100, { uid: 33, state: 'listen', localAddress: '0.0.0.0' });
+    world.say(snapshot({ leases: [lease(1), lease(2, { ports: { first: 8_192, last: 8_193 } })] }));
+    await vi.waitFor(() => expect(world.told()).toHaveLength(2));
+    await vi.waitFor(() => expect(world.guard.isOpen).toBe(true));
+    const status = await statusOf({
+      agent: world.agent,
+      guard: world.guard,
+      reports: world.reports,
+      placeholders: world.placeholders,
+      placeholders_max: 1_000,
+      fishLeases: world.fishLeases,
+      host: world.host,
+      version: '0.1.0',
+      serverUrl: 'http://127.0.0.1:7480',
+      now: () => 5_000,
+    });
+    expect(status).toMatchObject({
+      machine: 'edge',
+      server: { problem: null },
+      guard: { open: true },
+      revision: { desired: 10, applied: 10 },
+      lease_counts: { refused: 1, up: 1 },
+      fish: { running: true, stats: { flows_live: 7 } },
+      counters: { guard_uid: { packets: 3, bytes: 180 } },
+    });
+    // What is not up is what one looks for.
+    expect(status.leases[0]).toMatchObject({
+      lease: 'lease-1',
+      phase: 'refused',
+      detail: containing('EADDRINUSE'),
+    });
+    const text = await metricsText(status);
+    expect(text).toContain('fishery_agent_leases{phase="refused"} 1');
+    expect(text).toContain('# TYPE fishery_agent_packets_total counter');
+    expect(text).toContain('fishery_agent_packets_total{counter="guard_uid"} 3');
+    expect(text).toContain('fishery_agent_fish{name="flows_live"} 7');
+    expect(text).toContain('fishery_agent_guard_open 1');
+  });
+});

@@ -1,0 +1,140 @@
+import { describe, expect, it } from 'vitest';
+import { DesiredMachine } from '../../src/agent/desired.ts';
+import type { Change } from '../../src/wire/agent.ts';
+import { desired, holder, instant, lease, session, slice } from '../support/agent-values.ts';
+
+type Body = Change extends infer C ? (C extends { revision: number } ? Omit<C, 'revision' | 'at'> : never) : never;
+const change = (revision: number, body: Body): Change => ({ ...body, revision, at: instant });
+
+function machine(over: Parameters<typeof desired>[0] = {}): DesiredMachine {
+  const made = new DesiredMachine('edge');
+  made.reset(desired(over));
+  return made;
+}
+const states = (made: DesiredMachine) => [...made.leases.values()].map(({ id, state }) => `${id} ${state}`);
+
+describe('a snapshot', () => {
+  it('replaces everything, and touches what was and what is', () => {
+    const made = machine({ leases: [lease(1), lease(2)] });
+    const touched = made.reset(desired({ revision: 20, leases: [lease(2), lease(3)] }));
+    expect(touched).toEqual({ host: true, everything: true, leases: ['lease-1', 'lease-2', 'lease-3'] });
+    expect(states(made)).toEqual(['lease-2 pending', 'lease-3 pending']);
+    expect(made.revision).toBe(20);
+  });
+
+  it('may go back: a server restored from a backup begins anew', () => {
+    const made = machine({ revision: 30 });
+    made.reset(desired({ revision: 5, epoch: 'other' }));
+    expect([made.revision, made.epoch]).toEqual([5, 'other']);
+  });
+});
+
+describe('a change', () => {
+  it('that is not newer than what is known is ignored', () => {
+    const made = machine({ leases: [lease(1)] });
+    expect(made.apply(change(10, { kind: 'lease', lease: lease(2) })).leases).toEqual([]);
+    expect(made.apply(change(9, { kind: 'lease', lease: lease(1, { state: 'ended' }) })).leases).toEqual([]);
+    expect(states(made)).toEqual(['lease-1 pending']);
+  });
+
+  it('that another follows is not waited for: a bookmark moves on', () => {
+    const made = machine();
+    made.reach(15);
+    made.reach(12);
+    expect(made.revision).toBe(15);
+    expect(made.apply(change(14, { kind: 'lease', lease: lease(2) })).leases).toEqual([]);
+  });
+
+  it.each([
+    ['pending', ['lease-1 pending']],
+    ['active', ['lease-1 active']],
+    ['ending', ['lease-1 ending']],
+    ['cooling', []],
+    ['ended', []],
+    ['refused', []],
+  ] as const)('makes a lease %s', (state, expected) => {
+    const made = machine({ leases: [lease(1, { state: 'active' })] });
+    expect(made.apply(change(11, { kind: 'lease', lease: lease(1, { state }) })).leases).toEqual(['lease-1']);
+    expect(states(made)).toEqual(expected);
+  });
+
+  it('of another machine concerns nobody here', () => {
+    const made = machine();
+    expect(made.apply(change(11, { kind: 'lease', lease: lease(1, { machine: 'other' }) })).leases).toEqual([]);
+    expect(
+      made.apply(change(12, { kind: 'holder', holder: { ...holder('web', 7), machine: 'other' } })).leases,
+    ).toEqual([]);
+    expect(made.holders.get('web')?.uid).toBe(2_001);
+  });
+
+  it('of a holder touches its leases when the guard knows it otherwise from now on', () => {
+    const made = machine({ leases: [lease(1), lease(2, { holder: 'mail' })] });
+    expect(made.apply(change(11, { kind: 'holder', holder: holder('web', 2_001) })).leases).toEqual([]);
+    expect(made.apply(change(12, { kind: 'holder', holder: holder('web', 3_001) })).leases).toEqual(['lease-1']);
+  });
+
+  it.each([
+    ['assigning', true],
+    ['assigned', true],
+    ['draining', true],
+    ['cooling', false],
+    ['free', false],
+  ] as const)('keeps a slice while it is %s: %s', (state, isKept) => {
+    const made = machine();
+    expect(made.apply(change(11, { kind: 'slice', slice: slice(1, { state }) })).host).toBe(true);
+    expect(made.slices.has('slice-1')).toBe(isKept);
+  });
+
+  it('of a slice that was never here, or is not any more, touches nothing', () => {
+    const made = machine();
+    expect(made.apply(change(11, { kind: 'slice', slice: slice(9, { machine: 'other' }) })).host).toBe(false);
+    expect(made.apply(change(12, { kind: 'slice', slice: slice(1, { machine: null, state: 'free' }) })).host).toBe(
+      true,
+    );
+  });
+
+  it('of a pool or of the machine is taken over', () => {
+    const made = machine();
+    const pool = { id: 'pool', prefixes: ['198.51.100.0/24', '203.0.113.0/24'] };
+    expect(made.apply(change(11, { kind: 'pool', pool })).host).toBe(true);
+    expect([...made.pools.values()]).toEqual([pool.prefixes]);
+    made.apply(change(12, { kind: 'machine', machine: 'edge', fence_s: 7, state: 'cordoned' }));
+    expect([made.fence_s, made.state]).toEqual([7, 'cordoned']);
+  });
+});
+
+describe('the end of a session', () => {
+  const ended = (revision: number) =>
+    change(revision, { kind: 'session', session: session(1, { state: 'ended', ending: 'expired' }) });
+
+  it('ends its leases, and those of no other', () => {
+    const made = machine({
+      leases: [
+        lease(1, { state: 'active' }),
+        lease(2),
+        lease(3, { session: 'session-2' }),
+        lease(4, { session: null }),
+      ],
+    });
+    expect(made.apply(ended(11)).leases).toEqual(['lease-1', 'lease-2']);
+    expect(states(made)).toEqual(['lease-1 ending', 'lease-2 ending', 'lease-3 pending', 'lease-4 pending']);
+    expect(made.leases.get('lease-1')?.ending).toBe('expired');
+  });
+
+  it('is not undone by what was on its way: a lease reported active just then', () => {
+    const made = machine({ leases: [lease(1)] });
+    made.apply(ended(11));
+    made.apply(change(12, { kind: 'lease', lease: lease(1, { state: 'active' }) }));
+    expect(states(made)).toEqual(['lease-1 ending']);
+    made.apply(change(13, { kind: 'lease', lease: lease(1, { state: 'cooling' }) }));
+    expect(states(made)).toEqual([]);
+  });
+
+  it('touches nothing when it is of another machine, or lives', () => {
+    const made = machine({ leases: [lease(1)] });
+    const elsewhere = session(1, { machine: 'other', state: 'ended', ending: 'released' });
+    expect(made.apply(change(11, { kind: 'session', session: elsewhere })).leases).toEqual([]);
+    expect(made.apply(change(12, { kind: 'session', session: session(1) })).leases).toEqual([]);
+    expect(states(made)).toEqual(['lease-1 pending']);
+  });
+});

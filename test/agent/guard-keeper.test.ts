@@ -1,0 +1,177 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
+
+type Answer = Readonly<{ afterMs: number; fence_s: number }> | Readonly<{ afterMs: number; error: string }>;
+
+let answers: Answer[];
+/** When the server was asked, and for how long the guard was opened. */
+let asked: number[];
+let opened: [at: number, forMs: number][];
+let said: string[];
+let startedAt: number;
+let openFails: boolean;
+let troubles: number;
+
+const now = () => performance.now() - startedAt;
+const log = {
+  info: (text: unknown) => void said.push(`info ${String(text)}`),
+  warn: (_fields: unknown, text?: string) => void said.push(`warn ${text ?? String(_fields)}`),
+  error: (text: unknown) => void said.push(`error ${String(text)}`),
+};
+
+function keeper(): { guard: GuardKeeper; stop: () => Promise<void> } {
+  const guard = new GuardKeeper(
+    {
+      send: async () => {
+        asked.push(now());
+        const answer = answers.shift() ?? { afterMs: 0, fence_s: 3 };
+        if (answer.afterMs > 0) await new Promise((resolve) => setTimeout(resolve, answer.afterMs));
+        if ('error' in answer) throw new Error(answer.error);
+        return answer;
+      },
+      open: (ms) => {
+        if (openFails) throw new Error('no table');
+        opened.push([now(), ms]);
+      },
+      now,
+      log: log as never,
+      onOpenFailed: () => {
+        troubles++;
+      },
+    },
+    3,
+  );
+  const stopping = new AbortController();
+  const running = guard.run(stopping.signal);
+  return {
+    guard,
+    stop: async () => {
+      stopping.abort();
+      await vi.advanceTimersByTimeAsync(10_000);
+      await running;
+    },
+  };
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  startedAt = performance.now();
+  [answers, asked, opened, said, openFails, troubles] = [[], [], [], [], false, 0];
+});
+afterEach(() => vi.useRealTimers());
+
+describe('the guard', () => {
+  it('is renewed at a third of the horizon, each time up to the horizon', async () => {
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(3_500);
+    expect(asked).toEqual([0, 1_000, 2_000, 3_000]);
+    // A hundredth of a second less, which is what the clock may hide.
+    expect(opened).toEqual([0, 1_000, 2_000, 3_000].map((at) => [at, 2_990]));
+    expect(guard.isOpen).toBe(true);
+    await stop();
+    expect(said).toEqual(['info the guard is open, for 2990 ms unless renewed']);
+  });
+
+  it('is open from when the keepalive was SENT, not from when it was answered', async () => {
+    answers = [{ afterMs: 900, fence_s: 3 }];
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(950);
+    expect(opened).toEqual([[900, 2_090]]);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(asked).toEqual([0, 1_000]);
+    await stop();
+  });
+
+  it('is not opened by an answer that comes after the horizon', async () => {
+    answers = [{ afterMs: 3_000, fence_s: 3 }];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(opened).toEqual([]);
+    expect(guard.isOpen).toBe(false);
+    expect(said).toContain('warn a keepalive was answered after 3000 ms, too late to open the guard');
+    await stop();
+  });
+
+  it('takes over another horizon with the next answer', async () => {
+    answers = [{ afterMs: 0, fence_s: 30 }];
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(9_000);
+    expect(opened).toEqual([[0, 29_990]]);
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(asked).toEqual([0, 10_000]);
+    await stop();
+  });
+
+  it('shuts by itself: nothing opens it while nobody answers, and that is said when it happens', async () => {
+    answers = [{ afterMs: 0, fence_s: 3 }, ...Array.from({ length: 20 }, () => ({ afterMs: 10, error: 'away' }))];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(2_900);
+    expect(guard.openForMs).toBeCloseTo(90);
+    expect(said.filter((line) => line.startsWith('error'))).toEqual([]);
+    await vi.advanceTimersByTimeAsync(150);
+    expect(guard.isOpen).toBe(false);
+    expect(opened).toHaveLength(1);
+    expect(said.at(-1)).toBe(
+      'error the guard is SHUT: no keepalive was answered for 3 s, nothing leaves with an address of the pools',
+    );
+    // Tried again often enough that an answer would have come in time.
+    expect(asked.length).toBeGreaterThan(5);
+    await stop();
+  });
+
+  it('says that it shuts also while a keepalive hangs', async () => {
+    answers = [
+      { afterMs: 0, fence_s: 3 },
+      { afterMs: 60_000, error: 'hung' },
+    ];
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(3_100);
+    expect(said.at(-1)).toContain('the guard is SHUT');
+    await vi.advanceTimersByTimeAsync(60_000);
+    await stop();
+  });
+
+  it('opens again with the next answer', async () => {
+    answers = [...Array.from({ length: 10 }, () => ({ afterMs: 0, error: 'away' }))];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(said).toContain(
+      'error the guard is shut until the server answers a keepalive: nothing leaves with an address of the pools',
+    );
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(guard.isOpen).toBe(true);
+    await stop();
+  });
+});
+
+describe('a table made anew', () => {
+  it('is opened for what is left, and no longer', async () => {
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(400);
+    opened = [];
+    guard.reopen();
+    expect(opened).toEqual([[400, 2_590]]);
+    await stop();
+  });
+
+  it('stays shut when nothing is left', () => {
+    const guard = new GuardKeeper(
+      { send: async () => ({ fence_s: 3 }), open: () => void opened.push([0, 0]), now, log: log as never },
+      3,
+    );
+    guard.reopen();
+    expect(opened).toEqual([]);
+  });
+});
+
+it('tells when there is no table to open, and goes on', async () => {
+  openFails = true;
+  const { stop } = keeper();
+  await vi.advanceTimersByTimeAsync(100);
+  expect(troubles).toBe(1);
+  expect(said).toContain('error the guard could not be opened: no table');
+  openFails = false;
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(opened).toHaveLength(1);
+  await stop();
+});

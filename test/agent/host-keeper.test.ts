@@ -1,0 +1,146 @@
+import { pino } from 'pino';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { HostSettings } from '../../src/agent/desired-host.ts';
+import { HostKeeper } from '../../src/agent/host-keeper.ts';
+import { nothingRecorded, type Recorded, type RecordPart } from '../../src/agent/host-state.ts';
+import type { Element } from '../../src/agent/sets.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
+import { address, FakeHost } from '../support/fake-host.ts';
+
+const settings: HostSettings = {
+  fish: false,
+  tun: 'fishtun',
+  mark: 0x2a,
+  markMask: 0xff,
+  routeTable: 100,
+  rulePriority: 10,
+  uplinks: [],
+  clientInterfaces: [],
+  managePortRange: true,
+};
+
+let host: FakeHost;
+let recorded: Recorded;
+let keeper: HostKeeper;
+let wanted: Map<string, Set<string>>;
+let addresses: ReturnType<typeof address>[];
+let newTables: number;
+/** In which order the host was changed and the record was written. */
+let order: string[];
+
+beforeEach(() => {
+  host = new FakeHost();
+  host.onStep = (step) => order.push(step.do);
+  [recorded, wanted, newTables] = [nothingRecorded, new Map<string, Set<string>>(), 0];
+  [addresses, order] = [[address('198.51.100.10')], []];
+  keeper = new HostKeeper({
+    host,
+    settings,
+    stateFile: {
+      get recorded() {
+        return recorded;
+      },
+      record: (part: RecordPart) => {
+        order.push('record');
+        recorded = { ...recorded, addresses: new Set([...recorded.addresses, ...part.addresses]) };
+      },
+      forget: (part: RecordPart) => {
+        order.push('forget');
+        recorded = {
+          ...recorded,
+          addresses: new Set([...recorded.addresses].filter((each) => !part.addresses.includes(each))),
+        };
+      },
+    },
+    load: () => ({
+      families: [4, 6],
+      prefixes: ['198.51.100.0/24'] as Prefix[],
+      addresses,
+      classes: [...wanted.keys()].map(() => ({ role: 'own', protocol: 'tcp', family: 4, size: 128 }) as const),
+      elements: wanted,
+    }),
+    onNewTable: () => {
+      newTables++;
+    },
+    log: pino({ level: 'silent' }),
+  });
+});
+
+const element: Element = { set: 'own_tcp4_128', key: '198.51.100.10 . 9088' };
+const want = () => wanted.set(element.set, new Set([element.key]));
+
+describe('keeping the host', () => {
+  it('writes down what it changes before it changes it', async () => {
+    await keeper.reconcile();
+    expect(order).toEqual(['record', 'set-sysctl', 'load-ruleset', 'add-address']);
+    expect(keeper.hasAddress(address('198.51.100.10'))).toBe(true);
+    expect(newTables).toBe(1);
+  });
+
+  it('forgets only what it has undone', async () => {
+    await keeper.reconcile();
+    addresses = [];
+    order = [];
+    await keeper.reconcile();
+    expect(order).toEqual(['remove-address', 'forget']);
+    expect(keeper.hasAddress(address('198.51.100.10'))).toBe(false);
+  });
+
+  it('counts as drift what others did, and not what it does itself', async () => {
+    await keeper.reconcile();
+    await keeper.reconcile();
+    addresses = [address('198.51.100.11')];
+    await keeper.reconcile();
+    expect(keeper.driftRepaired).toBe(0);
+    host.addresses.delete(address('198.51.100.11'));
+    await keeper.reconcile();
+    expect(keeper.driftRepaired).toBe(1);
+    expect(host.addresses).toContain('198.51.100.11');
+  });
+
+  it('does not call it drift when its own change was cut off and is completed', async () => {
+    host.failOn = (step) => (step.do === 'add-address' ? 'no' : undefined);
+    await expect(keeper.reconcile()).rejects.toThrow('no');
+    host.failOn = () => undefined;
+    await keeper.reconcile();
+    expect(keeper.driftRepaired).toBe(0);
+    expect(host.addresses).toContain('198.51.100.10');
+  });
+
+  it('tells when the table was made from nothing: its guard is shut', async () => {
+    await keeper.reconcile();
+    host.table = undefined;
+    await keeper.reconcile();
+    expect(newTables).toBe(2);
+  });
+});
+
+describe('elements', () => {
+  it('of a set that the table lacks make it first', async () => {
+    await keeper.reconcile();
+    want();
+    await keeper.changeElements([element], []);
+    expect(host.elements('own_tcp4_128')).toEqual([element.key]);
+    expect(order.filter((step) => step === 'load-ruleset')).toHaveLength(2);
+  });
+
+  it('of a set that is there need no look at the host', async () => {
+    await keeper.reconcile();
+    want();
+    await keeper.changeElements([element], []);
+    const { observations } = host;
+    await keeper.changeElements([], [element]);
+    await keeper.changeElements([element], []);
+    expect(host.observations).toBe(observations);
+    expect(host.elements('own_tcp4_128')).toEqual([element.key]);
+  });
+
+  it('keep their set when the last of them goes: the table is not loaded for each', async () => {
+    want();
+    await keeper.reconcile();
+    wanted.clear();
+    order = [];
+    await keeper.reconcile();
+    expect(order).toEqual(['remove-elements']);
+  });
+});

@@ -1,0 +1,345 @@
+import { pino } from 'pino';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { DesiredMachine } from '../../src/agent/desired.ts';
+import { LeasesOnHost, type FishRefusal } from '../../src/agent/leases-on-host.ts';
+import { Placeholders } from '../../src/agent/placeholders.ts';
+import type { Element } from '../../src/agent/sets.ts';
+import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { Lease } from '../../src/wire/leases.ts';
+import { desired, holder, lease } from '../support/agent-values.ts';
+import { FakeSockets } from '../support/fake-sockets.ts';
+import { containing } from '../support/matchers.ts';
+
+const mark = 42;
+let now: number;
+let sockets: FakeSockets;
+let elements: Set<string>;
+let blocks: readonly LeasedBlock[];
+let fishRefuses: readonly FishRefusal[];
+let fishIsAway: boolean;
+let changeFails: boolean;
+let leases: LeasesOnHost;
+let machine: DesiredMachine;
+
+const name = ({ set, key }: Element) => `${set}: ${key}`;
+
+beforeEach(() => {
+  now = 0;
+  sockets = new FakeSockets();
+  elements = new Set();
+  blocks = [];
+  fishRefuses = [];
+  fishIsAway = false;
+  changeFails = false;
+  machine = new DesiredMachine('edge');
+  leases = new LeasesOnHost({
+    changeElements: async (add, remove) => {
+      if (changeFails) throw new Error('no netlink');
+      for (const each of add) elements.add(name(each));
+      for (const each of remove) elements.delete(name(each));
+    },
+    placeholders: new Placeholders({ open: sockets.open, table: sockets, mark, descriptors_max: 1_000 }),
+    sockets,
+    setFishBlocks: async (wanted) => {
+      if (fishIsAway) throw new Error('fish is away');
+      blocks = wanted;
+      return fishRefuses;
+    },
+    isOurMark: (each) => each === mark,
+    log: pino({ level: 'silent' }),
+    now: () => now,
+  });
+});
+
+/** Makes these the leases, as a server would tell, and works on what that touches. */
+async function want(...wanted: Lease[]): Promise<string[]> {
+  leases.touch(machine.reset(desired({ leases: wanted, holders: [...machineHolders] })).leases);
+  return work();
+}
+let machineHolders = [holder('web', 2_001), holder('mail', 2_002), holder('twin', 2_001), holder('fish', null)];
+
+async function work(): Promise<string[]> {
+  const { outcomes } = await leases.work(machine);
+  return outcomes.map((each) => `${each.lease} ${each.state}${'errno' in each ? ` ${each.errno}` : ''}`);
+}
+const elementsNow = () => [...elements].sort();
+const ofFish = (number: number, over: Partial<Lease> = {}) =>
+  lease(number, { holder: 'fish', ports: { first: 9_000, last: 9_001 }, ...over });
+const shared = (number: number, over: Partial<Lease> = {}) =>
+  lease(number, { mode: 'shared', binding: 'late', ...over });
+
+describe("a proxy's lease", () => {
+  it('is active as soon as its elements are in the table, and empty when they are gone', async () => {
+    expect(await want(lease(1))).toEqual(['lease-1 active']);
+    expect(elementsNow()).toEqual([
+      'own_tcp4_128: 198.51.100.10 . 9088',
+      'own_uid_tcp4_128: 198.51.100.10 . 9088 . 2001',
+    ]);
+    expect(sockets.holdings()).toEqual([]);
+    expect(await want(lease(1, { state: 'ending' }))).toEqual(['lease-1 empty']);
+    expect(elementsNow()).toEqual([]);
+    expect(leases.status()).toEqual([]);
+  });
+
+  it('is reported again when the server asks again', async () => {
+    await want(lease(1));
+    expect(await want(lease(1))).toEqual(['lease-1 active']);
+    expect(await want(lease(1, { state: 'active' }))).toEqual([]);
+  });
+
+  it('is refused while somebody else has a socket on its ports', async () => {
+    sockets.add(9_100, { uid: 33, state: 'listen', localAddress: '0.0.0.0' });
+    expect(await want(lease(1))).toEqual(['lease-1 refused EADDRINUSE']);
+    expect(elementsNow()).toEqual([]);
+    expect(leases.status()[0]).toMatchObject({ phase: 'refused' });
+    // Until the server has heard it; then nothing is left of it.
+    expect(await want(lease(1))).toEqual(['lease-1 refused EADDRINUSE']);
+    expect(await want()).toEqual([]);
+    expect(leases.status()).toEqual([]);
+  });
+
+  it.each([
+    ['its own user', { uid: 2_001 }],
+    ['TIME_WAIT', { uid: 0, state: 'time-wait', inode: 0 }],
+    ['a socket that closes', { uid: 33, state: 'fin-wait-1', inode: 0 }],
+    ['another address', { uid: 33, localAddress: '192.0.2.1' }],
+  ] as const)('does not mind %s', async (_what, socket) => {
+    sockets.add(9_100, socket);
+    expect(await want(lease(1))).toEqual(['lease-1 active']);
+  });
+
+  it('is refused when its holder has no user id to tell it by', async () => {
+    machineHolders = [{ ...holder('web', 1), uid: null }];
+    expect(await want(lease(1))).toEqual(['lease-1 refused EPERM']);
+    machineHolders = [holder('web', 2_001), holder('mail', 2_002), holder('twin', 2_001), holder('fish', null)];
+  });
+
+  it('follows its holder to another user id in one transaction', async () => {
+    await want(lease(1, { state: 'active' }));
+    machine.apply({ kind: 'holder', revision: 11, at: '', holder: holder('web', 3_001) });
+    leases.touch(['lease-1']);
+    await work();
+    expect(elementsNow()).toEqual([
+      'own_tcp4_128: 198.51.100.10 . 9088',
+      'own_uid_tcp4_128: 198.51.100.10 . 9088 . 3001',
+    ]);
+  });
+
+  it('waits with its end for the last socket, and says whom it waits for', async () => {
+    await want(lease(1));
+    const socket = sockets.add(9_100);
+    expect(await want(lease(1, { state: 'ending' }))).toEqual([]);
+    expect(elementsNow()).toHaveLength(2);
+    expect(leases.status()[0]).toMatchObject({ phase: 'clearing', detail: containing('program[1]') });
+    expect(leases.nextLookInMs()).toBe(50);
+
+    now += 50;
+    sockets.change(socket, { state: 'time-wait', inode: 0 });
+    expect(await work()).toEqual(['lease-1 empty']);
+    expect(leases.nextLookInMs()).toBeUndefined();
+  });
+
+  it('looks less and less often, and no less than every two seconds', async () => {
+    await want(lease(1));
+    sockets.add(9_100);
+    await want(lease(1, { state: 'ending' }));
+    const waits: number[] = [];
+    for (let look = 0; look < 8; look++) {
+      const wait = leases.nextLookInMs() ?? NaN;
+      waits.push(wait);
+      now += wait;
+      await work();
+    }
+    expect(waits).toEqual([50, 100, 200, 400, 800, 1_600, 2_000, 2_000]);
+  });
+
+  it('of which nothing is here is empty, as the server is told', async () => {
+    expect(await want(lease(1, { state: 'ending' }))).toEqual(['lease-1 empty']);
+  });
+
+  it('that the server has forgotten goes without a word', async () => {
+    await want(lease(1));
+    expect(await want()).toEqual([]);
+    expect(elementsNow()).toEqual([]);
+  });
+
+  it('of a session with very many others is looked up in one reading of the table', async () => {
+    const many = Array.from({ length: 500 }, (_, i) => lease(i + 1, { ports: { first: 8_000 + i, last: 8_000 + i } }));
+    await want(...many.map((each) => ({ ...each, state: 'active' as const })));
+    sockets.add(8_007);
+    const before = sockets.readings;
+    const outcomes = await want(...many.map((each) => ({ ...each, state: 'ending' as const })));
+    expect(outcomes).toHaveLength(499);
+    expect(outcomes).not.toContain('lease-8 empty');
+    expect(sockets.readings - before).toBe(1);
+  });
+});
+
+describe('a shared block', () => {
+  it('keeps the elements that another holder still needs', async () => {
+    await want(shared(1), shared(2, { holder: 'mail' }));
+    expect(elementsNow()).toHaveLength(3);
+    expect(await want(shared(1, { state: 'ending' }), shared(2, { holder: 'mail', state: 'active' }))).toEqual([
+      'lease-1 empty',
+    ]);
+    expect(elementsNow()).toEqual([
+      'own_tcp4_128: 198.51.100.10 . 9088',
+      'own_uid_tcp4_128: 198.51.100.10 . 9088 . 2002',
+    ]);
+  });
+
+  it('waits for the sockets of the holder that leaves, not for those of its neighbours or of fish', async () => {
+    await want(shared(1), shared(2, { holder: 'mail' }));
+    sockets.add(9_100, { uid: 2_002 });
+    sockets.add(9_101, { uid: 0, mark, state: 'syn-sent' });
+    const own = sockets.add(9_102, { uid: 2_001 });
+    const still = shared(2, { holder: 'mail', state: 'active' });
+    expect(await want(shared(1, { state: 'ending' }), still)).toEqual([]);
+    sockets.remove(own);
+    now += 50;
+    expect(await work()).toEqual(['lease-1 empty']);
+  });
+
+  it('waits for closed sockets that lost their user id, but not for those that others close later', async () => {
+    await want(shared(1));
+    const own = sockets.add(9_100);
+    await want(shared(1, { state: 'ending' }));
+    const closing = sockets.change(own, { state: 'fin-wait-1', inode: 0, uid: 0 });
+    now += 50;
+    expect(await work()).toEqual([]);
+    sockets.remove(closing);
+    sockets.add(9_101, { state: 'fin-wait-1', inode: 0, uid: 0 });
+    now += 100;
+    expect(await work()).toEqual(['lease-1 empty']);
+  });
+
+  it('does not wait where the same user goes on by another lease: its sockets cannot be told apart', async () => {
+    await want(shared(1), shared(2, { holder: 'twin' }));
+    sockets.add(9_100);
+    const twin = (state: Lease['state']) => shared(2, { holder: 'twin', state });
+    expect(await want(shared(1, { state: 'ending' }), twin('active'))).toEqual(['lease-1 empty']);
+    expect(await want(twin('ending'))).toEqual([]);
+  });
+
+  it('waits for both when both end at once', async () => {
+    await want(shared(1), shared(2, { holder: 'twin' }));
+    sockets.add(9_100);
+    expect(await want(shared(1, { state: 'ending' }), shared(2, { holder: 'twin', state: 'ending' }))).toEqual([]);
+  });
+});
+
+describe("fish's lease", () => {
+  it('is held by placeholders and known to fish before it is active; the reverse at its end', async () => {
+    expect(await want(ofFish(1))).toEqual(['lease-1 active']);
+    expect(sockets.holdings()).toEqual(['tcp 198.51.100.10:9000', 'tcp 198.51.100.10:9001']);
+    expect(blocks.map((block) => block.lease)).toEqual(['lease-1']);
+    expect(elementsNow()).toEqual([
+      'fish_tcp4_2: 198.51.100.10 . 9000',
+      'quoted_tcp4_2: 198.51.100.10 . 9000',
+      'steer_tcp4_2: 198.51.100.10 . 9000',
+    ]);
+    expect(await want(ofFish(1, { state: 'ending' }))).toEqual(['lease-1 empty']);
+    expect([blocks, sockets.holdings(), elementsNow()]).toEqual([[], [], []]);
+  });
+
+  it('that the kernel refuses never comes to fish', async () => {
+    sockets.add(9_001, { uid: 33 });
+    expect(await want(ofFish(1), ofFish(2, { ports: { first: 9_100, last: 9_101 } }))).toEqual([
+      'lease-1 refused EADDRINUSE',
+      'lease-2 active',
+    ]);
+    expect(blocks.map((block) => block.lease)).toEqual(['lease-2']);
+    expect(elementsNow()).not.toContain('fish_tcp4_2: 198.51.100.10 . 9000');
+  });
+
+  it('that fish itself cannot use is refused, and nothing of it stays', async () => {
+    fishRefuses = [{ lease: 'lease-1', reason: 'there are too many' }];
+    expect(await want(ofFish(1))).toEqual(['lease-1 refused EINVAL']);
+    expect([sockets.holdings(), elementsNow()]).toEqual([[], []]);
+  });
+
+  it('over IPv6 is refused, for fish translates IPv4', async () => {
+    expect(await want(ofFish(1, { address: '2001:db8::10' }))).toEqual(['lease-1 refused EAFNOSUPPORT']);
+  });
+
+  it('waits while fish is away, and the others do not', async () => {
+    fishIsAway = true;
+    leases.touch(machine.reset(desired({ leases: [ofFish(1), lease(2)], holders: machineHolders })).leases);
+    const { outcomes, problem } = await leases.work(machine);
+    expect(outcomes.map((each) => each.lease)).toEqual(['lease-2']);
+    expect(problem).toMatchObject({ message: 'fish is away' });
+    fishIsAway = false;
+    leases.fishIsNew();
+    expect(await work()).toEqual(['lease-1 active']);
+    expect(blocks.map((block) => block.lease)).toEqual(['lease-1']);
+  });
+
+  it('that ends while fish is away is empty when fish, back again, has confirmed it', async () => {
+    await want(ofFish(1));
+    fishIsAway = true;
+    expect(await want(ofFish(1, { state: 'ending' }))).toEqual([]);
+    expect(sockets.holdings()).toHaveLength(2);
+    fishIsAway = false;
+    expect(await work()).toEqual(['lease-1 empty']);
+    expect(sockets.holdings()).toEqual([]);
+  });
+});
+
+describe('after a restart of the agent', () => {
+  it('what was up keeps its elements from the first moment, and comes up again', async () => {
+    machine.reset(
+      desired({
+        leases: [lease(1, { state: 'active' }), ofFish(2, { state: 'active' }), lease(3)],
+        holders: machineHolders,
+      }),
+    );
+    leases.adopt(machine);
+    expect([...leases.elements().keys()].sort()).toEqual([
+      'fish_tcp4_2',
+      'own_tcp4_128',
+      'own_uid_tcp4_128',
+      'quoted_tcp4_2',
+      'steer_tcp4_2',
+    ]);
+    expect(await work()).toEqual(['lease-1 active', 'lease-2 active', 'lease-3 active']);
+    expect(sockets.holdings()).toHaveLength(2);
+  });
+
+  it('a proxy that was at work is no stranger to itself, and its end is still waited for', async () => {
+    sockets.add(9_100, { uid: 33 });
+    machine.reset(desired({ leases: [lease(1, { state: 'active' })], holders: machineHolders }));
+    leases.adopt(machine);
+    expect(await work()).toEqual(['lease-1 active']);
+
+    const other = new DesiredMachine('edge');
+    other.reset(
+      desired({ leases: [lease(2, { state: 'ending' }), ofFish(3, { state: 'ending' })], holders: machineHolders }),
+    );
+    leases.adopt(other);
+    machine = other;
+    expect(await work()).toEqual(['lease-3 empty']);
+    expect(leases.status().find((each) => each.lease === 'lease-2')).toMatchObject({ phase: 'clearing' });
+  });
+});
+
+describe('when the table cannot be changed', () => {
+  it('nothing is reported, and the next attempt goes on from there', async () => {
+    changeFails = true;
+    leases.touch(machine.reset(desired({ leases: [lease(1), ofFish(2)], holders: machineHolders })).leases);
+    await expect(leases.work(machine)).rejects.toThrow('no netlink');
+    expect(leases.hasWork).toBe(true);
+    changeFails = false;
+    expect(await work()).toEqual(['lease-1 active', 'lease-2 active']);
+  });
+
+  it('an end is not reported before its elements are gone', async () => {
+    await want(lease(1));
+    changeFails = true;
+    leases.touch(machine.reset(desired({ leases: [lease(1, { state: 'ending' })], holders: machineHolders })).leases);
+    await expect(leases.work(machine)).rejects.toThrow('no netlink');
+    expect(leases.status()[0]).toMatchObject({ phase: 'cleared' });
+    changeFails = false;
+    expect(await work()).toEqual(['lease-1 empty']);
+    expect(elementsNow()).toEqual([]);
+  });
+});

@@ -1,0 +1,191 @@
+import { describe, expect, it } from 'vitest';
+import { shareDescriptors } from '../../src/agent/preflight.ts';
+import { agentSettings, hostSettings } from '../../src/agent/settings.ts';
+import { explainRefusal } from '../../src/agent/start-agent.ts';
+import { flatStats, flowAnswerOf, flowQueryOf } from '../../src/agent/start-fish.ts';
+import { resolveSettings } from '../../src/ops/settings.ts';
+import { FisheryError } from '../../src/sdk/index.ts';
+import { FlowAnswer, type FlowQuery } from '../../src/wire/agent.ts';
+import { address } from '../support/fake-host.ts';
+import { containing } from '../support/matchers.ts';
+
+const file = (values: Readonly<Record<string, unknown>>) => ({
+  file: { file: 'fishery.yaml', section: 'agent', values },
+});
+const problemsOf = (values: Readonly<Record<string, unknown>>): readonly string[] => {
+  const read = resolveSettings(agentSettings, file(values));
+  return read.ok ? [] : read.problems;
+};
+const fish = { client_prefixes: ['100.64.0.0/10'], claims: [{ protocol: 'udp', ports: 64 }] };
+
+describe('settings', () => {
+  it('need nothing for a host of proxies', () => {
+    const read = resolveSettings(agentSettings, {});
+    expect(read.ok && hostSettings(read.value)).toEqual({
+      fish: false,
+      tun: 'fishtun',
+      mark: 0x2a,
+      markMask: 0xff,
+      routeTable: 100,
+      rulePriority: 10,
+      uplinks: [],
+      clientInterfaces: [],
+      managePortRange: true,
+    });
+  });
+
+  it('take marks as people write them', () => {
+    const read = resolveSettings(agentSettings, { flags: { mark: '0x2a00', mark_mask: '65280' } });
+    expect(read.ok && [read.value.mark, read.value.mark_mask]).toEqual([0x2a00, 0xff00]);
+  });
+
+  it('of fish are complete with uplinks, clients and claims', () => {
+    const read = resolveSettings(agentSettings, file({ uplinks: ['eth0'], fish }));
+    expect(read.ok && read.value.fish).toMatchObject({
+      enabled: true,
+      holder: 'fish',
+      session_ttl_s: 30,
+      claims: [{ protocol: 'udp', mode: 'exclusive', ports: 64 }],
+    });
+    expect(problemsOf({ fish })).toEqual([containing('uplinks is required')]);
+    expect(problemsOf({ fish, uplinks: [] })).toEqual([containing('fish needs to know where its packets leave')]);
+    expect(problemsOf({ fish: { ...fish, enabled: false } })).toEqual([]);
+  });
+
+  it.each([
+    [{ mark: 0 }, 'mark'],
+    [{ mark: 0x100 }, 'must have a bit inside mark_mask'],
+    [{ mark: 0x12a }, 'must not have bits outside mark_mask'],
+    [{ route_table: 254 }, 'is a table of the kernel'],
+    [{ tun: 'far too long a name' }, 'name of a network device'],
+    [{ uplinks: ['eth0"; flush ruleset'] }, 'name of a network device'],
+    [{ uplinks: ['..'] }, 'name of a network device'],
+    [{ server: 'ftp://x' }, 'server'],
+    [{ uplinks: ['e'], fish: { ...fish, client_prefixes: ['2001:db8::/32'] } }, 'fish translates IPv4 only'],
+    [{ uplinks: ['e'], fish: { ...fish, claims: [{ protocol: 'udp', family: 6 }] } }, 'claim family 4'],
+    [{ uplinks: ['e'], fish: { ...fish, claims: [] } }, 'claims'],
+  ])('%o are refused', (values, problem) => {
+    const problems = problemsOf(values);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toContain(problem);
+  });
+});
+
+describe('descriptors', () => {
+  it('are shared between ports, flows and the rest', () => {
+    expect(shareDescriptors(20_000, { exclusivePorts: 976, flowPlaceholders: undefined })).toEqual({
+      ok: true,
+      value: { bound_max: 9_976, flows_max: 9_000 },
+    });
+    expect(shareDescriptors(1_048_576, { exclusivePorts: 0, flowPlaceholders: undefined })).toMatchObject({
+      value: { flows_max: 16_384 },
+    });
+    expect(shareDescriptors(20_000, { exclusivePorts: 0, flowPlaceholders: 0 })).toMatchObject({
+      value: { bound_max: 18_976 },
+    });
+    expect(shareDescriptors(Infinity, { exclusivePorts: 0, flowPlaceholders: 0 })).toMatchObject({ ok: true });
+  });
+
+  it.each([
+    [1_024, 512, undefined],
+    [20_000, 64, 20_000],
+  ])(
+    'that do not suffice (%i for %i ports, %s flows) are told with what to raise',
+    (limit, exclusivePorts, flowPlaceholders) => {
+      const shared = shareDescriptors(limit, { exclusivePorts, flowPlaceholders });
+      expect(shared).toMatchObject({
+        ok: false,
+        error: containing(`${limit} are allowed: raise LimitNOFILE`),
+      });
+    },
+  );
+});
+
+describe('a refusal of the server', () => {
+  const explain = (code: string, status: number) =>
+    explainRefusal(new FisheryError('said so', { code, status, retryable: false }), 'edge', '/etc/token');
+
+  it.each([
+    [
+      'unauthorized',
+      401,
+      'the server does not know the token in /etc/token: have one made with role agent for machine "edge"',
+    ],
+    ['forbidden', 403, 'is not that of an agent of machine "edge"'],
+    ['machine_not_found', 404, 'the server has no machine "edge"'],
+    ['unreadable_answer', 404, "what answers at the server's address is not Fishery"],
+    ['something_new', 409, 'said so'],
+  ])('%s says what to do', (code, status, expected) => expect(explain(code, status)).toContain(expected));
+});
+
+describe('between the server and fish', () => {
+  const query: FlowQuery = {
+    id: 'q1',
+    protocol: 'udp',
+    address: '198.51.100.10',
+    port: 9_001,
+    remote_address: '203.0.113.1',
+    remote_port: 53,
+    at: '2026-01-31T14:03:07.000001Z',
+  };
+
+  it('questions are told in numbers', () => {
+    expect(flowQueryOf(query)).toEqual({
+      protocol: 'udp',
+      address: '198.51.100.10',
+      port: 9_001,
+      remote: '203.0.113.1',
+      remotePort: 53,
+      at: 1_769_868_187_000_001,
+    });
+    expect(flowQueryOf({ ...query, remote_address: null, remote_port: null })).toMatchObject({
+      remote: null,
+      remotePort: null,
+    });
+  });
+
+  it('answers fit the contract; a mapping toward everybody is told with the remote that was asked about', () => {
+    const flow = {
+      protocol: 'udp',
+      client: address('100.64.0.2'),
+      clientPort: 5_000,
+      address: address('198.51.100.10'),
+      port: 9_001,
+      remote: null,
+      remotePort: null,
+      lease: 'lease-7',
+      openedAt: 1_769_868_180_000_000,
+      closedAt: null,
+      ending: null,
+    } as const;
+    const log = {
+      verdict: 'match',
+      matches: [flow],
+      truncated: false,
+      coversSince: 1_769_868_000_000_000,
+      coversThrough: 1_769_868_190_000_000,
+    } as const;
+    const answer = flowAnswerOf(query, log, 'fish');
+    expect(FlowAnswer.parse(answer)).toEqual(answer);
+    expect(answer.flows).toEqual([
+      {
+        holder: 'fish',
+        lease: 'lease-7',
+        client: '100.64.0.2',
+        remote_address: '203.0.113.1',
+        remote_port: 53,
+        opened_at: '2026-01-31T14:03:00.000000Z',
+        closed_at: null,
+      },
+    ]);
+    expect(flowAnswerOf({ ...query, remote_address: null, remote_port: null }, log, 'fish').flows[0]).toMatchObject({
+      remote_address: '0.0.0.0',
+      remote_port: 0,
+    });
+  });
+
+  it('its statistics are flat numbers', () => {
+    const stats = { packetsOut: 3, drops: { noBlock: 2 }, flowsEnded: { idle: 1 }, blocks: [{ flows: 1 }] };
+    expect(flatStats(stats as never)).toEqual({ packets_out: 3, drops_no_block: 2, flows_ended_idle: 1 });
+  });
+});

@@ -1,0 +1,124 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { nothingRecorded, type RecordPart } from '../../src/agent/host-state.ts';
+import { StateFile } from '../../src/agent/state-file.ts';
+import { address } from '../support/fake-host.ts';
+import { containing } from '../support/matchers.ts';
+
+const identity = { machine: 'edge', tun: 'fishtun', routeTable: 100 };
+const part = (over: Partial<RecordPart> = {}): RecordPart => ({
+  sysctls: [],
+  addresses: [],
+  tun: null,
+  rules: [],
+  ...over,
+});
+
+let folder: string;
+beforeEach(() => {
+  folder = join(mkdtempSync(join(tmpdir(), 'fishery-state-')), 'state');
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function open(host = 'boot-1 net:[1]', over: Partial<typeof identity> = {}): StateFile {
+  const opened = StateFile.open(folder, { ...identity, ...over }, host);
+  if (!opened.ok) throw new Error(opened.error);
+  return opened.value;
+}
+
+describe('the record', () => {
+  it('is on disk as soon as it is made, and found again', () => {
+    open().record(
+      part({
+        sysctls: [['net/ipv4/tcp_early_demux', '1']],
+        addresses: [address('198.51.100.10')],
+        tun: 'fishtun',
+        rules: ['-4 priority 0 lookup local'],
+      }),
+    );
+    const { recorded } = open();
+    expect([...recorded.sysctls]).toEqual([['net/ipv4/tcp_early_demux', '1']]);
+    expect([...recorded.addresses]).toEqual(['198.51.100.10']);
+    expect(recorded.tun).toBe('fishtun');
+    expect([...recorded.rules]).toEqual(['-4 priority 0 lookup local']);
+    expect(readdirSync(folder)).toEqual(['agent.json']);
+    expect(statSync(join(folder, 'agent.json')).mode & 0o777).toBe(0o600);
+  });
+
+  it('grows and shrinks by parts', () => {
+    const state = open();
+    state.record(part({ addresses: [address('198.51.100.10')], sysctls: [['a', '1']] }));
+    state.record(part({ addresses: [address('198.51.100.11')], tun: 'fishtun' }));
+    state.forget(part({ addresses: [address('198.51.100.10')], tun: 'other' }));
+    expect([...open().recorded.addresses]).toEqual(['198.51.100.11']);
+    expect(open().recorded.tun).toBe('fishtun');
+    state.forget(part({ tun: 'fishtun', sysctls: [['a', '1']] }));
+    expect([open().recorded.tun, open().recorded.sysctls.size]).toEqual([null, 0]);
+  });
+
+  it.each([
+    ['a reboot', 'boot-2 net:[1]'],
+    ['another network namespace', 'boot-1 net:[2]'],
+  ])('is about a host that is no more after %s', (_what, host) => {
+    open().record(part({ tun: 'fishtun' }));
+    expect(open(host).recorded).toEqual(nothingRecorded);
+    expect(StateFile.find(folder, host)).toEqual({ ok: true, value: undefined });
+  });
+
+  it('is left whole by a write that was cut off', () => {
+    open().record(part({ tun: 'fishtun' }));
+    writeFileSync(join(folder, 'agent.json.new'), '{"version":1,"ho');
+    expect(open().recorded.tun).toBe('fishtun');
+  });
+
+  it('goes when the host is as it was', () => {
+    const state = open();
+    state.record(part({ tun: 'fishtun' }));
+    state.remove();
+    state.remove();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+describe('a host that is set up already', () => {
+  it.each([
+    [{ tun: 'other' }, 'this host is set up for tun "fishtun", the settings say "other"'],
+    [{ routeTable: 101 }, 'this host is set up for routeTable "100", the settings say "101"'],
+    [{ machine: 'edge-2' }, 'this host is set up for machine "edge", the settings say "edge-2"'],
+  ])('is not set up otherwise: %o', (over, problem) => {
+    open().record(part({ tun: 'fishtun' }));
+    const opened = StateFile.open(folder, { ...identity, ...over }, 'boot-1 net:[1]');
+    expect(opened).toMatchObject({ ok: false, error: containing(problem) });
+    expect(opened).toMatchObject({ error: containing('fishery agent down') });
+  });
+
+  it('is found by down without settings', () => {
+    open().record(part({ tun: 'fishtun' }));
+    const found = StateFile.find(folder, 'boot-1 net:[1]');
+    expect(found.ok && found.value?.identity).toEqual(identity);
+  });
+});
+
+it.each(['', '{', '[]', '{"version":2}', '{"version":1,"host":"boot-1 net:[1]"}'])(
+  'a file that no agent wrote is no record, and is not overwritten: %s',
+  (text) => {
+    open().record(part());
+    writeFileSync(join(folder, 'agent.json'), text);
+    const opened = StateFile.open(folder, identity, 'boot-1 net:[1]');
+    expect(opened).toMatchObject({
+      ok: false,
+      error: containing('is not what an agent of this version wrote'),
+    });
+    expect(readFileSync(join(folder, 'agent.json'), 'utf8')).toBe(text);
+  },
+);
+
+it('a folder that cannot be read is told', () => {
+  writeFileSync(folder, 'a file');
+  expect(StateFile.open(folder, identity, 'x')).toMatchObject({
+    ok: false,
+    error: containing('cannot be read'),
+  });
+});

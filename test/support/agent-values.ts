@@ -1,0 +1,93 @@
+import type { Desired } from '../../src/wire/agent.ts';
+import type { Lease } from '../../src/wire/leases.ts';
+import type { Holder } from '../../src/wire/machines.ts';
+import type { Session } from '../../src/wire/sessions.ts';
+import type { Slice } from '../../src/wire/slices.ts';
+
+/** What a server says to the agent of machine `edge`, with what does not matter filled in. */
+const at = '2026-01-31T14:03:07.000000Z';
+
+export function lease(number: number, over: Partial<Lease> = {}): Lease {
+  return {
+    id: `lease-${number}`,
+    token: `1.1.${number}`,
+    session: 'session-1',
+    machine: 'edge',
+    holder: 'web',
+    slice: 'slice-1',
+    pool: 'pool',
+    address: '198.51.100.10',
+    protocol: 'tcp',
+    ports: { first: 9_088, last: 9_215 },
+    mode: 'exclusive',
+    binding: null,
+    state: 'pending',
+    ending: null,
+    refusal: null,
+    granted_at: at,
+    active_at: null,
+    ending_at: null,
+    reusable_at: null,
+    ended_at: null,
+    revision: number,
+    ...over,
+  };
+}
+
+export const holder = (name: string, uid: number | null): Holder => ({
+  machine: 'edge',
+  name,
+  kind: uid === null ? 'fish' : 'proxy',
+  uid,
+  created_at: at,
+  updated_at: at,
+});
+
+export function slice(number: number, over: Partial<Slice> = {}): Slice {
+  return {
+    id: `slice-${number}`,
+    pool: 'pool',
+    address: '198.51.100.10',
+    ports: { first: 8_192, last: 10_239 },
+    machine: 'edge',
+    state: 'assigned',
+    generation: 1,
+    allocator: 'server',
+    assigned_at: at,
+    reusable_at: null,
+    revision: number,
+    ...over,
+  };
+}
+
+export function session(number: number, over: Partial<Session> = {}): Session {
+  return {
+    id: `session-${number}`,
+    machine: 'edge',
+    holder: 'web',
+    state: 'live',
+    ending: null,
+    ttl_s: 30,
+    expires_at: at,
+    opened_at: at,
+    ended_at: null,
+    revision: number,
+    ...over,
+  };
+}
+
+export function desired(over: Partial<Desired> = {}): Desired {
+  return {
+    epoch: 'epoch',
+    revision: 10,
+    machine: 'edge',
+    fence_s: 30,
+    pools: [{ id: 'pool', prefixes: ['198.51.100.0/24'] }],
+    slices: [slice(1)],
+    holders: [holder('web', 2_001), holder('mail', 2_002), holder('fish', null)],
+    leases: [],
+    ...over,
+  };
+}
+
+export const instant = at;

@@ -1,0 +1,30 @@
+import type { RulesetInput } from '../../src/agent/ruleset.ts';
+import { roles, type SetClass } from '../../src/agent/sets.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
+import { protocols } from '../../src/net/protocol.ts';
+
+const classes = (wanted: readonly (typeof roles)[number][], sizes: readonly number[]): readonly SetClass[] =>
+  wanted.flatMap((role) =>
+    ([4, 6] as const).flatMap((family) =>
+      protocols
+        // Sets that no lease makes: echo has no closing sockets, and its `fish` set serves quoted packets as well.
+        .filter((protocol) => protocol !== 'icmp' || (role !== 'own' && role !== 'quoted'))
+        .flatMap((protocol) => sizes.map((size) => ({ role, protocol, family, size }))),
+    ),
+  );
+
+const prefixes = ['203.0.113.0/24', '198.51.100.0/24', '2001:db8:a::/64'] as Prefix[];
+
+/** Hosts of every kind, as the text of their table. */
+export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'fish', RulesetInput>> = {
+  bare: { tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes: [], classes: [] },
+  proxies: {
+    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes },
+    classes: classes(['own_uid', 'own'], [128]),
+  },
+  fish: {
+    ...{ tun: 'fishtun', mark: 0x2a, markMask: 0xff, arrivals: ['eth0', 'wg-clients'], prefixes },
+    // The smallest block, an ordinary one, and a whole address.
+    classes: classes(roles, [1, 128, 65_536]),
+  },
+};
