@@ -49,7 +49,8 @@ CREATE TABLE `holders` (
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`revision` integer NOT NULL,
-	PRIMARY KEY(`machine`, `name`)
+	PRIMARY KEY(`machine`, `name`),
+	FOREIGN KEY (`machine`) REFERENCES `machines`(`id`) ON UPDATE no action ON DELETE no action
 );
 --> statement-breakpoint
 CREATE TABLE `leases` (
@@ -92,7 +93,7 @@ CREATE INDEX `leases_session` ON `leases` (`session`,`id`);--> statement-breakpo
 CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
-CREATE INDEX `leases_history` ON `leases` (`slice`,`protocol`,`first_port`,`granted_at`);--> statement-breakpoint
+CREATE INDEX `leases_past` ON `leases` (`slice`,`protocol`,`first_port`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `machines` (
 	`id` text PRIMARY KEY NOT NULL,
 	`labels` text NOT NULL,
@@ -143,6 +144,7 @@ CREATE TABLE `sessions` (
 	`opened_at` integer NOT NULL,
 	`ended_at` integer,
 	`revision` integer NOT NULL,
+	FOREIGN KEY (`machine`,`holder`) REFERENCES `holders`(`machine`,`name`) ON UPDATE no action ON DELETE no action,
 	CONSTRAINT "sessions_state" CHECK(state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended'))
 );
 --> statement-breakpoint
@@ -179,6 +181,8 @@ CREATE TABLE `slices` (
 	`assigned_at` integer,
 	`reusable_at` integer,
 	`revision` integer NOT NULL,
+	FOREIGN KEY (`pool`) REFERENCES `pools`(`id`) ON UPDATE no action ON DELETE no action,
+	FOREIGN KEY (`machine`) REFERENCES `machines`(`id`) ON UPDATE no action ON DELETE no action,
 	CONSTRAINT "slices_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free'))
@@ -195,5 +199,6 @@ CREATE TABLE `tenures` (
 	`machine` text NOT NULL,
 	`from_at` integer NOT NULL,
 	`until_at` integer,
-	PRIMARY KEY(`slice`, `generation`)
+	PRIMARY KEY(`slice`, `generation`),
+	FOREIGN KEY (`slice`) REFERENCES `slices`(`id`) ON UPDATE no action ON DELETE no action
 );

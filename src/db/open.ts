@@ -1,10 +1,10 @@
 import Database from 'better-sqlite3';
-import { drizzle } from 'drizzle-orm/better-sqlite3';
-import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { StoreError, type Store } from '../leases/store.ts';
+import { lockDirectory } from './lock.ts';
+import { Meta } from './meta.ts';
+import { upgrade } from './migrations.ts';
 import { SqliteStore } from './sqlite-store.ts';
 import type { Connection } from './statements.ts';
 import { storeErrorOf } from './store-errors.ts';
@@ -14,91 +14,76 @@ export type OpenOptions = Readonly<{
   directory: string;
   /** A new identity of the table, random: taken only when the database is made. */
   newEpoch: () => string;
+  /** Looks through the whole file for damage. Without it, only after the last server did not close it. */
+  check?: boolean;
+  /** How large the file may become; nothing is written beyond. Unlimited when not given. */
+  size_bytes_max?: number;
 }>;
-
-const migrationsFolder = fileURLToPath(new URL('../../migrations/sqlite', import.meta.url));
 
 /**
  * Opens the store in a directory, making or upgrading its database. Two servers on one directory would hand out the same
- * ports, so the second is refused. Throws `StoreError` that says what to do.
+ * ports, so the second is refused. Throws a `StoreError` that says what to do.
  */
-export async function openSqliteStore({ directory, newEpoch }: OpenOptions): Promise<Store> {
+export async function openSqliteStore(options: OpenOptions): Promise<Store> {
+  const { directory, newEpoch } = options;
+  makeDirectory(directory);
+  const unlock = lockDirectory(directory);
+  let connection: Connection | undefined;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new StoreError('io', `the data directory ${directory} cannot be made: ${messageOf(error)}`, error);
-  }
-  const release = lock(directory);
-  try {
-    const connection = open(join(directory, 'fishery.db'));
+    connection = connect(join(directory, 'fishery.db'), options.size_bytes_max);
     upgrade(connection);
-    const epoch = stored(connection, 'epoch', newEpoch);
-    const allocatorEpoch = Number(stored(connection, 'allocator_epoch', () => '1'));
-    return new SqliteStore({ connection, epoch, allocatorEpoch, onClose: release });
+    const meta = new Meta(connection);
+    if (options.check === true || !meta.wasClosed()) check(connection, directory);
+    meta.noteOpen();
+    const identity = { epoch: meta.epoch(newEpoch), allocatorEpoch: meta.allocatorEpoch() };
+    return new SqliteStore({ connection, ...identity, onClose: closer(connection, meta, unlock) });
   } catch (error) {
-    release();
+    connection?.close();
+    unlock();
     throw storeErrorOf(error);
   }
 }
 
-function open(path: string): Connection {
+const closer = (connection: Connection, meta: Meta, unlock: () => void) => () => {
+  try {
+    meta.noteClosed();
+  } catch {
+    // On a full disk, say. The next start looks through the file then, and that is all that comes of it.
+  }
+  connection.close();
+  unlock();
+};
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new StoreError('io', `the data directory ${directory} cannot be made: ${reason}`, error);
+  }
+}
+
+function connect(path: string, sizeBytesMax: number | undefined): Connection {
   const connection = new Database(path);
+  connection.pragma('busy_timeout = 2000');
   connection.pragma('journal_mode = WAL');
   connection.pragma('synchronous = FULL');
-  connection.pragma('busy_timeout = 2000');
+  connection.pragma('foreign_keys = ON');
   // The write-ahead log is moved into the database by commits, a little at a time; this bounds what stays on disk.
   connection.pragma('journal_size_limit = 67108864');
   connection.pragma('cache_size = -65536');
   connection.pragma('temp_store = MEMORY');
+  if (sizeBytesMax !== undefined) {
+    const pageBytes = Number(connection.pragma('page_size', { simple: true }));
+    connection.pragma(`max_page_count = ${Math.max(1, Math.floor(sizeBytesMax / pageBytes))}`);
+  }
   return connection;
 }
 
-/**
- * A lock that dies with its process, whatever ends it: an open exclusive transaction on a file of its own, which is
- * nothing but a lock of the operating system.
- */
-function lock(directory: string): () => void {
-  let holder: Connection | undefined;
-  try {
-    holder = new Database(join(directory, 'fishery.lock'), { timeout: 0 });
-    holder.exec('BEGIN EXCLUSIVE');
-  } catch (error) {
-    holder?.close();
-    const isHeld = error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY');
-    if (isHeld) throw new StoreError('busy', `another Fishery server is running on ${directory}: stop it first`, error);
-    throw storeErrorOf(error);
-  }
-  return () => holder.close();
+function check(connection: Connection, directory: string): void {
+  const found = connection.pragma('quick_check(5)') as { quick_check: string }[];
+  const flaws = found.map((row) => row.quick_check).filter((text) => text !== 'ok');
+  if (flaws.length === 0) return;
+  const where = join(directory, 'fishery.db');
+  throw new StoreError('corrupt', `${where} is damaged, restore a backup: ${flaws.join('; ')}`);
 }
-
-function upgrade(connection: Connection): void {
-  const known = knownMigrations();
-  const applied = appliedMigrations(connection);
-  if (applied > known)
-    throw new StoreError(
-      'read_only',
-      `the database was made by a newer Fishery (${applied} migrations, this one knows ${known}): upgrade this server`,
-    );
-  migrate(drizzle(connection), { migrationsFolder });
-}
-
-const knownMigrations = (): number =>
-  (JSON.parse(readFileSync(join(migrationsFolder, 'meta', '_journal.json'), 'utf8')) as { entries: unknown[] }).entries
-    .length;
-
-function appliedMigrations(connection: Connection): number {
-  const table = connection.prepare(`SELECT 1 FROM sqlite_master WHERE name = '__drizzle_migrations'`).get();
-  if (table === undefined) return 0;
-  return (
-    connection.prepare<[], { count: number }>('SELECT count(*) AS count FROM __drizzle_migrations').get()?.count ?? 0
-  );
-}
-
-function stored(connection: Connection, key: string, make: () => string): string {
-  connection.prepare('INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING').run(key, make());
-  const row = connection.prepare<[string], { value: string }>('SELECT value FROM meta WHERE key = ?').get(key);
-  if (!row) throw new Error(`meta has no ${key}`);
-  return row.value;
-}
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

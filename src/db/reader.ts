@@ -198,13 +198,13 @@ export class SqliteReader implements Reader {
   ): Promise<readonly Lease[]> {
     // Leases are aligned blocks: the one with this port begins at the port with some of its low bits cleared.
     const firsts = new Set(Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order))));
-    const found = this.#all<LeaseAndSession>(
-      `${leaseSelect} WHERE leases.slice = @slice AND leases.generation = @generation AND leases.protocol = @protocol
-       AND leases.first_port IN (${[...firsts].join(', ')}) AND leases.last_port >= @port AND leases.granted_at <= @at
-       AND coalesce(leases.empty_at, leases.ended_at, @at + 1) > @at ORDER BY leases.id`,
-      { slice, generation, protocol, port, at },
-    );
-    return found.map(leaseOf);
+    const part = (ended: string) =>
+      `${leaseSelect} WHERE leases.slice = @slice AND leases.protocol = @protocol
+       AND leases.first_port IN (${[...firsts].join(', ')}) AND leases.ended_at ${ended}
+       AND leases.generation = @generation AND leases.last_port >= @port AND leases.granted_at <= @at
+       AND coalesce(leases.empty_at, leases.ended_at, @at + 1) > @at`;
+    const sql = `${part('IS NULL')} UNION ALL ${part('> @at')} ORDER BY id`;
+    return this.#all<LeaseAndSession>(sql, { slice, generation, protocol, port, at }).map(leaseOf);
   }
 
   async accessToken(hash: string): Promise<AccessToken | undefined> {

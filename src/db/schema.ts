@@ -1,10 +1,11 @@
-import { check, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
+import { check, foreignKey, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 import { sql } from 'drizzle-orm';
 
 /**
  * The tables, as Drizzle generates migrations from them (`npm run db:generate`). Times are microseconds since 1970, which
  * SQLite's 64-bit integers and JavaScript's doubles both hold exactly. Indexes over live rows are partial, so that the
- * ended ones, kept for attribution, weigh nothing on a grant.
+ * ended ones, kept for attribution, weigh nothing on a grant. Foreign keys are where rows are few; leases and extents have
+ * none, because the transaction that writes them has just read what they would point to.
  */
 
 export const meta = sqliteTable('meta', {
@@ -56,7 +57,9 @@ export const machines = sqliteTable(
 export const holders = sqliteTable(
   'holders',
   {
-    machine: text().notNull(),
+    machine: text()
+      .notNull()
+      .references(() => machines.id),
     name: text().notNull(),
     kind: text().notNull(),
     uid: integer(),
@@ -71,12 +74,14 @@ export const slices = sqliteTable(
   'slices',
   {
     id: integer().primaryKey(),
-    pool: text().notNull(),
+    pool: text()
+      .notNull()
+      .references(() => pools.id),
     address: text().notNull(),
     family: integer().notNull(),
     first_port: integer().notNull(),
     last_port: integer().notNull(),
-    machine: text(),
+    machine: text().references(() => machines.id),
     state: text().notNull(),
     generation: integer().notNull(),
     allocator: text().notNull(),
@@ -104,7 +109,9 @@ export const slices = sqliteTable(
 export const tenures = sqliteTable(
   'tenures',
   {
-    slice: integer().notNull(),
+    slice: integer()
+      .notNull()
+      .references(() => slices.id),
     generation: integer().notNull(),
     machine: text().notNull(),
     from_at: integer().notNull(),
@@ -136,6 +143,7 @@ export const sessions = sqliteTable(
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
     index('sessions_machine').on(t.machine, t.id),
+    foreignKey({ columns: [t.machine, t.holder], foreignColumns: [holders.machine, holders.name] }),
     check('sessions_state', sql`state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended')`),
   ],
 );
@@ -197,7 +205,10 @@ export const leases = sqliteTable(
     index('leases_next_rest')
       .on(t.machine, t.protocol, t.reusable_at)
       .where(sql`state = 'cooling'`),
-    index('leases_history').on(t.slice, t.protocol, t.first_port, t.granted_at),
+    // For attribution, by when they were over: the newest, which are asked for most, are found first.
+    index('leases_past')
+      .on(t.slice, t.protocol, t.first_port, t.ended_at)
+      .where(sql`ended_at IS NOT NULL`),
     check('leases_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
     check('leases_state', sql`state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')`),
     check('leases_over', sql`(ended_at IS NOT NULL) = (state IN ('refused', 'ended'))`),

@@ -6,6 +6,7 @@ import type { Connection } from './statements.ts';
 import { storeErrorOf } from './store-errors.ts';
 import { Writes } from './writes.ts';
 
+/** `onClose` closes the connection, and whatever belongs to it. */
 type Parts = Readonly<{ connection: Connection; epoch: string; allocatorEpoch: number; onClose: () => void }>;
 
 /**
@@ -55,9 +56,7 @@ export class SqliteStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (!this.#connection.open) return;
-    this.#connection.close();
-    this.#onClose();
+    if (this.#connection.open) this.#onClose();
   }
 
   #logEnd() {

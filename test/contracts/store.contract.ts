@@ -272,6 +272,29 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(extents.filter(({ protocol }) => protocol !== 'tcp')).toHaveLength(2);
     });
 
+    it('offers the emptiest of the shared blocks that a holder is not on', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      await world.holder('edge-1', 'news');
+      const [web, mail, news] = [
+        await world.session('edge-1', 'web'),
+        await world.session('edge-1', 'mail'),
+        await world.session('edge-1', 'news'),
+      ];
+      const v4 = { pool: 'v4' };
+      const place = async (session: { id: number }, claim: ReturnType<typeof shared>) =>
+        (await world.grant(session, claim)).replace(/\/tcp .*/, '');
+      const [upper, lower] = [await place(web, shared(128, v4)), await place(web, shared(128, v4))];
+      expect([upper, lower]).toEqual(['198.51.100.0:3968-4095', '198.51.100.0:3840-3967']);
+      // Both have one: the lower. Then the upper is emptier.
+      expect(await place(mail, shared(128, v4))).toBe(lower);
+      expect(await place(news, shared(128, v4))).toBe(upper);
+      // Another size, another binding, another pool: none of these.
+      expect(await place(mail, shared(64, v4))).toBe('198.51.100.0:3776-3839');
+      expect(await place(mail, shared(128, { ...v4, binding: 'explicit' }))).toBe('198.51.100.0:3584-3711');
+      expect(await place(mail, shared(128, { pool: 'v6' }))).toBe('2001:db8:::3968-4095');
+    });
+
     it('replays the log from any revision, whole or for one machine, in bounded pieces', async () => {
       await using opened = await open();
       const world = await town(opened.store);

@@ -71,6 +71,32 @@ describe('an exclusive grant', () => {
     ]);
   });
 
+  it('takes an extent for as long rested as its most recently used part', async () => {
+    const keeper = await w.session('edge-1', 'web', 86_400);
+    // From the top: four leases of 512. Two neighbours and one by itself come back, the neighbours at different times.
+    const [old, , early, late] = await w.leases(keeper, tcp(512), tcp(512), tcp(512), tcp(512));
+    for (const lease of [early, old, late]) {
+      if (!lease) throw new Error('no lease');
+      await w.release(lease);
+      await w.report(lease, 'empty');
+      w.clock.passSeconds(1);
+    }
+    await w.pass(120);
+    await ledger([
+      ['two pieces', () => w.extents(slice), 'free 2048-3071, free 3584-4095'],
+      ['the tighter one', () => w.grant(keeper, tcp(256)), '198.51.100.0:3840-4095/tcp pending'],
+      ['as large as half of the other', () => w.grant(keeper, tcp(512)), '198.51.100.0:2560-3071/tcp pending'],
+      [
+        'what is left of it is as fresh as it was',
+        () => w.grant(keeper, tcp(256)),
+        '198.51.100.0:3584-3839/tcp pending',
+      ],
+    ]);
+    const { extents } = await w.store.reader.tiling(slice.id);
+    const emptied = (await w.store.reader.lease(late?.id ?? 0))?.emptyAt;
+    expect(extents.find(({ protocol }) => protocol === 'tcp')?.restedSince).toBe(emptied);
+  });
+
   it('refuses what cannot be, with its reason', () =>
     ledger([
       ['more than a slice', () => w.grant(web, tcp(2_049)), 'ports_exceed_slice'],

@@ -1,0 +1,99 @@
+import Database from 'better-sqlite3';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Loads } from '../../src/db/loads.ts';
+import { SqliteReader } from '../../src/db/reader.ts';
+import type { Connection } from '../../src/db/statements.ts';
+import { address } from '../support/world.ts';
+import { temporaryStore } from '../support/temporary-store.ts';
+
+/** Tables that grow with use. Machines and pools are as many as an operator has. */
+const large = ['leases', 'extents', 'sessions', 'slices', 'shared_blocks', 'events', 'tenures', 'access_tokens'];
+
+/** The texts of all statements that `use` prepares, and how SQLite would go about each. */
+async function plansOf(use: (connection: Connection) => unknown): Promise<ReadonlyMap<string, string>> {
+  await using temporary = await temporaryStore();
+  const connection = new Database(join(temporary.directory, 'fishery.db'));
+  const texts: string[] = [];
+  const spy = new Proxy(connection, {
+    get(target, name) {
+      if (name !== 'prepare') return Reflect.get(target, name) as unknown;
+      return (text: string) => {
+        texts.push(text);
+        return target.prepare(text);
+      };
+    },
+  });
+  try {
+    await use(spy);
+    return new Map(texts.map((text) => [text.replaceAll(/\s+/g, ' '), planOf(connection, text)]));
+  } finally {
+    connection.close();
+  }
+}
+
+function planOf(connection: Connection, text: string): string {
+  const statement = connection.prepare(`EXPLAIN QUERY PLAN ${text}`);
+  const names = [...text.matchAll(/@(\w+)/g)].map(([, name]) => [name, 1]);
+  const marks = text.split('?').length - 1;
+  const rows =
+    names.length > 0 ? statement.all(Object.fromEntries(names)) : statement.all(...Array<number>(marks).fill(1));
+  return (rows as { detail: string }[]).map(({ detail }) => detail).join('; ');
+}
+
+const scans = (plan: string): readonly string[] =>
+  large.filter((table) => new RegExp(`SCAN ${table}(?! USING INDEX)`).test(plan));
+
+describe('what a decision loads', () => {
+  it('is found by an index, never by going through a table that grows', async () => {
+    const plans = await plansOf((connection) => new Loads(connection));
+    expect(plans.size).toBeGreaterThan(20);
+    for (const [text, plan] of plans) expect([text, scans(plan)]).toEqual([text, []]);
+  });
+
+  it('does not weigh more because of leases that are over', async () => {
+    const plans = await plansOf((connection) => new Loads(connection));
+    const about = [...plans].filter(([text]) => / leases /.test(text) && !/WHERE id = \?/.test(text));
+    expect(about.length).toBeGreaterThan(5);
+    const partial = /leases_(?:live|unsettled|cooling|next_rest)/;
+    for (const [text, plan] of about)
+      for (const step of plan.split('; ').filter((line) => line.includes(' leases ')))
+        expect([text, partial.test(step) ? 'partial index' : step]).toEqual([text, 'partial index']);
+  });
+
+  it('comes in the order in which a grant chooses, without sorting', async () => {
+    const plans = await plansOf((connection) => new Loads(connection));
+    const search = [...plans].find(([text]) => text.includes('ORDER BY fit'));
+    expect(search?.[1]).toBe(
+      'SEARCH extents USING INDEX extents_offered (machine=? AND protocol=? AND pool=? AND family=? AND fit>?)',
+    );
+  });
+});
+
+describe('what is read outside of decisions', () => {
+  it('is found by an index, but for counts and lists of everything', async () => {
+    const page = { limit: 5, cursor: '1' };
+    const plans = await plansOf(async (connection) => {
+      const reader = new SqliteReader(connection, 'epoch');
+      await reader.revision();
+      await reader.oldestRevision();
+      for (const find of [reader.pool('p'), reader.machine('m'), reader.slice(1), reader.lease(1), reader.session(1)])
+        await find;
+      await reader.holder('m', 'h');
+      await reader.accessToken('h');
+      await reader.tiling(1);
+      await reader.eventsAfter(1, null, 5);
+      await reader.eventsAfter(1, 'm', 5);
+      await reader.tenureAt(address('198.51.100.0'), 5, 5);
+      await reader.leasesAt(1, 1, 'tcp', 5, 5);
+      await reader.poolSlices('p');
+      for (const filter of [{}, { machine: 'm' }, { session: 1 }]) await reader.leases(filter, page);
+      for (const filter of [{}, { machine: 'm' }]) await reader.sessions(filter, page);
+      for (const filter of [{}, { machine: 'm' }, { address: address('198.51.100.0') }])
+        await reader.slices(filter, page);
+      await reader.holders('m', { limit: 5, cursor: 'h' });
+    });
+    expect(plans.size).toBeGreaterThan(20);
+    for (const [text, plan] of plans) expect([text, scans(plan)]).toEqual([text, []]);
+  });
+});
