@@ -1,4 +1,3 @@
-import type Database from 'better-sqlite3';
 import { limits } from '../leases/limits.ts';
 import type { Need, NeedKind, NeedOf } from '../leases/needs.ts';
 import type { View } from '../leases/view.ts';
@@ -25,12 +24,13 @@ export class Loads {
 const occupied = `ended_at IS NULL AND state IN ('pending', 'active', 'ending')`;
 
 function loadersOn(connection: Connection): Loaders {
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
   const one = <Row>(sql: string): ((...values: unknown[]) => Row | undefined) => {
     const statement = connection.prepare<unknown[], Row>(sql);
     return (...values) => statement.get(...values);
   };
   const all = <Row>(sql: string): ((...values: unknown[]) => Row[]) => {
-    const statement: Database.Statement<unknown[], Row> = connection.prepare<unknown[], Row>(sql);
+    const statement = connection.prepare<unknown[], Row>(sql);
     return (...values) => statement.all(...values);
   };
 

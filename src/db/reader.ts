@@ -238,6 +238,7 @@ export class SqliteReader implements Reader {
   }
 
   /** One page of a table in the order of `key`; `where` is what an index finds, `filter` what is looked at row by row. */
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
   #page<Row extends rows.AnyRow, Item>(
     table: string,
     key: Key,
@@ -252,6 +253,7 @@ export class SqliteReader implements Reader {
     return scan(page, key, filter, itemOf, (after, limit) => this.#all<Row>(sql, { ...where, after, limit }));
   }
 
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
   #one<Row>(sql: string, parameters: Parameters = {}): Row | undefined {
     return this.#prepared(sql).get(parameters) as Row | undefined;
   }

@@ -15,7 +15,7 @@ import type {
   Slice,
   Tenure,
 } from '../leases/model.ts';
-import * as schema from './schema.ts';
+import type * as schema from './schema.ts';
 
 /** Row of the database ↔ row of the domain. What the database holds was written from the domain's own types. */
 

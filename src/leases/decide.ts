@@ -65,4 +65,4 @@ function decide<K extends CommandKind>(command: Command<K>, context: Context): O
 }
 
 /** The compiler cannot see that the table's entry under `command.kind` takes this very command; its own type says so. */
-const useCaseOf = <K extends CommandKind>(command: Command<K>): UseCase<K> => useCases[command.kind as K];
+const useCaseOf = <K extends CommandKind>(command: Command<K>): UseCase<K> => useCases[command.kind];

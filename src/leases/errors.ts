@@ -22,7 +22,7 @@ type Codes = {
   session_not_found: { session: number };
   session_ended: { session: number; ending: string };
   shared_needs_tcp: { protocol: string };
-  binding_needs_shared: Record<never, never>;
+  binding_needs_shared: object;
   ports_exceed_slice: { ports: number; slicePorts: number };
   block_misaligned: { firstPort: number; ports: number };
   block_not_owned: { address: string; firstPort: number; machine: string };

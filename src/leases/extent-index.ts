@@ -31,7 +31,9 @@ export class ExtentIndex {
 }
 
 function entry<K, A, B>(map: Map<K, Map<A, B>>, key: K): Map<A, B> {
-  let inner = map.get(key);
-  if (!inner) map.set(key, (inner = new Map()));
-  return inner;
+  const found = map.get(key);
+  if (found) return found;
+  const made = new Map<A, B>();
+  map.set(key, made);
+  return made;
 }

@@ -73,7 +73,7 @@ export class LeaseService {
       reject(new StoreError('overloaded', `${this.#waiting.length} commands wait already`));
     else {
       // The queue is of all kinds; that a command of kind K has an Output<K>, the table of use cases says entry by entry.
-      this.#waiting.push({ command: command as Command, resolve: resolve as Waiting['resolve'], reject });
+      this.#waiting.push({ command, resolve, reject } as Waiting);
       this.#start();
     }
     return promise;
@@ -170,7 +170,10 @@ export class LeaseService {
   }
 
   #answer({ command, resolve, reject }: Waiting, outcome: Outcome | undefined): void {
-    if (outcome && 'result' in outcome) return resolve(outcome.result);
+    if (outcome && 'result' in outcome) {
+      resolve(outcome.result);
+      return;
+    }
     const cause = outcome?.bug;
     this.#onTrouble({ kind: 'bug', message: messageOf(cause), cause, command: command.kind });
     reject(cause);

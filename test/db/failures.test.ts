@@ -23,9 +23,11 @@ describe('a disk that is full', () => {
         failure = error;
       }
     }
-    expect(failure).toMatchObject({ failure: 'full', message: expect.stringContaining('the disk is full') });
+    expect(failure).toMatchObject({ failure: 'full' });
+    expect(String(failure)).toContain('the disk is full');
     expect(answered.length).toBeGreaterThan(100);
-    expect(world.service.health()).toMatchObject({ writable: false, reason: expect.stringContaining('full') });
+    expect(world.service.health().writable).toBe(false);
+    expect(world.service.health().reason).toContain('the disk is full');
     expect(await temporary.store.reader.revision()).toBe(answered.length);
     expect(world.events.map(({ revision }) => revision)).toEqual(answered.map((_, index) => index + 1));
     // What fits goes on: an update needs no room.

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openSqliteStore, type OpenOptions } from '../../src/db/open.ts';
+import { StoreError, type Store } from '../../src/leases/store.ts';
 import { World } from '../support/world.ts';
 
 let directory: string;
@@ -17,6 +18,14 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const open = (options: Partial<OpenOptions> = {}) =>
   openSqliteStore({ directory, newEpoch: () => `epoch-${Math.random()}`, ...options });
+/** Why it cannot be opened: `kind: message`. */
+const refusalOf = async (opening: Promise<Store>): Promise<string> => {
+  const error = await opening.then(
+    () => 'nothing',
+    (reason: unknown) => reason,
+  );
+  return error instanceof StoreError ? `${error.failure}: ${error.message}` : String(error);
+};
 const onFile = <T>(use: (connection: Database.Database) => T): T => {
   const connection = new Database(join(directory, 'fishery.db'));
   try {
@@ -97,29 +106,23 @@ describe('what cannot be opened', () => {
     const file = join(directory, 'file');
     writeFileSync(file, '');
     directory = join(file, 'below');
-    await expect(open()).rejects.toMatchObject({
-      failure: 'io',
-      message: expect.stringContaining(`the data directory ${directory} cannot be made`),
-    });
+    expect(await refusalOf(open())).toContain(`the data directory ${directory} cannot be made`);
+    expect(await refusalOf(open())).toMatch(/^io: /);
     directory = file;
   });
 
   it('is said clearly: a directory that cannot be written', async () => {
     // Nobody can make a file there, root included.
     directory = '/proc/self';
-    await expect(open()).rejects.toMatchObject({
-      failure: 'read_only',
-      message: expect.stringContaining('the data directory /proc/self cannot be written'),
-    });
+    expect(await refusalOf(open())).toContain('the data directory /proc/self cannot be written');
+    expect(await refusalOf(open())).toMatch(/^read_only: /);
     directory = join(tmpdir(), 'fishery-none');
   });
 
   it('is said clearly: a file that is no database', async () => {
     writeFileSync(join(directory, 'fishery.db'), 'dear diary, '.repeat(1_000));
-    await expect(open()).rejects.toMatchObject({
-      failure: 'corrupt',
-      message: expect.stringContaining('is not a Fishery database'),
-    });
+    expect(await refusalOf(open())).toContain('is not a Fishery database');
+    expect(await refusalOf(open())).toMatch(/^corrupt: /);
     expect(readFileSync(join(directory, 'fishery.db'), 'utf8')).toMatch(/^dear diary/);
   });
 
@@ -129,10 +132,8 @@ describe('what cannot be opened', () => {
       connection.prepare('INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?, ?)').run('next', 9e15),
     );
     const before = readFileSync(join(directory, 'fishery.db'));
-    await expect(open()).rejects.toMatchObject({
-      failure: 'read_only',
-      message: expect.stringContaining('made by a newer Fishery'),
-    });
+    expect(await refusalOf(open())).toContain('made by a newer Fishery');
+    expect(await refusalOf(open())).toMatch(/^read_only: /);
     expect(readFileSync(join(directory, 'fishery.db'))).toEqual(before);
   });
 
@@ -163,10 +164,7 @@ describe('a database that is damaged', () => {
   it('is looked through after a server that did not close it, and refused', async () => {
     await damage();
     noteUnclean();
-    await expect(open()).rejects.toMatchObject({
-      failure: 'corrupt',
-      message: expect.stringMatching(/damaged/),
-    });
+    expect(await refusalOf(open())).toMatch(/^corrupt: .*damaged/);
   });
 
   it('is looked through when that is asked for', async () => {

@@ -110,31 +110,51 @@ export class MemoryStore implements Store {
     const isIn = (row: { slice: number; protocol: string }, place: { slice: number; protocol: string }) =>
       row.slice === place.slice && row.protocol === place.protocol;
     switch (need.need) {
-      case 'pool':
-        return loadOne(view.pools, tables.pools.get(need.id));
-      case 'machine':
-        return loadOne(view.machines, tables.machines.get(need.id));
-      case 'holder':
-        return loadOne(view.holders, tables.holders.get(holderKey(need.machine, need.name)));
-      case 'slice':
-        return loadOne(view.slices, tables.slices.get(need.id));
-      case 'tenure':
-        return loadOne(view.tenures, tables.tenures.get(tenureKey(need.slice, need.generation)));
-      case 'session':
-        return loadOne(view.sessions, tables.sessions.get(need.id));
-      case 'lease':
-        return loadOne(view.leases, tables.leases.get(need.id));
-      case 'block':
-        return loadOne(view.blocks, tables.blocks.get(`${need.slice}/${need.protocol}/${need.first}`));
-      case 'accessToken':
-        return loadOne(view.accessTokens, tables.accessTokens.get(need.id));
-      case 'sliceAt':
-        return loadOne(
+      case 'pool': {
+        loadOne(view.pools, tables.pools.get(need.id));
+        return;
+      }
+      case 'machine': {
+        loadOne(view.machines, tables.machines.get(need.id));
+        return;
+      }
+      case 'holder': {
+        loadOne(view.holders, tables.holders.get(holderKey(need.machine, need.name)));
+        return;
+      }
+      case 'slice': {
+        loadOne(view.slices, tables.slices.get(need.id));
+        return;
+      }
+      case 'tenure': {
+        loadOne(view.tenures, tables.tenures.get(tenureKey(need.slice, need.generation)));
+        return;
+      }
+      case 'session': {
+        loadOne(view.sessions, tables.sessions.get(need.id));
+        return;
+      }
+      case 'lease': {
+        loadOne(view.leases, tables.leases.get(need.id));
+        return;
+      }
+      case 'block': {
+        loadOne(view.blocks, tables.blocks.get(`${need.slice}/${need.protocol}/${need.first}`));
+        return;
+      }
+      case 'accessToken': {
+        loadOne(view.accessTokens, tables.accessTokens.get(need.id));
+        return;
+      }
+      case 'sliceAt': {
+        loadOne(
           view.slices,
           [...tables.slices.values()].find(
             ({ address, ports }) => address === need.address && ports.first <= need.port && need.port <= ports.last,
           ),
         );
+        return;
+      }
       case 'pools':
         for (const pool of tables.pools.values()) view.pools.load(pool);
         return;
@@ -145,19 +165,22 @@ export class MemoryStore implements Store {
               machine === need.machine && state === 'assigned' && allocator === 'server',
           )
           .map(({ pool, address }) => ({ pool, family: familyOf(address) }));
-        return view.loadOffers(need.machine, [
+        view.loadOffers(need.machine, [
           ...new Map(offers.map((offer) => [`${offer.pool}/${offer.family}`, offer])).values(),
         ]);
+        return;
       }
       case 'sliceTiles':
         for (const extent of tables.extents.values()) if (extent.slice === need.slice) view.extents.load(extent);
         for (const block of tables.blocks.values()) if (block.slice === need.slice) view.blocks.load(block);
         return;
-      case 'occupants':
-        return view.loadOccupants(
+      case 'occupants': {
+        view.loadOccupants(
           need.slice,
           [...tables.leases.values()].filter((lease) => lease.slice === need.slice && hasOccupants(lease)).length,
         );
+        return;
+      }
       case 'membership':
         for (const lease of tables.leases.values())
           if (
@@ -174,20 +197,23 @@ export class MemoryStore implements Store {
           if (isIn(extent, need) && rangesOverlap(extent.ports, around)) view.extents.load(extent);
         return;
       }
-      case 'occupant':
-        return loadOne(
+      case 'occupant': {
+        loadOne(
           view.leases,
           [...tables.leases.values()]
             .filter((lease) => isIn(lease, need) && lease.endedAt === null && rangesOverlap(lease.ports, need.ports))
             .sort((a, b) => b.ports.first - a.ports.first || a.id - b.id)[0],
         );
+        return;
+      }
       case 'nextRest': {
         const isHere = (row: { machine: string; protocol: string; state: string }) =>
           row.machine === need.machine && row.protocol === need.protocol && row.state === 'cooling';
         const rests = [...tables.leases.values(), ...tables.extents.values()]
           .filter(isHere)
           .flatMap((row) => row.reusableAt ?? []);
-        return view.loadNextRest(need.machine, need.protocol, rests.length > 0 ? Math.min(...rests) : null);
+        view.loadNextRest(need.machine, need.protocol, rests.length > 0 ? Math.min(...rests) : null);
+        return;
       }
       case 'offeredExtents':
         for (const extent of [...tables.extents.values()]
@@ -341,9 +367,9 @@ function write<Key, Row>(table: Map<Key, Row>, changes: readonly Change<Row>[], 
   }
 }
 
-function page<Row, Key extends string | number>(
+function page<Row>(
   rows: Iterable<Row>,
-  keyOf: (row: Row) => Key,
+  keyOf: (row: Row) => string | number,
   { limit, cursor }: PageRequest,
 ): PageOf<Row> {
   const sorted = [...rows].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));

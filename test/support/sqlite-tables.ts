@@ -9,6 +9,7 @@ import type { Tables } from './memory-store.ts';
 export function readTables(directory: string): Readonly<{ tables: Tables; events: readonly Event[] }> {
   const connection = new Database(join(directory, 'fishery.db'), { readonly: true });
   try {
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
     const all = <Row, Value>(table: string, valueOf: (row: Row) => Value): Value[] =>
       (connection.prepare(`SELECT * FROM ${table}`).all() as Row[]).map(valueOf);
     const byKey = <Key, Value>(values: readonly Value[], keyOf: (value: Value) => Key) =>
