@@ -76,6 +76,7 @@ export class Agent {
   #fish: FishPort | undefined;
   #fishStarts = 0;
   #fishRetryAt = -Infinity;
+  #fishProblem: Error | undefined;
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -266,7 +267,7 @@ export class Agent {
       await hostKeeper.reconcile();
       this.#observedAt = now();
     }
-    await this.#startFish();
+    const fishProblem = await this.#startFish();
     const { outcomes, problem } = await leases.work(desired);
     const slices = this.#slices.outcomes(
       desired,
@@ -275,17 +276,28 @@ export class Agent {
     );
     reports.add(outcomes, slices, revision);
     fish?.leases.look();
+    // Only now: what fish lacks must not keep proxies from their leases.
+    if (fishProblem) throw fishProblem;
     if (problem) throw problem;
     this.#appliedRevision = Math.max(this.#appliedRevision, revision);
   }
 
-  async #startFish(): Promise<void> {
+  /** Returns why fish could not be started. */
+  async #startFish(): Promise<Error | undefined> {
     const { fish, log, now } = this.#parts;
-    if (!fish || this.#fish || now() < this.#fishRetryAt) return;
+    if (!fish || this.#fish) return undefined;
+    if (now() < this.#fishRetryAt) return this.#fishProblem;
     // A fish that dies at once must not be started in a tight loop.
     this.#fishRetryAt = now() + Math.min(retry_max_ms, retry_first_ms * 2 ** Math.min(this.#fishStarts, 10));
-    const started = await fish.start();
     this.#fishStarts++;
+    let started: FishPort;
+    try {
+      started = await fish.start();
+    } catch (error) {
+      this.#fishProblem = new Error(`fish cannot be started: ${messageOf(error)}`, { cause: error });
+      return this.#fishProblem;
+    }
+    this.#fishProblem = undefined;
     this.#fish = started;
     this.leases.fishIsNew();
     void started.died.then((reason) => {
@@ -295,6 +307,7 @@ export class Agent {
       this.leases.fishIsNew();
       this.#kick();
     });
+    return undefined;
   }
 
   #load(): HostLoad {

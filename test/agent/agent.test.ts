@@ -1,7 +1,6 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Agent } from '../../src/agent/agent.ts';
-import type { HostSettings } from '../../src/agent/desired-host.ts';
 import type { FishLeases } from '../../src/agent/fish-leases.ts';
 import type { FishPort } from '../../src/agent/fish-port.ts';
 import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
@@ -12,22 +11,11 @@ import { statusOf } from '../../src/agent/status.ts';
 import { metricsText } from '../../src/agent/metrics.ts';
 import { FisheryError, type Followed } from '../../src/sdk/index.ts';
 import type { Applied, Change, FlowAnswer } from '../../src/wire/agent.ts';
-import { desired, instant, lease, slice } from '../support/agent-values.ts';
+import { desired, instant, lease, slice, withFish, withoutFish } from '../support/agent-values.ts';
 import { FakeHost } from '../support/fake-host.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
 
-const settings: HostSettings = {
-  fish: true,
-  tun: 'fishtun',
-  mark: 0x2a,
-  markMask: 0xff,
-  routeTable: 100,
-  rulePriority: 10,
-  uplinks: ['up0'],
-  clientInterfaces: ['client0'],
-  managePortRange: true,
-};
 type Body = Change extends infer C ? (C extends { revision: number } ? Omit<C, 'revision' | 'at'> : never) : never;
 
 /** An agent on a host in memory, with a server that says what the test wants. */
@@ -54,7 +42,7 @@ class World {
   readonly placeholders = new Placeholders({
     open: this.sockets.open,
     table: this.sockets,
-    mark: settings.mark,
+    mark: withFish.mark,
     descriptors_max: 1_000,
   });
   readonly guard = new GuardKeeper(
@@ -88,11 +76,11 @@ class World {
   } satisfies Pick<FishLeases, 'run' | 'look' | 'end' | 'status' | 'refused'>;
   readonly agent: Agent;
 
-  constructor(withFish = true) {
+  constructor(hasFish = true) {
     const recordedOf = () => this.recorded;
     this.agent = new Agent({
       machine: 'edge',
-      settings: { ...settings, fish: withFish },
+      settings: hasFish ? withFish : withoutFish,
       families: [4, 6],
       host: this.host,
       stateFile: {
@@ -122,7 +110,7 @@ class World {
       reports: this.reports,
       placeholders: this.placeholders,
       sockets: this.sockets,
-      fish: withFish ? { start: () => this.#startFish(), leases: this.fishLeases } : null,
+      fish: hasFish ? { start: () => this.#startFish(), leases: this.fishLeases } : null,
       log: this.log,
       now: () => performance.now(),
     });
@@ -326,11 +314,12 @@ describe('fish', () => {
     expect(world.sockets.holdings()).toEqual(held);
   });
 
-  it('that cannot start does not keep the host from being set up, and is tried again', async () => {
+  it('that cannot start keeps no proxy from its lease, and is tried again', async () => {
     world.fishFails = true;
     world.start();
     world.say(withLease);
-    await vi.waitFor(() => expect(world.agent.health().problem).toContain('the TUN is busy'));
+    await vi.waitFor(() => expect(world.agent.health().problem).toContain('fish cannot be started: the TUN is busy'));
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-2 active']));
     world.fishFails = false;
     await vi.waitFor(() => expect(world.told()).toContain('lease-1 active'), { timeout: 5_000 });
   });

@@ -1,23 +1,11 @@
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { HostSettings } from '../../src/agent/desired-host.ts';
 import { HostKeeper } from '../../src/agent/host-keeper.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from '../../src/agent/host-state.ts';
 import type { Element } from '../../src/agent/sets.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
+import { withoutFish } from '../support/agent-values.ts';
 import { address, FakeHost } from '../support/fake-host.ts';
-
-const settings: HostSettings = {
-  fish: false,
-  tun: 'fishtun',
-  mark: 0x2a,
-  markMask: 0xff,
-  routeTable: 100,
-  rulePriority: 10,
-  uplinks: [],
-  clientInterfaces: [],
-  managePortRange: true,
-};
 
 let host: FakeHost;
 let recorded: Recorded;
@@ -35,7 +23,7 @@ beforeEach(() => {
   [addresses, order] = [[address('198.51.100.10')], []];
   keeper = new HostKeeper({
     host,
-    settings,
+    settings: withoutFish,
     stateFile: {
       get recorded() {
         return recorded;

@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect, it } from 'vitest';
-import { desiredHost, type HostLoad, type HostSettings } from '../../src/agent/desired-host.ts';
+import { desiredHost, type HostLoad } from '../../src/agent/desired-host.ts';
 import {
   describeStep,
   nothingRecorded,
@@ -12,20 +12,8 @@ import {
 import { bareHost, plan, planDown } from '../../src/agent/plan.ts';
 import { parseSetName, type SetClass } from '../../src/agent/sets.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
+import { withFish, withoutFish } from '../support/agent-values.ts';
 import { address, FakeHost } from '../support/fake-host.ts';
-
-const withFish: HostSettings = {
-  fish: true,
-  tun: 'fishtun',
-  mark: 0x2a,
-  markMask: 0xff,
-  routeTable: 100,
-  rulePriority: 10,
-  uplinks: ['up0'],
-  clientInterfaces: ['client0'],
-  managePortRange: true,
-};
-const withoutFish: HostSettings = { ...withFish, fish: false };
 
 const setClass = (name: string): SetClass => {
   const found = parseSetName(name);

@@ -1,7 +1,7 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AgentLab, bin, eventually, type AgentProcess } from './support/agent-lab.ts';
+import { AgentLab, bin, eventually, fishOfEachKind, type AgentProcess } from './support/agent-lab.ts';
 
 const address = '198.51.100.10';
 const fence_s = 3;
@@ -13,15 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => lab.close());
 
-const fish = {
-  client_prefixes: ['100.64.0.0/10'],
-  session_ttl_s: 30,
-  claims: [
-    { protocol: 'tcp', mode: 'shared', ports: 128 },
-    { protocol: 'udp', ports: 64 },
-    { protocol: 'icmp', ports: 16 },
-  ],
-};
+const fish = fishOfEachKind;
 
 /** Fish and a proxy at work on one host, and an origin that answers both. */
 async function atWork() {
@@ -220,7 +212,7 @@ describe('a second agent', () => {
 });
 
 describe('an agent that cannot work', () => {
-  const complaint = async (agent: AgentProcess): Promise<string> => {
+  const complaintOf = async (agent: AgentProcess): Promise<string> => {
     expect(await agent.ended()).toBe(1);
     return agent.output
       .split('\n')
@@ -232,17 +224,17 @@ describe('an agent that cannot work', () => {
     const config = await lab.setUp();
     const before = lab.fingerprint();
     writeFileSync(join(lab.folder, 'token'), 'fishery_wrong');
-    expect(await complaint(lab.startAgent(config))).toContain('the server does not know the token in');
+    expect(await complaintOf(lab.startAgent(config))).toContain('the server does not know the token in');
 
     await lab.client.machines.create({ id: 'other' });
     const { secret } = await lab.client.tokens.create({ name: 'other-agent', role: 'agent', machine: 'other' });
     writeFileSync(join(lab.folder, 'token'), secret);
-    expect(await complaint(lab.startAgent(config))).toContain('is not that of an agent of machine "edge"');
+    expect(await complaintOf(lab.startAgent(config))).toContain('is not that of an agent of machine "edge"');
 
     const operator = await lab.client.tokens.create({ name: 'op', role: 'operator' });
     writeFileSync(join(lab.folder, 'token'), operator.secret);
     const unknown = lab.configure({ machine: 'nowhere' });
-    expect(await complaint(lab.startAgent(unknown))).toContain('the server has no machine "nowhere"');
+    expect(await complaintOf(lab.startAgent(unknown))).toContain('the server has no machine "nowhere"');
     expect(lab.fingerprint()).toEqual(before);
   });
 
@@ -258,13 +250,30 @@ describe('an agent that cannot work', () => {
     expect(text).toBe('fishery agent: the agent needs root (CAP_NET_ADMIN and CAP_NET_RAW): run it as root\n');
   });
 
+  it.each([
+    ['nft', 'mount -t tmpfs none /usr/sbin', 'fishery agent: nft is not on this host: install nftables\n'],
+    [
+      '/dev/net/tun',
+      'mount -t tmpfs none /dev/net',
+      'fishery agent: /dev/net/tun is missing: load the module tun, or pass the device into the container\n',
+    ],
+  ])('says that %s is missing', async (_what, hide, complaint) => {
+    const config = await lab.setUp({ settings: { client_interfaces: ['hc'], fish } });
+    const start = `${hide} && exec ${process.execPath} ${bin} agent --config ${config}`;
+    const child = lab.spawn(lab.host, ['unshare', '--mount', 'sh', '-c', start]);
+    let text = '';
+    child.stderr?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(1);
+    expect(text).toBe(complaint);
+  });
+
   it('says which settings a host carries when they were changed under it', async () => {
     const config = await lab.setUp({ settings: { client_interfaces: ['hc'], fish } });
     const agent = lab.startAgent(config);
     await agent.ready();
     await agent.end();
     const other = lab.configure({ client_interfaces: ['hc'], fish, tun: 'fishtun2' });
-    expect(await complaint(lab.startAgent(other))).toContain(
+    expect(await complaintOf(lab.startAgent(other))).toContain(
       'this host is set up for tun "fishtun", the settings say "fishtun2"',
     );
     // Down knows how the host was set up, whatever the settings say by now.

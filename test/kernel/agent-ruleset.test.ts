@@ -41,7 +41,7 @@ describe('the kernel', () => {
     const fails = (steps: object[]) =>
       host.call('carryOut', steps as never).then(
         () => 'fine',
-        (error: Error) => error.message,
+        (error: unknown) => String(error),
       );
     expect(
       await fails([

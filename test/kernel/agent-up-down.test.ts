@@ -1,17 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AgentLab, eventually, readState } from './support/agent-lab.ts';
+import { AgentLab, eventually, fishOfEachKind, readState } from './support/agent-lab.ts';
 
-/** Fish with one block of each kind. */
-const fish = {
-  client_prefixes: ['100.64.0.0/10'],
-  session_ttl_s: 5,
-  claims: [
-    { protocol: 'tcp', mode: 'shared', ports: 128 },
-    { protocol: 'udp', ports: 64 },
-    { protocol: 'icmp', ports: 16 },
-  ],
-};
-const withFish = { client_interfaces: ['hc'], fish };
+const withFish = { client_interfaces: ['hc'], fish: { ...fishOfEachKind, session_ttl_s: 5 } };
 
 let lab: AgentLab;
 beforeEach(async () => {

@@ -1,3 +1,4 @@
+import type { HostSettings } from '../../src/agent/desired-host.ts';
 import type { Desired } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import type { Holder } from '../../src/wire/machines.ts';
@@ -91,3 +92,18 @@ export function desired(over: Partial<Desired> = {}): Desired {
 }
 
 export const instant = at;
+
+/** A host with fish, as its settings say. */
+export const withFish: HostSettings = {
+  fish: true,
+  tun: 'fishtun',
+  mark: 0x2a,
+  markMask: 0xff,
+  routeTable: 100,
+  rulePriority: 10,
+  uplinks: ['up0'],
+  clientInterfaces: ['client0'],
+  managePortRange: true,
+};
+/** A host for proxies alone. */
+export const withoutFish: HostSettings = { ...withFish, fish: false, uplinks: [], clientInterfaces: [] };

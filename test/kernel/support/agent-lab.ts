@@ -199,6 +199,16 @@ export class AgentLab {
   }
 }
 
+/** Fish with one block of each kind. */
+export const fishOfEachKind = {
+  client_prefixes: ['100.64.0.0/10'],
+  claims: [
+    { protocol: 'tcp', mode: 'shared', ports: 128 },
+    { protocol: 'udp', ports: 64 },
+    { protocol: 'icmp', ports: 16 },
+  ],
+};
+
 export type SetUp = Readonly<{
   fence_s?: number;
   cooldown_s?: number;
