@@ -1,4 +1,5 @@
-import { concerns, type Event } from '../leases/model.ts';
+import type { Event } from '../leases/model.ts';
+import { Audience } from './audience.ts';
 import { Bell } from './bell.ts';
 import { Follower } from './follower.ts';
 
@@ -33,7 +34,7 @@ export class Feed {
   readonly #log: Log;
   readonly #queueMax: number;
   readonly #catchUpMax: number;
-  readonly #followers = new Set<Follower>();
+  readonly #followers = new Audience();
   readonly #listeners = new Set<(event: Event) => void>();
   #published = 0;
   readonly #closing = new AbortController();
@@ -45,7 +46,7 @@ export class Feed {
   }
 
   get followerCount(): number {
-    return this.#followers.size;
+    return this.#followers.count;
   }
 
   /** The newest revision that was handed to the followers; 0 before the first. */
@@ -58,7 +59,7 @@ export class Feed {
     if (this.#closing.signal.aborted) return;
     for (const event of events) {
       for (const listener of this.#listeners) listener(event);
-      for (const follower of this.#followers) if (concerns(event, follower.machine)) follower.offer(event);
+      for (const follower of this.#followers.of(event)) follower.offer(event);
       this.#published = event.revision;
     }
   }
@@ -131,7 +132,7 @@ export class Feed {
     } finally {
       clearInterval(ticker);
       o.signal.removeEventListener('abort', stop);
-      this.#followers.delete(follower);
+      this.#followers.remove(follower);
     }
   }
 
@@ -173,6 +174,6 @@ export class Feed {
   /** Ends every follower. */
   close(): void {
     this.#closing.abort();
-    for (const follower of this.#followers) follower.wake();
+    for (const follower of this.#followers.all()) follower.wake();
   }
 }

@@ -109,6 +109,28 @@ describe('a follower', () => {
     expect(feed.followerCount).toBe(0);
   });
 
+  it('of one machine and of all get the same event, in whatever order they came and went', async () => {
+    const { log, feed } = world();
+    const readings = ['edge-1', null, 'edge-2', 'edge-1'].map((machine) => read(feed, { machine, from: 0, until: 5 }));
+    await macrotask();
+    expect(feed.followerCount).toBe(4);
+    const token: Event = {
+      ...{ revision: 4, at: 4, machine: null, kind: 'token' },
+      token: { id: 4, name: 'ci', role: 'viewer', machine: null, holder: null, createdAt: 4, revokedAt: null },
+    };
+    for (const event of [eventAt(1, 'edge-1'), eventAt(2, 'edge-2'), eventAt(3, null), token, eventAt(5, null)]) {
+      log.events.push(event);
+      feed.publish([event]);
+    }
+    expect((await Promise.all(readings)).map(({ seen }) => seen)).toEqual([
+      [1, 3, 5],
+      [1, 2, 3, 4, 5],
+      [2, 3, 5],
+      [1, 3, 5],
+    ]);
+    expect(feed.followerCount).toBe(0);
+  });
+
   it('from before the oldest revision is told to take a snapshot, and ends', async () => {
     const { log, feed, commit } = world();
     commit('edge-1', 9);
