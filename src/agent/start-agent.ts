@@ -10,6 +10,7 @@ import { bootClockMs } from './boot-clock.ts';
 import { FishLeases } from './fish-leases.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { LinuxHost } from './linux/linux-host.ts';
+import { watchForMeddling } from './linux/meddling.ts';
 import { takeLock, type Lock } from './lock.ts';
 import { Placeholders } from './placeholders.ts';
 import { preflight, shareDescriptors, type DescriptorBudget } from './preflight.ts';
@@ -167,9 +168,12 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     now: () => performance.now(),
   });
   if (!status.ok) return status;
+  const watching = new AbortController();
+  const watched = watchForMeddling(() => agent.lookAtHost(), log, watching.signal);
   const stopping = new AbortController();
   const finished = agent.run(stopping.signal, settings.keep).finally(async () => {
-    await status.value();
+    watching.abort();
+    await Promise.all([watched, status.value()]);
     diag.close();
     host.close();
     await lock.release();

@@ -191,6 +191,9 @@ describe('what others do to the host', () => {
       );
     }
     expect(agent.output).toContain('somebody changed the host');
+    // What opens a hole is not left to the next look.
+    expect(agent.output).toContain('"event":"delete table inet fishery"');
+    expect(agent.output).toContain('"event":"Deleted 11:\\tfrom all lookup local proto 70');
     expect((await agent.status()).guard.open).toBe(true);
     expect(await web.connect(address, block + 2)).toMatch(/^socket-/);
   }, 120_000);

@@ -169,6 +169,19 @@ export class AgentLab {
     return done.stdout.trimEnd();
   }
 
+  /** Command lines of what runs in the host's namespace. */
+  processes(): readonly string[] {
+    const pids = run(`ip netns pids ${this.host}`).split('\n').filter(Boolean);
+    return pids.flatMap((pid) => {
+      try {
+        return [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')];
+      } catch {
+        // Ended between the two looks.
+        return [];
+      }
+    });
+  }
+
   /** Stops the server where it stands, and lets it go on: to everybody else it is dead meanwhile. */
   freezeServer(frozen: boolean): void {
     this.#server.signal(frozen ? 'SIGSTOP' : 'SIGCONT');
