@@ -3,7 +3,7 @@ import type { AnyRow } from './rows.ts';
 
 /** Rows that one page may look at: some tens of milliseconds, however rare what is looked for is among them. */
 const rows_scanned_max = 20_000;
-const rows_per_read = 500;
+const rows_per_read_min = 100;
 
 /** By what a list is ordered: the cursor is its value in the last row of a page. */
 export type Key = Readonly<{ column: string; kind: 'number' | 'text' }>;
@@ -23,8 +23,9 @@ export function scan<Row extends AnyRow, Item>(
 ): PageOf<Item> {
   const items: Item[] = [];
   let after = key.kind === 'number' ? Number(cursor ?? 0) : (cursor ?? '');
-  for (let scanned = 0; scanned < rows_scanned_max; scanned += rows_per_read) {
-    const rows = read(after, rows_per_read);
+  const rowsPerRead = Math.max(rows_per_read_min, limit + 1);
+  for (let scanned = 0; scanned < rows_scanned_max; scanned += rowsPerRead) {
+    const rows = read(after, rowsPerRead);
     for (const row of rows) {
       const item = itemOf(row);
       const isWanted = matches(item, filter);
@@ -33,7 +34,7 @@ export function scan<Row extends AnyRow, Item>(
       if (isWanted) items.push(item);
       after = row[key.column] ?? after;
     }
-    if (rows.length < rows_per_read) return { items, next: null };
+    if (rows.length < rowsPerRead) return { items, next: null };
   }
   return { items, next: String(after) };
 }

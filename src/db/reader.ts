@@ -16,6 +16,7 @@ import type {
 import * as rows from './rows.ts';
 import { byNumber, byText, defined, scan, type Key } from './paging.ts';
 import type { Connection } from './statements.ts';
+import { Usage } from './usage.ts';
 
 type Parameters = Record<string, string | number | null>;
 
@@ -36,11 +37,13 @@ function leaseOf(row: LeaseAndSession): Lease {
 export class SqliteReader implements Reader {
   readonly #connection: Connection;
   readonly #epoch: string;
+  readonly #usage: Usage;
   readonly #statements = new Map<string, ReturnType<Connection['prepare']>>();
 
-  constructor(connection: Connection, epoch: string) {
+  constructor(connection: Connection, epoch: string, usage = new Usage(connection)) {
     this.#connection = connection;
     this.#epoch = epoch;
+    this.#usage = usage;
   }
 
   async epoch(): Promise<string> {
@@ -217,16 +220,7 @@ export class SqliteReader implements Reader {
   }
 
   async usage(): Promise<readonly UsageRow[]> {
-    const leased = (state: string) => `SELECT pool, machine, protocol, ${state} AS state,
-      last_port - first_port + 1 AS ports FROM`;
-    return this.#all<UsageRow>(
-      `SELECT pool, machine, protocol, state, sum(ports) AS ports FROM (
-         ${leased('state')} extents
-         UNION ALL ${leased(`CASE state WHEN 'cooling' THEN 'cooling' ELSE 'exclusive' END`)} leases
-           WHERE ended_at IS NULL AND (mode = 'exclusive' OR state = 'cooling')
-         UNION ALL ${leased(`'shared'`)} shared_blocks
-       ) GROUP BY pool, machine, protocol, state ORDER BY pool, machine, protocol, state`,
-    );
+    return this.#usage.rows();
   }
 
   #machine(id: string): Machine | undefined {

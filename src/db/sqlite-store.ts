@@ -4,6 +4,7 @@ import { Loads } from './loads.ts';
 import { SqliteReader } from './reader.ts';
 import type { Connection } from './statements.ts';
 import { storeErrorOf } from './store-errors.ts';
+import { Usage } from './usage.ts';
 import { Writes } from './writes.ts';
 
 /** `onClose` closes the connection, and whatever belongs to it. */
@@ -19,6 +20,7 @@ export class SqliteStore implements Store {
   readonly #allocatorEpoch: number;
   readonly #loads: Loads;
   readonly #writes: Writes;
+  readonly #usage: Usage;
   readonly #onClose: () => void;
 
   constructor({ connection, epoch, allocatorEpoch, onClose }: Parts) {
@@ -26,18 +28,22 @@ export class SqliteStore implements Store {
     this.#allocatorEpoch = allocatorEpoch;
     this.#loads = new Loads(connection);
     this.#writes = new Writes(connection);
+    this.#usage = new Usage(connection);
     this.#onClose = onClose;
-    this.reader = new SqliteReader(connection, epoch);
+    this.reader = new SqliteReader(connection, epoch, this.#usage);
   }
 
   async transact<T>({ now, needs, decide }: Work<T>): Promise<T> {
-    return this.#inTransaction(() => {
+    const { result, changes } = this.#inTransaction(() => {
       const view = new View(this.#logEnd(), now);
       for (const round of needs(view)) for (const need of round) this.#loads.load(view, need);
       const result = decide(view);
-      this.#writes.apply(view.changes());
-      return result;
+      const changes = view.changes();
+      this.#writes.apply(changes);
+      return { result, changes };
     });
+    this.#usage.follow(changes);
+    return result;
   }
 
   async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {

@@ -10,7 +10,9 @@ export const limits = {
   slices_per_assign_max: 1_024,
   reports_max: 20_000,
   /** Rows of each kind that one sweep moves: it bounds how long a grant can wait behind it. */
-  sweep_items_max: 500,
+  sweep_items_max: 250,
+  /** Events that one step of the log's compaction drops. */
+  compacted_events_max: 2_000,
   /** How late an expiry or the end of a rest may show, when the server is idle. */
   sweep_pause_ms: 500,
   /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */

@@ -70,7 +70,7 @@ export class Sweeper {
     let more = false;
     try {
       const swept = await execute({ kind: 'sweep', itemsMax });
-      const compacted = await store.compact({ keep: eventsKept, rowsMax: itemsMax });
+      const compacted = await store.compact({ keep: eventsKept, rowsMax: limits.compacted_events_max });
       more = (swept.ok && swept.value.more) || compacted.more;
     } catch (error) {
       onError(error);

@@ -1,10 +1,12 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { leaseRow } from '../../src/db/rows.ts';
 import { SqliteStore } from '../../src/db/sqlite-store.ts';
+import type { Lease } from '../../src/leases/model.ts';
 import { readTables } from '../support/sqlite-tables.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
-import { World } from '../support/world.ts';
+import { tcp, World } from '../support/world.ts';
 
 const machine = (id: string) =>
   ({ kind: 'createMachine', id, labels: { note: 'x'.repeat(60) }, enforcement: 'none', fenceUs: 1 }) as const;
@@ -80,5 +82,35 @@ describe('a database that cannot be written for a while', () => {
       other.exec('ROLLBACK');
       other.close();
       expect(await world.machine('a')).toBe('a');
+    }));
+});
+
+describe('a row that the database refuses', () => {
+  it('fails the one command that is at fault, is reported as a bug, and the rest of the batch is carried out', () =>
+    withConnection(async (store, connection) => {
+      const world = new World(store);
+      await world.pool('v4', ['198.51.100.0/32']);
+      await world.machine('edge-1', 'none');
+      await world.holder('edge-1', 'web', 'proxy', null);
+      await world.slices('edge-1', 'v4');
+      const web = await world.session('edge-1', 'web');
+      const [lease] = (await world.leases(web, tcp(1))) as [Lease];
+      // Somebody meddles: a live lease appears where the table says that ports are free.
+      connection.exec('DROP TRIGGER leases_disjoint');
+      const columns = Object.keys(leaseRow(lease)).filter((column) => column !== 'id' && !/port$/.test(column));
+      connection.exec(
+        `INSERT INTO leases (id, first_port, last_port, ${columns.join(', ')})
+         SELECT 9999, first_port - 1, last_port - 1, ${columns.join(', ')} FROM leases`,
+      );
+      const before = world.events.length;
+      const batch = await Promise.allSettled([
+        world.execute(machine('before')),
+        world.execute({ kind: 'grantLeases', scope: {}, session: web.id, claims: [tcp(1)] }),
+        world.execute(machine('after')),
+      ]);
+      expect(batch.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+      expect(world.troubles).toMatchObject([{ kind: 'bug', command: 'grantLeases' }]);
+      expect(world.events.slice(before).map((event) => event.machine)).toEqual(['before', 'after']);
+      expect(await store.reader.eventsAfter(before, null, 9)).toEqual(world.events.slice(before));
     }));
 });

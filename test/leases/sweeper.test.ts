@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Output } from '../../src/leases/commands.ts';
+import { limits } from '../../src/leases/limits.ts';
 import { Sweeper } from '../../src/leases/sweeper.ts';
 
 /** A timer that only runs when it is told to. */
@@ -65,7 +66,7 @@ describe('the sweeper', () => {
     expect([await hand.fire(), await hand.fire(), await hand.fire(), await hand.fire()]).toEqual([0, 0, 0, 250]);
     expect(asked.slice(0, 2)).toEqual([
       { kind: 'sweep', itemsMax: 7 },
-      { keep: 1_000, rowsMax: 7 },
+      { keep: 1_000, rowsMax: limits.compacted_events_max },
     ]);
     await sweeper.stop();
   });

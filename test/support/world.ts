@@ -6,6 +6,7 @@ import type { Protocol } from '../../src/net/protocol.ts';
 import type { Result } from '../../src/net/result.ts';
 import type { Claim, Command, CommandKind, Commands, LeaseReport, Output, Scope } from '../../src/leases/commands.ts';
 import type { LeaseError } from '../../src/leases/errors.ts';
+import { limits } from '../../src/leases/limits.ts';
 import { LeaseService, type Trouble } from '../../src/leases/lease-service.ts';
 import { formatToken, type Event, type Lease, type Session, type Slice } from '../../src/leases/model.ts';
 import type { Store } from '../../src/leases/store.ts';
@@ -199,7 +200,7 @@ export class World {
   }
 
   /** Sweeps until nothing is left over; how many rows moved. */
-  async sweep(itemsMax = 500): Promise<number> {
+  async sweep(itemsMax: number = limits.sweep_items_max): Promise<number> {
     let moved = 0;
     for (let round = 0; round < 1_000; round++) {
       const swept = must(await this.execute({ kind: 'sweep', itemsMax }));
