@@ -13,10 +13,10 @@ import type { Context, UseCase } from './use-case.ts';
 /** What time alone brings about, in bounded steps. Repeat it while it says that there is more. */
 export const sweep: UseCase<'sweep'> = {
   *needs({ itemsMax }, { view, now, startedAt }) {
-    const window = { before: now, limit: itemsMax };
+    const window = { before: now, limit: boundOf(itemsMax) };
     yield [
       { need: 'dueSessions', ...window },
-      { need: 'unsettledSessions', limit: itemsMax },
+      { need: 'unsettledSessions', limit: boundOf(itemsMax) },
       { need: 'restedLeases', ...window },
       { need: 'restedExtents', ...window },
       { need: 'restedSlices', ...window },
@@ -39,20 +39,22 @@ export const sweep: UseCase<'sweep'> = {
   },
 
   decide({ itemsMax }, context) {
-    if (itemsMax > limits.sweep_items_max) throw new Error(`a sweep of ${itemsMax} items`);
+    const limit = boundOf(itemsMax);
     const { due } = context.view;
     endOverdueSessions(context);
-    settleEndedSessions(context, itemsMax);
+    settleEndedSessions(context, limit);
     freeRestedPorts(context);
     for (const slice of due.slices) freeSlice(context.view, slice);
     for (const machine of due.machines) fenceMachine(context.view, machine);
     const { unsettled, unsettledLeases, sessions, leases, extents, slices, machines } = due;
     const kinds = [sessions, leases, extents, slices, machines];
     const moved = kinds.reduce((sum, rows) => sum + rows.length, unsettledLeases.length + unsettled.length);
-    const more = [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= itemsMax);
+    const more = [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
     return ok({ moved, more });
   },
 };
+
+const boundOf = (itemsMax: number): number => Math.min(itemsMax, limits.sweep_items_max);
 
 function endOverdueSessions(context: Context): void {
   for (const session of context.view.due.sessions) {
@@ -66,7 +68,7 @@ function endOverdueSessions(context: Context): void {
  * Brings the rows of leases in line with what their ended session made of them. That is not news: everybody who follows
  * the log has derived it from the session. Where nobody needs to prove anything they go on to their rest, which is.
  */
-function settleEndedSessions(context: Context, itemsMax: number): void {
+function settleEndedSessions(context: Context, limit: number): void {
   const { view } = context;
   const { unsettled, unsettledLeases } = view.due;
   for (const { id } of unsettledLeases) {
@@ -76,7 +78,7 @@ function settleEndedSessions(context: Context, itemsMax: number): void {
     else leave(context, lease);
   }
   // The leases come ordered by session: when the window was full, the last session in it may have more.
-  const isWhole = unsettledLeases.length < itemsMax;
+  const isWhole = unsettledLeases.length < limit;
   const last = unsettledLeases.at(-1)?.session ?? 0;
   const isSettled = (session: Session) => isWhole || session.id < last;
   for (const session of unsettled) if (isSettled(session)) view.sessions.put({ ...session, settled: true });
