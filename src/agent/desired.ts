@@ -32,7 +32,7 @@ export class DesiredMachine {
   #epoch = '';
   #revision = 0;
   #fence_s = 0;
-  #state = 'active';
+  #state: string | null = null;
   readonly #pools = new Map<string, readonly string[]>();
   readonly #slices = new Map<string, Slice>();
   readonly #holders = new Map<string, Holder>();
@@ -55,7 +55,8 @@ export class DesiredMachine {
   get fence_s(): number {
     return this.#fence_s;
   }
-  get state(): string {
+  /** null until the server says: a snapshot does not. */
+  get state(): string | null {
     return this.#state;
   }
   /** Prefixes by pool; all of them are guarded. */

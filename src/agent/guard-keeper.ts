@@ -37,6 +37,11 @@ export class GuardKeeper {
     this.#fence_s = fence_s;
   }
 
+  /** The horizon, as the server said last. */
+  get fence_s(): number {
+    return this.#fence_s;
+  }
+
   /** Milliseconds for which the guard stays open if no keepalive is answered any more; 0 when it is shut. */
   get openForMs(): number {
     return Math.max(0, this.#horizonAt - this.#parts.now());

@@ -14,12 +14,14 @@ import type { CounterName } from './ruleset.ts';
 
 export type AgentStatus = Readonly<{
   machine: string;
+  /** As the server said last: active, cordoned …; null when it has not since this agent began. */
+  machine_state: string | null;
   version: string;
   pid: number;
   up_s: number;
   server: Readonly<{ url: string; problem: string | null }>;
-  revision: Readonly<{ desired: number; applied: number }>;
-  guard: Readonly<{ open: boolean; open_for_s: number; answered_s_ago: number | null }>;
+  revision: Readonly<{ epoch: string; desired: number; applied: number }>;
+  guard: Readonly<{ open: boolean; open_for_s: number; fence_s: number; answered_s_ago: number | null }>;
   host: Readonly<{ problem: string | null; drift_repaired: number }>;
   reports: Readonly<{ waiting: number; rejected: number }>;
   placeholders: Readonly<{ open: number; max: number }>;
@@ -64,14 +66,16 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
   const answered = guard.answeredMsAgo;
   return {
     machine: agent.desired.machine,
+    machine_state: agent.desired.state,
     version: parts.version,
     pid: process.pid,
     up_s: Math.round(now() / 1_000),
     server: { url: parts.serverUrl, problem: health.server_problem },
-    revision: { desired: agent.desired.revision, applied: agent.appliedRevision },
+    revision: { epoch: agent.desired.epoch, desired: agent.desired.revision, applied: agent.appliedRevision },
     guard: {
       open: guard.isOpen,
       open_for_s: tenths(guard.openForMs),
+      fence_s: guard.fence_s,
       answered_s_ago: answered === undefined ? null : tenths(answered),
     },
     host: { problem: health.problem, drift_repaired: agent.hostKeeper.driftRepaired },

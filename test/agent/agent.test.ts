@@ -380,8 +380,9 @@ describe('the status', () => {
     expect(status).toMatchObject({
       machine: 'edge',
       server: { problem: null },
-      guard: { open: true },
-      revision: { desired: 10, applied: 10 },
+      machine_state: null,
+      guard: { open: true, fence_s: 30 },
+      revision: { epoch: 'epoch', desired: 10, applied: 10 },
       lease_counts: { refused: 1, up: 1 },
       fish: { running: true, stats: { flows_live: 7 } },
       counters: { guard_uid: { packets: 3, bytes: 180 } },
