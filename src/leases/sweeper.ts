@@ -21,7 +21,7 @@ export type SweeperParts = Readonly<{
   itemsMax?: number;
   /** Newest events that the log keeps for followers who were away. */
   eventsKept?: number;
-  /** A round that failed: the store could not be written, say. The next one comes after the usual pause. */
+  /** The first of the rounds that fail in a row: the store cannot be written, say. The next comes after the usual pause. */
   onError?: (error: unknown) => void;
 }>;
 
@@ -32,6 +32,7 @@ export type SweeperParts = Readonly<{
 export class Sweeper {
   readonly #parts: Required<SweeperParts>;
   #isStopped = true;
+  #isFailing = false;
   #pending: { cancel(): void } | undefined;
   #round: Promise<void> = Promise.resolve();
 
@@ -72,8 +73,10 @@ export class Sweeper {
       const swept = await execute({ kind: 'sweep', itemsMax });
       const compacted = await store.compact({ keep: eventsKept, rowsMax: limits.compacted_events_max });
       more = (swept.ok && swept.value.more) || compacted.more;
+      this.#isFailing = false;
     } catch (error) {
-      onError(error);
+      if (!this.#isFailing) onError(error);
+      this.#isFailing = true;
     }
     if (!this.#isStopped) this.#next(more ? 0 : pauseMs);
   }

@@ -72,13 +72,15 @@ describe('the sweeper', () => {
   });
 
   it('tells of a round that failed and comes again after its pause', async () => {
-    const failure = new Error('the disk is full');
-    const { hand, errors, sweeper, asked } = build([failure]);
+    const [first, later] = [new Error('the disk is full'), new Error('full again')];
+    const { hand, errors, sweeper, asked } = build([first, first, { moved: 0, more: false }, later]);
     sweeper.start();
     await hand.fire();
-    expect(errors).toEqual([failure]);
-    expect(await hand.fire()).toBe(250);
-    expect(asked).toHaveLength(3);
+    expect(errors).toEqual([first]);
+    expect([await hand.fire(), await hand.fire(), await hand.fire()]).toEqual([250, 250, 250]);
+    // Said once, and once more when it began anew.
+    expect(errors).toEqual([first, later]);
+    expect(asked).toHaveLength(5);
     await sweeper.stop();
   });
 
