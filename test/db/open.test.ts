@@ -9,12 +9,15 @@ import { openSqliteStore, type OpenOptions } from '../../src/db/open.ts';
 import { StoreError, type Store } from '../../src/leases/store.ts';
 import { World } from '../support/world.ts';
 
+let own: string;
+/** Which directory is opened: the test's own, unless it says otherwise. */
 let directory: string;
 
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'fishery-open-'));
+  own = mkdtempSync(join(tmpdir(), 'fishery-open-'));
+  directory = own;
 });
-afterEach(() => rmSync(directory, { recursive: true, force: true }));
+afterEach(() => rmSync(own, { recursive: true, force: true }));
 
 const open = (options: Partial<OpenOptions> = {}) =>
   openSqliteStore({ directory, newEpoch: () => `epoch-${Math.random()}`, ...options });
@@ -43,7 +46,6 @@ describe('opening a store', () => {
     expect(await store.reader.revision()).toBe(0);
     expect(await store.reader.oldestRevision()).toBe(1);
     await store.close();
-    rmSync(directory, { recursive: true });
   });
 
   it('keeps the identity that the database got when it was made', async () => {
@@ -108,7 +110,6 @@ describe('what cannot be opened', () => {
     directory = join(file, 'below');
     expect(await refusalOf(open())).toContain(`the data directory ${directory} cannot be made`);
     expect(await refusalOf(open())).toMatch(/^io: /);
-    directory = file;
   });
 
   it('is said clearly: a directory that cannot be written', async () => {
@@ -116,7 +117,6 @@ describe('what cannot be opened', () => {
     directory = '/proc/self';
     expect(await refusalOf(open())).toContain('the data directory /proc/self cannot be written');
     expect(await refusalOf(open())).toMatch(/^read_only: /);
-    directory = join(tmpdir(), 'fishery-none');
   });
 
   it('is said clearly: a file that is no database', async () => {
