@@ -1,43 +1,85 @@
-import { createServer, connect, type Server } from 'node:net';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
+import { tryLock } from '../sys/file-lock.ts';
 
 /**
- * One agent per host: a socket in the abstract namespace, which belongs to the network namespace as rules and nftables
- * do, and which the kernel takes away with its process. No file can be left behind.
+ * One agent per network namespace, to which rules and nftables belong: a locked file. Folder and file are root's alone,
+ * because whoever can open the file can lock it, and whoever can write to it chooses what the next one reads. The kernel
+ * unlocks it when its process is gone, however it ended; a file left behind means nothing.
  */
-const lockName = '\0fishery-agent';
-const answer_timeout_ms = 1_000;
+const folder = '/run/fishery';
 
-export type Lock = Readonly<{ release: () => Promise<void> }>;
+export type Lock = Readonly<{ release: () => void }>;
+
+export type LockPlace = Readonly<{ folder: string; file: string }>;
+
+const placeOfHost = (): LockPlace => ({ folder, file: `agent-${statSync('/proc/self/ns/net').ino}.lock` });
+
+/** Whoever lets go takes the file away; who opened it just before starts again with a new one. */
+const tries_max = 10;
+const text_bytes_max = 200;
 
 /** The error says who has it, in one line for people. */
-export async function takeLock(what: string, name: string = lockName): Promise<Result<Lock, string>> {
-  const server = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.end(`${what}, process ${process.pid}`);
-  });
-  const outcome = await listen(server, name);
-  if (outcome === 'ok') return ok({ release: () => new Promise((resolve) => server.close(() => resolve())) });
-  if (outcome !== 'EADDRINUSE') return err(`the lock of this host cannot be taken: ${outcome}`);
-  return err(`an agent is at work on this host already (${await whoHas(name)}): stop it first`);
+export function takeLock(what: string, place: LockPlace = placeOfHost()): Result<Lock, string> {
+  const path = join(place.folder, place.file);
+  try {
+    mkdirSync(place.folder, { recursive: true, mode: 0o700 });
+    if (!isOurs(lstatSync(place.folder), 0o022))
+      return err(`${place.folder} must be a folder that only root can write to: see who made it, and remove it`);
+    for (let attempt = 0; attempt < tries_max; attempt++) {
+      const outcome = tryOnce(path, what);
+      if (outcome !== 'again') return outcome;
+    }
+    return err(`${path} changes all the time: is an agent started over and over?`);
+  } catch (error) {
+    return err(`the lock of this host cannot be taken: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
-function listen(server: Server, name: string): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-  server.listen(name, () => resolve('ok'));
-  // The lock alone keeps no process alive.
-  server.unref();
-  return promise;
+function tryOnce(path: string, what: string): Result<Lock, string> | 'again' {
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  let isKept = false;
+  try {
+    const opened = fstatSync(fd);
+    if (!isOurs(opened, 0o077)) return err(`${path} must belong to root alone: see who made it, and remove it`);
+    if (!tryLock(fd)) return err(`an agent is at work on this host already (${whoHas(fd)}): stop it first`);
+    if (statSync(path, { throwIfNoEntry: false })?.ino !== opened.ino) return 'again';
+    ftruncateSync(fd);
+    writeSync(fd, `${what}, process ${process.pid}`, 0);
+    isKept = true;
+  } finally {
+    if (!isKept) closeSync(fd);
+  }
+  let isHeld = true;
+  const release = () => {
+    if (!isHeld) return;
+    isHeld = false;
+    // In this order: nobody can have locked this very file meanwhile.
+    unlinkSync(path);
+    closeSync(fd);
+  };
+  return ok({ release });
 }
 
-function whoHas(name: string): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  const socket = connect(name);
-  let text = '';
-  socket.setTimeout(answer_timeout_ms, () => socket.destroy(new Error('it does not answer')));
-  socket.on('data', (chunk) => (text += chunk.toString()));
-  socket.on('end', () => resolve(text));
-  socket.on('error', (error) => resolve(error.message));
-  return promise;
+function whoHas(fd: number): string {
+  const bytes = Buffer.alloc(text_bytes_max);
+  const text = bytes.toString('utf8', 0, readSync(fd, bytes, 0, text_bytes_max, 0));
+  return text === '' ? 'it has just started' : text;
 }
+
+/** Root's in production, where the agent is root. */
+const isOurs = (found: Readonly<{ uid: number; mode: number }>, forbidden: number): boolean =>
+  found.uid === process.geteuid?.() && (found.mode & forbidden) === 0;

@@ -15,7 +15,7 @@ import { StateFile } from './state-file.ts';
 export async function takeDown(stateDir: string, settings: HostSettings): Promise<Result<readonly string[], string>> {
   const facts = await preflight({ needsTun: false });
   if (!facts.ok) return facts;
-  const lock = await takeLock('fishery agent down');
+  const lock = takeLock('fishery agent down');
   if (!lock.ok) return lock;
   try {
     const found = StateFile.find(stateDir);
@@ -37,13 +37,14 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       host.close();
     }
   } finally {
-    await lock.value.release();
+    lock.value.release();
   }
 }
 
 /** Every sysctl that the agent looks at with these settings, restored ones included. */
 export function sysctlsOf(settings: HostSettings, recorded: Recorded): readonly string[] {
-  const load = { families: [4, 6] as const, prefixes: [], addresses: [], classes: [], elements: new Map() };
+  const none = { prefixes: [], addresses: [], hostAddresses: [] };
+  const load = { families: [4, 6] as const, ...none, classes: [], elements: new Map() };
   const wishes = desiredHost({ ...settings, fish: settings.fish }, load, nothingRecorded).sysctls;
   const read = wishes.flatMap((wish) => [wish.key, ...(wish.reads ?? [])]);
   return [...new Set([...read, ...recorded.sysctls.keys()])];

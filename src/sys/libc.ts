@@ -15,6 +15,7 @@ export type Libc = Readonly<{
   read(fd: number, buffer: Bytes, bytes: number): number;
   write(fd: number, buffer: Bytes, bytes: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  flock(fd: number, operation: number): number;
   ioctl(fd: number, request: number, argument: Bytes): number;
   ioctlNumber(fd: number, request: number, argument: number): number;
   poll(fds: Bytes, count: number, timeoutMs: number): number;
@@ -70,6 +71,7 @@ function load(): Libc {
     read: library.func('int read(int, void *, size_t)'),
     write: library.func('int write(int, const void *, size_t)'),
     fcntl: library.func('int fcntl(int, int, int)'),
+    flock: library.func('int flock(int, int)'),
     ioctl: library.func('ioctl', 'int', ['int', 'ulong', 'void *']),
     ioctlNumber: library.func('ioctl', 'int', ['int', 'ulong', 'ulong']),
     poll: library.func('int poll(void *, ulong, int)'),
