@@ -16,11 +16,13 @@ const part = (over: Partial<RecordPart> = {}): RecordPart => ({
   ...over,
 });
 
+let parent: string;
 let folder: string;
 beforeEach(() => {
-  folder = join(mkdtempSync(join(tmpdir(), 'fishery-state-')), 'state');
+  parent = mkdtempSync(join(tmpdir(), 'fishery-state-'));
+  folder = join(parent, 'state');
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+afterEach(() => rmSync(parent, { recursive: true, force: true }));
 
 function open(host = 'boot-1 net:[1]', over: Partial<typeof identity> = {}): StateFile {
   const opened = StateFile.open(folder, { ...identity, ...over }, host);
