@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parsePrefix } from '../net/prefix.ts';
-import type { Family } from '../net/address.ts';
+import { parsePrefix, type Prefix } from '../net/prefix.ts';
+import type { Address, Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryError, type Followed } from '../sdk/index.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
@@ -16,6 +16,7 @@ import type { Placeholders } from './placeholders.ts';
 import type { SocketTable } from './port-users.ts';
 import type { Reports } from './reports.ts';
 import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
+import { isIn } from './standing-problems.ts';
 import type { StateFile } from './state-file.ts';
 import { Bell, doze, isOver, whenOver } from './waiting.ts';
 
@@ -95,7 +96,16 @@ export class Agent {
       now: () => parts.now(),
     });
     const load = () => this.#load();
-    this.hostKeeper = new HostKeeper({ host, stateFile, settings, load, log, onNewTable: () => guard.reopen() });
+    const poolOf = (address: Address) => this.#poolOf(address);
+    this.hostKeeper = new HostKeeper({
+      host,
+      stateFile,
+      settings,
+      load,
+      poolOf,
+      log,
+      onNewTable: () => guard.reopen(),
+    });
   }
 
   /**
@@ -139,8 +149,9 @@ export class Agent {
   }
 
   health(): Readonly<{ problem: string | null; server_problem: string | null; failures: number; fish_starts: number }> {
+    const standing = this.hostKeeper.standingProblems;
     return {
-      problem: this.#problem,
+      problem: this.#problem ?? (standing.length > 0 ? standing.join('; ') : null),
       server_problem: this.#serverProblem,
       failures: this.#failures,
       fish_starts: this.#fishStarts,
@@ -310,14 +321,16 @@ export class Agent {
     return undefined;
   }
 
-  #load(): HostLoad {
-    const prefixes = [...this.desired.pools.values()].flat().flatMap((text) => {
-      const parsed = parsePrefix(text);
-      return parsed.ok ? [parsed.value] : [];
-    });
+  #poolOf(address: Address): string | undefined {
+    for (const [pool, prefixes] of this.desired.pools)
+      if (parsedOf(prefixes).some((prefix) => isIn(prefix, address))) return pool;
+    return undefined;
+  }
+
+  #load(): Omit<HostLoad, 'hostAddresses'> {
     return {
       families: this.#parts.families,
-      prefixes,
+      prefixes: parsedOf([...this.desired.pools.values()].flat()),
       addresses: addressesOf(this.desired),
       classes: this.leases.classes(),
       elements: this.leases.elements(),
@@ -357,6 +370,12 @@ export class Agent {
     }
   }
 }
+
+const parsedOf = (prefixes: readonly string[]): readonly Prefix[] =>
+  prefixes.flatMap((text) => {
+    const parsed = parsePrefix(text);
+    return parsed.ok ? [parsed.value] : [];
+  });
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

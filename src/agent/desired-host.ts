@@ -24,6 +24,8 @@ export type HostLoad = Readonly<{
   families: readonly Family[];
   prefixes: readonly Prefix[];
   addresses: readonly Address[];
+  /** Ordinary addresses of this host inside the pools. */
+  hostAddresses: readonly Address[];
   classes: readonly SetClass[];
   elements: ElementsBySet;
 }>;
@@ -43,6 +45,7 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
       markMask,
       arrivals: uplinks.length > 0 ? [...uplinks, ...clientInterfaces] : [],
       prefixes: load.prefixes,
+      hostAddresses: load.hostAddresses,
       classes: load.classes,
     }),
     elements: load.elements,

@@ -5,14 +5,17 @@ import type { Host, HostStep } from './host.ts';
 import { describeStep, type DesiredHost, type Step } from './host-state.ts';
 import { plan } from './plan.ts';
 import { parseSetName, setName, type Element, type SetClass } from './sets.ts';
+import { describeHostAddress, foreignRouting, hostAddressesInPools } from './standing-problems.ts';
 import type { StateFile } from './state-file.ts';
 
 export type HostKeeperParts = Readonly<{
   host: Pick<Host, 'observe' | 'carryOut' | 'changeElements'>;
   stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
   settings: HostSettings;
-  /** What the host has to carry now, but for the classes of sets, which are known here. */
-  load(): HostLoad;
+  /** What the host has to carry now, as far as it cannot be seen on the host. */
+  load(): Omit<HostLoad, 'hostAddresses'>;
+  /** Name of the pool that an address lies in. */
+  poolOf(address: Address): string | undefined;
   /** The table was made from nothing: its guard is shut, whatever was promised before. */
   onNewTable(): void;
   log: Pick<Logger, 'info' | 'warn'>;
@@ -29,6 +32,7 @@ export class HostKeeper {
   /** How the host was to be when everything was carried out last; differences since then were made by others. */
   #reached: string | undefined;
   #addresses: ReadonlySet<Address> = new Set();
+  #standing: readonly string[] = [];
   /** Steps that undid what others did to the agent's part of the host. */
   driftRepaired = 0;
 
@@ -41,13 +45,20 @@ export class HostKeeper {
     return this.#addresses.has(address);
   }
 
+  /** What others put on the host that does not go together with this agent, a line each, as of the last look. */
+  get standingProblems(): readonly string[] {
+    return this.#standing;
+  }
+
   /** Makes the host as it should be; throws HostProblem half-way, and the next call goes on from there. */
   async reconcile(): Promise<void> {
     const { host, stateFile, settings, log } = this.#parts;
     const load = this.#parts.load();
     for (const each of load.classes) this.#classes.set(setName(each), each);
-    const wanted = desiredHost(settings, { ...load, classes: [...this.#classes.values()] }, stateFile.recorded);
     const observed = await host.observe();
+    const hostAddresses = hostAddressesInPools(observed, load, stateFile.recorded);
+    const classes = [...this.#classes.values()];
+    const wanted = desiredHost(settings, { ...load, hostAddresses, classes }, stateFile.recorded);
     const steps = plan(observed, wanted, stateFile.recorded);
     const signature = signatureOf(wanted);
     const isDrift = this.#reached === signature;
@@ -60,6 +71,10 @@ export class HostKeeper {
       if (isDrift) this.driftRepaired += steps.length;
     }
     this.#reached = signature;
+    this.#tellStanding([
+      ...hostAddresses.map((each) => describeHostAddress(each, this.#parts.poolOf(each) ?? 'of another name')),
+      ...foreignRouting(observed, settings),
+    ]);
     this.#addresses = wanted.addresses;
     if (observed.ruleset.is === 'absent') this.#parts.onNewTable();
   }
@@ -69,6 +84,15 @@ export class HostKeeper {
     const isNew = [...add].some(({ set }) => !this.#classes.has(set) && parseSetName(set) !== undefined);
     if (isNew || this.#reached === undefined) await this.reconcile();
     this.#parts.host.changeElements(add, remove);
+  }
+
+  /** Each is said once when it comes, and once when it is gone. */
+  #tellStanding(now: readonly string[]): void {
+    const { log } = this.#parts;
+    const before = this.#standing;
+    this.#standing = now;
+    for (const line of now) if (!before.includes(line)) log.warn(line);
+    for (const line of before) if (!now.includes(line)) log.info(`no longer so: ${line}`);
   }
 
   async #carryOut(steps: readonly Step[]): Promise<void> {

@@ -26,6 +26,8 @@ export type HostState = Readonly<{
   rules: ReadonlyMap<string, Origin>;
   /** On `lo`, whoever put them there. */
   addresses: ReadonlySet<Address>;
+  /** On every other interface. */
+  linkAddresses: ReadonlySet<Address>;
 }>;
 
 /**

@@ -85,8 +85,6 @@ export class LeasesOnHost {
   readonly #ending = new Set<Held>();
   readonly #touched = new Set<string>();
   readonly #counts = new ElementCounts();
-  /** The same, of leases that do not end: a user that still has one on a block may go on there. */
-  readonly #entitled = new ElementCounts();
   readonly #endings: ProxyEndings;
   /** Nobody needs them any more, and the kernel has not confirmed that they are gone. */
   readonly #leftOver: Element[] = [];
@@ -112,9 +110,16 @@ export class LeasesOnHost {
     return this.#counts.bySet();
   }
 
-  /** The sets that those elements are in. */
+  /**
+   * The sets that those elements are in, and those that they go to when their lease ends: that must not wait for the
+   * table to be loaded anew.
+   */
   classes(): readonly SetClass[] {
-    return [...this.#counts.bySet().keys()].flatMap((name) => parseSetName(name) ?? []);
+    return [...this.#counts.bySet().keys()].flatMap((name): readonly SetClass[] => {
+      const found = parseSetName(name);
+      if (!found) return [];
+      return found.role === 'own_uid' ? [found, { ...found, role: 'closing' }] : [found];
+    });
   }
 
   /**
@@ -267,7 +272,11 @@ export class LeasesOnHost {
 
   async #leave(leaving: readonly Held[], outcomes: LeaseOutcome[]): Promise<void> {
     const fishes = leaving.filter(({ owner }) => owner.kind === 'fish');
+    const proxies = leaving.filter(({ owner }) => owner.kind === 'proxy');
     for (const held of leaving) if (held.phase !== 'clearing') this.#enter(held, 'clearing');
+    // Nothing new begins from here on; only then does it mean anything that no socket is left.
+    for (const held of proxies) this.#exchange(held, elementsOf(held.block, held.owner, true));
+    await this.#change(proxies.flatMap((held) => held.elements));
     const isTold = fishes.length > 0 && (await this.#tellFish(new Set(), outcomes));
     for (const held of fishes) {
       const { id } = held.lease;
@@ -275,14 +284,13 @@ export class LeasesOnHost {
       else this.touch([id]);
       held.isFree = isTold;
     }
-    for (const { lease, block, owner, elements } of leaving)
-      if (owner.kind === 'proxy')
-        this.#endings.watch({
-          lease: lease.id,
-          block,
-          uid: owner.uid,
-          isCovered: () => elements.every((element) => this.#entitled.countOf(element) > 0),
-        });
+    for (const { lease, block, owner } of proxies) {
+      if (owner.kind !== 'proxy') continue;
+      // Only leases that go on have these.
+      const live = elementsOf(block, owner);
+      const isCovered = () => live.every((element) => this.#counts.countOf(element) > 0);
+      this.#endings.watch({ lease: lease.id, block, uid: owner.uid, isCovered });
+    }
   }
 
   /** Leases that end and that nobody uses any more: fish's, and the proxies' whose last socket is gone. */
@@ -330,9 +338,8 @@ export class LeasesOnHost {
 
   #count(lease: Lease, owner: Owner, adopted: boolean): Held {
     const block = blockOf(lease);
-    const elements = elementsOf(block, owner);
+    const elements = elementsOf(block, owner, lease.state === 'ending');
     this.#counts.take(elements);
-    this.#entitled.take(elements);
     const since = this.#host.now();
     const held: Held = {
       lease,
@@ -352,12 +359,14 @@ export class LeasesOnHost {
 
   /** The holder has another user id now. */
   #recount(held: Held, owner: Owner): void {
-    const elements = elementsOf(held.block, owner);
-    this.#counts.take(elements);
-    this.#entitled.take(elements);
-    this.#entitled.give(held.elements);
-    this.#discount(held);
+    this.#exchange(held, elementsOf(held.block, owner));
     held.owner = owner;
+  }
+
+  /** What both have in common stays in the kernel all the while. */
+  #exchange(held: Held, elements: readonly Element[]): void {
+    this.#counts.take(elements);
+    this.#discount(held);
     held.elements = elements;
   }
 
@@ -388,8 +397,6 @@ export class LeasesOnHost {
   }
 
   #enter(held: Held, phase: Phase): void {
-    const goesOn = (each: Phase) => each === 'opening' || each === 'up';
-    if (goesOn(held.phase) && !goesOn(phase)) this.#entitled.give(held.elements);
     if (phase === 'clearing') this.#ending.add(held);
     held.phase = phase;
     held.since = this.#host.now();

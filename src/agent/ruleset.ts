@@ -1,8 +1,8 @@
-import type { Family } from '../net/address.ts';
+import { familyOf, type Address, type Family } from '../net/address.ts';
 import { blockMask } from '../net/ports.ts';
 import { prefixFamily, type Prefix } from '../net/prefix.ts';
 import { protocolNumber, protocols } from '../net/protocol.ts';
-import { roles, setName, type Role, type SetClass } from './sets.ts';
+import { hasUser, roles, setName, type Role, type SetClass } from './sets.ts';
 
 /**
  * The text of table `inet fishery`: the egress guard, the steering of fish's replies, and the orphan rule. Pure; the
@@ -18,6 +18,8 @@ export type RulesetInput = Readonly<{
   arrivals: readonly string[];
   /** All prefixes of all pools, also of those where this machine owns nothing. */
   prefixes: readonly Prefix[];
+  /** Ordinary addresses of this host inside those prefixes: not the guard's business. */
+  hostAddresses: readonly Address[];
   /** Which lease sets there are; each one costs a look-up per packet, so only those that are in use. */
   classes: readonly SetClass[];
 }>;
@@ -38,6 +40,8 @@ export const counterNames = [
   'guard_fish',
   /** Forwarded from anywhere else (a container, a bridge) with a pool address as source. */
   'guard_forwarded',
+  /** Something new from a port whose lease ends: a connection, any datagram, an echo. */
+  'guard_ending',
   /** From a socket of a user who does not lease the port. */
   'guard_uid',
   /** From the kernel itself (a reset, an ICMP error) or a closed socket, on a port that no proxy here leases. */
@@ -81,7 +85,15 @@ export function rulesetOf(input: RulesetInput): Ruleset {
       a.size - b.size,
   );
   const rules: Readonly<Record<Chain, readonly string[]>> = {
-    guard: [`ip saddr @pool4 goto guard4`, `ip6 saddr @pool6 goto guard6`],
+    guard: [
+      // From fish, what is not leased is dropped whatever address it has.
+      ...(input.tun === null
+        ? []
+        : families.map((family) => `iifname "${input.tun}" ${ip(family)} saddr @pool${family} goto guard${family}`)),
+      ...families.map(
+        (family) => `${ip(family)} saddr @pool${family} ${ip(family)} saddr != @host${family} goto guard${family}`,
+      ),
+    ],
     guard4: guard(4, classes, input.tun),
     guard6: guard(6, classes, input.tun),
     guard4_fish: guardFish(4, classes),
@@ -100,10 +112,21 @@ export function rulesetOf(input: RulesetInput): Ruleset {
       ...block('set alive', 'type mark', 'flags timeout'),
       ...block('set pool4', 'type ipv4_addr', 'flags interval'),
       ...block('set pool6', 'type ipv6_addr', 'flags interval'),
+      ...block('set host4', 'type ipv4_addr'),
+      ...block('set host6', 'type ipv6_addr'),
       ...classes.flatMap((each) => block(`set ${setName(each)}`, setType(each))),
       ...chains.flatMap((chain) => block(`chain ${chain}`, ...(hooks[chain] ?? []))),
     ),
-    ...families.flatMap((family) => poolElements(family, input.prefixes)),
+    ...families.flatMap((family) => [
+      ...setTo(
+        `pool${family}`,
+        input.prefixes.filter((prefix) => prefixFamily(prefix) === family),
+      ),
+      ...setTo(
+        `host${family}`,
+        input.hostAddresses.filter((address) => familyOf(address) === family),
+      ),
+    ]),
     ...chains.map((chain) => `flush chain inet ${tableName} ${chain}`),
     ...table(...chains.flatMap((chain) => block(`chain ${chain}`, ...rules[chain]))),
   ];
@@ -123,10 +146,10 @@ const block = (head: string, ...body: readonly string[]): readonly string[] => [
   '  }',
 ];
 
-function poolElements(family: Family, prefixes: readonly Prefix[]): readonly string[] {
-  const ours = prefixes.filter((prefix) => prefixFamily(prefix) === family).sort();
-  const flush = `flush set inet ${tableName} pool${family}`;
-  return ours.length === 0 ? [flush] : [flush, `add element inet ${tableName} pool${family} { ${ours.join(', ')} }`];
+function setTo(set: string, members: readonly string[]): readonly string[] {
+  const flush = `flush set inet ${tableName} ${set}`;
+  if (members.length === 0) return [flush];
+  return [flush, `add element inet ${tableName} ${set} { ${[...members].sort().join(', ')} }`];
 }
 
 /**
@@ -136,7 +159,7 @@ function poolElements(family: Family, prefixes: readonly Prefix[]): readonly str
 function setType({ role, protocol, family }: SetClass): string {
   const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
   const ip = family === 4 ? 'ip' : 'ip6';
-  const user = role === 'own_uid';
+  const user = hasUser(role);
   if (role === 'steer') return `typeof ${ip} daddr . tcp sequence`;
   if (role === 'quoted' || protocol === 'icmp') return `typeof ${ip} saddr . icmp id${user ? ' . meta skuid' : ''}`;
   return `type ${address} . inet_service${user ? ' . uid' : ''}`;
@@ -177,12 +200,24 @@ function guard(family: Family, classes: readonly SetClass[], tun: string | null)
     ...(tun === null ? [] : [`iifname "${tun}" goto guard${family}_fish`]),
     `iif != 0 ${drop('guard_forwarded')}`,
     ...guarded('own_uid', (each) => `${sourceBlock(each)} . meta skuid`),
+    ...ofRole(classes, family, ['closing']).flatMap(closingRules),
     // Any user id: a live socket that no rule above let through.
     `meta skuid 0-4294967295 ${drop('guard_uid')}`,
     // No user id: sockets that are closing (their data and FIN must get out), TIME_WAIT, and the kernel's own packets.
     ...guarded('own', (each) => sourceBlock(each)),
     drop('guard_unowned'),
   ];
+}
+
+/**
+ * From a port whose lease ends. A connection begins with SYN, in either direction and with or without data (Fast Open);
+ * without it a packet belongs to what was there before. UDP and echo have nothing that could drain.
+ */
+function closingRules(each: SetClass): readonly string[] {
+  const key = `${sourceBlock(each)} . meta skuid @${setName(each)}`;
+  const shut = drop('guard_ending');
+  if (each.protocol === 'tcp') return [`${key} tcp flags & syn != 0 ${shut}`, `${key} accept`];
+  return [each.protocol === 'icmp' ? `${echoes(each.family)} ${key} ${shut}` : `${key} ${shut}`];
 }
 
 /** Where the port of the packet that an ICMP error quotes begins, in bits from the start of the error (RFC 792, 4443). */

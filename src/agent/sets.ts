@@ -9,6 +9,8 @@ import { protocols, type Protocol } from '../net/protocol.ts';
  * 0xff80`). Hence one set per role, protocol, family and block size that occurs.
  *
  * - `own_uid`: (address, block, user id): what a proxy's live sockets may send from.
+ * - `closing`: (address, block, user id): the same, of leases that end. What is established drains; nothing new begins.
+ *   A user that has another lease on the block is in `own_uid` as well, which is asked first.
  * - `own`: (address, block): the same blocks without the user id. A closed socket has none, and its last data and FIN
  *   must still get out; and packets to these blocks that match no socket are dropped (orphan rule).
  * - `fish`: (address, block): what may leave the TUN device as source.
@@ -16,7 +18,7 @@ import { protocols, type Protocol } from '../net/protocol.ts';
  *   whose quoted packet was sent to the block. Echo needs none, its `fish` set has that type already.
  * - `steer`: (address, block): fish's exclusive blocks. Packets to them go to fish, and ICMP errors that quote them.
  */
-export const roles = ['own_uid', 'own', 'fish', 'quoted', 'steer'] as const;
+export const roles = ['own_uid', 'closing', 'own', 'fish', 'quoted', 'steer'] as const;
 export type Role = (typeof roles)[number];
 
 export type SetClass = Readonly<{ role: Role; protocol: Protocol; family: Family; size: number }>;
@@ -25,6 +27,9 @@ export type SetClass = Readonly<{ role: Role; protocol: Protocol; family: Family
 export const setName = ({ role, protocol, family, size }: SetClass): string => `${role}_${protocol}${family}_${size}`;
 
 const setNamePattern = new RegExp(`^(${roles.join('|')})_(${protocols.join('|')})([46])_([1-9][0-9]{0,4})$`);
+
+/** Whether the sets of this role tell users apart. */
+export const hasUser = (role: Role): boolean => role === 'own_uid' || role === 'closing';
 
 /** The class a set's name stands for; undefined for the table's other sets (`alive`, `pool4` …). */
 export function parseSetName(name: string): SetClass | undefined {
@@ -35,7 +40,7 @@ export function parseSetName(name: string): SetClass | undefined {
 }
 
 /**
- * One element in the spelling of nft: `198.51.100.10 . 9088` or, in an `own_uid` set, `198.51.100.10 . 9088 . 1000`.
+ * One element in the spelling of nft: `198.51.100.10 . 9088` or, where users are told apart, `198.51.100.10 . 9088 . 1000`.
  * Equal text is the same element.
  */
 export type Element = Readonly<{ set: string; key: string }>;
@@ -51,8 +56,11 @@ export type Block = Readonly<{
 /** Whose it is, in the kernel's eyes: fish's packets come from the TUN device, a proxy's sockets have a user id. */
 export type Owner = Readonly<{ kind: 'fish' } | { kind: 'proxy'; uid: number }>;
 
-/** Everything that a lease of this block needs in the table. Several holders of one shared block have elements in common. */
-export function elementsOf(block: Block, owner: Owner): readonly Element[] {
+/**
+ * Everything that a lease of this block needs in the table. Several holders of one shared block have elements in common.
+ * One that `ends` may finish what it has begun: the agent cannot close a proxy's sockets. Fish it tells to.
+ */
+export function elementsOf(block: Block, owner: Owner, ends = false): readonly Element[] {
   const { address, protocol, ports } = block;
   const family = familyOf(address);
   const key = `${address} . ${ports.first}`;
@@ -61,7 +69,7 @@ export function elementsOf(block: Block, owner: Owner): readonly Element[] {
     key: text,
   });
   if (owner.kind === 'proxy') {
-    const byUser = element('own_uid', `${key} . ${owner.uid}`);
+    const byUser = element(ends ? 'closing' : 'own_uid', `${key} . ${owner.uid}`);
     // Echo has no closing sockets and no resets: the set without user id would serve nothing.
     return protocol === 'icmp' ? [byUser] : [byUser, element('own')];
   }

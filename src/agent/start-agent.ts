@@ -8,7 +8,9 @@ import { processesOf, SockDiag } from '../sys/sock-diag.ts';
 import { Agent, type AgentParts } from './agent.ts';
 import { bootClockMs } from './boot-clock.ts';
 import { FishLeases } from './fish-leases.ts';
+import type { HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
+import { HostProblem } from './host.ts';
 import { LinuxHost } from './linux/linux-host.ts';
 import { watchForMeddling } from './linux/meddling.ts';
 import { takeLock, type Lock } from './lock.ts';
@@ -16,6 +18,7 @@ import { Placeholders } from './placeholders.ts';
 import { preflight, shareDescriptors, type DescriptorBudget } from './preflight.ts';
 import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
+import { foreignRouting } from './standing-problems.ts';
 import { bootId, StateFile } from './state-file.ts';
 import { startFishOnTun } from './start-fish.ts';
 import { serveStatus } from './status.ts';
@@ -52,17 +55,17 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
     flowPlaceholders: host.fish ? settings.fish?.placeholders_max : 0,
   });
   if (!budget.ok) return budget;
-  const lock = await takeLock(`the agent of machine ${machine}`);
+  const lock = takeLock(`the agent of machine ${machine}`);
   if (!lock.ok) return lock;
   const identity = { machine, tun: host.tun, routeTable: host.routeTable };
   const stateFile = StateFile.open(settings.state_dir, identity);
   if (!stateFile.ok) {
-    await lock.value.release();
+    lock.value.release();
     return err(stateFile.error);
   }
   const parts = { families: facts.value.families, budget: budget.value, lock: lock.value, stateFile: stateFile.value };
   const running = await run({ ...options, ...parts });
-  if (!running.ok) await lock.value.release();
+  if (!running.ok) lock.value.release();
   return running;
 }
 
@@ -79,6 +82,11 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     families,
     sysctls: sysctlsOf(hosting, stateFile.recorded),
   });
+  const unfit = await strangersOn(host, hosting);
+  if (unfit !== undefined) {
+    host.close();
+    return err(unfit);
+  }
   const diag = new SockDiag();
   const sockets = {
     sockets: (query: Parameters<SockDiag['sockets']>[0]) => diag.sockets(query),
@@ -176,7 +184,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     await Promise.all([watched, status.value()]);
     diag.close();
     host.close();
-    await lock.release();
+    lock.release();
   });
   return ok({
     finished,
@@ -185,6 +193,18 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
       await finished;
     },
   });
+}
+
+/** Why the agent should not begin here: whoever it would take packets from, or lose them to, was there first. */
+async function strangersOn(host: LinuxHost, settings: HostSettings): Promise<string | undefined> {
+  if (!settings.fish) return undefined;
+  try {
+    const found = foreignRouting(await host.observe(), settings);
+    return found.length > 0 ? found.join('; ') : undefined;
+  } catch (error) {
+    if (error instanceof HostProblem) return error.message;
+    throw error;
+  }
 }
 
 /** A refusal of the server, with what to do about it. */

@@ -6,6 +6,7 @@ import type { Element } from '../../src/agent/sets.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { withoutFish } from '../support/agent-values.ts';
 import { address, FakeHost } from '../support/fake-host.ts';
+import { containing } from '../support/matchers.ts';
 
 let host: FakeHost;
 let recorded: Recorded;
@@ -47,6 +48,7 @@ beforeEach(() => {
       classes: [...wanted.keys()].map(() => ({ role: 'own', protocol: 'tcp', family: 4, size: 128 }) as const),
       elements: wanted,
     }),
+    poolOf: () => 'pool-a',
     onNewTable: () => {
       newTables++;
     },
@@ -63,6 +65,22 @@ describe('keeping the host', () => {
     expect(order).toEqual(['record', 'set-sysctl', 'load-ruleset', 'add-address']);
     expect(keeper.hasAddress(address('198.51.100.10'))).toBe(true);
     expect(newTables).toBe(1);
+  });
+
+  it("leaves the host's own addresses in a pool alone, from the moment they are seen, and says so as long as it lasts", async () => {
+    await keeper.reconcile();
+    expect(keeper.standingProblems).toEqual([]);
+    host.linkAddresses.add(address('198.51.100.1'));
+    await keeper.reconcile();
+    expect(host.table?.text).toContain('add element inet fishery host4 { 198.51.100.1 }');
+    expect(keeper.standingProblems).toEqual([
+      containing('198.51.100.1 is an ordinary address of this host and lies in pool pool-a'),
+    ]);
+    expect(keeper.driftRepaired).toBe(0);
+    host.linkAddresses.clear();
+    await keeper.reconcile();
+    expect(host.table?.text).not.toContain('198.51.100.1 ');
+    expect(keeper.standingProblems).toEqual([]);
   });
 
   it('forgets only what it has undone', async () => {

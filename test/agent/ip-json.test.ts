@@ -44,9 +44,12 @@ describe('routes', () => {
   it.each(['', '\n', '[]', '[{}]'])('may be none: %j', (json) => expect(parseRoutes(6, 100, json).size).toBe(0));
 });
 
-it('addresses are canonical', () => {
-  const json = `[{},{"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1"},{"family":"inet6","local":"2001:DB8:0::10"}]}]`;
-  expect([...parseAddresses(json)]).toEqual(['127.0.0.1', '2001:db8::10']);
+it('addresses are canonical, and those of the loopback device are apart', () => {
+  const json = `[{},{"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1"},{"family":"inet6","local":"2001:DB8:0::10"}]},
+    {"ifname":"eth0","addr_info":[{"family":"inet","local":"192.0.2.1"}]},{"ifname":"eth1","addr_info":[{"local":"192.0.2.2"}]}]`;
+  const { addresses, linkAddresses } = parseAddresses(json);
+  expect([...addresses]).toEqual(['127.0.0.1', '2001:db8::10']);
+  expect([...linkAddresses]).toEqual(['192.0.2.1', '192.0.2.2']);
 });
 
 it.each([

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import { LeasesOnHost, type FishRefusal } from '../../src/agent/leases-on-host.ts';
 import { Placeholders } from '../../src/agent/placeholders.ts';
-import type { Element } from '../../src/agent/sets.ts';
+import { setName, type Element } from '../../src/agent/sets.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, holder, lease } from '../support/agent-values.ts';
@@ -128,8 +128,13 @@ describe("a proxy's lease", () => {
   it('waits with its end for the last socket, and says whom it waits for', async () => {
     await want(lease(1));
     const socket = sockets.add(9_100);
+    expect(leases.classes().map(setName)).toContain('closing_tcp4_128');
     expect(await want(lease(1, { state: 'ending' }))).toEqual([]);
-    expect(elementsNow()).toHaveLength(2);
+    // What is there may go on, nothing new may begin.
+    expect(elementsNow()).toEqual([
+      'closing_tcp4_128: 198.51.100.10 . 9088 . 2001',
+      'own_tcp4_128: 198.51.100.10 . 9088',
+    ]);
     expect(leases.status()[0]).toMatchObject({ phase: 'clearing', detail: containing('program[1]') });
     expect(leases.nextLookInMs()).toBe(50);
 
@@ -176,6 +181,17 @@ describe("a proxy's lease", () => {
 });
 
 describe('a shared block', () => {
+  it('is shut for the holder that leaves while it still has connections, and for nobody else', async () => {
+    await want(shared(1), shared(2, { holder: 'mail' }));
+    sockets.add(9_100, { uid: 2_001 });
+    expect(await want(shared(1, { state: 'ending' }), shared(2, { holder: 'mail', state: 'active' }))).toEqual([]);
+    expect(elementsNow()).toEqual([
+      'closing_tcp4_128: 198.51.100.10 . 9088 . 2001',
+      'own_tcp4_128: 198.51.100.10 . 9088',
+      'own_uid_tcp4_128: 198.51.100.10 . 9088 . 2002',
+    ]);
+  });
+
   it('keeps the elements that another holder still needs', async () => {
     await want(shared(1), shared(2, { holder: 'mail' }));
     expect(elementsNow()).toHaveLength(3);
@@ -218,6 +234,7 @@ describe('a shared block', () => {
     sockets.add(9_100);
     const twin = (state: Lease['state']) => shared(2, { holder: 'twin', state });
     expect(await want(shared(1, { state: 'ending' }), twin('active'))).toEqual(['lease-1 empty']);
+    expect(elementsNow()).toContain('own_uid_tcp4_128: 198.51.100.10 . 9088 . 2001');
     expect(await want(twin('ending'))).toEqual([]);
   });
 
@@ -317,6 +334,7 @@ describe('after a restart of the agent', () => {
     );
     leases.adopt(other);
     machine = other;
+    expect([...leases.elements().keys()]).toContain('closing_tcp4_128');
     expect(await work()).toEqual(['lease-3 empty']);
     expect(leases.status().find((each) => each.lease === 'lease-2')).toMatchObject({ phase: 'clearing' });
   });
@@ -332,10 +350,25 @@ describe('when the table cannot be changed', () => {
     expect(await work()).toEqual(['lease-1 active', 'lease-2 active']);
   });
 
-  it('an end is not reported before its elements are gone', async () => {
+  it('an end shuts the guard first: until that is done nobody looks whether the ports are empty', async () => {
     await want(lease(1));
+    const before = sockets.readings;
     changeFails = true;
     leases.touch(machine.reset(desired({ leases: [lease(1, { state: 'ending' })], holders: machineHolders })).leases);
+    await expect(leases.work(machine)).rejects.toThrow('no netlink');
+    expect(leases.status()[0]).toMatchObject({ phase: 'clearing' });
+    expect(sockets.readings).toBe(before);
+    changeFails = false;
+    expect(await work()).toEqual(['lease-1 empty']);
+  });
+
+  it('an end is not reported before its elements are gone', async () => {
+    await want(lease(1));
+    const socket = sockets.add(9_100);
+    await want(lease(1, { state: 'ending' }));
+    sockets.remove(socket);
+    now += 50;
+    changeFails = true;
     await expect(leases.work(machine)).rejects.toThrow('no netlink');
     expect(leases.status()[0]).toMatchObject({ phase: 'cleared' });
     changeFails = false;

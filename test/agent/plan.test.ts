@@ -24,6 +24,7 @@ const setClass = (name: string): SetClass => {
 const load = (over: Partial<HostLoad> = {}): HostLoad => ({
   families: [4, 6],
   prefixes: ['198.51.100.0/24'] as Prefix[],
+  hostAddresses: [],
   addresses: [address('198.51.100.10')],
   classes: [setClass('own_tcp4_128')],
   elements: new Map([['own_tcp4_128', new Set(['198.51.100.10 . 9088'])]]),
@@ -329,6 +330,7 @@ describe('any plan, from any host the agent may meet', () => {
         families: fc.constant(families),
         addresses: fc.constant(picked),
         prefixes: fc.constant([...new Set(picked.map(prefixOf))]),
+        hostAddresses: fc.constant([]),
         classes: fc.constant(classes),
         elements: fc
           .array(fc.uniqueArray(fc.constantFrom('198.51.100.10 . 0', '198.51.100.10 . 128')), {

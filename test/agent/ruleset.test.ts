@@ -18,7 +18,7 @@ describe('the text of the table', () => {
   it('declares exactly the sets that it names', () => {
     const { sets, text: loaded } = rulesetOf(everyRuleset.fish);
     const declared = [...loaded.matchAll(/^ {2}set (\S+) \{$/gm)].map(([, name]) => name);
-    expect(declared).toEqual(['alive', 'pool4', 'pool6', ...sets]);
+    expect(declared).toEqual(['alive', 'pool4', 'pool6', 'host4', 'host6', ...sets]);
     for (const set of sets) expect(loaded).toContain(`@${set} `);
   });
 

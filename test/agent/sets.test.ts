@@ -15,6 +15,13 @@ const texts = (...args: Parameters<typeof elementsOf>) => elementsOf(...args).ma
 
 describe('what a lease puts into the table', () => {
   it.each([
+    ['tcp', ['closing_tcp4_128: 198.51.100.10 . 9088 . 2001', 'own_tcp4_128: 198.51.100.10 . 9088']],
+    ['icmp', ['closing_icmp4_128: 198.51.100.10 . 9088 . 2001']],
+  ] as const)('at its end, over %s: the user id where nothing new may begin', (protocol, expected) => {
+    expect(texts(block({ protocol }), { kind: 'proxy', uid: 2_001 }, true)).toEqual(expected);
+  });
+
+  it.each([
     [
       'a proxy: its user id, and the block for sockets that have none any more',
       block(),

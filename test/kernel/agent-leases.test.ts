@@ -129,6 +129,49 @@ describe("a proxy's exclusive block", () => {
     expect(await web.connect(address, granted.ports.first + 1)).toBe('TIMEOUT');
   });
 
+  it('is shut as soon as it ends: no new connection in or out, while the old one drains', async () => {
+    const granted = await lease('web', { protocol: 'tcp', ports: 16 });
+    const { first } = granted.ports;
+    const old = await web.connect(address, first);
+    expect(old).toMatch(/^socket-/);
+    expect(await web.ask({ op: 'listen', on: address, port: first + 2 })).toMatch(/^socket-/);
+    const stranger = await lab.user(lab.origin, 0);
+    expect(await stranger.connect('203.0.113.1', 0, address, first + 2)).toMatch(/^socket-/);
+    await lab.client.leases.revoke(granted.id);
+    await agent.until(({ leases: all }) => all[0]?.phase === 'clearing', 'it does not end');
+
+    const before = await counter('guard_ending');
+    expect(await web.connect(address, first + 1)).toBe('TIMEOUT');
+    const connected = await counter('guard_ending');
+    expect(connected).toBeGreaterThan(before);
+    expect(await stranger.connect('203.0.113.1', 0, address, first + 2)).toBe('TIMEOUT');
+    expect(await counter('guard_ending')).toBeGreaterThan(connected);
+
+    expect(await web.ask({ op: 'say', socket: old, text: 'still' })).toBe('said');
+    await eventually(
+      async () => ((await web.ask({ op: 'heard', socket: old })) === 'still' ? true : undefined),
+      () => 'no echo',
+    );
+    expect(await state(granted.id)).toBe('ending');
+    await web.ask({ op: 'close', socket: old });
+    await web.kill();
+    await become(granted.id, 'ended');
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).not.toContain(`. ${first} `);
+  });
+
+  it('lets no datagram out any more when it ends', async () => {
+    const granted = await lease('web', { protocol: 'udp', ports: 16 });
+    const socket = await web.udp(address, granted.ports.first);
+    expect(socket).toMatch(/^socket-/);
+    await lab.client.leases.revoke(granted.id);
+    await agent.until(({ leases: all }) => all[0]?.phase === 'clearing', 'it does not end');
+    const before = await counter('guard_ending');
+    expect(await web.udp(address, granted.ports.first + 1)).toBe('EPERM');
+    expect(await counter('guard_ending')).toBeGreaterThan(before);
+    await web.kill();
+    await become(granted.id, 'ended');
+  });
+
   it('ends when its process is killed, data and all', async () => {
     const granted = await lease('web', { protocol: 'tcp', ports: 16 });
     await web.connect(address, granted.ports.first);

@@ -9,6 +9,55 @@ beforeEach(async () => {
 });
 afterEach(() => lab.close());
 
+describe('what others have on the host', () => {
+  it('in the way of fish: it does not start, and says which setting to change', async () => {
+    const config = await lab.setUp({ settings: withFish });
+    lab.shell(lab.host, 'ip route add 203.0.113.0/25 dev h0 table 100');
+    lab.shell(lab.host, 'ip rule add priority 500 fwmark 0x2a lookup main');
+    const before = lab.fingerprint();
+    const agent = lab.startAgent(config);
+    expect(await agent.ended()).not.toBe(0);
+    expect(agent.output).toContain('-4 203.0.113.0/25 dev h0 table 100): remove it, or change route_table');
+    expect(agent.output).toContain('-4 priority 500 fwmark 0x2a/0xffffffff lookup main): remove it, or change mark');
+    expect(lab.fingerprint()).toEqual(before);
+  });
+
+  it('in the way of fish later on: it says so until it is gone, and takes nothing away', async () => {
+    const agent = lab.startAgent(await lab.setUp({ settings: withFish }));
+    await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    await agent.ready();
+    lab.shell(lab.host, 'ip route add 203.0.113.0/25 dev h0 table 100');
+    await agent.until(({ host }) => host.problem?.includes('change route_table') ?? false, 'it says nothing');
+    expect(lab.shell(lab.host, 'ip route show table 100')).toContain('203.0.113.0/25');
+    expect((await agent.get('/healthz')).code).toBe(503);
+    lab.shell(lab.host, 'ip route del 203.0.113.0/25 dev h0 table 100');
+    await agent.ready();
+  });
+
+  it('as its own address inside a pool: the guard does not cut it off, and the status says to carve it out', async () => {
+    const agent = lab.startAgent(await lab.setUp());
+    await agent.ready();
+    const origin = await lab.user(lab.origin, 0);
+    await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
+    const somebody = await lab.user(lab.host, 2_001);
+    const old = await somebody.connect('192.0.2.1', 0);
+    expect(old).toMatch(/^socket-/);
+    await lab.client.pools.create({ id: 'near', prefixes: ['192.0.2.0/24'] });
+    await agent.until(({ host }) => /192\.0\.2\.1 .* pool near/.test(host.problem ?? ''), 'it says nothing');
+    expect(lab.shell(lab.host, 'nft list set inet fishery pool4')).toContain('192.0.2.0/24');
+    expect(await somebody.connect('192.0.2.1', 0)).toMatch(/^socket-/);
+    expect(await somebody.ask({ op: 'say', socket: old, text: 'there' })).toBe('said');
+    await eventually(
+      async () => ((await somebody.ask({ op: 'heard', socket: old })) === 'there' ? true : undefined),
+      () => 'cut off',
+    );
+    // One that comes later is seen at the next look.
+    lab.shell(lab.host, 'ip addr add 192.0.2.7/24 dev h0');
+    await agent.until(({ host }) => host.problem?.includes('192.0.2.7') ?? false, 'it says nothing');
+    expect(await somebody.connect('192.0.2.7', 0)).toMatch(/^socket-/);
+  });
+});
+
 /** What `ip monitor rule` says of one family from now on. */
 async function watchRules(family: '-4' | '-6'): Promise<() => readonly string[]> {
   const monitor = lab.spawn(lab.host, ['ip', family, 'monitor', 'rule']);

@@ -30,6 +30,8 @@ export class FakeHost implements Host {
     ]),
   );
   readonly addresses = new Set(['127.0.0.1', '::1'] as Address[]);
+  /** On its other interfaces. */
+  readonly linkAddresses = new Set<Address>();
   /** For how many milliseconds the guard was opened last; undefined while it is shut. */
   guardOpenMs: number | undefined;
   /** Every step that was carried out. */
@@ -59,6 +61,7 @@ export class FakeHost implements Host {
       routes: new Map(this.routes),
       rules: new Map(this.rules),
       addresses: new Set(this.addresses),
+      linkAddresses: new Set(this.linkAddresses),
     };
   }
 

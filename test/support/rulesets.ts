@@ -1,5 +1,6 @@
 import type { RulesetInput } from '../../src/agent/ruleset.ts';
 import { roles, type SetClass } from '../../src/agent/sets.ts';
+import type { Address } from '../../src/net/address.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { protocols } from '../../src/net/protocol.ts';
 
@@ -13,17 +14,18 @@ const classes = (wanted: readonly (typeof roles)[number][], sizes: readonly numb
     ),
   );
 
+const hostAddresses = ['203.0.113.1', '2001:db8:a::1'] as Address[];
 const prefixes = ['203.0.113.0/24', '198.51.100.0/24', '2001:db8:a::/64'] as Prefix[];
 
 /** Hosts of every kind, as the text of their table. */
 export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'fish', RulesetInput>> = {
-  bare: { tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes: [], classes: [] },
+  bare: { tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes: [], hostAddresses: [], classes: [] },
   proxies: {
-    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes },
-    classes: classes(['own_uid', 'own'], [128]),
+    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes, hostAddresses: [] },
+    classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
   fish: {
-    ...{ tun: 'fishtun', mark: 0x2a, markMask: 0xff, arrivals: ['eth0', 'wg-clients'], prefixes },
+    ...{ tun: 'fishtun', mark: 0x2a, markMask: 0xff, arrivals: ['eth0', 'wg-clients'], prefixes, hostAddresses },
     // The smallest block, an ordinary one, and a whole address.
     classes: classes(roles, [1, 128, 65_536]),
   },

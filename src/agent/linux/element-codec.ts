@@ -1,11 +1,11 @@
 import { addressFromBigInt, addressToBytes, parseAddress, type Family } from '../../net/address.ts';
 import { isPort } from '../../net/ports.ts';
 import { concatKey, hostOrder32, portField } from '../../sys/nft-elements.ts';
-import { parseSetName, type SetClass } from '../sets.ts';
+import { hasUser, parseSetName, type SetClass } from '../sets.ts';
 
 /**
  * Elements as the kernel has them. A concatenated key pads every field to four bytes: address, port (or echo identifier),
- * and in an `own_uid` set the user id in host order. A `steer` set has its port in 32 bits (see ruleset.ts).
+ * and where users are told apart the user id in host order. A `steer` set has its port in 32 bits (see ruleset.ts).
  */
 export function encodeElement(set: string, key: string): Uint8Array {
   const wanted = classOf(set);
@@ -14,7 +14,7 @@ export function encodeElement(set: string, key: string): Uint8Array {
   const port = Number(portText);
   if (!address.ok || !isPort(port) || portText === '') throw new Error(`"${key}" is no element of ${set}`);
   const portBytes = wanted.role === 'steer' ? Uint8Array.of(0, 0, port >>> 8, port) : portField(port);
-  const uid = wanted.role === 'own_uid' ? [hostOrder32(Number(uidText))] : [];
+  const uid = hasUser(wanted.role) ? [hostOrder32(Number(uidText))] : [];
   return concatKey(addressToBytes(address.value), portBytes, ...uid);
 }
 
@@ -24,7 +24,7 @@ export function decodeElement(set: string, key: Uint8Array): string {
   const view = new DataView(key.buffer, key.byteOffset, key.byteLength);
   const port = view.getUint16(role === 'steer' ? size + 2 : size);
   const fields = [addressText(family, key.subarray(0, size)), port];
-  return [...fields, ...(role === 'own_uid' ? [view.getUint32(size + 4, true)] : [])].join(' . ');
+  return [...fields, ...(hasUser(role) ? [view.getUint32(size + 4, true)] : [])].join(' . ');
 }
 
 const addresses_max = 10_000;

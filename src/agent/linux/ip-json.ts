@@ -1,6 +1,6 @@
-import { parseAddress, type Address, type Family } from '../../net/address.ts';
+import { parseAddress, type Family } from '../../net/address.ts';
 import { HostProblem } from '../host.ts';
-import { familyFlag, type Origin } from '../host-state.ts';
+import { familyFlag, type HostState, type Origin } from '../host-state.ts';
 
 /**
  * What `ip -json` says, in the words of host-state.ts. The agent's rules and routes carry a protocol number of their own
@@ -60,17 +60,18 @@ export function parseRoutes(family: Family, table: number, json: string): Readon
   );
 }
 
-/** Of `ip -json address show dev lo`. */
-export function parseAddresses(json: string): ReadonlySet<Address> {
-  const found = entriesOf(json).flatMap((link) =>
-    Array.isArray(link['addr_info']) ? (link['addr_info'] as readonly Entry[]) : [],
+/** Of `ip -json address show`. */
+export function parseAddresses(json: string): Pick<HostState, 'addresses' | 'linkAddresses'> {
+  const [onLoopback = [], onLinks = []] = [true, false].map((wanted) =>
+    entriesOf(json)
+      .filter((link) => (link['ifname'] === 'lo') === wanted)
+      .flatMap((link) => (Array.isArray(link['addr_info']) ? (link['addr_info'] as readonly Entry[]) : []))
+      .flatMap((entry) => {
+        const parsed = parseAddress(show(entry['local']));
+        return parsed.ok ? [parsed.value] : [];
+      }),
   );
-  return new Set(
-    found.flatMap((entry) => {
-      const parsed = parseAddress(show(entry['local']));
-      return parsed.ok ? [parsed.value] : [];
-    }),
-  );
+  return { addresses: new Set(onLoopback), linkAddresses: new Set(onLinks) };
 }
 
 /** Of `ip -json link show dev NAME`: whether the device is administratively up. */

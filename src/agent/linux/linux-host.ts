@@ -24,7 +24,8 @@ export type LinuxHostOptions = Readonly<{
 /** The one element that keeps the guard open: mark 0, in host order, which for 0 is any order. */
 const aliveKey = new Uint8Array(4);
 const table = `inet ${tableName}`;
-const poolSets = ['pool4', 'pool6'] as const;
+/** Loaded with the rules, and compared with them. */
+const addressSets = ['pool4', 'pool6', 'host4', 'host6'] as const;
 const ENOENT = 2;
 
 /** Bounded by the kernel's own bound on one transaction. */
@@ -51,7 +52,7 @@ export class LinuxHost implements Host {
         parseRules(family, await callTool('ip', ['-N', '-json', '-details', `-${family}`, 'rule', 'show'])),
       ),
       perFamily((family) => readRoutes(family, routeTable)),
-      callTool('ip', ['-json', 'address', 'show', 'dev', 'lo']).then(parseAddresses),
+      callTool('ip', ['-json', 'address', 'show']).then(parseAddresses),
       this.#observeTun(),
     ]);
     return {
@@ -66,7 +67,7 @@ export class LinuxHost implements Host {
       tun,
       routes,
       rules,
-      addresses,
+      ...addresses,
     };
   }
 
@@ -116,15 +117,15 @@ export class LinuxHost implements Host {
     this.#elements.close();
   }
 
-  /** The table as the kernel shows it, and the pools' prefixes, whatever form the kernel keeps intervals in. */
+  /** The table as the kernel shows it, with the pools' prefixes, in whatever form the kernel keeps intervals. */
   async #show(): Promise<string | undefined> {
     const shown = await showTable();
-    const pools = shown === undefined ? [] : poolSets.filter((set) => shown.includes(`set ${set} {`));
-    const bounds = pools.map((set) => {
+    const sets = shown === undefined ? [] : addressSets.filter((set) => shown.includes(`set ${set} {`));
+    const members = sets.map((set) => {
       const keys = this.#netlink(() => this.#elements.list(set)).map((key) => Buffer.from(key).toString('hex'));
       return `${set}: ${keys.sort().join(' ')}\n`;
     });
-    return shown === undefined ? undefined : shown + bounds.join('');
+    return shown === undefined ? undefined : shown + members.join('');
   }
 
   #judge(shown: string | undefined): HostState['ruleset'] {

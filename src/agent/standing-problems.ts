@@ -1,0 +1,102 @@
+import { familyOf, type Address } from '../net/address.ts';
+import { prefixContains, prefixFamily, type Prefix } from '../net/prefix.ts';
+import type { HostSettings } from './desired-host.ts';
+import { isLocalRule, type HostState, type Recorded } from './host-state.ts';
+
+/**
+ * What others have put on the host that does not go together with Fishery. The agent never removes it: it says what is
+ * there, what comes of it, and which setting to change, in lines for people.
+ */
+
+/**
+ * The host's own addresses inside the pools: on any interface, not put there by the agent, and not of a slice of this
+ * machine. The guard lets them alone, for one of them may be the host's only way to its server.
+ */
+export function hostAddressesInPools(
+  observed: Pick<HostState, 'addresses' | 'linkAddresses'>,
+  load: Readonly<{ prefixes: readonly Prefix[]; addresses: readonly Address[] }>,
+  recorded: Pick<Recorded, 'addresses'>,
+): readonly Address[] {
+  const ofSlices = new Set(load.addresses);
+  const onHost = [
+    ...[...observed.addresses].filter((each) => !recorded.addresses.has(each)),
+    ...observed.linkAddresses,
+  ];
+  return [...new Set(onHost)]
+    .filter((each) => !ofSlices.has(each) && load.prefixes.some((prefix) => isIn(prefix, each)))
+    .sort();
+}
+
+export const describeHostAddress = (address: Address, pool: string): string =>
+  `${address} is an ordinary address of this host and lies in pool ${pool}: carve it out of the pool. ` +
+  'The guard lets it alone, whoever the server gives it to';
+
+/** Whether an address lies in a prefix of the same family. */
+export const isIn = (prefix: Prefix, address: Address): boolean =>
+  prefixFamily(prefix) === familyOf(address) && prefixContains(prefix, address);
+
+/** Routes and rules of others that take fish's packets, or whose packets fish would take; none on a host without fish. */
+export function foreignRouting(
+  observed: Pick<HostState, 'routes' | 'rules'>,
+  settings: Pick<HostSettings, 'fish' | 'mark' | 'markMask' | 'routeTable' | 'rulePriority'>,
+): readonly string[] {
+  if (!settings.fish) return [];
+  const foreign = (entries: HostState['rules']): readonly string[] =>
+    [...entries].flatMap(([text, origin]) => (origin === 'foreign' ? [text] : [])).sort();
+  return [
+    ...foreign(observed.routes).map(
+      (route) => `somebody else's route is in fish's routing table (${route}): remove it, or change route_table`,
+    ),
+    ...foreign(observed.rules).flatMap((rule) => {
+      const trouble = troubleWith(parseRule(rule), rule, settings);
+      return trouble === undefined
+        ? []
+        : [`somebody else's rule ${trouble[0]} (${rule}): remove it, or change ${trouble[1]}`];
+    }),
+  ];
+}
+
+type Rule = Readonly<{
+  priority: number;
+  table: string | undefined;
+  fwmark: Readonly<{ value: number; mask: number }> | undefined;
+  /** `not` turns the rule's condition round. */
+  isInverted: boolean;
+  /** Only packets from somewhere, or by something that is not known here. */
+  isNarrow: boolean;
+}>;
+
+/** Of the text that host-state.ts speaks of. */
+function parseRule(text: string): Rule {
+  const word = (name: string): string | undefined => new RegExp(` ${name} (\\S+)`).exec(text)?.[1];
+  const [value, mask] = (word('fwmark') ?? '').split('/').map(Number);
+  return {
+    priority: Number(word('priority')),
+    table: word('lookup'),
+    fwmark: word('fwmark') === undefined ? undefined : { value: value ?? 0, mask: mask ?? 0xffff_ffff },
+    isInverted: text.includes('"not"'),
+    isNarrow: / (from|iif) /.test(text) || (text.includes('{') && !text.includes('{"not":null}')),
+  };
+}
+
+/** What is wrong, and the setting that avoids it. */
+function troubleWith(
+  rule: Rule,
+  text: string,
+  settings: Pick<HostSettings, 'mark' | 'markMask' | 'routeTable' | 'rulePriority'>,
+): readonly [string, string] | undefined {
+  const { mark, markMask, routeTable, rulePriority } = settings;
+  // The kernel's own, which the agent moves.
+  if (isLocalRule(text) && rule.priority < rulePriority) return undefined;
+  if (rule.priority >= rulePriority && rule.priority <= rulePriority + 2)
+    return [`has a priority between ${rulePriority} and ${rulePriority + 2}`, 'rule_priority'];
+  if (rule.table === String(routeTable)) return ["leads to fish's routing table", 'route_table'];
+  const shared = rule.fwmark === undefined ? 0 : (rule.fwmark.mask & markMask) >>> 0;
+  // Bits that both look at, and that both want the same: one packet could be meant by either.
+  const wantsOurMark = rule.fwmark !== undefined && ((rule.fwmark.value ^ mark) & shared) === 0;
+  if (shared !== 0 && wantsOurMark && !rule.isInverted)
+    return ["matches packets with fish's mark", 'mark and mark_mask'];
+  const takesOurs = !rule.isNarrow && (rule.isInverted ? !wantsOurMark : rule.fwmark === undefined || wantsOurMark);
+  if (rule.priority < rulePriority && takesOurs) return ["comes before fish's and takes its packets", 'rule_priority'];
+  return undefined;
+}
