@@ -56,7 +56,7 @@ export class HostKeeper {
     const load = this.#parts.load();
     for (const each of load.classes) this.#classes.set(setName(each), each);
     const observed = await host.observe();
-    const hostAddresses = hostAddressesInPools(observed, load, stateFile.recorded);
+    const hostAddresses = hostAddressesInPools(observed, load);
     const classes = [...this.#classes.values()];
     const wanted = desiredHost(settings, { ...load, hostAddresses, classes }, stateFile.recorded);
     const steps = plan(observed, wanted, stateFile.recorded);

@@ -1,7 +1,7 @@
 import { familyOf, type Address } from '../net/address.ts';
 import { prefixContains, prefixFamily, type Prefix } from '../net/prefix.ts';
 import type { HostSettings } from './desired-host.ts';
-import { isLocalRule, type HostState, type Recorded } from './host-state.ts';
+import { isLocalRule, type HostState } from './host-state.ts';
 
 /**
  * What others have put on the host that does not go together with Fishery. The agent never removes it: it says what is
@@ -9,20 +9,16 @@ import { isLocalRule, type HostState, type Recorded } from './host-state.ts';
  */
 
 /**
- * The host's own addresses inside the pools: on any interface, not put there by the agent, and not of a slice of this
- * machine. The guard lets them alone, for one of them may be the host's only way to its server.
+ * The host's own addresses inside the pools: on a link, and not of a slice of this machine. The guard lets them alone, for
+ * one of them may be the host's only way to its server. What is on `lo` is no such way, and fleets put whole pools there:
+ * that stays guarded.
  */
 export function hostAddressesInPools(
-  observed: Pick<HostState, 'addresses' | 'linkAddresses'>,
+  { linkAddresses }: Pick<HostState, 'linkAddresses'>,
   load: Readonly<{ prefixes: readonly Prefix[]; addresses: readonly Address[] }>,
-  recorded: Pick<Recorded, 'addresses'>,
 ): readonly Address[] {
   const ofSlices = new Set(load.addresses);
-  const onHost = [
-    ...[...observed.addresses].filter((each) => !recorded.addresses.has(each)),
-    ...observed.linkAddresses,
-  ];
-  return [...new Set(onHost)]
+  return [...linkAddresses]
     .filter((each) => !ofSlices.has(each) && load.prefixes.some((prefix) => isIn(prefix, each)))
     .sort();
 }

@@ -1,31 +1,23 @@
 import { describe, expect, it } from 'vitest';
-import { nothingRecorded, type Origin } from '../../src/agent/host-state.ts';
+import type { Origin } from '../../src/agent/host-state.ts';
 import { foreignRouting, hostAddressesInPools } from '../../src/agent/standing-problems.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { withFish, withoutFish } from '../support/agent-values.ts';
 import { address } from '../support/fake-host.ts';
 
 describe("the host's own addresses in the pools", () => {
-  const inPools = (on: { lo?: string[]; links?: string[]; slices?: string[]; recorded?: string[] }) =>
+  const inPools = (on: { links: string[]; slices?: string[] }) =>
     hostAddressesInPools(
-      { addresses: new Set(on.lo?.map(address)), linkAddresses: new Set(on.links?.map(address)) },
+      { linkAddresses: new Set(on.links.map(address)) },
       {
         prefixes: ['198.51.100.0/24', '2001:db8:a::/64'] as Prefix[],
         addresses: (on.slices ?? []).map(address),
       },
-      { ...nothingRecorded, addresses: new Set(on.recorded?.map(address)) },
     );
 
   it.each([
     ['one of an uplink', { links: ['192.0.2.1', '198.51.100.1', '2001:db8:a::1'] }, ['198.51.100.1', '2001:db8:a::1']],
-    ['one that was on lo before the agent', { lo: ['127.0.0.1', '198.51.100.1'] }, ['198.51.100.1']],
-    ['one that the agent put on lo', { lo: ['198.51.100.10'], recorded: ['198.51.100.10'] }, []],
-    [
-      'one of a slice, wherever it is',
-      { lo: ['198.51.100.10'], links: ['198.51.100.10'], slices: ['198.51.100.10'] },
-      [],
-    ],
-    ['one on two interfaces, once', { lo: ['198.51.100.1'], links: ['198.51.100.1'] }, ['198.51.100.1']],
+    ["one of a slice is the pool's, also on an uplink", { links: ['198.51.100.10'], slices: ['198.51.100.10'] }, []],
   ])('%s', (_what, on, expected) => expect(inPools(on)).toEqual(expected));
 });
 
