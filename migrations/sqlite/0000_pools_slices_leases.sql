@@ -53,6 +53,7 @@ CREATE TABLE `holders` (
 	FOREIGN KEY (`machine`) REFERENCES `machines`(`id`) ON UPDATE no action ON DELETE no action
 );
 --> statement-breakpoint
+CREATE INDEX `holders_uid` ON `holders` (`machine`,`uid`) WHERE uid IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `leases` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`slice` integer NOT NULL,

@@ -86,6 +86,22 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Set `uid` with `PUT /v1/machines/{id}/holders/{name}`.',
     detail: (e) => `holder "${e.holder}" on "${e.machine}" has no uid, and the egress guard knows it by nothing else`,
   },
+  holder_uid_root: {
+    status: 422,
+    title: 'A holder cannot be root',
+    cause:
+      'The egress guard tells the holders of a machine apart by the user id of their sockets. Root (uid 0) may do anything on the host, take other user ids included, so nothing can be promised to or about a proxy that runs as root.',
+    remedy: 'Run the proxy as a user of its own and set `uid` to that user.',
+    detail: (e) => `holder "${e.holder}" on "${e.machine}" would have uid 0, which is root`,
+  },
+  holder_uid_taken: {
+    status: 409,
+    title: 'Another holder has this user id',
+    cause:
+      'The egress guard tells the holders of a machine apart by the user id of their sockets. Two with the same one could use each other’s ports. This holds on a machine without an agent too, so that one can be installed later.',
+    remedy: 'Run each proxy as a user of its own, or let both services use one holder and share its leases.',
+    detail: (e) => `uid ${e.uid} on "${e.machine}" is that of holder "${e.other}", so "${e.holder}" cannot have it`,
+  },
   holder_kind_fixed: {
     status: 409,
     title: 'The kind of a holder cannot be changed',

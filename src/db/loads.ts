@@ -37,6 +37,7 @@ function loadersOn(connection: Connection): Loaders {
   const pool = one<rows.PoolRow>('SELECT * FROM pools WHERE id = ?');
   const machine = one<rows.MachineRow>('SELECT * FROM machines WHERE id = ?');
   const holder = one<rows.HolderRow>('SELECT * FROM holders WHERE machine = ? AND name = ?');
+  const holderByUid = one<rows.HolderRow>('SELECT * FROM holders WHERE machine = ? AND uid = ?');
   const slice = one<rows.SliceRow>('SELECT * FROM slices WHERE id = ?');
   const tenure = one<rows.TenureRow>('SELECT * FROM tenures WHERE slice = ? AND generation = ?');
   const session = one<rows.SessionRow>('SELECT * FROM sessions WHERE id = ?');
@@ -131,6 +132,8 @@ function loadersOn(connection: Connection): Loaders {
     pool: (view, need) => found(pool(need.id), (row) => view.pools.load(rows.poolOf(row))),
     machine: (view, need) => found(machine(need.id), (row) => view.machines.load(rows.machineOf(row))),
     holder: (view, need) => found(holder(need.machine, need.name), (row) => view.holders.load(rows.holderOf(row))),
+    holderByUid: (view, need) =>
+      found(holderByUid(need.machine, need.uid), (row) => view.holders.load(rows.holderOf(row))),
     slice: (view, need) => found(slice(need.id), (row) => view.slices.load(rows.sliceOf(row))),
     tenure: (view, need) => found(tenure(need.slice, need.generation), (row) => view.tenures.load(rows.tenureOf(row))),
     session: (view, need) => found(session(need.id), (row) => view.sessions.load(rows.sessionOf(row))),

@@ -67,7 +67,14 @@ export const holders = sqliteTable(
     updated_at: integer().notNull(),
     revision: integer().notNull(),
   },
-  (t) => [primaryKey({ columns: [t.machine, t.name] })],
+  (t) => [
+    primaryKey({ columns: [t.machine, t.name] }),
+    // The core sees to it that no two have the same. Not a unique index: in one batch two may exchange theirs by way of a
+    // third, and the rows are written one after the other.
+    index('holders_uid')
+      .on(t.machine, t.uid)
+      .where(sql`uid IS NOT NULL`),
+  ],
 );
 
 export const slices = sqliteTable(

@@ -12,6 +12,9 @@ type Codes = {
   machine_not_active: { machine: string; state: string };
   holder_not_found: { machine: string; holder: string };
   holder_needs_uid: { machine: string; holder: string };
+  holder_uid_root: { machine: string; holder: string };
+  /** `other` is the holder on this machine that has the user id. */
+  holder_uid_taken: { machine: string; holder: string; uid: number; other: string };
   holder_kind_fixed: { machine: string; holder: string; kind: string };
   slice_not_found: { slice: number };
   slice_misaligned: { firstPort: number; slicePorts: number };

@@ -35,10 +35,11 @@ export const updateMachine: UseCase<'updateMachine'> = {
 };
 
 export const putHolder: UseCase<'putHolder'> = {
-  *needs({ machine, name }) {
+  *needs({ machine, name, uid }) {
     yield [
       { need: 'machine', id: machine },
       { need: 'holder', machine, name },
+      ...(uid === null ? [] : [{ need: 'holderByUid', machine, uid } as const]),
     ];
   },
 
@@ -52,6 +53,11 @@ export const putHolder: UseCase<'putHolder'> = {
     if (found && found.kind !== kind)
       return err({ code: 'holder_kind_fixed', machine: id, holder: name, kind: found.kind });
     if (found && found.uid === uid) return ok(found);
+    // Also where no agent is yet: an agent that comes later must find holders that it can tell apart.
+    if (uid === 0) return err({ code: 'holder_uid_root', machine: id, holder: name });
+    const other = uid === null ? undefined : view.holderByUid(id, uid);
+    if (uid !== null && other)
+      return err({ code: 'holder_uid_taken', machine: id, holder: name, uid, other: other.name });
     const { holder } = view.log(id, (revision, at) => ({
       kind: 'holder',
       holder: { machine: id, name, kind, uid, createdAt: found?.createdAt ?? at, updatedAt: at, revision },

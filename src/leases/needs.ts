@@ -13,6 +13,8 @@ export type Need =
   | Readonly<{ need: 'pool'; id: string }>
   | Readonly<{ need: 'machine'; id: string }>
   | Readonly<{ need: 'holder'; machine: string; name: string }>
+  /** The holder on this machine with this user id; there is one at most. */
+  | Readonly<{ need: 'holderByUid'; machine: string; uid: number }>
   | Readonly<{ need: 'slice'; id: number }>
   | Readonly<{ need: 'tenure'; slice: number; generation: number }>
   | Readonly<{ need: 'session'; id: number }>

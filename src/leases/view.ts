@@ -221,6 +221,14 @@ export class View {
     return known(this.#nextRests.get(`${machine}/${protocol}`), `the next rest of ${machine}/${protocol}`);
   }
 
+  /** The holder on the machine that has this user id. */
+  holderByUid(machine: string, uid: number): Holder | undefined {
+    for (const holder of this.holders.values()) if (holder.machine === machine && holder.uid === uid) return holder;
+    if (!this.#hasAsked({ need: 'holderByUid', machine, uid }))
+      throw new Error(`the holder with uid ${uid} on ${machine} was never asked for`);
+    return undefined;
+  }
+
   /** The slice that has this port of this address. */
   sliceAt(address: Address, port: number): Slice | undefined {
     for (const slice of this.slices.values())
@@ -230,7 +238,7 @@ export class View {
   }
 
   knowsSliceAt(address: Address, port: number): boolean {
-    return this.#asked.has(JSON.stringify({ need: 'sliceAt', address, port } satisfies Need));
+    return this.#hasAsked({ need: 'sliceAt', address, port });
   }
 
   /** Loaded extents that the server may grant from, in no order. */
@@ -265,6 +273,10 @@ export class View {
   /** Whether the view knows of a pending, active or ending lease of the holder in the block. */
   isMember(block: SharedBlock, holder: string): boolean {
     return (this.#memberships.get(holder)?.get(placeOf(block)) ?? 0) > 0;
+  }
+
+  #hasAsked(need: Need): boolean {
+    return this.#asked.has(JSON.stringify(need));
   }
 
   #countMember(lease: Lease | undefined, step: number): void {

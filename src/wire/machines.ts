@@ -40,10 +40,17 @@ export const Machine = z
 export const HolderPut = z
   .strictObject({
     kind: z.enum(['fish', 'proxy']),
-    uid: z.int().min(0).max(4_294_967_294).nullable().default(null).meta({
-      description:
-        "The user id that the proxy's sockets have: the egress guard on the host lets nobody else use its ports.",
-    }),
+    uid: z
+      .int()
+      .min(0)
+      .max(4_294_967_294)
+      .nullable()
+      .default(null)
+      .meta({
+        description:
+          "The user id that the proxy's sockets have: the egress guard on the host lets nobody else use its ports. " +
+          'Not 0 (root), and no two holders of a machine have the same.',
+      }),
   })
   .refine(
     (holder) => holder.kind === 'proxy' || holder.uid === null,

@@ -176,6 +176,8 @@ describe('PUT holders', () => {
   refuses('PUT', '/v1/machines/edge-1/holders/new', [
     ['a fish with a uid', { kind: 'fish', uid: 1 }, 400, invalid, 'body'],
     ['a proxy without a uid where an agent guards', { kind: 'proxy' }, 409, 'holder_needs_uid'],
+    ['root', { kind: 'proxy', uid: 0 }, 422, 'holder_uid_root'],
+    ['the uid of another holder', { kind: 'proxy', uid: 1_002 }, 409, 'holder_uid_taken'],
     ['a negative uid', { kind: 'proxy', uid: -1 }, 400, invalid, 'body.uid'],
     ['the uid that means no user', { kind: 'proxy', uid: 4_294_967_295 }, 400, invalid, 'body.uid'],
   ]);

@@ -51,7 +51,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(await reader.lease(lease.id)).toEqual(lease);
       expect(await reader.session(web.id)).toEqual(web);
       expect((await reader.slice(lease.slice))?.machine).toBe('edge-1');
-      expect(await reader.holder('edge-1', 'web')).toMatchObject({ kind: 'proxy', uid: 900 });
+      expect(await reader.holder('edge-1', 'web')).toMatchObject({ kind: 'proxy', uid: 901 });
       expect(await reader.revision()).toBe(lease.revision);
       expect(await reader.pool('v6')).toMatchObject({ prefixes: ['2001:db8::/64'], cursors: [2n] });
       for (const missing of [reader.pool('x'), reader.machine('x'), reader.holder('edge-1', 'x'), reader.slice(9_999)])

@@ -112,6 +112,42 @@ describe('a holder', () => {
     await w.holder('edge-1', 'fish', 'fish');
     expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
   });
+
+  it('has a user id that no other holder of its machine has, and that is not root', async () => {
+    await w.machine('edge-1');
+    await w.machine('edge-2');
+    await w.machine('bare', 'none');
+    await ledger([
+      ['the first', () => w.holder('edge-1', 'web', 'proxy', 900), 'web 900'],
+      ['the same user', () => w.holder('edge-1', 'mail', 'proxy', 900), 'holder_uid_taken'],
+      ['on another machine', () => w.holder('edge-2', 'mail', 'proxy', 900), 'mail 900'],
+      ['another user', () => w.holder('edge-1', 'mail', 'proxy', 901), 'mail 901'],
+      ['moving onto the other', () => w.holder('edge-1', 'mail', 'proxy', 900), 'holder_uid_taken'],
+      ['the same again', () => w.holder('edge-1', 'web', 'proxy', 900), 'web 900'],
+      ['root', () => w.holder('edge-1', 'root', 'proxy', 0), 'holder_uid_root'],
+      ['several without one, where nobody guards', () => w.holder('bare', 'web', 'proxy', null), 'web null'],
+      ['the second of them', () => w.holder('bare', 'mail', 'proxy', null), 'mail null'],
+      ['an agent may come: the first', () => w.holder('bare', 'web', 'proxy', 900), 'web 900'],
+      ['and the same user', () => w.holder('bare', 'mail', 'proxy', 900), 'holder_uid_taken'],
+      ['and root', () => w.holder('bare', 'mail', 'proxy', 0), 'holder_uid_root'],
+    ]);
+  });
+
+  it('gets a user id that another gave up before it, also in one batch, and never one that is being taken', async () => {
+    await w.machine('edge-1');
+    await w.holder('edge-1', 'web', 'proxy', 900);
+    await w.holder('edge-1', 'mail', 'proxy', 901);
+    // Asked in one turn, so decided in one batch, in this order.
+    const said = await Promise.all([
+      w.holder('edge-1', 'news', 'proxy', 900),
+      w.holder('edge-1', 'web', 'proxy', 902),
+      w.holder('edge-1', 'mail', 'proxy', 900),
+      w.holder('edge-1', 'web', 'proxy', 901),
+      w.holder('edge-1', 'feed', 'proxy', 903),
+      w.holder('edge-1', 'news', 'proxy', 903),
+    ]);
+    expect(said).toEqual(['holder_uid_taken', 'web 902', 'mail 900', 'web 901', 'feed 903', 'holder_uid_taken']);
+  });
 });
 
 describe('an access token', () => {

@@ -122,6 +122,13 @@ export class MemoryStore implements Store {
         loadOne(view.holders, tables.holders.get(holderKey(need.machine, need.name)));
         return;
       }
+      case 'holderByUid': {
+        loadOne(
+          view.holders,
+          [...tables.holders.values()].find((row) => row.machine === need.machine && row.uid === need.uid),
+        );
+        return;
+      }
       case 'slice': {
         loadOne(view.slices, tables.slices.get(need.id));
         return;

@@ -38,6 +38,11 @@ export const cooldownS = { tcp: 20, udp: 10, icmp: 0 } as const;
 const cooldownUs = { tcp: cooldownS.tcp * second, udp: cooldownS.udp * second, icmp: 0 };
 const small = { slicePorts: 16, usablePorts: { first: 24, last: 83 }, sharedBlockPorts: 4, cooldownUs, labels: {} };
 
+const putHolder = (machine: string, name: string, uid: number): Command =>
+  name === 'fish'
+    ? { kind: 'putHolder', machine, name, holderKind: 'fish', uid: null }
+    : { kind: 'putHolder', machine, name, holderKind: 'proxy', uid };
+
 /** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
 export const prologue: readonly Command[] = [
   { kind: 'createPool', id: 'v4', prefixes: [prefix('198.51.100.0/31')], ...small },
@@ -50,10 +55,7 @@ export const prologue: readonly Command[] = [
       enforcement: machine === 'bare' ? 'none' : 'agent',
       fenceUs: 100 * second,
     },
-    ...holders.map((name): Command => {
-      const isFish = name === 'fish';
-      return { kind: 'putHolder', machine, name, holderKind: isFish ? 'fish' : 'proxy', uid: isFish ? null : 900 };
-    }),
+    ...holders.map((name, index) => putHolder(machine, name, 900 + index)),
     { kind: 'assignSlices', machine, pool: 'v4', count: 1, family: null, at: null },
     ...holders.map((holder): Command => ({ kind: 'openSession', scope: {}, machine, holder, ttlUs: 300 * second })),
   ]),
@@ -102,7 +104,15 @@ const kinds: readonly Command['kind'][] = [
   ...Array<'sweep'>(4).fill('sweep'),
   ...Array<'keepSession'>(4).fill('keepSession'),
   ...(['assignSlices', 'assignSlices', 'drainSlice', 'unblock', 'unblock', 'openSession', 'openSession'] as const),
-  ...(['endSession', 'revokeLease', 'revokeLease', 'updateMachine', 'agentKeepalive', 'agentKeepalive'] as const),
+  ...([
+    'endSession',
+    'revokeLease',
+    'revokeLease',
+    'updateMachine',
+    'agentKeepalive',
+    'agentKeepalive',
+    'putHolder',
+  ] as const),
 ];
 const ask: fc.Arbitrary<Ask> = fc.record({
   ask: fc.constantFrom(...kinds),
@@ -177,9 +187,10 @@ export function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables:
       return { kind, machine, bootId: 'boot', version: '1', appliedRevision: 0 };
     case 'sweep':
       return { kind, itemsMax: flag ? 100 : 2 };
+    case 'putHolder':
+      return putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 4));
     case 'createPool':
     case 'createMachine':
-    case 'putHolder':
     case 'createToken':
     case 'revokeToken':
       return undefined;

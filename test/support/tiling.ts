@@ -13,9 +13,18 @@ export function flawsOf(tables: Tables, events: readonly Event[]): readonly stri
     ...flawsBetweenSlices(slices),
     ...slices.flatMap((slice) => flawsOfTenures(tables, slice)),
     ...[...tables.leases.values()].flatMap(flawsOfLease),
+    ...flawsOfHolders(tables),
     ...flawsOfLog(events),
     ...flawsOfRows(tables, events),
   ];
+}
+
+/** On the host, holders are told apart by their user ids. */
+function flawsOfHolders(tables: Tables): readonly string[] {
+  const users = [...tables.holders.values()].flatMap(({ machine, uid }) => (uid === null ? [] : `${machine}: ${uid}`));
+  return users
+    .filter((user, index) => users.indexOf(user) !== index)
+    .map((user) => `two holders have one uid, ${user}`);
 }
 
 /** The log tells of every change but those that follow by themselves: each row is as its last event left it. */

@@ -59,6 +59,7 @@ export class World {
   readonly service: LeaseService;
   readonly events: Event[] = [];
   readonly troubles: Trouble[] = [];
+  readonly #holders = new Map<string, readonly string[]>();
 
   constructor(store: Store = new MemoryStore(), clock = new FakeClock()) {
     this.store = store;
@@ -93,12 +94,19 @@ export class World {
     machine: string,
     name: string,
     kind: 'fish' | 'proxy' = 'proxy',
-    uid: number | null = kind === 'proxy' ? 900 : null,
+    uid: number | null = kind === 'proxy' ? this.#uidOf(machine, name) : null,
   ) {
     return this.#say(
       this.execute({ kind: 'putHolder', machine, name, holderKind: kind, uid }),
       (holder) => `${holder.name} ${holder.uid}`,
     );
+  }
+
+  /** 900 for the first holder of a machine, then 901, and so on. */
+  #uidOf(machine: string, name: string): number {
+    const names = this.#holders.get(machine) ?? [];
+    if (!names.includes(name)) this.#holders.set(machine, [...names, name]);
+    return 900 + (this.#holders.get(machine)?.indexOf(name) ?? 0);
   }
 
   async session(machine: string, holder: string, ttlS = 30, scope: Scope = {}): Promise<Session> {

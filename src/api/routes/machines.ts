@@ -107,7 +107,7 @@ export const machineRoutes = resource('machines', (app, context) => {
           'A fish forwards packets through the TUN device; a proxy opens sockets, and the egress guard of the host knows ' +
           'it by their user id. Putting the same again changes nothing. The kind stays what it was first.',
         answers: { 200: 'The holder.' },
-        errors: ['machine_not_found', 'holder_needs_uid', 'holder_kind_fixed'],
+        errors: ['machine_not_found', 'holder_needs_uid', 'holder_uid_root', 'holder_uid_taken', 'holder_kind_fixed'],
         examples: { body: examples.holderPut, answers: { 200: examples.holder } },
       }),
     },
