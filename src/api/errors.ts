@@ -326,9 +326,9 @@ export const apiErrors = {
     status: 409,
     title: 'The kernel refused the claim',
     cause:
-      'A socket that is not ours, or no holder’s, has a port of the block on that machine. The block is now `blocked`, the other leases of the request were released.',
+      'A socket that is not ours, or no holder’s, has a port of the block on that machine. The block is now `blocked`. Other ports were tried, unless the claim asked for these with `at`, and were refused too or were not to be had; every lease of the request was released.',
     remedy:
-      'Ask again: other ports are tried. `errors` names the errno and, where the kernel tells, the process. When it is gone, an operator frees the block with `POST /v1/slices/{id}/unblock`.',
+      'Leave out `at`, or find out what uses the ports of this machine. `errors` names the errno and, where the kernel tells, the process. When it is gone, an operator frees the block with `POST /v1/slices/{id}/unblock`.',
   },
   compacted: {
     status: 410,

@@ -1,9 +1,11 @@
 import type { Lease } from '../leases/model.ts';
 import type { Context } from './context.ts';
 
+const isRefused = (lease: Lease): boolean => lease.refusal !== null;
+
 /**
- * Waits until none of the leases that were just granted is pending any more, and returns them as they are then; when
- * `timeoutMs` is over or the server stops, as they are so far. All are of one session, so of one machine.
+ * Waits until none of the leases that were just granted is pending any more, or one is refused: then something is to be
+ * done before the rest is known. Returns them as they are then; when `timeoutMs` is over or the server stops, as they are so far. All are of one session, so of one machine.
  */
 export async function untilSettled(
   { feed, reader, stopping }: Context,
@@ -21,7 +23,7 @@ export async function untilSettled(
       (event.kind === 'session' && event.session.id === session && event.session.state === 'ended'),
     isDone: async () => {
       leases = await Promise.all(granted.map(async (lease) => (await reader.lease(lease.id)) ?? lease));
-      return leases.every((lease) => lease.state !== 'pending');
+      return leases.some(isRefused) || leases.every((lease) => lease.state !== 'pending');
     },
     timeoutMs,
     signal: stopping,

@@ -87,7 +87,7 @@ export class FisheryClient {
   };
 
   readonly leases = {
-    /** One lease or many: all, or none. A claim that the host refused rejects with code `claim_refused`. */
+    /** One lease or many: all, or none. A claim that the host refused, here and elsewhere, rejects with code `claim_refused`. */
     grant: (body: z.input<typeof LeaseGrant>, options: GrantOptions = {}): Promise<LeaseList> => {
       const { wait, timeoutS = 10, ...rest } = options;
       return this.#post(

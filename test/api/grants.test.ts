@@ -85,39 +85,6 @@ describe('a grant', () => {
     expect((await grant(1, '?timeout_s=0')).status).toBe(202);
   });
 
-  it('is over as a whole when the kernel refuses a part of it, and says which part and why', async () => {
-    const asked = grant(3);
-    const [a, b, c] = await pending(3);
-    await report('active', a, c);
-    await report('refused', b);
-    const answer = await asked;
-    expect(answer.refusal).toEqual([409, 'claim_refused']);
-    expect(answer.paths).toEqual(['body.claims[1]']);
-    for (const part of ['EADDRINUSE', 'sshd (pid 812)', b.id, b.address])
-      expect(answer.problem.errors?.[0]?.message).toContain(part);
-    expect(await statesOf([a, b, c])).toEqual(['ending', 'refused', 'ending']);
-    const { extents } = await f.world.must(ExtentList, 'GET', `/v1/slices/${f.slice}/extents`);
-    expect(extents).toContainEqual(expect.objectContaining({ state: 'blocked', ports: b.ports }));
-  });
-
-  it('releases what is still pending beside a refusal', async () => {
-    const asked = grant(2);
-    const [a, b] = await pending(2);
-    await report('refused', a);
-    // The other one takes its time: only when all is settled is the whole known.
-    await report('refused', b);
-    expect((await asked).paths).toEqual(['body.claims[0]', 'body.claims[1]']);
-  });
-
-  it('tells of a refusal also when its time is over before the rest is known', async () => {
-    const asked = grant(2, '?timeout_s=0.1');
-    const [a, b] = await pending(2);
-    await report('refused', a);
-    const answer = await asked;
-    expect(answer.refusal).toEqual([409, 'claim_refused']);
-    expect(await statesOf([a, b])).toEqual(['refused', 'ending']);
-  });
-
   it('is over when its session ends meanwhile', async () => {
     const asked = grant(2);
     await pending(2);
@@ -167,7 +134,123 @@ describe('a grant', () => {
     expect(items).toMatchObject([{ id: lease.id, state: 'active' }]);
   });
 
-  it('says when the next ports leave their cooldown, when there are none', async () => {
+  it('of the fish of a machine is for its agent, and of a proxy is not', async () => {
+    const open = (holder: string) =>
+      f.world.call('POST', '/v1/sessions', { token: f.agent, body: { machine: 'edge-1', holder } });
+    const fish = (await open('fish')).as(Session);
+    const claims = [
+      { protocol: 'tcp', mode: 'shared' },
+      { protocol: 'udp', ports: 64 },
+    ];
+    const [shared] = await f.world.grant(f.agent, fish.id, claims);
+    expect(shared).toMatchObject({ mode: 'shared', binding: 'late', holder: 'fish' });
+    expect((await open('haproxy')).code).toBe('not_yours');
+  });
+});
+
+describe('a claim that the kernel refuses', () => {
+  const blocked = async () =>
+    (await f.world.must(ExtentList, 'GET', `/v1/slices/${f.slice}/extents`)).extents.filter(
+      ({ state }) => state === 'blocked',
+    );
+  const ask = (claims: readonly object[]): Promise<Answer> =>
+    f.world.call('POST', '/v1/leases', { token: f.haproxy, body: { session, claims } });
+
+  it('is granted elsewhere, while the others of the request stay as they are', async () => {
+    const asked = grant(3);
+    const [a, b, c] = await pending(3);
+    await report('active', a, c);
+    await report('refused', b);
+    const [elsewhere] = await pending(1);
+    await report('active', elsewhere);
+    const answer = await asked;
+    expect(answer.status).toBe(201);
+    expect(leasesIn(answer).map(({ id, state }) => [id, state])).toEqual(
+      [a, elsewhere, c].map(({ id }) => [id, 'active']),
+    );
+    expect(await statesOf([a, b, elsewhere, c])).toEqual(['active', 'refused', 'active', 'active']);
+    expect(elsewhere.ports).not.toEqual(b.ports);
+    expect((await blocked()).map(({ ports }) => ports)).toEqual([b.ports]);
+  });
+
+  it('is granted elsewhere before the others are known', async () => {
+    const asked = grant(2);
+    const [a, b] = await pending(2);
+    await report('refused', a);
+    const [, elsewhere] = await pending(2);
+    await report('active', b, elsewhere);
+    expect(leasesIn(await asked).map(({ id }) => id)).toEqual([elsewhere.id, b.id]);
+  });
+
+  it('is granted elsewhere several times, each claim on its own', async () => {
+    const asked = grant(2);
+    const [a, b] = await pending(2);
+    await report('refused', a, b);
+    const [a2, b2] = await pending(2);
+    await report('active', b2);
+    await report('refused', a2);
+    const [a3] = await pending(1);
+    await report('refused', a3);
+    const [a4] = await pending(1);
+    await report('active', a4);
+    expect(leasesIn(await asked).map(({ id }) => id)).toEqual([a4.id, b2.id]);
+    expect(await blocked()).toHaveLength(4);
+  });
+
+  it('stays pending elsewhere when the time is over', async () => {
+    const asked = grant(2, '?timeout_s=0.3');
+    const [a, b] = await pending(2);
+    await report('active', b);
+    await report('refused', a);
+    const answer = await asked;
+    expect(answer.status).toBe(202);
+    expect(leasesIn(answer).map(({ state }) => state)).toEqual(['pending', 'active']);
+    expect(await statesOf([a, b])).toEqual(['refused', 'active']);
+  });
+
+  it('ends the whole request when it is refused everywhere, and says which it was and why', async () => {
+    const asked = grant(3);
+    const [a, b, c] = await pending(3);
+    await report('active', a, c);
+    await report('refused', b);
+    let last = b;
+    for (let regrant = 1; regrant <= 3; regrant++) {
+      [last] = await pending(1);
+      await report('refused', last);
+    }
+    const answer = await asked;
+    expect(answer.refusal).toEqual([409, 'claim_refused']);
+    expect(answer.paths).toEqual(['body.claims[1]']);
+    for (const part of ['EADDRINUSE', 'sshd (pid 812)', last.id, last.address])
+      expect(answer.problem.errors?.[0]?.message).toContain(part);
+    expect(await statesOf([a, b, last, c])).toEqual(['ending', 'refused', 'refused', 'ending']);
+    expect(await blocked()).toHaveLength(4);
+  });
+
+  it('ends the whole request at once when it is for one block, and releases what is still pending', async () => {
+    const asked = ask([{ ...claim, at: { address: '198.51.100.0', first_port: 8_192 } }, claim]);
+    const [a, b] = await pending(2);
+    await report('refused', a);
+    const answer = await asked;
+    expect([...answer.refusal, ...answer.paths]).toEqual([409, 'claim_refused', 'body.claims[0]']);
+    expect(await statesOf([a, b])).toEqual(['refused', 'ending']);
+    expect((await blocked()).map(({ ports }) => ports)).toEqual([{ first: 8_192, last: 8_207 }]);
+  });
+
+  it('ends the whole request when there is nothing elsewhere', async () => {
+    const asked = ask([claim, { protocol: 'udp', ports: 2_048 }]);
+    const [a, b] = await pending(2);
+    await report('active', a);
+    await report('refused', b);
+    const answer = await asked;
+    expect([...answer.refusal, ...answer.paths]).toEqual([409, 'claim_refused', 'body.claims[1]']);
+    expect(answer.problem.detail).toContain('cannot be granted elsewhere: no free block of 2048 udp ports');
+    expect(await statesOf([a, b])).toEqual(['ending', 'refused']);
+  });
+});
+
+describe('ports that rest', () => {
+  it('are said to leave their cooldown when there are no others', async () => {
     const { world } = f;
     const body = { session, claims: [{ protocol: 'udp', ports: 2_048 }] };
     const [lease] = await world.grant(f.haproxy, session, body.claims);
@@ -185,16 +268,22 @@ describe('a grant', () => {
     expect((await world.call('POST', '/v1/leases?wait=stored', { token: f.haproxy, body })).status).toBe(201);
   });
 
-  it('of the fish of a machine is for its agent, and of a proxy is not', async () => {
-    const open = (holder: string) =>
-      f.world.call('POST', '/v1/sessions', { token: f.agent, body: { machine: 'edge-1', holder } });
-    const fish = (await open('fish')).as(Session);
-    const claims = [
-      { protocol: 'tcp', mode: 'shared' },
-      { protocol: 'udp', ports: 64 },
-    ];
-    const [shared] = await f.world.grant(f.agent, fish.id, claims);
-    expect(shared).toMatchObject({ mode: 'shared', binding: 'late', holder: 'fish' });
-    expect((await open('haproxy')).code).toBe('not_yours');
+  it('are waited for by the time that is said, also when nobody has leased them since an operator unblocked them', async () => {
+    const { world } = f;
+    const body = { session, claims: [{ protocol: 'udp', ports: 2_048 }] };
+    const [lease] = await world.grant(f.haproxy, session, body.claims);
+    if (lease === undefined) throw new Error('one was asked for');
+    await report('refused', lease);
+    const strange = await world.call('POST', '/v1/leases', { token: f.haproxy, body });
+    expect([...strange.refusal, strange.problem.retry_after_s]).toEqual([503, 'no_ports', undefined]);
+    const unblock = { body: { protocol: 'udp', ports: lease.ports } };
+    expect((await world.call('POST', `/v1/slices/${f.slice}/unblock`, unblock)).status).toBe(200);
+    world.clock.advance_s(3);
+    const resting = await world.call('POST', '/v1/leases', { token: f.haproxy, body });
+    expect([...resting.refusal, resting.problem.retry_after_s]).toEqual([503, 'no_ports', 7]);
+    expect(resting.headers['retry-after']).toBe('7');
+    world.clock.advance_s(7);
+    await world.run({ kind: 'sweep', itemsMax: 100 });
+    expect((await world.call('POST', '/v1/leases?wait=stored', { token: f.haproxy, body })).status).toBe(201);
   });
 });

@@ -1,17 +1,16 @@
 import { z } from 'zod';
 import type { Claim } from '../../leases/commands.ts';
-import { formatToken, type Lease } from '../../leases/model.ts';
+import type { Lease } from '../../leases/model.ts';
 import * as wire from '../../wire/leases.ts';
 import { LeaseId } from '../../wire/primitives.ts';
-import type { Context } from '../context.ts';
 import * as examples from '../examples.ts';
+import { grantUntilApplied } from '../grant-elsewhere.ts';
 import { operation } from '../operation.ts';
 import { page, presentLease } from '../present.ts';
 import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../principal.ts';
-import { apiProblem, leaseProblem, type ApiProblem } from '../problems.ts';
+import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { resource, run } from '../resource.ts';
-import { untilSettled } from '../settle.ts';
 
 const ByLeaseId = z.strictObject({ id: LeaseId });
 
@@ -29,8 +28,9 @@ export const leaseRoutes = resource('leases', (app, context) => {
         tag: 'leases',
         summary: 'Lease ports, for one claim or for many',
         description:
-          'All claims are granted, or none. With `wait=applied` the answer comes when the agent has made every lease true; ' +
-          'when the kernel refuses one, the others are released and the answer is `claim_refused`. A lease that was granted ' +
+          'All claims are granted, or none. With `wait=applied` the answer comes when the agent has made every lease true. ' +
+          'What the kernel refuses is tried on other ports, unless `at` asked for these; when that is of no use either, every ' +
+          'lease of the request is released and the answer is `claim_refused`. A lease that was granted ' +
           'stays when the caller goes away before the answer: it is listed under its session, and ends with it.',
         answers: {
           201: 'Every lease is active; with `wait=stored`, durable and possibly still `pending`.',
@@ -57,21 +57,12 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
     async (request, reply) => {
       const { body, query } = request;
-      const principal = principalOf(request);
-      const leases = await run(context, {
-        kind: 'grantLeases',
-        scope: scopeOf(principal),
-        session: numberOf(body.session),
-        claims: body.claims.map(claimOf),
-      });
-      if (query.wait === 'stored') return reply.code(201).send(listOf(leases));
-
-      const settled = await untilSettled(context, leases, query.timeout_s * 1_000);
-      if (settled.every((lease) => lease.state === 'active')) return reply.code(201).send(listOf(settled));
-      const failed = await failureOf(context, settled);
-      if (failed === null) return reply.code(202).send(listOf(settled));
-      await releaseAll(context, principal, settled);
-      throw failed;
+      const scope = scopeOf(principalOf(request));
+      const asked = { scope, session: numberOf(body.session), claims: body.claims.map(claimOf) };
+      if (query.wait === 'stored')
+        return reply.code(201).send(listOf(await run(context, { kind: 'grantLeases', ...asked })));
+      const leases = await grantUntilApplied(context, { ...asked, timeoutMs: query.timeout_s * 1_000 });
+      return reply.code(leases.every((lease) => lease.state === 'active') ? 201 : 202).send(listOf(leases));
     },
   );
 
@@ -193,40 +184,4 @@ function ownLeasesOnly({ role, machine, holder }: Principal, asked: Names): Name
   if (own.holder === undefined) return { machine: own.machine };
   if (asked.holder !== undefined && asked.holder !== own.holder) throw notYours(`holder "${asked.holder}"`);
   return own;
-}
-
-/** Why leases that were waited for cannot be used, or null when some only take their time. */
-async function failureOf({ reader, clock }: Context, leases: readonly Lease[]): Promise<ApiProblem | null> {
-  const refused = leases.flatMap((lease, index) =>
-    lease.refusal === null ? [] : [{ index, lease, ...lease.refusal }],
-  );
-  if (refused.length > 0) {
-    const errors = refused.map(({ index, lease, errno, detail }) => ({
-      path: `body.claims[${index}]`,
-      message: `${errno}: ${detail} (lease-${lease.id}, ${lease.address} ports ${lease.ports.first}-${lease.ports.last})`,
-    }));
-    const detail = `${errors.length} of ${leases.length} claims were refused by the kernel of "${refused[0]?.lease.machine ?? ''}"`;
-    return apiProblem('claim_refused', detail, { errors });
-  }
-  const over = leases.find((lease) => lease.state !== 'pending' && lease.state !== 'active');
-  if (over === undefined) return null;
-  const session = over.session === null ? undefined : await reader.session(over.session);
-  if (session !== undefined && session.ending !== null)
-    return leaseProblem({ code: 'session_ended', session: session.id, ending: session.ending }, clock.nowUs());
-  return leaseProblem({ code: 'lease_over', lease: over.id, state: over.state, ending: over.ending }, clock.nowUs());
-}
-
-/** All or none: what was granted beside a claim that failed is given back. One that is over already needs nothing. */
-async function releaseAll(context: Context, principal: Principal, leases: readonly Lease[]): Promise<void> {
-  const live = leases.filter((lease) => lease.state === 'pending' || lease.state === 'active');
-  await Promise.all(
-    live.map((lease) =>
-      context.leases.execute({
-        kind: 'releaseLease',
-        scope: scopeOf(principal),
-        id: lease.id,
-        token: formatToken(lease),
-      }),
-    ),
-  );
 }

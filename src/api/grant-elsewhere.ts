@@ -1,0 +1,83 @@
+import type { Claim, Scope } from '../leases/commands.ts';
+import type { LeaseError } from '../leases/errors.ts';
+import { formatToken, type Lease } from '../leases/model.ts';
+import type { Context } from './context.ts';
+import { detailOf } from './errors.ts';
+import { apiProblem, leaseProblem, type ApiProblem, type ProblemPart } from './problems.ts';
+import { run } from './resource.ts';
+import { untilSettled } from './settle.ts';
+
+/** What the kernel refuses again and again is not the fault of one block. */
+const regrants_per_claim_max = 3;
+
+type Asked = Readonly<{ scope: Scope; session: number; claims: readonly Claim[]; timeoutMs: number }>;
+
+/**
+ * Grants, and waits until the agent has made every lease true. What the kernel refuses is granted anew: its block is
+ * `blocked` by then, so the new lease lies elsewhere. The other leases of the request stay meanwhile. Returns one lease per
+ * claim, in order: all active, or some still pending when the time is over. Throws the problem when one cannot be had;
+ * then every lease of the request has been released.
+ */
+export async function grantUntilApplied(context: Context, asked: Asked): Promise<readonly Lease[]> {
+  const { scope, session, claims } = asked;
+  const deadline = performance.now() + asked.timeoutMs;
+  const grant = (some: readonly Claim[]) => ({ kind: 'grantLeases', scope, session, claims: some }) as const;
+  let leases: readonly Lease[] = await run(context, grant(claims));
+  const regrants = claims.map(() => 0);
+  for (;;) {
+    leases = await untilSettled(context, leases, Math.max(0, deadline - performance.now()));
+    const over = await problemOfOver(context, leases);
+    if (over !== null) return giveUp(context, scope, leases, over);
+    const refused = refusedOf(leases);
+    if (refused.length === 0) return leases;
+    const isForNothing = ({ index }: { index: number }) =>
+      claims[index]?.at !== null || regrants[index] === regrants_per_claim_max;
+    if (refused.some(isForNothing)) return giveUp(context, scope, leases, refusalOf(leases));
+    for (const { index } of refused) regrants[index] = (regrants[index] ?? 0) + 1;
+    const again = await context.leases.execute(grant(refused.flatMap(({ index }) => claims[index] ?? [])));
+    if (!again.ok) return giveUp(context, scope, leases, refusalOf(leases, again.error));
+    const regranted = new Map(refused.map(({ index }, place) => [index, again.value[place]]));
+    leases = leases.map((lease, index) => regranted.get(index) ?? lease);
+  }
+}
+
+const refusedOf = (leases: readonly Lease[]) =>
+  leases.flatMap((lease, index) => (lease.refusal === null ? [] : [{ index, lease, ...lease.refusal }]));
+
+/** Why leases are over for good, though no kernel refused them: somebody ended them, or their session. */
+async function problemOfOver({ reader, clock }: Context, leases: readonly Lease[]): Promise<ApiProblem | null> {
+  const over = leases.find((lease) => lease.refusal === null && lease.state !== 'pending' && lease.state !== 'active');
+  if (over === undefined) return null;
+  const session = over.session === null ? undefined : await reader.session(over.session);
+  if (session !== undefined && session.ending !== null)
+    return leaseProblem({ code: 'session_ended', session: session.id, ending: session.ending }, clock.nowUs());
+  return leaseProblem({ code: 'lease_over', lease: over.id, state: over.state, ending: over.ending }, clock.nowUs());
+}
+
+/** `again`: why there was nothing to be had elsewhere either. */
+function refusalOf(leases: readonly Lease[], again?: LeaseError): ApiProblem {
+  const refused = refusedOf(leases);
+  const errors = refused.map(({ index, lease, errno, detail }): ProblemPart => {
+    const { first, last } = lease.ports;
+    return {
+      path: `body.claims[${index}]`,
+      message: `${errno}: ${detail} (lease-${lease.id}, ${lease.address} ports ${first}-${last})`,
+    };
+  });
+  const machine = refused[0]?.lease.machine ?? '';
+  const detail =
+    `${errors.length} of ${leases.length} claims were refused by the kernel of "${machine}"` +
+    (again === undefined ? '' : `, and cannot be granted elsewhere: ${detailOf(again)}`);
+  return apiProblem('claim_refused', detail, { errors });
+}
+
+/** All or none: what was granted beside a claim that failed is given back. One that is over already needs nothing. */
+async function giveUp(context: Context, scope: Scope, leases: readonly Lease[], problem: ApiProblem): Promise<never> {
+  const live = leases.filter((lease) => lease.state === 'pending' || lease.state === 'active');
+  await Promise.all(
+    live.map((lease) =>
+      context.leases.execute({ kind: 'releaseLease', scope, id: lease.id, token: formatToken(lease) }),
+    ),
+  );
+  throw problem;
+}
