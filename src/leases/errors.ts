@@ -29,7 +29,10 @@ type Codes = {
   ports_exceed_slice: { ports: number; slicePorts: number };
   block_misaligned: { firstPort: number; ports: number };
   block_not_owned: { address: string; firstPort: number; machine: string };
-  /** The very block that was asked for is not free. */
+  /**
+   * The very block that was asked for is not free. `state` is that of one thing in it: of the live lease that begins last,
+   * or else of the blocked or cooling extent that begins last.
+   */
   block_taken: { address: string; firstPort: number; state: string };
   /** No slice of this machine (with this pool, family, allocator) exists to grant from. */
   no_slices: { machine: string };

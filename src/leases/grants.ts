@@ -199,13 +199,16 @@ function exactSpot(view: View, session: Session, claim: Claim, at: NonNullable<C
   return err({ code: 'block_taken', ...at, state: stateOf(view, slice, claim, block) });
 }
 
-/** What is in the way of a block that was asked for by name. */
+/** What is in the way of a block that was asked for by name; of several things the same one, in whatever order they were loaded. */
 function stateOf(view: View, slice: Slice, claim: Claim, block: PortRange): string {
   const lease = view.occupantOf(slice.id, claim.protocol, block);
   if (lease) return lease.state === 'cooling' ? 'cooling' : lease.mode;
-  const extents = [...view.extentsOf(slice.id, claim.protocol)];
-  const inTheWay = extents.find((extent) => extent.state !== 'free' && rangesOverlap(extent.ports, block));
-  return inTheWay?.state ?? 'taken';
+  let last: Extent | undefined;
+  for (const extent of view.extentsOf(slice.id, claim.protocol)) {
+    const isInTheWay = extent.state !== 'free' && rangesOverlap(extent.ports, block);
+    if (isInTheWay && (!last || extent.ports.first > last.ports.first)) last = extent;
+  }
+  return last?.state ?? 'taken';
 }
 
 function settleOn(view: View, session: Session, claim: Claim, spot: Spot, isTrusted: boolean): Lease {

@@ -35,7 +35,7 @@ export type Need =
   | Readonly<{ need: 'membership'; slice: number; protocol: Protocol; first: number; holder: string }>
   /** The extents that overlap the ports or touch them on either side. */
   | Readonly<{ need: 'extentsAround'; slice: number; protocol: Protocol; ports: PortRange }>
-  /** The live lease that overlaps the ports; among several the one that begins last. */
+  /** The live lease that overlaps the ports: of several the one that begins last, in a shared block the oldest there. */
   | Readonly<{ need: 'occupant'; slice: number; protocol: Protocol; ports: PortRange }>
   /** When the next ports of the machine leave cooldown. */
   | Readonly<{ need: 'nextRest'; machine: string; protocol: Protocol }>

@@ -251,13 +251,14 @@ export class View {
     return this.#extentIndex.of(slice, protocol);
   }
 
-  /** The loaded live lease that overlaps these ports, if any. */
+  /** Of the loaded live leases that overlap these ports the one that begins last; in a shared block, the oldest there. */
   occupantOf(slice: number, protocol: Protocol, ports: PortRange): Lease | undefined {
+    let last: Lease | undefined;
     for (const lease of this.leases.values()) {
       const isHere = lease.slice === slice && lease.protocol === protocol && rangesOverlap(lease.ports, ports);
-      if (isHere && lease.endedAt === null) return lease;
+      if (isHere && lease.endedAt === null && (!last || isFurther(lease, last))) last = lease;
     }
-    return undefined;
+    return last;
   }
 
   /** Offered blocks on the machine that the holder is known not to be a member of. */
@@ -285,6 +286,9 @@ export class View {
     this.#memberships.set(lease.holder, places.set(placeOf(lease), (places.get(placeOf(lease)) ?? 0) + step));
   }
 }
+
+const isFurther = (a: Lease, b: Lease): boolean =>
+  a.ports.first === b.ports.first ? a.id < b.id : a.ports.first > b.ports.first;
 
 function known<T>(value: T | undefined, what: string): T {
   if (value === undefined) throw new Error(`${what} were read but never asked for`);

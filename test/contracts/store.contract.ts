@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { formatToken, type Lease } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
-import { address, must, second, shared, tcp, udp, World } from '../support/world.ts';
+import { address, at, must, second, shared, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
 
@@ -270,6 +270,46 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       const tcpExtents = extents.filter(({ protocol }) => protocol === 'tcp');
       expect(tcpExtents.map(({ state, ports }) => [state, ports])).toEqual([['free', { first: 2_048, last: 2_559 }]]);
       expect(extents.filter(({ protocol }) => protocol !== 'tcp')).toHaveLength(2);
+    });
+
+    it('names, of several obstacles, the one that begins last, whatever else is loaded; leases before extents', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const web = await world.session('edge-1', 'web', 300);
+      const inTheWay = async (ports: number) => {
+        const claims = [udp(ports, at('198.51.100.0', 2_048))];
+        const result = await world.execute({ kind: 'grantLeases', scope: {}, session: web.id, claims });
+        return !result.ok && result.error.code === 'block_taken' ? result.error.state : result;
+      };
+      const place = (first: number) => udp(256, at('198.51.100.0', first));
+      const [high, low, higher, lower] = await world.leases(web, ...[3_584, 3_072, 2_816, 2_560].map(place));
+      if (!high || !low || !higher || !lower) throw new Error('four leases');
+      const unblock = ({ slice, protocol, ports }: Lease) =>
+        world.execute({ kind: 'unblock', slice, protocol, ports }).then(({ ok }) => ok);
+
+      // A lease that cools above one in use.
+      await world.release(high);
+      await world.report(high, 'empty');
+      expect(await inTheWay(2_048)).toBe('cooling');
+      // In one batch that has loaded the lower one first.
+      const together = [world.report(low, 'active'), inTheWay(2_048)];
+      expect(await Promise.all(together)).toEqual(['taken', 'cooling']);
+      // A lease in use above extents that are blocked.
+      await world.report(higher, 'refused');
+      await world.report(lower, 'refused');
+      expect(await inTheWay(2_048)).toBe('cooling');
+      // Extents alone: the upper rests, the lower is blocked; then the other way round.
+      expect(await inTheWay(1_024)).toBe('blocked');
+      expect(await unblock(higher)).toBe(true);
+      expect(await inTheWay(1_024)).toBe('cooling');
+      expect(await unblock(lower)).toBe(true);
+      await world.pass(61);
+      const [again, below] = await world.leases(web, place(2_816), place(2_560));
+      if (!again || !below) throw new Error('two leases');
+      await world.report(below, 'refused');
+      expect(await unblock(below)).toBe(true);
+      await world.report(again, 'refused');
+      expect(await inTheWay(1_024)).toBe('blocked');
     });
 
     it('offers the emptiest of the shared blocks that a holder is not on', async () => {
