@@ -7,6 +7,7 @@ export default defineConfig({
     // A slow machine is no failure; a test that hangs is.
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    setupFiles: ['test/support/property-limits.ts'],
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: [kernelTests] } },
       {

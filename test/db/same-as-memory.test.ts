@@ -37,9 +37,9 @@ async function play(story: readonly Step[]): Promise<void> {
 }
 
 describe('the store on SQLite', () => {
-  test.prop([steps(80)], { numRuns: 20, interruptAfterTimeLimit: 60_000 })(
+  test.prop([steps(80)], { numRuns: 20, interruptAfterTimeLimit: 30_000 })(
     'comes to the same table as the store in memory',
     play,
-    240_000,
+    60_000,
   );
 });

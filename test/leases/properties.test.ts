@@ -36,9 +36,9 @@ async function play(story: readonly Step[]): Promise<void> {
 }
 
 describe('whatever happens, in whatever order and together', () => {
-  test.prop([steps(150)], { numRuns: 100, interruptAfterTimeLimit: 60_000 })(
+  test.prop([steps(150)], { numRuns: 100, interruptAfterTimeLimit: 30_000 })(
     'slices stay tiled, leases disjoint, rests whole, the log without a gap, and what was refused changed nothing',
     play,
-    120_000,
+    60_000,
   );
 });
