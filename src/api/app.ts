@@ -21,6 +21,7 @@ import { sessionRoutes } from './routes/sessions.ts';
 import { sliceRoutes } from './routes/slices.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { watchRoutes } from './routes/watch.ts';
+import { apiProblem } from './problems.ts';
 import { TokenCache } from './token-cache.ts';
 import { Watchers } from './watchers.ts';
 
@@ -101,6 +102,27 @@ function acceptJsonOnly(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') done(null, undefined);
-    else void parse(request, body, done);
+    else
+      void parse(request, body, (error, value) => {
+        const key = error ? forbiddenKey(body) : undefined;
+        done(
+          key === undefined ? error : apiProblem('malformed_request', `the body has the forbidden key "${key}"`),
+          value,
+        );
+      });
   });
+}
+
+/** In a text that is JSON and was refused all the same: the key that it was refused for. */
+function forbiddenKey(body: string): string | undefined {
+  let found: string | undefined;
+  try {
+    JSON.parse(body, (key, value: unknown) => {
+      if (key === '__proto__' || key === 'constructor') found ??= key;
+      return value;
+    });
+    return found;
+  } catch {
+    return undefined;
+  }
 }

@@ -309,6 +309,12 @@ export const apiErrors = {
     cause: 'No operation has this method and path.',
     remedy: 'Look it up in the documentation at `/docs`.',
   },
+  method_not_allowed: {
+    status: 405,
+    title: 'Not with this method',
+    cause: 'The path is known, but no operation has it together with this method.',
+    remedy: 'Use one of the methods that the `Allow` header lists, or look it up in the documentation at `/docs`.',
+  },
   not_acceptable: {
     status: 406,
     title: 'Only an event stream can be had here',
@@ -329,6 +335,13 @@ export const apiErrors = {
       'A socket that is not ours, or no holder’s, has a port of the block on that machine. The block is now `blocked`. Other ports were tried, unless the claim asked for these with `at`, and were refused too or were not to be had; every lease of the request was released.',
     remedy:
       'Leave out `at`, or find out what uses the ports of this machine. `errors` names the errno and, where the kernel tells, the process. When it is gone, an operator frees the block with `POST /v1/slices/{id}/unblock`.',
+  },
+  revision_unknown: {
+    status: 409,
+    title: 'The log has not come that far',
+    cause:
+      'The revision was never given out by this log. Whoever has it followed another one: the server was restored from a backup or began anew.',
+    remedy: 'Take a snapshot (`GET /v1/machines/{id}/desired`, or the lists) and go on from its revision.',
   },
   compacted: {
     status: 410,

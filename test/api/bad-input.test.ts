@@ -543,6 +543,19 @@ describe('a body', () => {
     expect(answer.refusal).toEqual([400, 'malformed_request']);
   });
 
+  it.each([
+    ['__proto__', '{"id":"p2","__proto__":{"admin":true}}'],
+    ['__proto__', '{"id":"p2","labels":{"\\u005f_proto__":1}}'],
+    ['constructor', '{"id":"p2","constructor":{"prototype":{}}}'],
+  ])('with the key %s is told that this is what is wrong: %s', async (key, payload) => {
+    const answer = await f.world.call('POST', '/v1/pools', { payload });
+    expect([...answer.refusal, answer.problem.detail]).toEqual([
+      400,
+      'malformed_request',
+      `the body has the forbidden key "${key}"`,
+    ]);
+  });
+
   it('that is missing is asked for', async () => {
     for (const answer of [await send(''), await f.world.call('POST', '/v1/pools')]) {
       expect(answer.refusal).toEqual([400, invalid]);
@@ -585,11 +598,22 @@ describe('a body', () => {
 
 describe('a method that a path has not', () => {
   it.each([
-    ['DELETE', '/v1/pools/fra1'],
-    ['PUT', '/v1/leases/lease-1'],
-    ['POST', '/v1/events'],
-  ] as const)('%s %s', async (method, url) => {
-    const answer = await f.world.call(method, url);
-    expect(answer.refusal).toEqual([404, 'not_found']);
+    ['DELETE', '/v1/pools/fra1', 'GET, HEAD'],
+    ['PUT', '/v1/leases/lease-1?wait=1', 'GET, HEAD'],
+    ['POST', '/v1/events', 'GET, HEAD'],
+    ['PUT', '/v1/pools', 'POST, GET, HEAD'],
+    ['DELETE', '/v1/machines/edge-1/watch', 'GET'],
+    ['GET', '/v1/leases/lease-1/release', 'POST'],
+  ] as const)('%s %s is told which there are', async (method, url, allow) => {
+    const answer = await f.world.call(method, url, { token: null });
+    expect([...answer.refusal, answer.headers['allow']]).toEqual([405, 'method_not_allowed', allow]);
   });
+
+  it.each(['/v1', '/v1/pools/', '/v1/pools/fra1/slices', '/v2/pools'])(
+    'is not the matter with %s, which is no path',
+    async (url) => {
+      const answer = await f.world.call('POST', url);
+      expect([...answer.refusal, answer.headers['allow']]).toEqual([404, 'not_found', undefined]);
+    },
+  );
 });

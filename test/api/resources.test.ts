@@ -52,7 +52,7 @@ const release = ({ id, token }: Lease): Promise<Lease> =>
 const readLease = ({ id }: Lease): Promise<Lease> => f.world.must(Lease, 'GET', `/v1/leases/${id}`);
 const extentsOf = async (slice: string) =>
   (await f.world.must(ExtentList, 'GET', `/v1/slices/${slice}/extents`)).extents;
-const newest = async () => (await f.world.must(EventList, 'GET', '/v1/events?after=1000000')).revision;
+const newest = async () => (await f.world.must(EventList, 'GET', '/v1/events?limit=1')).revision;
 const sweep = () => f.world.run({ kind: 'sweep', itemsMax: 100 });
 
 describe('pools', () => {
@@ -280,6 +280,13 @@ describe('the log', () => {
     const revision = await newest();
     const end = await f.world.must(EventList, 'GET', `/v1/events?after=${revision}`);
     expect(end).toEqual({ events: [], next_after: revision, revision });
+  });
+
+  it('has nothing to say to who has seen more of it than there is', async () => {
+    const revision = await newest();
+    const answer = await f.world.call('GET', `/v1/events?after=${revision + 1}`);
+    expect(answer.refusal).toEqual([409, 'revision_unknown']);
+    expect(answer.problem.detail).toBe(`the log ends at revision ${revision}, before ${revision + 1}`);
   });
 });
 

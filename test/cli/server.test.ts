@@ -72,6 +72,24 @@ describe('fishery server', () => {
     expect(run.out + run.err).not.toContain(secret());
   });
 
+  it.each([
+    ['0.0.0.0', /^http:\/\/0\.0\.0\.0:\d+$/],
+    ['::', /^http:\/\/\[::\]:\d+$/],
+  ])('tells the address that it really listens on, %s, and that tokens are in clear there', async (host, address) => {
+    const run = start('--host', host);
+    const url = await run.url();
+    expect(url).toMatch(address);
+    await expect.poll(() => run.out).toMatch(/^caution .*without TLS in front, tokens cross the network in clear/m);
+    expect((await fetch(`http://127.0.0.1:${new URL(url).port}/healthz`)).status).toBe(200);
+  });
+
+  it('does not warn of anything on a loopback address', async () => {
+    const run = start();
+    expect(await run.url()).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
+    await expect.poll(() => run.out).toContain(join(data, 'operator.token'));
+    expect(run.out).not.toContain('caution');
+  });
+
   it('keeps everything over a restart, the token and the sessions included', async () => {
     const first = start();
     const before = await clientOf(first);

@@ -1,4 +1,4 @@
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { StoreError, type StoreFailure } from '../../leases/store.ts';
 import type { ApiErrorCode } from '../errors.ts';
@@ -40,12 +40,32 @@ export const problems = fp(
       else if (problem.status >= 500) request.log.warn({ code: problem.code, err: error }, problem.message);
       return sendProblem(problem, request, reply);
     });
-    app.setNotFoundHandler((request, reply) =>
-      sendProblem(apiProblem('not_found', `nothing answers ${request.method} ${pathOf(request)}`), request, reply),
-    );
+    app.setNotFoundHandler((request, reply) => {
+      const methods = methodsOf(app, request);
+      const detail = `nothing answers ${request.method} ${pathOf(request)}`;
+      const problem =
+        methods.length === 0
+          ? apiProblem('not_found', detail)
+          : apiProblem('method_not_allowed', detail, { headers: { allow: methods.join(', ') } });
+      return sendProblem(problem, request, reply);
+    });
   },
   { name: 'fishery-problems', dependencies: ['fishery-validation'] },
 );
+
+/** The methods that the operations at the path of a request have. */
+function methodsOf(app: FastifyInstance, request: FastifyRequest): readonly string[] {
+  const path = (request.url.split('?', 1)[0] ?? '').split('/');
+  const isHere = (url: string) => {
+    const parts = url.split('/');
+    return parts.length === path.length && parts.every((part, i) => part === path[i] || part[0] === ':');
+  };
+  return app.operations
+    .filter(({ url }) => isHere(url))
+    .flatMap(({ method, url }) =>
+      method === 'GET' && app.hasRoute({ method: 'HEAD', url }) ? [method, 'HEAD'] : [method],
+    );
+}
 
 export function problemOf(error: FastifyError | ApiProblem, request: FastifyRequest): ApiProblem {
   if (error instanceof ApiProblem) return error;

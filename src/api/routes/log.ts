@@ -24,7 +24,7 @@ export const logRoutes = resource('log', (app, context) => {
         summary: 'Read the log of changes',
         description: 'In the order of their revisions, each with the whole new state of one thing.',
         answers: { 200: 'Changes after the given revision, oldest first.' },
-        errors: ['compacted'],
+        errors: ['compacted', 'revision_unknown'],
         examples: { answers: { 200: examples.eventList } },
       }),
     },
@@ -34,9 +34,12 @@ export const logRoutes = resource('log', (app, context) => {
         throw apiProblem('compacted', `the log begins at revision ${oldest}; after ${after} something is missing`);
       // Read before the events: what comes in between is left for the next call, and nothing is passed over.
       const revision = await context.reader.revision();
+      // Whoever has seen more than there is would hear nothing until the log has come so far, and then miss what was before.
+      if (after > revision)
+        throw apiProblem('revision_unknown', `the log ends at revision ${revision}, before ${after}`);
       const found = await context.reader.eventsAfter(after, machine ?? null, limit);
       const last = found.at(-1)?.revision;
-      const reached = found.length < limit ? Math.max(revision, last ?? 0, after) : (last ?? after);
+      const reached = found.length < limit ? Math.max(revision, last ?? 0) : (last ?? after);
       return { events: found.map(presentLogEntry), next_after: reached, revision: Math.max(revision, last ?? 0) };
     },
   );

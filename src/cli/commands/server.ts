@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import type { Server } from 'node:net';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { buildApp } from '../../api/app.ts';
@@ -61,6 +62,8 @@ SIGTERM finishes what is being answered, then ends.`,
     try {
       const started = await startServer(settings, shutdown, log);
       print(`listening   ${started.url}`);
+      if (!isLoopback(settings.host))
+        print('caution     without TLS in front, tokens cross the network in clear: anybody on the way can read them');
       print(`docs        ${started.url}/docs`);
       print(`token       ${describe(started.operator)}`);
     } catch (error) {
@@ -119,11 +122,17 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   shutdown.register('sweeper', () => sweeper.stop());
   // Last opened, first closed: answers and streams end while everything that they need is still there.
   shutdown.register('api', () => app.close());
-  const url = await app.listen({ host: settings.host, port: settings.port });
-  return { url, operator };
+  await app.listen({ host: settings.host, port: settings.port });
+  return { url: urlOf(app.server.address()), operator };
 }
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
+
+/** What is really listened on: for all addresses Fastify would name the loopback one alone. */
+function urlOf(bound: ReturnType<Server['address']>): string {
+  if (bound === null || typeof bound === 'string') throw new Error(`no TCP socket is bound: ${bound}`);
+  return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
+}
 
 function describe(operator: OperatorToken): string {
   if (operator.outcome === 'exists')
