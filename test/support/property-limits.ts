@@ -6,4 +6,5 @@ import fc from 'fast-check';
  */
 const property_ms_max = 20_000;
 
+// eslint-disable-next-line @typescript-eslint/no-deprecated -- a setting, unlike a global plugin, is replaced by a property that sets its own
 fc.configureGlobal({ interruptAfterTimeLimit: property_ms_max });
