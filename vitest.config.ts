@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 const kernelTests = 'test/kernel/**/*.test.ts';
+const postgresTests = 'test/postgres/**/*.test.ts';
 
 export default defineConfig({
   test: {
@@ -9,7 +10,12 @@ export default defineConfig({
     hookTimeout: 60_000,
     setupFiles: ['test/support/property-limits.ts'],
     projects: [
-      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: [kernelTests] } },
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: [kernelTests, postgresTests] } },
+      {
+        extends: true,
+        // A real server, started once for all of them.
+        test: { name: 'postgres', include: [postgresTests], globalSetup: 'test/support/postgres/global-setup.ts' },
+      },
       {
         extends: true,
         test: {

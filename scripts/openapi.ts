@@ -10,7 +10,7 @@ import { buildApp } from '../src/api/app.ts';
 import { errorsMarkdown } from '../src/api/error-pages.ts';
 import { openApiText } from '../src/api/openapi.ts';
 import { defaultLimits } from '../src/api/parts.ts';
-import { openSqliteStore } from '../src/db/open.ts';
+import { openSqliteStore } from '../src/db/sqlite/open.ts';
 import { Feed } from '../src/feed/feed.ts';
 import { LeaseService } from '../src/leases/lease-service.ts';
 import { SteadyClock } from '../src/ops/clock.ts';

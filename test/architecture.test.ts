@@ -32,6 +32,7 @@ const rules: Rules = {
     '@fastify/*': ['api'],
     'drizzle-orm': ['db'],
     'better-sqlite3': ['db'],
+    pg: ['db'],
     koffi: ['sys'],
     commander: ['cli', 'bin'],
     pino: ['ops'],

@@ -1,5 +1,5 @@
 import type { PageOf, PageRequest } from '../leases/store.ts';
-import type { AnyRow } from './rows.ts';
+import type { AnyRow, Read } from './statement.ts';
 
 /** Rows that one page may look at: some tens of milliseconds, however rare what is looked for is among them. */
 const rows_scanned_max = 20_000;
@@ -14,18 +14,18 @@ export const byText = (column: string): Key => ({ column, kind: 'text' });
  * One page of what matches, in the order of the key, from after the cursor. A filter that no index knows is applied here
  * and bounded: a page may come out short, or empty, with a cursor from which the search goes on.
  */
-export function scan<Row extends AnyRow, Item>(
+export function* scan<Row extends AnyRow, Item>(
   { limit, cursor }: PageRequest,
   key: Key,
   filter: Readonly<Partial<Item>> | undefined,
   itemOf: (row: Row) => Item,
-  read: (after: string | number, limit: number) => readonly Row[],
-): PageOf<Item> {
+  read: (after: string | number, limit: number) => Read<readonly Row[]>,
+): Read<PageOf<Item>> {
   const items: Item[] = [];
   let after = key.kind === 'number' ? Number(cursor ?? 0) : (cursor ?? '');
   const rowsPerRead = Math.max(rows_per_read_min, limit + 1);
   for (let scanned = 0; scanned < rows_scanned_max; scanned += rowsPerRead) {
-    const rows = read(after, rowsPerRead);
+    const rows = yield* read(after, rowsPerRead);
     for (const row of rows) {
       const item = itemOf(row);
       const isWanted = matches(item, filter);

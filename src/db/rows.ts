@@ -15,11 +15,10 @@ import type {
   Slice,
   Tenure,
 } from '../leases/model.ts';
-import type * as schema from './schema.ts';
+import type * as schema from './sqlite/schema.ts';
 
 /** Row of the database ↔ row of the domain. What the database holds was written from the domain's own types. */
 
-export type AnyRow = Readonly<Record<string, string | number | null>>;
 type Row<T extends { readonly $inferSelect: unknown }> = T['$inferSelect'];
 export type PoolRow = Row<typeof schema.pools>;
 export type MachineRow = Row<typeof schema.machines>;

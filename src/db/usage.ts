@@ -3,21 +3,21 @@ import type { Protocol } from '../net/protocol.ts';
 import { hasOccupants, type Extent, type Lease, type SharedBlock } from '../leases/model.ts';
 import type { UsageRow } from '../leases/store.ts';
 import type { Changes } from '../leases/view.ts';
-import type { Connection } from './statements.ts';
+import { all, type Read } from './statement.ts';
 
 type Use = UsageRow['state'];
 type Place = Readonly<{ pool: string; machine: string; protocol: Protocol; ports: PortRange }>;
 
 /**
  * How many ports are in which use. To count them anew takes as long as there are live leases, so they are counted once,
- * when they are first asked for, and kept up with every commit from then on.
+ * when they are first asked for, and kept up with every commit from then on. For a store that nobody else writes to.
  */
 export class Usage {
-  readonly #connection: Connection;
+  readonly #count: () => readonly UsageRow[];
   #rows: Map<string, UsageRow> | undefined;
 
-  constructor(connection: Connection) {
-    this.#connection = connection;
+  constructor(count: () => readonly UsageRow[]) {
+    this.#count = count;
   }
 
   rows(): readonly UsageRow[] {
@@ -49,21 +49,20 @@ export class Usage {
     if (row.ports === 0) this.#rows?.delete(key);
     else this.#rows?.set(key, row);
   }
+}
 
-  #count(): readonly UsageRow[] {
-    const ports = (state: string) =>
-      `SELECT pool, machine, protocol, ${state} AS state, last_port - first_port + 1 AS ports FROM`;
-    return this.#connection
-      .prepare<[], UsageRow>(
-        `SELECT pool, machine, protocol, state, sum(ports) AS ports FROM (
-           ${ports('state')} extents
-           UNION ALL ${ports(`CASE state WHEN 'cooling' THEN 'cooling' ELSE 'exclusive' END`)} leases
-             WHERE ended_at IS NULL AND (mode = 'exclusive' OR state = 'cooling')
-           UNION ALL ${ports(`'shared'`)} shared_blocks
-         ) GROUP BY pool, machine, protocol, state`,
-      )
-      .all();
-  }
+/** Counts the ports of every live row. */
+export function countUsage(): Read<readonly UsageRow[]> {
+  const ports = (state: string) =>
+    `SELECT pool, machine, protocol, ${state} AS state, last_port - first_port + 1 AS ports FROM`;
+  return all<UsageRow>(
+    `SELECT pool, machine, protocol, state, sum(ports) AS ports FROM (
+       ${ports('state')} extents
+       UNION ALL ${ports(`CASE state WHEN 'cooling' THEN 'cooling' ELSE 'exclusive' END`)} leases
+         WHERE ended_at IS NULL AND (mode = 'exclusive' OR state = 'cooling')
+       UNION ALL ${ports(`'shared'`)} shared_blocks
+     ) AS pieces GROUP BY pool, machine, protocol, state`,
+  );
 }
 
 const keyOf = ({ pool, machine, protocol, state }: Omit<UsageRow, 'ports'>): string =>

@@ -5,6 +5,8 @@ import type { LeaseError } from './errors.ts';
 import { limits } from './limits.ts';
 import type { Event } from './model.ts';
 import { StoreError, type Store } from './store.ts';
+import { Uptime } from './uptime.ts';
+import type { Context } from './use-case.ts';
 import type { View } from './view.ts';
 
 /** Microseconds since 1970, never backwards while the process lives. */
@@ -45,7 +47,7 @@ export class LeaseService {
   readonly #clock: Clock;
   readonly #onTrouble: (trouble: Trouble) => void;
   readonly #soon: (run: () => void) => void;
-  readonly #startedAt: number;
+  readonly #uptime: Uptime;
   readonly #listeners = new Set<(events: readonly Event[]) => void>();
   #waiting: Waiting[] = [];
   #isRunning = false;
@@ -58,7 +60,7 @@ export class LeaseService {
     this.#clock = parts.clock;
     this.#onTrouble = parts.onTrouble ?? (() => {});
     this.#soon = parts.soon ?? ((run) => void setImmediate(run));
-    this.#startedAt = parts.clock.nowUs();
+    this.#uptime = new Uptime(parts.clock.nowUs());
   }
 
   /**
@@ -125,13 +127,13 @@ export class LeaseService {
 
   async #transact(batch: readonly Waiting[]): Promise<Decided | StoreError> {
     const commands = batch.map(({ command }) => command);
-    const now = this.#clock.nowUs();
-    const contextOf = (view: View) => ({ view, now, startedAt: this.#startedAt });
+    // Made for the view that the store hands in first; the decision is about the same view.
+    let context: Context;
     try {
       const decided = await this.#store.transact({
-        now,
-        needs: (view) => needsOf(commands, contextOf(view)),
-        decide: (view): Decided => ({ outcomes: decideAll(commands, contextOf(view)), events: view.events }),
+        now: this.#clock.nowUs(),
+        needs: (view) => needsOf(commands, (context = this.#contextOf(view))),
+        decide: (view): Decided => ({ outcomes: decideAll(commands, context), events: view.events }),
       });
       if (this.#failure) this.#failure = undefined;
       return decided;
@@ -139,6 +141,11 @@ export class LeaseService {
       // Whatever else the store or the needs of a command throw is a bug, and treated like a refused row: one by one.
       return cause instanceof StoreError ? cause : new StoreError('constraint', messageOf(cause), cause);
     }
+  }
+
+  /** To be called as soon as the store has made the view: the instants of both clocks are compared. */
+  #contextOf(view: View): Context {
+    return { view, now: view.now, startedAt: this.#uptime.startedAt(this.#clock.nowUs(), view.now) };
   }
 
   /** A batch that the database refused for a row is repeated singly: only the command that is at fault fails. */
@@ -154,6 +161,7 @@ export class LeaseService {
       if (this.#failure?.failure !== error.failure)
         this.#onTrouble({ kind: 'store', message: error.message, cause: error });
       this.#failure = error;
+      this.#uptime.interrupt();
       for (const { reject } of batch) reject(error);
     }
   }

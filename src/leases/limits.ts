@@ -17,6 +17,8 @@ export const limits = {
   sweep_pause_ms: 500,
   /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */
   events_kept_min: 1_000_000,
+  /** Two clocks that drift apart by more than this from one transaction to the next: one of them was set. */
+  clock_jump_us_max: 2_000_000,
   /**
    * Shared blocks that a claim looks at, least crowded first, for one its holder is not on yet. A holder that is on all
    * of these gets a block of its own, or `no_ports` when nothing is free.

@@ -24,16 +24,25 @@ export interface Store {
   /**
    * Makes a view, loads into it what `needs` asks for round by round, lets `decide` (pure, synchronous) work on it, and
    * writes what changed in one transaction; resolves only when that is durable. Rejects with a `StoreError`, and has
-   * changed nothing then. On a database with several writers the revision counter is taken last, before `decide` runs.
+   * changed nothing then. Nothing that the view holds can change under it before that. Where the database had to undo a
+   * transaction of its own accord, it is done again from the start, with a new view.
    */
   transact<T>(work: Work<T>): Promise<T>;
+  /**
+   * Calls back when others may have committed to the same database, and now and then also when nobody has. Where there can
+   * be no others it never does. Returns the way out.
+   */
+  onForeignCommit(wake: () => void): () => void;
   /** Drops the oldest events of the log, at most `rowsMax` of them, and never one of the newest `keep`. */
   compact(step: Readonly<{ keep: number; rowsMax: number }>): Promise<Readonly<{ dropped: number; more: boolean }>>;
   readonly reader: Reader;
   close(): Promise<void>;
 }
 
-/** One transaction's worth of deciding. `now` in microseconds: log time goes on from it. */
+/**
+ * One transaction's worth of deciding. `now` is the server's clock in microseconds. A store whose database is written by
+ * several servers goes by the database's clock instead; which instant it is, `view.now` says.
+ */
 export type Work<T> = Readonly<{ now: number; needs: (view: View) => Needs; decide: (view: View) => T }>;
 
 export type StoreFailure =
@@ -60,7 +69,6 @@ export class StoreError extends Error {
   }
 }
 
-/** `cursor` and `next` are the key of the last item of a page: its name, or its number in decimal. */
 /** `cursor` is `next` of the page before: the key (name, or number as text) after which this one begins. */
 export type PageRequest = Readonly<{ limit: number; cursor: string | null }>;
 /** A page may be short, even empty, and go on: `next` alone says whether that was all. */

@@ -109,6 +109,11 @@ export class View {
     return this.#end.epoch;
   }
 
+  /** The instant of the transaction, on the clock that the store goes by. */
+  get now(): number {
+    return this.#now;
+  }
+
   get revision(): number {
     return this.#end.revision + this.#events.length;
   }

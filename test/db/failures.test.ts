@@ -2,7 +2,7 @@ import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { leaseRow } from '../../src/db/rows.ts';
-import { SqliteStore } from '../../src/db/sqlite-store.ts';
+import { SqliteStore } from '../../src/db/sqlite/store.ts';
 import type { Lease } from '../../src/leases/model.ts';
 import { readTables } from '../support/sqlite-tables.ts';
 import { temporaryStore } from '../support/temporary-store.ts';

@@ -1,7 +1,8 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { extentRow, leaseRow, type AnyRow } from '../../src/db/rows.ts';
+import { extentRow, leaseRow } from '../../src/db/rows.ts';
+import type { AnyRow } from '../../src/db/statement.ts';
 import type { Extent, Lease } from '../../src/leases/model.ts';
 import { at, shared, tcp, World } from '../support/world.ts';
 import { temporaryStore, type TemporaryStore } from '../support/temporary-store.ts';

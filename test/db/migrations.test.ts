@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { upgrade } from '../../src/db/migrations.ts';
+import { upgrade } from '../../src/db/sqlite/migrations.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 import { tcp, World } from '../support/world.ts';
@@ -73,7 +73,7 @@ describe('the migrations', () => {
     cpSync(folder, out, { recursive: true });
     // The tool takes every path as one below the folder that it runs in.
     const config = join(directory, 'drizzle.config.json');
-    const options = { dialect: 'sqlite', schema: './src/db/schema.ts', out: relative(root, out) };
+    const options = { dialect: 'sqlite', schema: './src/db/sqlite/schema.ts', out: relative(root, out) };
     writeFileSync(config, JSON.stringify(options));
     const { stdout, status } = spawnSync(
       process.execPath,

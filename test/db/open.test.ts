@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openSqliteStore, type OpenOptions } from '../../src/db/open.ts';
+import { openSqliteStore, type OpenOptions } from '../../src/db/sqlite/open.ts';
 import { StoreError, type Store } from '../../src/leases/store.ts';
 import { World } from '../support/world.ts';
 

@@ -1,9 +1,10 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Loads } from '../../src/db/loads.ts';
-import { SqliteReader } from '../../src/db/reader.ts';
-import type { Connection } from '../../src/db/statements.ts';
+import { needStatements } from '../../src/db/need-statements.ts';
+import { SqlReader } from '../../src/db/reader.ts';
+import { Statements, type Connection } from '../../src/db/sqlite/statements.ts';
+import type { Read } from '../../src/db/statement.ts';
 import { address } from '../support/world.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 
@@ -41,19 +42,23 @@ function planOf(connection: Connection, text: string): string {
   return (rows as { detail: string }[]).map(({ detail }) => detail).join('; ');
 }
 
+function prepareLoads(connection: Connection): void {
+  for (const { sql } of Object.values(needStatements).flat()) connection.prepare(sql);
+}
+
 const scans = (plan: string): readonly string[] =>
   large.filter((table) => new RegExp(`SCAN ${table}(?! USING INDEX)`).test(plan));
 
 describe('what a decision loads', () => {
   it('is found by an index, never by going through a table that grows', async () => {
-    const plans = await plansOf((connection) => new Loads(connection));
+    const plans = await plansOf((connection) => prepareLoads(connection));
     expect(plans.size).toBeGreaterThan(20);
     for (const [text, plan] of plans) expect([text, scans(plan)]).toEqual([text, []]);
   });
 
   it('does not weigh more because of leases that are over', async () => {
-    const plans = await plansOf((connection) => new Loads(connection));
-    const about = [...plans].filter(([text]) => / leases /.test(text) && !/WHERE id = \?/.test(text));
+    const plans = await plansOf((connection) => prepareLoads(connection));
+    const about = [...plans].filter(([text]) => / leases /.test(text) && !/WHERE id = @/.test(text));
     expect(about.length).toBeGreaterThan(5);
     const partial = /leases_(?:live|unsettled|cooling|next_rest)/;
     for (const [text, plan] of about)
@@ -62,7 +67,7 @@ describe('what a decision loads', () => {
   });
 
   it('comes in the order in which a grant chooses, without sorting', async () => {
-    const plans = await plansOf((connection) => new Loads(connection));
+    const plans = await plansOf((connection) => prepareLoads(connection));
     const search = [...plans].find(([text]) => text.includes('ORDER BY fit'));
     expect(search?.[1]).toBe(
       'SEARCH extents USING INDEX extents_offered (machine=? AND protocol=? AND pool=? AND family=? AND fit>?)',
@@ -74,7 +79,9 @@ describe('what is read outside of decisions', () => {
   it('is found by an index, but for counts and lists of everything', async () => {
     const page = { limit: 5, cursor: '1' };
     const plans = await plansOf(async (connection) => {
-      const reader = new SqliteReader(connection, 'epoch');
+      const statements = new Statements(connection);
+      const run = async <T>(read: Read<T>) => statements.run(read);
+      const reader = new SqlReader({ run, snapshot: run, epoch: async () => 'epoch', usage: async () => [] });
       await reader.revision();
       await reader.oldestRevision();
       for (const find of [reader.pool('p'), reader.machine('m'), reader.slice(1), reader.lease(1), reader.session(1)])

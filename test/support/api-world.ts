@@ -113,6 +113,7 @@ export class ApiWorld implements AsyncDisposable {
           return store.transact(work);
         },
         compact: (step) => store.compact(step),
+        onForeignCommit: (wake) => store.onForeignCommit(wake),
         reader: store.reader,
         close: () => store.close(),
       },

@@ -3,7 +3,7 @@
  * directory it is given. It writes a line for each command that was answered, `lease-id state`, before it asks for more.
  */
 import { writeSync } from 'node:fs';
-import { openSqliteStore } from '../../src/db/open.ts';
+import { openSqliteStore } from '../../src/db/sqlite/open.ts';
 import { LeaseService } from '../../src/leases/lease-service.ts';
 import { formatToken, type Lease } from '../../src/leases/model.ts';
 import { must, tcp, udp } from './world.ts';

@@ -98,6 +98,10 @@ export class MemoryStore implements Store {
     return { dropped, more: surplus > dropped };
   }
 
+  onForeignCommit(): () => void {
+    return () => {};
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
   }

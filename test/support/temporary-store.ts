@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openSqliteStore, type OpenOptions } from '../../src/db/open.ts';
+import { openSqliteStore, type OpenOptions } from '../../src/db/sqlite/open.ts';
 import type { Store } from '../../src/leases/store.ts';
 
 /** A store on a directory of its own that is gone afterwards: `await using store = await temporaryStore()`. */

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { buildApp } from '../../api/app.ts';
 import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
 import { defaultLimits } from '../../api/parts.ts';
-import { openSqliteStore } from '../../db/open.ts';
+import { openSqliteStore } from '../../db/sqlite/open.ts';
 import { Feed } from '../../feed/feed.ts';
 import { LeaseService } from '../../leases/lease-service.ts';
 import { StoreError } from '../../leases/store.ts';

@@ -1,10 +1,12 @@
-import { StoreError, type Reader, type Store, type Work } from '../leases/store.ts';
-import { View } from '../leases/view.ts';
-import { Loads } from './loads.ts';
-import { SqliteReader } from './reader.ts';
-import type { Connection } from './statements.ts';
-import { storeErrorOf } from './store-errors.ts';
-import { Usage } from './usage.ts';
+import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
+import { View } from '../../leases/view.ts';
+import type { Need } from '../../leases/needs.ts';
+import { needStatements, type NeedStatement } from '../need-statements.ts';
+import { SqlReader } from '../reader.ts';
+import type { Read } from '../statement.ts';
+import { countUsage, Usage } from '../usage.ts';
+import { storeErrorOf } from './errors.ts';
+import { Statements, type Connection } from './statements.ts';
 import { Writes } from './writes.ts';
 
 /** `onClose` closes the connection, and whatever belongs to it. */
@@ -18,7 +20,7 @@ export class SqliteStore implements Store {
   readonly reader: Reader;
   readonly #connection: Connection;
   readonly #allocatorEpoch: number;
-  readonly #loads: Loads;
+  readonly #statements: Statements;
   readonly #writes: Writes;
   readonly #usage: Usage;
   readonly #onClose: () => void;
@@ -26,17 +28,19 @@ export class SqliteStore implements Store {
   constructor({ connection, epoch, allocatorEpoch, onClose }: Parts) {
     this.#connection = connection;
     this.#allocatorEpoch = allocatorEpoch;
-    this.#loads = new Loads(connection);
+    this.#statements = new Statements(connection);
     this.#writes = new Writes(connection);
-    this.#usage = new Usage(connection);
+    this.#usage = new Usage(() => this.#statements.run(countUsage()));
     this.#onClose = onClose;
-    this.reader = new SqliteReader(connection, epoch, this.#usage);
+    const run = async <T>(read: Read<T>) => this.#statements.run(read);
+    const usage = async () => this.#usage.rows();
+    this.reader = new SqlReader({ run, snapshot: run, epoch: async () => epoch, usage });
   }
 
   async transact<T>({ now, needs, decide }: Work<T>): Promise<T> {
     const { result, changes } = this.#inTransaction(() => {
       const view = new View(this.#logEnd(), now);
-      for (const round of needs(view)) for (const need of round) this.#loads.load(view, need);
+      for (const round of needs(view)) for (const need of round) this.#load(view, need);
       const result = decide(view);
       const changes = view.changes();
       this.#writes.apply(changes);
@@ -61,8 +65,19 @@ export class SqliteStore implements Store {
     });
   }
 
+  /** The lock on the directory keeps everybody else out. */
+  onForeignCommit(): () => void {
+    return () => {};
+  }
+
   async close(): Promise<void> {
     if (this.#connection.open) this.#onClose();
+  }
+
+  #load(view: View, need: Need): void {
+    // The table's entry under `need.need` is about exactly this need; the compiler cannot follow the correlation.
+    for (const { sql, parameters, take } of needStatements[need.need] as readonly NeedStatement<Need>[])
+      take(view, need, this.#statements.all({ sql, parameters: parameters(need) }));
   }
 
   #logEnd() {

@@ -1,16 +1,14 @@
 import type Database from 'better-sqlite3';
 import { getTableColumns, getTableName, type Table } from 'drizzle-orm';
 import { getTableConfig, type SQLiteTable } from 'drizzle-orm/sqlite-core';
-import type { AnyRow } from './rows.ts';
-
-export type Connection = Database.Database;
-type Value = string | number | null;
+import type { AnyRow, Value } from '../statement.ts';
+import type { Connection } from './statements.ts';
 
 /**
  * The ways to write one kind of row, prepared once. Column names and keys come from the Drizzle schema; the query builder
  * itself is not on the path, because building a statement costs more than running it.
  */
-export class RowWriter<Row extends AnyRow> {
+export class RowWriter {
   readonly #connection: Connection;
   readonly #name: string;
   readonly #columns: readonly string[];
@@ -30,19 +28,19 @@ export class RowWriter<Row extends AnyRow> {
     this.#delete = connection.prepare(`DELETE FROM ${this.#name} WHERE ${equal(this.#keys, ' AND ')}`);
   }
 
-  insert(row: Row): void {
+  insert(row: AnyRow): void {
     this.#insert.run(valuesOf(row, this.#columns));
   }
 
   /** Sets what differs, and only that: an index over columns that stay the same is not touched. */
-  update(before: Row, after: Row): void {
+  update(before: AnyRow, after: AnyRow): void {
     const changed = this.#columns.filter((column) => before[column] !== after[column]);
     if (changed.length === 0) return;
     const { changes } = this.#updateOf(changed).run([...valuesOf(after, changed), ...valuesOf(before, this.#keys)]);
     if (changes !== 1) throw new Error(`an update of ${this.#name} met ${changes} rows instead of one`);
   }
 
-  delete(row: Row): void {
+  delete(row: AnyRow): void {
     const { changes } = this.#delete.run(valuesOf(row, this.#keys));
     if (changes !== 1) throw new Error(`a deletion from ${this.#name} met ${changes} rows instead of one`);
   }

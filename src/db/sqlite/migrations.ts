@@ -3,10 +3,10 @@ import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { StoreError } from '../leases/store.ts';
+import { StoreError } from '../../leases/store.ts';
 import type { Connection } from './statements.ts';
 
-const folder = fileURLToPath(new URL('../../migrations/sqlite', import.meta.url));
+const folder = fileURLToPath(new URL('../../../migrations/sqlite', import.meta.url));
 
 /** Brings the database to what this code expects, in one transaction. One that is newer is refused and left as it is. */
 export function upgrade(connection: Connection, migrationsFolder = folder): void {

@@ -1,6 +1,6 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
-import { StoreError } from '../leases/store.ts';
+import { StoreError } from '../../leases/store.ts';
 
 /**
  * Takes a directory for this process; returns how to let it go. The lock dies with its process, whatever ends that: it is

@@ -1,13 +1,13 @@
 import Database from 'better-sqlite3';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { StoreError, type Store } from '../leases/store.ts';
+import { StoreError, type Store } from '../../leases/store.ts';
 import { lockDirectory } from './lock.ts';
 import { Meta } from './meta.ts';
 import { upgrade } from './migrations.ts';
-import { SqliteStore } from './sqlite-store.ts';
+import { SqliteStore } from './store.ts';
 import type { Connection } from './statements.ts';
-import { storeErrorOf } from './store-errors.ts';
+import { storeErrorOf } from './errors.ts';
 
 export type OpenOptions = Readonly<{
   /** Made when missing. Holds `fishery.db`, its write-ahead log and the lock. */

@@ -1,5 +1,5 @@
 import Database from 'better-sqlite3';
-import { StoreError, type StoreFailure } from '../leases/store.ts';
+import { StoreError, type StoreFailure } from '../../leases/store.ts';
 
 /** By the beginning of SQLite's result code (https://www.sqlite.org/rescode.html). */
 const failures: readonly (readonly [code: string, failure: StoreFailure, says: string])[] = [

@@ -1,0 +1,214 @@
+CREATE TABLE "access_tokens" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"name" text COLLATE "C" NOT NULL,
+	"role" text COLLATE "C" NOT NULL,
+	"machine" text COLLATE "C",
+	"holder" text COLLATE "C",
+	"hash" text COLLATE "C" NOT NULL,
+	"created_at" bigint NOT NULL,
+	"revoked_at" bigint
+);
+--> statement-breakpoint
+CREATE TABLE "events" (
+	"revision" bigint PRIMARY KEY NOT NULL,
+	"at" bigint NOT NULL,
+	"machine" text COLLATE "C",
+	"body" text COLLATE "C" NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "extents" (
+	"slice" bigint NOT NULL,
+	"protocol" text COLLATE "C" NOT NULL,
+	"first_port" integer NOT NULL,
+	"last_port" integer NOT NULL,
+	"machine" text COLLATE "C" NOT NULL,
+	"pool" text COLLATE "C" NOT NULL,
+	"family" integer NOT NULL,
+	"state" text COLLATE "C" NOT NULL,
+	"offered" integer NOT NULL,
+	"fit" integer NOT NULL,
+	"rested_since" bigint NOT NULL,
+	"reusable_at" bigint,
+	"blocked_since" bigint,
+	"blocked_reason" text COLLATE "C",
+	CONSTRAINT "extents_slice_protocol_first_port_pk" PRIMARY KEY("slice","protocol","first_port"),
+	CONSTRAINT "extents_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "extents_state" CHECK (state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free'))
+);
+--> statement-breakpoint
+CREATE TABLE "holders" (
+	"machine" text COLLATE "C" NOT NULL,
+	"name" text COLLATE "C" NOT NULL,
+	"kind" text COLLATE "C" NOT NULL,
+	"uid" bigint,
+	"created_at" bigint NOT NULL,
+	"updated_at" bigint NOT NULL,
+	"revision" bigint NOT NULL,
+	CONSTRAINT "holders_machine_name_pk" PRIMARY KEY("machine","name")
+);
+--> statement-breakpoint
+CREATE TABLE "leases" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"slice" bigint NOT NULL,
+	"generation" integer NOT NULL,
+	"epoch" integer NOT NULL,
+	"session" bigint,
+	"machine" text COLLATE "C" NOT NULL,
+	"holder" text COLLATE "C" NOT NULL,
+	"pool" text COLLATE "C" NOT NULL,
+	"address" text COLLATE "C" NOT NULL,
+	"protocol" text COLLATE "C" NOT NULL,
+	"first_port" integer NOT NULL,
+	"last_port" integer NOT NULL,
+	"mode" text COLLATE "C" NOT NULL,
+	"binding" text COLLATE "C",
+	"state" text COLLATE "C" NOT NULL,
+	"ending" text COLLATE "C",
+	"refusal_errno" text COLLATE "C",
+	"refusal_detail" text COLLATE "C",
+	"reason" text COLLATE "C",
+	"granted_at" bigint NOT NULL,
+	"active_at" bigint,
+	"ending_at" bigint,
+	"empty_at" bigint,
+	"reusable_at" bigint,
+	"ended_at" bigint,
+	"revision" bigint NOT NULL,
+	CONSTRAINT "leases_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "leases_state" CHECK (state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')),
+	CONSTRAINT "leases_over" CHECK ((ended_at IS NOT NULL) = (state IN ('refused', 'ended'))),
+	CONSTRAINT "leases_shared" CHECK ((binding IS NOT NULL) = (mode = 'shared') AND (mode = 'exclusive' OR protocol = 'tcp'))
+);
+--> statement-breakpoint
+CREATE TABLE "log_end" (
+	"only" integer PRIMARY KEY NOT NULL,
+	"revision" bigint NOT NULL,
+	"last_event_at" bigint NOT NULL,
+	"allocator_epoch" integer NOT NULL,
+	"cluster" text COLLATE "C" NOT NULL,
+	CONSTRAINT "log_end_one_row" CHECK ("only" = 1)
+);
+--> statement-breakpoint
+CREATE TABLE "machines" (
+	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
+	"labels" text COLLATE "C" NOT NULL,
+	"enforcement" text COLLATE "C" NOT NULL,
+	"state" text COLLATE "C" NOT NULL,
+	"fence_us" bigint NOT NULL,
+	"boot_id" text COLLATE "C",
+	"agent_version" text COLLATE "C",
+	"seen_at" bigint,
+	"applied_revision" bigint,
+	"created_at" bigint NOT NULL,
+	"updated_at" bigint NOT NULL,
+	"revision" bigint NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "meta" (
+	"key" text COLLATE "C" PRIMARY KEY NOT NULL,
+	"value" text COLLATE "C" NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "pools" (
+	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
+	"labels" text COLLATE "C" NOT NULL,
+	"prefixes" text COLLATE "C" NOT NULL,
+	"slice_ports" integer NOT NULL,
+	"usable_first" integer NOT NULL,
+	"usable_last" integer NOT NULL,
+	"shared_block_ports" integer NOT NULL,
+	"cooldown_tcp_us" bigint NOT NULL,
+	"cooldown_udp_us" bigint NOT NULL,
+	"cooldown_icmp_us" bigint NOT NULL,
+	"cursors" text COLLATE "C" NOT NULL,
+	"created_at" bigint NOT NULL,
+	"updated_at" bigint NOT NULL,
+	"revision" bigint NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "sessions" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"machine" text COLLATE "C" NOT NULL,
+	"holder" text COLLATE "C" NOT NULL,
+	"state" text COLLATE "C" NOT NULL,
+	"ending" text COLLATE "C",
+	"settled" integer NOT NULL,
+	"ttl_us" bigint NOT NULL,
+	"expires_at" bigint NOT NULL,
+	"opened_at" bigint NOT NULL,
+	"ended_at" bigint,
+	"revision" bigint NOT NULL,
+	CONSTRAINT "sessions_state" CHECK (state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended'))
+);
+--> statement-breakpoint
+CREATE TABLE "shared_blocks" (
+	"slice" bigint NOT NULL,
+	"protocol" text COLLATE "C" NOT NULL,
+	"first_port" integer NOT NULL,
+	"last_port" integer NOT NULL,
+	"machine" text COLLATE "C" NOT NULL,
+	"pool" text COLLATE "C" NOT NULL,
+	"family" integer NOT NULL,
+	"binding" text COLLATE "C" NOT NULL,
+	"members" integer NOT NULL,
+	"offered" integer NOT NULL,
+	CONSTRAINT "shared_blocks_slice_protocol_first_port_pk" PRIMARY KEY("slice","protocol","first_port"),
+	CONSTRAINT "shared_blocks_members" CHECK (members > 0)
+);
+--> statement-breakpoint
+CREATE TABLE "slices" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"pool" text COLLATE "C" NOT NULL,
+	"address" text COLLATE "C" NOT NULL,
+	"family" integer NOT NULL,
+	"first_port" integer NOT NULL,
+	"last_port" integer NOT NULL,
+	"machine" text COLLATE "C",
+	"state" text COLLATE "C" NOT NULL,
+	"generation" integer NOT NULL,
+	"allocator" text COLLATE "C" NOT NULL,
+	"assigned_at" bigint,
+	"reusable_at" bigint,
+	"revision" bigint NOT NULL,
+	CONSTRAINT "slices_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "slices_state" CHECK (state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
+	CONSTRAINT "slices_owner" CHECK ((machine IS NULL) = (state = 'free'))
+);
+--> statement-breakpoint
+CREATE TABLE "tenures" (
+	"slice" bigint NOT NULL,
+	"generation" integer NOT NULL,
+	"machine" text COLLATE "C" NOT NULL,
+	"from_at" bigint NOT NULL,
+	"until_at" bigint,
+	CONSTRAINT "tenures_slice_generation_pk" PRIMARY KEY("slice","generation")
+);
+--> statement-breakpoint
+ALTER TABLE "holders" ADD CONSTRAINT "holders_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "sessions" ADD CONSTRAINT "sessions_machine_holder_holders_machine_name_fk" FOREIGN KEY ("machine","holder") REFERENCES "public"."holders"("machine","name") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "slices" ADD CONSTRAINT "slices_pool_pools_id_fk" FOREIGN KEY ("pool") REFERENCES "public"."pools"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "tenures" ADD CONSTRAINT "tenures_slice_slices_id_fk" FOREIGN KEY ("slice") REFERENCES "public"."slices"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
+CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
+CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
+CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint
+CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE INDEX "leases_machine" ON "leases" USING btree ("machine","id") WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE INDEX "leases_machine_past" ON "leases" USING btree ("machine","id") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "leases_session" ON "leases" USING btree ("session","id");--> statement-breakpoint
+CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE state IN ('pending', 'active');--> statement-breakpoint
+CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
+CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
+CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
+CREATE INDEX "shared_blocks_offered" ON "shared_blocks" USING btree ("machine","protocol","binding","pool","family","members","slice","first_port") WHERE offered = 1;--> statement-breakpoint
+CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_port");--> statement-breakpoint
+CREATE INDEX "slices_machine" ON "slices" USING btree ("machine","id");--> statement-breakpoint
+CREATE INDEX "slices_offers" ON "slices" USING btree ("machine","pool","family") WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
+CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at");--> statement-breakpoint
+CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling';

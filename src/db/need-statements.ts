@@ -1,0 +1,299 @@
+import { limits } from '../leases/limits.ts';
+import type { NeedKind, NeedOf } from '../leases/needs.ts';
+import type { Offer, View } from '../leases/view.ts';
+import * as rows from './rows.ts';
+import type { AnyRow, Parameters } from './statement.ts';
+
+/**
+ * How each need is answered: one or two statements, each a step in an index, and what their rows are to the view. SQLite
+ * runs them need by need, PostgreSQL all needs of a kind at once; the order of rows and the choice of them is the same.
+ */
+export type NeedStatement<N> = Readonly<{
+  sql: string;
+  parameters: (need: N) => Parameters;
+  take: (view: View, need: N, found: readonly AnyRow[]) => void;
+}>;
+export type NeedStatements = { readonly [K in NeedKind]: readonly NeedStatement<NeedOf<K>>[] };
+
+/** Leases whose users are not proven gone. */
+const occupied = `ended_at IS NULL AND state IN ('pending', 'active', 'ending')`;
+
+/** Slices that the server grants from. */
+const offered = `machine = @machine AND state = 'assigned' AND allocator = 'server'`;
+const soonest = (table: string): string =>
+  `SELECT min(reusable_at) AS at FROM ${table} WHERE machine = @machine AND protocol = @protocol AND state = 'cooling'`;
+
+/** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
+export const numberParameters: ReadonlySet<string> = new Set([
+  ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],
+  ...['before', 'fence_us_max', 'limit'],
+]);
+
+export const needStatements: NeedStatements = {
+  pool: [
+    each(
+      'SELECT * FROM pools WHERE id = @pool',
+      ({ id }) => ({ pool: id }),
+      (view, row: rows.PoolRow) => view.pools.load(rows.poolOf(row)),
+    ),
+  ],
+  machine: [
+    each(
+      'SELECT * FROM machines WHERE id = @machine',
+      ({ id }) => ({ machine: id }),
+      (view, row: rows.MachineRow) => view.machines.load(rows.machineOf(row)),
+    ),
+  ],
+  holder: [
+    each(
+      'SELECT * FROM holders WHERE machine = @machine AND name = @name',
+      ({ machine, name }) => ({ machine, name }),
+      (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
+    ),
+  ],
+  holderByUid: [
+    each(
+      'SELECT * FROM holders WHERE machine = @machine AND uid = @uid',
+      ({ machine, uid }) => ({ machine, uid }),
+      (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
+    ),
+  ],
+  slice: [each('SELECT * FROM slices WHERE id = @slice', ({ id }) => ({ slice: id }), loadSlice)],
+  tenure: [
+    each(
+      'SELECT * FROM tenures WHERE slice = @slice AND generation = @generation',
+      ({ slice, generation }) => ({ slice, generation }),
+      (view, row: rows.TenureRow) => view.tenures.load(rows.tenureOf(row)),
+    ),
+  ],
+  session: [
+    each(
+      'SELECT * FROM sessions WHERE id = @session',
+      ({ id }) => ({ session: id }),
+      (view, row: rows.SessionRow) => view.sessions.load(rows.sessionOf(row)),
+    ),
+  ],
+  lease: [each('SELECT * FROM leases WHERE id = @lease', ({ id }) => ({ lease: id }), loadLease)],
+  block: [
+    each(
+      'SELECT * FROM shared_blocks WHERE slice = @slice AND protocol = @protocol AND first_port = @first',
+      ({ slice, protocol, first }) => ({ slice, protocol, first }),
+      loadBlock,
+    ),
+  ],
+  accessToken: [
+    each(
+      'SELECT * FROM access_tokens WHERE id = @token',
+      ({ id }) => ({ token: id }),
+      (view, row: rows.AccessTokenRow) => view.accessTokens.load(rows.accessTokenOf(row)),
+    ),
+  ],
+  sliceAt: [
+    each(
+      'SELECT * FROM slices WHERE address = @address AND first_port <= @port ORDER BY first_port DESC LIMIT 1',
+      ({ address, port }) => ({ address, port }),
+      (view, row: rows.SliceRow, { port }) => {
+        if (row.last_port >= port) loadSlice(view, row);
+      },
+    ),
+  ],
+  pools: [
+    each(
+      'SELECT * FROM pools',
+      () => ({}),
+      (view, row: rows.PoolRow) => view.pools.load(rows.poolOf(row)),
+    ),
+  ],
+  offers: [
+    whole(
+      // From one pair to the next in the index, instead of past every slice of the machine.
+      `WITH RECURSIVE offer (pool, family) AS (
+         SELECT * FROM (SELECT pool, family FROM slices WHERE ${offered} ORDER BY pool, family LIMIT 1) AS first_one
+         UNION ALL
+         SELECT slices.pool, slices.family FROM offer JOIN slices ON slices.id = (
+           SELECT id FROM slices WHERE ${offered} AND (pool, family) > (offer.pool, offer.family)
+           ORDER BY pool, family LIMIT 1))
+       SELECT pool, family FROM offer`,
+      ({ machine }) => ({ machine }),
+      (view, offers: readonly Offer[], { machine }) => view.loadOffers(machine, offers),
+    ),
+  ],
+  sliceTiles: [
+    each('SELECT * FROM extents WHERE slice = @slice', ({ slice }) => ({ slice }), loadExtent),
+    each('SELECT * FROM shared_blocks WHERE slice = @slice', ({ slice }) => ({ slice }), loadBlock),
+  ],
+  occupants: [
+    each(
+      `SELECT count(*) AS count FROM leases WHERE slice = @slice AND ${occupied}`,
+      ({ slice }) => ({ slice }),
+      (view, row: Readonly<{ count: number }>, { slice }) => view.loadOccupants(slice, row.count),
+    ),
+  ],
+  membership: [
+    each(
+      `SELECT * FROM leases WHERE slice = @slice AND protocol = @protocol AND first_port = @first AND holder = @holder
+       AND ${occupied}`,
+      ({ slice, protocol, first, holder }) => ({ slice, protocol, first, holder }),
+      loadLease,
+    ),
+  ],
+  extentsAround: [
+    each(
+      // Extents are disjoint: only the last one that begins below can reach up to the ports from there.
+      `SELECT * FROM extents WHERE slice = @slice AND protocol = @protocol AND last_port >= @first - 1
+       AND first_port <= @last + 1 AND first_port >= coalesce((
+         SELECT first_port FROM extents WHERE slice = @slice AND protocol = @protocol AND first_port < @first
+         ORDER BY first_port DESC LIMIT 1), 0)`,
+      ({ slice, protocol, ports }) => ({ slice, protocol, ...ports }),
+      loadExtent,
+    ),
+  ],
+  occupant: [
+    each(
+      `SELECT * FROM (
+         SELECT * FROM leases WHERE slice = @slice AND protocol = @protocol AND ended_at IS NULL AND first_port <= @last
+         ORDER BY first_port DESC, id LIMIT 1) AS last_below WHERE last_port >= @first`,
+      ({ slice, protocol, ports }) => ({ slice, protocol, ...ports }),
+      loadLease,
+    ),
+  ],
+  nextRest: [
+    each(
+      `SELECT min(at) AS at FROM (${soonest('leases')} UNION ALL ${soonest('extents')}) AS rests`,
+      ({ machine, protocol }) => ({ machine, protocol }),
+      (view, row: Readonly<{ at: number | null }>, { machine, protocol }) =>
+        view.loadNextRest(machine, protocol, row.at),
+    ),
+  ],
+  offeredExtents: [
+    each(
+      `SELECT * FROM extents WHERE offered = 1 AND machine = @machine AND protocol = @protocol AND pool = @pool
+       AND family = @family AND fit >= @order ORDER BY fit, rested_since, slice, first_port LIMIT @limit`,
+      ({ need: _, ...search }) => search,
+      loadExtent,
+    ),
+  ],
+  joinableBlocks: [
+    each(
+      // Not sorted again outside: both databases filter the inner rows as they come, and stop at the limit.
+      `SELECT * FROM (
+         SELECT * FROM shared_blocks WHERE offered = 1 AND machine = @machine AND protocol = @protocol
+         AND binding = @binding AND pool = @pool AND family = @family
+         AND (@ports IS NULL OR last_port - first_port + 1 = @ports)
+         ORDER BY members, slice, first_port LIMIT ${limits.shared_blocks_looked_at_max}) AS block
+       WHERE NOT EXISTS (
+         SELECT 1 FROM leases WHERE slice = block.slice AND protocol = block.protocol AND first_port = block.first_port
+         AND holder = @holder AND ${occupied})
+       LIMIT @limit`,
+      ({ need: _, ...search }) => search,
+      (view, row: rows.SharedBlockRow, { holder }) => view.loadJoinable(holder, rows.sharedBlockOf(row)),
+    ),
+  ],
+  returnedSlices: [
+    each(
+      `SELECT * FROM slices WHERE pool = @pool AND state = 'free' AND (@family IS NULL OR family = @family)
+       ORDER BY reusable_at, id LIMIT @limit`,
+      ({ need: _, ...search }) => search,
+      loadSlice,
+    ),
+  ],
+  dueSessions: [
+    each(
+      `SELECT * FROM sessions WHERE state = 'live' AND expires_at <= @before ORDER BY expires_at, id LIMIT @limit`,
+      ({ before, limit }) => ({ before, limit }),
+      (view, row: rows.SessionRow) => due(view.sessions, view.due.sessions, rows.sessionOf(row)),
+    ),
+  ],
+  unsettledSessions: [
+    each(
+      `SELECT * FROM sessions WHERE state = 'ended' AND settled = 0 ORDER BY id LIMIT @limit`,
+      ({ limit }) => ({ limit }),
+      (view, row: rows.SessionRow) => due(view.sessions, view.due.unsettled, rows.sessionOf(row)),
+    ),
+    each(
+      `SELECT * FROM leases WHERE state IN ('pending', 'active') AND session IN (
+         SELECT id FROM sessions WHERE state = 'ended' AND settled = 0 ORDER BY id LIMIT @limit)
+       ORDER BY session, id LIMIT @limit`,
+      ({ limit }) => ({ limit }),
+      loadUnsettledLease,
+    ),
+  ],
+  restedLeases: [
+    each(
+      `SELECT * FROM leases WHERE state = 'cooling' AND reusable_at <= @before ORDER BY reusable_at, id LIMIT @limit`,
+      ({ before, limit }) => ({ before, limit }),
+      (view, row: rows.LeaseRow) => due(view.leases, view.due.leases, rows.leaseOf(row)),
+    ),
+  ],
+  restedExtents: [
+    each(
+      `SELECT * FROM extents WHERE state = 'cooling' AND reusable_at <= @before
+       ORDER BY reusable_at, slice, protocol, first_port LIMIT @limit`,
+      ({ before, limit }) => ({ before, limit }),
+      (view, row: rows.ExtentRow) => due(view.extents, view.due.extents, rows.extentOf(row)),
+    ),
+  ],
+  restedSlices: [
+    each(
+      `SELECT * FROM slices WHERE state = 'cooling' AND reusable_at <= @before
+       AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slice = slices.id AND leases.ended_at IS NULL)
+       ORDER BY reusable_at, id LIMIT @limit`,
+      ({ before, limit }) => ({ before, limit }),
+      (view, row: rows.SliceRow) => due(view.slices, view.due.slices, rows.sliceOf(row)),
+    ),
+  ],
+  silentMachines: [
+    each(
+      `SELECT * FROM machines WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL
+       AND fence_us <= @fence_us_max AND seen_at + fence_us <= @before ORDER BY seen_at + fence_us, id LIMIT @limit`,
+      ({ before, fenceUsMax, limit }) => ({ before, fence_us_max: fenceUsMax, limit }),
+      (view, row: rows.MachineRow) => due(view.machines, view.due.machines, rows.machineOf(row)),
+    ),
+  ],
+};
+
+/** A statement whose rows are taken one by one. */
+function each<N, Row>(
+  sql: string,
+  parameters: (need: N) => Parameters,
+  take: (view: View, row: Row, need: N) => void,
+): NeedStatement<N> {
+  return whole<N, Row>(sql, parameters, (view, found, need) => {
+    for (const row of found) take(view, row, need);
+  });
+}
+
+/** A statement whose answer is all its rows together, none included. */
+function whole<N, Row>(
+  sql: string,
+  parameters: (need: N) => Parameters,
+  take: (view: View, found: readonly Row[], need: N) => void,
+): NeedStatement<N> {
+  // The rows of this statement are of this kind: it stands beside it.
+  return { sql, parameters, take: (view, need, found) => take(view, found as readonly Row[], need) };
+}
+
+function loadSlice(view: View, row: rows.SliceRow): void {
+  view.slices.load(rows.sliceOf(row));
+}
+
+function loadLease(view: View, row: rows.LeaseRow): void {
+  view.leases.load(rows.leaseOf(row));
+}
+
+function loadExtent(view: View, row: rows.ExtentRow): void {
+  view.extents.load(rows.extentOf(row));
+}
+
+function loadBlock(view: View, row: rows.SharedBlockRow): void {
+  view.blocks.load(rows.sharedBlockOf(row));
+}
+
+export function loadUnsettledLease(view: View, row: rows.LeaseRow): void {
+  due(view.leases, view.due.unsettledLeases, rows.leaseOf(row));
+}
+
+function due<Row>(table: { load: (row: Row) => void }, list: Row[], row: Row): void {
+  table.load(row);
+  list.push(row);
+}

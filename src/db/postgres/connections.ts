@@ -1,0 +1,69 @@
+import pg from 'pg';
+import { StoreError } from '../../leases/store.ts';
+
+/** Every bound of the way to the database, with its unit in the name. */
+export const connectionLimits = {
+  connect_ms: 5_000,
+  /** A server that stopped in the middle of a transaction must not hold up the others for longer. */
+  idle_in_transaction_ms: 5_000,
+  /** How long a transaction waits for its turn. */
+  lock_ms: 10_000,
+  statement_ms: 30_000,
+  /** A peer that no longer answers, because it or the network is gone, is noticed within this time. */
+  peer_silent_ms: 10_000,
+  readers_max: 8,
+  writers_max: 2,
+} as const;
+
+/** What a transaction promises, and how statements are to be run, whatever the database's own defaults are. */
+const sessionSettings = `
+  SET synchronous_commit = on;
+  SET lock_timeout = ${connectionLimits.lock_ms};
+  SET statement_timeout = ${connectionLimits.statement_ms};
+  SET idle_in_transaction_session_timeout = ${connectionLimits.idle_in_transaction_ms};
+  SET tcp_user_timeout = ${connectionLimits.peer_silent_ms};
+  SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;
+  SET default_transaction_isolation = 'read committed';
+  SET jit = off; SET enable_hashjoin = off; SET enable_mergejoin = off`;
+// Each statement is a step or a few in an index. On a table that has just grown the planner does not know that yet, and
+// would rather read it whole once than look into it a hundred times: hence no other joins than nested loops.
+
+/** 64-bit integers as numbers: revisions and microseconds stay below 2^53 until the year 2255. */
+const int8Oid = 20;
+const types: pg.CustomTypesConfig = {
+  // The signature of pg's own function is overloaded; it is passed through as it is.
+  getTypeParser: ((oid: number, format?: 'text') =>
+    oid === int8Oid ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+};
+
+/** How every connection is made. `pipeline`: statements of one step are sent together and answered in order. */
+export const clientConfig = (url: string): pg.ClientConfig => ({
+  connectionString: url,
+  application_name: 'fishery',
+  connectionTimeoutMillis: connectionLimits.connect_ms,
+  keepAlive: true,
+  keepAliveInitialDelayMillis: connectionLimits.peer_silent_ms,
+  pipeline: true,
+  types,
+});
+
+export function openPool(url: string, max: number): pg.Pool {
+  const pool = new pg.Pool({ ...clientConfig(url), max, onConnect: (client) => client.query(sessionSettings) });
+  // A connection that breaks while nobody uses it is replaced when the next one is needed.
+  pool.on('error', () => {});
+  return pool;
+}
+
+/** The URL without what nobody may read in a log. */
+export function shownUrl(url: string): string {
+  const parsed = URL.parse(url);
+  if (!parsed) return 'the database of database_url';
+  return `${parsed.hostname}${parsed.port && `:${parsed.port}`}${parsed.pathname}`;
+}
+
+/** Whether text is a URL of a PostgreSQL database, and not of anything else. */
+export const isPostgresUrl = (url: string): boolean => /^postgres(?:ql)?:\/\//.test(url);
+
+export function closedError(): StoreError {
+  return new StoreError('closed', 'the store is closed');
+}

@@ -1,0 +1,84 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { clientConfig } from './connections.ts';
+
+/** Notifications are per database; who else uses this one does not use this name. */
+const channel = 'fishery_commit';
+/** A notification can be lost with its connection, and a connection can be dead without saying so: then this finds out. */
+const poll_ms = 1_000;
+const reconnect_ms = 500;
+
+/**
+ * Hears of the commits of other servers, by LISTEN on a connection of its own and by looking again every second. It only
+ * wakes: what was committed, the table says. So nothing is lost with a notification, and none too many does any harm.
+ */
+export class ForeignCommits {
+  readonly channel = channel;
+  /** By this a server knows its own notifications; it has no need to be woken by them. */
+  readonly ownPayload: string;
+  readonly #url: string;
+  readonly #wakes = new Set<() => void>();
+  readonly #stop = new AbortController();
+  readonly #poll: NodeJS.Timeout;
+  readonly #listening: Promise<void>;
+  #client: pg.Client | undefined;
+
+  constructor(url: string, ownPayload: string) {
+    this.#url = url;
+    this.ownPayload = ownPayload;
+    this.#poll = setInterval(() => this.#wake(), poll_ms);
+    this.#poll.unref();
+    this.#listening = this.#listen();
+  }
+
+  onCommit(wake: () => void): () => void {
+    this.#wakes.add(wake);
+    return () => this.#wakes.delete(wake);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    clearInterval(this.#poll);
+    await this.#client?.end();
+    await this.#listening;
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakes) wake();
+  }
+
+  async #listen(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await this.#listenOnce();
+      if (!signal.aborted) await sleep(reconnect_ms, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+
+  /** Listens until the connection is gone, for whatever reason. */
+  async #listenOnce(): Promise<void> {
+    const client = new pg.Client(clientConfig(this.#url));
+    const ended = Promise.withResolvers<undefined>();
+    client.on('end', () => ended.resolve(undefined));
+    // Said again by `end`.
+    client.on('error', () => {});
+    client.on('notification', ({ payload }) => {
+      if (payload !== this.ownPayload) this.#wake();
+    });
+    try {
+      await client.connect();
+      this.#client = client;
+      if (this.#stop.signal.aborted) await client.end();
+      else {
+        await client.query(`LISTEN ${channel}`);
+        // What was committed while nobody listened.
+        this.#wake();
+      }
+      await ended.promise;
+    } catch {
+      // The next attempt comes, and until then the poll.
+      await client.end().catch(() => {});
+    }
+    this.#client = undefined;
+  }
+}

@@ -1,0 +1,89 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { StoreError, type Store } from '../../leases/store.ts';
+import { clientConfig, connectionLimits, openPool, shownUrl } from './connections.ts';
+import { storeErrorOf } from './errors.ts';
+import { ForeignCommits } from './foreign-commits.ts';
+import { migrate } from './migrations.ts';
+import { PostgresStore } from './store.ts';
+import { clusterExpression } from './transaction.ts';
+
+export type PostgresOptions = Readonly<{
+  /** `postgres://user:password@host:port/database`, with the parameters that libpq knows. */
+  url: string;
+  /** A new identity of the table, random: taken only when the tables are made. */
+  newEpoch: () => string;
+  /**
+   * Whose clock decides. Servers that share a database go by the database's, or they would disagree about what is over.
+   * `server`: that of whoever calls; for simulations and tests, which move the time.
+   */
+  clock?: 'database' | 'server';
+}>;
+
+/** The oldest release that the PostgreSQL project supports, as `server_version_num` counts. */
+const versionMin = 140_000;
+
+/**
+ * Opens the store in a database, making or upgrading its tables. Any number of servers may do so at once. Throws
+ * `StoreError` that says what to do.
+ */
+export async function openPostgresStore({ url, newEpoch, clock = 'database' }: PostgresOptions): Promise<Store> {
+  await withClient(url, async (client) => {
+    await inspect(client);
+    await migrate(client);
+    await identify(client, newEpoch());
+  });
+  return new PostgresStore({
+    readers: openPool(url, connectionLimits.readers_max),
+    writers: openPool(url, connectionLimits.writers_max),
+    foreign: new ForeignCommits(url, randomUUID()),
+    clock,
+  });
+}
+
+/** One connection for what comes before the store is open; failures name the database and never the password. */
+export async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  let client: pg.Client | undefined;
+  try {
+    client = new pg.Client(clientConfig(url));
+    // Said by the statement that fails.
+    client.on('error', () => {});
+    await client.connect();
+    return await work(client);
+  } catch (cause) {
+    const error = storeErrorOf(cause);
+    if (error instanceof StoreError) throw new StoreError(error.failure, `${shownUrl(url)}: ${error.message}`, cause);
+    throw error;
+  } finally {
+    await client?.end().catch(() => {});
+  }
+}
+
+async function inspect(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<Server>(
+    `SELECT current_setting('server_version_num')::int4 AS number, current_setting('server_version') AS version,
+     current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS standby`,
+  );
+  const problem = rows[0] && problemOf(rows[0]);
+  if (problem) throw problem;
+}
+
+export type Server = Readonly<{ number: number; version: string; encoding: string; standby: boolean }>;
+
+/** Why this database server cannot be used; undefined when it can. */
+export function problemOf({ number, version, encoding, standby }: Server): StoreError | undefined {
+  if (number < versionMin)
+    return new StoreError('io', `PostgreSQL ${version} is too old: ${versionMin / 10_000} or newer is needed`);
+  if (encoding !== 'UTF8')
+    return new StoreError('io', `the database's encoding is ${encoding}: create it with ENCODING 'UTF8'`);
+  if (standby) return new StoreError('read_only', 'this is a standby, which takes no writes: name the primary');
+  return undefined;
+}
+
+async function identify(client: pg.Client, epoch: string): Promise<void> {
+  await client.query(`INSERT INTO meta (key, value) VALUES ('epoch', $1) ON CONFLICT (key) DO NOTHING`, [epoch]);
+  await client.query(
+    `INSERT INTO log_end ("only", revision, last_event_at, allocator_epoch, cluster)
+     VALUES (1, 0, 0, 1, ${clusterExpression}) ON CONFLICT ("only") DO NOTHING`,
+  );
+}

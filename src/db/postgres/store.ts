@@ -1,0 +1,164 @@
+import type pg from 'pg';
+import type { Store, Work } from '../../leases/store.ts';
+import { View } from '../../leases/view.ts';
+import { SqlReader } from '../reader.ts';
+import type { AnyRow, Read } from '../statement.ts';
+import { countUsage } from '../usage.ts';
+import { closedError } from './connections.ts';
+import { isWorthRetrying, storeErrorOf } from './errors.ts';
+import type { ForeignCommits } from './foreign-commits.ts';
+import { loadRound } from './loads.ts';
+import { positional } from './statements.ts';
+import { begin, clusterExpression, commit, type Turn } from './transaction.ts';
+import { write } from './writes.ts';
+
+/** Deadlocks cannot arise among servers that take turns; somebody else's session in the database may still cause one. */
+const attempts_max = 3;
+
+type Parts = Readonly<{ readers: pg.Pool; writers: pg.Pool; foreign: ForeignCommits; clock: 'database' | 'server' }>;
+
+/**
+ * The store on a PostgreSQL database that any number of servers share. Their transactions take turns: each locks the one
+ * row of `log_end` before it loads anything, so no two ever decide about the same state (docs/decisions/0006). Commits
+ * are durable before they are answered, and every server hears of them.
+ */
+export class PostgresStore implements Store {
+  readonly reader: SqlReader;
+  readonly #readers: pg.Pool;
+  readonly #writers: pg.Pool;
+  readonly #foreign: ForeignCommits;
+  readonly #clock: Parts['clock'];
+  #isClosed = false;
+
+  constructor({ readers, writers, foreign, clock }: Parts) {
+    this.#readers = readers;
+    this.#writers = writers;
+    this.#foreign = foreign;
+    this.#clock = clock;
+    this.reader = new SqlReader({
+      run: (read) => this.#read((client) => steps(client, read)),
+      snapshot: (read) => this.#read((client) => inSnapshot(client, read)),
+      epoch: () => this.#read(epochOf),
+      usage: () => this.#read((client) => steps(client, countUsage())),
+    });
+  }
+
+  async transact<T>(work: Work<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#withWriter((client) => this.#attempt(client, work));
+      } catch (error) {
+        if (!isWorthRetrying(error) || attempt === attempts_max) throw storeErrorOf(error);
+      }
+    }
+  }
+
+  async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {
+    // The newest event stays, whatever was asked: a reader learns from it where the log stands. Rows that another server
+    // is dropping just now are left to it.
+    const text = `DELETE FROM events WHERE revision IN (
+      SELECT revision FROM events WHERE revision <= (SELECT max(revision) FROM events) - $1::int8
+      ORDER BY revision LIMIT $2::int8 FOR UPDATE SKIP LOCKED)`;
+    const values = [Math.max(1, keep), rowsMax];
+    try {
+      const { rowCount } = await this.#withWriter((client) => client.query({ name: 'compact', text, values }));
+      return { dropped: rowCount ?? 0, more: rowCount === rowsMax };
+    } catch (error) {
+      throw storeErrorOf(error);
+    }
+  }
+
+  onForeignCommit(wake: () => void): () => void {
+    return this.#foreign.onCommit(wake);
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await Promise.all([this.#foreign.close(), this.#readers.end(), this.#writers.end()]);
+  }
+
+  async #attempt<T>(client: pg.ClientBase, { now, needs, decide }: Work<T>): Promise<T> {
+    const turn = await begin(client);
+    const isSameHistory = turn.cluster === turn.lastCluster;
+    // Another history may lack what was answered before: what is granted from here on must not be taken for it.
+    const epoch = turn.allocatorEpoch + (isSameHistory ? 0 : 1);
+    const view = new View(
+      { epoch, revision: turn.revision, lastEventAt: turn.lastEventAt },
+      this.#clock === 'database' ? turn.now : now,
+    );
+    for (const round of needs(view)) await loadRound(client, view, round);
+    const result = decide(view);
+    const changes = view.changes();
+    const isUnchanged = Object.values(changes).every((changed) => changed.length === 0);
+    if (isUnchanged && isSameHistory) {
+      await client.query('ROLLBACK');
+      return result;
+    }
+    const [, transaction] = await Promise.all([write(client, changes), this.#finish(client, view, turn, epoch)]);
+    await commit(client, this.#writers, { transaction, cluster: turn.cluster });
+    return result;
+  }
+
+  /** Moves the end of the log and says so to the other servers; the number of the transaction. */
+  async #finish(client: pg.ClientBase, view: View, turn: Turn, epoch: number): Promise<string> {
+    const text = `UPDATE log_end SET revision = $1, last_event_at = $2, allocator_epoch = $3, cluster = $4
+      RETURNING pg_current_xact_id()::text AS transaction, pg_notify($5, $6)`;
+    const lastEventAt = view.events.at(-1)?.at ?? turn.lastEventAt;
+    const values = [view.revision, lastEventAt, epoch, turn.cluster, this.#foreign.channel, this.#foreign.ownPayload];
+    const { rows } = await client.query<{ transaction: string }>({ name: 'log_end', text, values });
+    if (!rows[0]) throw new Error('log_end has no row');
+    return rows[0].transaction;
+  }
+
+  /** A connection for one transaction, which is over afterwards, whatever came of it. */
+  async #withWriter<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw closedError();
+    const client = await this.#writers.connect();
+    let isUsable = true;
+    try {
+      return await work(client);
+    } catch (error) {
+      await client.query('ROLLBACK').catch(() => (isUsable = false));
+      throw error;
+    } finally {
+      client.release(!isUsable);
+    }
+  }
+
+  async #read<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw closedError();
+    const client = await this.#readers.connect().catch((error: unknown) => {
+      throw storeErrorOf(error);
+    });
+    let isUsable = true;
+    try {
+      return await work(client);
+    } catch (error) {
+      isUsable = false;
+      throw storeErrorOf(error);
+    } finally {
+      client.release(!isUsable);
+    }
+  }
+}
+
+async function steps<T>(client: pg.ClientBase, read: Read<T>): Promise<T> {
+  let step = read.next([]);
+  while (step.done !== true) step = read.next((await client.query<AnyRow>(positional(step.value))).rows);
+  return step.value;
+}
+
+async function inSnapshot<T>(client: pg.ClientBase, read: Read<T>): Promise<T> {
+  const begun = client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  const [, result] = await Promise.all([begun, steps(client, read)]);
+  await client.query('COMMIT');
+  return result;
+}
+
+async function epochOf(client: pg.ClientBase): Promise<string> {
+  const text = `SELECT value || '.' || ${clusterExpression} AS epoch FROM meta WHERE key = 'epoch'`;
+  const { rows } = await client.query<{ epoch: string }>({ name: 'epoch', text });
+  if (!rows[0]) throw new Error('meta has no epoch');
+  return rows[0].epoch;
+}

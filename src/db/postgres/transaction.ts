@@ -1,0 +1,92 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { StoreError } from '../../leases/store.ts';
+import { connectionLimits } from './connections.ts';
+import { isConnectionLoss, storeErrorOf } from './errors.ts';
+
+/** Where the log stands, as the transaction that now has its turn found it. */
+export type Turn = Readonly<{
+  revision: number;
+  lastEventAt: number;
+  allocatorEpoch: number;
+  /** The database's clock, in microseconds. */
+  now: number;
+  /** System identifier and timeline of the database that answers, and of the one that wrote last. */
+  cluster: string;
+  lastCluster: string;
+}>;
+
+type EndRow = Readonly<{ revision: number; last_event_at: number; allocator_epoch: number; cluster: string }>;
+type HereRow = Readonly<{ now: number; cluster: string }>;
+
+/** Which history this is: another system, or a timeline that began at a failover or at a restored backup, is another. */
+export const clusterExpression = `(SELECT system_identifier FROM pg_control_system())::text
+  || '.' || ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8::text`;
+
+/**
+ * Begins a transaction and waits for its turn: from here on nobody else writes, so whatever is loaded stays true until the
+ * commit. Each statement has a snapshot of its own (read committed), and so sees all that those before it committed; the
+ * clock is read in one that begins when the wait is over.
+ */
+const beginText = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+  SELECT revision, last_event_at, allocator_epoch, cluster FROM log_end FOR UPDATE;
+  SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, ${clusterExpression} AS cluster`;
+
+export async function begin(client: pg.ClientBase): Promise<Turn> {
+  // Several statements in one text have several results, which pg's types do not tell of.
+  const results = (await client.query(beginText)) as unknown as readonly pg.QueryResult[];
+  const end = results[1]?.rows[0] as EndRow | undefined;
+  const here = results[2]?.rows[0] as HereRow | undefined;
+  if (!end || !here) throw new Error('log_end has no row');
+  return {
+    revision: end.revision,
+    lastEventAt: end.last_event_at,
+    allocatorEpoch: end.allocator_epoch,
+    // Log time goes on from the last event, also when the database's clock was set back.
+    now: Math.max(here.now, end.last_event_at + 1),
+    cluster: here.cluster,
+    lastCluster: end.cluster,
+  };
+}
+
+/** What a transaction is known by when its connection broke during the commit. */
+export type Identity = Readonly<{ transaction: string; cluster: string }>;
+
+/**
+ * Commits. When the connection breaks before the answer has come, the commit may or may not have happened; the database
+ * knows, and is asked. So nothing that was committed is reported as failed, and nothing that failed is answered.
+ */
+export async function commit(client: pg.ClientBase, pool: pg.Pool, identity: Identity): Promise<void> {
+  try {
+    const { command } = await client.query('COMMIT');
+    if (command !== 'COMMIT') throw new Error(`the transaction ended with ${command}`);
+  } catch (error) {
+    if (!isConnectionLoss(error) || !(await wasCommitted(pool, identity))) throw error;
+  }
+}
+
+const outcome_wait_ms = 10_000;
+const outcome_look_ms = 200;
+
+async function wasCommitted(pool: pg.Pool, { transaction, cluster }: Identity): Promise<boolean> {
+  const text = `SELECT pg_xact_status($1::xid8) AS status, ${clusterExpression} AS cluster`;
+  const looks_max = Math.ceil(outcome_wait_ms / outcome_look_ms);
+  for (let look = 0; look < looks_max; look++) {
+    try {
+      const { rows } = await pool.query<{ status: string | null; cluster: string }>(text, [transaction]);
+      const [found] = rows;
+      // After a failover the number may mean another transaction.
+      if (found?.cluster !== cluster) break;
+      if (found.status === 'committed') return true;
+      if (found.status !== 'in progress') return false;
+    } catch (error) {
+      if (!isConnectionLoss(error) && !(storeErrorOf(error) instanceof StoreError)) throw error;
+    }
+    await sleep(outcome_look_ms);
+  }
+  throw new StoreError(
+    'io',
+    `the connection to the database broke during a commit, and for ${outcome_wait_ms + connectionLimits.connect_ms} ms nobody ` +
+      'could say whether it took place: look before trying again',
+  );
+}

@@ -1,0 +1,65 @@
+import { getTableName } from 'drizzle-orm';
+import { getTableConfig, type PgTable } from 'drizzle-orm/pg-core';
+import type pg from 'pg';
+import type { Changes } from '../../leases/view.ts';
+import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
+import type { AnyRow } from '../statement.ts';
+import * as schema from './schema.ts';
+
+type Verb = 'deleted' | 'updated' | 'inserted';
+const verbs: readonly Verb[] = ['deleted', 'updated', 'inserted'];
+
+/**
+ * Writes what a batch changed: a statement per table and verb, whose rows are one JSON value. All are sent at once; the
+ * database runs them in this order. To be called inside the transaction that loaded the view.
+ */
+export async function write(client: pg.ClientBase, changes: Changes): Promise<void> {
+  const steps = changedRows(changes).flatMap(stepsOf);
+  const results = await Promise.all(
+    steps.map(({ name, text, rows }) => client.query({ name, text, values: [jsonOf(rows)] })),
+  );
+  for (const [index, { name, rows }] of steps.entries()) {
+    const met = results[index]?.rowCount;
+    if (met !== rows.length) throw new Error(`${name} met ${met} rows instead of ${rows.length}`);
+  }
+}
+
+type Step = Readonly<{ name: string; text: string; rows: readonly AnyRow[] }>;
+
+function stepsOf({ table, deleted, updated, inserted }: ChangedRows): readonly Step[] {
+  const rowsOf: Record<Verb, readonly AnyRow[]> = { deleted, updated: updated.map(({ after }) => after), inserted };
+  return verbs
+    .filter((verb) => rowsOf[verb].length > 0)
+    .map((verb) => ({ name: `${verb}_${table}`, text: textOf(table)[verb], rows: rowsOf[verb] }));
+}
+
+/** Text that came from clients may hold what JavaScript and SQLite take for text and PostgreSQL does not. */
+const jsonOf = (rows: readonly AnyRow[]): string =>
+  JSON.stringify(rows, (_, value: unknown) =>
+    typeof value === 'string' ? value.toWellFormed().replaceAll('\0', '\uFFFD') : value,
+  );
+
+const texts = new Map<WrittenTable, Record<Verb, string>>();
+
+function textOf(table: WrittenTable): Record<Verb, string> {
+  let known = texts.get(table);
+  if (!known) texts.set(table, (known = writeTexts(schema[table])));
+  return known;
+}
+
+/** The three ways to write rows of one table, from its schema. */
+export function writeTexts(table: PgTable): Record<Verb, string> {
+  const name = getTableName(table);
+  const { columns, primaryKeys } = getTableConfig(table);
+  const keys = primaryKeys[0]?.columns ?? columns.filter((column) => column.primary);
+  const names = columns.map((column) => `"${column.name}"`).join(', ');
+  const typed = columns.map((column) => `"${column.name}" ${column.getSQLType().split(' ')[0] ?? ''}`).join(', ');
+  const from = `json_to_recordset($1::json) AS given (${typed})`;
+  const where = keys.map((key) => `stored."${key.name}" = given."${key.name}"`).join(' AND ');
+  const given = columns.map((column) => `given."${column.name}"`).join(', ');
+  return {
+    deleted: `DELETE FROM ${name} AS stored USING ${from} WHERE ${where}`,
+    updated: `UPDATE ${name} AS stored SET (${names}) = ROW(${given}) FROM ${from} WHERE ${where}`,
+    inserted: `INSERT INTO ${name} (${names}) SELECT ${names} FROM ${from}`,
+  };
+}

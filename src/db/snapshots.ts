@@ -1,0 +1,82 @@
+import type { Address } from '../net/address.ts';
+import { inEffect } from '../leases/expiry.ts';
+import type { Extent, Lease, Machine, Session, Slice, Tenure } from '../leases/model.ts';
+import type { DesiredState } from '../leases/store.ts';
+import * as rows from './rows.ts';
+import { all, map, one, type Read } from './statement.ts';
+
+/** A lease with what its session makes of it. */
+export type LeaseAndSession = rows.LeaseRow &
+  Readonly<{ session_state: string | null; session_ending: string | null; session_ended_at: number | null }>;
+
+export const leaseSelect = `SELECT leases.*, sessions.state AS session_state, sessions.ending AS session_ending,
+  sessions.ended_at AS session_ended_at FROM leases LEFT JOIN sessions ON sessions.id = leases.session`;
+export function leaseOf(row: LeaseAndSession): Lease {
+  const lease = rows.leaseOf(row);
+  if (row.session_state !== 'ended') return lease;
+  const ending = row.session_ending as Session['ending'];
+  return inEffect(lease, { state: 'ended', ending, endedAt: row.session_ended_at });
+}
+
+export function* revision(): Read<number> {
+  return (yield* one<{ revision: number | null }>('SELECT max(revision) AS revision FROM events'))?.revision ?? 0;
+}
+
+export function* machine(id: string): Read<Machine | undefined> {
+  return map(yield* one<rows.MachineRow>('SELECT * FROM machines WHERE id = @id', { id }), rows.machineOf);
+}
+
+export function* tiling(slice: number): Read<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
+  const extents = yield* all<rows.ExtentRow>(
+    'SELECT * FROM extents WHERE slice = @slice ORDER BY protocol, first_port',
+    { slice },
+  );
+  const leases = yield* all<LeaseAndSession>(
+    `${leaseSelect} WHERE leases.slice = @slice AND leases.ended_at IS NULL
+     ORDER BY leases.protocol, leases.first_port, leases.id`,
+    { slice },
+  );
+  return { extents: extents.map(rows.extentOf), leases: leases.map(leaseOf) };
+}
+
+export function* desired(id: string): Read<DesiredState | undefined> {
+  const found = yield* machine(id);
+  if (!found) return undefined;
+  const pools = yield* all<rows.PoolRow>('SELECT * FROM pools ORDER BY id');
+  const slices = yield* all<rows.SliceRow>(
+    `SELECT * FROM slices WHERE machine = @id AND state IN ('assigning', 'assigned', 'draining') ORDER BY id`,
+    { id },
+  );
+  const holders = yield* all<rows.HolderRow>('SELECT * FROM holders WHERE machine = @id ORDER BY name', { id });
+  const leases = yield* all<LeaseAndSession>(
+    `${leaseSelect} WHERE leases.machine = @id AND leases.ended_at IS NULL
+     AND leases.state IN ('pending', 'active', 'ending') ORDER BY leases.id`,
+    { id },
+  );
+  return {
+    revision: yield* revision(),
+    machine: found,
+    pools: pools.map(rows.poolOf),
+    slices: slices.map(rows.sliceOf),
+    holders: holders.map(rows.holderOf),
+    leases: leases.map(leaseOf),
+  };
+}
+
+export function* tenureAt(
+  address: Address,
+  port: number,
+  at: number,
+): Read<Readonly<{ tenure: Tenure; slice: Slice }> | undefined> {
+  const slice = yield* one<rows.SliceRow>(
+    'SELECT * FROM slices WHERE address = @address AND first_port <= @port ORDER BY first_port DESC LIMIT 1',
+    { address, port },
+  );
+  if (!slice || slice.last_port < port) return undefined;
+  const tenure = yield* one<rows.TenureRow>(
+    `SELECT * FROM tenures WHERE slice = @slice AND from_at <= @at AND (until_at IS NULL OR until_at > @at)
+     ORDER BY generation DESC LIMIT 1`,
+    { slice: slice.id, at },
+  );
+  return tenure && { tenure: rows.tenureOf(tenure), slice: rows.sliceOf(slice) };
+}

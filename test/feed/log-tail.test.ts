@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest';
+import { Feed, type FeedItem } from '../../src/feed/feed.ts';
+import { LogTail } from '../../src/feed/log-tail.ts';
+import type { Event } from '../../src/leases/model.ts';
+
+const eventAt = (revision: number): Event => ({
+  ...{ revision, at: revision, machine: null, kind: 'token' },
+  token: { id: revision, name: 't', role: 'viewer', machine: null, holder: null, createdAt: 0, revokedAt: null },
+});
+const range = (first: number, last: number) =>
+  Array.from({ length: last - first + 1 }, (_, index) => eventAt(first + index));
+
+/** A log that several servers write to; every look takes a moment, in which more may be written. */
+class SharedLog {
+  events: Event[] = [];
+  looks = 0;
+  failure: Error | undefined;
+  duringLook: () => void = () => {};
+
+  async revision(): Promise<number> {
+    return this.events.at(-1)?.revision ?? 0;
+  }
+  async oldestRevision(): Promise<number> {
+    return this.events[0]?.revision ?? 1;
+  }
+  async eventsAfter(revision: number, _machine: string | null, limit: number): Promise<readonly Event[]> {
+    this.looks++;
+    const found = this.events.filter((event) => event.revision > revision).slice(0, limit);
+    await new Promise((resolve) => setImmediate(resolve));
+    this.duringLook();
+    if (this.failure) throw this.failure;
+    return found;
+  }
+}
+
+async function tailOf(log: SharedLog, pageMax = 512) {
+  const seen: number[] = [];
+  const errors: unknown[] = [];
+  const publish = (events: readonly Event[]) => seen.push(...events.map(({ revision }) => revision));
+  const tail = await LogTail.start({ log, publish, onError: (error) => errors.push(error), pageMax });
+  const commitHere = (first: number, last: number) => {
+    log.events.push(...range(first, last));
+    tail.offer(range(first, last));
+  };
+  return { tail, seen, errors, commitHere };
+}
+const settle = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+describe('the tail of a log', () => {
+  it('begins at the end, and hands on at once and without a look what follows there', async () => {
+    const log = new SharedLog();
+    log.events.push(...range(1, 5));
+    const { seen, commitHere } = await tailOf(log);
+    commitHere(6, 7);
+    expect(seen).toEqual([6, 7]);
+    commitHere(8, 8);
+    expect(seen).toEqual([6, 7, 8]);
+    expect(log.looks).toBe(0);
+  });
+
+  it('reads what others committed in front of its own, in order and once', async () => {
+    const log = new SharedLog();
+    const { tail, seen, commitHere } = await tailOf(log);
+    log.events.push(...range(1, 3));
+    commitHere(4, 5);
+    tail.wake();
+    expect(seen).toEqual([]);
+    await settle();
+    expect(seen).toEqual([1, 2, 3, 4, 5]);
+    commitHere(6, 6);
+    expect(seen).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  it('misses nothing that is committed during a look, here or elsewhere', async () => {
+    const log = new SharedLog();
+    const { tail, seen, commitHere } = await tailOf(log);
+    log.events.push(eventAt(1));
+    log.duringLook = () => {
+      log.duringLook = () => {};
+      log.events.push(eventAt(2));
+      commitHere(3, 3);
+    };
+    tail.wake();
+    await settle();
+    expect(seen).toEqual([1, 2, 3]);
+  });
+
+  it('reads a long absence page by page, and nothing when woken for nothing', async () => {
+    const log = new SharedLog();
+    const { tail, seen } = await tailOf(log, 10);
+    log.events.push(...range(1, 35));
+    tail.wake();
+    await settle();
+    expect(seen).toEqual(range(1, 35).map(({ revision }) => revision));
+    expect(log.looks).toBe(4);
+    tail.wake();
+    await settle();
+    expect(seen).toHaveLength(35);
+  });
+
+  it('tells of a look that failed, and catches up with the next', async () => {
+    const log = new SharedLog();
+    const { tail, seen, errors, commitHere } = await tailOf(log);
+    log.events.push(eventAt(1));
+    log.failure = new Error('away');
+    tail.wake();
+    await settle();
+    expect(errors).toEqual([log.failure]);
+    log.failure = undefined;
+    commitHere(2, 2);
+    await settle();
+    expect(seen).toEqual([1, 2]);
+  });
+
+  it('sends followers to the log when it was compacted under the server', async () => {
+    const log = new SharedLog();
+    log.events.push(...range(1, 2));
+    const feed = new Feed({ log });
+    const tail = await LogTail.start({ log, publish: (events) => feed.publish(events) });
+    const stop = new AbortController();
+    const items: FeedItem[] = [];
+    const following = (async () => {
+      for await (const item of feed.follow({ machine: null, from: 2, signal: stop.signal })) items.push(item);
+    })();
+    log.events.push(eventAt(3));
+    tail.offer([eventAt(3)]);
+    await settle();
+    // Cut off for so long that what it has not seen is gone.
+    log.events = range(9, 10);
+    tail.wake();
+    await following;
+    expect(items.map((item) => (item.type === 'event' ? item.event.revision : item.type))).toEqual([
+      'caught_up',
+      3,
+      'compacted',
+    ]);
+  });
+});

@@ -1,0 +1,114 @@
+/**
+ * A PostgreSQL server for one test run, in a process of its own: it says `{"url":…}` on standard output when it is
+ * ready, and ends when its standard input does, whatever ended the other side. Nothing is left behind.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  chownSync,
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { nativeFolder, runnableFolder, serverUser } from './binaries.ts';
+
+const prefix = 'fishery-postgres-';
+const password = 'not-a-secret';
+
+/** What a run left behind that was killed together with its keeper: its server still runs, or only its files are there. */
+function clearLeftovers(): void {
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(prefix))) {
+    const folder = join(tmpdir(), name);
+    const keeper = Number(readOr(join(folder, 'keeper.pid')));
+    if (keeper > 0 && isAlive(keeper)) continue;
+    const server = Number(readOr(join(folder, 'data', 'postmaster.pid')).split('\n')[0]);
+    if (server > 0 && isPostgres(server)) process.kill(server, 'SIGQUIT');
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  }
+}
+
+function readOr(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The number may long be another program's. */
+const isPostgres = (pid: number): boolean => readOr(`/proc/${pid}/comm`).trim() === 'postgres';
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function run(program: string, args: readonly string[], user: object): void {
+  const { status, stderr, error } = spawnSync(program, args, { ...user, cwd: '/', encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${program}: ${error?.message ?? stderr}`);
+}
+
+clearLeftovers();
+const native = nativeFolder();
+if (native === undefined) throw new Error('there is no PostgreSQL for this platform');
+const user = serverUser();
+const folder = mkdtempSync(join(tmpdir(), prefix));
+writeFileSync(join(folder, 'keeper.pid'), String(process.pid));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+chmodSync(folder, 0o755);
+const data = join(folder, 'data');
+mkdirSync(data, { mode: 0o700 });
+if (user.uid !== undefined && user.gid !== undefined) chownSync(data, user.uid, user.gid);
+writeFileSync(join(folder, 'password'), `${password}\n`);
+const bin = join(runnableFolder(native, user, folder), 'bin');
+run(
+  join(bin, 'initdb'),
+  [`--pgdata=${data}`, '--auth=scram-sha-256', '--username=postgres', `--pwfile=${join(folder, 'password')}`].concat([
+    '--encoding=UTF8',
+    '--locale=C',
+    '--no-sync',
+    '--no-instructions',
+  ]),
+  user,
+);
+const port = await freePort();
+// Nothing survives the run, so nothing has to reach the disk; what is tested are crashes of Fishery, not of PostgreSQL.
+const flags = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off', 'full_page_writes=off'];
+flags.push('max_connections=200', 'shared_buffers=64MB', 'log_min_messages=warning', 'autovacuum_naptime=5s');
+const server = spawn(
+  join(bin, 'postgres'),
+  ['-D', data, '-p', String(port), ...flags.flatMap((flag) => ['-c', flag])],
+  {
+    ...user,
+    cwd: '/',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  },
+);
+const ready = Promise.withResolvers<undefined>();
+server.stderr.setEncoding('utf8').on('data', (text: string) => {
+  if (text.includes('ready to accept connections')) ready.resolve(undefined);
+  process.stderr.write(text);
+});
+server.on('exit', (code) => process.exit(code ?? 1));
+process.stdin.on('end', () => server.kill('SIGINT')).resume();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => server.kill('SIGINT'));
+await ready.promise;
+process.stdout.write(`${JSON.stringify({ url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres` })}\n`);
