@@ -57,6 +57,9 @@ export class Feed {
   /** Takes events that have just become durable, in revision order. Never waits for anybody. */
   publish(events: readonly Event[]): void {
     if (this.#closing.signal.aborted) return;
+    // A hole: the log was compacted before this server had read so far. Each follower finds out what that means to it.
+    const hasHole = this.#published > 0 && (events[0]?.revision ?? 0) > this.#published + 1;
+    if (hasHole) for (const follower of this.#followers) follower.setAside();
     for (const event of events) {
       for (const listener of this.#listeners) listener(event);
       for (const follower of this.#followers.of(event)) follower.offer(event);

@@ -24,11 +24,18 @@ export class Follower {
 
   offer(event: Event): void {
     if (this.#missed) return;
-    if (this.#queue.length >= this.#queueMax) {
-      // What is queued is in the log too: keeping half of it would only make catching up harder to get right.
-      this.#queue = [];
-      this.#missed = true;
-    } else this.#queue.push(event);
+    if (this.#queue.length >= this.#queueMax) this.setAside();
+    else {
+      this.#queue.push(event);
+      this.wake();
+    }
+  }
+
+  /** Makes it catch up from the log. */
+  setAside(): void {
+    // What is queued is in the log too: keeping half of it would only make catching up harder to get right.
+    this.#queue = [];
+    this.#missed = true;
     this.wake();
   }
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { leaseRow } from '../../src/db/rows.ts';
 import { SqliteStore } from '../../src/db/sqlite/store.ts';
 import type { Lease } from '../../src/leases/model.ts';
-import { readTables } from '../support/sqlite-tables.ts';
+import { readTables } from '../support/stored-tables.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 import { tcp, World } from '../support/world.ts';
 

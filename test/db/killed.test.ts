@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { leaseStates } from '../../src/wire/leases.ts';
-import { readTables } from '../support/sqlite-tables.ts';
+import { readTables } from '../support/stored-tables.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 import { flawsOf } from '../support/tiling.ts';
 import { second, World } from '../support/world.ts';

@@ -19,7 +19,7 @@ import { Pool } from '../../src/wire/pools.ts';
 import { Problem } from '../../src/wire/problems.ts';
 import { Session } from '../../src/wire/sessions.ts';
 import { SliceList } from '../../src/wire/slices.ts';
-import { readTables } from './sqlite-tables.ts';
+import { readTables } from './stored-tables.ts';
 import { temporaryStore, type TemporaryStore } from './temporary-store.ts';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';

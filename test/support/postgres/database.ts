@@ -1,31 +1,40 @@
 import pg from 'pg';
 import { inject } from 'vitest';
 import { openPostgresStore, type PostgresOptions } from '../../../src/db/postgres/open.ts';
+import type { AnyRow } from '../../../src/db/statement.ts';
 import type { Store } from '../../../src/leases/store.ts';
+import { readPostgresTables, type Stored } from '../stored-tables.ts';
 
 let count = 0;
 
-/** Runs one statement as the superuser, on the run's own server. */
-export async function asSuperuser(
-  sql: string,
-  url = inject('postgresUrl'),
-): Promise<readonly Record<string, unknown>[]> {
+/** Runs one statement on a connection of its own; by default as the superuser of the run's own server. */
+export async function onPostgres(sql: string, url = inject('postgresUrl')): Promise<readonly AnyRow[]> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    return (await client.query<Record<string, unknown>>(sql)).rows;
+    return (await client.query<AnyRow>(sql)).rows;
   } finally {
     await client.end();
   }
 }
 
-/** An empty database of its own that is gone afterwards, and stores on it: `await using database = await temporaryDatabase()`. */
-export async function temporaryDatabase(): Promise<TemporaryDatabase> {
-  const name = `fishery_${process.pid}_${++count}`;
-  await asSuperuser(`CREATE DATABASE ${name}`);
+/** The URL of the run's own server with parts of it changed. */
+export function urlWith(
+  change: Readonly<{ database?: string; user?: string; password?: string; port?: string }>,
+): string {
   const url = new URL(inject('postgresUrl'));
-  url.pathname = `/${name}`;
-  return new TemporaryDatabase(name, url.href);
+  if (change.database !== undefined) url.pathname = `/${change.database}`;
+  if (change.user !== undefined) url.username = change.user;
+  if (change.password !== undefined) url.password = change.password;
+  if (change.port !== undefined) url.port = change.port;
+  return url.href;
+}
+
+/** An empty database of its own that is gone afterwards, and stores on it: `await using database = await temporaryDatabase()`. */
+export async function temporaryDatabase(options = ''): Promise<TemporaryDatabase> {
+  const name = `fishery_${process.pid}_${++count}`;
+  await onPostgres(`CREATE DATABASE ${name} ${options}`);
+  return new TemporaryDatabase(name);
 }
 
 export class TemporaryDatabase implements AsyncDisposable {
@@ -33,9 +42,9 @@ export class TemporaryDatabase implements AsyncDisposable {
   readonly url: string;
   readonly #stores: Store[] = [];
 
-  constructor(name: string, url: string) {
+  constructor(name: string) {
     this.name = name;
-    this.url = url;
+    this.url = urlWith({ database: name });
   }
 
   /** One more server's store on the database. */
@@ -45,12 +54,16 @@ export class TemporaryDatabase implements AsyncDisposable {
     return store;
   }
 
-  query(sql: string): Promise<readonly Record<string, unknown>[]> {
-    return asSuperuser(sql, this.url);
+  query(sql: string): Promise<readonly AnyRow[]> {
+    return onPostgres(sql, this.url);
+  }
+
+  read(): Promise<Stored> {
+    return readPostgresTables((sql) => this.query(sql));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#stores.map((store) => store.close()));
-    await asSuperuser(`DROP DATABASE ${this.name} WITH (FORCE)`);
+    await onPostgres(`DROP DATABASE ${this.name} WITH (FORCE)`);
   }
 }

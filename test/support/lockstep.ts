@@ -1,0 +1,40 @@
+import { expect } from 'vitest';
+import type { Store } from '../../src/leases/store.ts';
+import { MemoryStore } from './memory-store.ts';
+import { commandOf, prologue, type Step } from './operations.ts';
+import type { Stored } from './stored-tables.ts';
+import { flawsOf } from './tiling.ts';
+import { World } from './world.ts';
+
+/** A real store under test, and a look into its tables that does not go through it. */
+export type Subject = Readonly<{ store: Store; reopen: () => Promise<Store>; read: () => Promise<Stored> }>;
+
+/** The same story on two stores: one of maps and filters, one of indexes and SQL. They must come to the same table. */
+export async function playInLockstep(subject: Subject, story: readonly Step[]): Promise<void> {
+  const memory = new MemoryStore();
+  let { store } = subject;
+  let plain = new World(memory);
+  let real = new World(store);
+  for (const command of prologue) expect(await real.execute(command)).toEqual(await plain.execute(command));
+  for (const step of story) {
+    if (step.do === 'pass') for (const world of [plain, real]) world.clock.passSeconds(step.seconds);
+    else if (step.do === 'restart') {
+      plain = new World(memory, plain.clock);
+      store = await subject.reopen();
+      real = new World(store, real.clock);
+    } else {
+      const commands = step.commands
+        .map((ask) => commandOf(ask, memory.tables))
+        .filter((command) => command !== undefined);
+      const wanted = await Promise.all(commands.map((command) => plain.execute(command)));
+      const found = await Promise.all(commands.map((command) => real.execute(command)));
+      expect(found).toEqual(wanted);
+    }
+    const { tables, events } = await subject.read();
+    expect(tables).toEqual(memory.tables);
+    expect(events).toEqual(memory.events);
+    expect(flawsOf(tables, events)).toEqual([]);
+    expect(new Set(await store.reader.usage())).toEqual(new Set(await memory.reader.usage()));
+    expect([...real.troubles, ...plain.troubles]).toEqual([]);
+  }
+}

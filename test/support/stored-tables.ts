@@ -1,0 +1,55 @@
+import Database from 'better-sqlite3';
+import { join } from 'node:path';
+import * as rows from '../../src/db/rows.ts';
+import type { AnyRow } from '../../src/db/statement.ts';
+import type { Event } from '../../src/leases/model.ts';
+import { holderKey, placeOf, tenureKey } from '../../src/leases/model.ts';
+import type { Tables } from './memory-store.ts';
+
+export type Stored = Readonly<{ tables: Tables; events: readonly Event[] }>;
+
+const names = [
+  ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
+  ...['access_tokens', 'events'],
+] as const;
+
+/** Every row of a SQLite database, read over a connection of its own. */
+export function readTables(directory: string): Stored {
+  const connection = new Database(join(directory, 'fishery.db'), { readonly: true });
+  try {
+    const all = (table: string) => connection.prepare<[], AnyRow>(`SELECT * FROM ${table}`).all();
+    return storedOf(Object.fromEntries(names.map((name) => [name, all(name)])));
+  } finally {
+    connection.close();
+  }
+}
+
+/** Every row of a PostgreSQL database, in one look. */
+export async function readPostgresTables(all: (sql: string) => Promise<readonly AnyRow[]>): Promise<Stored> {
+  const parts = names.map((name) => `(SELECT coalesce(json_agg(t), '[]') FROM ${name} AS t) AS ${name}`);
+  const [found] = await all(`SELECT ${parts.join(', ')}`);
+  return storedOf(found as unknown as Record<string, readonly AnyRow[]>);
+}
+
+function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the table holds
+  const all = <Row, Value>(table: string, valueOf: (row: Row) => Value): Value[] =>
+    ((found[table] ?? []) as readonly Row[]).map(valueOf);
+  const byKey = <Key, Value>(values: readonly Value[], keyOf: (value: Value) => Key) =>
+    new Map(values.map((value) => [keyOf(value), value]));
+  return {
+    tables: {
+      pools: byKey(all('pools', rows.poolOf), (row) => row.id),
+      machines: byKey(all('machines', rows.machineOf), (row) => row.id),
+      holders: byKey(all('holders', rows.holderOf), (row) => holderKey(row.machine, row.name)),
+      slices: byKey(all('slices', rows.sliceOf), (row) => row.id),
+      tenures: byKey(all('tenures', rows.tenureOf), (row) => tenureKey(row.slice, row.generation)),
+      sessions: byKey(all('sessions', rows.sessionOf), (row) => row.id),
+      leases: byKey(all('leases', rows.leaseOf), (row) => row.id),
+      extents: byKey(all('extents', rows.extentOf), placeOf),
+      blocks: byKey(all('shared_blocks', rows.sharedBlockOf), placeOf),
+      accessTokens: byKey(all('access_tokens', rows.accessTokenOf), (row) => row.id),
+    },
+    events: all('events', rows.eventOf).sort((a, b) => a.revision - b.revision),
+  };
+}
