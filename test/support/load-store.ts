@@ -1,14 +1,16 @@
 /**
- * A server's core under load, to be killed in the middle of it: grants, reports, releases and sweeps on the store in the
- * directory it is given. It writes a line for each command that was answered, `lease-id state`, before it asks for more.
+ * A server's core under load, to be killed in the middle of it: grants, reports, releases and sweeps on the store whose
+ * directory or URL it is given. It writes a line for each command that was answered, `lease-id state`, before it asks for more.
  */
 import { writeSync } from 'node:fs';
-import { openSqliteStore } from '../../src/db/sqlite/open.ts';
+import { isPostgresUrl, openStore } from '../../src/db/open.ts';
 import { LeaseService } from '../../src/leases/lease-service.ts';
 import { formatToken, type Lease } from '../../src/leases/model.ts';
 import { must, tcp, udp } from './world.ts';
 
-const store = await openSqliteStore({ directory: process.argv[2] ?? '', newEpoch: () => 'epoch-1' });
+const where = process.argv[2] ?? '';
+const location = isPostgresUrl(where) ? { url: where, directory: '' } : { url: undefined, directory: where };
+const store = await openStore(location, () => 'epoch-1');
 const session = Number(process.argv[3]);
 const service = new LeaseService({
   store,

@@ -1,0 +1,145 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, vi } from 'vitest';
+import { formatToken, type Lease, type Session } from '../../src/leases/model.ts';
+import { SteadyClock } from '../../src/ops/clock.ts';
+import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
+import { Replica } from '../support/replica.ts';
+import { flawsOf } from '../support/tiling.ts';
+import { at, must, shared, tcp, udp, World } from '../support/world.ts';
+
+/** A machine without an agent, so that what is released may be granted at once, on a pool of a few ports. */
+async function furnish(database: TemporaryDatabase): Promise<readonly Session[]> {
+  const world = new World(await database.open({ clock: 'server' }));
+  world.clock.us = new SteadyClock().nowUs();
+  await world.pool('v4', ['198.51.100.0/28'], { slicePorts: 256, cooldownUs: { tcp: 0, udp: 0, icmp: 0 } });
+  await world.machine('bare', 'none');
+  for (const holder of ['web', 'mail']) await world.holder('bare', holder);
+  await world.ready('bare', 'v4', 8);
+  return [await world.session('bare', 'web', 3_600), await world.session('bare', 'mail', 3_600)];
+}
+
+async function replicas(database: TemporaryDatabase, count: number): Promise<readonly Replica[]> {
+  // Their own clocks are an hour apart: the database's decides.
+  const clocks = Array.from({ length: count }, (_, index) => {
+    const clock = new SteadyClock();
+    return { nowUs: () => clock.nowUs() + index * 3_600_000_000 };
+  });
+  return Promise.all(clocks.map(async (clock) => Replica.start(await database.open(), clock)));
+}
+
+/** Everything that a replica's follower has seen is the log, to its end. */
+async function expectSameHistory(database: TemporaryDatabase, all: readonly Replica[]): Promise<void> {
+  const { tables, events } = await database.read();
+  expect(events.map(({ revision }) => revision)).toEqual(events.map((_, index) => index + 1));
+  expect(flawsOf(tables, events)).toEqual([]);
+  for (const replica of all) {
+    await vi.waitFor(() => expect(replica.seen.length).toBe(events.length), 5_000);
+    expect(replica.seen).toEqual(events);
+    expect(replica.troubles).toEqual([]);
+  }
+}
+
+describe('several servers on one database', () => {
+  it('grant and take back at the same time, and no port twice', async () => {
+    await using database = await temporaryDatabase();
+    const [web, mail] = await furnish(database);
+    if (!web || !mail) throw new Error('no sessions');
+    const all = await replicas(database, 3);
+    const granted: Lease[] = [];
+    const work = async (replica: Replica, turn: number) => {
+      for (let round = 0; round < 6; round++) {
+        const session = (turn + round) % 2 === 0 ? web : mail;
+        const claims = [tcp(1 + ((turn + round) % 8)), udp(4), shared(16)].slice(round % 3);
+        const result = await replica.service.execute({ kind: 'grantLeases', scope: {}, session: session.id, claims });
+        if (!result.ok) {
+          expect(result.error.code).toBe('no_ports');
+          await replica.service.execute({ kind: 'sweep', itemsMax: 50 });
+          continue;
+        }
+        granted.push(...result.value);
+        // Another server takes back what this one gave.
+        const other = all[(turn + round) % all.length] ?? replica;
+        for (const lease of round % 2 === 0 ? result.value : [])
+          must(
+            await other.service.execute({ kind: 'releaseLease', scope: {}, id: lease.id, token: formatToken(lease) }),
+          );
+      }
+    };
+    await Promise.all(all.flatMap((replica) => Array.from({ length: 12 }, (_, turn) => work(replica, turn))));
+    expect(granted.length).toBeGreaterThan(200);
+    expect(new Set(granted.map(({ id }) => id)).size).toBe(granted.length);
+    await expectSameHistory(database, all);
+    for (const replica of all) await replica[Symbol.asyncDispose]();
+  });
+
+  it('give one block, one slice, one name to one of those who ask for it at once', async () => {
+    await using database = await temporaryDatabase();
+    const [web] = await furnish(database);
+    const all = await replicas(database, 4);
+    const block = at('198.51.100.0', 1_024);
+    const winners = async (ask: (replica: Replica, index: number) => Promise<{ ok: boolean }>) =>
+      (await Promise.all(all.map(ask))).filter(({ ok }) => ok).length;
+    const id = web?.id ?? 0;
+    expect(
+      await winners(({ service }) =>
+        service.execute({ kind: 'grantLeases', scope: {}, session: id, claims: [tcp(64, block)] }),
+      ),
+    ).toBe(1);
+    expect(
+      await winners(({ service }) =>
+        service.execute({ kind: 'createMachine', id: 'edge-9', labels: {}, enforcement: 'none', fenceUs: 1 }),
+      ),
+    ).toBe(1);
+    const slices = await Promise.all(
+      all.map(({ service }) =>
+        service.execute({ kind: 'assignSlices', machine: 'edge-9', pool: 'v4', count: 3, family: null, at: null }),
+      ),
+    );
+    const places = slices.flatMap((result) => must(result)).map((slice) => `${slice.address}:${slice.ports.first}`);
+    expect(new Set(places).size).toBe(12);
+    expect(
+      await winners(({ service }) => service.execute({ kind: 'endSession', scope: {}, id, ending: 'released' })),
+    ).toBe(1);
+    await expectSameHistory(database, all);
+    for (const replica of all) await replica[Symbol.asyncDispose]();
+  });
+
+  it('go by the clock of the database, and give every session its time after a start', async () => {
+    await using database = await temporaryDatabase();
+    await furnish(database);
+    const [one, ahead] = await replicas(database, 2);
+    if (!one || !ahead) throw new Error('no replicas');
+    const open = { kind: 'openSession', scope: {}, machine: 'bare', holder: 'web', ttlUs: 1_500_000 } as const;
+    const kept = must(await one.service.execute(open));
+    // To the server that is an hour ahead it is as young as to the other.
+    expect((await ahead.service.execute({ kind: 'keepSession', scope: {}, id: kept.id })).ok).toBe(true);
+    await sleep(1_700);
+    // This one has just started, and cannot know whether anybody could have kept it alive.
+    const [late] = await replicas(database, 1);
+    if (!late) throw new Error('no replica');
+    expect((await late.service.execute({ kind: 'keepSession', scope: {}, id: kept.id })).ok).toBe(true);
+    await sleep(1_700);
+    expect(await ahead.service.execute({ kind: 'keepSession', scope: {}, id: kept.id })).toMatchObject({ ok: false });
+    for (const replica of [one, ahead, late]) await replica[Symbol.asyncDispose]();
+  });
+
+  it('hear of each other again after their connections were cut, and miss nothing', async () => {
+    await using database = await temporaryDatabase();
+    await furnish(database);
+    const all = await replicas(database, 2);
+    const [one, two] = all;
+    if (!one || !two) throw new Error('no replicas');
+    const machine = (id: string) =>
+      ({ kind: 'createMachine', id, labels: {}, enforcement: 'none', fenceUs: 1 }) as const;
+    for (let round = 0; round < 3; round++) {
+      await database.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
+      );
+      // A connection that was cut while idle is replaced without anybody noticing.
+      must(await one.service.execute(machine(`a-${round}`)));
+      must(await two.service.execute(machine(`b-${round}`)));
+    }
+    await expectSameHistory(database, all);
+    for (const replica of all) await replica[Symbol.asyncDispose]();
+  });
+});
