@@ -23,6 +23,7 @@ const rules: Rules = {
     'sdk/connect.ts': ['wire', 'net', 'sys'],
     agent: ['sdk', 'wire', 'net', 'sys', 'fish', 'ops'],
     cli: ['sdk', 'wire', 'net', 'ops', 'agent'],
+    'cli/store-settings.ts': ['db'],
     'cli/commands/server.ts': ['api', 'db', 'feed', 'leases', 'ops', 'cli'],
     bin: ['*'],
   },

@@ -30,7 +30,7 @@ export const defaultLimits: Limits = {
 export type Parts = Readonly<{
   leases: Pick<LeaseService, 'execute' | 'health' | 'onEvents'>;
   reader: Reader;
-  feed: Pick<Feed, 'follow' | 'waitFor' | 'followerCount' | 'published'>;
+  feed: Pick<Feed, 'follow' | 'waitFor' | 'onEvent' | 'followerCount' | 'published'>;
   clock: Clock;
   logger: Logger;
   version: string;

@@ -59,7 +59,7 @@ export class Feed {
     if (this.#closing.signal.aborted) return;
     // A hole: the log was compacted before this server had read so far. Each follower finds out what that means to it.
     const hasHole = this.#published > 0 && (events[0]?.revision ?? 0) > this.#published + 1;
-    if (hasHole) for (const follower of this.#followers) follower.setAside();
+    if (hasHole) for (const follower of this.#followers.all()) follower.setAside();
     for (const event of events) {
       for (const listener of this.#listeners) listener(event);
       for (const follower of this.#followers.of(event)) follower.offer(event);
@@ -172,6 +172,12 @@ export class Feed {
       this.#listeners.delete(listener);
       signal.removeEventListener('abort', end);
     }
+  }
+
+  /** Calls back with every event from now on, in order. Returns the way out. */
+  onEvent(listener: (event: Event) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** Ends every follower. */

@@ -68,8 +68,11 @@ export function settingFields(schema: z.ZodObject): readonly SettingField[] {
   });
 }
 
-/** Names whose value belongs in no message and no log. A path to a secret (`token_file`) is not a secret. */
-export const isSecretKey = (key: string): boolean => /(?:^|_)(?:token|secret|password)$/.test(key);
+/**
+ * Names whose value belongs in no message and no log: the URL of a database has a password in it. A path to a secret
+ * (`token_file`) is not a secret.
+ */
+export const isSecretKey = (key: string): boolean => /(?:^|_)(?:token|secret|password|database_url)$/.test(key);
 
 function resolve(json: Json, definitions: Record<string, Json>): Json {
   const name = json.$ref?.replace('#/$defs/', '');

@@ -1,37 +1,13 @@
-import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FisheryClient, FisheryError } from '../../src/sdk/index.ts';
-
-const program = fileURLToPath(new URL('../../src/bin/fishery.ts', import.meta.url));
-
-/** One `fishery server` process. */
-class Run {
-  readonly child: ChildProcess;
-  readonly ended: Promise<number | null>;
-  out = '';
-  err = '';
-
-  constructor(args: readonly string[]) {
-    this.child = spawn(process.execPath, [program, 'server', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.child.stdout?.on('data', (data: Buffer) => (this.out += data.toString()));
-    this.child.stderr?.on('data', (data: Buffer) => (this.err += data.toString()));
-    this.ended = new Promise((resolve) => this.child.on('close', resolve));
-  }
-
-  /** Where it listens, once it says so. */
-  async url(): Promise<string> {
-    await expect.poll(() => this.out + this.err, { timeout: 20_000 }).toMatch(/^listening +\S+$|^fishery server: /m);
-    return /^listening +(\S+)$/m.exec(this.out)?.[1] ?? `it did not start: ${this.err}`;
-  }
-}
+import { ServerProcess } from '../support/server-process.ts';
 
 let folder: string;
 let data: string;
-let runs: Run[];
+let runs: ServerProcess[];
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'fishery-server-'));
   data = join(folder, 'data');
@@ -43,13 +19,14 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-function start(...args: string[]): Run {
-  const run = new Run(['--data-dir', data, '--port', '0', ...args]);
+function start(...args: string[]): ServerProcess {
+  const run = new ServerProcess(['--data-dir', data, '--port', '0', ...args]);
   runs.push(run);
   return run;
 }
 const secret = () => readFileSync(join(data, 'operator.token'), 'utf8').trim();
-const clientOf = async (run: Run) => new FisheryClient({ url: await run.url(), token: secret(), attemptsMax: 1 });
+const clientOf = async (run: ServerProcess) =>
+  new FisheryClient({ url: await run.url(), token: secret(), attemptsMax: 1 });
 
 /** A machine without an agent, one slice, and a session on it. */
 async function furnish(client: FisheryClient): Promise<string> {
@@ -208,7 +185,7 @@ describe('fishery server', () => {
     ],
     ['a port that is none', async () => ['--port', '70000'], 2, /^fishery server: --port: got 70000, expected .*$/m],
   ])('says in one line what is wrong with %s', async (_what, prepare, code, line) => {
-    const run = new Run(await prepare());
+    const run = new ServerProcess(await prepare());
     runs.push(run);
     expect(await run.ended).toBe(code);
     expect(run.err).toMatch(line);

@@ -4,28 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { extentRow, leaseRow } from '../../src/db/rows.ts';
 import type { AnyRow } from '../../src/db/statement.ts';
 import type { Extent, Lease } from '../../src/leases/model.ts';
-import { at, shared, tcp, World } from '../support/world.ts';
-import { temporaryStore, type TemporaryStore } from '../support/temporary-store.ts';
+import { setGuardScene, type GuardScene } from '../support/guard-scene.ts';
+import { temporaryStore } from '../support/temporary-store.ts';
 
-/** An exclusive lease at 3072-4095, a shared block at 2560-3071 with one member, free ports below. */
-async function setUp(temporary: TemporaryStore) {
-  const world = new World(temporary.store);
-  await world.pool('v4', ['198.51.100.0/32']);
-  await world.machine('edge-1');
-  await world.holder('edge-1', 'web');
-  await world.ready('edge-1', 'v4');
-  const web = await world.session('edge-1', 'web');
-  const [exclusive, joint] = await world.leases(web, tcp(1_024), shared(512));
-  if (!exclusive || !joint) throw new Error('no leases');
-  await world.leases(web, shared(64, { binding: 'late', ...at('198.51.100.0', 2_048) }));
-  const { extents } = await world.store.reader.tiling(exclusive.slice);
-  const free = extents.find((extent) => extent.protocol === 'tcp');
-  if (!free) throw new Error('no extent');
-  await temporary.store.close();
-  return { exclusive, joint, free };
-}
-
-type Scene = Awaited<ReturnType<typeof setUp>>;
 const insert = (table: string, row: AnyRow) => (connection: Database.Database) =>
   connection
     .prepare(
@@ -40,7 +21,7 @@ const run = (sql: string) => (connection: Database.Database) => connection.exec(
 const overlap = 'a live lease would overlap another, or an extent';
 
 describe('the database by itself', () => {
-  it.each<[string, (scene: Scene) => (connection: Database.Database) => unknown, string | null]>([
+  it.each<[string, (scene: GuardScene) => (connection: Database.Database) => unknown, string | null]>([
     ['a lease on a lease', ({ exclusive }) => lease(exclusive, {}), overlap],
     ['a lease in a lease', ({ exclusive }) => lease(exclusive, { ports: { first: 3_584, last: 3_585 } }), overlap],
     ['a lease around a lease', ({ exclusive }) => lease(exclusive, { ports: { first: 2_048, last: 4_095 } }), overlap],
@@ -98,7 +79,8 @@ describe('the database by itself', () => {
     ['a session of nobody', () => run(`UPDATE sessions SET holder = 'nobody'`), 'FOREIGN KEY'],
   ])('judges %s', async (_, change, refusal) => {
     await using temporary = await temporaryStore();
-    const scene = await setUp(temporary);
+    const scene = await setGuardScene(temporary.store);
+    await temporary.store.close();
     const connection = new Database(join(temporary.directory, 'fishery.db'));
     connection.pragma('foreign_keys = ON');
     try {
@@ -112,7 +94,8 @@ describe('the database by itself', () => {
 
   it('does not let a lease come back that is over', async () => {
     await using temporary = await temporaryStore();
-    await setUp(temporary);
+    await setGuardScene(temporary.store);
+    await temporary.store.close();
     const connection = new Database(join(temporary.directory, 'fishery.db'));
     connection.exec(`UPDATE leases SET state = 'ended', ended_at = 5`);
     expect(() => connection.exec(`UPDATE leases SET state = 'active', ended_at = NULL`)).toThrow('does not come back');

@@ -1,12 +1,14 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { buildApp } from '../../api/app.ts';
 import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
 import { defaultLimits } from '../../api/parts.ts';
-import { openSqliteStore } from '../../db/sqlite/open.ts';
+import { openStore } from '../../db/open.ts';
 import { Feed } from '../../feed/feed.ts';
+import { LogTail } from '../../feed/log-tail.ts';
 import { LeaseService } from '../../leases/lease-service.ts';
 import { StoreError } from '../../leases/store.ts';
 import { Sweeper } from '../../leases/sweeper.ts';
@@ -15,6 +17,7 @@ import { createLogger, logSettings, type Logger } from '../../ops/logger.ts';
 import { Shutdown } from '../../ops/shutdown.ts';
 import { packageVersion } from '../../ops/version.ts';
 import { defineCommand, exitCodes } from '../command.ts';
+import { storeLocation, storeSettings } from '../store-settings.ts';
 
 /** Answers under way, and the last commit, have this long. */
 const shutdown_deadline_ms = 10_000;
@@ -30,7 +33,7 @@ const serverSettings = z.strictObject({
     .max(65_535)
     .default(7480)
     .meta({ description: 'TCP port to listen on; 0 takes any that is free' }),
-  data_dir: z.string().default('data').meta({ description: 'Where the database and the operator token are' }),
+  ...storeSettings,
   body_bytes_max: z
     .int()
     .min(1_024)
@@ -54,6 +57,9 @@ export const command = defineCommand({
   details: `The first start writes an operator token to operator.token in the data directory, readable by its owner only:
 
   curl -H "Authorization: Bearer $(cat data/operator.token)" http://127.0.0.1:7480/v1/pools
+
+Any number of servers may share one PostgreSQL database (--database-url); all of them take commands. Its password may
+also come from PGPASSWORD or ~/.pgpass, as for psql.
 
 SIGTERM finishes what is being answered, then ends.`,
   run: async (settings, { print, complain }) => {
@@ -82,8 +88,10 @@ type Settings = z.output<typeof serverSettings>;
 async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) {
   const directory = resolve(settings.data_dir);
   const clock = new SteadyClock();
-  const store = await openSqliteStore({ directory, newEpoch: randomUUID });
+  const store = await openStore(storeLocation(settings), randomUUID);
   shutdown.register('store', () => store.close());
+  // The operator token lies there, wherever the database is.
+  await mkdir(directory, { recursive: true, mode: 0o700 });
 
   const leases = new LeaseService({
     store,
@@ -93,7 +101,13 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   });
   shutdown.register('leases', () => leases.close());
   const feed = new Feed({ log: store.reader });
-  leases.onEvents((events) => feed.publish(events));
+  const tail = await LogTail.start({
+    log: store.reader,
+    publish: (events) => feed.publish(events),
+    onError: (error) => log.warn({ err: error }, 'the log could not be read; the next look comes soon'),
+  });
+  leases.onEvents((events) => tail.offer(events));
+  store.onForeignCommit(() => tail.wake());
   shutdown.register('feed', () => feed.close());
   const sweeper = new Sweeper({
     execute: (sweep) => leases.execute(sweep),

@@ -49,8 +49,10 @@ export const clientConfig = (url: string): pg.ClientConfig => ({
 
 export function openPool(url: string, max: number): pg.Pool {
   const pool = new pg.Pool({ ...clientConfig(url), max, onConnect: (client) => client.query(sessionSettings) });
-  // A connection that breaks while nobody uses it is replaced when the next one is needed.
+  // A connection that breaks while nobody uses it is replaced when the next one is needed. One that breaks in use says so
+  // to the statement that it breaks under, too; unheard, the event would end the process.
   pool.on('error', () => {});
+  pool.on('connect', (client) => void client.on('error', () => {}));
   return pool;
 }
 

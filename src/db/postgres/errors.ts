@@ -32,9 +32,12 @@ export function storeErrorOf(error: unknown): unknown {
   return error;
 }
 
-/** The transaction was undone for a reason that lies in others, and may well succeed the next time. */
+/**
+ * The transaction was undone for a reason that lies in others, and may well succeed the next time: the database chose it
+ * to end a deadlock, or the connection had broken before the commit, perhaps long ago and while nobody used it.
+ */
 export const isWorthRetrying = (error: unknown): boolean =>
-  error instanceof DatabaseError && (error.code === '40001' || error.code === '40P01');
+  isConnectionLoss(error) || (error instanceof DatabaseError && (error.code === '40001' || error.code === '40P01'));
 
 const connectionMessages =
   /^(?:Connection terminated|Client has encountered|Client was closed|timeout e|Query read timeout)/;

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { Need, NeedKind } from '../../leases/needs.ts';
 import type { View } from '../../leases/view.ts';
 import type { AnyRow } from '../statement.ts';
+import { answersOf } from './pipeline.ts';
 import { batchStatements, whichNeed, type BatchStatement } from './statements.ts';
 
 /** Loads one round into the view: a statement per kind of need, all sent at once, so one round trip. */
@@ -9,7 +10,7 @@ export async function loadRound(client: pg.ClientBase, view: View, round: readon
   const groups = [...Map.groupBy(round, ({ need }) => need)].flatMap(([kind, needs]) =>
     batchStatements(kind satisfies NeedKind).map((statement) => ({ statement, needs })),
   );
-  const answers = await Promise.all(
+  const answers = await answersOf(
     groups.map(({ statement: { name, text, parametersOf }, needs }) =>
       client.query<AnyRow>({ name, text, values: [parametersOf(needs)] }),
     ),

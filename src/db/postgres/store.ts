@@ -8,11 +8,12 @@ import { closedError } from './connections.ts';
 import { isWorthRetrying, storeErrorOf } from './errors.ts';
 import type { ForeignCommits } from './foreign-commits.ts';
 import { loadRound } from './loads.ts';
+import { answersOf } from './pipeline.ts';
 import { positional } from './statements.ts';
 import { begin, clusterExpression, commit, type Turn } from './transaction.ts';
 import { write } from './writes.ts';
 
-/** Deadlocks cannot arise among servers that take turns; somebody else's session in the database may still cause one. */
+/** Of a transaction or a read that came to nothing for a reason that lies in others: see `isWorthRetrying`. */
 const attempts_max = 3;
 
 type Parts = Readonly<{ readers: pg.Pool; writers: pg.Pool; foreign: ForeignCommits; clock: 'database' | 'server' }>;
@@ -43,14 +44,8 @@ export class PostgresStore implements Store {
     });
   }
 
-  async transact<T>(work: Work<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#withWriter((client) => this.#attempt(client, work));
-      } catch (error) {
-        if (!isWorthRetrying(error) || attempt === attempts_max) throw storeErrorOf(error);
-      }
-    }
+  transact<T>(work: Work<T>): Promise<T> {
+    return this.#on(this.#writers, (client) => this.#attempt(client, work));
   }
 
   async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {
@@ -60,12 +55,8 @@ export class PostgresStore implements Store {
       SELECT revision FROM events WHERE revision <= (SELECT max(revision) FROM events) - $1::int8
       ORDER BY revision LIMIT $2::int8 FOR UPDATE SKIP LOCKED)`;
     const values = [Math.max(1, keep), rowsMax];
-    try {
-      const { rowCount } = await this.#withWriter((client) => client.query({ name: 'compact', text, values }));
-      return { dropped: rowCount ?? 0, more: rowCount === rowsMax };
-    } catch (error) {
-      throw storeErrorOf(error);
-    }
+    const { rowCount } = await this.#on(this.#writers, (client) => client.query({ name: 'compact', text, values }));
+    return { dropped: rowCount ?? 0, more: rowCount === rowsMax };
   }
 
   onForeignCommit(wake: () => void): () => void {
@@ -95,7 +86,10 @@ export class PostgresStore implements Store {
       await client.query('ROLLBACK');
       return result;
     }
-    const [, transaction] = await Promise.all([write(client, changes), this.#finish(client, view, turn, epoch)]);
+    const writing = write(client, changes);
+    const finishing = this.#finish(client, view, turn, epoch);
+    await answersOf<unknown>([writing, finishing]);
+    const transaction = await finishing;
     await commit(client, this.#writers, { transaction, cluster: turn.cluster });
     return result;
   }
@@ -111,32 +105,33 @@ export class PostgresStore implements Store {
     return rows[0].transaction;
   }
 
-  /** A connection for one transaction, which is over afterwards, whatever came of it. */
-  async #withWriter<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
-    if (this.#isClosed) throw closedError();
-    const client = await this.#writers.connect();
-    let isUsable = true;
-    try {
-      return await work(client);
-    } catch (error) {
-      await client.query('ROLLBACK').catch(() => (isUsable = false));
-      throw error;
-    } finally {
-      client.release(!isUsable);
+  #read<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    return this.#on(this.#readers, work);
+  }
+
+  async #on<T>(pool: pg.Pool, work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#once(pool, work);
+      } catch (error) {
+        if (!isWorthRetrying(error) || attempt === attempts_max) throw storeErrorOf(error);
+      }
     }
   }
 
-  async #read<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+  /** A connection for one transaction, which is over afterwards, whatever came of it. */
+  async #once<T>(pool: pg.Pool, work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw closedError();
-    const client = await this.#readers.connect().catch((error: unknown) => {
+    // Where no connection is to be had there is no use in asking again at once.
+    const client = await pool.connect().catch((error: unknown) => {
       throw storeErrorOf(error);
     });
     let isUsable = true;
     try {
       return await work(client);
     } catch (error) {
-      isUsable = false;
-      throw storeErrorOf(error);
+      await client.query('ROLLBACK').catch(() => (isUsable = false));
+      throw error;
     } finally {
       client.release(!isUsable);
     }
@@ -151,7 +146,9 @@ async function steps<T>(client: pg.ClientBase, read: Read<T>): Promise<T> {
 
 async function inSnapshot<T>(client: pg.ClientBase, read: Read<T>): Promise<T> {
   const begun = client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-  const [, result] = await Promise.all([begun, steps(client, read)]);
+  const reading = steps(client, read);
+  await answersOf<unknown>([begun, reading]);
+  const result = await reading;
   await client.query('COMMIT');
   return result;
 }

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Changes } from '../../leases/view.ts';
 import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
+import { answersOf } from './pipeline.ts';
 import * as schema from './schema.ts';
 
 type Verb = 'deleted' | 'updated' | 'inserted';
@@ -15,7 +16,7 @@ const verbs: readonly Verb[] = ['deleted', 'updated', 'inserted'];
  */
 export async function write(client: pg.ClientBase, changes: Changes): Promise<void> {
   const steps = changedRows(changes).flatMap(stepsOf);
-  const results = await Promise.all(
+  const results = await answersOf(
     steps.map(({ name, text, rows }) => client.query({ name, text, values: [jsonOf(rows)] })),
   );
   for (const [index, { name, rows }] of steps.entries()) {

@@ -3,6 +3,7 @@ import { inject } from 'vitest';
 import { openPostgresStore, type PostgresOptions } from '../../../src/db/postgres/open.ts';
 import type { AnyRow } from '../../../src/db/statement.ts';
 import type { Store } from '../../../src/leases/store.ts';
+import { templateName } from './global-setup.ts';
 import { readPostgresTables, type Stored } from '../stored-tables.ts';
 
 let count = 0;
@@ -30,8 +31,11 @@ export function urlWith(
   return url.href;
 }
 
-/** An empty database of its own that is gone afterwards, and stores on it: `await using database = await temporaryDatabase()`. */
-export async function temporaryDatabase(options = ''): Promise<TemporaryDatabase> {
+/**
+ * A database of its own that is gone afterwards, and stores on it: `await using database = await temporaryDatabase()`. The
+ * tables are there already, unless it is made in another way.
+ */
+export async function temporaryDatabase(options = `TEMPLATE ${templateName}`): Promise<TemporaryDatabase> {
   const name = `fishery_${process.pid}_${++count}`;
   await onPostgres(`CREATE DATABASE ${name} ${options}`);
   return new TemporaryDatabase(name);
