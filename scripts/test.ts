@@ -1,12 +1,13 @@
 /**
- * What `npm test` runs: the unit tests always, the kernel tests where they can run. Arguments are handed to vitest, so
- * `npm test -- settings` runs the files with "settings" in their path. With --require-all (or FISHERY_REQUIRE_ALL=1)
- * whatever could not run is a failure.
+ * What `npm test` runs: the unit tests always, the kernel tests and those on a PostgreSQL server where they can run.
+ * Arguments are handed to vitest, so `npm test -- settings` runs the files with "settings" in their path. With
+ * --require-all (or FISHERY_REQUIRE_ALL=1) whatever could not run is a failure.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { postgresObstacle } from '../test/support/postgres/binaries.ts';
 import { tally, totalsLine } from './test-report.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -66,16 +67,20 @@ function readJson(file: string): unknown {
 
 const filters = process.argv.slice(2).filter((argument) => argument !== '--require-all');
 const requireAll = process.argv.includes('--require-all') || process.env['FISHERY_REQUIRE_ALL'] === '1';
-const obstacle = kernelObstacle();
+const suites = [
+  { suite: 'unit', reason: undefined },
+  { suite: 'kernel', reason: kernelObstacle() },
+  { suite: 'postgres', reason: postgresObstacle() },
+];
 const folder = mkdtempSync(join(tmpdir(), 'fishery-test-'));
 try {
   const reportFile = join(folder, 'report.json');
   const exitCode = await runVitest([
     ...['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`],
-    ...(obstacle === undefined ? ['--project=unit', '--project=kernel'] : ['--project=unit']),
+    ...suites.filter(({ reason }) => reason === undefined).map(({ suite }) => `--project=${suite}`),
     ...filters,
   ]);
-  const leftOut = obstacle === undefined ? [] : [{ suite: 'kernel', reason: obstacle }];
+  const leftOut = suites.flatMap(({ suite, reason }) => (reason === undefined ? [] : [{ suite, reason }]));
   const outcome = tally({ report: readJson(reportFile), exitCode, leftOut, requireAll });
   for (const remark of outcome.remarks) console.log(remark);
   console.log(totalsLine(outcome));

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { StoreError } from '../../leases/store.ts';
 
-const migrationsFolder = fileURLToPath(new URL('../../../migrations/postgres', import.meta.url));
+const folder = fileURLToPath(new URL('../../../migrations/postgres', import.meta.url));
 
 /** Servers that start together upgrade one after the other. Any number would do; this one is nobody else's. */
 const upgradeLock = 7_480_001;
@@ -11,7 +11,7 @@ const upgradeLock = 7_480_001;
 const appliedTable = '__drizzle_migrations';
 
 /** Brings the tables up to date, in one transaction: another server, or nobody, sees a half of it. */
-export async function migrate(client: pg.Client): Promise<void> {
+export async function migrate(client: pg.Client, migrationsFolder = folder): Promise<void> {
   const migrations = readMigrationFiles({ migrationsFolder });
   if ((await appliedCount(client)) === migrations.length) return;
   await client.query('BEGIN');

@@ -62,6 +62,23 @@ export class TemporaryDatabase implements AsyncDisposable {
     return onPostgres(sql, this.url);
   }
 
+  /** Takes everything out again: quicker than another database. */
+  async clear(): Promise<void> {
+    const tables = [
+      'sessions',
+      'holders',
+      'tenures',
+      'slices',
+      'leases',
+      'extents',
+      'shared_blocks',
+      'pools',
+      'machines',
+    ];
+    const all = [...tables, 'access_tokens', 'events'].map((table) => `DELETE FROM ${table}`);
+    await this.query(`${all.join('; ')}; UPDATE log_end SET revision = 0, last_event_at = 0`);
+  }
+
   read(): Promise<Stored> {
     return readPostgresTables((sql) => this.query(sql));
   }
