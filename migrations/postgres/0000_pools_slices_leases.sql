@@ -194,6 +194,7 @@ CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");-->
 CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "holders_uid" ON "holders" USING btree ("machine","uid") WHERE uid IS NOT NULL;--> statement-breakpoint
 CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine" ON "leases" USING btree ("machine","id") WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine_past" ON "leases" USING btree ("machine","id") WHERE ended_at IS NOT NULL;--> statement-breakpoint
