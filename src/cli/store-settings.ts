@@ -7,7 +7,7 @@ export const storeSettings = {
   data_dir: z.string().default('data').meta({ description: 'Where the database and the operator token are' }),
   database_url: z
     .string()
-    .refine((url) => isPostgresUrl(url) && URL.canParse(url), 'expected postgres://user:password@host:port/database')
+    .refine(isPostgresUrl, 'expected postgres://user:password@host:port/database')
     .optional()
     .meta({ description: 'PostgreSQL database that several servers may share; otherwise SQLite in data_dir' }),
 };

@@ -253,6 +253,7 @@ export const needStatements: NeedStatements = {
 };
 
 /** A statement whose rows are taken one by one. */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
 function each<N, Row>(
   sql: string,
   parameters: (need: N) => Parameters,
@@ -264,6 +265,7 @@ function each<N, Row>(
 }
 
 /** A statement whose answer is all its rows together, none included. */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
 function whole<N, Row>(
   sql: string,
   parameters: (need: N) => Parameters,

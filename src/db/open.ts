@@ -1,7 +1,4 @@
 import type { Store } from '../leases/store.ts';
-import { isPostgresUrl } from './postgres/connections.ts';
-import { openPostgresStore } from './postgres/open.ts';
-import { openSqliteStore } from './sqlite/open.ts';
 
 export type StoreLocation = Readonly<{
   /** Of a PostgreSQL database, which any number of servers may share; undefined: SQLite in the directory. */
@@ -9,9 +6,14 @@ export type StoreLocation = Readonly<{
   directory: string;
 }>;
 
-/** Opens the store that is named, making or upgrading its tables. Throws a `StoreError` that says what to do. */
-export function openStore({ url, directory }: StoreLocation, newEpoch: () => string): Promise<Store> {
-  return url === undefined ? openSqliteStore({ directory, newEpoch }) : openPostgresStore({ url, newEpoch });
-}
+/** Whether text is a URL of a PostgreSQL database, and not of anything else. */
+export const isPostgresUrl = (url: string): boolean => /^postgres(?:ql)?:\/\/./.test(url) && URL.canParse(url);
 
-export { isPostgresUrl };
+/**
+ * Opens the store that is named, making or upgrading its tables. Throws a `StoreError` that says what to do. Only the
+ * driver that is needed is loaded.
+ */
+export async function openStore({ url, directory }: StoreLocation, newEpoch: () => string): Promise<Store> {
+  if (url === undefined) return (await import('./sqlite/open.ts')).openSqliteStore({ directory, newEpoch });
+  return (await import('./postgres/open.ts')).openPostgresStore({ url, newEpoch });
+}

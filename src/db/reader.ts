@@ -23,7 +23,7 @@ import {
   tenureAt,
   tiling,
   type LeaseAndSession,
-} from './snapshots.ts';
+} from './composed-reads.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
 
 /** How a database carries out reads. */

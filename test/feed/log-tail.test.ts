@@ -122,6 +122,7 @@ describe('the tail of a log', () => {
     const following = (async () => {
       for await (const item of feed.follow({ machine: null, from: 2, signal: stop.signal })) items.push(item);
     })();
+    await settle();
     log.events.push(eventAt(3));
     tail.offer([eventAt(3)]);
     await settle();

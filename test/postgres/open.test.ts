@@ -16,7 +16,7 @@ describe('a database that cannot be used', () => {
     const secret = new URL(url()).password;
     const error = await open(url()).then(
       () => new Error('it opened'),
-      (cause: Error) => cause,
+      (cause: unknown) => (cause instanceof Error ? cause : new Error(String(cause))),
     );
     expect(error).toMatchObject({ name: 'StoreError', failure: 'io', message: expect.stringMatching(says) as string });
     expect(error.message).toContain(new URL(url()).hostname);

@@ -28,12 +28,11 @@ const sessionSettings = `
 // Each statement is a step or a few in an index. On a table that has just grown the planner does not know that yet, and
 // would rather read it whole once than look into it a hundred times: hence no other joins than nested loops.
 
-/** 64-bit integers as numbers: revisions and microseconds stay below 2^53 until the year 2255. */
-const int8Oid = 20;
+/** 64-bit integers as numbers: revisions and microseconds stay below 2^53 until the year 2255. Text is all else. */
 const types: pg.CustomTypesConfig = {
-  // The signature of pg's own function is overloaded; it is passed through as it is.
-  getTypeParser: ((oid: number, format?: 'text') =>
-    oid === int8Oid ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+  // What pg would do by itself but for one type. Its own declaration has no name for a parser of any type.
+  getTypeParser: (oid, format) =>
+    oid === pg.types.builtins.INT8 ? Number : (pg.types.getTypeParser(oid, format) as (text: string) => unknown),
 };
 
 /** How every connection is made. `pipeline`: statements of one step are sent together and answered in order. */
@@ -48,7 +47,12 @@ export const clientConfig = (url: string): pg.ClientConfig => ({
 });
 
 export function openPool(url: string, max: number): pg.Pool {
-  const pool = new pg.Pool({ ...clientConfig(url), max, onConnect: (client) => client.query(sessionSettings) });
+  const pool = new pg.Pool({
+    ...clientConfig(url),
+    max,
+    // Waited for, although the declaration of pg does not say so: a connection without them is not given out.
+    onConnect: ((client) => client.query(sessionSettings)) as (client: pg.ClientBase) => void,
+  });
   // A connection that breaks while nobody uses it is replaced when the next one is needed. One that breaks in use says so
   // to the statement that it breaks under, too; unheard, the event would end the process.
   pool.on('error', () => {});
@@ -62,9 +66,6 @@ export function shownUrl(url: string): string {
   if (!parsed) return 'the database of database_url';
   return `${parsed.hostname}${parsed.port && `:${parsed.port}`}${parsed.pathname}`;
 }
-
-/** Whether text is a URL of a PostgreSQL database, and not of anything else. */
-export const isPostgresUrl = (url: string): boolean => /^postgres(?:ql)?:\/\//.test(url);
 
 export function closedError(): StoreError {
   return new StoreError('closed', 'the store is closed');

@@ -51,7 +51,7 @@ export class ForeignCommits {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       await this.#listenOnce();
-      if (!signal.aborted) await sleep(reconnect_ms, undefined, { signal, ref: false }).catch(() => {});
+      await sleep(reconnect_ms, undefined, { signal, ref: false }).catch(() => {});
     }
   }
 

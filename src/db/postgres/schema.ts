@@ -62,26 +62,29 @@ export const logEnd = pgTable(
 );
 
 function translated(table: SQLiteTable): PgTable {
-  const { indexes, primaryKeys, foreignKeys, checks } = getTableConfig(table);
-  const own = Object.values(getTableColumns(table));
-  const made = pgTable(getTableName(table), Object.fromEntries(own.map((c) => [c.name, columnOf(c)])), (columns) => [
-    ...primaryKeys.map((key) => primaryKey({ columns: named(columns, key.columns) })),
-    ...indexes.map(({ config }) => {
-      const on = config.columns.map((item) => (is(item, SQL) ? sql`(${item})` : columns[item.name]!));
-      const built = (config.unique ? uniqueIndex : index)(config.name).on(...(on as NonEmpty<ExtraConfigColumn>));
-      return config.where ? built.where(config.where) : built;
-    }),
-    ...foreignKeys.map((key) => {
-      const { columns: from, foreignTable, foreignColumns } = key.reference();
-      const target = byName.get(getTableName(foreignTable));
-      if (!target) throw new Error(`${getTableName(foreignTable)} stands below a table that refers to it`);
-      return foreignKey({
-        columns: named(columns, from),
-        foreignColumns: named(getTableColumns(target), foreignColumns),
-      });
-    }),
-    ...checks.map(({ name, value }) => check(name, value)),
-  ]);
+  const { columns: own, indexes, primaryKeys, foreignKeys, checks } = getTableConfig(table);
+  const made = pgTable(
+    getTableName(table),
+    Object.fromEntries(own.map((column) => [column.name, columnOf(column)])),
+    (columns) => [
+      ...primaryKeys.map((key) => primaryKey({ columns: named(columns, key.columns) })),
+      ...indexes.map(({ config }) => {
+        const on = config.columns.map((item) => (is(item, SQL) ? sql`(${item})` : columns[item.name]!));
+        const built = (config.unique ? uniqueIndex : index)(config.name).on(...(on as NonEmpty<ExtraConfigColumn>));
+        return config.where ? built.where(config.where) : built;
+      }),
+      ...foreignKeys.map((key) => {
+        const { columns: from, foreignTable, foreignColumns } = key.reference();
+        const target = byName.get(getTableName(foreignTable));
+        if (!target) throw new Error(`${getTableName(foreignTable)} stands below a table that refers to it`);
+        return foreignKey({
+          columns: named(columns, from),
+          foreignColumns: named(getTableColumns(target), foreignColumns),
+        });
+      }),
+      ...checks.map(({ name, value }) => check(name, value)),
+    ],
+  );
   byName.set(getTableName(table), made);
   return made;
 }
@@ -92,7 +95,9 @@ type NonEmpty<T> = [T, ...T[]];
 const named = (columns: Readonly<Record<string, unknown>>, list: readonly SQLiteColumn[]): NonEmpty<PgColumn> =>
   list.map(({ name }) => columns[name]) as NonEmpty<PgColumn>;
 
-function columnOf(column: SQLiteColumn) {
+type Described = Pick<SQLiteColumn, 'name' | 'dataType' | 'primary' | 'notNull'>;
+
+function columnOf(column: Described) {
   const made =
     column.dataType === 'string' ? text() : isNarrow(column.name) ? integer() : bigint({ mode: 'number' as const });
   const keyed = column.primary ? made.primaryKey() : made;

@@ -23,7 +23,10 @@ export class Cable implements AsyncDisposable {
     const { hostname, port } = url;
     const open = new Set<Socket>();
     const server = createServer((client) => {
-      if (cable.isCut) return void client.destroy();
+      if (cable.isCut) {
+        client.destroy();
+        return;
+      }
       const upstream = connect(Number(port), hostname);
       const cut = () => {
         client.destroy();
@@ -36,9 +39,15 @@ export class Cable implements AsyncDisposable {
       }
       client.on('data', (data: Buffer) => {
         const { fate } = cable;
-        if (!isCommit(data) || fate === 'passes') return void upstream.write(data);
+        if (!isCommit(data) || fate === 'passes') {
+          upstream.write(data);
+          return;
+        }
         cable.fate = 'passes';
-        if (fate === 'commit is lost') return void cut();
+        if (fate === 'commit is lost') {
+          cut();
+          return;
+        }
         upstream.removeAllListeners('data');
         // The server has committed by the time that it answers.
         upstream.once('data', cut);
