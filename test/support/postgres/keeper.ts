@@ -16,19 +16,22 @@ import {
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { nativeFolder, runnableFolder, serverUser } from './binaries.ts';
 
 const prefix = 'fishery-postgres-';
 const password = 'not-a-secret';
 
 /** What a run left behind that was killed together with its keeper: its server still runs, or only its files are there. */
-function clearLeftovers(): void {
+async function clearLeftovers(): Promise<void> {
   for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(prefix))) {
     const folder = join(tmpdir(), name);
+    if (statSync(folder).uid !== process.getuid?.()) continue;
     const keeper = Number(readOr(join(folder, 'keeper.pid')));
     if (keeper > 0 && isAlive(keeper)) continue;
     const server = Number(readOr(join(folder, 'data', 'postmaster.pid')).split('\n')[0]);
     if (server > 0 && isPostgres(server)) process.kill(server, 'SIGQUIT');
+    for (let looks = 0; server > 0 && isPostgres(server) && looks < 50; looks++) await sleep(100);
     rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   }
 }
@@ -66,7 +69,7 @@ function run(program: string, args: readonly string[], user: object): void {
   if (status !== 0) throw new Error(`${program}: ${error?.message ?? stderr}`);
 }
 
-clearLeftovers();
+await clearLeftovers();
 const native = nativeFolder();
 if (native === undefined) throw new Error('there is no PostgreSQL for this platform');
 const user = serverUser();
