@@ -11,6 +11,7 @@ import {
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
@@ -21,14 +22,17 @@ import { nativeFolder, runnableFolder, serverUser } from './binaries.ts';
 
 const prefix = 'fishery-postgres-';
 const password = 'not-a-secret';
+const young_ms = 60_000;
 
 /** What a run left behind that was killed together with its keeper: its server still runs, or only its files are there. */
 async function clearLeftovers(): Promise<void> {
   for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(prefix))) {
     const folder = join(tmpdir(), name);
-    if (statSync(folder).uid !== process.getuid?.()) continue;
+    const { uid, birthtimeMs } = statSync(folder);
+    if (uid !== process.getuid?.()) continue;
     const keeper = Number(readOr(join(folder, 'keeper.pid')));
-    if (keeper > 0 && isAlive(keeper)) continue;
+    // A folder without a keeper's number may be one that another run has only just begun.
+    if (keeper > 0 ? isAlive(keeper) : Date.now() - birthtimeMs < young_ms) continue;
     const server = Number(readOr(join(folder, 'data', 'postmaster.pid')).split('\n')[0]);
     if (server > 0 && isPostgres(server)) process.kill(server, 'SIGQUIT');
     for (let looks = 0; server > 0 && isPostgres(server) && looks < 50; looks++) await sleep(100);
