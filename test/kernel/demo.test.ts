@@ -50,7 +50,7 @@ describe('npm run demo', () => {
     for (const id of ids)
       it(`step ${number}: ${id}`, () => {
         const fact = report.steps.find((step) => step.number === Number(number))?.facts.find((each) => each.id === id);
-        expect(fact).toMatchObject({ id, held: true });
+        expect(fact, JSON.stringify(fact)).toMatchObject({ id, held: true });
       });
 
   it('looks into nothing else, and ends with 0', () => {
