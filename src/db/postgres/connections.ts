@@ -60,13 +60,6 @@ export function openPool(url: string, max: number): pg.Pool {
   return pool;
 }
 
-/** The URL without what nobody may read in a log. */
-export function shownUrl(url: string): string {
-  const parsed = URL.parse(url);
-  if (!parsed) return 'the database of database_url';
-  return `${parsed.hostname}${parsed.port && `:${parsed.port}`}${parsed.pathname}`;
-}
-
 export function closedError(): StoreError {
   return new StoreError('closed', 'the store is closed');
 }

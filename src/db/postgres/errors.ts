@@ -32,6 +32,21 @@ export function storeErrorOf(error: unknown): unknown {
   return error;
 }
 
+/** The same, for whoever has just named the database: says which it is, and never the password. */
+export function namingDatabase(url: string, cause: unknown): unknown {
+  const error = storeErrorOf(cause);
+  return error instanceof StoreError
+    ? new StoreError(error.failure, `${shownUrl(url)}: ${error.message}`, cause)
+    : error;
+}
+
+/** The URL without what nobody may read in a log. */
+function shownUrl(url: string): string {
+  const parsed = URL.parse(url);
+  if (!parsed) return 'the database of database_url';
+  return `${parsed.hostname}${parsed.port && `:${parsed.port}`}${parsed.pathname}`;
+}
+
 /**
  * The transaction was undone for a reason that lies in others, and may well succeed the next time: the database chose it
  * to end a deadlock, or the connection had broken before the commit, perhaps long ago and while nobody used it.

@@ -2,6 +2,7 @@ import { readMigrationFiles } from 'drizzle-orm/migrator';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { StoreError } from '../../leases/store.ts';
+import { refuseNewer, stepsIn, type Standing } from '../migration-steps.ts';
 
 const folder = fileURLToPath(new URL('../../../migrations/postgres', import.meta.url));
 
@@ -10,23 +11,20 @@ const upgradeLock = 7_480_001;
 
 const appliedTable = '__drizzle_migrations';
 
-/** Brings the tables up to date, in one transaction: another server, or nobody, sees a half of it. */
+/** Brings the tables up to date, in one transaction: no other server, and no crash, sees a half of it. */
 export async function migrate(client: pg.Client, migrationsFolder = folder): Promise<void> {
-  const migrations = readMigrationFiles({ migrationsFolder });
-  if ((await appliedCount(client)) === migrations.length) return;
+  const before = await standingOf(client, migrationsFolder);
+  if (before.applied === before.steps.length) return;
   await client.query('BEGIN');
   try {
     await client.query('SELECT pg_advisory_xact_lock($1)', [upgradeLock]);
     await client.query(
       `CREATE TABLE IF NOT EXISTS ${appliedTable} (id serial PRIMARY KEY, hash text NOT NULL, created_at bigint)`,
     );
-    const applied = await appliedCount(client);
-    if (applied > migrations.length)
-      throw new StoreError(
-        'read_only',
-        `the database was made by a newer Fishery (${applied} migrations, this one knows ${migrations.length}): upgrade this server`,
-      );
-    for (const { sql, hash, folderMillis } of migrations.slice(applied)) {
+    const standing = await standingOf(client, migrationsFolder);
+    refuseNewer(standing);
+    const migrations = readMigrationFiles({ migrationsFolder }).slice(standing.applied);
+    for (const { sql, hash, folderMillis } of migrations) {
       // The generator names the schema of its own tables in references; here it is the first of the role's search path.
       for (const statement of sql) await client.query(statement.replaceAll('"public".', ''));
       await client.query(`INSERT INTO ${appliedTable} (hash, created_at) VALUES ($1, $2)`, [hash, folderMillis]);
@@ -38,11 +36,13 @@ export async function migrate(client: pg.Client, migrationsFolder = folder): Pro
   }
 }
 
-async function appliedCount(client: pg.Client): Promise<number> {
+/** Where the database stands. */
+export async function standingOf(client: pg.Client, migrationsFolder = folder): Promise<Standing> {
+  const steps = stepsIn(migrationsFolder);
   const exists = await client.query<{ found: string | null }>('SELECT to_regclass($1) AS found', [appliedTable]);
-  if (exists.rows[0]?.found == null) return 0;
-  const { rows } = await client.query<{ count: number }>(`SELECT count(*) AS count FROM ${appliedTable}`);
-  return rows[0]?.count ?? 0;
+  if (exists.rows[0]?.found == null) return { steps, applied: 0 };
+  const { rows } = await client.query<{ count: number }>(`SELECT count(*)::int4 AS count FROM ${appliedTable}`);
+  return { steps, applied: rows[0]?.count ?? 0 };
 }
 
 /** Whoever may not make tables or the extension learns what to ask an administrator for. */

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { StoreError, type Store } from '../../leases/store.ts';
-import { clientConfig, connectionLimits, openPool, shownUrl } from './connections.ts';
-import { storeErrorOf } from './errors.ts';
+import { clientConfig, connectionLimits, openPool } from './connections.ts';
+import { namingDatabase } from './errors.ts';
 import { ForeignCommits } from './foreign-commits.ts';
 import { migrate } from './migrations.ts';
 import { PostgresStore } from './store.ts';
@@ -50,10 +50,8 @@ export async function withClient<T>(url: string, work: (client: pg.Client) => Pr
     client.on('error', () => {});
     await client.connect();
     return await work(client);
-  } catch (cause) {
-    const error = storeErrorOf(cause);
-    if (error instanceof StoreError) throw new StoreError(error.failure, `${shownUrl(url)}: ${error.message}`, cause);
-    throw error;
+  } catch (error) {
+    throw namingDatabase(url, error);
   } finally {
     await client?.end().catch(() => {});
   }

@@ -2,14 +2,13 @@ import type pg from 'pg';
 import type { Store, Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
 import { SqlReader } from '../reader.ts';
-import type { AnyRow, Read } from '../statement.ts';
 import { countUsage } from '../usage.ts';
 import { closedError } from './connections.ts';
 import { isWorthRetrying, storeErrorOf } from './errors.ts';
 import type { ForeignCommits } from './foreign-commits.ts';
 import { loadRound } from './loads.ts';
 import { answersOf } from './pipeline.ts';
-import { positional } from './statements.ts';
+import { readInSnapshot, readOn } from './reads.ts';
 import { begin, clusterExpression, commit, type Turn } from './transaction.ts';
 import { write } from './writes.ts';
 
@@ -37,10 +36,10 @@ export class PostgresStore implements Store {
     this.#foreign = foreign;
     this.#clock = clock;
     this.reader = new SqlReader({
-      run: (read) => this.#read((client) => steps(client, read)),
-      snapshot: (read) => this.#read((client) => inSnapshot(client, read)),
+      run: (read) => this.#read((client) => readOn(client, read)),
+      snapshot: (read) => this.#read((client) => readInSnapshot(client, read)),
       epoch: () => this.#read(epochOf),
-      usage: () => this.#read((client) => steps(client, countUsage())),
+      usage: () => this.#read((client) => readOn(client, countUsage())),
     });
   }
 
@@ -136,21 +135,6 @@ export class PostgresStore implements Store {
       client.release(!isUsable);
     }
   }
-}
-
-async function steps<T>(client: pg.ClientBase, read: Read<T>): Promise<T> {
-  let step = read.next([]);
-  while (step.done !== true) step = read.next((await client.query<AnyRow>(positional(step.value))).rows);
-  return step.value;
-}
-
-async function inSnapshot<T>(client: pg.ClientBase, read: Read<T>): Promise<T> {
-  const begun = client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-  const reading = steps(client, read);
-  await answersOf<unknown>([begun, reading]);
-  const result = await reading;
-  await client.query('COMMIT');
-  return result;
 }
 
 async function epochOf(client: pg.ClientBase): Promise<string> {

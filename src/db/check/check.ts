@@ -1,0 +1,240 @@
+import type { Event, Session } from '../../leases/model.ts';
+import * as rows from '../rows.ts';
+import type { Snapshot } from '../snapshot.ts';
+import { all, type Read } from '../statement.ts';
+import { flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
+import { flawsOfSlice } from './slice-flaws.ts';
+
+/** What a check came to. `flaws` has the first of them, `flawCount` counts all. */
+export type CheckReport = Readonly<{
+  revision: number;
+  counts: Readonly<{ slices: number; leases: number; sessions: number; events: number }>;
+  flaws: readonly string[];
+  flawCount: number;
+}>;
+
+const flaws_kept_max = 1_000;
+const slices_per_step = 64;
+const rows_per_step = 2_000;
+
+/**
+ * Proves a whole database, in one state of it and in bounded steps: slices are disjoint and each is tiled, every row agrees
+ * with those that it refers to and with what the log told of it, and the log has no gap. By nothing of the engine.
+ */
+export async function check(snapshot: Snapshot): Promise<CheckReport> {
+  const flaws: string[] = [];
+  let flawCount = 0;
+  const note = (found: readonly string[]) => {
+    flawCount += found.length;
+    flaws.push(...found.slice(0, flaws_kept_max - flaws.length));
+  };
+  const { revision, oldest, count: events } = await snapshot.run(checkLog(note));
+  const slices = await snapshot.run(checkSlices(note, oldest));
+  await snapshot.run(checkPlaces(note));
+  const leases = await snapshot.run(checkLeases(note, oldest));
+  const sessions = await snapshot.run(checkSessions(note, oldest));
+  await snapshot.run(checkFew(note, oldest));
+  return { revision, counts: { slices, leases, sessions, events }, flaws, flawCount };
+}
+
+type Note = (flaws: readonly string[]) => void;
+
+/** Revisions follow one another without a gap, from the oldest that was kept to the newest, and so does time. */
+function* checkLog(note: Note): Read<{ revision: number; oldest: number; count: number }> {
+  let previous: Event | undefined;
+  let oldest = 1;
+  let count = 0;
+  for (;;) {
+    const page: readonly rows.EventRow[] = yield* all<rows.EventRow>(
+      'SELECT * FROM events WHERE revision > @after ORDER BY revision LIMIT @limit',
+      { after: previous?.revision ?? -1, limit: rows_per_step },
+    );
+    for (const event of page.map(rows.eventOf)) {
+      if (!previous) oldest = event.revision;
+      else if (event.revision !== previous.revision + 1) note([`revision ${event.revision} follows a gap`]);
+      if (previous && event.at <= previous.at) note([`revision ${event.revision} goes back in time`]);
+      previous = event;
+    }
+    count += page.length;
+    if (page.length < rows_per_step) return { revision: previous?.revision ?? 0, oldest, count };
+  }
+}
+
+/** Slice by slice, all of each: some at once, with every row between the first and the last of them. */
+function* checkSlices(note: Note, oldest: number): Read<number> {
+  let after = -1;
+  let count = 0;
+  for (let isLast = false; !isLast;) {
+    const found: readonly rows.SliceRow[] = yield* all<rows.SliceRow>(
+      'SELECT * FROM slices WHERE id > @after ORDER BY id LIMIT @limit',
+      { after, limit: slices_per_step },
+    );
+    isLast = found.length < slices_per_step;
+    const through = isLast ? Number.MAX_SAFE_INTEGER : (found.at(-1)?.id ?? after);
+    const part = { after, through };
+    const within = (column: string) => `${column} > @after AND ${column} <= @through`;
+    const extents = yield* all<rows.ExtentRow>(`SELECT * FROM extents WHERE ${within('slice')}`, part);
+    const blocks = yield* all<rows.SharedBlockRow>(`SELECT * FROM shared_blocks WHERE ${within('slice')}`, part);
+    const tenures = yield* all<rows.TenureRow>(`SELECT * FROM tenures WHERE ${within('slice')}`, part);
+    const leases = yield* all<rows.LeaseRow>(
+      `SELECT * FROM leases WHERE ${within('slice')} AND ended_at IS NULL`,
+      part,
+    );
+    const bySlice = {
+      extents: Map.groupBy(extents.map(rows.extentOf), ({ slice }) => slice),
+      blocks: Map.groupBy(blocks.map(rows.sharedBlockOf), ({ slice }) => slice),
+      tenures: Map.groupBy(tenures.map(rows.tenureOf), ({ slice }) => slice),
+      leases: Map.groupBy(leases.map(rows.leaseOf), ({ slice }) => slice),
+    };
+    const slices = found.map(rows.sliceOf);
+    for (const slice of slices) {
+      const of = <Row>(map: Map<number, Row[]>) => map.get(slice.id) ?? [];
+      note(
+        flawsOfSlice({
+          slice,
+          ...{ extents: of(bySlice.extents), leases: of(bySlice.leases) },
+          ...{ blocks: of(bySlice.blocks), tenures: of(bySlice.tenures) },
+        }),
+      );
+    }
+    yield* compareWithLog(
+      note,
+      oldest,
+      'slices',
+      slices.map((row) => ({ kind: 'slice', row })),
+      part,
+    );
+    const known = new Set(found.map(({ id }) => id));
+    for (const [kind, map] of Object.entries(bySlice))
+      note([...map.keys()].filter((id) => !known.has(id)).map((id) => `${kind} of slice-${id}, which there is not`));
+    count += found.length;
+    after = through;
+  }
+  return count;
+}
+
+/** No two slices have a port of an address in common; they come in the order of their places. */
+function* checkPlaces(note: Note): Read<void> {
+  let [address, port]: [string, number] = ['', -1];
+  let last: rows.SliceRow | undefined;
+  for (let isLast = false; !isLast;) {
+    const found: readonly rows.SliceRow[] = yield* all<rows.SliceRow>(
+      `SELECT * FROM slices WHERE (address, first_port) > (@address, @port) ORDER BY address, first_port LIMIT @limit`,
+      { address, port, limit: rows_per_step },
+    );
+    for (const row of found) {
+      const overlaps = last?.address === row.address && last.last_port >= row.first_port;
+      if (overlaps) note([`slice-${row.id} and slice-${last?.id} overlap`]);
+      if (!overlaps || row.last_port > (last?.last_port ?? 0)) last = row;
+      [address, port] = [row.address, row.first_port];
+    }
+    isLast = found.length < rows_per_step;
+  }
+}
+
+type LeaseRow = rows.LeaseRow &
+  Readonly<{ tenure_machine: string | null; tenure_from: number | null; tenure_until: number | null }>;
+
+/** Every lease that there ever was: by itself, within its session and its machine's tenure of the slice, as it was told. */
+function* checkLeases(note: Note, oldest: number): Read<number> {
+  let after = -1;
+  let count = 0;
+  for (let isLast = false; !isLast;) {
+    const found: readonly LeaseRow[] = yield* all<LeaseRow>(
+      `SELECT leases.*, tenures.machine AS tenure_machine, tenures.from_at AS tenure_from, tenures.until_at AS tenure_until
+       FROM leases LEFT JOIN tenures ON tenures.slice = leases.slice AND tenures.generation = leases.generation
+       WHERE leases.id > @after ORDER BY leases.id LIMIT @limit`,
+      { after, limit: rows_per_step },
+    );
+    isLast = found.length < rows_per_step;
+    const through = found.at(-1)?.id ?? after;
+    const sessions = yield* all<rows.SessionRow>(
+      `SELECT * FROM sessions WHERE id IN (SELECT session FROM leases WHERE id > @after AND id <= @through)`,
+      { after, through },
+    );
+    const byId = new Map<number, Session>(sessions.map((row) => [row.id, rows.sessionOf(row)]));
+    const told: Told[] = [];
+    for (const row of found) {
+      const lease = rows.leaseOf(row);
+      const session = byId.get(lease.session ?? 0);
+      note([...flawsOfLease(lease), ...flawsOfMembership(lease, session), ...flawsOfTenure(row)]);
+      told.push({ kind: 'lease', row: lease, session });
+    }
+    yield* compareWithLog(note, oldest, 'leases', told, { after, through });
+    count += found.length;
+    after = through;
+  }
+  return count;
+}
+
+/** Attribution rests on it: whoever had the port, its machine had the slice. */
+function flawsOfTenure({ id, machine, granted_at: from, empty_at: until, ...row }: LeaseRow): readonly string[] {
+  if (row.tenure_machine === null || row.tenure_from === null) return [`lease-${id} is in a slice that nobody had`];
+  const isWithin = from >= row.tenure_from && (row.tenure_until === null || (until ?? from) <= row.tenure_until);
+  return isWithin && row.tenure_machine === machine ? [] : [`lease-${id} is outside of its machine's tenure`];
+}
+
+function* checkSessions(note: Note, oldest: number): Read<number> {
+  let after = -1;
+  let count = 0;
+  for (let isLast = false; !isLast;) {
+    const found: readonly rows.SessionRow[] = yield* all<rows.SessionRow>(
+      'SELECT * FROM sessions WHERE id > @after ORDER BY id LIMIT @limit',
+      { after, limit: rows_per_step },
+    );
+    isLast = found.length < rows_per_step;
+    const through = found.at(-1)?.id ?? after;
+    const told = found.map((row): Told => ({ kind: 'session', row: rows.sessionOf(row) }));
+    yield* compareWithLog(note, oldest, 'sessions', told, { after, through });
+    count += found.length;
+    after = through;
+  }
+  return count;
+}
+
+/** Pools, machines and holders, of which there are as many as an operator has. */
+function* checkFew(note: Note, oldest: number): Read<void> {
+  const pools = (yield* all<rows.PoolRow>('SELECT * FROM pools')).map(rows.poolOf);
+  const machines = (yield* all<rows.MachineRow>('SELECT * FROM machines')).map(rows.machineOf);
+  const holders = (yield* all<rows.HolderRow>('SELECT * FROM holders')).map(rows.holderOf);
+  yield* compareWithLog(
+    note,
+    oldest,
+    'pools',
+    pools.map((row) => ({ kind: 'pool', row })),
+  );
+  yield* compareWithLog(
+    note,
+    oldest,
+    'machines',
+    machines.map((row) => ({ kind: 'machine', row })),
+  );
+  yield* compareWithLog(
+    note,
+    oldest,
+    'holders',
+    holders.map((row) => ({ kind: 'holder', row })),
+  );
+}
+
+/** Which rows of a table are looked at: those with an id above `after`, through `through`. All, when not given. */
+type Part = Readonly<{ after: number; through: number }>;
+
+/** Each row beside the event of its revision, as far back as the log goes. */
+function* compareWithLog(note: Note, oldest: number, table: string, told: readonly Told[], part?: Part): Read<void> {
+  const where = part ? 'WHERE t.id > @after AND t.id <= @through' : '';
+  const found = yield* all<rows.EventRow>(
+    `SELECT events.* FROM ${table} AS t JOIN events ON events.revision = t.revision ${where}`,
+    part ?? {},
+  );
+  const events = new Map(found.map((row) => [row.revision, rows.eventOf(row)]));
+  for (const one of told) {
+    if (one.row.revision < oldest) continue;
+    const event = events.get(one.row.revision);
+    if (!event || !isAsTold(one, event)) note([`${nameOf(one)} is not as revision ${one.row.revision} says`]);
+  }
+}
+
+function nameOf({ kind, row }: Told): string {
+  return 'id' in row ? `${kind}-${row.id}` : `${kind} ${row.machine}/${row.name}`;
+}

@@ -1,0 +1,79 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Event, Holder, Lease, Machine, Pool, Session, Slice } from '../../leases/model.ts';
+
+/** What does not hold of a lease by itself, live or long over. */
+export function flawsOfLease(lease: Lease): readonly string[] {
+  const { id, state } = lease;
+  const flaws: string[] = [];
+  const expect = (name: string, is: unknown, should: boolean) => {
+    if ((is !== null) !== should) flaws.push(`lease-${id} is ${state} and has ${should ? 'no ' : ''}${name}`);
+  };
+  const isLeaving = state === 'ending' || state === 'cooling' || state === 'ended';
+  expect('end', lease.endedAt, state === 'ended' || state === 'refused');
+  expect('ending', lease.ending, isLeaving);
+  expect('time of ending', lease.endingAt, isLeaving);
+  expect('proof of being empty', lease.emptyAt, state === 'cooling' || state === 'ended');
+  expect('refusal', lease.refusal, state === 'refused');
+  expect('binding', lease.binding, lease.mode === 'shared');
+  if (state === 'cooling') expect('time of reuse', lease.reusableAt, true);
+  if (state === 'active') expect('start', lease.activeAt, true);
+  if (state === 'pending') expect('start', lease.activeAt, false);
+  const times = [lease.grantedAt, lease.activeAt, lease.endingAt, lease.emptyAt].filter((time) => time !== null);
+  if (times.some((time, index) => index > 0 && time < (times[index - 1] ?? 0)))
+    flaws.push(`lease-${id} goes back in time`);
+  const size = lease.ports.last - lease.ports.first + 1;
+  if (!Number.isInteger(Math.log2(size))) flaws.push(`lease-${id} has ${size} ports`);
+  if (lease.ports.first % size !== 0) flaws.push(`lease-${id} is not aligned`);
+  return flaws;
+}
+
+/** What does not hold between a lease and its session. Reservations, which have none, have nothing to disagree with. */
+export function flawsOfMembership(lease: Lease, session: Session | undefined): readonly string[] {
+  if (lease.session === null) return [];
+  if (!session) return [`lease-${lease.id} is of session-${lease.session}, which there is not`];
+  const flaws: string[] = [];
+  if (session.machine !== lease.machine || session.holder !== lease.holder)
+    flaws.push(`lease-${lease.id} and its session-${session.id} have different holders`);
+  if (session.settled && (lease.state === 'pending' || lease.state === 'active'))
+    flaws.push(`lease-${lease.id} is ${lease.state} and its session-${session.id} has been settled`);
+  return flaws;
+}
+
+export type Told =
+  | Readonly<{ kind: 'slice'; row: Slice }>
+  | Readonly<{ kind: 'session'; row: Session }>
+  | Readonly<{ kind: 'lease'; row: Lease; session: Session | undefined }>
+  | Readonly<{ kind: 'pool'; row: Pool }>
+  | Readonly<{ kind: 'machine'; row: Machine }>
+  | Readonly<{ kind: 'holder'; row: Holder }>;
+
+/** The log tells of every change but those that follow by themselves: a row is as the event of its revision left it. */
+export function isAsTold(told: Told, event: Event): boolean {
+  switch (told.kind) {
+    case 'slice':
+      return event.kind === 'slice' && isDeepStrictEqual(event.slice, told.row);
+    case 'session': {
+      // Being kept alive and being settled are nobody's news.
+      const { expiresAt, settled } = told.row;
+      return event.kind === 'session' && isDeepStrictEqual({ ...event.session, expiresAt, settled }, told.row);
+    }
+    case 'lease':
+      return event.kind === 'lease' && isDeepStrictEqual(followed(event.lease, told.row, told.session), told.row);
+    case 'pool':
+      // Where the cursors are, only the store needs to know.
+      return event.kind === 'pool' && isDeepStrictEqual({ ...event.pool, cursors: told.row.cursors }, told.row);
+    case 'machine':
+      // That its agent lives is no change.
+      return event.kind === 'machine' && isDeepStrictEqual({ ...event.subject, agent: told.row.agent }, told.row);
+    case 'holder':
+      return event.kind === 'holder' && isDeepStrictEqual(event.holder, told.row);
+  }
+}
+
+/** What was told of a lease, brought to where it went by itself: its session ended it, or its rest is over. */
+function followed(then: Lease, now: Lease, session: Session | undefined): Lease {
+  const { state, ending, endingAt, endedAt } = now;
+  if (state === 'ending' && session?.state === 'ended' && then.ending === null)
+    return { ...then, state, ending, endingAt };
+  return state === 'ended' && then.state === 'cooling' ? { ...then, state, endedAt } : then;
+}

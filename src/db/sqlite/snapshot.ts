@@ -1,0 +1,38 @@
+import Database from 'better-sqlite3';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { StoreError } from '../../leases/store.ts';
+import { refuseOther } from '../migration-steps.ts';
+import type { Snapshot } from '../snapshot.ts';
+import { storeErrorOf } from './errors.ts';
+import { standingOf } from './migrations.ts';
+import { Statements } from './statements.ts';
+
+/** The database in a directory as it is now. A server may have it open: its write-ahead log keeps this state readable. */
+export async function openSqliteSnapshot(directory: string): Promise<Snapshot> {
+  const file = join(directory, 'fishery.db');
+  if (!existsSync(file)) throw new StoreError('io', `there is no database in ${directory}: look at data_dir`);
+  let connection: Database.Database | undefined;
+  try {
+    connection = new Database(file, { readonly: true, timeout: 2_000 });
+    const opened = connection;
+    opened.exec('BEGIN');
+    refuseOther(standingOf(opened));
+    const statements = new Statements(opened);
+    const [meta] = statements.all({ sql: `SELECT value FROM meta WHERE key = 'allocator_epoch'`, parameters: {} });
+    return {
+      run: async (read) => {
+        try {
+          return statements.run(read);
+        } catch (error) {
+          throw storeErrorOf(error);
+        }
+      },
+      allocatorEpoch: Number(meta?.['value'] ?? 1),
+      [Symbol.asyncDispose]: async () => void opened.close(),
+    };
+  } catch (error) {
+    connection?.close();
+    throw storeErrorOf(error);
+  }
+}
