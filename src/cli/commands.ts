@@ -18,6 +18,26 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./commands/hold.ts')).command,
   },
   {
+    name: 'migrate',
+    summary: 'Bring the tables of the database up to date, or say what is missing',
+    load: async () => (await import('./commands/migrate.ts')).command,
+  },
+  {
+    name: 'check',
+    summary: 'Prove that the database is whole, while servers use it',
+    load: async () => (await import('./commands/check.ts')).command,
+  },
+  {
+    name: 'dump',
+    summary: 'Write all of the database as lines of JSON, while servers use it',
+    load: async () => (await import('./commands/dump.ts')).command,
+  },
+  {
+    name: 'restore',
+    summary: 'Put a dump into an empty database, of the same or of the other kind',
+    load: async () => (await import('./commands/restore.ts')).command,
+  },
+  {
     name: 'version',
     summary: 'Print the version of Fishery and of its runtime',
     load: async () => (await import('./commands/version.ts')).command,

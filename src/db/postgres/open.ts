@@ -4,7 +4,8 @@ import { StoreError, type Store } from '../../leases/store.ts';
 import { clientConfig, connectionLimits, openPool } from './connections.ts';
 import { namingDatabase } from './errors.ts';
 import { ForeignCommits } from './foreign-commits.ts';
-import { migrate } from './migrations.ts';
+import type { Standing } from '../migration-steps.ts';
+import { migrate, standingOf } from './migrations.ts';
 import { PostgresStore } from './store.ts';
 import { clusterExpression } from './transaction.ts';
 
@@ -28,11 +29,7 @@ const versionMin = 140_000;
  * `StoreError` that says what to do.
  */
 export async function openPostgresStore({ url, newEpoch, clock = 'database' }: PostgresOptions): Promise<Store> {
-  await withClient(url, async (client) => {
-    await inspect(client);
-    await migrate(client);
-    await identify(client, newEpoch());
-  });
+  await withClient(url, (client) => prepare(client, newEpoch()));
   return new PostgresStore({
     readers: openPool(url, connectionLimits.readers_max),
     writers: openPool(url, connectionLimits.writers_max),
@@ -41,8 +38,18 @@ export async function openPostgresStore({ url, newEpoch, clock = 'database' }: P
   });
 }
 
+/** Where the tables of a database stand. */
+export const standingOfDatabase = (url: string): Promise<Standing> => withClient(url, (client) => standingOf(client));
+
+/** Makes sure of the server, of the tables, and of the rows that each database begins with. */
+export async function prepare(client: pg.Client, epoch: string): Promise<void> {
+  await inspect(client);
+  await migrate(client);
+  await identify(client, epoch);
+}
+
 /** One connection for what comes before the store is open; failures name the database and never the password. */
-export async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   let client: pg.Client | undefined;
   try {
     client = new pg.Client(clientConfig(url));

@@ -25,6 +25,11 @@ export async function write(client: pg.ClientBase, changes: Changes): Promise<vo
   }
 }
 
+/** Rows of one table as they are. To be called inside a transaction. */
+export async function insertRows(client: pg.ClientBase, table: PgTable, rows: readonly AnyRow[]): Promise<void> {
+  await client.query(writeTexts(table).inserted, [jsonOf(rows)]);
+}
+
 type Step = Readonly<{ name: string; text: string; rows: readonly AnyRow[] }>;
 
 function stepsOf({ table, deleted, updated, inserted }: ChangedRows): readonly Step[] {

@@ -23,6 +23,12 @@ export class Meta {
     return Number(this.#kept('allocator_epoch', () => '1'));
   }
 
+  /** Makes the table another one. */
+  identify(epoch: string, allocatorEpoch: number): void {
+    this.#set.run('epoch', epoch);
+    this.#set.run('allocator_epoch', String(allocatorEpoch));
+  }
+
   wasClosed(): boolean {
     // A database that was just made has nothing to say, and nothing that could be damaged.
     return (this.#get.get('open')?.value ?? '0') === '0';

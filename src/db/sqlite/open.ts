@@ -54,7 +54,7 @@ const closer = (connection: Connection, meta: Meta, unlock: () => void) => () =>
   unlock();
 };
 
-function makeDirectory(directory: string): void {
+export function makeDirectory(directory: string): void {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
   } catch (error) {
@@ -63,7 +63,7 @@ function makeDirectory(directory: string): void {
   }
 }
 
-function connect(path: string, sizeBytesMax: number | undefined): Connection {
+export function connect(path: string, sizeBytesMax: number | undefined): Connection {
   const connection = new Database(path);
   connection.pragma('busy_timeout = 2000');
   connection.pragma('journal_mode = WAL');

@@ -2,7 +2,7 @@ import Database from 'better-sqlite3';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError } from '../../leases/store.ts';
-import { refuseOther } from '../migration-steps.ts';
+import { refuseOther, type Standing } from '../migration-steps.ts';
 import type { Snapshot } from '../snapshot.ts';
 import { storeErrorOf } from './errors.ts';
 import { standingOf } from './migrations.ts';
@@ -34,5 +34,20 @@ export async function openSqliteSnapshot(directory: string): Promise<Snapshot> {
   } catch (error) {
     connection?.close();
     throw storeErrorOf(error);
+  }
+}
+
+/** Where the database in a directory stands. */
+export function standingIn(directory: string): Standing {
+  const file = join(directory, 'fishery.db');
+  if (!existsSync(file)) return standingOf(undefined);
+  let connection: Database.Database | undefined;
+  try {
+    connection = new Database(file, { readonly: true, timeout: 2_000 });
+    return standingOf(connection);
+  } catch (error) {
+    throw storeErrorOf(error);
+  } finally {
+    connection?.close();
   }
 }

@@ -1,0 +1,23 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { migrateStore, standingAt } from '../../db/migrate.ts';
+import { defineCommand, exitCodes } from '../command.ts';
+import { reportingStoreErrors, storeLocation, storeSettings } from '../store-settings.ts';
+
+export const command = defineCommand({
+  settings: z.strictObject({
+    ...storeSettings,
+    check: z.boolean().default(false).meta({ description: 'Change nothing; fail when something is missing' }),
+  }),
+  details: `A server does this by itself when it starts. Done before, it tells apart what fails: the tables, or the server.`,
+  run: (settings, { print, complain }) =>
+    reportingStoreErrors(complain, async () => {
+      const location = storeLocation(settings);
+      const { steps, applied } = await standingAt(location);
+      const missing = steps.slice(applied);
+      if (!settings.check) await migrateStore(location, randomUUID);
+      for (const step of missing) print(`${settings.check ? 'missing' : 'applied'}   ${step}`);
+      if (missing.length === 0) print(`up to date (${steps.at(-1)})`);
+      return settings.check && missing.length > 0 ? exitCodes.failure : exitCodes.ok;
+    }),
+});

@@ -1,0 +1,62 @@
+import { join } from 'node:path';
+import { StoreError } from '../../leases/store.ts';
+import type { RestoreTarget } from '../dump/restore.ts';
+import { tableShapes } from '../tables.ts';
+import { storeErrorOf } from './errors.ts';
+import { lockDirectory } from './lock.ts';
+import { Meta } from './meta.ts';
+import { upgrade } from './migrations.ts';
+import { connect, makeDirectory } from './open.ts';
+import { RowWriter } from './row-writer.ts';
+import * as schema from './schema.ts';
+import { Statements, type Connection } from './statements.ts';
+
+/** A database in the directory that has nothing in it; it is made when missing. No server may run on it. */
+export async function openSqliteTarget(directory: string, epoch: string): Promise<RestoreTarget> {
+  makeDirectory(directory);
+  const unlock = lockDirectory(directory);
+  let connection: Connection | undefined;
+  try {
+    connection = connect(join(directory, 'fishery.db'), undefined);
+    upgrade(connection);
+    for (const { name } of tableShapes)
+      if (connection.prepare(`SELECT 1 FROM ${name} LIMIT 1`).get() !== undefined)
+        throw new StoreError('io', `the database in ${directory} is not empty: restore into a new directory`);
+    connection.exec('BEGIN IMMEDIATE');
+    return targetOn(connection, epoch, unlock);
+  } catch (error) {
+    connection?.close();
+    unlock();
+    throw storeErrorOf(error);
+  }
+}
+
+function targetOn(connection: Connection, epoch: string, unlock: () => void): RestoreTarget {
+  const statements = new Statements(connection);
+  const attempt = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      throw storeErrorOf(error);
+    }
+  };
+  return {
+    allocatorEpoch: 1,
+    run: async (read) => attempt(() => statements.run(read)),
+    insert: async ({ key }, rows) =>
+      attempt(() => {
+        const writer = new RowWriter(connection, schema[key]);
+        for (const row of rows) writer.insert(row);
+      }),
+    finish: async (allocatorEpoch) =>
+      attempt(() => {
+        new Meta(connection).identify(epoch, allocatorEpoch);
+        connection.exec('COMMIT');
+      }),
+    [Symbol.asyncDispose]: async () => {
+      // Undoes what was not committed.
+      connection.close();
+      unlock();
+    },
+  };
+}

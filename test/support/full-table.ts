@@ -1,0 +1,57 @@
+import type { Store } from '../../src/leases/store.ts';
+import { shared, tcp, udp, World } from './world.ts';
+
+/** A table with something of everything: each kind of row, in each of its states. */
+export async function fillTable(store: Store): Promise<World> {
+  const world = new World(store);
+  await world.pool('v4', ['198.51.100.0/29'], { labels: { note: 'größer "quoted" \n', site: 'fra1' } });
+  await world.pool('v6', ['2001:db8::/48', '2001:db8:1::/64']);
+  for (const machine of ['edge-1', 'edge-2']) {
+    await world.machine(machine, 'agent', 86_400);
+    await world.alive(machine);
+    for (const holder of ['web', 'mail']) await world.holder(machine, holder, 'proxy', holder === 'web' ? 900 : 901);
+    await world.holder(machine, 'fish', 'fish');
+  }
+  await world.machine('bare', 'none');
+  await world.holder('bare', 'web', 'proxy', null);
+  const [free, drained] = await world.ready('edge-2', 'v4', 2);
+  await world.ready('edge-1', 'v4', 3);
+  await world.ready('edge-1', 'v6', 2);
+  await world.ready('bare', 'v6');
+  await world.slices('edge-2', 'v6');
+  if (!free || !drained) throw new Error('no slices');
+
+  // One that came back and rested, one that has a lease in its way.
+  await world.drain(free.id);
+  await world.reportSlice('edge-2', free, 'empty');
+  await world.pass(121);
+  const far = await world.session('edge-2', 'mail', 3_600);
+  await world.leases(far, tcp(4));
+  await world.drain(drained.id);
+
+  const [web, mail, gone, bare] = [
+    await world.session('edge-1', 'web', 3_600),
+    await world.session('edge-1', 'mail', 3_600),
+    await world.session('edge-1', 'web', 600),
+    await world.session('bare', 'web', 3_600),
+  ];
+  const [active, refused, ending, cooling, over] = await world.leases(web, tcp(8), udp(2), tcp(1), tcp(2), udp(1));
+  if (!active || !refused || !ending || !cooling || !over) throw new Error('no leases');
+  await world.leases(web, shared(64));
+  await world.leases(mail, shared(64), udp(16));
+  await world.leases(bare, tcp(32, { pool: 'v6' }));
+  await world.report(active, 'active');
+  await world.report(refused, 'refused');
+  await world.release(over);
+  await world.report(over, 'empty');
+  await world.pass(61);
+  for (const lease of [ending, cooling]) await world.release(lease);
+  await world.report(cooling, 'empty');
+  await world.leases(gone, tcp(1), shared(64));
+  await world.end(gone, 'revoked');
+  for (const [name, hash] of Object.entries({ ci: 'a', old: 'b' }))
+    await world.execute({ kind: 'createToken', name, role: 'viewer', machine: null, holder: null, hash });
+  const token = (await store.reader.accessToken('b'))?.id ?? 0;
+  await world.execute({ kind: 'revokeToken', id: token });
+  return world;
+}
