@@ -26,11 +26,11 @@ import {
 } from './composed-reads.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
 
-/** How a database carries out reads. */
+/** How a database carries out reads. It may have to begin one again: what is handed over makes it. */
 export type Reads = Readonly<{
-  run: <T>(read: Read<T>) => Promise<T>;
+  run: <T>(read: () => Read<T>) => Promise<T>;
   /** Several statements that must see one state of the table. */
-  snapshot: <T>(read: Read<T>) => Promise<T>;
+  snapshot: <T>(read: () => Read<T>) => Promise<T>;
   epoch: () => Promise<string>;
   usage: () => Promise<readonly UsageRow[]>;
 }>;
@@ -48,7 +48,7 @@ export class SqlReader implements Reader {
   }
 
   revision(): Promise<number> {
-    return this.#reads.run(revision());
+    return this.#reads.run(revision);
   }
 
   async oldestRevision(): Promise<number> {
@@ -74,7 +74,7 @@ export class SqlReader implements Reader {
   }
 
   machine(id: string): Promise<Machine | undefined> {
-    return this.#reads.run(machine(id));
+    return this.#reads.run(() => machine(id));
   }
 
   machines(page: PageRequest): Promise<PageOf<Machine>> {
@@ -100,7 +100,7 @@ export class SqlReader implements Reader {
   }
 
   tiling(slice: number): Promise<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
-    return this.#reads.snapshot(tiling(slice));
+    return this.#reads.snapshot(() => tiling(slice));
   }
 
   async session(id: number): Promise<Session | undefined> {
@@ -128,11 +128,11 @@ export class SqlReader implements Reader {
       const both = `${half('NULL', 'live')} UNION ALL ${half('NOT NULL', 'past')} ORDER BY id LIMIT @limit`;
       return all(both, { machine: on, after, limit });
     };
-    return this.#reads.run(scan(page, byNumber, filter, leaseOf, read));
+    return this.#reads.run(() => scan(page, byNumber, filter, leaseOf, read));
   }
 
   desired(id: string): Promise<DesiredState | undefined> {
-    return this.#reads.snapshot(desired(id));
+    return this.#reads.snapshot(() => desired(id));
   }
 
   async eventsAfter(after: number, machineId: string | null, limit: number): Promise<readonly Event[]> {
@@ -150,7 +150,7 @@ export class SqlReader implements Reader {
   }
 
   tenureAt(address: Address, port: number, at: number): ReturnType<Reader['tenureAt']> {
-    return this.#reads.snapshot(tenureAt(address, port, at));
+    return this.#reads.snapshot(() => tenureAt(address, port, at));
   }
 
   async leasesAt(
@@ -201,14 +201,14 @@ export class SqlReader implements Reader {
     const every = [...conditions, `${key.column} > @after`].join(' AND ');
     const sql = `SELECT * FROM ${table} WHERE ${every} ORDER BY ${key.column} LIMIT @limit`;
     const read = (after: string | number, limit: number) => all<Row>(sql, { ...where, after, limit });
-    return this.#reads.run(scan(page, key, filter, itemOf, read));
+    return this.#reads.run(() => scan(page, key, filter, itemOf, read));
   }
 
   #one<Row>(sql: string, parameters?: Parameters): Promise<Row | undefined> {
-    return this.#reads.run(one<Row>(sql, parameters));
+    return this.#reads.run(() => one<Row>(sql, parameters));
   }
 
   #all<Row>(sql: string, parameters?: Parameters): Promise<readonly Row[]> {
-    return this.#reads.run(all<Row>(sql, parameters));
+    return this.#reads.run(() => all<Row>(sql, parameters));
   }
 }

@@ -115,7 +115,7 @@ export class Feed {
         cursor = Math.max(cursor, end);
         yield { type: 'caught_up', revision: cursor };
 
-        while (!isOver() && !follower.missed) {
+        while (!isOver() && !follower.missed && !follower.hasLost) {
           // At one moment, before anything else can run: up to here, what is taken is all that there is.
           const reached = this.#published;
           for (const event of follower.take()) {
@@ -130,6 +130,10 @@ export class Feed {
             yield { type: 'caught_up', revision: cursor };
           }
           await follower.heard();
+        }
+        if (follower.hasLost) {
+          yield { type: 'compacted', oldest: await this.#log.oldestRevision() };
+          return;
         }
       }
     } finally {
@@ -172,6 +176,12 @@ export class Feed {
       this.#listeners.delete(listener);
       signal.removeEventListener('abort', end);
     }
+  }
+
+  /** What was published is no longer in the log: nobody can go on from it, each follower has to take a snapshot. */
+  lose(): void {
+    this.#published = 0;
+    for (const follower of this.#followers.all()) follower.lose();
   }
 
   /** Calls back with every event from now on, in order. Returns the way out. */

@@ -10,6 +10,7 @@ export class Follower {
   readonly #queueMax: number;
   #queue: Event[] = [];
   #missed = false;
+  #hasLost = false;
   readonly #bell = new Bell();
 
   constructor(machine: string | null, queueMax: number) {
@@ -44,6 +45,16 @@ export class Follower {
     const taken = this.#queue;
     this.#queue = [];
     return taken;
+  }
+
+  /** What it was handed never happened, as far as the log knows now. */
+  lose(): void {
+    this.#hasLost = true;
+    this.setAside();
+  }
+
+  get hasLost(): boolean {
+    return this.#hasLost;
   }
 
   /** To be called before the log is read: from here on, what is committed is queued again. */

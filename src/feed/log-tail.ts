@@ -5,6 +5,8 @@ export type LogTailParts = Readonly<{
   log: Log;
   /** Takes events in revision order. */
   publish: (events: readonly Event[]) => void;
+  /** The log ends below what was handed on: the database lost what it had committed, in a failover, say. */
+  onLoss: () => void;
   /** A look at the log that failed; the next wake-up tries again. */
   onError?: (error: unknown) => void;
   /** Events read at once. */
@@ -46,14 +48,21 @@ export class LogTail {
   }
 
   async #read(): Promise<void> {
-    const { log, pageMax, onError } = this.#parts;
+    const { log, pageMax, onLoss, onError } = this.#parts;
     this.#isReading = true;
     try {
       while (this.#isStale) {
         this.#isStale = false;
-        const page = await log.eventsAfter(this.#reached, null, pageMax);
-        if (page.length > 0) this.#handOn(page);
-        if (page.length === pageMax) this.#isStale = true;
+        const end = await log.revision();
+        if (end < this.#reached) {
+          this.#reached = end;
+          onLoss();
+        }
+        while (this.#reached < end) {
+          const page = await log.eventsAfter(this.#reached, null, pageMax);
+          if (page.length === 0) break;
+          this.#handOn(page);
+        }
       }
     } catch (error) {
       onError(error);

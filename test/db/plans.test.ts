@@ -80,7 +80,7 @@ describe('what is read outside of decisions', () => {
     const page = { limit: 5, cursor: '1' };
     const plans = await plansOf(async (connection) => {
       const statements = new Statements(connection);
-      const run = async <T>(read: Read<T>) => statements.run(read);
+      const run = async <T>(read: () => Read<T>) => statements.run(read());
       const reader = new SqlReader({ run, snapshot: run, epoch: async () => 'epoch', usage: async () => [] });
       await reader.revision();
       await reader.oldestRevision();

@@ -18,6 +18,7 @@ class SharedLog {
   duringLook: () => void = () => {};
 
   async revision(): Promise<number> {
+    if (this.failure) throw this.failure;
     return this.events.at(-1)?.revision ?? 0;
   }
   async oldestRevision(): Promise<number> {
@@ -37,7 +38,8 @@ async function tailOf(log: SharedLog, pageMax = 512) {
   const seen: number[] = [];
   const errors: unknown[] = [];
   const publish = (events: readonly Event[]) => seen.push(...events.map(({ revision }) => revision));
-  const tail = await LogTail.start({ log, publish, onError: (error) => errors.push(error), pageMax });
+  const onLoss = () => seen.push(0);
+  const tail = await LogTail.start({ log, publish, onLoss, onError: (error) => errors.push(error), pageMax });
   const commitHere = (first: number, last: number) => {
     log.events.push(...range(first, last));
     tail.offer(range(first, last));
@@ -112,11 +114,44 @@ describe('the tail of a log', () => {
     expect(seen).toEqual([1, 2]);
   });
 
+  it('begins again below when the log lost what it had, and tells followers that they cannot go on', async () => {
+    const log = new SharedLog();
+    const feed = new Feed({ log });
+    const seen: number[] = [];
+    const tail = await LogTail.start({
+      log,
+      publish: (events) => {
+        seen.push(...events.map(({ revision }) => revision));
+        feed.publish(events);
+      },
+      onLoss: () => feed.lose(),
+    });
+    log.events.push(...range(1, 5));
+    tail.wake();
+    await settle();
+    const items: FeedItem['type'][] = [];
+    const following = (async () => {
+      const { signal } = new AbortController();
+      for await (const item of feed.follow({ machine: null, from: 5, signal })) items.push(item.type);
+    })();
+    await settle();
+    // Another server took over that had heard of three only, and is past the five by the time that anybody looks.
+    log.events = [...range(1, 3)];
+    tail.wake();
+    await settle();
+    log.events.push(...range(4, 7));
+    tail.wake();
+    await following;
+    await settle();
+    expect(items).toEqual(['caught_up', 'compacted']);
+    expect(seen).toEqual([1, 2, 3, 4, 5, 4, 5, 6, 7]);
+  });
+
   it('sends followers to the log when it was compacted under the server', async () => {
     const log = new SharedLog();
     log.events.push(...range(1, 2));
     const feed = new Feed({ log });
-    const tail = await LogTail.start({ log, publish: (events) => feed.publish(events) });
+    const tail = await LogTail.start({ log, publish: (events) => feed.publish(events), onLoss: () => feed.lose() });
     const stop = new AbortController();
     const items: FeedItem[] = [];
     const following = (async () => {

@@ -4,6 +4,7 @@ import { begin } from '../../src/db/postgres/transaction.ts';
 import { SteadyClock } from '../../src/ops/clock.ts';
 import { Cable } from '../support/postgres/cable.ts';
 import { temporaryDatabase } from '../support/postgres/database.ts';
+import { fillTable } from '../support/full-table.ts';
 import { Replica } from '../support/replica.ts';
 import { World } from '../support/world.ts';
 
@@ -36,6 +37,23 @@ describe('a connection that breaks during a commit', () => {
 });
 
 describe('a database that is away for a while', () => {
+  it('is read again from the beginning when a connection broke under the read', async () => {
+    await using database = await temporaryDatabase();
+    const world = await fillTable(await database.open({ clock: 'server' }));
+    const { reader } = world.store;
+    const page = { limit: 2, cursor: null };
+    const look = () =>
+      Promise.all([
+        ...[reader.desired('edge-1'), reader.tiling(20), reader.leases({ machine: 'edge-1' }, page)],
+        ...[reader.eventsAfter(3, 'edge-2', 9), reader.revision(), reader.usage(), reader.machines(page)],
+      ]);
+    const before = await look();
+    for (let round = 0; round < 3; round++) {
+      await database.cutConnections();
+      expect(await look()).toEqual(before);
+    }
+  });
+
   it('is said to be, and everything goes on by itself when it is back', async () => {
     await using database = await temporaryDatabase();
     await using cable = await Cable.lay(database.url);
@@ -43,9 +61,7 @@ describe('a database that is away for a while', () => {
     await using other = await Replica.start(await database.open(), new SteadyClock());
     await replica.service.execute(machine('a'));
     cable.isCut = true;
-    await database.query(
-      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
-    );
+    await database.cutConnections();
     await expect(replica.service.execute(machine('b'))).rejects.toMatchObject({ failure: 'io' });
     expect(replica.service.health()).toMatchObject({ writable: false });
     expect(replica.service.health().reason).toContain('cannot be reached');

@@ -132,9 +132,7 @@ describe('several servers on one database', () => {
     const machine = (id: string) =>
       ({ kind: 'createMachine', id, labels: {}, enforcement: 'none', fenceUs: 1 }) as const;
     for (let round = 0; round < 3; round++) {
-      await database.query(
-        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
-      );
+      await database.cutConnections();
       // A connection that was cut while idle is replaced without anybody noticing.
       must(await one.service.execute(machine(`a-${round}`)));
       must(await two.service.execute(machine(`b-${round}`)));

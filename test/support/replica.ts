@@ -26,7 +26,11 @@ export class Replica implements AsyncDisposable {
     const troubles: Trouble[] = [];
     const service = new LeaseService({ store, clock, onTrouble: (trouble) => troubles.push(trouble) });
     const feed = new Feed({ log: store.reader });
-    const tail = await LogTail.start({ log: store.reader, publish: (events) => feed.publish(events) });
+    const tail = await LogTail.start({
+      log: store.reader,
+      publish: (events) => feed.publish(events),
+      onLoss: () => feed.lose(),
+    });
     service.onEvents((events) => tail.offer(events));
     store.onForeignCommit(() => tail.wake());
     return new Replica({ store, service, feed, troubles });

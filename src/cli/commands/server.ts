@@ -104,6 +104,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   const tail = await LogTail.start({
     log: store.reader,
     publish: (events) => feed.publish(events),
+    onLoss: () => feed.lose(),
     onError: (error) => log.warn({ err: error }, 'the log could not be read; the next look comes soon'),
   });
   leases.onEvents((events) => tail.offer(events));

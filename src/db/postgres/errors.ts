@@ -28,7 +28,14 @@ export function storeErrorOf(error: unknown): unknown {
     // Whatever else the server objects to is a statement that should not have been sent.
     return failure === undefined ? error : new StoreError(failure, `${says} (${code}: ${error.message})`, error);
   }
-  if (isConnectionLoss(error)) return new StoreError('io', `the database cannot be reached (${error.message})`, error);
+  if (error instanceof Error && /client password must be a string/.test(error.message))
+    return new StoreError(
+      'io',
+      'the database asks for a password: put it into database_url, PGPASSWORD or ~/.pgpass',
+      error,
+    );
+  if (isConnectionLoss(error))
+    return new StoreError('io', `the database cannot be reached (${messageOf(error)})`, error);
   return error;
 }
 
@@ -54,14 +61,22 @@ function shownUrl(url: string): string {
 export const isWorthRetrying = (error: unknown): boolean =>
   isConnectionLoss(error) || (error instanceof DatabaseError && (error.code === '40001' || error.code === '40P01'));
 
+/** Of Node.js: from looking up the name to TLS. */
+const connectionCodes =
+  /^(?:ECONN|ENOTFOUND|EAI_|EHOST|ENET|ETIMEDOUT|EPIPE|CERT_|ERR_TLS|ERR_SSL|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO)/;
+/** Of pg, which gives these no code. */
 const connectionMessages =
-  /^(?:Connection terminated|Client has encountered|Client was closed|timeout e|Query read timeout)/;
+  /^(?:Connection terminated|Client has encountered|Client was closed|timeout exceeded|The server does not support SSL)/;
 
 /** Whether the server has nothing to say any more: what it made of the last statement is unknown then. */
 export function isConnectionLoss(error: unknown): error is Error {
   if (error instanceof DatabaseError) return error.severity === 'FATAL';
   if (!(error instanceof Error)) return false;
-  const isOfSocket =
-    'syscall' in error || ('code' in error && /^(?:E[A-Z]+|CERT_|ERR_TLS|ERR_SSL)/.test(String(error.code)));
-  return isOfSocket || connectionMessages.test(error.message);
+  return ('code' in error && connectionCodes.test(String(error.code))) || connectionMessages.test(error.message);
+}
+
+/** A name with several addresses fails with all that went wrong, and an empty message. */
+function messageOf(error: Error): string {
+  const parts: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
+  return parts.map((part) => (part instanceof Error ? part.message : String(part))).join('; ');
 }

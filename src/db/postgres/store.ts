@@ -36,8 +36,8 @@ export class PostgresStore implements Store {
     this.#foreign = foreign;
     this.#clock = clock;
     this.reader = new SqlReader({
-      run: (read) => this.#read((client) => readOn(client, read)),
-      snapshot: (read) => this.#read((client) => readInSnapshot(client, read)),
+      run: (read) => this.#read((client) => readOn(client, read())),
+      snapshot: (read) => this.#read((client) => readInSnapshot(client, read())),
       epoch: () => this.#read(epochOf),
       usage: () => this.#read((client) => readOn(client, countUsage())),
     });

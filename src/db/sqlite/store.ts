@@ -32,7 +32,7 @@ export class SqliteStore implements Store {
     this.#writes = new Writes(connection);
     this.#usage = new Usage(() => this.#statements.run(countUsage()));
     this.#onClose = onClose;
-    const run = async <T>(read: Read<T>) => this.#statements.run(read);
+    const run = async <T>(read: () => Read<T>) => this.#statements.run(read());
     const usage = async () => this.#usage.rows();
     this.reader = new SqlReader({ run, snapshot: run, epoch: async () => epoch, usage });
   }

@@ -21,9 +21,10 @@ export async function onPostgres(sql: string, url = inject('postgresUrl')): Prom
 
 /** The URL of the run's own server with parts of it changed. */
 export function urlWith(
-  change: Readonly<{ database?: string; user?: string; password?: string; port?: string }>,
+  change: Readonly<{ host?: string; port?: string; database?: string; user?: string; password?: string }>,
 ): string {
   const url = new URL(inject('postgresUrl'));
+  if (change.host !== undefined) url.hostname = change.host;
   if (change.database !== undefined) url.pathname = `/${change.database}`;
   if (change.user !== undefined) url.username = change.user;
   if (change.password !== undefined) url.password = change.password;
@@ -60,6 +61,13 @@ export class TemporaryDatabase implements AsyncDisposable {
 
   query(sql: string): Promise<readonly AnyRow[]> {
     return onPostgres(sql, this.url);
+  }
+
+  /** Ends every connection to the database but the one that does it. */
+  async cutConnections(): Promise<void> {
+    await this.query(
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+    );
   }
 
   /** Takes everything out again: quicker than another database. */
