@@ -126,6 +126,15 @@ CREATE TABLE "pools" (
 	"revision" bigint NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE "port_counts" (
+	"pool" text COLLATE "C" NOT NULL,
+	"machine" text COLLATE "C" NOT NULL,
+	"protocol" text COLLATE "C" NOT NULL,
+	"state" text COLLATE "C" NOT NULL,
+	"ports" bigint NOT NULL,
+	CONSTRAINT "port_counts_pool_machine_protocol_state_pk" PRIMARY KEY("pool","machine","protocol","state")
+);
+--> statement-breakpoint
 CREATE TABLE "sessions" (
 	"id" bigint PRIMARY KEY NOT NULL,
 	"machine" text COLLATE "C" NOT NULL,

@@ -3,31 +3,27 @@ import type { Protocol } from '../net/protocol.ts';
 import { hasOccupants, type Extent, type Lease, type SharedBlock } from '../leases/model.ts';
 import type { UsageRow } from '../leases/store.ts';
 import type { Changes } from '../leases/view.ts';
-import { all, type Read } from './statement.ts';
 
 type Use = UsageRow['state'];
 type Place = Readonly<{ pool: string; machine: string; protocol: Protocol; ports: PortRange }>;
 
 /**
- * How many ports are in which use. To count them anew takes as long as there are live leases, so they are counted once,
- * when they are first asked for, and kept up with every commit from then on. For a store that nobody else writes to.
+ * How many ports are in which use. To count them takes as long as there are live leases; so they are counted once at most,
+ * and kept up with what each commit changes. Begun from nothing, it is what the changes come to.
  */
-export class Usage {
-  readonly #count: () => readonly UsageRow[];
-  #rows: Map<string, UsageRow> | undefined;
+export class PortCounts {
+  readonly #rows: Map<string, UsageRow>;
 
-  constructor(count: () => readonly UsageRow[]) {
-    this.#count = count;
+  constructor(rows: readonly UsageRow[] = []) {
+    this.#rows = new Map(rows.map((row) => [keyOf(row), row]));
   }
 
   rows(): readonly UsageRow[] {
-    this.#rows ??= new Map(this.#count().map((row) => [keyOf(row), row]));
     return [...this.#rows.values()];
   }
 
   /** To be called with what was committed, and with nothing else. */
   follow(changes: Changes): void {
-    if (!this.#rows) return;
     for (const { before, after } of changes.extents) this.#move(before, useOfExtent, after);
     for (const { before, after } of changes.blocks) this.#move(before, useOfBlock, after);
     for (const { before, after } of changes.leases) this.#move(before, useOfLease, after);
@@ -45,25 +41,22 @@ export class Usage {
   #add({ pool, machine, protocol }: Place, state: Use | undefined, ports: number): void {
     if (state === undefined) return;
     const key = keyOf({ pool, machine, protocol, state });
-    const row = { pool, machine, protocol, state, ports: (this.#rows?.get(key)?.ports ?? 0) + ports };
-    if (row.ports === 0) this.#rows?.delete(key);
-    else this.#rows?.set(key, row);
+    const row = { pool, machine, protocol, state, ports: (this.#rows.get(key)?.ports ?? 0) + ports };
+    if (row.ports === 0) this.#rows.delete(key);
+    else this.#rows.set(key, row);
   }
 }
 
-/** Counts the ports of every live row. */
-export function countUsage(): Read<readonly UsageRow[]> {
-  const ports = (state: string) =>
-    `SELECT pool, machine, protocol, ${state} AS state, last_port - first_port + 1 AS ports FROM`;
-  return all<UsageRow>(
-    `SELECT pool, machine, protocol, state, sum(ports) AS ports FROM (
-       ${ports('state')} extents
-       UNION ALL ${ports(`CASE state WHEN 'cooling' THEN 'cooling' ELSE 'exclusive' END`)} leases
-         WHERE ended_at IS NULL AND (mode = 'exclusive' OR state = 'cooling')
-       UNION ALL ${ports(`'shared'`)} shared_blocks
-     ) AS pieces GROUP BY pool, machine, protocol, state`,
-  );
-}
+const ports = (state: string): string =>
+  `SELECT pool, machine, protocol, ${state} AS state, last_port - first_port + 1 AS ports FROM`;
+
+/** Counts the ports of every live row: columns as in `UsageRow`, in its order. */
+export const usageSql = `SELECT pool, machine, protocol, state, sum(ports) AS ports FROM (
+    ${ports('state')} extents
+    UNION ALL ${ports(`CASE state WHEN 'cooling' THEN 'cooling' ELSE 'exclusive' END`)} leases
+      WHERE ended_at IS NULL AND (mode = 'exclusive' OR state = 'cooling')
+    UNION ALL ${ports(`'shared'`)} shared_blocks
+  ) AS pieces GROUP BY pool, machine, protocol, state`;
 
 const keyOf = ({ pool, machine, protocol, state }: Omit<UsageRow, 'ports'>): string =>
   `${pool}/${machine}/${protocol}/${state}`;

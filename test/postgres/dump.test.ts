@@ -33,6 +33,8 @@ describe('a dump', () => {
     const there = { url: database.url, directory: '' };
     await restore(there, linesOf(lines), () => 'epoch-2');
     expect(await database.read()).toEqual(readTables(source.directory));
+    const restored = await database.open({ clock: 'server' });
+    expect(new Set(await restored.reader.usage())).toEqual(new Set(await source.store.reader.usage()));
     const again = await dumpOf(there);
     expect(rowsOf(again)).toEqual(rowsOf(lines));
 

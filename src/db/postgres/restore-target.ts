@@ -2,6 +2,7 @@ import pg from 'pg';
 import { StoreError } from '../../leases/store.ts';
 import type { RestoreTarget } from '../dump/restore.ts';
 import { tableShapes } from '../tables.ts';
+import { usageSql } from '../usage.ts';
 import { clientConfig } from './connections.ts';
 import { namingDatabase } from './errors.ts';
 import { prepare } from './open.ts';
@@ -57,5 +58,6 @@ async function finish(client: pg.Client, epoch: string, allocatorEpoch: number):
      last_event_at = coalesce((SELECT at FROM events ORDER BY revision DESC LIMIT 1), 0)`,
     [allocatorEpoch],
   );
+  await client.query(`INSERT INTO port_counts ${usageSql}`);
   await client.query('COMMIT');
 }

@@ -61,6 +61,19 @@ export const logEnd = pgTable(
   () => [check('log_end_one_row', sql`"only" = 1`)],
 );
 
+/** How many ports are in which use, kept up by each commit: whoever asks need not count millions of rows. */
+export const portCounts = pgTable(
+  'port_counts',
+  {
+    pool: text().notNull(),
+    machine: text().notNull(),
+    protocol: text().notNull(),
+    state: text().notNull(),
+    ports: bigint({ mode: 'number' }).notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.pool, t.machine, t.protocol, t.state] })],
+);
+
 function translated(table: SQLiteTable): PgTable {
   const { columns: own, indexes, primaryKeys, foreignKeys, checks } = getTableConfig(table);
   const made = pgTable(

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Changes } from '../../leases/view.ts';
 import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
+import { PortCounts } from '../usage.ts';
 import { answersOf } from './pipeline.ts';
 import * as schema from './schema.ts';
 
@@ -15,7 +16,7 @@ const verbs: readonly Verb[] = ['deleted', 'updated', 'inserted'];
  * database runs them in this order. To be called inside the transaction that loaded the view.
  */
 export async function write(client: pg.ClientBase, changes: Changes): Promise<void> {
-  const steps = changedRows(changes).flatMap(stepsOf);
+  const steps = [...changedRows(changes).flatMap(stepsOf), ...countingStep(changes)];
   const results = await answersOf(
     steps.map(({ name, text, rows }) => client.query({ name, text, values: [jsonOf(rows)] })),
   );
@@ -37,6 +38,17 @@ function stepsOf({ table, deleted, updated, inserted }: ChangedRows): readonly S
   return verbs
     .filter((verb) => rowsOf[verb].length > 0)
     .map((verb) => ({ name: `${verb}_${table}`, text: textOf(table)[verb], rows: rowsOf[verb] }));
+}
+
+/** Ports that changed their use are added to one count and taken from another. */
+function countingStep(changes: Changes): readonly Step[] {
+  const moved = new PortCounts();
+  moved.follow(changes);
+  const rows = moved.rows();
+  const text = `INSERT INTO port_counts (pool, machine, protocol, state, ports)
+    SELECT * FROM json_to_recordset($1::json) AS moved (pool text, machine text, protocol text, state text, ports int8)
+    ON CONFLICT (pool, machine, protocol, state) DO UPDATE SET ports = port_counts.ports + excluded.ports`;
+  return rows.length === 0 ? [] : [{ name: 'port_counts', text, rows }];
 }
 
 /** Text that came from clients may hold what JavaScript and SQLite take for text and PostgreSQL does not. */

@@ -1,10 +1,10 @@
-import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
+import { StoreError, type Reader, type Store, type UsageRow, type Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
 import { needStatements, type NeedStatement } from '../need-statements.ts';
 import { SqlReader } from '../reader.ts';
-import type { Read } from '../statement.ts';
-import { countUsage, Usage } from '../usage.ts';
+import { all, type Read } from '../statement.ts';
+import { PortCounts, usageSql } from '../usage.ts';
 import { storeErrorOf } from './errors.ts';
 import { Statements, type Connection } from './statements.ts';
 import { Writes } from './writes.ts';
@@ -22,7 +22,7 @@ export class SqliteStore implements Store {
   readonly #allocatorEpoch: number;
   readonly #statements: Statements;
   readonly #writes: Writes;
-  readonly #usage: Usage;
+  #portCounts: PortCounts | undefined;
   readonly #onClose: () => void;
 
   constructor({ connection, epoch, allocatorEpoch, onClose }: Parts) {
@@ -30,10 +30,10 @@ export class SqliteStore implements Store {
     this.#allocatorEpoch = allocatorEpoch;
     this.#statements = new Statements(connection);
     this.#writes = new Writes(connection);
-    this.#usage = new Usage(() => this.#statements.run(countUsage()));
     this.#onClose = onClose;
     const run = async <T>(read: () => Read<T>) => this.#statements.run(read());
-    const usage = async () => this.#usage.rows();
+    const usage = async () =>
+      (this.#portCounts ??= new PortCounts(this.#statements.run(all<UsageRow>(usageSql)))).rows();
     this.reader = new SqlReader({ run, snapshot: run, epoch: async () => epoch, usage });
   }
 
@@ -46,7 +46,7 @@ export class SqliteStore implements Store {
       this.#writes.apply(changes);
       return { result, changes };
     });
-    this.#usage.follow(changes);
+    this.#portCounts?.follow(changes);
     return result;
   }
 
