@@ -53,16 +53,19 @@ describe('the migrations of the two databases', () => {
       )
       .all()
       .map(({ table, name, notnull, pk }) => ({ table, name, optional: notnull === 0 && pk === 0 }));
-    const postgres = (await database.query(
-      `SELECT table_name AS "table", column_name AS name, is_nullable = 'YES' AS optional
+    const postgres = await database.query(
+      `SELECT table_name AS "table", column_name AS name, (is_nullable = 'YES')::int4 AS optional
        FROM information_schema.columns WHERE table_schema = 'public'`,
-    )) as unknown as Column[];
+    );
     const columns = (list: readonly Column[]) =>
       list
         .filter(({ table }) => isCommon(table))
         .map(show)
         .sort();
-    expect(columns(postgres)).toEqual(columns(lite));
+    const found = postgres.map(({ table, name, optional }) => ({
+      ...{ table: String(table), name: String(name), optional: optional === 1 },
+    }));
+    expect(columns(found)).toEqual(columns(lite));
 
     const names = (list: readonly { name?: unknown }[]) =>
       list

@@ -1,4 +1,5 @@
 import { describe, expect, inject, it } from 'vitest';
+import { openPool } from '../../src/db/postgres/connections.ts';
 import { openPostgresStore, problemOf } from '../../src/db/postgres/open.ts';
 import { onPostgres, temporaryDatabase, urlWith } from '../support/postgres/database.ts';
 import { World } from '../support/world.ts';
@@ -84,6 +85,24 @@ describe('a role without rights', () => {
     await world.machine('edge-1');
     expect(await world.holder('edge-1', 'web')).toBe('web 900');
     expect(await database.query('SELECT id FROM fishery.machines')).toEqual([{ id: 'edge-1' }]);
+  });
+});
+
+describe('a connection', () => {
+  it.each([
+    ['off', 'on'],
+    ['local', 'on'],
+    ['remote_apply', 'remote_apply'],
+  ])('commits durably where the database says %s', async (given, wanted) => {
+    await using database = await temporaryDatabase();
+    await database.query(`ALTER DATABASE ${database.name} SET synchronous_commit = ${given}`);
+    const pool = openPool(database.url, 1);
+    try {
+      const { rows } = await pool.query<{ is: string }>(`SELECT current_setting('synchronous_commit') AS is`);
+      expect(rows).toEqual([{ is: wanted }]);
+    } finally {
+      await pool.end();
+    }
   });
 });
 

@@ -26,9 +26,9 @@ export function readTables(directory: string): Stored {
 
 /** Every row of a PostgreSQL database, in one look. */
 export async function readPostgresTables(all: (sql: string) => Promise<readonly AnyRow[]>): Promise<Stored> {
-  const parts = names.map((name) => `(SELECT coalesce(json_agg(t), '[]') FROM ${name} AS t) AS ${name}`);
-  const [found] = await all(`SELECT ${parts.join(', ')}`);
-  return storedOf(found as unknown as Record<string, readonly AnyRow[]>);
+  const parts = names.map((name) => `'${name}', (SELECT coalesce(json_agg(t), '[]') FROM ${name} AS t)`);
+  const [found] = await all(`SELECT json_build_object(${parts.join(', ')})::text AS tables`);
+  return storedOf(JSON.parse(String(found?.['tables'])) as Record<string, readonly AnyRow[]>);
 }
 
 function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {

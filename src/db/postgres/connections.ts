@@ -9,15 +9,21 @@ export const connectionLimits = {
   /** How long a transaction waits for its turn. */
   lock_ms: 10_000,
   statement_ms: 30_000,
+  /** Longer than the server takes to give a statement up: then it is gone, or the way to it. */
+  answer_ms: 35_000,
   /** A peer that no longer answers, because it or the network is gone, is noticed within this time. */
   peer_silent_ms: 10_000,
   readers_max: 8,
   writers_max: 2,
 } as const;
 
-/** What a transaction promises, and how statements are to be run, whatever the database's own defaults are. */
+/**
+ * What a transaction promises, and how statements are to be run, whatever the database's own defaults are. Whoever has it
+ * promise more, that a standby has applied it, say, keeps that.
+ */
 const sessionSettings = `
-  SET synchronous_commit = on;
+  SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
   SET lock_timeout = ${connectionLimits.lock_ms};
   SET statement_timeout = ${connectionLimits.statement_ms};
   SET idle_in_transaction_session_timeout = ${connectionLimits.idle_in_transaction_ms};
@@ -50,6 +56,7 @@ export function openPool(url: string, max: number): pg.Pool {
   const pool = new pg.Pool({
     ...clientConfig(url),
     max,
+    query_timeout: connectionLimits.answer_ms,
     // Waited for, although the declaration of pg does not say so: a connection without them is not given out.
     onConnect: ((client) => client.query(sessionSettings)) as (client: pg.ClientBase) => void,
   });

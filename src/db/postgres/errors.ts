@@ -66,7 +66,7 @@ const connectionCodes =
   /^(?:ECONN|ENOTFOUND|EAI_|EHOST|ENET|ETIMEDOUT|EPIPE|CERT_|ERR_TLS|ERR_SSL|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO)/;
 /** Of pg, which gives these no code. */
 const connectionMessages =
-  /^(?:Connection terminated|Client has encountered|Client was closed|timeout exceeded|The server does not support SSL)/;
+  /^(?:Connection terminated|Client has encountered|Client was closed|timeout exceeded|Query read timeout|The server does not support SSL)/;
 
 /** Whether the server has nothing to say any more: what it made of the last statement is unknown then. */
 export function isConnectionLoss(error: unknown): error is Error {

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { StoreError } from '../../leases/store.ts';
-import { connectionLimits } from './connections.ts';
 import { isConnectionLoss, storeErrorOf } from './errors.ts';
+import { answersOf } from './pipeline.ts';
 
 /** Where the log stands, as the transaction that now has its turn found it. */
 export type Turn = Readonly<{
@@ -23,20 +23,21 @@ type HereRow = Readonly<{ now: number; cluster: string }>;
 export const clusterExpression = `(SELECT system_identifier FROM pg_control_system())::text
   || '.' || ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8::text`;
 
+const turnText = 'SELECT revision, last_event_at, allocator_epoch, cluster FROM log_end FOR UPDATE';
+const hereText = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, ${clusterExpression} AS cluster`;
+
 /**
  * Begins a transaction and waits for its turn: from here on nobody else writes, so whatever is loaded stays true until the
  * commit. Each statement has a snapshot of its own (read committed), and so sees all that those before it committed; the
- * clock is read in one that begins when the wait is over.
+ * clock is read in one that begins when the wait is over. All three are sent at once.
  */
-const beginText = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-  SELECT revision, last_event_at, allocator_epoch, cluster FROM log_end FOR UPDATE;
-  SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, ${clusterExpression} AS cluster`;
-
 export async function begin(client: pg.ClientBase): Promise<Turn> {
-  // Several statements in one text have several results, which pg's types do not tell of.
-  const results = (await client.query(beginText)) as unknown as readonly pg.QueryResult[];
-  const end = results[1]?.rows[0] as EndRow | undefined;
-  const here = results[2]?.rows[0] as HereRow | undefined;
+  const begun = client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE');
+  const ending = client.query<EndRow>({ name: 'turn', text: turnText });
+  const being = client.query<HereRow>({ name: 'here', text: hereText });
+  await answersOf<unknown>([begun, ending, being]);
+  const [end] = (await ending).rows;
+  const [here] = (await being).rows;
   if (!end || !here) throw new Error('log_end has no row');
   return {
     revision: end.revision,
@@ -86,7 +87,6 @@ async function wasCommitted(pool: pg.Pool, { transaction, cluster }: Identity): 
   }
   throw new StoreError(
     'io',
-    `the connection to the database broke during a commit, and for ${outcome_wait_ms + connectionLimits.connect_ms} ms nobody ` +
-      'could say whether it took place: look before trying again',
+    'the connection to the database broke during a commit, and nobody can say whether it took place: look before trying again',
   );
 }
