@@ -3,6 +3,7 @@ import { parseAddress } from '../net/address.ts';
 import { portMax } from '../net/ports.ts';
 import { parsePrefix } from '../net/prefix.ts';
 import { protocols } from '../net/protocol.ts';
+import { parseSelector, selectorBounds } from '../net/selector.ts';
 
 /**
  * The words that every resource is spelled with. A schema here is the single source of its validation, its TypeScript
@@ -30,6 +31,24 @@ export const Labels = z
   .record(z.string().regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/), z.string().max(63))
   .refine((labels) => Object.keys(labels).length <= 32, 'at most 32 labels')
   .meta({ description: 'Free key-value pairs for selection, such as site or country.', examples: [{ site: 'fra1' }] });
+
+/** Which things are meant, by their labels; parsed where it comes in. */
+export const SelectorText = z
+  .string()
+  .min(1)
+  .max(selectorBounds.characters_max)
+  .transform((text, context) => {
+    const parsed = parseSelector(text);
+    if (parsed.ok) return parsed.value;
+    context.addIssue({ code: 'custom', message: parsed.error });
+    return z.NEVER;
+  })
+  .meta({
+    description:
+      'Conditions on labels, all of which must hold: key=value, key!=value, key in (a,b), key notin (a,b), key, !key; ' +
+      'separated by commas. != and notin also hold where the label is missing.',
+    examples: ['country=de,product in (proxy,vpn),!legacy'],
+  });
 
 /** Canonical text only: what is stored, compared and shown is one spelling. */
 export const AddressText = z
