@@ -1,9 +1,11 @@
+import type { FastifyRequest } from 'fastify';
 import type { Claim, Scope } from '../leases/commands.ts';
 import type { LeaseError } from '../leases/errors.ts';
 import { formatToken, type Lease } from '../leases/model.ts';
 import type { Context } from './context.ts';
 import { detailOf } from './errors.ts';
 import { apiProblem, leaseProblem, type ApiProblem, type ProblemPart } from './problems.ts';
+import { provenanceOf } from './provenance.ts';
 import { run } from './resource.ts';
 import { untilSettled } from './settle.ts';
 
@@ -18,11 +20,15 @@ type Asked = Readonly<{ scope: Scope; session: number; claims: readonly Claim[];
  * claim, in order: all active, or some still pending when the time is over. Throws the problem when one cannot be had;
  * then every lease of the request has been released.
  */
-export async function grantUntilApplied(context: Context, asked: Asked): Promise<readonly Lease[]> {
+export async function grantUntilApplied(
+  context: Context,
+  request: FastifyRequest,
+  asked: Asked,
+): Promise<readonly Lease[]> {
   const { scope, session, claims } = asked;
   const deadline = performance.now() + asked.timeoutMs;
   const grant = (some: readonly Claim[]) => ({ kind: 'grantLeases', scope, session, claims: some }) as const;
-  let leases: readonly Lease[] = await run(context, grant(claims));
+  let leases: readonly Lease[] = await run(context, request, grant(claims));
   const regrants = claims.map(() => 0);
   for (;;) {
     leases = await untilSettled(context, leases, Math.max(0, deadline - performance.now()));
@@ -34,7 +40,9 @@ export async function grantUntilApplied(context: Context, asked: Asked): Promise
       claims[index]?.at !== null || regrants[index] === regrants_per_claim_max;
     if (refused.some(isForNothing)) return giveUp(context, scope, leases, refusalOf(leases));
     for (const { index } of refused) regrants[index] = (regrants[index] ?? 0) + 1;
-    const again = await context.leases.execute(grant(refused.flatMap(({ index }) => claims[index] ?? [])));
+    const again = await context.leases.execute(grant(refused.flatMap(({ index }) => claims[index] ?? [])), {
+      provenance: provenanceOf(request),
+    });
     if (!again.ok) return giveUp(context, scope, leases, refusalOf(leases, again.error));
     const regranted = new Map(refused.map(({ index }, place) => [index, again.value[place]]));
     leases = leases.map((lease, index) => regranted.get(index) ?? lease);

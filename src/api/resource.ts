@@ -1,3 +1,4 @@
+import type { FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import type { Command, CommandKind, Output } from '../leases/commands.ts';
 import type { Machine } from '../leases/model.ts';
@@ -5,6 +6,7 @@ import type { Api, ZodTypeProvider } from './operation.ts';
 import type { Context } from './context.ts';
 import type { Parts } from './parts.ts';
 import { leaseProblem, valueOf } from './problems.ts';
+import { provenanceOf } from './provenance.ts';
 
 /** One resource of the API as a plugin: the routes of one file. */
 export const resource = (name: string, declare: (app: Api, context: Context) => void) =>
@@ -13,9 +15,13 @@ export const resource = (name: string, declare: (app: Api, context: Context) => 
     dependencies: ['fishery-problems', 'fishery-operations', 'fishery-auth'],
   });
 
-/** Has the core decide, and answers with its refusal when it refuses. */
-export const run = async <K extends CommandKind>(parts: Parts, command: Command<K>): Promise<Output<K>> =>
-  valueOf(await parts.leases.execute(command), parts.clock.nowUs());
+/** Has the core decide what a request asks for, and answers with its refusal when it refuses. */
+export const run = async <K extends CommandKind>(
+  parts: Parts,
+  request: FastifyRequest,
+  command: Command<K>,
+): Promise<Output<K>> =>
+  valueOf(await parts.leases.execute(command, { provenance: provenanceOf(request) }), parts.clock.nowUs());
 
 /** The machine with this name; the problem `machine_not_found` when there is none. */
 export async function machineOf(parts: Parts, id: string): Promise<Machine> {

@@ -4,6 +4,7 @@ import { decideAll, needsOf, type Outcome } from './decide.ts';
 import type { LeaseError } from './errors.ts';
 import { limits } from './limits.ts';
 import type { Event } from './model.ts';
+import type { Provenance } from './provenance.ts';
 import { StoreError, type Store } from './store.ts';
 import { Uptime } from './uptime.ts';
 import type { Context } from './use-case.ts';
@@ -13,7 +14,19 @@ import type { View } from './view.ts';
 export type Clock = Readonly<{ nowUs(): number }>;
 
 /** Something that whoever runs the server must hear of. A `bug` is ours, a `store` failure is the database's. */
-export type Trouble = Readonly<{ kind: 'bug' | 'store'; message: string; cause: unknown; command?: CommandKind }>;
+export type Trouble = Readonly<{
+  kind: 'bug' | 'store';
+  message: string;
+  cause: unknown;
+  command?: CommandKind;
+  requestId?: string;
+}>;
+
+/** How a command is to be carried out. */
+export type Terms = Readonly<{
+  /** Of what the server does by itself there is none. */
+  provenance?: Provenance;
+}>;
 
 export type Health = Readonly<{
   writable: boolean;
@@ -32,6 +45,7 @@ export type LeaseServiceParts = Readonly<{
 
 type Waiting = Readonly<{
   command: Command;
+  provenance: Provenance | undefined;
   resolve: (result: Result<Output<CommandKind>, LeaseError>) => void;
   reject: (error: unknown) => void;
 }>;
@@ -67,7 +81,10 @@ export class LeaseService {
    * Carries a command out, with whatever else arrives meanwhile. What the core refuses is an error value. Rejects with
    * a `StoreError` when nothing could be written, and with the bug when deciding ran into one; nothing changed then.
    */
-  execute<K extends CommandKind>(command: Command<K>): Promise<Result<Output<K>, LeaseError>> {
+  execute<K extends CommandKind>(
+    command: Command<K>,
+    { provenance }: Terms = {},
+  ): Promise<Result<Output<K>, LeaseError>> {
     const { promise, resolve, reject } = Promise.withResolvers<Result<Output<K>, LeaseError>>();
     if (this.#isClosed) reject(new StoreError('closed', 'the server is shutting down'));
     else if (this.#failure?.failure === 'corrupt') reject(this.#failure);
@@ -75,7 +92,7 @@ export class LeaseService {
       reject(new StoreError('overloaded', `${this.#waiting.length} commands wait already`));
     else {
       // The queue is of all kinds; that a command of kind K has an Output<K>, the table of use cases says entry by entry.
-      this.#waiting.push({ command, resolve, reject } as Waiting);
+      this.#waiting.push({ command, provenance, resolve, reject } as Waiting);
       this.#start();
     }
     return promise;
@@ -152,7 +169,7 @@ export class LeaseService {
   async #recover(batch: readonly Waiting[], error: StoreError): Promise<void> {
     const [only] = batch;
     if (error.failure === 'constraint' && only && batch.length === 1) {
-      this.#onTrouble({ kind: 'bug', message: error.message, cause: error, command: only.command.kind });
+      this.#onTrouble({ kind: 'bug', message: error.message, cause: error, ...originOf(only) });
       only.reject(error);
     } else if (error.failure === 'constraint') {
       for (const waiting of batch) await this.#commit([waiting]);
@@ -177,16 +194,23 @@ export class LeaseService {
     }
   }
 
-  #answer({ command, resolve, reject }: Waiting, outcome: Outcome | undefined): void {
+  #answer(waiting: Waiting, outcome: Outcome | undefined): void {
+    const { resolve, reject } = waiting;
     if (outcome && 'result' in outcome) {
       resolve(outcome.result);
       return;
     }
     const cause = outcome?.bug;
-    this.#onTrouble({ kind: 'bug', message: messageOf(cause), cause, command: command.kind });
+    this.#onTrouble({ kind: 'bug', message: messageOf(cause), cause, ...originOf(waiting) });
     reject(cause);
   }
 }
+
+/** What a trouble can be traced by. */
+const originOf = ({ command, provenance }: Waiting): Pick<Trouble, 'command' | 'requestId'> => ({
+  command: command.kind,
+  ...(provenance === undefined ? {} : { requestId: provenance.requestId }),
+});
 
 /** Commands that rearrange what others were loaded for: they get a batch of their own. */
 const isAlone = ({ kind }: Command): boolean => kind === 'assignSlices' || kind === 'drainSlice' || kind === 'sweep';

@@ -193,11 +193,15 @@ describe('a store that fails', () => {
     }
     const store = new PickyStore();
     const { service, troubles } = build(store);
-    const results = await Promise.allSettled(['a', 'bad', 'b'].map((id) => service.execute(machine(id))));
+    const results = await Promise.allSettled(
+      ['a', 'bad', 'b'].map((id) => service.execute(machine(id), { provenance: { requestId: `request-${id}` } })),
+    );
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect([...store.tables.machines.keys()]).toEqual(['a', 'b']);
     expect(store.events.map(({ revision }) => revision)).toEqual([1, 2]);
-    expect(troubles).toMatchObject([{ kind: 'bug', message: 'machines has a check', command: 'createMachine' }]);
+    expect(troubles).toMatchObject([
+      { kind: 'bug', message: 'machines has a check', command: 'createMachine', requestId: 'request-bad' },
+    ]);
     expect(service.health().writable).toBe(true);
   });
 });

@@ -54,7 +54,7 @@ export const agentRoutes = resource('agent', (app, context) => {
       const { id } = request.params;
       const { revision, leases, slices } = request.body;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
-      const answer = await run(context, {
+      const answer = await run(context, request, {
         kind: 'report',
         machine: id,
         revision,
@@ -85,7 +85,7 @@ export const agentRoutes = resource('agent', (app, context) => {
       const { id } = request.params;
       const { boot_id, version, applied_revision } = request.body;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
-      const answer = await run(context, {
+      const answer = await run(context, request, {
         kind: 'agentKeepalive',
         machine: id,
         bootId: boot_id,

@@ -60,8 +60,8 @@ export const leaseRoutes = resource('leases', (app, context) => {
       const scope = scopeOf(principalOf(request));
       const asked = { scope, session: numberOf(body.session), claims: body.claims.map(claimOf) };
       if (query.wait === 'stored')
-        return reply.code(201).send(listOf(await run(context, { kind: 'grantLeases', ...asked })));
-      const leases = await grantUntilApplied(context, { ...asked, timeoutMs: query.timeout_s * 1_000 });
+        return reply.code(201).send(listOf(await run(context, request, { kind: 'grantLeases', ...asked })));
+      const leases = await grantUntilApplied(context, request, { ...asked, timeoutMs: query.timeout_s * 1_000 });
       return reply.code(leases.every((lease) => lease.state === 'active') ? 201 : 202).send(listOf(leases));
     },
   );
@@ -131,7 +131,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
     async (request) =>
       presentLease(
-        await run(context, {
+        await run(context, request, {
           kind: 'releaseLease',
           scope: scopeOf(principalOf(request)),
           id: numberOf(request.params.id),
@@ -153,8 +153,11 @@ export const leaseRoutes = resource('leases', (app, context) => {
         examples: { body: examples.leaseRevoke, answers: { 200: examples.revokedLease } },
       }),
     },
-    async ({ params, body }) =>
-      presentLease(await run(context, { kind: 'revokeLease', id: numberOf(params.id), reason: body?.reason ?? '' })),
+    async (request) => {
+      const { params, body } = request;
+      const reason = body?.reason ?? '';
+      return presentLease(await run(context, request, { kind: 'revokeLease', id: numberOf(params.id), reason }));
+    },
   );
 });
 

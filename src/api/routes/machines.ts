@@ -24,9 +24,10 @@ export const machineRoutes = resource('machines', (app, context) => {
         examples: { body: examples.machineCreate, answers: { 201: { ...examples.machine, agent: null } } },
       }),
     },
-    async ({ body }, reply) => {
+    async (request, reply) => {
+      const { body } = request;
       const { id, labels, enforcement, fence_s } = body;
-      const machine = await run(context, {
+      const machine = await run(context, request, {
         kind: 'createMachine',
         id,
         labels,
@@ -87,8 +88,10 @@ export const machineRoutes = resource('machines', (app, context) => {
         examples: { body: examples.machineUpdate, answers: { 200: examples.cordonedMachine } },
       }),
     },
-    async ({ params, body }) =>
-      presentMachine(await run(context, { kind: 'updateMachine', id: params.id, ...defined(body) })),
+    async (request) => {
+      const { params, body } = request;
+      return presentMachine(await run(context, request, { kind: 'updateMachine', id: params.id, ...defined(body) }));
+    },
   );
 
   app.put(
@@ -111,14 +114,14 @@ export const machineRoutes = resource('machines', (app, context) => {
         examples: { body: examples.holderPut, answers: { 200: examples.holder } },
       }),
     },
-    async ({ params, body }) =>
+    async (request) =>
       presentHolder(
-        await run(context, {
+        await run(context, request, {
           kind: 'putHolder',
-          machine: params.id,
-          name: params.name,
-          holderKind: body.kind,
-          uid: body.uid,
+          machine: request.params.id,
+          name: request.params.name,
+          holderKind: request.body.kind,
+          uid: request.body.uid,
         }),
       ),
   );

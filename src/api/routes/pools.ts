@@ -27,8 +27,9 @@ export const poolRoutes = resource('pools', (app, context) => {
         examples: { body: examples.poolCreate, answers: { 201: examples.pool } },
       }),
     },
-    async ({ body }, reply) => {
-      const pool = await run(context, {
+    async (request, reply) => {
+      const { body } = request;
+      const pool = await run(context, request, {
         kind: 'createPool',
         id: body.id,
         labels: body.labels,

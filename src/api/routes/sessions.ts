@@ -31,7 +31,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async (request, reply) => {
       const { machine, holder, ttl_s } = request.body;
-      const session = await run(context, {
+      const session = await run(context, request, {
         kind: 'openSession',
         scope: scopeOf(principalOf(request)),
         machine,
@@ -98,7 +98,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async (request) =>
       presentSession(
-        await run(context, {
+        await run(context, request, {
           kind: 'keepSession',
           scope: scopeOf(principalOf(request)),
           id: numberOf(request.params.id),
@@ -122,7 +122,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async (request) => {
       const principal = principalOf(request);
-      const session = await run(context, {
+      const session = await run(context, request, {
         kind: 'endSession',
         scope: scopeOf(principal),
         id: numberOf(request.params.id),

@@ -42,8 +42,9 @@ export const sliceRoutes = resource('slices', (app, context) => {
         examples: { body: examples.sliceAssign, answers: { 201: examples.assignedSlices } },
       }),
     },
-    async ({ body }, reply) => {
-      const slices = await run(context, {
+    async (request, reply) => {
+      const { body } = request;
+      const slices = await run(context, request, {
         kind: 'assignSlices',
         machine: body.machine,
         pool: body.pool,
@@ -125,7 +126,8 @@ export const sliceRoutes = resource('slices', (app, context) => {
         examples: { answers: { 200: examples.drainingSlice } },
       }),
     },
-    async ({ params: { id } }) => presentSlice(await run(context, { kind: 'drainSlice', id: numberOf(id) })),
+    async (request) =>
+      presentSlice(await run(context, request, { kind: 'drainSlice', id: numberOf(request.params.id) })),
   );
 
   app.post(
@@ -142,9 +144,11 @@ export const sliceRoutes = resource('slices', (app, context) => {
         examples: { body: examples.unblock, answers: { 200: examples.slice } },
       }),
     },
-    async ({ params: { id }, body }) =>
-      presentSlice(
-        await run(context, { kind: 'unblock', slice: numberOf(id), protocol: body.protocol, ports: body.ports }),
-      ),
+    async (request) => {
+      const { protocol, ports } = request.body;
+      return presentSlice(
+        await run(context, request, { kind: 'unblock', slice: numberOf(request.params.id), protocol, ports }),
+      );
+    },
   );
 });

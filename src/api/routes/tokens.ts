@@ -26,9 +26,10 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         examples: { body: examples.tokenCreate, answers: { 201: examples.tokenCreated } },
       }),
     },
-    async ({ body }, reply) => {
+    async (request, reply) => {
+      const { body } = request;
       const secret = formatSecret(context.randomBytes(secretBytes));
-      const token = await run(context, {
+      const token = await run(context, request, {
         kind: 'createToken',
         name: body.name,
         role: body.role,
@@ -70,8 +71,8 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         examples: { answers: { 200: examples.revokedToken } },
       }),
     },
-    async ({ params }) => {
-      const token = await run(context, { kind: 'revokeToken', id: numberOf(params.id) });
+    async (request) => {
+      const token = await run(context, request, { kind: 'revokeToken', id: numberOf(request.params.id) });
       context.tokens.forget(token.id);
       context.watchers.endOf(token.id);
       return presentToken(token);

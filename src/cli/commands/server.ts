@@ -96,8 +96,8 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   const leases = new LeaseService({
     store,
     clock,
-    onTrouble: ({ kind, message, cause, command: of }) =>
-      log.error({ err: cause, trouble: kind, command: of }, message),
+    onTrouble: ({ kind, message, cause, command: of, requestId }) =>
+      log.error({ err: cause, trouble: kind, command: of, reqId: requestId }, message),
   });
   shutdown.register('leases', () => leases.close());
   const feed = new Feed({ log: store.reader });
