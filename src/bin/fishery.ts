@@ -4,6 +4,7 @@ import { packageVersion } from '../ops/version.ts';
 
 const code = await runProgram(commands, packageVersion(), process.argv.slice(2), {
   env: process.env,
+  nodeVersion: process.versions.node,
   writeOut: (text) => process.stdout.write(text),
   writeErr: (text) => process.stderr.write(text),
 });

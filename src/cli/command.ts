@@ -47,4 +47,10 @@ export const defineCommand = <S extends SettingsSchema>(command: Command<S>): Co
  * A command's line in the list. The module is only loaded when it is called or its help is asked for, so that
  * `fishery --help` does not pay for a web server and a database.
  */
-export type CommandEntry = Readonly<{ name: string; summary: string; load: () => Promise<Command> }>;
+export type CommandEntry = Readonly<{
+  name: string;
+  summary: string;
+  /** Below this major version of Node.js its libraries do not even load: the command is not loaded then, and says so. */
+  nodeMajorMin?: number;
+  load: () => Promise<Command>;
+}>;

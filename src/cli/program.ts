@@ -7,6 +7,8 @@ import { exitCodes, type Command, type CommandEntry } from './command.ts';
 /** Where a program writes and what it sees of its surroundings; tests hand in their own. */
 export type ProgramHost = Readonly<{
   env: Environment;
+  /** As `process.versions.node`. */
+  nodeVersion: string;
   writeOut: (text: string) => void;
   writeErr: (text: string) => void;
 }>;
@@ -41,6 +43,12 @@ export async function runProgram(
       const sub = newProgram(entry.name, host).description(entry.summary);
       program.addCommand(sub);
       if (entry !== wanted) continue;
+      if (Number.parseInt(host.nodeVersion) < (entry.nodeMajorMin ?? 0)) {
+        host.writeErr(
+          `fishery ${entry.name}: needs Node.js ${entry.nodeMajorMin} or newer, this is ${host.nodeVersion}\n`,
+        );
+        return exitCodes.failure;
+      }
       const command = await entry.load();
       const fields = settingFields(command.settings);
       describeCommand(sub, command, fields);

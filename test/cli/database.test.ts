@@ -20,6 +20,7 @@ async function fishery(...args: readonly string[]): Promise<Readonly<{ code: num
   let [out, err] = ['', ''];
   const code = await runProgram(commands, '0.0.0', args, {
     env: {},
+    nodeVersion: process.versions.node,
     writeOut: (text) => (out += text),
     writeErr: (text) => (err += text),
   });

@@ -51,6 +51,7 @@ function makeProgram() {
     let err = '';
     const code = await runProgram(entries, '1.2.3', line.split(' ').filter(Boolean), {
       env,
+      nodeVersion: process.versions.node,
       writeOut: (text) => void (out += text),
       writeErr: (text) => void (err += text),
     });

@@ -16,10 +16,13 @@ export class RealServer implements AsyncDisposable {
   readonly url: string;
   /** Of an operator. */
   readonly client: FisheryClient;
+  /** The operator's token. */
+  readonly secret: string;
   readonly #close: () => Promise<void>;
 
   private constructor(url: string, secret: string, close: () => Promise<void>) {
     this.url = url;
+    this.secret = secret;
     this.client = new FisheryClient({ url, token: secret });
     this.#close = close;
   }

@@ -24,6 +24,9 @@ const stop_timeout_ms = 5_000;
 const flows_max = 10_000;
 const matches_max = 1_000;
 
+/** The thread's own program, which in a package is compiled like this one. */
+const workerFile = new URL(import.meta.url.endsWith('.ts') ? 'worker.ts' : 'worker.js', import.meta.url);
+
 /** Why an operation was not carried out: the thread is no more. */
 export class FishDiedError extends Error {
   override readonly name = 'FishDiedError';
@@ -37,7 +40,7 @@ export class FishDiedError extends Error {
 export async function startFish(o: Readonly<{ config: FishConfig; tunFd: number; mark: number }>): Promise<Fish> {
   const wakeFd = openEventFd();
   const setup: WorkerSetup = { ...o, wakeFd };
-  const worker = new Worker(new URL('worker.ts', import.meta.url), { workerData: setup, name: 'fish' });
+  const worker = new Worker(workerFile, { workerData: setup, name: 'fish' });
   const fish = new Fish(worker, wakeFd);
   await fish.ready;
   return fish;
