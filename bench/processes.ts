@@ -1,0 +1,75 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const fishery = fileURLToPath(new URL('../src/bin/fishery.ts', import.meta.url));
+const bare = fileURLToPath(new URL('peers/bare-server.ts', import.meta.url));
+const noDatabase = fileURLToPath(new URL('peers/no-database.ts', import.meta.url));
+const start_wait_ms = 60_000;
+const stop_wait_ms = 30_000;
+
+/** A server under test in a process of its own, which says `listening   URL` when it takes requests. */
+export class ServerUnderTest implements AsyncDisposable {
+  readonly url: URL;
+  /** From its start to its first words, in seconds. */
+  readonly startedIn: number;
+  /** What it printed before it took requests. */
+  readonly firstWords: string;
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess, url: URL, firstWords: string, startedIn: number) {
+    this.#child = child;
+    this.url = url;
+    this.firstWords = firstWords;
+    this.startedIn = startedIn;
+  }
+
+  static fishery(settings: readonly string[]): Promise<ServerUnderTest> {
+    return ServerUnderTest.#start([fishery, 'server', '--port', '0', '--log-level', 'warn', ...settings]);
+  }
+
+  static bare(): Promise<ServerUnderTest> {
+    return ServerUnderTest.#start([bare]);
+  }
+
+  static withoutDatabase(): Promise<ServerUnderTest> {
+    return ServerUnderTest.#start([noDatabase]);
+  }
+
+  static async #start(args: readonly string[]): Promise<ServerUnderTest> {
+    const began = performance.now();
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const timer = setTimeout(() => reject(new Error('a server did not start in time')), start_wait_ms);
+    let out = '';
+    child.stdout.on('data', (data: Buffer) => {
+      out += data.toString();
+      const url = /^listening +(\S+)$/m.exec(out)?.[1];
+      if (url !== undefined) resolve(url);
+    });
+    child.once('exit', (code) => reject(new Error(`a server ended with ${code}: ${out}`)));
+    try {
+      return new ServerUnderTest(child, new URL(await promise), out, (performance.now() - began) / 1_000);
+    } catch (error) {
+      child.kill('SIGKILL');
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Resident memory in bytes, as the kernel counts it. */
+  get residentBytes(): number {
+    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.#child.pid}/status`, 'utf8'))?.[1];
+    return Number(kilobytes) * 1_024;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#child.once('exit', () => resolve(undefined));
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), stop_wait_ms);
+    await promise;
+    clearTimeout(timer);
+  }
+}
