@@ -33,7 +33,12 @@ export const rangeOf = (values: readonly number[]): readonly [number, number] =>
 ];
 
 /** A figure that is the median of its rounds. */
-export const figureOf = (name: string, unit: string, values: readonly number[], peer: Figure['peer'] = null): Figure => ({
+export const figureOf = (
+  name: string,
+  unit: string,
+  values: readonly number[],
+  peer: Figure['peer'] = null,
+): Figure => ({
   name,
   value: median(values),
   unit,

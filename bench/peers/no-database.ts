@@ -18,7 +18,6 @@ import { SteadyClock } from '../../src/ops/clock.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 
-
 type Waiting = Readonly<{ command: Command; resolve: (result: Result<unknown, LeaseError>) => void }>;
 
 const madeUp: Lease = {

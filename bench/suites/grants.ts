@@ -70,5 +70,9 @@ export const grants: Suite = async function* (settings) {
 
 function batchFigure(subject: readonly number[], peer: readonly number[]): Figure {
   const peerFigure = figureOf('', '', peer);
-  return figureOf('grants.batch100', 'leases/s', subject, { name: peerName, value: peerFigure.value, unit: 'leases/s' });
+  return figureOf('grants.batch100', 'leases/s', subject, {
+    name: peerName,
+    value: peerFigure.value,
+    unit: 'leases/s',
+  });
 }

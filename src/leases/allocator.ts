@@ -7,14 +7,47 @@ import { blockAt, largestFit, rangeContains, type PortRange } from '../net/ports
 export type FreePiece = Readonly<{ slice: number; ports: PortRange; fit: number; restedSince: number }>;
 
 /**
- * The piece to take a block of 2^order ports from: the tightest fit, so that large pieces stay large for large leases;
- * among equals the one that rested longest, so that late packets of earlier users find nobody. The rest of the order
- * only makes the answer the same wherever it is computed.
+ * Free pieces in the order in which they are chosen, each choice a binary search: however many pieces a batch has loaded
+ * for the claims that compete for them, a claim does not look through them all.
  */
-export function choosePiece<P extends FreePiece>(pieces: Iterable<P>, order: number): P | undefined {
-  let best: P | undefined;
-  for (const piece of pieces) if (piece.fit >= order && (!best || comesBefore(piece, best))) best = piece;
-  return best;
+export class PieceQueue<P extends FreePiece> {
+  readonly #pieces: P[] = [];
+
+  add(piece: P): void {
+    this.#pieces.splice(this.#indexOf(piece), 0, piece);
+  }
+
+  remove(piece: P): void {
+    const index = this.#indexOf(piece);
+    const found = this.#pieces[index];
+    if (found && !comesBefore(piece, found)) this.#pieces.splice(index, 1);
+  }
+
+  /**
+   * The piece to take a block of 2^order ports from: the tightest fit, so that large pieces stay large for large leases;
+   * among equals the one that rested longest, so that late packets of earlier users find nobody. The rest of the order
+   * only makes the answer the same wherever it is computed.
+   */
+  choose(order: number): P | undefined {
+    return this.#pieces[this.#firstThat((piece) => piece.fit >= order)];
+  }
+
+  #indexOf(piece: P): number {
+    return this.#firstThat((other) => !comesBefore(other, piece));
+  }
+
+  /** The first index at which `holds`, which is false up to there and true from there on. */
+  #firstThat(holds: (piece: P) => boolean): number {
+    let low = 0;
+    let high = this.#pieces.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const piece = this.#pieces[middle];
+      if (piece && !holds(piece)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
 }
 
 export function comesBefore(a: FreePiece, b: FreePiece): boolean {

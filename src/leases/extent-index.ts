@@ -1,24 +1,30 @@
+import type { Family } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
-import { placeOf, type Extent } from './model.ts';
+import { PieceQueue } from './allocator.ts';
+import type { Extent } from './model.ts';
+
+/** What an extent must be of to serve a claim on a machine. */
+type Terms = Readonly<{ machine: string; protocol: Protocol; pool: string; family: Family }>;
 
 /** The extents of a view by where they are and by who may be granted from them. */
 export class ExtentIndex {
   readonly #spaces = new Map<string, Map<number, Extent>>();
-  readonly #offered = new Map<string, Map<string, Extent>>();
+  readonly #offered = new Map<string, PieceQueue<Extent>>();
 
   replace(before: Extent | undefined, after: Extent | undefined): void {
     if (before) {
       this.#spaces.get(`${before.slice}/${before.protocol}`)?.delete(before.ports.first);
-      this.#offered.get(`${before.machine}/${before.protocol}`)?.delete(placeOf(before));
+      if (before.offered) this.#offered.get(offerKey(before))?.remove(before);
     }
     if (after) {
       entry(this.#spaces, `${after.slice}/${after.protocol}`).set(after.ports.first, after);
-      if (after.offered) entry(this.#offered, `${after.machine}/${after.protocol}`).set(placeOf(after), after);
+      if (after.offered) this.#queueOf(after).add(after);
     }
   }
 
-  offered(machine: string, protocol: Protocol): Iterable<Extent> {
-    return this.#offered.get(`${machine}/${protocol}`)?.values() ?? [];
+  /** The offered extent to take a block of 2^order ports from. */
+  choose(terms: Terms, order: number): Extent | undefined {
+    return this.#offered.get(offerKey(terms))?.choose(order);
   }
 
   of(slice: number, protocol: Protocol): Iterable<Extent> {
@@ -28,7 +34,16 @@ export class ExtentIndex {
   at(slice: number, protocol: Protocol, first: number): Extent | undefined {
     return this.#spaces.get(`${slice}/${protocol}`)?.get(first);
   }
+
+  #queueOf(extent: Extent): PieceQueue<Extent> {
+    const key = offerKey(extent);
+    let queue = this.#offered.get(key);
+    if (!queue) this.#offered.set(key, (queue = new PieceQueue()));
+    return queue;
+  }
 }
+
+const offerKey = ({ machine, protocol, pool, family }: Terms): string => `${machine}/${protocol}/${pool}/${family}`;
 
 function entry<K, A, B>(map: Map<K, Map<A, B>>, key: K): Map<A, B> {
   const found = map.get(key);

@@ -1,7 +1,7 @@
 import { familyOf } from '../net/address.ts';
 import { blockAt, ceilLog2, portCount, rangeContains, rangesOverlap, type PortRange } from '../net/ports.ts';
 import { err, ok, type Result } from '../net/result.ts';
-import { choosePiece, comesBefore, topBlock } from './allocator.ts';
+import { comesBefore, topBlock } from './allocator.ts';
 import type { Claim } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { takeBlock } from './extents.ts';
@@ -141,18 +141,13 @@ function bestSpot(view: View, session: Session, claim: Claim): Result<Spot, Leas
   for (const offer of offers) {
     const order = orders.get(offer.pool);
     if (order === undefined) continue;
-    const extents = view.offeredExtents(machine, claim.protocol);
-    const extent = choosePiece(ofOffer(extents, offer), order);
+    const extent = view.bestExtent(machine, claim.protocol, offer, order);
     if (extent && (!best || comesBefore(extent, best))) best = extent;
   }
   const block = best && topBlock(best.ports, orders.get(best.pool) ?? 0);
   if (best && block) return ok({ extent: best, block });
   const { protocol } = claim;
   return err({ code: 'no_ports', machine, protocol, ports: 2 ** smallest, nextAt: view.nextRestOf(machine, protocol) });
-}
-
-function* ofOffer(extents: Iterable<Extent>, { pool, family }: Offer): Generator<Extent> {
-  for (const extent of extents) if (extent.pool === pool && extent.family === family) yield extent;
 }
 
 /** The block with the fewest leases that the claim may join; the rest of the order only makes the answer definite. */

@@ -246,9 +246,9 @@ export class View {
     return this.#hasAsked({ need: 'sliceAt', address, port });
   }
 
-  /** Loaded extents that the server may grant from, in no order. */
-  offeredExtents(machine: string, protocol: Protocol): Iterable<Extent> {
-    return this.#extentIndex.offered(machine, protocol);
+  /** Of the loaded extents that the server may grant from, the one to take a block of 2^order ports from. */
+  bestExtent(machine: string, protocol: Protocol, { pool, family }: Offer, order: number): Extent | undefined {
+    return this.#extentIndex.choose({ machine, protocol, pool, family }, order);
   }
 
   /** Loaded extents of one slice and protocol, in no order. */

@@ -1,7 +1,7 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect, it } from 'vitest';
 import { portCount, rangeContains, type PortRange } from '../../src/net/ports.ts';
-import { choosePiece, fitOf, topBlock, without, type FreePiece } from '../../src/leases/allocator.ts';
+import { fitOf, PieceQueue, topBlock, without, type FreePiece } from '../../src/leases/allocator.ts';
 
 const range = fc
   .tuple(fc.integer({ min: 0, max: 65_535 }), fc.integer({ min: 0, max: 65_535 }))
@@ -60,7 +60,37 @@ describe('the piece that is chosen', () => {
     ['none that is too small', [piece(1, 0, 6, 5)], 7, 'none'],
     ['none of none', [], 0, 'none'],
   ])('is %s', (_, pieces, size, expected) => {
-    const chosen = choosePiece(pieces, size);
+    const queue = new PieceQueue<FreePiece>();
+    for (const free of pieces) queue.add(free);
+    const chosen = queue.choose(size);
     expect(chosen ? `${chosen.slice}/${chosen.ports.first}` : 'none').toBe(expected);
   });
+
+  const pieces = fc.array(
+    fc
+      .tuple(...[3, 3, 4, 3].map((max) => fc.integer({ min: 0, max })))
+      .map(([a = 0, b = 0, c = 0, d = 0]) => piece(a, b, c, d)),
+    { maxLength: 40 },
+  );
+  test.prop([pieces, pieces, fc.integer({ min: 0, max: 5 })])(
+    'is what looking at all of them finds',
+    (added, removed, size) => {
+      const queue = new PieceQueue<FreePiece>();
+      const placeOf = ({ slice, ports }: FreePiece) => `${slice}/${ports.first}`;
+      const left = new Map(added.map((free) => [placeOf(free), free]));
+      for (const free of left.values()) queue.add(free);
+      for (const free of removed) {
+        const there = left.get(placeOf(free));
+        left.delete(placeOf(free));
+        queue.remove(there ?? free);
+      }
+      const naive = [...left.values()]
+        .filter(({ fit }) => fit >= size)
+        .sort(
+          (a, b) =>
+            a.fit - b.fit || a.restedSince - b.restedSince || a.slice - b.slice || a.ports.first - b.ports.first,
+        );
+      expect(queue.choose(size)).toEqual(naive[0]);
+    },
+  );
 });
