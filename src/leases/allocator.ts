@@ -32,6 +32,12 @@ export class PieceQueue<P extends FreePiece> {
     return this.#pieces[this.#firstThat((piece) => piece.fit >= order)];
   }
 
+  /** The first `count` that could be chosen for a block of 2^order ports, the best first. */
+  first(count: number, order: number): readonly P[] {
+    const begin = this.#firstThat((piece) => piece.fit >= order);
+    return this.#pieces.slice(begin, begin + count);
+  }
+
   #indexOf(piece: P): number {
     return this.#firstThat((other) => !comesBefore(other, piece));
   }
@@ -65,6 +71,12 @@ export function topBlock(range: PortRange, order: number): PortRange | undefined
   const size = 2 ** order;
   const first = Math.floor((range.last + 1) / size) * size - size;
   return first >= range.first ? blockAt(first, order) : undefined;
+}
+
+/** How many aligned blocks of 2^order ports the range has. */
+export function blocksIn(range: PortRange, order: number): number {
+  const size = 2 ** order;
+  return Math.max(0, Math.floor((range.last + 1) / size) - Math.ceil(range.first / size));
 }
 
 /** What is left of the range when the block is cut out: nothing, one piece or two, in order. */

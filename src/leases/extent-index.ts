@@ -1,6 +1,6 @@
 import type { Family } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
-import { PieceQueue } from './allocator.ts';
+import { blocksIn, PieceQueue } from './allocator.ts';
 import type { Extent } from './model.ts';
 
 /** What an extent must be of to serve a claim on a machine. */
@@ -25,6 +25,12 @@ export class ExtentIndex {
   /** The offered extent to take a block of 2^order ports from. */
   choose(terms: Terms, order: number): Extent | undefined {
     return this.#offered.get(offerKey(terms))?.choose(order);
+  }
+
+  /** How many blocks of 2^order ports there are in the first `count` of a window. */
+  roomIn(window: Terms & Readonly<{ order: number }>, count: number, order: number): number {
+    const pieces = this.#offered.get(offerKey(window))?.first(count, window.order) ?? [];
+    return pieces.reduce((sum, { ports }) => sum + blocksIn(ports, order), 0);
   }
 
   of(slice: number, protocol: Protocol): Iterable<Extent> {

@@ -1,6 +1,7 @@
 import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
+import { limits } from './limits.ts';
 import type { Binding } from './model.ts';
 import type { View } from './view.ts';
 
@@ -104,8 +105,11 @@ export function* together(all: readonly Needs[]): Needs {
  */
 export function* roundsOf(all: readonly Needs[], view: View): Needs {
   for (const asked of together(all)) {
-    const round = widen(asked).filter((need) => view.ask(need));
+    const contests = contestsIn(asked);
+    const round = asked.map((need) => beginningOf(need, contests)).filter((need) => view.ask(need));
     if (round.length > 0) yield round;
+    const rest = restOf(asked, contests, view).filter((need) => view.ask(need));
+    if (rest.length > 0) yield rest;
     // Whichever candidate is chosen, its slice says which address and generation the lease gets.
     const slices = round.some(isContested) ? slicesOf(view).filter((need) => view.ask(need)) : [];
     if (slices.length > 0) yield slices;
@@ -119,18 +123,56 @@ function slicesOf(view: View): readonly Need[] {
   return [...ids].map((id) => ({ need: 'slice', id }));
 }
 
+type Contested = NeedOf<'offeredExtents' | 'joinableBlocks'>;
+/** Claims of one batch for the same kind of ports: how many, and the exponent of the largest block among them. */
+type Contest = Readonly<{ claims: number; order: number }>;
+
+const isContested = (need: Need): need is Contested => need.need === 'offeredExtents' || need.need === 'joinableBlocks';
+const contestOf = (need: Contested) => `${need.need}/${need.machine}/${need.protocol}/${need.pool}/${need.family}`;
+
+function contestsIn(asked: readonly Need[]): ReadonlyMap<string, Contest> {
+  const contests = new Map<string, Contest>();
+  for (const need of asked) {
+    if (!isContested(need)) continue;
+    const { claims, order } = contests.get(contestOf(need)) ?? { claims: 0, order: 0 };
+    const size = need.need === 'offeredExtents' ? need.order : 0;
+    contests.set(contestOf(need), { claims: claims + need.limit, order: Math.max(order, size) });
+  }
+  return contests;
+}
+
 /**
  * Claims that compete for the same ports must not run out of candidates because earlier ones in the batch took them.
  * Each claim spoils at most one candidate, so every window becomes as long as there are claims that compete for it:
  * then one is left for the last of them, unless the store has no more.
  */
-function widen(asked: readonly Need[]): readonly Need[] {
-  const claims = new Map<string, number>();
-  const contestOf = (need: Contested) => `${need.need}/${need.machine}/${need.protocol}/${need.pool}/${need.family}`;
-  for (const need of asked)
-    if (isContested(need)) claims.set(contestOf(need), (claims.get(contestOf(need)) ?? 0) + need.limit);
-  return asked.map((need) => (isContested(need) ? { ...need, limit: claims.get(contestOf(need)) ?? 0 } : need));
+function widened<N extends Contested>(need: N, contests: ReadonlyMap<string, Contest>): N {
+  return { ...need, limit: contests.get(contestOf(need))?.claims ?? need.limit };
 }
 
-type Contested = NeedOf<'offeredExtents' | 'joinableBlocks'>;
-const isContested = (need: Need): need is Contested => need.need === 'offeredExtents' || need.need === 'joinableBlocks';
+/** What to ask for at first: of a long window of extents its beginning, because one extent may serve hundreds of claims. */
+function beginningOf(need: Need, contests: ReadonlyMap<string, Contest>): Need {
+  if (!isContested(need)) return need;
+  const window = widened(need, contests);
+  return window.need === 'offeredExtents' && window.limit > limits.window_rows_first
+    ? { ...window, limit: limits.window_rows_first }
+    : window;
+}
+
+/**
+ * The long windows whose beginning may not be enough. Blocks are aligned, so a claim spoils one block of the largest size
+ * in the contest at most: where the beginning has as many of these as there are claims, one is left for the last of them,
+ * and no extent beyond it would be chosen before.
+ */
+function restOf(asked: readonly Need[], contests: ReadonlyMap<string, Contest>, view: View): readonly Need[] {
+  const rest = new Map<string, Need>();
+  for (const need of asked) {
+    if (need.need !== 'offeredExtents') continue;
+    const contest = contests.get(contestOf(need));
+    const key = `${contestOf(need)}/${need.order}`;
+    if (!contest || contest.claims <= limits.window_rows_first || rest.has(key)) continue;
+    if (view.roomIn(need, limits.window_rows_first, contest.order) < contest.claims)
+      rest.set(key, widened(need, contests));
+  }
+  return [...rest.values()];
+}

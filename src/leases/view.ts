@@ -20,7 +20,7 @@ import {
   type Slice,
   type Tenure,
 } from './model.ts';
-import type { Need } from './needs.ts';
+import type { Need, NeedOf } from './needs.ts';
 import { Journal, Table, type Change } from './table.ts';
 
 /** What a batch did to the table, for the store to write in one transaction. */
@@ -249,6 +249,11 @@ export class View {
   /** Of the loaded extents that the server may grant from, the one to take a block of 2^order ports from. */
   bestExtent(machine: string, protocol: Protocol, { pool, family }: Offer, order: number): Extent | undefined {
     return this.#extentIndex.choose({ machine, protocol, pool, family }, order);
+  }
+
+  /** How many blocks of 2^order ports there are in the first `count` loaded extents of a window. */
+  roomIn(window: NeedOf<'offeredExtents'>, count: number, order: number): number {
+    return this.#extentIndex.roomIn(window, count, order);
   }
 
   /** Loaded extents of one slice and protocol, in no order. */

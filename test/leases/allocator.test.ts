@@ -1,7 +1,7 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect, it } from 'vitest';
 import { portCount, rangeContains, type PortRange } from '../../src/net/ports.ts';
-import { fitOf, PieceQueue, topBlock, without, type FreePiece } from '../../src/leases/allocator.ts';
+import { blocksIn, fitOf, PieceQueue, topBlock, without, type FreePiece } from '../../src/leases/allocator.ts';
 
 const range = fc
   .tuple(fc.integer({ min: 0, max: 65_535 }), fc.integer({ min: 0, max: 65_535 }))
@@ -27,6 +27,7 @@ describe('the block that is cut', () => {
     for (let first = 0; first <= 65_535; first += 2 ** size)
       if (first >= free.first && first + 2 ** size - 1 <= free.last) naive.push(first);
     expect(topBlock(free, size)?.first).toBe(naive.at(-1));
+    expect(blocksIn(free, size)).toBe(naive.length);
     expect(fitOf(free) >= size).toBe(naive.length > 0);
   });
 

@@ -1,11 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import type { Machine } from '../../src/leases/model.ts';
+import type { PortRange } from '../../src/net/ports.ts';
+import { fitOf } from '../../src/leases/allocator.ts';
+import type { Extent, Machine } from '../../src/leases/model.ts';
 import { roundsOf, together, type Need, type Needs } from '../../src/leases/needs.ts';
 import { View } from '../../src/leases/view.ts';
 
 const machine = (id: string, revision = 1): Machine => ({
   ...{ id, labels: {}, enforcement: 'agent', state: 'active', fenceUs: 1, agent: null },
   ...{ createdAt: 0, updatedAt: 0, revision },
+});
+const port = (at: number): PortRange => ({ first: at, last: at });
+const free = (ports: PortRange): Extent => ({
+  ...{ slice: 1, protocol: 'tcp', ports, machine: 'm', pool: 'p', family: 4, state: 'free', offered: true },
+  ...{ fit: fitOf(ports), restedSince: 0, reusableAt: null, blocked: null },
 });
 const build = () => new View({ epoch: 1, revision: 41, lastEventAt: 1_000 }, 500);
 
@@ -101,6 +108,24 @@ describe('what a batch needs', () => {
           'limit' in need && `${'pool' in need ? need.pool : ''} ${'order' in need ? need.order : ''}: ${need.limit}`,
       ),
     ).toEqual(['p 0: 3', 'p 3: 3', 'q 0: 1']);
+  });
+
+  it.each([
+    ['one large extent serves them all', [{ first: 0, last: 2_047 }], []],
+    ['the first extents have no room for all of them', Array.from({ length: 20 }, (_, i) => port(2 * i)), [100]],
+    ['one of them wants more than the first extents have', [{ first: 0, last: 127 }], [100, 100], 7],
+  ])('loads the rest of a long window only if need be: %s', (_, found, expected, largest = 0) => {
+    const view = build();
+    const claims = Array.from({ length: 100 }, (_, i) => needsOf([extents('p', i === 0 ? largest : 0)]));
+    const limits: number[][] = [];
+    for (const round of roundsOf(claims, view)) {
+      limits.push(round.flatMap((need) => ('limit' in need ? need.limit : [])));
+      for (const ports of found.slice(0, limits.at(-1)?.[0])) view.extents.load(free(ports));
+    }
+    expect(limits.filter((round) => round.length > 0)).toEqual([
+      largest === 0 ? [16] : [16, 16],
+      ...(expected.length > 0 ? [expected] : []),
+    ]);
   });
 
   it('goes on in lockstep however long each is', () => {
