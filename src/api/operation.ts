@@ -49,6 +49,8 @@ export type Operation = Readonly<{
   errors: readonly ErrorCode[];
   /** A body to try; answers as they look. Checked against the schemas by a test. */
   examples: Readonly<{ body?: unknown; answers: Readonly<Record<number, unknown>> }>;
+  /** Takes `?dry_run=true`: its handler passes the request on to `run`, which then has the core decide and write nothing. */
+  dryRun?: true;
   /** Media type of the answer where it is not JSON. */
   produces?: string;
 }>;

@@ -21,7 +21,13 @@ export const run = async <K extends CommandKind>(
   request: FastifyRequest,
   command: Command<K>,
 ): Promise<Output<K>> =>
-  valueOf(await parts.leases.execute(command, { provenance: provenanceOf(request) }), parts.clock.nowUs());
+  valueOf(
+    await parts.leases.execute(command, { provenance: provenanceOf(request), dryRun: isDryRun(request) }),
+    parts.clock.nowUs(),
+  );
+
+/** Whether the request only wants to know what would be. Its operation says whether it can be asked so (`dryRun`). */
+export const isDryRun = ({ query }: FastifyRequest): boolean => (query as { dry_run?: boolean }).dry_run === true;
 
 /** The machine with this name; the problem `machine_not_found` when there is none. */
 export async function machineOf(parts: Parts, id: string): Promise<Machine> {

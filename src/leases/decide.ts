@@ -34,29 +34,32 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   sweep,
 };
 
+/** A command as it waits. A dry run is decided like any other, among all that it came with, and leaves no trace. */
+export type Order = Readonly<{ command: Command; dryRun: boolean }>;
+
 /** What became of one command: its result, or the bug that kept it from having one. */
 export type Outcome = Readonly<{ result: Result<Output<CommandKind>, LeaseError> }> | Readonly<{ bug: unknown }>;
 
 /** Everything that a batch must have loaded before `decideAll`, round by round. */
-export const needsOf = (batch: readonly Command[], context: Context): Needs =>
+export const needsOf = (batch: readonly Order[], context: Context): Needs =>
   roundsOf(
-    batch.map((command) => useCaseOf(command).needs(command, context)),
+    batch.map(({ command }) => useCaseOf(command).needs(command, context)),
     context.view,
   );
 
 /**
- * Decides the commands in order. Each sees what those before it did; one that is refused, or that runs into a bug, is
- * undone and does not touch the others.
+ * Decides the commands in order. Each sees what those before it did; one that is refused, that was to be tried only, or
+ * that runs into a bug, is undone and does not touch the others.
  */
-export const decideAll = (batch: readonly Command[], context: Context): readonly Outcome[] =>
-  batch.map((command) => decide(command, context));
+export const decideAll = (batch: readonly Order[], context: Context): readonly Outcome[] =>
+  batch.map(({ command, dryRun }) => decide(command, dryRun, context));
 
-function decide<K extends CommandKind>(command: Command<K>, context: Context): Outcome {
+function decide<K extends CommandKind>(command: Command<K>, dryRun: boolean, context: Context): Outcome {
   const { view } = context;
   const mark = view.mark();
   try {
     const result = useCaseOf(command).decide(command, context);
-    if (!result.ok) view.rewindTo(mark);
+    if (!result.ok || dryRun) view.rewindTo(mark);
     return { result };
   } catch (bug) {
     view.rewindTo(mark);

@@ -1,6 +1,6 @@
 import type { Result } from '../net/result.ts';
 import type { Command, CommandKind, Output } from './commands.ts';
-import { decideAll, needsOf, type Outcome } from './decide.ts';
+import { decideAll, needsOf, type Order, type Outcome } from './decide.ts';
 import type { LeaseError } from './errors.ts';
 import { limits } from './limits.ts';
 import type { Event } from './model.ts';
@@ -26,6 +26,8 @@ export type Trouble = Readonly<{
 export type Terms = Readonly<{
   /** Of what the server does by itself there is none. */
   provenance?: Provenance;
+  /** Answers what would be, and changes nothing. Identifiers in the answer are provisional. */
+  dryRun?: boolean;
 }>;
 
 export type Health = Readonly<{
@@ -43,12 +45,12 @@ export type LeaseServiceParts = Readonly<{
   soon?: (run: () => void) => void;
 }>;
 
-type Waiting = Readonly<{
-  command: Command;
-  provenance: Provenance | undefined;
-  resolve: (result: Result<Output<CommandKind>, LeaseError>) => void;
-  reject: (error: unknown) => void;
-}>;
+type Waiting = Order &
+  Readonly<{
+    provenance: Provenance | undefined;
+    resolve: (result: Result<Output<CommandKind>, LeaseError>) => void;
+    reject: (error: unknown) => void;
+  }>;
 type Decided = Readonly<{ outcomes: readonly Outcome[]; events: readonly Event[] }>;
 
 /**
@@ -83,7 +85,7 @@ export class LeaseService {
    */
   execute<K extends CommandKind>(
     command: Command<K>,
-    { provenance }: Terms = {},
+    { provenance, dryRun = false }: Terms = {},
   ): Promise<Result<Output<K>, LeaseError>> {
     const { promise, resolve, reject } = Promise.withResolvers<Result<Output<K>, LeaseError>>();
     if (this.#isClosed) reject(new StoreError('closed', 'the server is shutting down'));
@@ -92,7 +94,7 @@ export class LeaseService {
       reject(new StoreError('overloaded', `${this.#waiting.length} commands wait already`));
     else {
       // The queue is of all kinds; that a command of kind K has an Output<K>, the table of use cases says entry by entry.
-      this.#waiting.push({ command, provenance, resolve, reject } as Waiting);
+      this.#waiting.push({ command, dryRun, provenance, resolve, reject } as Waiting);
       this.#start();
     }
     return promise;
@@ -143,16 +145,16 @@ export class LeaseService {
   }
 
   async #transact(batch: readonly Waiting[]): Promise<Decided | StoreError> {
-    const commands = batch.map(({ command }) => command);
     // Made for the view that the store hands in first; the decision is about the same view.
     let context: Context;
     try {
       const decided = await this.#store.transact({
         now: this.#clock.nowUs(),
-        needs: (view) => needsOf(commands, (context = this.#contextOf(view))),
-        decide: (view): Decided => ({ outcomes: decideAll(commands, context), events: view.events }),
+        needs: (view) => needsOf(batch, (context = this.#contextOf(view))),
+        decide: (view): Decided => ({ outcomes: decideAll(batch, context), events: view.events }),
       });
-      if (this.#failure) this.#failure = undefined;
+      // A batch of nothing but dry runs wrote nothing, and so proves nothing.
+      if (this.#failure && batch.some(({ dryRun }) => !dryRun)) this.#failure = undefined;
       return decided;
     } catch (cause) {
       // Whatever else the store or the needs of a command throw is a bug, and treated like a refused row: one by one.

@@ -21,10 +21,12 @@ import { Transport, type Call, type ClientOptions, type QueryValue } from './tra
 
 /** What the caller may say about any call. */
 export type CallOptions = Readonly<{ signal?: AbortSignal; timeoutMs?: number }>;
+/** `dryRun`: the answer is what would be, and nothing is changed. Identifiers in it are provisional. */
+export type ChangeOptions = CallOptions & Readonly<{ dryRun?: boolean }>;
 export type PageOptions = z.input<typeof PageQuery>;
 
 /** `applied`: the answer comes when the agent has made the leases true. `stored`: as soon as they are durable. */
-export type GrantOptions = CallOptions & Readonly<{ wait?: 'applied' | 'stored'; timeoutS?: number }>;
+export type GrantOptions = ChangeOptions & Readonly<{ wait?: 'applied' | 'stored'; timeoutS?: number }>;
 
 /** How long past its own deadline a grant's answer may still be under way. */
 const grantMarginMs = 5_000;
@@ -45,45 +47,46 @@ export class FisheryClient {
   }
 
   readonly pools = {
-    create: (body: z.input<typeof PoolCreate>, o?: CallOptions): Promise<Pool> => this.#post(['pools'], body, o),
+    create: (body: z.input<typeof PoolCreate>, o?: ChangeOptions): Promise<Pool> => this.#post(['pools'], body, o),
     get: (id: string, o?: CallOptions): Promise<Pool> => this.#get(['pools', id], {}, o),
     list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Pool>> => this.#get(['pools'], query, o),
   };
 
   readonly machines = {
-    create: (body: z.input<typeof MachineCreate>, o?: CallOptions): Promise<Machine> =>
+    create: (body: z.input<typeof MachineCreate>, o?: ChangeOptions): Promise<Machine> =>
       this.#post(['machines'], body, o),
     get: (id: string, o?: CallOptions): Promise<Machine> => this.#get(['machines', id], {}, o),
     list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Machine>> => this.#get(['machines'], query, o),
-    update: (id: string, body: z.input<typeof MachineUpdate>, o?: CallOptions): Promise<Machine> =>
+    update: (id: string, body: z.input<typeof MachineUpdate>, o?: ChangeOptions): Promise<Machine> =>
       this.#send('PATCH', ['machines', id], body, o),
-    putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: CallOptions): Promise<Holder> =>
+    putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
       this.#send('PUT', ['machines', machine, 'holders', name], body, o, { repeatable: true }),
     holders: (machine: string, query: PageOptions = {}, o?: CallOptions): Promise<Page<Holder>> =>
       this.#get(['machines', machine, 'holders'], query, o),
   };
 
   readonly slices = {
-    assign: (body: z.input<typeof SliceAssign>, o?: CallOptions): Promise<SliceList> => this.#post(['slices'], body, o),
+    assign: (body: z.input<typeof SliceAssign>, o?: ChangeOptions): Promise<SliceList> =>
+      this.#post(['slices'], body, o),
     get: (id: string, o?: CallOptions): Promise<Slice> => this.#get(['slices', id], {}, o),
     list: (query: z.input<typeof SliceListQuery> = {}, o?: CallOptions): Promise<Page<Slice>> =>
       this.#get(['slices'], query, o),
     extents: (id: string, o?: CallOptions): Promise<ExtentList> => this.#get(['slices', id, 'extents'], {}, o),
-    drain: (id: string, o?: CallOptions): Promise<Slice> => this.#post(['slices', id, 'drain'], undefined, o),
-    unblock: (id: string, body: z.input<typeof Unblock>, o?: CallOptions): Promise<Slice> =>
+    drain: (id: string, o?: ChangeOptions): Promise<Slice> => this.#post(['slices', id, 'drain'], undefined, o),
+    unblock: (id: string, body: z.input<typeof Unblock>, o?: ChangeOptions): Promise<Slice> =>
       this.#post(['slices', id, 'unblock'], body, o),
   };
 
   readonly sessions = {
-    open: (body: z.input<typeof SessionOpen>, o?: CallOptions): Promise<Session> => this.#post(['sessions'], body, o),
+    open: (body: z.input<typeof SessionOpen>, o?: ChangeOptions): Promise<Session> => this.#post(['sessions'], body, o),
     get: (id: string, o?: CallOptions): Promise<Session> => this.#get(['sessions', id], {}, o),
     list: (query: z.input<typeof SessionListQuery> = {}, o?: CallOptions): Promise<Page<Session>> =>
       this.#get(['sessions'], query, o),
     /** Not repeated by itself: whoever keeps a session alive knows how long there is left (see keepAlive). */
-    keepalive: (id: string, o?: CallOptions): Promise<Session> =>
+    keepalive: (id: string, o?: ChangeOptions): Promise<Session> =>
       this.#post(['sessions', id, 'keepalive'], undefined, o),
     /** Released for whoever holds it, revoked when an operator does it; all its leases end with it. */
-    end: (id: string, o?: CallOptions): Promise<Session> => this.#send('DELETE', ['sessions', id], undefined, o),
+    end: (id: string, o?: ChangeOptions): Promise<Session> => this.#send('DELETE', ['sessions', id], undefined, o),
   };
 
   readonly leases = {
@@ -101,19 +104,19 @@ export class FisheryClient {
     list: (query: z.input<typeof LeaseListQuery> = {}, o?: CallOptions): Promise<Page<Lease>> =>
       this.#get(['leases'], query, o),
     /** Names the lease's token, so that a late release cannot end somebody else's lease. */
-    release: (lease: Pick<Lease, 'id' | 'token'>, o?: CallOptions): Promise<Lease> =>
+    release: (lease: Pick<Lease, 'id' | 'token'>, o?: ChangeOptions): Promise<Lease> =>
       this.#post(['leases', lease.id, 'release'], { token: lease.token }, o),
-    revoke: (id: string, body: z.input<typeof LeaseRevoke> = {}, o?: CallOptions): Promise<Lease> =>
+    revoke: (id: string, body: z.input<typeof LeaseRevoke> = {}, o?: ChangeOptions): Promise<Lease> =>
       this.#post(['leases', id, 'revoke'], body, o),
   };
 
   /** What the agent of one machine says and asks. */
   readonly agent = {
     desired: (machine: string, o?: CallOptions): Promise<Desired> => this.#get(['machines', machine, 'desired'], {}, o),
-    applied: (machine: string, body: z.input<typeof Applied>, o?: CallOptions): Promise<AppliedAnswer> =>
+    applied: (machine: string, body: z.input<typeof Applied>, o?: ChangeOptions): Promise<AppliedAnswer> =>
       this.#post(['machines', machine, 'applied'], body, o),
     /** Not repeated by itself: the fencing horizon counts from when an answered one was sent. */
-    keepalive: (machine: string, body: AgentKeepalive, o?: CallOptions): Promise<AgentKeepaliveAnswer> =>
+    keepalive: (machine: string, body: AgentKeepalive, o?: ChangeOptions): Promise<AgentKeepaliveAnswer> =>
       this.#post(['machines', machine, 'keepalive'], body, o),
     flowAnswer: (machine: string, body: z.input<typeof FlowAnswer>, o?: CallOptions): Promise<void> =>
       this.#post(['machines', machine, 'flow-answers'], body, o),
@@ -123,9 +126,9 @@ export class FisheryClient {
   };
 
   readonly tokens = {
-    create: (body: TokenCreate, o?: CallOptions): Promise<TokenCreated> => this.#post(['tokens'], body, o),
+    create: (body: TokenCreate, o?: ChangeOptions): Promise<TokenCreated> => this.#post(['tokens'], body, o),
     list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<TokenInfo>> => this.#get(['tokens'], query, o),
-    revoke: (id: string, o?: CallOptions): Promise<TokenInfo> => this.#send('DELETE', ['tokens', id], undefined, o),
+    revoke: (id: string, o?: ChangeOptions): Promise<TokenInfo> => this.#send('DELETE', ['tokens', id], undefined, o),
   };
 
   events(query: z.input<typeof EventsQuery> = {}, o?: CallOptions): Promise<EventList> {
@@ -144,20 +147,21 @@ export class FisheryClient {
   #post<T>(
     path: readonly string[],
     body: unknown,
-    o: CallOptions = {},
+    { dryRun, ...o }: ChangeOptions = {},
     query: Readonly<Record<string, QueryValue>> = {},
   ): Promise<T> {
-    return this.#call({ method: 'POST', path, query, body, repeatable: false, ...o });
+    const repeatable = dryRun === true;
+    return this.#call({ method: 'POST', path, query: { ...query, dry_run: dryRun }, body, repeatable, ...o });
   }
 
   #send<T>(
     method: 'PUT' | 'PATCH' | 'DELETE',
     path: readonly string[],
     body: unknown,
-    o: CallOptions = {},
-    { repeatable = false } = {},
+    { dryRun, ...o }: ChangeOptions = {},
+    { repeatable = dryRun === true } = {},
   ): Promise<T> {
-    return this.#call({ method, path, body, repeatable, ...o });
+    return this.#call({ method, path, query: { dry_run: dryRun }, body, repeatable, ...o });
   }
 
   // The one place where the contract is believed: what the schemas say an answer is, it is.

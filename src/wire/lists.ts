@@ -10,6 +10,17 @@ export const queryNumber = <T extends z.ZodType>(inner: T) =>
     inner,
   );
 
+/** A yes or no in a query string, where everything is text. */
+export const QueryFlag = z.enum(['true', 'false']).transform((text) => text === 'true');
+
+/** What every operation that the core decides takes: see `fishery-dry-run` in the answer. */
+export const dryRunQuery = {
+  dry_run: QueryFlag.optional().meta({
+    description:
+      'true: answer what would be, with the header `fishery-dry-run: true`, and change nothing. Identifiers in the answer are provisional.',
+  }),
+};
+
 /** Cursor pagination: pass `next` back as `cursor` until it is null. */
 export const PageQuery = z.strictObject({
   limit: queryNumber(z.int().min(1).max(1_000)).default(100).meta({ description: 'How many items at most.' }),

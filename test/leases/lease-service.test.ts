@@ -117,6 +117,38 @@ describe('group commit', () => {
   });
 });
 
+describe('a dry run', () => {
+  it('answers what would be, changes nothing, and is nothing to the commands that it came with', async () => {
+    const store = new MemoryStore();
+    const world = new World(store);
+    const [first, tried, second] = await Promise.all([
+      world.execute(machine('a')),
+      world.execute(machine('b'), { dryRun: true }),
+      world.execute(machine('b')),
+    ]);
+    expect([first, tried, second].map((result) => result.ok && result.value.revision)).toEqual([1, 2, 2]);
+    expect(store.events.map((event) => event.machine)).toEqual(['a', 'b']);
+    expect(world.events).toEqual(store.events);
+    expect(await world.execute(machine('a'), { dryRun: true })).toMatchObject({
+      error: { code: 'machine_exists', machine: 'a' },
+    });
+    expect(await world.execute(machine('c'), { dryRun: true })).toMatchObject({ value: { revision: 3 } });
+    expect(store.tables.machines.has('c')).toBe(false);
+  });
+
+  it('does not prove that a store which failed can be written again', async () => {
+    const store = new MemoryStore();
+    const { service } = build(store);
+    store.failure = new StoreError('full', 'no space left');
+    await expect(service.execute(machine('a'))).rejects.toMatchObject({ failure: 'full' });
+    store.failure = undefined;
+    await service.execute(machine('a'), { dryRun: true });
+    expect(service.health().writable).toBe(false);
+    await service.execute(machine('a'));
+    expect(service.health().writable).toBe(true);
+  });
+});
+
 describe('events', () => {
   it('are told before the answer, in order, once they are durable', async () => {
     const store = new MemoryStore();

@@ -18,6 +18,17 @@ const rows: readonly Row[] = [
   ['pools.get', (c) => c.pools.get('p'), 'GET /v1/pools/p'],
   ['pools.list', (c) => c.pools.list({ limit: 5, cursor: 'a/b' }), 'GET /v1/pools?limit=5&cursor=a/b'],
   ['machines.create', (c) => c.machines.create({ id: 'm' }), 'POST /v1/machines', { id: 'm' }],
+  [
+    'machines.create, tried',
+    (c) => c.machines.create({ id: 'm' }, { dryRun: true }),
+    'POST /v1/machines?dry_run=true',
+    { id: 'm' },
+  ],
+  [
+    'sessions.end, tried',
+    (c) => c.sessions.end('session-1', { dryRun: true }),
+    'DELETE /v1/sessions/session-1?dry_run=true',
+  ],
   ['machines.get', (c) => c.machines.get('m'), 'GET /v1/machines/m'],
   ['machines.list', (c) => c.machines.list(), 'GET /v1/machines'],
   [

@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import type { Store } from '../../src/leases/store.ts';
 import { MemoryStore } from './memory-store.ts';
-import { commandOf, prologue, type Step } from './operations.ts';
+import { ordersOf, prologue, type Step } from './operations.ts';
 import type { Stored } from './stored-tables.ts';
 import { flawsOf } from './tiling.ts';
 import { World } from './world.ts';
@@ -23,11 +23,11 @@ export async function playInLockstep(subject: Subject, story: readonly Step[]): 
       store = await subject.reopen();
       real = new World(store, real.clock);
     } else {
-      const commands = step.commands
-        .map((ask) => commandOf(ask, memory.tables))
-        .filter((command) => command !== undefined);
-      const wanted = await Promise.all(commands.map((command) => plain.execute(command)));
-      const found = await Promise.all(commands.map((command) => real.execute(command)));
+      const orders = ordersOf(step.commands, memory.tables);
+      const [wanted, found] = [
+        await Promise.all(orders.map(({ command, dryRun }) => plain.execute(command, { dryRun }))),
+        await Promise.all(orders.map(({ command, dryRun }) => real.execute(command, { dryRun }))),
+      ];
       expect(found).toEqual(wanted);
     }
     const { tables, events } = await subject.read();

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import type { Protocol } from '../../src/net/protocol.ts';
 import type { Claim, Command } from '../../src/leases/commands.ts';
+import type { Order } from '../../src/leases/decide.ts';
 import { formatToken, type Binding, type Lease, type Mode, type Session, type Slice } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
 import { address, prefix, second } from './world.ts';
@@ -21,6 +22,8 @@ export type Ask = Readonly<{
   pick: number;
   other: number;
   flag: boolean;
+  /** Tried only. */
+  dryRun: boolean;
   claims: readonly RawClaim[];
 }>;
 type RawClaim = Readonly<{
@@ -119,6 +122,7 @@ const ask: fc.Arbitrary<Ask> = fc.record({
   pick: fc.nat(),
   other: fc.nat({ max: 63 }),
   flag: fc.boolean(),
+  dryRun: fc.nat({ max: 9 }).map((one) => one === 9),
   claims: fc.array(rawClaim, { minLength: 1, maxLength: 4 }),
 });
 
@@ -136,8 +140,15 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 export const steps = (max: number): fc.Arbitrary<Step[]> =>
   fc.array(step, { minLength: Math.floor(max / 8), maxLength: max, size: 'max' });
 
+/** What the asks of a step come to, given what there is. */
+export const ordersOf = (asks: readonly Ask[], tables: Tables): readonly Order[] =>
+  asks.flatMap((ask) => {
+    const command = commandOf(ask, tables);
+    return command ? [{ command, dryRun: ask.dryRun }] : [];
+  });
+
 /** The command that an ask comes to, given what there is; undefined when there is nothing that it could be about. */
-export function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables): Command | undefined {
+function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables): Command | undefined {
   const one = <Row>(rows: Iterable<Row>): Row | undefined => {
     const list = [...rows];
     return list[pick % Math.max(1, list.length)];

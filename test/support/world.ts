@@ -7,7 +7,7 @@ import type { Result } from '../../src/net/result.ts';
 import type { Claim, Command, CommandKind, Commands, LeaseReport, Output, Scope } from '../../src/leases/commands.ts';
 import type { LeaseError } from '../../src/leases/errors.ts';
 import { limits } from '../../src/leases/limits.ts';
-import { LeaseService, type Trouble } from '../../src/leases/lease-service.ts';
+import { LeaseService, type Terms, type Trouble } from '../../src/leases/lease-service.ts';
 import { formatToken, type Event, type Lease, type Session, type Slice } from '../../src/leases/model.ts';
 import type { Store } from '../../src/leases/store.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -68,8 +68,8 @@ export class World {
     this.service.onEvents((events) => this.events.push(...events));
   }
 
-  execute<K extends CommandKind>(command: Command<K>): Promise<Result<Output<K>, LeaseError>> {
-    return this.service.execute(command);
+  execute<K extends CommandKind>(command: Command<K>, terms?: Terms): Promise<Result<Output<K>, LeaseError>> {
+    return this.service.execute(command, terms);
   }
 
   // What tests need to be there.

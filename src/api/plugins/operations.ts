@@ -1,7 +1,9 @@
-import type { RouteOptions } from 'fastify';
+import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
 import { z } from 'zod';
+import { dryRunQuery } from '../../wire/lists.ts';
 import type { DescribedRoute } from '../openapi.ts';
+import { isDryRun } from '../resource.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -35,6 +37,10 @@ export const operations = fp(
         return;
       }
       const schema = { ...route.schema };
+      if (operation.dryRun === true) {
+        schema.querystring = withDryRun(schema.querystring);
+        route.preHandler = [route.preHandler ?? [], sayDryRun].flat();
+      }
       const [params, query, body] = [schema.params, schema.querystring, schema.body].map(zodOrNothing);
       described.push({
         method: String(route.method),
@@ -54,6 +60,18 @@ export const operations = fp(
   },
   { name: 'fishery-operations', dependencies: ['fishery-validation'] },
 );
+
+function withDryRun(query: unknown): z.ZodType {
+  if (query === undefined) return z.strictObject(dryRunQuery);
+  if (query instanceof z.ZodObject) return query.extend(dryRunQuery);
+  throw new Error('the query of an operation that can be tried is an object');
+}
+
+/** On refusals too: whoever reads an answer must not take what would be for what is. */
+function sayDryRun(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
+  if (isDryRun(request)) reply.header('fishery-dry-run', 'true');
+  done();
+}
 
 /** What @fastify/swagger-ui registers; it marks its routes as hidden, apart from the files of @fastify/static. */
 const isDocsAsset = (route: RouteOptions): boolean => route.url.startsWith('/docs');

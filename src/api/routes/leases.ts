@@ -10,7 +10,7 @@ import { page, presentLease } from '../present.ts';
 import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../principal.ts';
 import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
-import { resource, run } from '../resource.ts';
+import { isDryRun, resource, run } from '../resource.ts';
 
 const ByLeaseId = z.strictObject({ id: LeaseId });
 
@@ -52,6 +52,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'claim_refused',
           'lease_over',
         ],
+        dryRun: true,
         examples: { body: examples.leaseGrant, answers: { 201: examples.granted, 202: examples.grantedPending } },
       }),
     },
@@ -59,7 +60,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
       const { body, query } = request;
       const scope = scopeOf(principalOf(request));
       const asked = { scope, session: numberOf(body.session), claims: body.claims.map(claimOf) };
-      if (query.wait === 'stored')
+      if (query.wait === 'stored' || isDryRun(request))
         return reply.code(201).send(listOf(await run(context, request, { kind: 'grantLeases', ...asked })));
       const leases = await grantUntilApplied(context, request, { ...asked, timeoutMs: query.timeout_s * 1_000 });
       return reply.code(leases.every((lease) => lease.state === 'active') ? 201 : 202).send(listOf(leases));
@@ -126,6 +127,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         description: 'Names the token of the lease, so that a message that comes late cannot end what came after.',
         answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
         errors: ['lease_not_found', 'lease_over', 'stale_token'],
+        dryRun: true,
         examples: { body: examples.leaseRelease, answers: { 200: examples.releasedLease } },
       }),
     },
@@ -150,6 +152,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         summary: 'Take a lease from its holder',
         answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
         errors: ['lease_not_found', 'lease_over'],
+        dryRun: true,
         examples: { body: examples.leaseRevoke, answers: { 200: examples.revokedLease } },
       }),
     },

@@ -24,6 +24,7 @@ export const poolRoutes = resource('pools', (app, context) => {
         description: 'Slices come to be when they are first assigned: a pool may be as large as a prefix can be.',
         answers: { 201: 'The pool.' },
         errors: ['pool_exists', 'prefix_overlap', 'pool_too_small'],
+        dryRun: true,
         examples: { body: examples.poolCreate, answers: { 201: examples.pool } },
       }),
     },

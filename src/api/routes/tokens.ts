@@ -7,7 +7,7 @@ import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { page, presentToken } from '../present.ts';
 import { numberOf, pageRequest } from '../requests.ts';
-import { resource, run } from '../resource.ts';
+import { isDryRun, resource, run } from '../resource.ts';
 
 export const tokenRoutes = resource('tokens', (app, context) => {
   app.post(
@@ -20,9 +20,10 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         summary: 'Make a bearer token',
         description:
           'An agent token is bound to one machine, a holder token to one holder on one machine. Only a hash is stored: the ' +
-          'secret is in this answer and nowhere else.',
+          'secret is in this answer and nowhere else. That of a dry run opens nothing.',
         answers: { 201: 'The token and its secret.' },
         errors: ['machine_not_found', 'holder_not_found'],
+        dryRun: true,
         examples: { body: examples.tokenCreate, answers: { 201: examples.tokenCreated } },
       }),
     },
@@ -68,11 +69,13 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         description: 'It is refused from the next request on, and its event streams are closed.',
         answers: { 200: 'The token, revoked.' },
         errors: ['token_not_found'],
+        dryRun: true,
         examples: { answers: { 200: examples.revokedToken } },
       }),
     },
     async (request) => {
       const token = await run(context, request, { kind: 'revokeToken', id: numberOf(request.params.id) });
+      if (isDryRun(request)) return presentToken(token);
       context.tokens.forget(token.id);
       context.watchers.endOf(token.id);
       return presentToken(token);
