@@ -68,7 +68,9 @@ const store = new MemoryStore();
 const secret = formatSecret(randomBytes(secretBytes));
 const token: AccessToken = {
   ...{ id: 1, name: 'bench', role: 'operator', machine: null, holder: null },
-  ...{ hash: hashSecret(secret), createdAt: 0, revokedAt: null },
+  ...{ hash: hashSecret(secret), formerHash: null, formerUntil: null },
+  quota: { requestsPerS: null, requestsBurst: null, watchersMax: null },
+  ...{ createdAt: 0, rotatedAt: null, expiresAt: null, revokedAt: null, lastUsedAt: null },
 };
 store.tables.accessTokens.set(token.id, token);
 const parts: Parts = {

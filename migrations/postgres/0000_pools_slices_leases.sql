@@ -5,8 +5,17 @@ CREATE TABLE "access_tokens" (
 	"machine" text COLLATE "C",
 	"holder" text COLLATE "C",
 	"hash" text COLLATE "C" NOT NULL,
+	"former_hash" text COLLATE "C",
+	"former_until" bigint,
+	"requests_per_s" bigint,
+	"requests_burst" bigint,
+	"watchers_max" bigint,
 	"created_at" bigint NOT NULL,
-	"revoked_at" bigint
+	"rotated_at" bigint,
+	"expires_at" bigint,
+	"revoked_at" bigint,
+	"last_used_at" bigint,
+	CONSTRAINT "access_tokens_former" CHECK ((former_hash IS NULL) = (former_until IS NULL))
 );
 --> statement-breakpoint
 CREATE TABLE "events" (
@@ -199,6 +208,7 @@ ALTER TABLE "slices" ADD CONSTRAINT "slices_pool_pools_id_fk" FOREIGN KEY ("pool
 ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "tenures" ADD CONSTRAINT "tenures_slice_slices_id_fk" FOREIGN KEY ("slice") REFERENCES "public"."slices"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
+CREATE UNIQUE INDEX "access_tokens_former_hash" ON "access_tokens" USING btree ("former_hash") WHERE former_hash IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
 CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint

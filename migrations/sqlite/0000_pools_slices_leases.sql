@@ -5,11 +5,21 @@ CREATE TABLE `access_tokens` (
 	`machine` text,
 	`holder` text,
 	`hash` text NOT NULL,
+	`former_hash` text,
+	`former_until` integer,
+	`requests_per_s` integer,
+	`requests_burst` integer,
+	`watchers_max` integer,
 	`created_at` integer NOT NULL,
-	`revoked_at` integer
+	`rotated_at` integer,
+	`expires_at` integer,
+	`revoked_at` integer,
+	`last_used_at` integer,
+	CONSTRAINT "access_tokens_former" CHECK((former_hash IS NULL) = (former_until IS NULL))
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `access_tokens_hash` ON `access_tokens` (`hash`);--> statement-breakpoint
+CREATE UNIQUE INDEX `access_tokens_former_hash` ON `access_tokens` (`former_hash`) WHERE former_hash IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `events` (
 	`revision` integer PRIMARY KEY NOT NULL,
 	`at` integer NOT NULL,

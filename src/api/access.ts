@@ -4,6 +4,7 @@ const operator = ['operator'] as const;
 const readers = ['operator', 'viewer'] as const;
 const readersAndAgent = ['operator', 'viewer', 'agent'] as const;
 const everyone = ['operator', 'viewer', 'agent', 'holder'] as const;
+const everybody = ['operator', 'viewer', 'agent', 'holder', 'router'] as const;
 const users = ['operator', 'agent', 'holder'] as const;
 const agent = ['agent'] as const;
 
@@ -55,6 +56,10 @@ export const access = {
 
   createToken: operator,
   listTokens: operator,
+  getToken: operator,
+  getOwnToken: everybody,
+  updateToken: operator,
+  rotateToken: operator,
   revokeToken: operator,
 
   getAbout: 'open',

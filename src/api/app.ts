@@ -10,6 +10,7 @@ import { metrics } from './plugins/metrics.ts';
 import { operations } from './plugins/operations.ts';
 import { problemOf, problems, sendProblem } from './plugins/problems.ts';
 import { serving } from './plugins/serving.ts';
+import { tokens } from './plugins/tokens.ts';
 import { validation } from './plugins/validation.ts';
 import { agentRoutes } from './routes/agent.ts';
 import { leaseRoutes } from './routes/leases.ts';
@@ -23,6 +24,7 @@ import { tokenRoutes } from './routes/tokens.ts';
 import { watchRoutes } from './routes/watch.ts';
 import { apiProblem } from './problems.ts';
 import { TokenCache } from './token-cache.ts';
+import { TokenUses } from './token-uses.ts';
 import { Watchers } from './watchers.ts';
 
 const token_cache_entries_max = 4_096;
@@ -33,15 +35,17 @@ const flow_queries_pending_max = 1_000;
 export function buildApp(parts: Parts): FastifyInstance {
   const { limits } = parts;
   const stopping = new AbortController();
+  const nowUs = () => parts.clock.nowUs();
   const context: Context = {
     ...parts,
     tokens: new TokenCache({
       lookup: (hash) => parts.reader.accessToken(hash),
-      nowUs: () => parts.clock.nowUs(),
+      nowUs,
       entries_max: token_cache_entries_max,
       age_us_max: token_cache_age_us_max,
     }),
-    watchers: new Watchers(limits),
+    uses: new TokenUses({ execute: (command) => parts.leases.execute(command), nowUs }),
+    watchers: new Watchers({ watchers_max: limits.watchers_max, nowUs }),
     flows: new FlowQueries({ timeout_ms: limits.flow_query_ms, pending_max: flow_queries_pending_max }),
     stopping: stopping.signal,
   };
@@ -66,7 +70,8 @@ export function buildApp(parts: Parts): FastifyInstance {
   app.register(problems);
   app.register(operations);
   app.register(serving, { context, stop: () => stopping.abort() });
-  app.register(auth, { tokens: context.tokens, metricsOpen: parts.metricsOpen });
+  app.register(auth, { context });
+  app.register(tokens, { context });
   app.register(metrics, { context });
   app.register(fastifySSE);
   app.register(docs, { version: parts.version });

@@ -1,12 +1,14 @@
 import type { FlowQueries } from './flow-queries.ts';
 import type { Parts } from './parts.ts';
 import type { TokenCache } from './token-cache.ts';
+import type { TokenUses } from './token-uses.ts';
 import type { Watchers } from './watchers.ts';
 
 /** What the routes work with: the parts that were handed in, and what the app keeps in memory while it runs. */
 export type Context = Parts &
   Readonly<{
     tokens: TokenCache;
+    uses: TokenUses;
     watchers: Watchers;
     flows: FlowQueries;
     /** Aborted when the app begins to close: waits end, streams end, what was answered is durable. */

@@ -273,6 +273,20 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'List the tokens (`GET /v1/tokens`).',
     detail: (e) => `there is no token-${e.token}`,
   },
+  token_not_live: {
+    status: 409,
+    title: 'The token is over',
+    cause: 'An access token that expired or was revoked cannot be changed, rotated or brought back.',
+    remedy: 'Make a new one (`POST /v1/tokens`).',
+    detail: (e) => `token-${e.token} ${e.state === 'expired' ? 'has expired' : 'was revoked'}`,
+  },
+  token_expiry_past: {
+    status: 422,
+    title: 'The expiry is in the past',
+    cause: 'The token would be over before it is made.',
+    remedy: 'Name a later `expires_at`, or say how long from now with `ttl_s`. To end a token, revoke it.',
+    detail: (e) => `${formatInstant(e.expiresAt)} is past: it is ${formatInstant(e.now)}`,
+  },
 };
 
 /** What the API itself refuses, before or after the core was asked. */
@@ -293,7 +307,8 @@ export const apiErrors = {
   unauthenticated: {
     status: 401,
     title: 'No valid token',
-    cause: 'The Authorization header is missing, is no bearer token, or names a token that is unknown or revoked.',
+    cause:
+      'The Authorization header is missing, is no bearer token, or names a token that is unknown, revoked, expired, or was replaced by a rotation.',
     remedy:
       'Send `Authorization: Bearer fsh_…`. The first token of an operator is in the file `operator.token` in the data directory of the server.',
   },

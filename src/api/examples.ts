@@ -17,7 +17,7 @@ import type { Pool, PoolCreate } from '../wire/pools.ts';
 import type { About, Readiness } from '../wire/server.ts';
 import type { Session, SessionOpen } from '../wire/sessions.ts';
 import type { ExtentList, Slice, SliceAssign, SliceList, Unblock } from '../wire/slices.ts';
-import type { TokenCreate, TokenCreated, TokenInfo } from '../wire/tokens.ts';
+import type { TokenCreate, TokenCreated, TokenInfo, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
 
 /**
  * One small story, told by every example of the documentation: a pool in Frankfurt, the machine edge-1 with a fish and
@@ -279,6 +279,7 @@ export const tokenCreate: TokenCreate = {
   role: 'holder',
   machine: 'edge-1',
   holder: 'haproxy',
+  ttl_s: 7_776_000,
 };
 export const token: TokenInfo = {
   id: 'token-9',
@@ -286,14 +287,27 @@ export const token: TokenInfo = {
   role: 'holder',
   machine: 'edge-1',
   holder: 'haproxy',
+  limits: { requests_per_s: null, requests_burst: null, watchers_max: null },
   created_at: at.created,
+  rotated_at: null,
+  former_secret_until: null,
+  expires_at: '2026-05-01T14:00:00.000000Z',
   revoked_at: null,
+  last_used_at: at.seen,
 };
 export const revokedToken: TokenInfo = { ...token, revoked_at: at.ended };
-export const tokenCreated: TokenCreated = {
-  token,
-  // Made of 32 zero bytes: well-formed, and nobody's.
-  secret: 'fsh_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADCtZhg',
+export const tokenUpdate: TokenUpdate = { limits: { requests_per_s: 50, requests_burst: 100 } };
+export const limitedToken: TokenInfo = {
+  ...token,
+  limits: { requests_per_s: 50, requests_burst: 100, watchers_max: null },
+};
+export const tokenRotate: TokenRotate = { grace_s: 86_400 };
+// Made of 32 zero bytes: well-formed, and nobody's.
+const secret = 'fsh_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADCtZhg';
+export const tokenCreated: TokenCreated = { token, secret };
+export const rotatedToken: TokenCreated = {
+  token: { ...token, rotated_at: at.ended, former_secret_until: '2026-02-01T14:05:00.000000Z' },
+  secret,
 };
 
 export const about: About = {

@@ -1,8 +1,9 @@
 import { chmod, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { formatSecret, hashSecret, isWellFormedSecret, secretBytes } from './bearer.ts';
+import { isLiveToken } from '../leases/tokens.ts';
 import type { Parts } from './parts.ts';
 
-type Needed = Pick<Parts, 'leases' | 'reader' | 'randomBytes'>;
+type Needed = Pick<Parts, 'leases' | 'reader' | 'randomBytes' | 'clock'>;
 
 export type OperatorToken =
   /** Written just now, or registered from a file that somebody put there. */
@@ -36,10 +37,10 @@ export async function ensureOperatorToken(parts: Needed, file: string): Promise<
   return { outcome: adoptable ? 'adopted' : 'written', file };
 }
 
-async function hasOperator({ reader }: Needed): Promise<boolean> {
+async function hasOperator({ reader, clock }: Needed): Promise<boolean> {
   for (let cursor: string | null = null; ;) {
-    const { items, next } = await reader.accessTokens({ limit: 1_000, cursor });
-    if (items.some((token) => token.role === 'operator' && token.revokedAt === null)) return true;
+    const { items, next } = await reader.accessTokens({ role: 'operator' }, { limit: 1_000, cursor });
+    if (items.some((token) => isLiveToken(token, clock.nowUs()))) return true;
     if (next === null) return false;
     cursor = next;
   }

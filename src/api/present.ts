@@ -1,4 +1,4 @@
-import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice } from '../leases/model.ts';
+import type { Event, Extent, Holder, Lease, Machine, Pool, Session, Slice, TokenFacts } from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
 import type { DesiredState, PageOf } from '../leases/store.ts';
 import { protocols } from '../net/protocol.ts';
@@ -122,14 +122,23 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   revision: lease.revision,
 });
 
-export const presentToken = (token: Omit<AccessToken, 'hash'>): tokens.TokenInfo => ({
+export const presentToken = (token: TokenFacts): tokens.TokenInfo => ({
   id: `token-${token.id}`,
   name: token.name,
   role: token.role,
   machine: token.machine,
   holder: token.holder,
+  limits: {
+    requests_per_s: token.quota.requestsPerS,
+    requests_burst: token.quota.requestsBurst,
+    watchers_max: token.quota.watchersMax,
+  },
   created_at: formatInstant(token.createdAt),
+  rotated_at: instantOrNull(token.rotatedAt),
+  former_secret_until: instantOrNull(token.formerUntil),
+  expires_at: instantOrNull(token.expiresAt),
   revoked_at: instantOrNull(token.revokedAt),
+  last_used_at: instantOrNull(token.lastUsedAt),
 });
 
 const presentUnleased = (extent: Extent): slices.Extent => ({

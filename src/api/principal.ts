@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import { everything, type Scope } from '../leases/commands.ts';
-import type { Role } from '../leases/model.ts';
+import type { Role, TokenQuota } from '../leases/model.ts';
 import { ApiProblem } from './problems.ts';
 import { detailOf } from './errors.ts';
 
@@ -11,6 +11,10 @@ export type Principal = Readonly<{
   role: Role;
   machine: string | null;
   holder: string | null;
+  quota: TokenQuota;
+  /** SHA-256 of the secret that was shown, and until when it is good (µs since 1970; Infinity: for ever). */
+  secretHash: string;
+  validUntil: number;
 }>;
 
 declare module 'fastify' {

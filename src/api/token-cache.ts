@@ -1,26 +1,29 @@
 import type { AccessToken } from '../leases/model.ts';
+import { isLiveToken } from '../leases/tokens.ts';
 import { hashesEqual } from './bearer.ts';
 
-type Entry = Readonly<{ token: AccessToken; until: number }>;
+/** A token, and until when the secret that was shown opens the door: µs since 1970, Infinity for ever. */
+export type Credential = Readonly<{ token: AccessToken; validUntil: number }>;
+type Entry = Readonly<{ credential: Credential; until: number }>;
 
 export type TokenCacheOptions = Readonly<{
   lookup: (hash: string) => Promise<AccessToken | undefined>;
   nowUs: () => number;
   entries_max: number;
-  /** For how long a revocation by another process on the same database may go unnoticed. */
+  /** For how long a revocation by another process on the same database may go unnoticed when the word of it is lost. */
   age_us_max: number;
 }>;
 
 /**
- * Known tokens by hash, so that a request costs no read. What this process revokes is forgotten at once: also a lookup
- * that began before the revocation and ends after it leaves nothing behind. Unknown hashes are not kept, or whoever sends
- * garbage would push out what is useful.
+ * Known tokens by the hash of their secret, so that a request costs no read. What changes is forgotten at once: also a
+ * lookup that began before the change and ends after it leaves nothing behind. Unknown hashes are not kept, or whoever
+ * sends garbage would push out what is useful.
  */
 export class TokenCache {
   readonly #options: TokenCacheOptions;
   /** In the order of their last use, the least recently used first. */
   readonly #entries = new Map<string, Entry>();
-  #revocations = 0;
+  #changes = 0;
 
   constructor(options: TokenCacheOptions) {
     this.#options = options;
@@ -30,33 +33,52 @@ export class TokenCache {
     return this.#entries.size;
   }
 
+  /** Whether the hash was somebody's not long ago, be it live or not. */
+  knows(hash: string): boolean {
+    return this.#entries.has(hash);
+  }
+
   /** The live token with this hash. */
-  async find(hash: string): Promise<AccessToken | undefined> {
+  async find(hash: string): Promise<Credential | undefined> {
+    const { nowUs } = this.#options;
     const known = this.#entries.get(hash);
-    if (known !== undefined) {
+    if (known !== undefined && known.until > nowUs()) {
       this.#entries.delete(hash);
-      if (known.until > this.#options.nowUs()) {
-        this.#entries.set(hash, known);
-        return known.token;
-      }
+      this.#entries.set(hash, known);
+      return known.credential.validUntil > nowUs() ? known.credential : undefined;
     }
-    const before = this.#revocations;
+    const before = this.#changes;
     const token = await this.#options.lookup(hash);
-    if (token === undefined || token.revokedAt !== null || !hashesEqual(token.hash, hash)) return undefined;
-    if (before === this.#revocations) this.#keep(hash, token);
-    return token;
+    const validUntil = token === undefined ? 0 : validUntilOf(token, hash, nowUs());
+    if (token === undefined || validUntil <= nowUs()) {
+      this.#entries.delete(hash);
+      return undefined;
+    }
+    const credential = { token, validUntil };
+    if (before === this.#changes) this.#keep(hash, credential);
+    return credential;
   }
 
-  /** To be called after a revocation is durable. */
+  /** To be called when something of the token has changed, durably. */
   forget(id: number): void {
-    this.#revocations++;
-    for (const [hash, { token }] of this.#entries) if (token.id === id) this.#entries.delete(hash);
+    this.#changes++;
+    for (const [hash, { credential }] of this.#entries) if (credential.token.id === id) this.#entries.delete(hash);
   }
 
-  #keep(hash: string, token: AccessToken): void {
-    this.#entries.set(hash, { token, until: this.#options.nowUs() + this.#options.age_us_max });
+  #keep(hash: string, credential: Credential): void {
+    this.#entries.delete(hash);
+    this.#entries.set(hash, { credential, until: this.#options.nowUs() + this.#options.age_us_max });
     if (this.#entries.size <= this.#options.entries_max) return;
     const [oldest] = this.#entries.keys();
     if (oldest !== undefined) this.#entries.delete(oldest);
   }
+}
+
+/** Until when the secret with this hash is the token's; 0 when it is not. */
+function validUntilOf(token: AccessToken, hash: string, nowUs: number): number {
+  if (!isLiveToken(token, nowUs)) return 0;
+  const end = token.expiresAt ?? Infinity;
+  if (hashesEqual(token.hash, hash)) return end;
+  const isFormer = token.formerHash !== null && hashesEqual(token.formerHash, hash);
+  return isFormer ? Math.min(end, token.formerUntil ?? 0) : 0;
 }

@@ -10,6 +10,7 @@ import type {
   Reader,
   SessionFilter,
   SliceFilter,
+  TokenFilter,
   UsageRow,
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
@@ -175,12 +176,19 @@ export class SqlReader implements Reader {
   }
 
   async accessToken(hash: string): Promise<AccessToken | undefined> {
-    const sql = 'SELECT * FROM access_tokens WHERE hash = @hash';
+    // In the order of the branches: a hash is somebody's secret now, or was until the last rotation.
+    const sql = `SELECT * FROM access_tokens WHERE hash = @hash
+      UNION ALL SELECT * FROM access_tokens WHERE former_hash = @hash`;
     return map(await this.#one<rows.AccessTokenRow>(sql, { hash }), rows.accessTokenOf);
   }
 
-  accessTokens(page: PageRequest): Promise<PageOf<AccessToken>> {
-    return this.#page('access_tokens', byNumber, page, rows.accessTokenOf);
+  async accessTokenById(id: number): Promise<AccessToken | undefined> {
+    const sql = 'SELECT * FROM access_tokens WHERE id = @id';
+    return map(await this.#one<rows.AccessTokenRow>(sql, { id }), rows.accessTokenOf);
+  }
+
+  accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>> {
+    return this.#page('access_tokens', byNumber, page, rows.accessTokenOf, {}, filter);
   }
 
   usage(): Promise<readonly UsageRow[]> {

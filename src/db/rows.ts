@@ -312,8 +312,16 @@ export const accessTokenRow = (token: AccessToken): AccessTokenRow => ({
   machine: token.machine,
   holder: token.holder,
   hash: token.hash,
+  former_hash: token.formerHash,
+  former_until: token.formerUntil,
+  requests_per_s: token.quota.requestsPerS,
+  requests_burst: token.quota.requestsBurst,
+  watchers_max: token.quota.watchersMax,
   created_at: token.createdAt,
+  rotated_at: token.rotatedAt,
+  expires_at: token.expiresAt,
   revoked_at: token.revokedAt,
+  last_used_at: token.lastUsedAt,
 });
 
 export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
@@ -323,8 +331,18 @@ export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
   machine: row.machine,
   holder: row.holder,
   hash: row.hash,
+  formerHash: row.former_hash,
+  formerUntil: row.former_until,
+  quota: {
+    requestsPerS: row.requests_per_s,
+    requestsBurst: row.requests_burst,
+    watchersMax: row.watchers_max,
+  },
   createdAt: row.created_at,
+  rotatedAt: row.rotated_at,
+  expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
+  lastUsedAt: row.last_used_at,
 });
 
 /** What no machine gets to see is filed under a name that none can have. */

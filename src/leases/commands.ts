@@ -15,6 +15,7 @@ import type {
   Session,
   SessionEnding,
   Slice,
+  TokenQuota,
 } from './model.ts';
 
 /** For whom a command is carried out; whatever it touches must belong to them, checked where nothing can race it. */
@@ -34,6 +35,9 @@ export type Claim = Readonly<{
   family: Family | null;
   at: Readonly<{ address: Address; firstPort: number }> | null;
 }>;
+
+/** When a token ends by itself: at an instant, so long from now, or never (null). */
+export type TokenExpiry = Readonly<{ at: number }> | Readonly<{ ttlUs: number }> | null;
 
 export type LeaseReport = Readonly<{ lease: number; token: string }> &
   (Readonly<{ state: 'active' | 'empty' }> | Readonly<{ state: 'refused'; errno: string; detail: string }>);
@@ -112,10 +116,34 @@ export type Commands = {
     output: Readonly<{ revision: number; fenceUs: number }>;
   };
   createToken: {
-    input: Readonly<{ name: string; role: Role; machine: string | null; holder: string | null; hash: string }>;
+    input: Readonly<{
+      name: string;
+      role: Role;
+      machine: string | null;
+      holder: string | null;
+      hash: string;
+      /** Absent: it never expires. */
+      expiry?: TokenExpiry;
+      quota?: TokenQuota;
+    }>;
+    output: AccessToken;
+  };
+  /** What is absent stays as it is. */
+  updateToken: {
+    input: Readonly<{ id: number; name?: string; expiry?: TokenExpiry; quota?: TokenQuota }>;
+    output: AccessToken;
+  };
+  /** A new secret; the one before it is accepted for `graceUs` more, the one before that no longer. */
+  rotateToken: {
+    input: Readonly<{ id: number; hash: string; graceUs: number; expiry?: TokenExpiry }>;
     output: AccessToken;
   };
   revokeToken: { input: Readonly<{ id: number }>; output: AccessToken };
+  /** When tokens were last used, many at once. One row for each and no event: it changes nothing. */
+  noteTokenUses: {
+    input: Readonly<{ uses: readonly Readonly<{ token: number; agoUs: number }>[] }>;
+    output: Readonly<{ noted: number }>;
+  };
   /**
    * What time alone brings about, at most `itemsMax` rows of each kind: expiry, settling of ended sessions, end of rests,
    * machines whose agent fell silent.

@@ -10,7 +10,7 @@ import { report } from './reports.ts';
 import { endSession, keepSession, openSession } from './sessions.ts';
 import { assignSlices, drainSlice, unblock } from './slices.ts';
 import { sweep } from './sweep.ts';
-import { createToken, revokeToken } from './tokens.ts';
+import { createToken, noteTokenUses, revokeToken, rotateToken, updateToken } from './tokens.ts';
 import type { Context, UseCase } from './use-case.ts';
 
 const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
@@ -30,7 +30,10 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   report,
   agentKeepalive,
   createToken,
+  updateToken,
+  rotateToken,
   revokeToken,
+  noteTokenUses,
   sweep,
 };
 

@@ -44,6 +44,8 @@ type Codes = {
   not_yours: { item: string };
   nothing_blocked: { slice: number; protocol: string };
   token_not_found: { token: number };
+  token_not_live: { token: number; state: 'expired' | 'revoked' };
+  token_expiry_past: { expiresAt: number; now: number };
 };
 
 export type LeaseErrorCode = keyof Codes;

@@ -233,6 +233,7 @@ function batchLength(waiting: readonly Waiting[]): number {
 
 function weightOf(command: Command): number {
   if (command.kind === 'grantLeases') return command.claims.length;
+  if (command.kind === 'noteTokenUses') return command.uses.length;
   if (command.kind === 'report') return command.leases.length + command.slices.length;
   return 1;
 }

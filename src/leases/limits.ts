@@ -9,6 +9,8 @@ export const limits = {
   claims_per_grant_max: 256,
   slices_per_assign_max: 1_024,
   reports_max: 20_000,
+  /** Tokens whose last use is noted by one command. */
+  token_uses_max: 1_000,
   /** Rows of each kind that one sweep moves: it bounds how long a grant can wait behind it. */
   sweep_items_max: 250,
   /** Events that one step of the log's compaction drops. */

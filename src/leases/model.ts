@@ -173,7 +173,7 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     | Readonly<{ kind: 'slice'; slice: Slice }>
     | Readonly<{ kind: 'session'; session: Session }>
     | Readonly<{ kind: 'lease'; lease: Lease }>
-    | Readonly<{ kind: 'token'; token: Omit<AccessToken, 'hash'> }>
+    | Readonly<{ kind: 'token'; token: TokenFacts }>
   );
 
 /** Whether watchers of `machine` get to see an event; null stands for whoever follows the whole log. */
@@ -189,8 +189,27 @@ export type AccessToken = Readonly<{
   holder: string | null;
   /** SHA-256 of the secret; the secret itself is shown once and never stored. */
   hash: string;
+  /** Of the secret before the last rotation, which is accepted until `formerUntil`; both null where there is none. */
+  formerHash: string | null;
+  formerUntil: number | null;
+  quota: TokenQuota;
   createdAt: number;
+  rotatedAt: number | null;
+  expiresAt: number | null;
   revokedAt: number | null;
+  /** Written now and then, not with each use: see `noteTokenUses`. Null: never used. */
+  lastUsedAt: number | null;
+}>;
+/** What the log and the API tell of a token: everything but what a secret could be compared with. */
+export type TokenFacts = Omit<AccessToken, 'hash' | 'formerHash'>;
+
+/** How much one token may ask for; null where the server's own setting says it. */
+export type TokenQuota = Readonly<{
+  /** In the long run; `requestsBurst` of them may come at once. */
+  requestsPerS: number | null;
+  requestsBurst: number | null;
+  /** Event streams at once. */
+  watchersMax: number | null;
 }>;
 
 /** Text form of a lease's token: generation, allocator epoch, sequence. */

@@ -9,6 +9,7 @@ import type {
   LeaseState,
   Machine,
   Pool,
+  Role,
   Session,
   Slice,
   Tenure,
@@ -86,6 +87,8 @@ export type LeaseFilter = Readonly<{
 export type SliceFilter = Readonly<{ machine?: string; pool?: string; state?: Slice['state']; address?: Address }>;
 export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }>;
 
+export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string }>;
+
 /** What is read outside of decisions. Lease states come out as they are in effect: those of an ended session are `ending`. */
 export interface Reader {
   epoch(): Promise<string>;
@@ -114,8 +117,10 @@ export interface Reader {
   tenureAt(address: Address, port: number, at: number): Promise<Readonly<{ tenure: Tenure; slice: Slice }> | undefined>;
   /** Leases that covered (slice, protocol, port) at that instant: from grant until their users were proven gone. */
   leasesAt(slice: number, generation: number, protocol: Protocol, port: number, at: number): Promise<readonly Lease[]>;
+  /** The token that has, or had before its last rotation, the secret with this hash. Whether it is live is not looked at. */
   accessToken(hash: string): Promise<AccessToken | undefined>;
-  accessTokens(page: PageRequest): Promise<PageOf<AccessToken>>;
+  accessTokenById(id: number): Promise<AccessToken | undefined>;
+  accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>>;
   /** Counts for metrics: live leases and ports by state, protocol and mode. */
   usage(): Promise<readonly UsageRow[]>;
 }

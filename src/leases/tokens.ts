@@ -1,7 +1,12 @@
-import { err, ok } from '../net/result.ts';
-import { holderKey, type AccessToken } from './model.ts';
+import { err, ok, type Result } from '../net/result.ts';
+import type { TokenExpiry } from './commands.ts';
+import type { LeaseError } from './errors.ts';
+import { holderKey, type AccessToken, type TokenFacts, type TokenQuota } from './model.ts';
+import type { Need } from './needs.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
+
+const noQuota: TokenQuota = { requestsPerS: null, requestsBurst: null, watchersMax: null };
 
 export const createToken: UseCase<'createToken'> = {
   *needs({ machine, holder }) {
@@ -9,36 +14,110 @@ export const createToken: UseCase<'createToken'> = {
     if (machine !== null && holder !== null) yield [{ need: 'holder', machine, name: holder }];
   },
 
-  decide({ name, role, machine, holder, hash }, { view }) {
+  decide({ name, role, machine, holder, hash, expiry, quota }, { view, now }) {
     if (machine !== null && !view.machines.get(machine)) return err({ code: 'machine_not_found', machine });
     if (machine !== null && holder !== null && !view.holders.get(holderKey(machine, holder)))
       return err({ code: 'holder_not_found', machine, holder });
-    const bearer = { name, role, machine, holder };
-    return ok(putToken(view, hash, (id, at) => ({ id, ...bearer, createdAt: at, revokedAt: null })));
+    const expiresAt = expiryOf(expiry ?? null, now);
+    if (!expiresAt.ok) return expiresAt;
+    const terms = { name, role, machine, holder, quota: quota ?? noQuota, expiresAt: expiresAt.value };
+    const unused = { formerUntil: null, rotatedAt: null, revokedAt: null, lastUsedAt: null };
+    const secrets = { hash, formerHash: null };
+    return ok(putToken(view, secrets, (id, at) => ({ id, ...terms, ...unused, createdAt: at })));
+  },
+};
+
+export const updateToken: UseCase<'updateToken'> = {
+  needs: byId,
+
+  decide({ id, name, expiry, quota }, { view, now }) {
+    const token = liveToken(view, id, now);
+    if (!token.ok) return token;
+    const expiresAt = expiry === undefined ? ok(token.value.expiresAt) : expiryOf(expiry, now);
+    if (!expiresAt.ok) return expiresAt;
+    const changes = { expiresAt: expiresAt.value, ...(name === undefined ? {} : { name }), ...(quota && { quota }) };
+    return ok(putToken(view, token.value, () => ({ ...factsOf(token.value), ...changes })));
+  },
+};
+
+export const rotateToken: UseCase<'rotateToken'> = {
+  needs: byId,
+
+  decide({ id, hash, graceUs, expiry }, { view, now }) {
+    const token = liveToken(view, id, now);
+    if (!token.ok) return token;
+    const expiresAt = expiry === undefined ? ok(token.value.expiresAt) : expiryOf(expiry, now);
+    if (!expiresAt.ok) return expiresAt;
+    const hasGrace = graceUs > 0;
+    const secrets = { hash, formerHash: hasGrace ? token.value.hash : null };
+    const terms = { formerUntil: hasGrace ? now + graceUs : null, expiresAt: expiresAt.value };
+    return ok(putToken(view, secrets, (_, at) => ({ ...factsOf(token.value), ...terms, rotatedAt: at })));
   },
 };
 
 export const revokeToken: UseCase<'revokeToken'> = {
-  *needs({ id }) {
-    yield [{ need: 'accessToken', id }];
-  },
+  needs: byId,
 
   decide({ id }, { view }) {
     const token = view.accessTokens.get(id);
     if (!token) return err({ code: 'token_not_found', token: id });
     if (token.revokedAt !== null) return ok(token);
-    const { hash, ...rest } = token;
-    return ok(putToken(view, hash, (_, at) => ({ ...rest, revokedAt: at })));
+    const secrets = { hash: token.hash, formerHash: null };
+    return ok(putToken(view, secrets, (_, at) => ({ ...factsOf(token), formerUntil: null, revokedAt: at })));
   },
 };
 
-/** The log tells that a token came or went, and never its hash. */
-function putToken(
-  view: View,
-  hash: string,
-  make: (revision: number, at: number) => Omit<AccessToken, 'hash'>,
-): AccessToken {
-  const { token } = view.log(null, (revision, at) => ({ kind: 'token', token: make(revision, at) }));
-  view.accessTokens.put({ ...token, hash });
-  return { ...token, hash };
+export const noteTokenUses: UseCase<'noteTokenUses'> = {
+  *needs({ uses }) {
+    yield uses.map(({ token }): Need => ({ need: 'accessToken', id: token }));
+  },
+
+  decide({ uses }, { view, now }) {
+    let noted = 0;
+    for (const { token: id, agoUs } of uses) {
+      const token = view.accessTokens.get(id);
+      const at = now - agoUs;
+      // Several servers tell of the same token, each when it gets to it.
+      if (!token || (token.lastUsedAt ?? 0) >= at) continue;
+      view.accessTokens.put({ ...token, lastUsedAt: at });
+      noted++;
+    }
+    return ok({ noted });
+  },
+};
+
+/** Whether anybody can get in with it: neither revoked nor expired. */
+export const isLiveToken = (token: Pick<AccessToken, 'revokedAt' | 'expiresAt'>, now: number): boolean =>
+  token.revokedAt === null && (token.expiresAt === null || now < token.expiresAt);
+
+function* byId({ id }: Readonly<{ id: number }>) {
+  yield [{ need: 'accessToken', id } as const];
+}
+
+function liveToken(view: View, id: number, now: number): Result<AccessToken, LeaseError> {
+  const token = view.accessTokens.get(id);
+  if (!token) return err({ code: 'token_not_found', token: id });
+  if (isLiveToken(token, now)) return ok(token);
+  return err({ code: 'token_not_live', token: id, state: token.revokedAt === null ? 'expired' : 'revoked' });
+}
+
+function expiryOf(expiry: TokenExpiry, now: number): Result<number | null, LeaseError> {
+  if (expiry === null) return ok(null);
+  if ('ttlUs' in expiry) return ok(now + expiry.ttlUs);
+  return expiry.at > now ? ok(expiry.at) : err({ code: 'token_expiry_past', expiresAt: expiry.at, now });
+}
+
+/** The log tells what became of a token, and never what its secret could be compared with. */
+function putToken(view: View, { hash, formerHash }: Secrets, make: MakeFacts): AccessToken {
+  const { token: facts } = view.log(null, (revision, at) => ({ kind: 'token', token: make(revision, at) }));
+  const token = { ...facts, hash, formerHash };
+  view.accessTokens.put(token);
+  return token;
+}
+
+type Secrets = Pick<AccessToken, 'hash' | 'formerHash'>;
+type MakeFacts = (revision: number, at: number) => TokenFacts;
+
+function factsOf({ hash: _hash, formerHash: _former, ...facts }: AccessToken): TokenFacts {
+  return facts;
 }

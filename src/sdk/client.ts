@@ -16,7 +16,7 @@ import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '.
 import type { Pool, PoolCreate } from '../wire/pools.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
 import type { ExtentList, Slice, SliceAssign, SliceList, SliceListQuery, Unblock } from '../wire/slices.ts';
-import type { TokenCreate, TokenCreated, TokenInfo } from '../wire/tokens.ts';
+import type { TokenCreate, TokenCreated, TokenInfo, TokenListQuery, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
 import { Transport, type Call, type ClientOptions, type QueryValue } from './transport.ts';
 
 /** What the caller may say about any call. */
@@ -127,7 +127,15 @@ export class FisheryClient {
 
   readonly tokens = {
     create: (body: TokenCreate, o?: ChangeOptions): Promise<TokenCreated> => this.#post(['tokens'], body, o),
-    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<TokenInfo>> => this.#get(['tokens'], query, o),
+    get: (id: string, o?: CallOptions): Promise<TokenInfo> => this.#get(['tokens', id], {}, o),
+    /** What the token that this client has is, and until when. */
+    self: (o?: CallOptions): Promise<TokenInfo> => this.#get(['tokens', 'self'], {}, o),
+    list: (query: TokenListQuery = {}, o?: CallOptions): Promise<Page<TokenInfo>> => this.#get(['tokens'], query, o),
+    update: (id: string, body: TokenUpdate, o?: ChangeOptions): Promise<TokenInfo> =>
+      this.#send('PATCH', ['tokens', id], body, o),
+    /** A new secret; the one before it is accepted for `grace_s` more. */
+    rotate: (id: string, body: TokenRotate = {}, o?: ChangeOptions): Promise<TokenCreated> =>
+      this.#post(['tokens', id, 'rotate'], body, o),
     revoke: (id: string, o?: ChangeOptions): Promise<TokenInfo> => this.#send('DELETE', ['tokens', id], undefined, o),
   };
 

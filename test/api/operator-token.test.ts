@@ -13,18 +13,19 @@ let directory: string;
 let file: string;
 let store: MemoryStore;
 let leases: LeaseService;
+const clock = new SteadyClock();
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'fishery-token-'));
   file = join(directory, 'operator.token');
   store = new MemoryStore();
-  leases = new LeaseService({ store, clock: new SteadyClock() });
+  leases = new LeaseService({ store, clock });
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const ensure = () => ensureOperatorToken({ leases, reader: store.reader, randomBytes }, file);
+const ensure = () => ensureOperatorToken({ leases, reader: store.reader, randomBytes, clock }, file);
 const secretIn = () => readFileSync(file, 'utf8').trim();
 const modeOf = () => (statSync(file).mode & 0o777).toString(8);
-const tokens = async () => (await store.reader.accessTokens({ limit: 100, cursor: null })).items;
+const tokens = async () => (await store.reader.accessTokens({}, { limit: 100, cursor: null })).items;
 const revokeAll = async () => {
   for (const { id } of await tokens()) await leases.execute({ kind: 'revokeToken', id });
 };

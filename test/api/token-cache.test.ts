@@ -1,18 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { TokenCache } from '../../src/api/token-cache.ts';
 import type { AccessToken } from '../../src/leases/model.ts';
-
-const tokenWith = (id: number, over: Partial<AccessToken> = {}): AccessToken => ({
-  id,
-  name: `t${id}`,
-  role: 'viewer',
-  machine: null,
-  holder: null,
-  hash: `hash-${id}`,
-  createdAt: 0,
-  revokedAt: null,
-  ...over,
-});
+import { tokenWith } from '../support/token-values.ts';
 
 /** A table of tokens, how often it was asked, and a cache of three in front of it. */
 function world() {
@@ -37,7 +26,7 @@ describe('the token cache', () => {
   it('asks once for a token that is used often', async () => {
     const { cache, state, add } = world();
     add(tokenWith(1));
-    for (let i = 0; i < 5; i++) expect((await cache.find('hash-1'))?.id).toBe(1);
+    for (let i = 0; i < 5; i++) expect((await cache.find('hash-1'))?.token.id).toBe(1);
     expect(state.lookups).toBe(1);
   });
 
@@ -92,8 +81,32 @@ describe('the token cache', () => {
     await cache.find('hash-1');
     add(tokenWith(1, { revokedAt: 7 }));
     state.now = 999;
-    expect((await cache.find('hash-1'))?.id).toBe(1);
+    expect((await cache.find('hash-1'))?.token.id).toBe(1);
     state.now = 1_000;
     expect(await cache.find('hash-1')).toBeUndefined();
+  });
+
+  it('refuses a token from the moment it expires, also one that it knows', async () => {
+    const { cache, state, add } = world();
+    add(tokenWith(1, { expiresAt: 500 }));
+    expect(await cache.find('hash-1')).toMatchObject({ validUntil: 500 });
+    state.now = 499;
+    expect((await cache.find('hash-1'))?.token.id).toBe(1);
+    state.now = 500;
+    expect(await cache.find('hash-1')).toBeUndefined();
+    state.now = 5_000;
+    expect(await cache.find('hash-1')).toBeUndefined();
+    expect(cache.knows('hash-1')).toBe(false);
+  });
+
+  it('accepts the secret before the last rotation until its grace or the token itself is over', async () => {
+    const { cache, state, table } = world();
+    const rotated = tokenWith(1, { hash: 'new', formerHash: 'old', formerUntil: 300, expiresAt: 800 });
+    for (const hash of ['new', 'old']) table.set(hash, rotated);
+    expect(await cache.find('old')).toMatchObject({ validUntil: 300 });
+    expect(await cache.find('new')).toMatchObject({ validUntil: 800 });
+    state.now = 300;
+    expect(await cache.find('old')).toBeUndefined();
+    expect((await cache.find('new'))?.token.id).toBe(1);
   });
 });

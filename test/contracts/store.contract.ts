@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { formatToken, type Lease } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
+import { factsWith } from '../support/token-values.ts';
 import { address, at, must, second, shared, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
@@ -64,14 +65,13 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       await using opened = await open();
       const world = await town(opened.store);
       const before = await opened.store.reader.revision();
-      const token = { name: 't', role: 'viewer', machine: null, holder: null, createdAt: 0, revokedAt: null } as const;
       const work = opened.store.transact({
         now: 0,
         *needs() {
           yield [{ need: 'machine', id: 'edge-1' }];
         },
         decide: (view) => {
-          view.log(null, (revision) => ({ kind: 'token', token: { ...token, id: revision } }));
+          view.log(null, (revision) => ({ kind: 'token', token: factsWith(revision) }));
           const machine = view.machines.get('edge-1');
           if (machine) view.machines.put({ ...machine, state: 'lost' });
           throw new Error('in the middle');
@@ -123,7 +123,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
         (page) => reader.slices({}, page),
         (page) => reader.sessions({}, page),
         (page) => reader.leases({}, page),
-        (page) => reader.accessTokens(page),
+        (page) => reader.accessTokens({}, page),
       ];
       for (const list of lists) {
         const whole = (await list(all)).items;
@@ -457,7 +457,39 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       });
       const token = must(made);
       expect(await opened.store.reader.accessToken('h-1')).toEqual(token);
-      expect((await opened.store.reader.accessTokens(all)).items).toEqual([token]);
+      expect((await opened.store.reader.accessTokens({}, all)).items).toEqual([token]);
+      expect(await opened.store.reader.accessTokenById(token.id)).toEqual(token);
+      expect(await opened.store.reader.accessTokenById(999)).toBeUndefined();
+    });
+
+    it('finds a rotated token by its secret and by the one before, and by no older one', async () => {
+      await using opened = await open();
+      const world = new World(opened.store);
+      const create = { kind: 'createToken', name: 'ci', role: 'viewer', machine: null, holder: null } as const;
+      const { id } = must(await world.execute({ ...create, hash: 'h-1', expiry: { ttlUs: 60 * second } }));
+      must(await world.execute({ ...create, hash: 'other', role: 'operator' }));
+      must(await world.execute({ kind: 'rotateToken', id, hash: 'h-2', graceUs: 10 * second }));
+      const { reader } = opened.store;
+      for (const hash of ['h-1', 'h-2']) expect((await reader.accessToken(hash))?.id).toBe(id);
+      const rotated = must(await world.execute({ kind: 'rotateToken', id, hash: 'h-3', graceUs: 10 * second }));
+      expect(await reader.accessToken('h-1')).toBeUndefined();
+      expect(await reader.accessToken('h-2')).toEqual(rotated);
+      expect(rotated).toMatchObject({ hash: 'h-3', formerHash: 'h-2', expiresAt: world.clock.us + 60 * second });
+      expect((await reader.accessTokens({ role: 'viewer' }, all)).items).toEqual([rotated]);
+      expect((await reader.accessTokens({ machine: 'edge-1' }, all)).items).toEqual([]);
+    });
+
+    it('keeps what a token may ask for, and when it was last used', async () => {
+      await using opened = await open();
+      const world = new World(opened.store);
+      const quota = { requestsPerS: 50, requestsBurst: 100, watchersMax: 2 };
+      const create = { kind: 'createToken', name: 'ci', role: 'viewer', machine: null, holder: null } as const;
+      const { id } = must(await world.execute({ ...create, hash: 'h-1', quota }));
+      const revision = await opened.store.reader.revision();
+      must(await world.execute({ kind: 'noteTokenUses', uses: [{ token: id, agoUs: 5 * second }] }));
+      const found = await opened.store.reader.accessToken('h-1');
+      expect(found).toMatchObject({ quota, lastUsedAt: world.clock.us - 5 * second });
+      expect(await opened.store.reader.revision()).toBe(revision);
     });
 
     it('goes on after a start with everything as it was', async () => {

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Feed, type FeedItem, type Log } from '../../src/feed/feed.ts';
 import { concerns, type Event, type Holder } from '../../src/leases/model.ts';
+import { factsWith } from '../support/token-values.ts';
 
 const holder: Holder = {
   machine: 'edge-1',
@@ -116,7 +117,7 @@ describe('a follower', () => {
     expect(feed.followerCount).toBe(4);
     const token: Event = {
       ...{ revision: 4, at: 4, machine: null, kind: 'token' },
-      token: { id: 4, name: 'ci', role: 'viewer', machine: null, holder: null, createdAt: 4, revokedAt: null },
+      token: factsWith(4),
     };
     for (const event of [eventAt(1, 'edge-1'), eventAt(2, 'edge-2'), eventAt(3, null), token, eventAt(5, null)]) {
       log.events.push(event);

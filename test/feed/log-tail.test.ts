@@ -2,10 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { Feed, type FeedItem } from '../../src/feed/feed.ts';
 import { LogTail } from '../../src/feed/log-tail.ts';
 import type { Event } from '../../src/leases/model.ts';
+import { factsWith } from '../support/token-values.ts';
 
 const eventAt = (revision: number): Event => ({
   ...{ revision, at: revision, machine: null, kind: 'token' },
-  token: { id: revision, name: 't', role: 'viewer', machine: null, holder: null, createdAt: 0, revokedAt: null },
+  token: factsWith(revision),
 });
 const range = (first: number, last: number) =>
   Array.from({ length: last - first + 1 }, (_, index) => eventAt(first + index));

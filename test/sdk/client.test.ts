@@ -121,7 +121,21 @@ const rows: readonly Row[] = [
     'POST /v1/tokens',
     { name: 't', role: 'viewer' },
   ],
-  ['tokens.list', (c) => c.tokens.list(), 'GET /v1/tokens'],
+  ['tokens.list', (c) => c.tokens.list({ role: 'agent' }), 'GET /v1/tokens?role=agent'],
+  ['tokens.get', (c) => c.tokens.get('token-1'), 'GET /v1/tokens/token-1'],
+  ['tokens.self', (c) => c.tokens.self(), 'GET /v1/tokens/self'],
+  [
+    'tokens.update',
+    (c) => c.tokens.update('token-1', { expires_at: null }),
+    'PATCH /v1/tokens/token-1',
+    { expires_at: null },
+  ],
+  [
+    'tokens.rotate',
+    (c) => c.tokens.rotate('token-1', { grace_s: 60 }),
+    'POST /v1/tokens/token-1/rotate',
+    { grace_s: 60 },
+  ],
   ['tokens.revoke', (c) => c.tokens.revoke('token-1'), 'DELETE /v1/tokens/token-1'],
   ['events', (c) => c.events({ after: 7, machine: 'm' }), 'GET /v1/events?after=7&machine=m'],
   [

@@ -74,6 +74,10 @@ describe('the client and the real server', () => {
 
     const { token } = await answered(TokenCreated, client.tokens.create({ name: 't', role: 'viewer' }));
     await answered(TokenPage, client.tokens.list());
+    await answered(TokenInfo, client.tokens.get(token.id));
+    await answered(TokenInfo, client.tokens.self());
+    await answered(TokenInfo, client.tokens.update(token.id, { limits: { requests_per_s: 5 } }));
+    await answered(TokenCreated, client.tokens.rotate(token.id));
     await answered(TokenInfo, client.tokens.revoke(token.id));
     const events = await answered(agent.EventList, client.events({ after: 1, machine: 'm' }));
     expect(events.events.length).toBeGreaterThan(5);

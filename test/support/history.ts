@@ -23,7 +23,7 @@ const sliceSteps: Readonly<Record<Slice['state'], readonly Slice['state'][]>> = 
 
 /** What must hold between the table before and after a step at time `now`: nothing goes back, nothing comes too early. */
 export function flawsOfStep(before: Tables, after: Tables, now: number): readonly string[] {
-  return [...flawsOfLeases(before, after, now), ...flawsOfSlices(before, after, now)];
+  return [...flawsOfLeases(before, after, now), ...flawsOfSlices(before, after, now), ...flawsOfTokens(before, after)];
 }
 
 function flawsOfLeases(before: Tables, after: Tables, now: number): readonly string[] {
@@ -76,6 +76,24 @@ function flawsOfSlices(before: Tables, after: Tables, now: number): readonly str
       flaws.push(`slice-${slice.id} went from ${slice.machine} to ${next.machine}`);
     const leftRest = slice.state !== 'free' && (changedHands || !isOwned);
     if (leftRest && now < (slice.reusableAt ?? Infinity)) flaws.push(`slice-${slice.id} left its cooldown early`);
+  }
+  return flaws;
+}
+
+function flawsOfTokens(before: Tables, after: Tables): readonly string[] {
+  const flaws: string[] = [];
+  for (const token of before.accessTokens.values()) {
+    const next = after.accessTokens.get(token.id);
+    if (!next) flaws.push(`token-${token.id} is gone`);
+    else {
+      if (token.revokedAt !== null && (next.revokedAt !== token.revokedAt || next.hash !== token.hash))
+        flaws.push(`token-${token.id} changed after it was revoked`);
+      if ((next.lastUsedAt ?? 0) < (token.lastUsedAt ?? 0))
+        flaws.push(`token-${token.id} was used earlier than before`);
+      const isBound = token.role === next.role && token.machine === next.machine && token.holder === next.holder;
+      if (!isBound) flaws.push(`token-${token.id} is somebody else's now`);
+      if (next.revokedAt !== null && next.formerHash !== null) flaws.push(`token-${token.id} keeps a secret`);
+    }
   }
   return flaws;
 }

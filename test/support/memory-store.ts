@@ -413,8 +413,7 @@ class MemoryReader implements Reader {
   holder = async (machine: string, name: string) => this.#store.tables.holders.get(holderKey(machine, name));
   slice = async (id: number) => this.#store.tables.slices.get(id);
   session = async (id: number) => this.#store.tables.sessions.get(id);
-  accessTokens = async (request: PageRequest) =>
-    page(this.#store.tables.accessTokens.values(), (row) => row.id, request);
+  accessTokenById = async (id: number) => this.#store.tables.accessTokens.get(id);
 
   async poolSlices(pool: string) {
     const slices = [...this.#store.tables.slices.values()].filter((slice) => slice.pool === pool);
@@ -501,7 +500,14 @@ class MemoryReader implements Reader {
   }
 
   async accessToken(hash: string) {
-    return [...this.#store.tables.accessTokens.values()].find((token) => token.hash === hash);
+    return [...this.#store.tables.accessTokens.values()].find(
+      (token) => token.hash === hash || token.formerHash === hash,
+    );
+  }
+
+  async accessTokens(filter: Parameters<Reader['accessTokens']>[0], request: PageRequest) {
+    const tokens = [...this.#store.tables.accessTokens.values()].filter((token) => matches<AccessToken>(token, filter));
+    return page(tokens, (row) => row.id, request);
   }
 
   async usage() {

@@ -116,6 +116,7 @@ const kinds: readonly Command['kind'][] = [
     'agentKeepalive',
     'putHolder',
   ] as const),
+  ...(['createToken', 'updateToken', 'rotateToken', 'revokeToken', 'noteTokenUses'] as const),
 ];
 const ask: fc.Arbitrary<Ask> = fc.record({
   ask: fc.constantFrom(...kinds),
@@ -140,6 +141,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 export const steps = (max: number): fc.Arbitrary<Step[]> =>
   fc.array(step, { minLength: Math.floor(max / 8), maxLength: max, size: 'max' });
 
+/** Hashes of secrets never repeat, whatever the story. */
+let secrets = 0;
+const secret = (): { hash: string } => ({ hash: `hash-${++secrets}` });
+
 /** What the asks of a step come to, given what there is. */
 export const ordersOf = (asks: readonly Ask[], tables: Tables): readonly Order[] =>
   asks.flatMap((ask) => {
@@ -157,6 +162,8 @@ function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables
   const slice = one(tables.slices.values());
   const lease = one([...tables.leases.values()].filter((row) => row.endedAt === null || pick % 7 === 0));
   const session = one([...tables.sessions.values()].filter((row) => row.state === 'live' || pick % 7 === 0));
+  const token = one(tables.accessTokens.values());
+  const expiry = flag ? {} : { expiry: other % 3 === 0 ? null : { ttlUs: (1 + (other % 30)) * second } };
   switch (kind) {
     case 'assignSlices': {
       const at = flag ? { address: address(`198.51.100.${other % 2}`), firstPort: 32 + 16 * (other % 3) } : null;
@@ -202,9 +209,17 @@ function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables
       return putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 4));
     case 'createPool':
     case 'createMachine':
-    case 'createToken':
-    case 'revokeToken':
       return undefined;
+    case 'createToken':
+      return { kind, name: 'ci', role: 'holder', machine, holder: holders[other % 3] ?? 'web', ...secret(), ...expiry };
+    case 'updateToken':
+      return token && { kind, id: token.id, name: 'cd', ...expiry };
+    case 'rotateToken':
+      return token && { kind, id: token.id, graceUs: (other % 3) * 10 * second, ...secret(), ...expiry };
+    case 'revokeToken':
+      return token && { kind, id: token.id };
+    case 'noteTokenUses':
+      return token && { kind, uses: [{ token: token.id, agoUs: other * second }] };
   }
 }
 

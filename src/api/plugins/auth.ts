@@ -2,16 +2,14 @@ import fp from 'fastify-plugin';
 import { rolesOf } from '../access.ts';
 import { bearerOf, hashSecret, isWellFormedSecret } from '../bearer.ts';
 import { apiProblem, type ApiProblem } from '../problems.ts';
-import type { TokenCache } from '../token-cache.ts';
-
-type AuthOptions = Readonly<{ tokens: TokenCache; metricsOpen: boolean }>;
+import type { Context } from '../context.ts';
 
 /**
  * Lets a request pass when its token has one of the roles that the operation is open to. This happens before the body is
  * read: a stranger's megabyte is not worth parsing.
  */
-export const auth = fp<AuthOptions>(
-  async (app, { tokens, metricsOpen }) => {
+export const auth = fp<{ context: Context }>(
+  async (app, { context: { tokens, uses, metricsOpen } }) => {
     app.decorateRequest('principal', null);
     app.addHook('onRequest', async (request) => {
       const operation = request.routeOptions.config.operation;
@@ -23,12 +21,16 @@ export const auth = fp<AuthOptions>(
       if (secret === undefined) throw unauthenticated('a bearer token is required');
       if (!isWellFormedSecret(secret))
         throw unauthenticated('this is no token of Fishery: it is cut short or mistyped');
-      const token = await tokens.find(hashSecret(secret));
-      if (token === undefined) throw unauthenticated('the token is unknown or was revoked');
+      const secretHash = hashSecret(secret);
+      const credential = await tokens.find(secretHash);
+      if (credential === undefined)
+        throw unauthenticated('the token is unknown, was revoked or replaced, or has expired');
+      const { token, validUntil } = credential;
+      uses.note(token.id);
       if (!roles.includes(token.role))
         throw apiProblem('forbidden', `${operation.id} is for ${listed(roles)}; this token is of role ${token.role}`);
-      const { id, name, role, machine, holder } = token;
-      request.principal = { token: id, name, role, machine, holder };
+      const { id, name, role, machine, holder, quota } = token;
+      request.principal = { token: id, name, role, machine, holder, quota, secretHash, validUntil };
     });
   },
   { name: 'fishery-auth', dependencies: ['fishery-problems'] },

@@ -18,13 +18,6 @@ export const serving = fp<ServingOptions>(
       // A connection that stays open would keep the server waiting for its next request.
       if (context.stopping.aborted) reply.header('connection', 'close');
     });
-    // Also what another server on the same database has revoked.
-    const stopHearing = context.feed.onEvent((event) => {
-      if (event.kind !== 'token' || event.token.revokedAt === null) return;
-      context.tokens.forget(event.token.id);
-      context.watchers.endOf(event.token.id);
-    });
-    app.addHook('onClose', async () => stopHearing());
     app.addHook('preClose', async () => {
       stop();
       context.watchers.endAll();

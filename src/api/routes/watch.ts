@@ -46,7 +46,7 @@ export const watchRoutes = resource('watch', (app, context) => {
         );
       const from = lastEventId(request) ?? request.query.from;
       await machineOf(context, id);
-      const watcher = context.watchers.open(principal.token);
+      const watcher = context.watchers.open(principal);
       if (watcher === undefined)
         throw apiProblem('too_many_watchers', `${context.limits.watchers_max} event streams are open`);
       reply.sse.onClose(watcher.end);

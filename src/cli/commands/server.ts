@@ -118,7 +118,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   });
 
   const operator = await ensureOperatorToken(
-    { leases, reader: store.reader, randomBytes },
+    { leases, reader: store.reader, randomBytes, clock },
     join(directory, 'operator.token'),
   );
   const app = buildApp({

@@ -290,10 +290,24 @@ export const accessTokens = sqliteTable(
     machine: text(),
     holder: text(),
     hash: text().notNull(),
+    former_hash: text(),
+    former_until: integer(),
+    requests_per_s: integer(),
+    requests_burst: integer(),
+    watchers_max: integer(),
     created_at: integer().notNull(),
+    rotated_at: integer(),
+    expires_at: integer(),
     revoked_at: integer(),
+    last_used_at: integer(),
   },
-  (t) => [uniqueIndex('access_tokens_hash').on(t.hash)],
+  (t) => [
+    uniqueIndex('access_tokens_hash').on(t.hash),
+    uniqueIndex('access_tokens_former_hash')
+      .on(t.former_hash)
+      .where(sql`former_hash IS NOT NULL`),
+    check('access_tokens_former', sql`(former_hash IS NULL) = (former_until IS NULL)`),
+  ],
 );
 
 export const events = sqliteTable(
