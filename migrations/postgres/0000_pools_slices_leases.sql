@@ -122,6 +122,7 @@ CREATE TABLE "pools" (
 	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
 	"labels" text COLLATE "C" NOT NULL,
 	"prefixes" text COLLATE "C" NOT NULL,
+	"carve_outs" text COLLATE "C" NOT NULL,
 	"slice_ports" integer NOT NULL,
 	"usable_first" integer NOT NULL,
 	"usable_last" integer NOT NULL,
@@ -177,7 +178,9 @@ CREATE TABLE "shared_blocks" (
 CREATE TABLE "slices" (
 	"id" bigint PRIMARY KEY NOT NULL,
 	"pool" text COLLATE "C" NOT NULL,
+	"pool_born_at" bigint NOT NULL,
 	"address" text COLLATE "C" NOT NULL,
+	"address_key" text COLLATE "C" NOT NULL,
 	"family" integer NOT NULL,
 	"first_port" integer NOT NULL,
 	"last_port" integer NOT NULL,
@@ -204,7 +207,6 @@ CREATE TABLE "tenures" (
 --> statement-breakpoint
 ALTER TABLE "holders" ADD CONSTRAINT "holders_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "sessions" ADD CONSTRAINT "sessions_machine_holder_holders_machine_name_fk" FOREIGN KEY ("machine","holder") REFERENCES "public"."holders"("machine","name") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
-ALTER TABLE "slices" ADD CONSTRAINT "slices_pool_pools_id_fk" FOREIGN KEY ("pool") REFERENCES "public"."pools"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "tenures" ADD CONSTRAINT "tenures_slice_slices_id_fk" FOREIGN KEY ("slice") REFERENCES "public"."slices"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
@@ -227,7 +229,8 @@ CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE stat
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "shared_blocks_offered" ON "shared_blocks" USING btree ("machine","protocol","binding","pool","family","members","slice","first_port") WHERE offered = 1;--> statement-breakpoint
-CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_port");--> statement-breakpoint
+CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_port","pool_born_at");--> statement-breakpoint
+CREATE UNIQUE INDEX "slices_owned" ON "slices" USING btree ("address_key","first_port") WHERE machine IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "slices_machine" ON "slices" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "slices_offers" ON "slices" USING btree ("machine","pool","family") WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
 CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at");--> statement-breakpoint

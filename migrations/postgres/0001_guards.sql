@@ -18,11 +18,11 @@ ALTER TABLE "extents" ADD CONSTRAINT "extents_disjoint" EXCLUDE USING gist (
 	int4range("first_port", "last_port", '[]') WITH &&
 );
 --> statement-breakpoint
--- Slices of one address are disjoint too, whatever their size and whoever has them.
+-- Slices of one address that machines have are disjoint too, whatever their size and whoever has them.
 ALTER TABLE "slices" ADD CONSTRAINT "slices_disjoint" EXCLUDE USING gist (
 	"address" WITH =,
 	int4range("first_port", "last_port", '[]') WITH &&
-);
+) WHERE ("machine" IS NOT NULL);
 --> statement-breakpoint
 -- No live lease overlaps an extent. Both kinds are disjoint, so only the one that begins last at or below the end of what
 -- is new can overlap it: one step in an index for each row.

@@ -130,6 +130,7 @@ CREATE TABLE `pools` (
 	`id` text PRIMARY KEY NOT NULL,
 	`labels` text NOT NULL,
 	`prefixes` text NOT NULL,
+	`carve_outs` text NOT NULL,
 	`slice_ports` integer NOT NULL,
 	`usable_first` integer NOT NULL,
 	`usable_last` integer NOT NULL,
@@ -181,7 +182,9 @@ CREATE INDEX `shared_blocks_offered` ON `shared_blocks` (`machine`,`protocol`,`b
 CREATE TABLE `slices` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`pool` text NOT NULL,
+	`pool_born_at` integer NOT NULL,
 	`address` text NOT NULL,
+	`address_key` text NOT NULL,
 	`family` integer NOT NULL,
 	`first_port` integer NOT NULL,
 	`last_port` integer NOT NULL,
@@ -192,14 +195,14 @@ CREATE TABLE `slices` (
 	`assigned_at` integer,
 	`reusable_at` integer,
 	`revision` integer NOT NULL,
-	FOREIGN KEY (`pool`) REFERENCES `pools`(`id`) ON UPDATE no action ON DELETE no action,
 	FOREIGN KEY (`machine`) REFERENCES `machines`(`id`) ON UPDATE no action ON DELETE no action,
 	CONSTRAINT "slices_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free'))
 );
 --> statement-breakpoint
-CREATE UNIQUE INDEX `slices_place` ON `slices` (`address`,`first_port`);--> statement-breakpoint
+CREATE UNIQUE INDEX `slices_place` ON `slices` (`address`,`first_port`,`pool_born_at`);--> statement-breakpoint
+CREATE UNIQUE INDEX `slices_owned` ON `slices` (`address_key`,`first_port`) WHERE machine IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `slices_machine` ON `slices` (`machine`,`id`);--> statement-breakpoint
 CREATE INDEX `slices_offers` ON `slices` (`machine`,`pool`,`family`) WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
 CREATE INDEX `slices_pool` ON `slices` (`pool`,`state`,`reusable_at`);--> statement-breakpoint

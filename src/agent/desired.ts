@@ -102,6 +102,8 @@ export class DesiredMachine {
       case 'pool':
         this.#pools.set(change.pool.id, change.pool.prefixes);
         return touchedHost;
+      case 'deleted':
+        return change.what === 'pool' && this.#pools.delete(change.id) ? touchedHost : untouched;
       case 'machine':
         if (change.machine !== this.machine) return untouched;
         this.#fence_s = change.fence_s;

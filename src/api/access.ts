@@ -18,6 +18,8 @@ export const access = {
   createPool: operator,
   listPools: readers,
   getPool: readers,
+  updatePool: operator,
+  deletePool: operator,
 
   createMachine: operator,
   listMachines: readers,

@@ -25,7 +25,7 @@ export const leaseErrors: LeaseErrorKinds = {
   pool_exists: {
     status: 409,
     title: 'The pool exists already',
-    cause: 'A pool of this name was created before. Names are never reused.',
+    cause: 'There is a pool of this name.',
     remedy: 'Choose another name, or read the pool that is there.',
     detail: (e) => `there is a pool "${e.pool}" already`,
   },
@@ -42,6 +42,37 @@ export const leaseErrors: LeaseErrorKinds = {
     cause: 'Two prefixes, of one pool or of two, have addresses in common. An address belongs to one pool.',
     remedy: 'Leave out the addresses that are in the other prefix, or split the prefix around them.',
     detail: (e) => `${e.prefix} overlaps ${e.other} of pool "${e.pool}"`,
+  },
+  carve_out_outside_pool: {
+    status: 422,
+    title: 'The carve-out is outside of the pool',
+    cause:
+      'A carve-out names addresses of which none is in a prefix of the pool. That is a mistake more often than not.',
+    remedy: 'Correct its prefix or address. Withdrawing a prefix, leave out the carve-outs in it by the same request.',
+    detail: (e) => `the carve-out ${e.prefix} is in no prefix of pool "${e.pool}"`,
+  },
+  space_in_use: {
+    status: 409,
+    title: 'A machine has a slice there',
+    cause: 'A prefix is withdrawn or carved out only where no slice is in use or resting.',
+    remedy: 'Drain the slice (`POST /v1/slices/{id}/drain`), wait until it is free, and try again.',
+    detail: (e) =>
+      `in ${e.prefix} there is slice-${e.slice}, ${e.state}` + (e.machine === null ? '' : ` on "${e.machine}"`),
+  },
+  pool_in_use: {
+    status: 409,
+    title: 'Machines have slices of the pool',
+    cause: 'A pool is deleted only when no slice of it is in use or resting.',
+    remedy: 'Drain its slices (`GET /v1/slices?pool=…`), wait until they are free, and try again.',
+    detail: (e) =>
+      `slice-${e.slice} of pool "${e.pool}" is ${e.state}` + (e.machine === null ? '' : ` on "${e.machine}"`),
+  },
+  precondition_failed: {
+    status: 412,
+    title: 'It was changed since',
+    cause: 'If-Match names a revision that is not the present one: somebody changed the thing after it was read.',
+    remedy: 'Read it again, look whether the change still makes sense, and repeat it with the new ETag.',
+    detail: (e) => `${e.item} is at revision ${e.current}, not ${e.given}`,
   },
   pool_too_small: {
     status: 422,
@@ -129,6 +160,13 @@ export const leaseErrors: LeaseErrorKinds = {
     cause: 'The address is in none of the prefixes of the pool, or the ports are outside its usable range.',
     remedy: 'Read the pool (`GET /v1/pools/{id}`) for its prefixes and `usable_ports`.',
     detail: (e) => `${e.address} from port ${e.firstPort} is outside pool "${e.pool}"`,
+  },
+  slice_carved_out: {
+    status: 409,
+    title: 'The slice is carved out',
+    cause: 'A carve-out of the pool takes this place, or a part of it, out of what is handed out.',
+    remedy: 'Leave out `at` for any free slice, or remove the carve-out with `PATCH /v1/pools/{id}`.',
+    detail: (e) => `${e.address} from port ${e.firstPort} is carved out of pool "${e.pool}"`,
   },
   slice_taken: {
     status: 409,
@@ -381,6 +419,12 @@ export const apiErrors = {
     title: 'A part of the path is too long',
     cause: 'No identifier is that long.',
     remedy: 'Use the identifiers that the server gave.',
+  },
+  precondition_required: {
+    status: 428,
+    title: 'If-Match is required',
+    cause: 'A pool, a machine or a slice is changed only by who says which revision of it was seen.',
+    remedy: 'Read it, and send its ETag as `If-Match`; or `If-Match: *` to change it whatever was done to it since.',
   },
   unsupported_media_type: {
     status: 415,

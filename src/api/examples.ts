@@ -13,7 +13,7 @@ import type { Attribution } from '../wire/attribution.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseRelease, LeaseRevoke } from '../wire/leases.ts';
 import type { Page } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
-import type { Pool, PoolCreate } from '../wire/pools.ts';
+import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
 import type { About, Readiness } from '../wire/server.ts';
 import type { Session, SessionOpen } from '../wire/sessions.ts';
 import type { ExtentList, Slice, SliceAssign, SliceList, Unblock } from '../wire/slices.ts';
@@ -38,21 +38,34 @@ export const poolCreate: z.input<typeof PoolCreate> = {
   id: 'fra1',
   labels: { site: 'fra1', country: 'de' },
   prefixes: ['198.51.100.0/28', '2001:db8:0:1::/64'],
+  carve_outs: [{ address: '198.51.100.1' }],
   slice_ports: 2_048,
   usable_ports: { first: 8_192, last: 65_535 },
+};
+export const poolUpdate: z.input<typeof PoolUpdate> = {
+  carve_outs: [{ address: '198.51.100.1' }, { prefix: '198.51.100.8/30', ports: { first: 8_192, last: 10_239 } }],
 };
 
 export const pool: Pool = {
   id: 'fra1',
   labels: { site: 'fra1', country: 'de' },
   prefixes: ['198.51.100.0/28', '2001:db8:0:1::/64'],
+  carve_outs: [{ prefix: '198.51.100.1/32', ports: null }],
   slice_ports: 2_048,
   usable_ports: { first: 8_192, last: 65_535 },
   shared_block_ports: 128,
   cooldown_s: { tcp: 120, udp: 120, icmp: 120 },
-  slices: { total: '516508834063867445696', assigned: 1, cooling: 0 },
+  slices: { total: '516508834063867445668', assigned: 1, cooling: 0 },
   created_at: at.created,
   updated_at: at.created,
+  revision: 3,
+};
+export const updatedPool: Pool = {
+  ...pool,
+  carve_outs: [...pool.carve_outs, { prefix: '198.51.100.8/30', ports: { first: 8_192, last: 10_239 } }],
+  slices: { total: '516508834063867445664', assigned: 1, cooling: 0 },
+  updated_at: at.granted,
+  revision: 40,
 };
 
 export const machineCreate: z.input<typeof MachineCreate> = { id: 'edge-1', labels: { rack: 'b7' }, fence_s: 30 };
@@ -72,6 +85,7 @@ export const machine: Machine = {
   },
   created_at: at.created,
   updated_at: at.seen,
+  revision: 5,
 };
 export const cordonedMachine: Machine = { ...machine, state: 'cordoned' };
 

@@ -69,6 +69,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   const add = (...more: readonly ErrorCode[]) => more.forEach((code) => codes.add(code));
   if (roles !== 'open') add('unauthenticated', 'forbidden');
   if (roles !== 'open' && (roles.includes('agent') || roles.includes('holder'))) add('not_yours');
+  if (route.operation.revision === 'required') add('precondition_required', 'precondition_failed');
   if (route.operation.tag !== 'server') add('validation_failed');
   // The path alone can be malformed, too: `%zz`.
   add('malformed_request');
@@ -139,6 +140,7 @@ function parametersOf(route: DescribedRoute, components: Components): Json {
     ...parametersIn('path', route.params, components),
     ...parametersIn('query', route.query, components),
     ...(route.operation.id === 'watchMachine' ? [lastEventId] : []),
+    ...(route.operation.revision === 'required' ? [ifMatch] : []),
   ];
   return parameters.length === 0 ? {} : { parameters };
 }
@@ -149,6 +151,18 @@ const lastEventId: Json = {
   required: false,
   description: 'The revision of the last event that was seen; browsers send it by themselves when they reconnect.',
   schema: { type: 'string', pattern: '^[0-9]{1,16}$' },
+};
+
+const ifMatch: Json = {
+  name: 'If-Match',
+  in: 'header',
+  required: true,
+  description: 'The ETag of what is to be changed, as it was read last; `*` changes it whatever was done to it since.',
+  schema: { type: 'string', pattern: '^(\\*|"[0-9]{1,15}")$', examples: ['"42"'] },
+};
+
+const etag: Json = {
+  ETag: { schema: { type: 'string' }, description: 'The revision that is shown, in quotes: what If-Match takes.' },
 };
 
 function parametersIn(place: 'path' | 'query', schema: z.ZodType | undefined, components: Components): Json[] {
@@ -192,13 +206,14 @@ function successesOf(route: DescribedRoute, components: Components): Json {
     Object.entries(operation.answers).map(([status, description]) => {
       const schema = route.answers[status];
       const example = operation.examples.answers[Number(status)];
+      const headers = operation.revision === undefined || schema instanceof z.ZodVoid ? {} : { headers: etag };
       if (schema === undefined || schema instanceof z.ZodVoid) return [status, { description }];
       const content = {
         schema: components.of(schema),
         ...(example === undefined ? {} : { example: example as JsonValue }),
         ...(operation.id === 'watchMachine' ? streamOf(components) : {}),
       };
-      return [status, { description, content: { [operation.produces ?? 'application/json']: content } }];
+      return [status, { description, ...headers, content: { [operation.produces ?? 'application/json']: content } }];
     }),
   );
 }

@@ -51,6 +51,11 @@ export type Operation = Readonly<{
   examples: Readonly<{ body?: unknown; answers: Readonly<Record<number, unknown>> }>;
   /** Takes `?dry_run=true`: its handler passes the request on to `run`, which then has the core decide and write nothing. */
   dryRun?: true;
+  /**
+   * `shown`: the answer is about one thing that has a revision, and carries it as its ETag. `required`: the operation
+   * changes such a thing, and If-Match must name the revision too.
+   */
+  revision?: 'shown' | 'required';
   /** Media type of the answer where it is not JSON. */
   produces?: string;
 }>;

@@ -29,6 +29,7 @@ export const presentPool = (pool: Pool, counts: SliceCounts): pools.Pool => ({
   id: pool.id,
   labels: { ...pool.labels },
   prefixes: [...pool.prefixes],
+  carve_outs: pool.carveOuts.map(({ prefix, ports }) => ({ prefix, ports })),
   slice_ports: pool.slicePorts,
   usable_ports: pool.usablePorts,
   shared_block_ports: pool.sharedBlockPorts,
@@ -40,6 +41,7 @@ export const presentPool = (pool: Pool, counts: SliceCounts): pools.Pool => ({
   slices: { total: String(counts.total), assigned: counts.assigned, cooling: counts.cooling },
   created_at: formatInstant(pool.createdAt),
   updated_at: formatInstant(pool.updatedAt),
+  revision: pool.revision,
 });
 
 export const presentMachine = (machine: Machine): machines.Machine => ({
@@ -59,6 +61,7 @@ export const presentMachine = (machine: Machine): machines.Machine => ({
         },
   created_at: formatInstant(machine.createdAt),
   updated_at: formatInstant(machine.updatedAt),
+  revision: machine.revision,
 });
 
 export const presentHolder = (holder: Holder): machines.Holder => ({
@@ -209,6 +212,8 @@ export function presentChange(event: Exclude<Event, { kind: 'token' }>): agent.C
         fence_s: seconds(event.subject.fenceUs),
         state: event.subject.state,
       };
+    case 'deleted':
+      return { kind: 'deleted', ...head, what: event.what, id: event.id };
     case 'holder':
       return { kind: 'holder', ...head, holder: presentHolder(event.holder) };
     case 'slice':

@@ -1,3 +1,6 @@
+import { addressKey } from '../net/address.ts';
+import { portMax } from '../net/ports.ts';
+import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
 import type { NeedKind, NeedOf } from '../leases/needs.ts';
 import type { Offer, View } from '../leases/view.ts';
@@ -26,7 +29,7 @@ const soonest = (table: string): string =>
 /** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
 export const numberParameters: ReadonlySet<string> = new Set([
   ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],
-  ...['before', 'fence_us_max', 'limit'],
+  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id'],
 ]);
 
 export const needStatements: NeedStatements = {
@@ -90,11 +93,41 @@ export const needStatements: NeedStatements = {
   ],
   sliceAt: [
     each(
-      'SELECT * FROM slices WHERE address = @address AND first_port <= @port ORDER BY first_port DESC LIMIT 1',
-      ({ address, port }) => ({ address, port }),
+      `SELECT * FROM slices WHERE address_key = @address_key AND machine IS NOT NULL AND first_port <= @port
+       ORDER BY first_port DESC LIMIT 1`,
+      ({ address, port }) => ({ address_key: addressKey(address), port }),
       (view, row: rows.SliceRow, { port }) => {
         if (row.last_port >= port) loadSlice(view, row);
       },
+    ),
+  ],
+  madeAt: [
+    each(
+      `SELECT * FROM slices WHERE address = @address AND first_port <= @port AND pool_born_at = @born
+       ORDER BY first_port DESC LIMIT 1`,
+      ({ poolBornAt, address, port }) => ({ address, port, born: poolBornAt }),
+      (view, row: rows.SliceRow, { port }) => {
+        if (row.last_port >= port) loadSlice(view, row);
+      },
+    ),
+  ],
+  ownedWithin: [
+    each(
+      `SELECT * FROM slices WHERE machine IS NOT NULL AND address_key >= @from_key AND address_key <= @to_key
+       AND first_port <= @last AND last_port >= @first ORDER BY address_key, first_port LIMIT 1`,
+      ({ prefix, ports }) => {
+        const keys = prefixKeys(prefix);
+        return { from_key: keys.first, to_key: keys.last, ...(ports ?? { first: 0, last: portMax }) };
+      },
+      loadSlice,
+    ),
+  ],
+  ownedOfPool: [
+    each(
+      `SELECT * FROM slices WHERE pool = @pool AND state IN ('assigning', 'assigned', 'draining', 'cooling')
+       ORDER BY id LIMIT 1`,
+      ({ pool }) => ({ pool }),
+      loadSlice,
     ),
   ],
   pools: [
@@ -191,9 +224,12 @@ export const needStatements: NeedStatements = {
   ],
   returnedSlices: [
     each(
-      `SELECT * FROM slices WHERE pool = @pool AND state = 'free' AND (@family IS NULL OR family = @family)
-       ORDER BY reusable_at, id LIMIT @limit`,
-      ({ need: _, ...search }) => search,
+      `SELECT * FROM slices WHERE pool = @pool AND state = 'free' AND (reusable_at, id) > (@after_at, @after_id)
+       AND pool_born_at = @born AND (@family IS NULL OR family = @family) ORDER BY reusable_at, id LIMIT @limit`,
+      ({ pool, poolBornAt, family, after, limit }) => {
+        const begin = { after_at: after?.reusableAt ?? -1, after_id: after?.id ?? -1 };
+        return { pool, born: poolBornAt, family, ...begin, limit };
+      },
       loadSlice,
     ),
   ],

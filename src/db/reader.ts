@@ -1,5 +1,4 @@
 import type { Address } from '../net/address.ts';
-import { blockMask } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice } from '../leases/model.ts';
 import type {
@@ -16,10 +15,12 @@ import type {
 import * as rows from './rows.ts';
 import { byNumber, byText, defined, scan, type Key } from './paging.ts';
 import {
+  blocksWith,
   desired,
   leaseOf,
   leaseSelect,
   machine,
+  namesOf,
   revision,
   tenureAt,
   tiling,
@@ -161,17 +162,14 @@ export class SqlReader implements Reader {
     port: number,
     at: number,
   ): Promise<readonly Lease[]> {
-    // Leases are aligned blocks: the one with this port begins at the port with some of its low bits cleared.
-    const firsts = Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order)));
-    const named = Object.fromEntries(firsts.map((first, order) => [`first_${order}`, first]));
-    const names = Object.keys(named).map((name) => `@${name}`);
+    const firsts = blocksWith(port);
     const part = (ended: string) =>
       `${leaseSelect} WHERE leases.slice = @slice AND leases.protocol = @protocol
-       AND leases.first_port IN (${names.join(', ')}) AND leases.ended_at ${ended}
+       AND leases.first_port IN (${namesOf(firsts)}) AND leases.ended_at ${ended}
        AND leases.generation = @generation AND leases.last_port >= @port AND leases.granted_at <= @at
        AND coalesce(leases.empty_at, leases.ended_at, @at + 1) > @at`;
     const sql = `${part('IS NULL')} UNION ALL ${part('> @at')} ORDER BY id`;
-    const found = await this.#all<LeaseAndSession>(sql, { slice, generation, protocol, port, at, ...named });
+    const found = await this.#all<LeaseAndSession>(sql, { slice, generation, protocol, port, at, ...firsts });
     return found.map(leaseOf);
   }
 

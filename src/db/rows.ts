@@ -1,5 +1,5 @@
 import type { Address, Family } from '../net/address.ts';
-import { familyOf } from '../net/address.ts';
+import { addressKey, familyOf } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type {
@@ -36,6 +36,7 @@ export const poolRow = (pool: Pool): PoolRow => ({
   id: pool.id,
   labels: JSON.stringify(pool.labels),
   prefixes: JSON.stringify(pool.prefixes),
+  carve_outs: JSON.stringify(pool.carveOuts),
   slice_ports: pool.slicePorts,
   usable_first: pool.usablePorts.first,
   usable_last: pool.usablePorts.last,
@@ -53,6 +54,7 @@ export const poolOf = (row: PoolRow): Pool => ({
   id: row.id,
   labels: JSON.parse(row.labels) as Pool['labels'],
   prefixes: JSON.parse(row.prefixes) as Prefix[],
+  carveOuts: JSON.parse(row.carve_outs) as Pool['carveOuts'],
   slicePorts: row.slice_ports,
   usablePorts: { first: row.usable_first, last: row.usable_last },
   sharedBlockPorts: row.shared_block_ports,
@@ -121,7 +123,9 @@ export const holderOf = (row: HolderRow): Holder => ({
 export const sliceRow = (slice: Slice): SliceRow => ({
   id: slice.id,
   pool: slice.pool,
+  pool_born_at: slice.poolBornAt,
   address: slice.address,
+  address_key: addressKey(slice.address),
   family: familyOf(slice.address),
   first_port: slice.ports.first,
   last_port: slice.ports.last,
@@ -137,6 +141,7 @@ export const sliceRow = (slice: Slice): SliceRow => ({
 export const sliceOf = (row: SliceRow): Slice => ({
   id: row.id,
   pool: row.pool,
+  poolBornAt: row.pool_born_at,
   address: row.address as Address,
   ports: { first: row.first_port, last: row.last_port },
   machine: row.machine,

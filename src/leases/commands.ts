@@ -5,6 +5,7 @@ import type { Protocol } from '../net/protocol.ts';
 import type {
   AccessToken,
   Binding,
+  CarveOut,
   Holder,
   Labels,
   Lease,
@@ -25,6 +26,12 @@ export type Scope = Readonly<{
   /** An agent acts for the fish of its machine only. */ kind?: 'fish';
 }>;
 export const everything: Scope = {};
+
+/**
+ * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Without, or null:
+ * whatever it is.
+ */
+export type IfRevision = Readonly<{ ifRevision?: number | null }>;
 
 export type Claim = Readonly<{
   protocol: Protocol;
@@ -61,6 +68,7 @@ export type Commands = {
       id: string;
       labels: Labels;
       prefixes: readonly Prefix[];
+      carveOuts?: readonly CarveOut[];
       slicePorts: number;
       usablePorts: PortRange;
       sharedBlockPorts: number;
@@ -68,11 +76,28 @@ export type Commands = {
     }>;
     output: Pool;
   };
+  /** What is not named stays. Lists are named as a whole. */
+  updatePool: {
+    input: IfRevision &
+      Readonly<{
+        id: string;
+        labels?: Labels;
+        prefixes?: readonly Prefix[];
+        carveOuts?: readonly CarveOut[];
+        sharedBlockPorts?: number;
+        cooldownUs?: Readonly<Record<Protocol, number>>;
+      }>;
+    output: Pool;
+  };
+  deletePool: { input: IfRevision & Readonly<{ id: string }>; output: Pool };
   createMachine: {
     input: Readonly<{ id: string; labels: Labels; enforcement: 'agent' | 'none'; fenceUs: number }>;
     output: Machine;
   };
-  updateMachine: { input: Readonly<{ id: string; state?: 'active' | 'cordoned'; labels?: Labels }>; output: Machine };
+  updateMachine: {
+    input: IfRevision & Readonly<{ id: string; state?: 'active' | 'cordoned'; labels?: Labels }>;
+    output: Machine;
+  };
   putHolder: {
     /** `holderKind`: `kind` is the command's. */
     input: Readonly<{ machine: string; name: string; holderKind: 'fish' | 'proxy'; uid: number | null }>;
@@ -89,9 +114,9 @@ export type Commands = {
     output: readonly Slice[];
   };
   /** No new grants; free once its leases are over, the agent proved it empty and the cooldown has passed. */
-  drainSlice: { input: Readonly<{ id: number }>; output: Slice };
+  drainSlice: { input: IfRevision & Readonly<{ id: number }>; output: Slice };
   /** An operator states that the stranger on a blocked extent is gone. */
-  unblock: { input: Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>; output: Slice };
+  unblock: { input: IfRevision & Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>; output: Slice };
   openSession: { input: Readonly<{ scope: Scope; machine: string; holder: string; ttlUs: number }>; output: Session };
   keepSession: { input: Readonly<{ scope: Scope; id: number }>; output: Session };
   endSession: { input: Readonly<{ scope: Scope; id: number; ending: SessionEnding }>; output: Session };

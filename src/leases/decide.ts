@@ -5,7 +5,7 @@ import type { LeaseError } from './errors.ts';
 import { grantLeases } from './grants.ts';
 import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
 import { roundsOf, type Needs } from './needs.ts';
-import { createPool } from './pools.ts';
+import { createPool, deletePool, updatePool } from './pools.ts';
 import { report } from './reports.ts';
 import { endSession, keepSession, openSession } from './sessions.ts';
 import { assignSlices, drainSlice, unblock } from './slices.ts';
@@ -15,6 +15,8 @@ import type { Context, UseCase } from './use-case.ts';
 
 const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   createPool,
+  updatePool,
+  deletePool,
   createMachine,
   updateMachine,
   putHolder,

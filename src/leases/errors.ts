@@ -6,6 +6,14 @@ type Codes = {
   pool_exists: { pool: string };
   pool_not_found: { pool: string };
   prefix_overlap: { prefix: string; other: string; pool: string };
+  /** `prefix` of the carve-out is in none of the pool's. */
+  carve_out_outside_pool: { prefix: string; pool: string };
+  /** What would be withdrawn or carved out is part of a slice that a machine has. */
+  space_in_use: { prefix: string; slice: number; machine: string | null; state: string };
+  /** A slice of the pool belongs to a machine: the one with the lowest id. */
+  pool_in_use: { pool: string; slice: number; machine: string | null; state: string };
+  /** Somebody changed it since: `current` is its revision now. */
+  precondition_failed: { item: string; given: number; current: number };
   pool_too_small: { pool: string; slicePorts: number; first: number; last: number };
   machine_exists: { machine: string };
   machine_not_found: { machine: string };
@@ -19,6 +27,7 @@ type Codes = {
   slice_not_found: { slice: number };
   slice_misaligned: { firstPort: number; slicePorts: number };
   slice_outside_pool: { address: string; firstPort: number; pool: string };
+  slice_carved_out: { address: string; firstPort: number; pool: string };
   slice_taken: { address: string; firstPort: number; machine: string | null; state: string };
   slice_not_assigned: { slice: number; state: string };
   slices_exhausted: { pool: string; wanted: number; available: number };

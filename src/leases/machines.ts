@@ -1,5 +1,6 @@
 import { err, ok } from '../net/result.ts';
-import { holderKey, type Labels, type Machine } from './model.ts';
+import { holderKey, sameLabels, type Machine } from './model.ts';
+import { staleRevision } from './revisions.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
@@ -27,6 +28,8 @@ export const updateMachine: UseCase<'updateMachine'> = {
   decide(input, { view }) {
     const machine = view.machines.get(input.id);
     if (!machine) return err({ code: 'machine_not_found', machine: input.id });
+    const stale = staleRevision(`machine "${machine.id}"`, input.ifRevision, machine.revision);
+    if (stale) return err(stale);
     const { state = machine.state, labels = machine.labels } = input;
     // What changes nothing is no news: the log stays quiet.
     if (state === machine.state && sameLabels(labels, machine.labels)) return ok(machine);
@@ -96,9 +99,4 @@ function putMachine(view: View, id: string, make: (revision: number, at: number)
   const { subject } = view.log(id, (revision, at) => ({ kind: 'machine', subject: make(revision, at) }));
   view.machines.put(subject);
   return subject;
-}
-
-function sameLabels(a: Labels, b: Labels): boolean {
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
 }

@@ -10,10 +10,19 @@ import type { Protocol } from '../net/protocol.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
+export function sameLabels(a: Labels, b: Labels): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}
+
+/** Ports of these addresses are never part of a slice. `ports`: null stands for all of them. */
+export type CarveOut = Readonly<{ prefix: Prefix; ports: PortRange | null }>;
+
 export type Pool = Readonly<{
   id: string;
   labels: Labels;
   prefixes: readonly Prefix[];
+  carveOuts: readonly CarveOut[];
   slicePorts: number;
   usablePorts: PortRange;
   sharedBlockPorts: number;
@@ -52,6 +61,8 @@ export type SliceState = 'assigning' | 'assigned' | 'draining' | 'cooling' | 'fr
 export type Slice = Readonly<{
   id: number;
   pool: string;
+  /** When the pool was created: one that was deleted and made again under the same name is another. */
+  poolBornAt: number;
   address: Address;
   ports: PortRange;
   machine: string | null;
@@ -173,6 +184,8 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     | Readonly<{ kind: 'slice'; slice: Slice }>
     | Readonly<{ kind: 'session'; session: Session }>
     | Readonly<{ kind: 'lease'; lease: Lease }>
+    /** A pool or a machine was deleted; its name may come back for another. */
+    | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine'; id: string }>
     | Readonly<{ kind: 'token'; token: TokenFacts }>
   );
 

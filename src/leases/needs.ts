@@ -1,5 +1,6 @@
 import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
+import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
 import { limits } from './limits.ts';
 import type { Binding } from './model.ts';
@@ -22,8 +23,14 @@ export type Need =
   | Readonly<{ need: 'lease'; id: number }>
   | Readonly<{ need: 'block'; slice: number; protocol: Protocol; first: number }>
   | Readonly<{ need: 'accessToken'; id: number }>
-  /** The slice with this port of this address, whatever its state. */
+  /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
+  /** The slice that this pool made at this port of this address, whatever its state. */
+  | Readonly<{ need: 'madeAt'; poolBornAt: number; address: Address; port: number }>
+  /** The first slice that a machine has within the prefix, with any of these ports. */
+  | Readonly<{ need: 'ownedWithin'; prefix: Prefix; ports: PortRange | null }>
+  /** The slice of the pool with the lowest id among those that machines have. */
+  | Readonly<{ need: 'ownedOfPool'; pool: string }>
   // Whole, because few by nature.
   | Readonly<{ need: 'pools' }>
   /** The (pool, family) pairs that the machine has assigned, server-allocated slices of. */
@@ -66,8 +73,15 @@ export type Need =
       ports: number | null;
       limit: number;
     }>
-  /** Slices of the pool that were given back and rested: the longest first. */
-  | Readonly<{ need: 'returnedSlices'; pool: string; family: Family | null; limit: number }>
+  /** Slices of the pool that were given back and rested: the longest first; those that come after this one. */
+  | Readonly<{
+      need: 'returnedSlices';
+      pool: string;
+      poolBornAt: number;
+      family: Family | null;
+      after: Readonly<{ reusableAt: number; id: number }> | null;
+      limit: number;
+    }>
   // What time brings about: the rows that are due, the oldest first.
   | Readonly<{ need: 'dueSessions'; before: number; limit: number }>
   /** Ended sessions whose leases have not all followed, and the first `limit` pending or active leases of these, by session. */

@@ -1,12 +1,14 @@
-import { familyOf } from '../net/address.ts';
+import { familyOf, type Address } from '../net/address.ts';
 import { rangesOverlap } from '../net/ports.ts';
 import { err, ok, type Result } from '../net/result.ts';
+import { isWithheld } from './carve-outs.ts';
 import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice, removeExtents, tileSlice } from './extents.ts';
 import { limits } from './limits.ts';
 import { tenureKey, type Machine, type Pool, type Slice } from './model.ts';
-import type { Need, Needs } from './needs.ts';
+import type { Need, NeedOf, Needs } from './needs.ts';
+import { staleRevision } from './revisions.ts';
 import { slotBeginningAt, slotsAhead, type Slot } from './slots.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
@@ -25,10 +27,10 @@ export const assignSlices: UseCase<'assignSlices'> = {
     const pool = view.pools.get(input.pool);
     if (!pool) return;
     if (input.at) {
-      yield [{ need: 'sliceAt', address: input.at.address, port: input.at.firstPort }];
+      yield [madeAt(pool, input.at.address, input.at.firstPort)];
       return;
     }
-    yield [{ need: 'returnedSlices', pool: pool.id, family: input.family, limit: input.count }];
+    yield* returnedNeeds(view, pool, input);
     yield* freshNeeds(view, pool, input);
   },
 
@@ -63,10 +65,12 @@ export const drainSlice: UseCase<'drainSlice'> = {
     ];
   },
 
-  decide({ id }, context) {
+  decide({ id, ifRevision }, context) {
     const { view } = context;
     const slice = view.slices.get(id);
     if (!slice) return err({ code: 'slice_not_found', slice: id });
+    const stale = staleRevision(`slice-${id}`, ifRevision, slice.revision);
+    if (stale) return err(stale);
     if (slice.state === 'draining') return ok(slice);
     if (slice.state !== 'assigning' && slice.state !== 'assigned')
       return err({ code: 'slice_not_assigned', slice: id, state: slice.state });
@@ -88,9 +92,11 @@ export const unblock: UseCase<'unblock'> = {
     ];
   },
 
-  decide({ slice: id, protocol, ports }, { view, now }) {
+  decide({ slice: id, protocol, ports, ifRevision }, { view, now }) {
     const slice = view.slices.get(id);
     if (!slice) return err({ code: 'slice_not_found', slice: id });
+    const stale = staleRevision(`slice-${id}`, ifRevision, slice.revision);
+    if (stale) return err(stale);
     if (slice.state === 'cooling' || slice.state === 'free')
       return err({ code: 'slice_not_assigned', slice: id, state: slice.state });
     const restUs = view.pools.get(slice.pool)?.cooldownUs[protocol] ?? 0;
@@ -156,21 +162,45 @@ function* freshNeeds(view: View, pool: Pool, { count, family }: Assignment): Nee
   for (const slot of missing > 0 ? slotsAhead(pool, family) : []) {
     round.push(slot);
     if (round.length < roundSize) continue;
-    yield round.map(askFor);
-    missing -= round.filter((asked) => !view.sliceAt(asked.address, asked.ports.first)).length;
+    yield round.map((slot) => madeAt(pool, slot.address, slot.ports.first));
+    missing -= round.filter((asked) => !view.madeAt(pool, asked.address, asked.ports.first)).length;
     if (missing <= 0) return;
     round = [];
     roundSize = Math.min(2 * roundSize, limits.slices_per_assign_max);
   }
-  yield round.map(askFor);
+  yield round.map((slot) => madeAt(pool, slot.address, slot.ports.first));
 }
 
-const askFor = (slot: Slot): Need => ({ need: 'sliceAt', address: slot.address, port: slot.ports.first });
+const madeAt = (pool: Pool, address: Address, port: number): Need => ({
+  need: 'madeAt',
+  poolBornAt: pool.createdAt,
+  address,
+  port,
+});
+
+/** Window after window, until there are enough that the pool did not carve out or give up since they were last in use. */
+function* returnedNeeds(view: View, pool: Pool, { count, family }: Assignment): Needs {
+  const limit = limits.slices_per_assign_max;
+  const terms = { need: 'returnedSlices', pool: pool.id, poolBornAt: pool.createdAt, family } as const;
+  let known = 0;
+  for (let after: NeedOf<'returnedSlices'>['after'] = null; ;) {
+    yield [{ ...terms, after, limit: known === 0 ? count : limit }];
+    const last = returned(view, pool, family).at(-1);
+    const found = returned(view, pool, family).length;
+    const wasFull = found - known >= (known === 0 ? count : limit);
+    if (!last || !wasFull || returnedSlices(view, pool, family).length >= count) return;
+    known = found;
+    after = { reusableAt: last.reusableAt ?? 0, id: last.id };
+  }
+}
+
+const returned = (view: View, pool: Pool, family: Assignment['family']): readonly Slice[] =>
+  [...view.slices.values()]
+    .filter((slice) => slice.poolBornAt === pool.createdAt && slice.state === 'free' && isOfFamily(slice, family))
+    .sort((a, b) => (a.reusableAt ?? 0) - (b.reusableAt ?? 0) || a.id - b.id);
 
 const returnedSlices = (view: View, pool: Pool, family: Assignment['family']): readonly Slice[] =>
-  [...view.slices.values()]
-    .filter((slice) => slice.pool === pool.id && slice.state === 'free' && isOfFamily(slice, family))
-    .sort((a, b) => (a.reusableAt ?? 0) - (b.reusableAt ?? 0) || a.id - b.id);
+  returned(view, pool, family).filter((slice) => !isWithheld(pool, slice));
 
 function nextCandidates(view: View, pool: Pool, input: Assignment): Result<Choice, LeaseError> {
   const { count, family } = input;
@@ -181,8 +211,8 @@ function nextCandidates(view: View, pool: Pool, input: Assignment): Result<Choic
     .map((slice) => ({ returned: slice }));
   const cursors = [...pool.cursors];
   for (const slot of slotsAhead(pool, family)) {
-    if (candidates.length === count || !view.knowsSliceAt(slot.address, slot.ports.first)) break;
-    if (!view.sliceAt(slot.address, slot.ports.first)) candidates.push({ slot });
+    if (candidates.length === count || !view.knowsMadeAt(pool, slot.address, slot.ports.first)) break;
+    if (!view.madeAt(pool, slot.address, slot.ports.first)) candidates.push({ slot });
     cursors[slot.prefix] = slot.slot + 1n;
   }
   const available = candidates.length;
@@ -199,7 +229,8 @@ function exactCandidate(view: View, pool: Pool, at: NonNullable<Assignment['at']
     return err({ code: 'slice_misaligned', firstPort: at.firstPort, slicePorts: pool.slicePorts });
   const slot = slotBeginningAt(pool, at.address, at.firstPort);
   if (!slot) return err({ code: 'slice_outside_pool', ...at, pool: pool.id });
-  const slice = view.sliceAt(at.address, at.firstPort);
+  if (isWithheld(pool, slot)) return err({ code: 'slice_carved_out', ...at, pool: pool.id });
+  const slice = view.madeAt(pool, at.address, at.firstPort);
   if (slice && slice.state !== 'free')
     return err({ code: 'slice_taken', ...at, machine: slice.machine, state: slice.state });
   // The cursor stays where it is: behind a slot that was asked for by name there may be others that were never made.
@@ -213,7 +244,12 @@ function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate):
       'returned' in candidate
         ? { ...candidate.returned, generation: candidate.returned.generation + 1 }
         : { id: revision, address: candidate.slot.address, ports: candidate.slot.ports, generation: 1 };
-    const owner = { pool: pool.id, machine: machine.id, state: isTrusted ? 'assigned' : 'assigning' } as const;
+    const owner = {
+      pool: pool.id,
+      poolBornAt: pool.createdAt,
+      machine: machine.id,
+      state: isTrusted ? 'assigned' : 'assigning',
+    } as const;
     const slice: Slice = { ...place, ...owner, allocator: 'server', assignedAt: at, reusableAt: null, revision };
     return { kind: 'slice', slice };
   });

@@ -1,6 +1,7 @@
 import { addressToBigInt, type Address, type Family } from '../net/address.ts';
 import { rangeContains, type PortRange } from '../net/ports.ts';
 import { prefixAddress, prefixBounds, prefixContains } from '../net/prefix.ts';
+import { isCut, runsOf, type Cut } from './carve-outs.ts';
 import type { Pool } from './model.ts';
 
 /**
@@ -9,11 +10,12 @@ import type { Pool } from './model.ts';
  */
 export type Slot = Readonly<{ prefix: number; slot: bigint; address: Address; ports: PortRange }>;
 
-type Space = Pick<Pool, 'prefixes' | 'slicePorts' | 'usablePorts'>;
+type Geometry = Pick<Pool, 'slicePorts' | 'usablePorts'>;
+type Space = Geometry & Pick<Pool, 'prefixes'>;
+type CarvedSpace = Space & Pick<Pool, 'carveOuts'>;
 
 /** How many whole slices the usable port range has, and where the first begins. Ports beside them belong to none. */
-function slicesOfAddress(pool: Omit<Space, 'prefixes'>): Readonly<{ count: number; firstPort: number }> {
-  const { slicePorts, usablePorts } = pool;
+function slicesOfAddress({ slicePorts, usablePorts }: Geometry): Readonly<{ count: number; firstPort: number }> {
   const first = Math.ceil(usablePorts.first / slicePorts);
   const end = Math.floor((usablePorts.last + 1) / slicePorts);
   return { count: Math.max(0, end - first), firstPort: first * slicePorts };
@@ -25,8 +27,25 @@ export function slotCount(pool: Space, prefix: number): bigint {
 }
 
 /** All slices that the pool could have. */
-export const slotTotal = (pool: Space): bigint =>
-  pool.prefixes.reduce((sum, _, prefix) => sum + slotCount(pool, prefix), 0n);
+export function slotTotal(pool: CarvedSpace): bigint {
+  let total = 0n;
+  for (const prefix of pool.prefixes.keys())
+    for (const { first, last, cuts } of runsOf(pool, prefix))
+      total += (last - first + 1n) * BigInt(placesOf(pool, cuts).length);
+  return total;
+}
+
+/** Which of the slices of an address can be handed out where these cuts are: their numbers, in order. */
+function placesOf(pool: Geometry, cuts: readonly Cut[]): readonly number[] {
+  const { count, firstPort } = slicesOfAddress(pool);
+  if (cuts.some(({ ports }) => ports === null)) return [];
+  const places = Array.from({ length: count }, (_, place) => place);
+  if (cuts.length === 0) return places;
+  return places.filter((place) => {
+    const first = firstPort + place * pool.slicePorts;
+    return !isCut(cuts, { first, last: first + pool.slicePorts - 1 });
+  });
+}
 
 export function slotAt(pool: Space, prefix: number, slot: bigint): Slot {
   const text = pool.prefixes[prefix];
@@ -50,11 +69,34 @@ export function slotBeginningAt(pool: Space, address: Address, first: number): S
   return { prefix, slot, address, ports };
 }
 
-/** The slots that the cursors have not passed, in order. Endless for all practical purposes: take what is needed. */
+/** The first slot of the first address of the prefix that is at or above this one. */
+export function slotFrom(pool: Space, prefix: number, address: bigint): bigint {
+  const text = pool.prefixes[prefix];
+  const first = text === undefined ? address : prefixBounds(text).first;
+  return address <= first ? 0n : (address - first) * BigInt(slicesOfAddress(pool).count);
+}
+
+/**
+ * The slots that the cursors have not passed and that nothing carves out, in order. Endless for all practical purposes:
+ * take what is needed. A run of addresses of which nothing is left is stepped over at once, however long it is.
+ */
 export function* slotsAhead(pool: Pool, family: Family | null): Generator<Slot> {
+  const count = BigInt(slicesOfAddress(pool).count);
   for (const [prefix, text] of pool.prefixes.entries()) {
-    if (family !== null && prefixBounds(text).family !== family) continue;
-    const end = slotCount(pool, prefix);
-    for (let slot = pool.cursors[prefix] ?? 0n; slot < end; slot++) yield slotAt(pool, prefix, slot);
+    const bounds = prefixBounds(text);
+    if (family !== null && bounds.family !== family) continue;
+    const cursor = pool.cursors[prefix] ?? 0n;
+    for (const run of runsOf(pool, prefix)) {
+      const places = placesOf(pool, run.cuts);
+      const begin = run.first - bounds.first;
+      const end = places.length === 0 ? begin : run.last - bounds.first + 1n;
+      for (let index = maxOf(begin, cursor / count); index < end; index++)
+        for (const place of places) {
+          const slot = index * count + BigInt(place);
+          if (slot >= cursor) yield slotAt(pool, prefix, slot);
+        }
+    }
   }
 }
+
+const maxOf = (a: bigint, b: bigint): bigint => (a > b ? a : b);

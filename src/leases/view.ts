@@ -234,16 +234,25 @@ export class View {
     return undefined;
   }
 
-  /** The slice that has this port of this address. */
+  /** The slice that has this port of this address, if a machine has it. */
   sliceAt(address: Address, port: number): Slice | undefined {
-    for (const slice of this.slices.values())
-      if (slice.address === address && slice.ports.first <= port && port <= slice.ports.last) return slice;
-    if (!this.knowsSliceAt(address, port)) throw new Error(`the slice at ${address}:${port} was never asked for`);
+    for (const slice of this.slices.values()) if (slice.machine !== null && covers(slice, address, port)) return slice;
+    if (!this.#hasAsked({ need: 'sliceAt', address, port }))
+      throw new Error(`the slice at ${address}:${port} was never asked for`);
     return undefined;
   }
 
-  knowsSliceAt(address: Address, port: number): boolean {
-    return this.#hasAsked({ need: 'sliceAt', address, port });
+  /** The slice that the pool made with this port of this address, whatever its state. */
+  madeAt({ createdAt }: Pick<Pool, 'createdAt'>, address: Address, port: number): Slice | undefined {
+    for (const slice of this.slices.values())
+      if (slice.poolBornAt === createdAt && covers(slice, address, port)) return slice;
+    if (!this.knowsMadeAt({ createdAt }, address, port))
+      throw new Error(`the slice made at ${address}:${port} was never asked for`);
+    return undefined;
+  }
+
+  knowsMadeAt({ createdAt }: Pick<Pool, 'createdAt'>, address: Address, port: number): boolean {
+    return this.#hasAsked({ need: 'madeAt', poolBornAt: createdAt, address, port });
   }
 
   /** Of the loaded extents that the server may grant from, the one to take a block of 2^order ports from. */
@@ -296,6 +305,9 @@ export class View {
     this.#memberships.set(lease.holder, places.set(placeOf(lease), (places.get(placeOf(lease)) ?? 0) + step));
   }
 }
+
+const covers = (slice: Slice, address: Address, port: number): boolean =>
+  slice.address === address && slice.ports.first <= port && port <= slice.ports.last;
 
 const isFurther = (a: Lease, b: Lease): boolean =>
   a.ports.first === b.ports.first ? a.id < b.id : a.ports.first > b.ports.first;

@@ -25,6 +25,11 @@ export const addressToBigInt = (address: Address): bigint =>
 export const addressFromBigInt = (family: Family, value: bigint): Address =>
   (family === 4 ? Address4.fromBigInt(value).correctForm() : Address6.fromBigInt(value).correctForm()) as Address;
 
+/** Text that sorts as addresses do, IPv4 before IPv6: what a database can look a prefix up by. */
+export const addressKey = (address: Address): string => keyOf(familyOf(address), addressToBigInt(address));
+export const keyOf = (family: Family, value: bigint): string =>
+  `${family}${value.toString(16).padStart(family === 4 ? 8 : 32, '0')}`;
+
 /** Network byte order: 4 or 16 bytes. */
 export function addressToBytes(address: Address): Uint8Array {
   const size = familyOf(address) === 4 ? 4 : 16;

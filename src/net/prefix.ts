@@ -1,5 +1,5 @@
 import { Address4, Address6 } from 'ip-address';
-import { addressFromBigInt, addressToBigInt, familyOf, type Address, type Family } from './address.ts';
+import { addressFromBigInt, addressToBigInt, familyOf, keyOf, type Address, type Family } from './address.ts';
 import { err, ok, type Result } from './result.ts';
 
 /** A network in canonical text, host bits zero: `198.51.100.0/24`, `2001:db8::/48`. */
@@ -32,6 +32,15 @@ export function prefixContains(prefix: Prefix, address: Address): boolean {
   const value = addressToBigInt(address);
   return familyOf(address) === family && value >= first && value < first + count;
 }
+
+/** The keys (see `addressKey`) of its first and its last address. */
+export function prefixKeys(prefix: Prefix): Readonly<{ first: string; last: string }> {
+  const { family, first, count } = prefixBounds(prefix);
+  return { first: keyOf(family, first), last: keyOf(family, first + count - 1n) };
+}
+
+/** The prefix of one address. */
+export const hostPrefix = (address: Address): Prefix => `${address}/${familyOf(address) === 4 ? 32 : 128}` as Prefix;
 
 export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   const x = prefixBounds(a);

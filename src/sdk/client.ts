@@ -13,7 +13,7 @@ import type { Attribution, AttributionQuery } from '../wire/attribution.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
-import type { Pool, PoolCreate } from '../wire/pools.ts';
+import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
 import type { ExtentList, Slice, SliceAssign, SliceList, SliceListQuery, Unblock } from '../wire/slices.ts';
 import type { TokenCreate, TokenCreated, TokenInfo, TokenListQuery, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
@@ -23,6 +23,8 @@ import { Transport, type Call, type ClientOptions, type QueryValue } from './tra
 export type CallOptions = Readonly<{ signal?: AbortSignal; timeoutMs?: number }>;
 /** `dryRun`: the answer is what would be, and nothing is changed. Identifiers in it are provisional. */
 export type ChangeOptions = CallOptions & Readonly<{ dryRun?: boolean }>;
+/** A change is of what was seen, and nothing newer: pass what was read before, or `*` to change whatever is there. */
+export type Seen = Readonly<{ id: string; revision: number | '*' }>;
 export type PageOptions = z.input<typeof PageQuery>;
 
 /** `applied`: the answer comes when the agent has made the leases true. `stored`: as soon as they are durable. */
@@ -50,6 +52,10 @@ export class FisheryClient {
     create: (body: z.input<typeof PoolCreate>, o?: ChangeOptions): Promise<Pool> => this.#post(['pools'], body, o),
     get: (id: string, o?: CallOptions): Promise<Pool> => this.#get(['pools', id], {}, o),
     list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Pool>> => this.#get(['pools'], query, o),
+    update: (pool: Seen, body: z.input<typeof PoolUpdate>, o?: ChangeOptions): Promise<Pool> =>
+      this.#change('PATCH', ['pools', pool.id], pool, body, o),
+    delete: (pool: Seen, o?: ChangeOptions): Promise<void> =>
+      this.#change('DELETE', ['pools', pool.id], pool, undefined, o),
   };
 
   readonly machines = {
@@ -57,8 +63,8 @@ export class FisheryClient {
       this.#post(['machines'], body, o),
     get: (id: string, o?: CallOptions): Promise<Machine> => this.#get(['machines', id], {}, o),
     list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Machine>> => this.#get(['machines'], query, o),
-    update: (id: string, body: z.input<typeof MachineUpdate>, o?: ChangeOptions): Promise<Machine> =>
-      this.#send('PATCH', ['machines', id], body, o),
+    update: (machine: Seen, body: z.input<typeof MachineUpdate>, o?: ChangeOptions): Promise<Machine> =>
+      this.#change('PATCH', ['machines', machine.id], machine, body, o),
     putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
       this.#send('PUT', ['machines', machine, 'holders', name], body, o, { repeatable: true }),
     holders: (machine: string, query: PageOptions = {}, o?: CallOptions): Promise<Page<Holder>> =>
@@ -72,9 +78,10 @@ export class FisheryClient {
     list: (query: z.input<typeof SliceListQuery> = {}, o?: CallOptions): Promise<Page<Slice>> =>
       this.#get(['slices'], query, o),
     extents: (id: string, o?: CallOptions): Promise<ExtentList> => this.#get(['slices', id, 'extents'], {}, o),
-    drain: (id: string, o?: ChangeOptions): Promise<Slice> => this.#post(['slices', id, 'drain'], undefined, o),
-    unblock: (id: string, body: z.input<typeof Unblock>, o?: ChangeOptions): Promise<Slice> =>
-      this.#post(['slices', id, 'unblock'], body, o),
+    drain: (slice: Seen, o?: ChangeOptions): Promise<Slice> =>
+      this.#change('POST', ['slices', slice.id, 'drain'], slice, undefined, o),
+    unblock: (slice: Seen, body: z.input<typeof Unblock>, o?: ChangeOptions): Promise<Slice> =>
+      this.#change('POST', ['slices', slice.id, 'unblock'], slice, body, o),
   };
 
   readonly sessions = {
@@ -170,6 +177,19 @@ export class FisheryClient {
     { repeatable = dryRun === true } = {},
   ): Promise<T> {
     return this.#call({ method, path, query: { dry_run: dryRun }, body, repeatable, ...o });
+  }
+
+  /** A change of what was seen: refused with `precondition_failed` when somebody changed it since. */
+  #change<T>(
+    method: 'POST' | 'PATCH' | 'DELETE',
+    path: readonly string[],
+    { revision }: Seen,
+    body: unknown,
+    { dryRun, ...o }: ChangeOptions = {},
+  ): Promise<T> {
+    const headers = { 'if-match': revision === '*' ? '*' : `"${revision}"` };
+    const repeatable = dryRun === true;
+    return this.#call({ method, path, query: { dry_run: dryRun }, body, repeatable, headers, ...o });
   }
 
   // The one place where the contract is believed: what the schemas say an answer is, it is.

@@ -23,6 +23,7 @@ export type Call = Readonly<{
   path: readonly string[];
   query?: Readonly<Record<string, QueryValue>>;
   body?: unknown;
+  headers?: Readonly<Record<string, string>>;
   /**
    * Whether a second arrival changes nothing: reads, and the few writes of that kind. Only these are repeated after a
    * failure that leaves open whether the first arrived; a call that never reached a server is repeated whatever it is.
@@ -123,6 +124,7 @@ export class Transport {
           authorization: `Bearer ${this.#token}`,
           accept: 'application/json, application/problem+json',
           ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...call.headers,
         },
         ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
         // A redirect would carry the token to wherever it points.

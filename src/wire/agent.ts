@@ -53,6 +53,15 @@ export const Change = z
       fence_s: z.int(),
       state: z.string(),
     }),
+    z
+      .strictObject({
+        kind: z.literal('deleted'),
+        revision: Revision,
+        at: Instant,
+        what: z.enum(['pool', 'machine']),
+        id: Name,
+      })
+      .meta({ description: 'It is gone, and whatever is known of it.' }),
     z.strictObject({ kind: z.literal('holder'), revision: Revision, at: Instant, holder: Holder }),
     z.strictObject({ kind: z.literal('slice'), revision: Revision, at: Instant, slice: Slice }),
     z.strictObject({ kind: z.literal('session'), revision: Revision, at: Instant, session: Session }),

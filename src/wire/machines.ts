@@ -34,6 +34,7 @@ export const Machine = z
       .meta({ description: 'What the agent said last; null before its first keepalive.' }),
     created_at: Instant,
     updated_at: Instant,
+    revision: Revision,
   })
   .meta({ id: 'Machine' });
 

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { isPowerOfTwo } from '../net/ports.ts';
+import { hostPrefix } from '../net/prefix.ts';
 import { pageOf } from './lists.ts';
-import { Instant, Labels, Name, Ports, PrefixText } from './primitives.ts';
+import { AddressText, Instant, Labels, Name, Ports, PrefixText, Revision } from './primitives.ts';
 
 const powerOfTwo = (max: number) =>
   z
@@ -18,40 +19,76 @@ const Cooldown = z
   })
   .meta({ id: 'Cooldown', description: 'Rest after use, in seconds, during which ports go to no other holder.' });
 
+const carveOutPorts = Ports.nullable().default(null).meta({
+  description: 'null: all ports of these addresses.',
+});
+const NewCarveOut = z
+  .strictObject({ prefix: PrefixText.optional(), address: AddressText.optional(), ports: carveOutPorts })
+  .refine((it) => (it.prefix === undefined) !== (it.address === undefined), 'either a prefix or an address')
+  .transform(({ prefix, address, ports }, context) => {
+    if (prefix !== undefined) return { prefix, ports };
+    if (address !== undefined) return { prefix: hostPrefix(address), ports };
+    context.addIssue({ code: 'custom', message: 'either a prefix or an address' });
+    return z.NEVER;
+  })
+  .meta({
+    id: 'NewCarveOut',
+    description: 'Addresses, or a range of their ports, that are never part of a slice. Say `address` or `prefix`.',
+  });
+const CarveOuts = z.array(NewCarveOut).max(256);
+
+const Prefixes = z.array(PrefixText).min(1).max(256);
+const SharedBlockPorts = powerOfTwo(65_536).meta({
+  description: 'Ports per shared block, when the grant does not say.',
+});
+
 export const PoolCreate = z
   .strictObject({
     id: Name,
     labels: Labels.default({}),
-    prefixes: z.array(PrefixText).min(1).max(256),
+    prefixes: Prefixes,
+    carve_outs: CarveOuts.default([]),
     slice_ports: powerOfTwo(65_536).default(2_048).meta({ description: 'Ports per slice, a power of two.' }),
     usable_ports: Ports.default({ first: 1_024, last: 65_535 }).meta({
       description: 'Only slices that lie wholly inside this range are handed out.',
     }),
-    shared_block_ports: powerOfTwo(65_536).default(128).meta({
-      description: 'Ports per shared block, when the grant does not say.',
-    }),
+    shared_block_ports: SharedBlockPorts.default(128),
     cooldown_s: Cooldown.default({ tcp: 120, udp: 120, icmp: 120 }),
   })
   .meta({ id: 'PoolCreate' });
+
+export const PoolUpdate = z
+  .strictObject({
+    labels: Labels.optional(),
+    prefixes: Prefixes.optional().meta({ description: 'All of them. One may go when no machine has a slice of it.' }),
+    carve_outs: CarveOuts.optional().meta({ description: 'All of them. One may come where no machine has a slice.' }),
+    shared_block_ports: SharedBlockPorts.optional(),
+    cooldown_s: Cooldown.optional().meta({ description: 'For rests that begin from now on.' }),
+  })
+  .meta({ id: 'PoolUpdate', description: 'What is left out stays as it is.' });
 
 export const Pool = z
   .strictObject({
     id: Name,
     labels: Labels,
     prefixes: z.array(z.string()),
+    carve_outs: z.array(z.strictObject({ prefix: z.string(), ports: Ports.nullable() }).meta({ id: 'CarveOut' })),
     slice_ports: z.int(),
     usable_ports: Ports,
     shared_block_ports: z.int(),
     cooldown_s: Cooldown,
-    slices: z
-      .strictObject({ total: z.string(), assigned: z.int(), cooling: z.int() })
-      .meta({ description: 'total is decimal text: an IPv6 prefix has more slices than a JSON number holds.' }),
+    slices: z.strictObject({ total: z.string(), assigned: z.int(), cooling: z.int() }).meta({
+      description:
+        'total is without carve-outs, and decimal text: an IPv6 prefix has more slices than a JSON number holds.',
+    }),
     created_at: Instant,
     updated_at: Instant,
+    revision: Revision,
   })
   .meta({ id: 'Pool' });
 
 export const PoolPage = pageOf('PoolPage', Pool);
 
 export type PoolCreate = z.infer<typeof PoolCreate>;
+export type PoolUpdate = z.infer<typeof PoolUpdate>;
 export type Pool = z.infer<typeof Pool>;

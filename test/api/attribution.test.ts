@@ -12,6 +12,7 @@ const remote = { address: '203.0.113.80' as Address, port: 443 };
 
 const slice: Slice = {
   id: 12,
+  poolBornAt: 0,
   pool: 'fra1',
   address,
   ports: { first: 8_192, last: 10_239 },

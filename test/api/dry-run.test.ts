@@ -46,6 +46,7 @@ describe('every operation that changes something', () => {
 
   it.each([
     ['POST', '/v1/pools', { id: 'x', prefixes: ['192.0.2.0/28'] }],
+    ['PATCH', '/v1/pools/fra1', { labels: { site: 'x' } }],
     ['POST', '/v1/machines', { id: 'x' }],
     ['PATCH', '/v1/machines/edge-1', { state: 'cordoned' }],
     ['PUT', '/v1/machines/edge-1/holders/x', { kind: 'proxy', uid: 7 }],

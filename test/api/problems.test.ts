@@ -9,7 +9,7 @@ afterAll(async () => f.world[Symbol.asyncDispose]());
 
 describe('a method that a path has not', () => {
   it.each([
-    ['DELETE', '/v1/pools/fra1', 'GET, HEAD'],
+    ['PUT', '/v1/pools/fra1', 'GET, HEAD, PATCH, DELETE'],
     ['PUT', '/v1/leases/lease-1?wait=1', 'GET, HEAD'],
     ['POST', '/v1/events', 'GET, HEAD'],
     ['PUT', '/v1/pools', 'POST, GET, HEAD'],

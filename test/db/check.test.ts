@@ -20,7 +20,7 @@ function spoil({ directory }: TemporaryStore, sql: string): void {
     .prepare<[], { name: string }>(`SELECT name FROM sqlite_master WHERE type = 'trigger'`)
     .all();
   for (const { name } of triggers) connection.exec(`DROP TRIGGER ${name}`);
-  connection.exec('DROP INDEX leases_live; DROP INDEX slices_place');
+  connection.exec('DROP INDEX leases_live; DROP INDEX slices_place; DROP INDEX slices_owned');
   connection.exec(sql);
   expect(connection.prepare<[], { count: number }>('SELECT total_changes() AS count').get()?.count).toBeGreaterThan(0);
   connection.close();
@@ -68,9 +68,15 @@ describe('a check of the database', () => {
       /on machine|tenure of another/,
     ],
     [
+      'a slice that is filed under another address',
+      `UPDATE slices SET address_key = '4ffffffff' WHERE id = (SELECT min(id) FROM slices)`,
+      /slice-\d+ is filed under another address/,
+    ],
+    [
       'two slices in one place',
-      `UPDATE slices SET (address, first_port, last_port) = (SELECT address, first_port, last_port FROM slices ORDER BY id LIMIT 1)
-       WHERE id = (SELECT max(id) FROM slices)`,
+      `UPDATE slices SET (address, address_key, first_port, last_port) = (SELECT address, address_key, first_port, last_port FROM slices
+       WHERE machine IS NOT NULL ORDER BY id LIMIT 1)
+       WHERE id = (SELECT max(id) FROM slices WHERE machine IS NOT NULL)`,
       /slice-\d+ and slice-\d+ overlap/,
     ],
     [

@@ -293,7 +293,7 @@ describe('a slice', () => {
     });
     const web = await lab.user(lab.host, webUid);
     const socket = await web.connect('198.51.100.20', 2_048);
-    await lab.client.slices.drain(id);
+    await lab.client.slices.drain({ id, revision: '*' });
     expect(await is()).toBe('draining');
     await lab.client.leases.revoke(granted.id);
     await web.ask({ op: 'close', socket });

@@ -1,11 +1,14 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect, it } from 'vitest';
-import { slotAt, slotBeginningAt, slotCount, slotsAhead, slotTotal } from '../../src/leases/slots.ts';
-import type { Pool } from '../../src/leases/model.ts';
+import { isWithheld } from '../../src/leases/carve-outs.ts';
+import { slotAt, slotBeginningAt, slotCount, slotsAhead, slotTotal, type Slot } from '../../src/leases/slots.ts';
+import { prefixContains } from '../../src/net/prefix.ts';
+import type { CarveOut, Pool } from '../../src/leases/model.ts';
 import { address, prefix } from '../support/world.ts';
 
 const space = (prefixes: readonly string[], slicePorts: number, first: number, last: number) => ({
   prefixes: prefixes.map(prefix),
+  carveOuts: [],
   slicePorts,
   usablePorts: { first, last },
 });
@@ -60,6 +63,41 @@ describe('the slots of a pool', () => {
   ])('are nowhere else: %s', (_, text, first) => {
     expect(slotBeginningAt(space(['198.51.100.0/24'], 2_048, 1_024, 65_535), address(text), first)).toBeUndefined();
   });
+
+  const carveOut = fc
+    .record({
+      host: fc.nat({ max: 15 }),
+      bits: fc.nat({ max: 3 }),
+      ports: fc.option(fc.tuple(fc.nat(65_535), fc.nat(65_535))),
+    })
+    .map(({ host, bits, ports }): CarveOut => {
+      const range = ports && { first: Math.min(...ports), last: Math.max(...ports) };
+      return { prefix: prefix(`198.51.100.${host & -(1 << bits)}/${32 - bits}`), ports: range };
+    });
+
+  test.prop([fc.array(carveOut, { maxLength: 4 }), fc.bigInt({ min: 0n, max: 70n })])(
+    'that nothing carves out are counted and gone through, and no others',
+    (carveOuts, cursor) => {
+      const pool = { ...poolOf(['198.51.100.0/29', '198.51.100.8/30'], 8_192, [cursor, 0n]), carveOuts };
+      const left = (which: number, from: bigint) =>
+        Array.from({ length: Number(slotCount(pool, which)) }, (_, slot) => slotAt(pool, which, BigInt(slot))).filter(
+          (slot) => slot.slot >= from && !isCarved(slot, carveOuts),
+        );
+      expect([...slotsAhead(pool, null)]).toEqual([...left(0, cursor), ...left(1, 0n)]);
+      expect(slotTotal(pool)).toBe(BigInt(left(0, 0n).length + left(1, 0n).length));
+      for (const slot of left(0, 0n)) expect(isWithheld(pool, slot)).toBe(false);
+      for (const host of Array(16).keys()) {
+        const place = { address: address(`198.51.100.${host}`), ports: { first: 8_192, last: 16_383 } };
+        expect(isWithheld(pool, place)).toBe(host >= 12 || isCarved(place, carveOuts));
+      }
+    },
+  );
+  const isCarved = (place: Pick<Slot, 'address' | 'ports'>, carveOuts: readonly CarveOut[]): boolean =>
+    carveOuts.some(
+      ({ prefix: cut, ports }) =>
+        prefixContains(cut, place.address) &&
+        (ports === null || (ports.first <= place.ports.last && place.ports.first <= ports.last)),
+    );
 
   it('are gone through from the cursors on, prefix by prefix, or one family of them', () => {
     const pool = poolOf(['198.51.100.0/32', '2001:db8::/128'], 32_768, [1n, 0n]);

@@ -17,6 +17,13 @@ const rows: readonly Row[] = [
   ],
   ['pools.get', (c) => c.pools.get('p'), 'GET /v1/pools/p'],
   ['pools.list', (c) => c.pools.list({ limit: 5, cursor: 'a/b' }), 'GET /v1/pools?limit=5&cursor=a/b'],
+  [
+    'pools.update',
+    (c) => c.pools.update({ id: 'p', revision: 7 }, { labels: { site: 'fra1' } }),
+    'PATCH /v1/pools/p',
+    { labels: { site: 'fra1' } },
+  ],
+  ['pools.delete', (c) => c.pools.delete({ id: 'p', revision: '*' }), 'DELETE /v1/pools/p'],
   ['machines.create', (c) => c.machines.create({ id: 'm' }), 'POST /v1/machines', { id: 'm' }],
   [
     'machines.create, tried',
@@ -33,7 +40,7 @@ const rows: readonly Row[] = [
   ['machines.list', (c) => c.machines.list(), 'GET /v1/machines'],
   [
     'machines.update',
-    (c) => c.machines.update('m', { state: 'cordoned' }),
+    (c) => c.machines.update({ id: 'm', revision: 7 }, { state: 'cordoned' }),
     'PATCH /v1/machines/m',
     { state: 'cordoned' },
   ],
@@ -53,10 +60,10 @@ const rows: readonly Row[] = [
   ['slices.get', (c) => c.slices.get('slice-1'), 'GET /v1/slices/slice-1'],
   ['slices.list', (c) => c.slices.list({ machine: 'm', state: 'assigned' }), 'GET /v1/slices?machine=m&state=assigned'],
   ['slices.extents', (c) => c.slices.extents('slice-1'), 'GET /v1/slices/slice-1/extents'],
-  ['slices.drain', (c) => c.slices.drain('slice-1'), 'POST /v1/slices/slice-1/drain'],
+  ['slices.drain', (c) => c.slices.drain({ id: 'slice-1', revision: '*' }), 'POST /v1/slices/slice-1/drain'],
   [
     'slices.unblock',
-    (c) => c.slices.unblock('slice-1', { protocol: 'udp', ports: { first: 1, last: 2 } }),
+    (c) => c.slices.unblock({ id: 'slice-1', revision: 7 }, { protocol: 'udp', ports: { first: 1, last: 2 } }),
     'POST /v1/slices/slice-1/unblock',
     { protocol: 'udp', ports: { first: 1, last: 2 } },
   ],

@@ -35,10 +35,17 @@ describe('the client and the real server', () => {
     await answered(Pool, client.pools.create({ id: 'p', prefixes: ['198.51.100.8/30'], cooldown_s: { tcp: 0 } }));
     await answered(Pool, client.pools.get('p'));
     expect((await answered(PoolPage, client.pools.list())).items).toHaveLength(1);
+    const spares = await client.pools.create({ id: 'q', prefixes: ['203.0.113.0/30'] });
+    const carved = { carve_outs: [{ address: '203.0.113.1' }] };
+    await client.pools.delete(await answered(Pool, client.pools.update(spares, carved)));
 
     await answered(Machine, client.machines.create({ id: 'm', enforcement: 'none' }));
     await answered(Machine, client.machines.get('m'));
-    await answered(Machine, client.machines.update('m', { labels: { site: 'fra1' } }));
+    const machine = await client.machines.get('m');
+    await answered(Machine, client.machines.update(machine, { labels: { site: 'fra1' } }));
+    await expect(client.machines.update(machine, { labels: {} })).rejects.toMatchObject({
+      code: 'precondition_failed',
+    });
     expect((await answered(MachinePage, client.machines.list({ limit: 5 }))).items).toHaveLength(1);
     await answered(Holder, client.machines.putHolder('m', 'h', { kind: 'proxy', uid: 104 }));
     expect((await answered(HolderPage, client.machines.holders('m'))).items).toHaveLength(1);
@@ -48,7 +55,7 @@ describe('the client and the real server', () => {
     if (!slice || !spare) throw new Error('two slices were asked for');
     await answered(Slice, client.slices.get(slice.id));
     await answered(SlicePage, client.slices.list({ machine: 'm', address: slice.address }));
-    await answered(Slice, client.slices.drain(spare.id));
+    await answered(Slice, client.slices.drain(spare));
 
     const session = await answered(Session, client.sessions.open({ machine: 'm', holder: 'h', ttl_s: 5 }));
     await answered(Session, client.sessions.get(session.id));

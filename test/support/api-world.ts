@@ -27,6 +27,8 @@ export type CallOptions = Readonly<{
   /** A secret; null: no token at all. Default: the operator's. */
   token?: string | null;
   body?: unknown;
+  /** null: none at all. Default: `*`. */
+  ifMatch?: string | null;
   /** Instead of `body`, as it is. */
   payload?: string | Buffer;
   headers?: Readonly<Record<string, string>>;
@@ -167,6 +169,8 @@ export class ApiWorld implements AsyncDisposable {
       headers: {
         ...(token === null ? {} : { authorization: `Bearer ${token}` }),
         ...(hasBody ? { 'content-type': 'application/json' } : {}),
+        // Whatever it is that is changed; tests of preconditions say otherwise.
+        ...(options.ifMatch === null ? {} : { 'if-match': options.ifMatch ?? '*' }),
         ...options.headers,
       },
       ...(hasBody ? { payload: options.payload ?? JSON.stringify(options.body) } : {}),

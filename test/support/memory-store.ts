@@ -1,5 +1,6 @@
-import { familyOf } from '../../src/net/address.ts';
+import { addressToBigInt, familyOf } from '../../src/net/address.ts';
 import { portCount, rangesOverlap } from '../../src/net/ports.ts';
+import { prefixContains } from '../../src/net/prefix.ts';
 import { inEffect } from '../../src/leases/expiry.ts';
 import {
   concerns,
@@ -161,9 +162,38 @@ export class MemoryStore implements Store {
         loadOne(
           view.slices,
           [...tables.slices.values()].find(
-            ({ address, ports }) => address === need.address && ports.first <= need.port && need.port <= ports.last,
+            ({ machine, address, ports }) =>
+              machine !== null && address === need.address && ports.first <= need.port && need.port <= ports.last,
           ),
         );
+        return;
+      }
+      case 'madeAt': {
+        loadOne(
+          view.slices,
+          [...tables.slices.values()].find(
+            ({ poolBornAt, address, ports }) =>
+              poolBornAt === need.poolBornAt &&
+              address === need.address &&
+              ports.first <= need.port &&
+              need.port <= ports.last,
+          ),
+        );
+        return;
+      }
+      case 'ownedWithin': {
+        const here = [...tables.slices.values()]
+          .filter(({ machine, address }) => machine !== null && prefixContains(need.prefix, address))
+          .filter(({ ports }) => need.ports === null || rangesOverlap(ports, need.ports))
+          .sort(
+            (a, b) => Number(addressToBigInt(a.address) - addressToBigInt(b.address)) || a.ports.first - b.ports.first,
+          );
+        loadOne(view.slices, here[0]);
+        return;
+      }
+      case 'ownedOfPool': {
+        const owned = [...tables.slices.values()].filter(({ machine, pool }) => machine !== null && pool === need.pool);
+        loadOne(view.slices, owned.sort((a, b) => a.id - b.id)[0]);
         return;
       }
       case 'pools':
@@ -270,11 +300,16 @@ export class MemoryStore implements Store {
         for (const slice of [...tables.slices.values()]
           .filter(
             (row) =>
-              row.pool === need.pool &&
+              row.poolBornAt === need.poolBornAt &&
               row.state === 'free' &&
               (need.family === null || familyOf(row.address) === need.family),
           )
           .sort((a, b) => (a.reusableAt ?? 0) - (b.reusableAt ?? 0) || a.id - b.id)
+          .filter(({ reusableAt, id }) => {
+            if (need.after === null) return true;
+            const at = reusableAt ?? 0;
+            return at > need.after.reusableAt || (at === need.after.reusableAt && id > need.after.id);
+          })
           .slice(0, need.limit))
           view.slices.load(slice);
         return;

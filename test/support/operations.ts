@@ -2,7 +2,15 @@ import fc from 'fast-check';
 import type { Protocol } from '../../src/net/protocol.ts';
 import type { Claim, Command } from '../../src/leases/commands.ts';
 import type { Order } from '../../src/leases/decide.ts';
-import { formatToken, type Binding, type Lease, type Mode, type Session, type Slice } from '../../src/leases/model.ts';
+import {
+  formatToken,
+  type Binding,
+  type CarveOut,
+  type Lease,
+  type Mode,
+  type Session,
+  type Slice,
+} from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
 import { address, prefix, second } from './world.ts';
 
@@ -40,6 +48,13 @@ const holders = ['web', 'mail', 'fish'] as const;
 export const cooldownS = { tcp: 20, udp: 10, icmp: 0 } as const;
 const cooldownUs = { tcp: cooldownS.tcp * second, udp: cooldownS.udp * second, icmp: 0 };
 const small = { slicePorts: 16, usablePorts: { first: 24, last: 83 }, sharedBlockPorts: 4, cooldownUs, labels: {} };
+
+const carvings: readonly (readonly CarveOut[])[] = [
+  [],
+  [],
+  [{ prefix: prefix('198.51.100.1/32'), ports: null }],
+  [{ prefix: prefix('198.51.100.0/31'), ports: { first: 60, last: 67 } }],
+];
 
 const putHolder = (machine: string, name: string, uid: number): Command =>
   name === 'fish'
@@ -115,6 +130,10 @@ const kinds: readonly Command['kind'][] = [
     'agentKeepalive',
     'agentKeepalive',
     'putHolder',
+    'updatePool',
+    'updatePool',
+    'deletePool',
+    'createPool',
   ] as const),
   ...(['createToken', 'updateToken', 'rotateToken', 'revokeToken', 'noteTokenUses'] as const),
 ];
@@ -207,7 +226,17 @@ function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables
       return { kind, itemsMax: flag ? 100 : 2 };
     case 'putHolder':
       return putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 4));
+    case 'updatePool': {
+      const carved = carvings[other % carvings.length] ?? [];
+      const prefixes = [prefix('198.51.100.0/31'), ...(flag ? [prefix('203.0.113.0/32')] : [])];
+      const stale = pick % 8 === 0 ? { ifRevision: 1 } : {};
+      return { kind, id: 'v4', prefixes, carveOuts: carved, ...stale };
+    }
+    case 'deletePool':
+      return { kind, id: pick % 8 === 0 ? 'v4' : 'v6' };
     case 'createPool':
+      // Under the name of one that is gone, perhaps, and of another size then.
+      return { ...small, kind, id: 'v6', prefixes: [prefix('2001:db8::/48')], slicePorts: flag ? 4 : 8 };
     case 'createMachine':
       return undefined;
     case 'createToken':

@@ -27,7 +27,12 @@ export function flawsOf(tables: Tables, events: readonly Event[]): readonly stri
       slices
         .filter(
           (b) =>
-            a.id < b.id && a.address === b.address && a.ports.first <= b.ports.last && b.ports.first <= a.ports.last,
+            a.id < b.id &&
+            a.machine !== null &&
+            b.machine !== null &&
+            a.address === b.address &&
+            a.ports.first <= b.ports.last &&
+            b.ports.first <= a.ports.last,
         )
         .map((b) => `slice-${a.id} and slice-${b.id} overlap`),
     ),

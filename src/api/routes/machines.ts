@@ -5,6 +5,7 @@ import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { page, presentHolder, presentMachine } from '../present.ts';
+import { ifRevisionOf, showRevision } from '../preconditions.ts';
 import { principalOf, requireOwn } from '../principal.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
 import { machineOf, resource, run } from '../resource.ts';
@@ -21,6 +22,7 @@ export const machineRoutes = resource('machines', (app, context) => {
         summary: 'Create a machine',
         answers: { 201: 'The machine. Give its agent a token of role `agent` next.' },
         errors: ['machine_exists'],
+        revision: 'shown',
         dryRun: true,
         examples: { body: examples.machineCreate, answers: { 201: { ...examples.machine, agent: null } } },
       }),
@@ -35,6 +37,7 @@ export const machineRoutes = resource('machines', (app, context) => {
         enforcement,
         fenceUs: microseconds(fence_s),
       });
+      showRevision(reply, machine);
       return reply.code(201).send(presentMachine(machine));
     },
   );
@@ -66,13 +69,16 @@ export const machineRoutes = resource('machines', (app, context) => {
         description: 'An agent reads its own machine only.',
         answers: { 200: 'The machine, and what its agent said last.' },
         errors: ['machine_not_found'],
+        revision: 'shown',
         examples: { answers: { 200: examples.machine } },
       }),
     },
-    async (request) => {
+    async (request, reply) => {
       const { id } = request.params;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
-      return presentMachine(await machineOf(context, id));
+      const machine = await machineOf(context, id);
+      showRevision(reply, machine);
+      return presentMachine(machine);
     },
   );
 
@@ -85,14 +91,23 @@ export const machineRoutes = resource('machines', (app, context) => {
         tag: 'machines',
         summary: 'Cordon a machine, make it active again, or change its labels',
         answers: { 200: 'The machine as it is now.' },
-        errors: ['machine_not_found', 'machine_not_active'],
+        errors: ['machine_not_found'],
+        revision: 'required',
         dryRun: true,
         examples: { body: examples.machineUpdate, answers: { 200: examples.cordonedMachine } },
       }),
     },
-    async (request) => {
+    async (request, reply) => {
       const { params, body } = request;
-      return presentMachine(await run(context, request, { kind: 'updateMachine', id: params.id, ...defined(body) }));
+      const ifRevision = ifRevisionOf(request);
+      const machine = await run(context, request, {
+        kind: 'updateMachine',
+        id: params.id,
+        ifRevision,
+        ...defined(body),
+      });
+      showRevision(reply, machine);
+      return presentMachine(machine);
     },
   );
 

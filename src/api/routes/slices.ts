@@ -1,14 +1,22 @@
+import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import type { Slice } from '../../leases/model.ts';
 import { SliceId } from '../../wire/primitives.ts';
 import * as wire from '../../wire/slices.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { page, presentSlice, presentTiling } from '../present.ts';
+import { ifRevisionOf, showRevision } from '../preconditions.ts';
 import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { resource, run } from '../resource.ts';
 
 const BySliceId = z.strictObject({ id: SliceId });
+
+const answer = (reply: FastifyReply, slice: Slice): wire.Slice => {
+  showRevision(reply, slice);
+  return presentSlice(slice);
+};
 
 export const sliceRoutes = resource('slices', (app, context) => {
   const sliceOf = async (id: string) => {
@@ -36,6 +44,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
           'pool_not_found',
           'slice_misaligned',
           'slice_outside_pool',
+          'slice_carved_out',
           'slice_taken',
           'slices_exhausted',
         ],
@@ -84,10 +93,11 @@ export const sliceRoutes = resource('slices', (app, context) => {
         summary: 'Read one slice',
         answers: { 200: 'The slice.' },
         errors: ['slice_not_found'],
+        revision: 'shown',
         examples: { answers: { 200: examples.slice } },
       }),
     },
-    async ({ params: { id } }) => presentSlice(await sliceOf(id)),
+    async ({ params: { id } }, reply) => answer(reply, await sliceOf(id)),
   );
 
   app.get(
@@ -124,12 +134,18 @@ export const sliceRoutes = resource('slices', (app, context) => {
           'has passed.',
         answers: { 200: 'The slice, now `draining` (or further, when nothing holds it).' },
         errors: ['slice_not_found', 'slice_not_assigned'],
+        revision: 'required',
         dryRun: true,
         examples: { answers: { 200: examples.drainingSlice } },
       }),
     },
-    async (request) =>
-      presentSlice(await run(context, request, { kind: 'drainSlice', id: numberOf(request.params.id) })),
+    async (request, reply) => {
+      const ifRevision = ifRevisionOf(request);
+      return answer(
+        reply,
+        await run(context, request, { kind: 'drainSlice', id: numberOf(request.params.id), ifRevision }),
+      );
+    },
   );
 
   app.post(
@@ -142,16 +158,17 @@ export const sliceRoutes = resource('slices', (app, context) => {
         summary: 'State that the stranger on a blocked extent is gone',
         description: 'The ports are the very ones of the blocked extent.',
         answers: { 200: 'The slice.' },
-        errors: ['slice_not_found', 'nothing_blocked'],
+        errors: ['slice_not_found', 'slice_not_assigned', 'nothing_blocked'],
+        revision: 'required',
         dryRun: true,
         examples: { body: examples.unblock, answers: { 200: examples.slice } },
       }),
     },
-    async (request) => {
+    async (request, reply) => {
       const { protocol, ports } = request.body;
-      return presentSlice(
-        await run(context, request, { kind: 'unblock', slice: numberOf(request.params.id), protocol, ports }),
-      );
+      const ifRevision = ifRevisionOf(request);
+      const slice = numberOf(request.params.id);
+      return answer(reply, await run(context, request, { kind: 'unblock', slice, protocol, ports, ifRevision }));
     },
   );
 });

@@ -1,3 +1,4 @@
+import { addressKey, type Address } from '../../net/address.ts';
 import type { Event, Session } from '../../leases/model.ts';
 import * as rows from '../rows.ts';
 import type { Snapshot } from '../snapshot.ts';
@@ -87,6 +88,8 @@ function* checkSlices(note: Note, oldest: number): Read<number> {
       leases: Map.groupBy(leases.map(rows.leaseOf), ({ slice }) => slice),
     };
     const slices = found.map(rows.sliceOf);
+    const astray = found.filter((row) => row.address_key !== addressKey(row.address as Address));
+    note(astray.map(({ id }) => `slice-${id} is filed under another address`));
     for (const slice of slices) {
       const of = <Row>(map: Map<number, Row[]>) => map.get(slice.id) ?? [];
       note(
@@ -113,20 +116,21 @@ function* checkSlices(note: Note, oldest: number): Read<number> {
   return count;
 }
 
-/** No two slices have a port of an address in common; they come in the order of their places. */
+/** No two slices that machines have share a port of an address; they come in the order of their places. */
 function* checkPlaces(note: Note): Read<void> {
-  let [address, port]: [string, number] = ['', -1];
+  let [key, port]: [string, number] = ['', -1];
   let last: rows.SliceRow | undefined;
   for (let isLast = false; !isLast;) {
     const found: readonly rows.SliceRow[] = yield* all<rows.SliceRow>(
-      `SELECT * FROM slices WHERE (address, first_port) > (@address, @port) ORDER BY address, first_port LIMIT @limit`,
-      { address, port, limit: rows_per_step },
+      `SELECT * FROM slices WHERE machine IS NOT NULL AND (address_key, first_port) > (@key, @port)
+       ORDER BY address_key, first_port LIMIT @limit`,
+      { key, port, limit: rows_per_step },
     );
     for (const row of found) {
       const overlaps = last?.address === row.address && last.last_port >= row.first_port;
       if (overlaps) note([`slice-${row.id} and slice-${last?.id} overlap`]);
       if (!overlaps || row.last_port > (last?.last_port ?? 0)) last = row;
-      [address, port] = [row.address, row.first_port];
+      [key, port] = [row.address_key, row.first_port];
     }
     isLast = found.length < rows_per_step;
   }

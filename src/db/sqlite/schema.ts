@@ -17,6 +17,7 @@ export const pools = sqliteTable('pools', {
   id: text().primaryKey(),
   labels: text().notNull(),
   prefixes: text().notNull(),
+  carve_outs: text().notNull(),
   slice_ports: integer().notNull(),
   usable_first: integer().notNull(),
   usable_last: integer().notNull(),
@@ -81,10 +82,12 @@ export const slices = sqliteTable(
   'slices',
   {
     id: integer().primaryKey(),
-    pool: text()
-      .notNull()
-      .references(() => pools.id),
+    /** Stays when the pool is deleted: former slices are what attribution finds their tenures by. */
+    pool: text().notNull(),
+    pool_born_at: integer().notNull(),
     address: text().notNull(),
+    /** Sorts as addresses do, so that a prefix is a range of it. */
+    address_key: text().notNull(),
     family: integer().notNull(),
     first_port: integer().notNull(),
     last_port: integer().notNull(),
@@ -97,7 +100,11 @@ export const slices = sqliteTable(
     revision: integer().notNull(),
   },
   (t) => [
-    uniqueIndex('slices_place').on(t.address, t.first_port),
+    // A pool makes one slice in one place; a machine has a place only once, whichever pool it came from.
+    uniqueIndex('slices_place').on(t.address, t.first_port, t.pool_born_at),
+    uniqueIndex('slices_owned')
+      .on(t.address_key, t.first_port)
+      .where(sql`machine IS NOT NULL`),
     index('slices_machine').on(t.machine, t.id),
     // What a machine has to grant from: its (pool, family) pairs, each found in one step however many slices it has.
     index('slices_offers')

@@ -1,0 +1,67 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Machine } from '../../src/wire/machines.ts';
+import { Pool } from '../../src/wire/pools.ts';
+import { Slice } from '../../src/wire/slices.ts';
+import { furnished, type Furnished, type Method } from '../support/api-world.ts';
+
+let f: Furnished;
+beforeEach(async () => {
+  f = await furnished();
+});
+afterEach(async () => f.world[Symbol.asyncDispose]());
+
+/** What is read, and a change of it. */
+const things = [
+  ['a pool', Pool, () => '/v1/pools/fra1', 'PATCH', '', { labels: { a: 'b' } }],
+  ['a machine', Machine, () => '/v1/machines/edge-1', 'PATCH', '', { labels: { a: 'b' } }],
+  ['a slice', Slice, () => `/v1/slices/${f.slice}`, 'POST', '/drain', undefined],
+] as const;
+
+describe.each(things)('%s', (_, schema, url, method: Method, verb, body) => {
+  const change = (ifMatch: string | null) =>
+    f.world.call(method, `${url()}${verb}`, { ifMatch, ...(body === undefined ? {} : { body }) });
+
+  it('shows its revision as its ETag, in reading and in changing', async () => {
+    const read = await f.world.call('GET', url());
+    expect(read.headers['etag']).toBe(`"${read.as(schema).revision}"`);
+    const changed = await change(String(read.headers['etag']));
+    expect(changed.headers['etag']).toBe(`"${changed.as(schema).revision}"`);
+    expect(changed.as(schema).revision).toBeGreaterThan(read.as(schema).revision);
+  });
+
+  it('is not changed by who does not say what was seen, or saw something else', async () => {
+    const { revision } = await f.world.must(schema, 'GET', url());
+    const before = f.world.snapshot();
+    expect((await change(null)).refusal).toEqual([428, 'precondition_required']);
+    const stale = await change(`"${revision - 1}"`);
+    expect(stale.refusal).toEqual([412, 'precondition_failed']);
+    expect(stale.problem.detail).toContain(`is at revision ${revision}, not ${revision - 1}`);
+    for (const nonsense of [`${revision}`, `W/"${revision}"`, `"${revision}", "1"`, '""', 'abc']) {
+      const answer = await change(nonsense);
+      expect([answer.code, answer.paths], nonsense).toEqual(['validation_failed', ['headers.if-match']]);
+    }
+    expect(f.world.snapshot()).toEqual(before);
+  });
+
+  it('is changed by only one of two who saw the same', async () => {
+    const etag = String((await f.world.call('GET', url())).headers['etag']);
+    const statuses = (await Promise.all([change(etag), change(etag)])).map(({ status }) => status);
+    expect(statuses.toSorted()).toEqual([200, 412]);
+  });
+
+  it('is changed by who does not care', async () => {
+    expect((await change('*')).status).toBe(200);
+  });
+});
+
+describe('pools', () => {
+  it('are deleted by who saw them as they are', async () => {
+    const pool = await f.world.must(Pool, 'POST', '/v1/pools', { body: { id: 'p', prefixes: ['203.0.113.0/30'] } });
+    const remove = (ifMatch: string | null) => f.world.call('DELETE', '/v1/pools/p', { ifMatch });
+    expect((await remove(null)).refusal).toEqual([428, 'precondition_required']);
+    expect((await remove(`"${pool.revision + 1}"`)).refusal).toEqual([412, 'precondition_failed']);
+    expect((await remove(`"${pool.revision}"`)).status).toBe(204);
+    expect((await f.world.call('GET', '/v1/pools/p')).refusal).toEqual([404, 'pool_not_found']);
+    expect((await remove('*')).refusal).toEqual([404, 'pool_not_found']);
+  });
+});
