@@ -1,10 +1,13 @@
-import type { CommandEntry } from './command.ts';
+import type { Entry } from './command.ts';
 
 /** What runs the server's libraries, and the kernel's, is the Node.js that they are tested with. */
 const nodeMajorMin = 24;
 
-/** Every subcommand of `fishery`, in the order of the help. A new one is one line here and one file in commands/. */
-export const commands: readonly CommandEntry[] = [
+/**
+ * Everything that `fishery` can do, in the order of the help. A new command is one line here and one file in commands/;
+ * a group of verbs about one kind of thing, one line and one file in verbs/.
+ */
+export const commands: readonly Entry[] = [
   {
     name: 'server',
     summary: 'Run the control plane',
@@ -21,6 +24,46 @@ export const commands: readonly CommandEntry[] = [
     name: 'hold',
     summary: 'Run a program with leased ports, and give them back when it ends',
     load: async () => (await import('./commands/hold.ts')).command,
+  },
+  {
+    name: 'pools',
+    summary: 'Address prefixes, and how they are cut into slices',
+    verbs: async () => (await import('./verbs/pools.ts')).verbs,
+  },
+  {
+    name: 'machines',
+    summary: 'The hosts that own slices',
+    verbs: async () => (await import('./verbs/machines.ts')).verbs,
+  },
+  {
+    name: 'holders',
+    summary: 'Who uses ports on a machine',
+    verbs: async () => (await import('./verbs/holders.ts')).verbs,
+  },
+  {
+    name: 'slices',
+    summary: 'Addresses with port ranges, each owned by one machine',
+    verbs: async () => (await import('./verbs/slices.ts')).verbs,
+  },
+  {
+    name: 'sessions',
+    summary: 'Which holders are alive',
+    verbs: async () => (await import('./verbs/sessions.ts')).verbs,
+  },
+  {
+    name: 'leases',
+    summary: 'Who has the right to which ports',
+    verbs: async () => (await import('./verbs/leases.ts')).verbs,
+  },
+  {
+    name: 'attribution',
+    summary: 'Who had a port when',
+    verbs: async () => (await import('./verbs/attribution.ts')).verbs,
+  },
+  {
+    name: 'tokens',
+    summary: 'Access tokens and their roles',
+    verbs: async () => (await import('./verbs/tokens.ts')).verbs,
   },
   {
     name: 'migrate',

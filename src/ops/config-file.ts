@@ -8,12 +8,52 @@ export type ConfigSectionRead = Readonly<{ ok: true; value: ConfigSection } | { 
 /** Far above any real configuration; keeps a wrong path (a disk image, a log) from being read into memory. */
 const config_bytes_max = 1_048_576;
 
+type Mapping = Readonly<Record<string, unknown>>;
+type MappingRead = Readonly<{ ok: true; value: Mapping } | { ok: false; problem: string }>;
+
 /**
  * Reads the section of one subcommand from a YAML or JSON file (JSON is YAML). A missing section is empty; a section
  * that belongs to no subcommand is a problem, because it is usually a typing mistake. `sections` are all there are.
  */
 export function readConfigSection(file: string, section: string, sections: readonly string[]): ConfigSectionRead {
-  const problem = (text: string): ConfigSectionRead => ({ ok: false, problem: `config file ${file}: ${text}` });
+  const read = readMapping(file, sections);
+  if (!read.ok) return read;
+  const values = read.value[section] ?? {};
+  if (!isMapping(values)) return problemIn(file, `expected "${section}" to be a mapping of settings`);
+  return { ok: true, value: { file, section, values } };
+}
+
+/**
+ * Reads one of the profiles in the same file: settings for talking to one of several servers.
+ *
+ * ```yaml
+ * profile: lab # the one that is meant when nobody names one
+ * profiles:
+ *   lab: { server: 'http://127.0.0.1:7480', token_file: /etc/fishery/operator.token }
+ * ```
+ *
+ * Without a name, and without one in the file, it is empty.
+ */
+export function readProfile(file: string, name: string | undefined, sections: readonly string[]): ConfigSectionRead {
+  const read = readMapping(file, sections);
+  if (!read.ok) return read;
+  const { profile = null, profiles = {} } = read.value;
+  if (!isMapping(profiles)) return problemIn(file, 'expected "profiles" to be a mapping of names to settings');
+  if (profile !== null && typeof profile !== 'string') return problemIn(file, 'expected "profile" to be a name');
+  const wanted = name ?? profile;
+  if (wanted === null) return { ok: true, value: { file, section: 'profiles', values: {} } };
+  const values = Object.hasOwn(profiles, wanted) ? profiles[wanted] : undefined;
+  const known = Object.keys(profiles).join(', ');
+  if (values === undefined)
+    return problemIn(file, `has no profile "${wanted}"${known && `, expected one of: ${known}`}`);
+  if (!isMapping(values)) return problemIn(file, `expected "profiles.${wanted}" to be a mapping of settings`);
+  return { ok: true, value: { file, section: `profiles.${wanted}`, values } };
+}
+
+const problemIn = (file: string, text: string) => ({ ok: false, problem: `config file ${file}: ${text}` }) as const;
+
+function readMapping(file: string, sections: readonly string[]): MappingRead {
+  const problem = (text: string) => problemIn(file, text);
   let text: string;
   try {
     const { size } = statSync(file);
@@ -32,11 +72,10 @@ export function readConfigSection(file: string, section: string, sections: reado
     return problem(`is not valid YAML or JSON: ${reasonOf(cause)}`);
   }
   if (!isMapping(root)) return problem(`expected a mapping with sections (${sections.join(', ')})`);
+  const known = [...sections, 'profile', 'profiles'];
   for (const name of Object.keys(root))
-    if (!sections.includes(name)) return problem(`has no use for "${name}", expected one of: ${sections.join(', ')}`);
-  const values = root[section] ?? {};
-  if (!isMapping(values)) return problem(`expected "${section}" to be a mapping of settings`);
-  return { ok: true, value: { file, section, values } };
+    if (!known.includes(name)) return problem(`has no use for "${name}", expected one of: ${known.join(', ')}`);
+  return { ok: true, value: root };
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

@@ -13,6 +13,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export type SettingsSources = Readonly<{
   flags?: FlagValues;
+  /** With neither this nor a file, only flags can say anything, and messages name nothing else. */
   env?: Environment;
   file?: ConfigSection | undefined;
 }>;
@@ -38,7 +39,7 @@ export function resolveSettings<S extends SettingsSchema>(schema: S, sources: Se
   }
   const parsed = schema.safeParse(Object.fromEntries([...given].map(([key, { value }]) => [key, value])));
   if (parsed.success && problems.length === 0) return { ok: true, value: parsed.data };
-  for (const issue of parsed.error?.issues ?? []) problems.push(describe(issue, fields, given, sources.file));
+  for (const issue of parsed.error?.issues ?? []) problems.push(describe(issue, fields, given, sources));
   return { ok: false, problems };
 }
 
@@ -124,12 +125,13 @@ function describe(
   issue: z.core.$ZodIssue,
   fields: readonly SettingField[],
   given: ReadonlyMap<string, Given>,
-  file: ConfigSection | undefined,
+  { env, file }: SettingsSources,
 ): string {
   const [key, ...inner] = issue.path;
   const field = fields.find((candidate) => candidate.key === key);
   if (!field) return issue.message;
   const found = given.get(field.key);
+  if (!found && env === undefined && file === undefined) return `${field.flag} is required`;
   if (!found) {
     const where = file ? `${file.section}.${field.key} in ${file.file}` : `${field.key} in a config file`;
     const places = field.kind === 'file-only' ? where : `${field.flag}, ${field.env} or ${where}`;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { commands } from '../../src/cli/commands.ts';
 import { runProgram } from '../../src/cli/program.ts';
+import { fakeTerminal } from '../support/fake-terminal.ts';
 import { openSqliteStore } from '../../src/db/sqlite/open.ts';
 import { fillTable } from '../support/full-table.ts';
 
@@ -21,6 +22,7 @@ async function fishery(...args: readonly string[]): Promise<Readonly<{ code: num
   const code = await runProgram(commands, '0.0.0', args, {
     env: {},
     nodeVersion: process.versions.node,
+    terminal: fakeTerminal(),
     writeOut: (text) => (out += text),
     writeErr: (text) => (err += text),
   });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { defineCommand, exitCodes, type CommandContext, type CommandEntry } from '../../src/cli/command.ts';
 import { runProgram } from '../../src/cli/program.ts';
+import { fakeTerminal } from '../support/fake-terminal.ts';
 
 type Ran = Readonly<{ code: number; out: string; err: string }>;
 
@@ -52,6 +53,7 @@ function makeProgram() {
     const code = await runProgram(entries, '1.2.3', line.split(' ').filter(Boolean), {
       env,
       nodeVersion: process.versions.node,
+      terminal: fakeTerminal(),
       writeOut: (text) => void (out += text),
       writeErr: (text) => void (err += text),
     });

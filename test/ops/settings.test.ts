@@ -225,7 +225,7 @@ describe('files', () => {
   });
 
   it.each([
-    ['a section nobody has', 'sever: {}', /has no use for "sever", expected one of: server, agent$/],
+    ['a section nobody has', 'sever: {}', /has no use for "sever", expected one of: server, agent, profile, profiles$/],
     ['a list', '- a', /expected a mapping with sections/],
     ['a section that is text', 'server: yes please', /expected "server" to be a mapping/],
     ['broken YAML', 'server: {', /is not valid YAML or JSON: .* at line 1/],

@@ -1,0 +1,77 @@
+import { z } from 'zod';
+import type { FisheryClient } from '../../sdk/index.ts';
+import { PageQuery } from '../../wire/lists.ts';
+import { MachineCreate, type Machine } from '../../wire/machines.ts';
+import type { Columns } from '../output/table.ts';
+import { changedLabels, labelChanges, labelsField } from './fields.ts';
+import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
+
+const columns: Columns<Machine> = {
+  machine: ({ id }) => id,
+  state: ({ state }) => state,
+  enforcement: ({ enforcement }) => enforcement,
+  'agent seen': ({ agent }) => agent?.seen_at,
+  applied: ({ agent }) => agent?.applied_revision,
+  version: ({ agent }) => agent?.version,
+  labels: ({ labels }) => labels,
+};
+
+type ByMachine = Readonly<{ client: FisheryClient; args: Readonly<{ machine: string }> }>;
+const subject = ({ client, args }: ByMachine) => client.machines.get(args.machine);
+
+export const verbs = [
+  listVerb({
+    name: 'list',
+    summary: 'List machines',
+    operations: ['listMachines'],
+    flags: filtersOf(PageQuery),
+    page: ({ client, flags, options }, page) => client.machines.list({ ...flags, ...page }, options),
+    columns,
+  }),
+  readVerb({
+    name: 'get',
+    summary: 'Show one machine, with what its agent said last',
+    operations: ['getMachine'],
+    args: ['machine'],
+    read: ({ client, args, options }) => client.machines.get(args.machine, options),
+  }),
+  changeVerb({
+    name: 'create',
+    summary: 'Make a machine known',
+    operations: ['createMachine'],
+    args: ['machine'],
+    flags: z.strictObject({
+      label: labelsField.default({}).meta({ description: 'Label, as KEY=VALUE' }),
+      enforcement: MachineCreate.shape.enforcement,
+      fence_s: MachineCreate.shape.fence_s,
+    }),
+    change: ({ client, args, flags: { label, ...flags }, options }) =>
+      client.machines.create({ id: args.machine, labels: label, ...flags }, options),
+  }),
+  changeVerb({
+    name: 'update',
+    summary: 'Change the labels of a machine',
+    operations: ['updateMachine'],
+    args: ['machine'],
+    flags: z.strictObject(labelChanges),
+    subject,
+    change: ({ client, flags, options }, machine) =>
+      client.machines.update(machine, { labels: changedLabels(machine.labels, flags) }, options),
+  }),
+  changeVerb({
+    name: 'cordon',
+    summary: 'Grant nothing new on a machine; its leases stay',
+    operations: ['updateMachine'],
+    args: ['machine'],
+    subject,
+    change: ({ client, options }, machine) => client.machines.update(machine, { state: 'cordoned' }, options),
+  }),
+  changeVerb({
+    name: 'uncordon',
+    summary: 'Grant on a machine again',
+    operations: ['updateMachine'],
+    args: ['machine'],
+    subject,
+    change: ({ client, options }, machine) => client.machines.update(machine, { state: 'active' }, options),
+  }),
+];
