@@ -45,6 +45,11 @@ CREATE TABLE "extents" (
 	CONSTRAINT "extents_state" CHECK (state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free'))
 );
 --> statement-breakpoint
+CREATE TABLE "history" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"complete_since" bigint NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE "holders" (
 	"machine" text COLLATE "C" NOT NULL,
 	"name" text COLLATE "C" NOT NULL,
@@ -200,6 +205,9 @@ CREATE TABLE "tenures" (
 	"slice" bigint NOT NULL,
 	"generation" integer NOT NULL,
 	"machine" text COLLATE "C" NOT NULL,
+	"address" text COLLATE "C" NOT NULL,
+	"first_port" integer NOT NULL,
+	"last_port" integer NOT NULL,
 	"from_at" bigint NOT NULL,
 	"until_at" bigint,
 	CONSTRAINT "tenures_slice_generation_pk" PRIMARY KEY("slice","generation")
@@ -208,7 +216,6 @@ CREATE TABLE "tenures" (
 ALTER TABLE "holders" ADD CONSTRAINT "holders_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "sessions" ADD CONSTRAINT "sessions_machine_holder_holders_machine_name_fk" FOREIGN KEY ("machine","holder") REFERENCES "public"."holders"("machine","name") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
-ALTER TABLE "tenures" ADD CONSTRAINT "tenures_slice_slices_id_fk" FOREIGN KEY ("slice") REFERENCES "public"."slices"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_former_hash" ON "access_tokens" USING btree ("former_hash") WHERE former_hash IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
@@ -223,15 +230,20 @@ CREATE INDEX "leases_session" ON "leases" USING btree ("session","id");--> state
 CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
-CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' THEN holder ELSE '' END),"ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "leases_over" ON "leases" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
+CREATE INDEX "sessions_over" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE INDEX "shared_blocks_offered" ON "shared_blocks" USING btree ("machine","protocol","binding","pool","family","members","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_port","pool_born_at");--> statement-breakpoint
 CREATE UNIQUE INDEX "slices_owned" ON "slices" USING btree ("address_key","first_port") WHERE machine IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "slices_machine" ON "slices" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "slices_offers" ON "slices" USING btree ("machine","pool","family") WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
 CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at");--> statement-breakpoint
-CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling';
+CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "tenures_place" ON "tenures" USING btree ("address","first_port","from_at");--> statement-breakpoint
+CREATE INDEX "tenures_over" ON "tenures" USING btree ("until_at") WHERE until_at IS NOT NULL;

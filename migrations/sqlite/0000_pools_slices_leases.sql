@@ -51,6 +51,11 @@ CREATE TABLE `extents` (
 CREATE INDEX `extents_offered` ON `extents` (`machine`,`protocol`,`pool`,`family`,`fit`,`rested_since`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX `extents_cooling` ON `extents` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `extents_next_rest` ON `extents` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE TABLE `history` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`complete_since` integer NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `holders` (
 	`machine` text NOT NULL,
 	`name` text NOT NULL,
@@ -104,7 +109,9 @@ CREATE INDEX `leases_session` ON `leases` (`session`,`id`);--> statement-breakpo
 CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
-CREATE INDEX `leases_past` ON `leases` (`slice`,`protocol`,`first_port`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `leases_past` ON `leases` (`slice`,`protocol`,`first_port`,CASE WHEN mode = 'shared' THEN holder ELSE '' END,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `leases_holder_past` ON `leases` (`machine`,`holder`,CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END,`granted_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `leases_over` ON `leases` (`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `machines` (
 	`id` text PRIMARY KEY NOT NULL,
 	`labels` text NOT NULL,
@@ -163,6 +170,7 @@ CREATE TABLE `sessions` (
 CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_unsettled` ON `sessions` (`id`) WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX `sessions_machine` ON `sessions` (`machine`,`id`);--> statement-breakpoint
+CREATE INDEX `sessions_over` ON `sessions` (`ended_at`) WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE TABLE `shared_blocks` (
 	`slice` integer NOT NULL,
 	`protocol` text NOT NULL,
@@ -211,8 +219,13 @@ CREATE TABLE `tenures` (
 	`slice` integer NOT NULL,
 	`generation` integer NOT NULL,
 	`machine` text NOT NULL,
+	`address` text NOT NULL,
+	`first_port` integer NOT NULL,
+	`last_port` integer NOT NULL,
 	`from_at` integer NOT NULL,
 	`until_at` integer,
-	PRIMARY KEY(`slice`, `generation`),
-	FOREIGN KEY (`slice`) REFERENCES `slices`(`id`) ON UPDATE no action ON DELETE no action
+	PRIMARY KEY(`slice`, `generation`)
 );
+--> statement-breakpoint
+CREATE INDEX `tenures_place` ON `tenures` (`address`,`first_port`,`from_at`);--> statement-breakpoint
+CREATE INDEX `tenures_over` ON `tenures` (`until_at`) WHERE until_at IS NOT NULL;

@@ -222,7 +222,13 @@ export class Agent {
   async #answer(query: FlowQuery): Promise<void> {
     const { server, log } = this.#parts;
     try {
-      const unknown: FlowAnswer = { id: query.id, covers_since: null, covers_through: null, flows: [] };
+      const unknown: FlowAnswer = {
+        id: query.id,
+        covers_since: null,
+        covers_through: null,
+        clock_margin_s: 0,
+        flows: [],
+      };
       await server.answerFlowQuery(this.#fish ? await this.#fish.answer(query) : unknown);
     } catch (error) {
       log.warn(`a question about flows could not be answered: ${messageOf(error)}`);

@@ -120,6 +120,7 @@ export function flowAnswerOf(query: FlowQuery, answer: FlowLogAnswer, holder: st
     id: query.id,
     covers_since: formatInstant(answer.coversSince),
     covers_through: formatInstant(answer.coversThrough),
+    clock_margin_s: answer.marginUs / 1_000_000,
     flows: answer.matches.map(flow),
   };
 }

@@ -13,6 +13,7 @@ import { serving } from './plugins/serving.ts';
 import { tokens } from './plugins/tokens.ts';
 import { validation } from './plugins/validation.ts';
 import { agentRoutes } from './routes/agent.ts';
+import { attributionRoutes } from './routes/attribution.ts';
 import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
@@ -85,6 +86,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     agentRoutes,
     watchRoutes,
     logRoutes,
+    attributionRoutes,
     tokenRoutes,
   ])
     app.register(routes, { context });

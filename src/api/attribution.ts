@@ -1,33 +1,20 @@
-import type { Lease, Machine, Slice, Tenure } from '../leases/model.ts';
+import type { Lease, Machine, Tenure } from '../leases/model.ts';
+import type { PastUse, PortInstant } from '../leases/store.ts';
 import type { Address } from '../net/address.ts';
 import { rangeContains } from '../net/ports.ts';
-import type { Protocol } from '../net/protocol.ts';
 import type { FlowAnswer } from '../wire/agent.ts';
 import type { Attribution } from '../wire/attribution.ts';
 import { formatInstant, parseInstant } from '../wire/instants.ts';
+import { microseconds } from './units.ts';
 
 /** Who used this port then? All instants are microseconds. */
-export type Question = Readonly<{
-  address: Address;
-  protocol: Protocol;
-  port: number;
-  at: number;
-  remote: Readonly<{ address: Address; port: number }> | null;
-}>;
+export type Question = PortInstant & Readonly<{ remote: Readonly<{ address: Address; port: number }> | null }>;
 
 /** What the machine's flow log said, or why it said nothing. */
 export type FlowLog = Readonly<{ status: 'not_asked' | 'unreachable' } | { status: 'answered'; answer: FlowAnswer }>;
 
 /** What is known about the question. Rows that do not cover the instant are ignored. */
-export type Known = Readonly<{
-  now: number;
-  tenure: Readonly<{ tenure: Tenure; slice: Slice }> | null;
-  machine: Machine | null;
-  leases: readonly Lease[];
-  /** Names of those holders of the leases that are a fish: the flow log speaks for them, and for nobody else. */
-  fish: ReadonlySet<string>;
-  flowLog: FlowLog;
-}>;
+export type Known = PastUse & Readonly<{ now: number; flowLog: FlowLog }>;
 
 type Found = Attribution['holders'][number];
 type Basis = Found['basis'];
@@ -50,62 +37,81 @@ export const leasesOn = (leases: readonly Lease[], { protocol, port, at }: Quest
       lease.protocol === protocol && rangeContains(lease.ports, { first: port, last: port }) && leaseCovers(lease, at),
   );
 
+/** Holders of the leases that are a fish: the flow log speaks for them, and for nobody else. */
+const fishOf = ({ holders }: Pick<PastUse, 'holders'>): ReadonlySet<string> =>
+  new Set(holders.filter(({ kind }) => kind === 'fish').map(({ name }) => name));
+
 /**
  * Whether the flow log could add anything: among several holders it tells which one had this flow, and of a fish it
  * tells the client. Without the remote endpoint a shared port says nothing.
  */
-export function asksFlowLog(question: Question, known: Omit<Known, 'flowLog'>): boolean {
+export function asksFlowLog(question: Question, known: PastUse): boolean {
   const leases = leasesOn(known.leases, question);
   if (leases.length === 0 || known.machine?.enforcement !== 'agent') return false;
   if (question.remote === null && leases.length > 1) return false;
-  return leases.some((lease) => known.fish.has(lease.holder));
+  const fish = fishOf(known);
+  return leases.some((lease) => fish.has(lease.holder));
 }
 
 /** The truth as far as it is known, and no further. */
 export function attribute(question: Question, known: Known): Attribution {
-  const { tenure, machine } = known;
-  const owned = tenure !== null && tenureCovers(tenure.tenure, question.at);
-  const leases = owned ? leasesOn(known.leases, question) : [];
-  const log = readLog(question, known, leases);
-  const holders = findHolders(leases, known.fish, log);
+  const tenure = known.tenure && tenureCovers(known.tenure, question.at) ? known.tenure : null;
+  const leases = tenure ? leasesOn(known.leases, question) : [];
+  const log = readLog(question, known.flowLog, leases);
+  // What was over before has been removed, in part or as a whole: who is not found may have been there all the same.
+  const isWhole = known.historySince === null || question.at >= known.historySince;
+  const holders = findHolders(leases, fishOf(known), log, isWhole);
   return {
     address: question.address,
     protocol: question.protocol,
     port: question.port,
     at: formatInstant(question.at),
-    machine: owned
-      ? { id: tenure.tenure.machine, slice: `slice-${tenure.slice.id}`, generation: tenure.tenure.generation }
-      : null,
+    machine: tenure ? { id: tenure.machine, slice: `slice-${tenure.slice}`, generation: tenure.generation } : null,
     holders,
-    certainty: certaintyOf(holders),
+    certainty: certaintyOf(holders, isWhole),
     flow_log: log.status,
-    complete_through: completeThrough(owned ? machine : null, owned, known.now),
+    flow_log_margin_s: log.marginS,
+    complete_through: completeThrough(tenure, known),
+    history_since: known.historySince === null ? null : formatInstant(known.historySince),
   };
 }
 
-/** Where no agent reports, the table is all there is, and it is complete now. */
-function completeThrough(machine: Machine | null, owned: boolean, now: number): string | null {
-  if (!owned || machine?.enforcement === 'none') return formatInstant(now);
+/**
+ * Through when everything is known of who had the ports of a tenure. Where no agent reports, the table is all there is;
+ * where the tenure is over, nothing that is said of it counts any more.
+ */
+export function completeThrough(
+  tenure: Pick<Tenure, 'until'> | null,
+  { machine, now }: Readonly<{ machine: Machine | null; now: number }>,
+): string | null {
+  if (tenure?.until !== null || machine?.enforcement === 'none') return formatInstant(now);
   return machine?.agent ? formatInstant(machine.agent.seenAt) : null;
 }
 
-const certaintyOf = (holders: readonly Found[]): Attribution['certainty'] => {
+function certaintyOf(holders: readonly Found[], isWhole: boolean): Attribution['certainty'] {
   const [only] = holders;
-  if (only === undefined) return 'none';
+  if (only === undefined) return isWhole ? 'none' : 'unknown';
   return holders.length === 1 && only.basis !== 'candidate' ? 'exact' : 'candidates';
-};
+}
 
 type Log = Readonly<{
   status: Attribution['flow_log'];
+  marginS: number | null;
   /** The flow that matches: whose it is, and who is behind it. */
   match: Readonly<{ holder: string; client: string | null }> | null;
 }>;
 
-function readLog(question: Question, known: Known, leases: readonly Lease[]): Log {
-  const { flowLog } = known;
-  if (flowLog.status !== 'answered') return { status: flowLog.status, match: null };
+/**
+ * The log's clock is as fine as its margin: a flow counts from so long before it opened until so long after it closed, and
+ * that there was none is proven only where the log covers all of that. Otherwise the very millisecond in which a short
+ * flow began would be laid at the door of whoever else had the port.
+ */
+function readLog(question: Question, flowLog: FlowLog, leases: readonly Lease[]): Log {
+  if (flowLog.status !== 'answered') return { status: flowLog.status, marginS: null, match: null };
   const { answer } = flowLog;
   const { at, remote } = question;
+  const marginS = answer.clock_margin_s;
+  const margin = microseconds(marginS);
   const since = answer.covers_since === null ? Infinity : parseInstant(answer.covers_since);
   const through = answer.covers_through === null ? -Infinity : parseInstant(answer.covers_through);
   const holders = new Set(leases.map((lease) => lease.holder));
@@ -113,40 +119,38 @@ function readLog(question: Question, known: Known, leases: readonly Lease[]): Lo
     (flow) =>
       holders.has(flow.holder) &&
       (remote === null || (flow.remote_address === remote.address && flow.remote_port === remote.port)) &&
-      parseInstant(flow.opened_at) <= at &&
-      (flow.closed_at === null || at < parseInstant(flow.closed_at)),
+      parseInstant(flow.opened_at) - margin <= at &&
+      (flow.closed_at === null || at < parseInstant(flow.closed_at) + margin),
   );
   const [first] = flows;
   // A flow that was recorded proves itself, also where the log as a whole does not reach.
   if (first !== undefined && flows.every((flow) => flow.holder === first.holder)) {
     const sameClient = flows.every((flow) => flow.client === first.client);
-    return { status: 'match', match: { holder: first.holder, client: sameClient ? first.client : null } };
+    return { status: 'match', marginS, match: { holder: first.holder, client: sameClient ? first.client : null } };
   }
   // Two holders with one 5-tuple at one instant cannot be: such a log proves nothing.
-  const speaks = flows.length === 0 && since <= at && at <= through;
-  return { status: speaks ? 'no_match' : 'not_covered', match: null };
+  const speaks = flows.length === 0 && since <= at - margin && at + margin <= through;
+  return { status: speaks ? 'no_match' : 'not_covered', marginS, match: null };
 }
 
-function findHolders(leases: readonly Lease[], fish: ReadonlySet<string>, log: Log): Found[] {
+function findHolders(leases: readonly Lease[], fish: ReadonlySet<string>, log: Log, isWhole: boolean): Found[] {
   const found = (lease: Lease, basis: Basis): Found => ({
     holder: lease.holder,
     lease: `lease-${lease.id}`,
     mode: lease.mode,
     basis,
     client: log.match?.holder === lease.holder ? log.match.client : null,
+    from: formatInstant(lease.grantedAt),
+    until: lease.emptyAt === null ? null : formatInstant(lease.emptyAt),
   });
   const [only] = leases;
-  if (leases.length === 1 && only !== undefined)
-    return [found(only, only.mode === 'exclusive' ? 'exclusive_lease' : 'only_candidate')];
-
+  if (leases.length === 1 && only?.mode === 'exclusive') return [found(only, 'exclusive_lease')];
   if (log.match !== null) {
     const holder = log.match.holder;
     return leases.filter((lease) => lease.holder === holder).map((lease) => found(lease, 'flow_log'));
   }
   // The log is the fish's own and it covers the instant: what is not in it, no fish did.
   const others = leases.filter((lease) => !fish.has(lease.holder));
-  if (log.status === 'no_match' && others.length > 0) {
-    return others.map((lease) => found(lease, others.length === 1 ? 'only_candidate' : 'candidate'));
-  }
-  return leases.map((lease) => found(lease, 'candidate'));
+  const candidates = log.status === 'no_match' && others.length > 0 ? others : leases;
+  return candidates.map((lease) => found(lease, candidates.length === 1 && isWhole ? 'only_candidate' : 'candidate'));
 }

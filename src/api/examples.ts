@@ -263,6 +263,7 @@ export const flowAnswer: z.input<typeof FlowAnswer> = {
   id: 'flow-7',
   covers_since: at.created,
   covers_through: at.seen,
+  clock_margin_s: 0.01,
   flows: [
     {
       holder: 'fish',
@@ -282,10 +283,22 @@ export const attribution: Attribution = {
   port: 10_001,
   at: at.seen,
   machine: { id: 'edge-1', slice: 'slice-12', generation: 1 },
-  holders: [{ holder: 'haproxy', lease: 'lease-42', mode: 'exclusive', basis: 'exclusive_lease', client: null }],
+  holders: [
+    {
+      holder: 'haproxy',
+      lease: 'lease-42',
+      mode: 'exclusive',
+      basis: 'exclusive_lease',
+      client: null,
+      from: at.granted,
+      until: null,
+    },
+  ],
   certainty: 'exact',
   flow_log: 'not_asked',
+  flow_log_margin_s: null,
   complete_through: at.seen,
+  history_since: null,
 };
 
 export const tokenCreate: TokenCreate = {

@@ -32,7 +32,8 @@ export const tags = {
   sessions: "A holder's liveness: one row however many leases.",
   leases: "A holder's right to ports.",
   agent: 'What the agent of one machine reads and reports.',
-  log: 'The one ordered log of changes, and who had a port when.',
+  log: 'The one ordered log of changes.',
+  attribution: 'Who had a port when.',
   access: 'Bearer tokens and their roles.',
   server: 'The server about itself.',
 } as const;

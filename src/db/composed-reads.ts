@@ -1,7 +1,5 @@
-import type { Address } from '../net/address.ts';
-import { blockMask } from '../net/ports.ts';
 import { inEffect } from '../leases/expiry.ts';
-import type { Extent, Lease, Machine, Session, Slice, Tenure } from '../leases/model.ts';
+import type { Extent, Lease, Machine, Session } from '../leases/model.ts';
 import type { DesiredState } from '../leases/store.ts';
 import * as rows from './rows.ts';
 import { all, map, one, type Read } from './statement.ts';
@@ -62,36 +60,4 @@ export function* desired(id: string): Read<DesiredState | undefined> {
     holders: holders.map(rows.holderOf),
     leases: leases.map(leaseOf),
   };
-}
-
-/** Where the aligned blocks begin that have this port: the port with some of its low bits cleared. As parameters. */
-export const blocksWith = (port: number): Readonly<Record<string, number>> =>
-  Object.fromEntries(
-    Array.from({ length: 17 }, (_, order) => [`first_${order}`, order === 16 ? 0 : port & blockMask(2 ** order)]),
-  );
-export const namesOf = (parameters: Readonly<Record<string, unknown>>): string =>
-  Object.keys(parameters)
-    .map((name) => `@${name}`)
-    .join(', ');
-
-export function* tenureAt(
-  address: Address,
-  port: number,
-  at: number,
-): Read<Readonly<{ tenure: Tenure; slice: Slice }> | undefined> {
-  // One for each pool that ever had the address, of whatever size: it begins at the port with some low bits cleared.
-  const firsts = blocksWith(port);
-  const slices = yield* all<rows.SliceRow>(
-    `SELECT * FROM slices WHERE address = @address AND first_port IN (${namesOf(firsts)}) AND last_port >= @port`,
-    { address, port, ...firsts },
-  );
-  for (const slice of slices) {
-    const tenure = yield* one<rows.TenureRow>(
-      `SELECT * FROM tenures WHERE slice = @slice AND from_at <= @at AND (until_at IS NULL OR until_at > @at)
-       ORDER BY generation DESC LIMIT 1`,
-      { slice: slice.id, at },
-    );
-    if (tenure) return { tenure: rows.tenureOf(tenure), slice: rows.sliceOf(slice) };
-  }
-  return undefined;
 }

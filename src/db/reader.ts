@@ -1,31 +1,22 @@
-import type { Address } from '../net/address.ts';
-import type { Protocol } from '../net/protocol.ts';
 import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice } from '../leases/model.ts';
 import type {
   DesiredState,
   LeaseFilter,
   PageOf,
   PageRequest,
+  PastUse,
+  PortInstant,
   Reader,
   SessionFilter,
   SliceFilter,
   TokenFilter,
   UsageRow,
+  UsesFilter,
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
 import { byNumber, byText, defined, scan, type Key } from './paging.ts';
-import {
-  blocksWith,
-  desired,
-  leaseOf,
-  leaseSelect,
-  machine,
-  namesOf,
-  revision,
-  tenureAt,
-  tiling,
-  type LeaseAndSession,
-} from './composed-reads.ts';
+import { desired, leaseOf, leaseSelect, machine, revision, tiling, type LeaseAndSession } from './composed-reads.ts';
+import { historySince, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
 
 /** How a database carries out reads. It may have to begin one again: what is handed over makes it. */
@@ -151,26 +142,16 @@ export class SqlReader implements Reader {
     return (await this.#all<rows.EventRow>(sql, parameters)).map(rows.eventOf);
   }
 
-  tenureAt(address: Address, port: number, at: number): ReturnType<Reader['tenureAt']> {
-    return this.#reads.snapshot(() => tenureAt(address, port, at));
+  whoHad(question: PortInstant): Promise<PastUse> {
+    return this.#reads.snapshot(() => whoHad(question));
   }
 
-  async leasesAt(
-    slice: number,
-    generation: number,
-    protocol: Protocol,
-    port: number,
-    at: number,
-  ): Promise<readonly Lease[]> {
-    const firsts = blocksWith(port);
-    const part = (ended: string) =>
-      `${leaseSelect} WHERE leases.slice = @slice AND leases.protocol = @protocol
-       AND leases.first_port IN (${namesOf(firsts)}) AND leases.ended_at ${ended}
-       AND leases.generation = @generation AND leases.last_port >= @port AND leases.granted_at <= @at
-       AND coalesce(leases.empty_at, leases.ended_at, @at + 1) > @at`;
-    const sql = `${part('IS NULL')} UNION ALL ${part('> @at')} ORDER BY id`;
-    const found = await this.#all<LeaseAndSession>(sql, { slice, generation, protocol, port, at, ...firsts });
-    return found.map(leaseOf);
+  uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>> {
+    return this.#reads.snapshot(() => uses(of, page));
+  }
+
+  historySince(): Promise<number | null> {
+    return this.#reads.run(historySince);
   }
 
   async accessToken(hash: string): Promise<AccessToken | undefined> {

@@ -157,6 +157,9 @@ export const tenureRow = (tenure: Tenure): TenureRow => ({
   slice: tenure.slice,
   generation: tenure.generation,
   machine: tenure.machine,
+  address: tenure.address,
+  first_port: tenure.ports.first,
+  last_port: tenure.ports.last,
   from_at: tenure.from,
   until_at: tenure.until,
 });
@@ -165,6 +168,8 @@ export const tenureOf = (row: TenureRow): Tenure => ({
   slice: row.slice,
   generation: row.generation,
   machine: row.machine,
+  address: row.address as Address,
+  ports: { first: row.first_port, last: row.last_port },
   from: row.from_at,
   until: row.until_at,
 });

@@ -28,6 +28,7 @@ export const tableShapes: readonly TableShape[] = (
     'sharedBlocks',
     'accessTokens',
     'events',
+    'history',
   ] as const
 ).map((key) => shapeOf(key, schema[key]));
 

@@ -27,7 +27,8 @@ export type FlowRecord = TupleText &
 /**
  * `matches` with the verdict `match`: the flows that had the tuple. `not_mine`: none had, and the log would know.
  * `not_covered`: none is known, but the log does not reach there. All that is covered lies between the two instants;
- * a match from before `coversSince` is as true as any, but others may have been forgotten.
+ * a match from before `coversSince` is as true as any, but others may have been forgotten. `marginUs` is how far the
+ * instants of a record may be off; matches count from so long before a flow opened until so long after it closed.
  */
 export type FlowAnswer = Readonly<{
   verdict: 'match' | 'not_mine' | 'not_covered';
@@ -36,7 +37,11 @@ export type FlowAnswer = Readonly<{
   truncated: boolean;
   coversSince: number;
   coversThrough: number;
+  marginUs: number;
 }>;
+
+/** Times in which instants could not be told well that are remembered. */
+const blurs_max = 4_096;
 
 /**
  * The flows that have ended, the latest so many, in a ring of typed arrays. The flows that last are in the flow table;
@@ -55,11 +60,20 @@ export class FlowLog {
   /** Entries ever written. */
   #written = 0;
   #coversSince: number;
+  readonly #blurredFrom = new Float64Array(blurs_max);
+  readonly #blurredTo = new Float64Array(blurs_max);
+  /** Blurs ever noted. */
+  #blurred = 0;
+  readonly marginUs: number;
 
-  /** `since`: the instant (µs) before which no flow was recorded, that is, when recording begins. */
-  constructor(o: Readonly<{ entriesMax: number; since: number }>) {
+  /**
+   * `since`: the instant (µs) before which no flow was recorded, that is, when recording begins. `marginUs`: how far the
+   * instants that it is told may be from those of the host's clock.
+   */
+  constructor(o: Readonly<{ entriesMax: number; since: number; marginUs?: number }>) {
     const size = o.entriesMax;
     this.#size = size;
+    this.marginUs = o.marginUs ?? 0;
     this.#tuples = makeTupleRows(size);
     this.#openedAt = new Float64Array(size);
     this.#closedAt = new Float64Array(size);
@@ -68,9 +82,28 @@ export class FlowLog {
     this.#coversSince = o.since;
   }
 
-  /** The log is complete from here on, together with the flows that last (µs). */
-  get coversSince(): number {
-    return this.#coversSince;
+  /**
+   * The log is complete from here on, together with the flows that last (µs), as far as the instant `at` is concerned: if
+   * that is in a blur, only what comes after the blur is known well enough to say that there was no flow.
+   */
+  coversSince(at: number): number {
+    let since = this.#coversSince;
+    for (let entry = 0; entry < Math.min(this.#blurred, blurs_max); entry++)
+      if (this.#blurredFrom[entry]! <= at + this.marginUs && at - this.marginUs <= this.#blurredTo[entry]!)
+        since = Math.max(since, this.#blurredTo[entry]! + this.marginUs + 1);
+    return since;
+  }
+
+  /**
+   * Between these instants (µs) records may be further off than the margin: nobody looked at the clock for too long, or it
+   * was set.
+   */
+  blur(from: number, to: number): void {
+    const entry = this.#blurred % blurs_max;
+    if (this.#blurred >= blurs_max) this.#coversSince = Math.max(this.#coversSince, this.#blurredTo[entry]! + 1);
+    this.#blurred++;
+    this.#blurredFrom[entry] = from;
+    this.#blurredTo[entry] = to;
   }
 
   /** Records that a flow has ended; the oldest entry makes room. */
@@ -93,7 +126,8 @@ export class FlowLog {
     for (let n = this.#written - 1; n >= oldest && found.length < max; n--) {
       const entry = n % this.#size;
       // Both ends count: a packet may carry either instant.
-      const inTime = this.#openedAt[entry]! <= query.at && query.at <= this.#closedAt[entry]!;
+      const inTime =
+        this.#openedAt[entry]! - this.marginUs <= query.at && query.at <= this.#closedAt[entry]! + this.marginUs;
       if (inTime && rowMatches(this.#tuples, entry, wanted)) found.push(this.#read(entry));
     }
     return found;

@@ -61,28 +61,38 @@ export function whoHad(
   nowMs: number,
   max: number,
 ): FlowAnswer {
+  const { marginUs } = log;
   const coversThrough = life.instantOf(nowMs);
+  const coversSince = log.coversSince(query.at);
   // One more than wanted tells whether there are more.
-  const lasting = query.at <= coversThrough ? liveMatches(query, life, blocks, max + 1) : [];
+  const isAhead = query.at - marginUs > coversThrough;
+  const lasting = isAhead ? [] : liveMatches(query, life, blocks, marginUs, max + 1);
   const matches = [...lasting, ...log.search(query, max + 1 - lasting.length)];
-  const covered = log.coversSince <= query.at && query.at <= coversThrough;
+  const covered = coversSince <= query.at - marginUs && query.at + marginUs <= coversThrough;
   return {
     verdict: matches.length > 0 ? 'match' : covered ? 'not_mine' : 'not_covered',
     matches: matches.slice(0, max),
     truncated: matches.length > max,
-    coversSince: log.coversSince,
+    coversSince,
     coversThrough,
+    marginUs,
   };
 }
 
-function liveMatches(query: FlowQuery, life: FlowLife, blocks: BlockTable, max: number): FlowRecord[] {
+function liveMatches(
+  query: FlowQuery,
+  life: FlowLife,
+  blocks: BlockTable,
+  marginUs: number,
+  max: number,
+): FlowRecord[] {
   const { flows } = life;
   const wanted = wantedTuple(query);
   const found: FlowRecord[] = [];
   for (let flow = 0; flow < flows.capacity && found.length < max; flow++) {
     if (flows.state[flow] !== LIVE || !rowMatches(flows, flow, wanted)) continue;
     const openedAt = life.instantOf(flows.openedMs[flow]!);
-    if (openedAt > query.at) continue;
+    if (openedAt - marginUs > query.at) continue;
     const { lease } = blocks.at(flows.block[flow]!);
     found.push({ ...describeTuple(flows, flow), lease, openedAt, closedAt: null, ending: null });
   }

@@ -202,6 +202,16 @@ export class Forwarder {
     this.#life.wallOffsetMs = offsetMs;
   }
 
+  /** How often a flow has begun or ended. */
+  get flowChanges(): number {
+    return this.#life.opened + this.#life.ended.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Between these instants (microseconds since 1970) the caller's clock was not good enough for the flow log. */
+  blur(from: number, to: number): void {
+    this.#log.blur(from, to);
+  }
+
   counters(): FishCounters {
     return this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks);
   }

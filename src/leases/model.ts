@@ -75,11 +75,16 @@ export type Slice = Readonly<{
   revision: number;
 }>;
 
-/** Who owned a slice when: what attribution asks. `until` is null while it lasts. */
+/**
+ * Who owned a slice when: what attribution asks. `until` is null while it lasts. It says itself where the slice is, so
+ * that it stays true when there is no such slice any more.
+ */
 export type Tenure = Readonly<{
   slice: number;
   generation: number;
   machine: string;
+  address: Address;
+  ports: PortRange;
   from: number;
   until: number | null;
 }>;

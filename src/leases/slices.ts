@@ -258,6 +258,8 @@ function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate):
     slice: slice.id,
     generation: slice.generation,
     machine: machine.id,
+    address: slice.address,
+    ports: slice.ports,
     from: slice.assignedAt ?? 0,
     until: null,
   });

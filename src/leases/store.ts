@@ -36,6 +36,13 @@ export interface Store {
   onForeignCommit(wake: () => void): () => void;
   /** Drops the oldest events of the log, at most `rowsMax` of them, and never one of the newest `keep`. */
   compact(step: Readonly<{ keep: number; rowsMax: number }>): Promise<Readonly<{ dropped: number; more: boolean }>>;
+  /**
+   * Removes leases, sessions and tenures that have been over for `keptUs`, the longest over first, at most `rowsMax` of
+   * them; from then on `Reader.historySince` says what is whole. `now` is the server's clock, as for `transact`.
+   */
+  prune(
+    step: Readonly<{ now: number; keptUs: number; rowsMax: number }>,
+  ): Promise<Readonly<{ removed: number; more: boolean }>>;
   readonly reader: Reader;
   close(): Promise<void>;
 }
@@ -89,6 +96,31 @@ export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?
 
 export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string }>;
 
+/** One port of an address at one instant (microseconds). */
+export type PortInstant = Readonly<{ address: Address; protocol: Protocol; port: number; at: number }>;
+
+/**
+ * What the table tells of a port at an instant. All times are half open: a machine has a slice from the instant of its
+ * assignment until before the instant at which it is free, a holder a lease from the instant of the grant until before the
+ * instant at which its users were proven gone. A refused lease was never had.
+ */
+export type PastUse = Readonly<{
+  tenure: Tenure | null;
+  /** The machine of the tenure, and the holders of the leases, as they are today; they may be gone. */
+  machine: Machine | null;
+  leases: readonly Lease[];
+  holders: readonly Holder[];
+  /** See `Reader.historySince`. */
+  historySince: number | null;
+}>;
+
+/** Had at any instant from `since` until before `until`. `protocol` null: all of them. */
+export type UsesFilter = Readonly<{ since: number; until: number }> &
+  (
+    | Readonly<{ address: Address; port: number; protocol: Protocol | null }>
+    | Readonly<{ machine: string; holder: string }>
+  );
+
 /** What is read outside of decisions. Lease states come out as they are in effect: those of an ended session are `ending`. */
 export interface Reader {
   epoch(): Promise<string>;
@@ -114,9 +146,12 @@ export interface Reader {
   eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]>;
   /** The oldest revision still in the log; 1 when nothing was compacted. */
   oldestRevision(): Promise<number>;
-  tenureAt(address: Address, port: number, at: number): Promise<Readonly<{ tenure: Tenure; slice: Slice }> | undefined>;
-  /** Leases that covered (slice, protocol, port) at that instant: from grant until their users were proven gone. */
-  leasesAt(slice: number, generation: number, protocol: Protocol, port: number, at: number): Promise<readonly Lease[]>;
+  /** Who had this port then, from one state of the table. */
+  whoHad(question: PortInstant): Promise<PastUse>;
+  /** Leases that somebody had within a time, in the order of their grants. */
+  uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>>;
+  /** From here on the history is whole: what was over before has been removed. null: nothing was ever removed. */
+  historySince(): Promise<number | null>;
   /** The token that has, or had before its last rotation, the secret with this hash. Whether it is live is not looked at. */
   accessToken(hash: string): Promise<AccessToken | undefined>;
   accessTokenById(id: number): Promise<AccessToken | undefined>;

@@ -89,7 +89,8 @@ function freeRestedPorts({ view, now }: Context): void {
   for (const lease of view.due.leases) {
     const slice = view.slices.get(lease.slice);
     if (!slice) throw new Error(`slice-${lease.slice} of a cooling lease is missing`);
-    view.leases.put({ ...lease, state: 'ended', endedAt: now });
+    // Log time may run ahead of the clock, which may have been set back: a lease is never over before it was empty.
+    view.leases.put({ ...lease, state: 'ended', endedAt: Math.max(now, lease.emptyAt ?? now) });
     giveBack(view, slice, lease.protocol, lease.ports, lease.emptyAt ?? now);
   }
   for (const extent of view.due.extents) {

@@ -120,6 +120,9 @@ export const FlowAnswer = z
     id: z.string().max(64),
     covers_since: Instant.nullable().meta({ description: 'null: the log knows nothing.' }),
     covers_through: Instant.nullable(),
+    clock_margin_s: z.number().min(0).max(60).meta({
+      description: "How far the log's instants may be from those of the machine's clock.",
+    }),
     flows: z
       .array(
         z.strictObject({

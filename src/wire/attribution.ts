@@ -42,14 +42,28 @@ export const Attribution = z
             'exclusive_lease: nobody else had the port. flow_log: the machine recorded this flow. only_candidate: the flow log rules out all others. candidate: one of several.',
         }),
         client: z.string().nullable().meta({ description: 'The client behind fish, where the flow log tells.' }),
+        from: Instant.meta({ description: 'The instant of the grant: the first that is theirs.' }),
+        until: Instant.nullable().meta({
+          description: 'The instant at which its users were proven gone: the first that is not theirs. null: it lasts.',
+        }),
       }),
     ),
-    certainty: z.enum(['exact', 'candidates', 'none']),
+    certainty: z.enum(['exact', 'candidates', 'none', 'unknown']).meta({
+      description:
+        'none: nobody had it. unknown: nobody is known to have had it, and history of that time was removed.',
+    }),
     flow_log: z.enum(['not_asked', 'match', 'no_match', 'not_covered', 'unreachable']).meta({
       description:
         "What the machine's flow log said. not_asked: the table alone decides, or no remote was given. not_covered: it does not reach that instant. unreachable: the agent is not connected or did not answer in time.",
     }),
+    flow_log_margin_s: z.number().nullable().meta({
+      description:
+        "How fine the flow log's clock is: a flow counts from so long before it opened until so long after it closed. null: it did not answer.",
+    }),
     complete_through: Instant.nullable().meta({ description: "Through when the machine's reports are complete." }),
+    history_since: Instant.nullable().meta({
+      description: 'What was over before has been removed, see `history_kept_days`. null: nothing was ever removed.',
+    }),
   })
   .meta({ id: 'Attribution' });
 

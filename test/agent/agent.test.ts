@@ -169,7 +169,13 @@ class World {
         this.blocks.push(blocks.map((block) => block.lease));
         return [];
       },
-      answer: async (query) => ({ id: query.id, covers_since: instant, covers_through: instant, flows: [] }),
+      answer: async (query) => ({
+        id: query.id,
+        covers_since: instant,
+        covers_through: instant,
+        clock_margin_s: 0,
+        flows: [],
+      }),
       stats: async () => ({ flows_live: 7 }),
       stop: async () => {
         this.fishStopped++;
@@ -293,7 +299,9 @@ describe('changes', () => {
     } as const;
     world.say({ type: 'query', query });
     await vi.waitFor(() =>
-      expect(world.flowAnswers).toEqual([{ id: 'q1', covers_since: instant, covers_through: instant, flows: [] }]),
+      expect(world.flowAnswers).toEqual([
+        { id: 'q1', covers_since: instant, covers_through: instant, clock_margin_s: 0, flows: [] },
+      ]),
     );
   });
 });

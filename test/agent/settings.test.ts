@@ -164,9 +164,11 @@ describe('between the server and fish', () => {
       truncated: false,
       coversSince: 1_769_868_000_000_000,
       coversThrough: 1_769_868_190_000_000,
+      marginUs: 10_000,
     } as const;
     const answer = flowAnswerOf(query, log, 'fish');
     expect(FlowAnswer.parse(answer)).toEqual(answer);
+    expect(answer.clock_margin_s).toBe(0.01);
     expect(answer.flows).toEqual([
       {
         holder: 'fish',

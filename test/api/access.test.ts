@@ -207,7 +207,7 @@ describe('what is somebody else’s', () => {
       }),
       await f.world.call('POST', '/v1/machines/edge-1/flow-answers', {
         token: f.otherAgent,
-        body: { id: 'flow-1', covers_since: null, covers_through: null, flows: [] },
+        body: { id: 'flow-1', covers_since: null, covers_through: null, clock_margin_s: 0, flows: [] },
       }),
     ];
     for (const { refusal } of attempts) expect(refusal).toEqual([403, 'not_yours']);

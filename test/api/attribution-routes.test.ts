@@ -63,6 +63,7 @@ async function agentWith(flows: (query: FlowQuery) => object[]): Promise<FlowQue
             id: query.id,
             covers_since: '2020-01-01T00:00:00.000000Z',
             covers_through: query.at,
+            clock_margin_s: 0,
             flows: flows(query),
           },
         });
@@ -151,7 +152,7 @@ describe('a shared port', () => {
     const { id } = FlowQuery.parse(JSON.parse(agent.named('query')[0]?.data ?? '{}'));
     const forged = await f.world.call('POST', '/v1/machines/edge-2/flow-answers', {
       token: f.otherAgent,
-      body: { id, covers_since: null, covers_through: null, flows: [] },
+      body: { id, covers_since: null, covers_through: null, clock_margin_s: 0, flows: [] },
     });
     expect(forged.refusal).toEqual([410, 'flow_query_over']);
     expect((await asking).flow_log).toBe('unreachable');

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { asksFlowLog, attribute, type FlowLog, type Known, type Question } from '../../src/api/attribution.ts';
-import type { Lease, Machine, Slice, Tenure } from '../../src/leases/model.ts';
+import type { Holder, Lease, Machine, Tenure } from '../../src/leases/model.ts';
 import type { Address } from '../../src/net/address.ts';
 import type { FlowAnswer } from '../../src/wire/agent.ts';
 import { formatInstant } from '../../src/wire/instants.ts';
@@ -10,21 +10,10 @@ const t = (s: number): number => 1_769_868_000_000_000 + s * 1_000_000;
 const address = '198.51.100.10' as Address;
 const remote = { address: '203.0.113.80' as Address, port: 443 };
 
-const slice: Slice = {
-  id: 12,
-  poolBornAt: 0,
-  pool: 'fra1',
-  address,
-  ports: { first: 8_192, last: 10_239 },
-  machine: 'edge-1',
-  state: 'assigned',
-  generation: 1,
-  allocator: 'server',
-  assignedAt: t(0),
-  reusableAt: null,
-  revision: 12,
+const tenure: Tenure = {
+  ...{ slice: 12, generation: 1, machine: 'edge-1', from: t(0), until: null },
+  ...{ address, ports: { first: 8_192, last: 10_239 } },
 };
-const tenure: Tenure = { slice: 12, generation: 1, machine: 'edge-1', from: t(0), until: null };
 const machine: Machine = {
   id: 'edge-1',
   labels: {},
@@ -35,6 +24,11 @@ const machine: Machine = {
   createdAt: t(-10),
   updatedAt: t(95),
   revision: 50,
+};
+
+const fish: Holder = {
+  ...{ machine: 'edge-1', name: 'fish', kind: 'fish', uid: null },
+  ...{ createdAt: t(-5), updatedAt: t(-5), revision: 5 },
 };
 
 const lease = (id: number, holder: string, over: Partial<Lease> = {}): Lease => ({
@@ -77,10 +71,11 @@ const question = (over: Partial<Question> = {}): Question => ({
 });
 const known = (leases: readonly Lease[], over: Partial<Known> = {}): Known => ({
   now: t(100),
-  tenure: { tenure, slice },
+  tenure,
   machine,
   leases,
-  fish: new Set(['fish']),
+  holders: [fish],
+  historySince: null,
   flowLog: { status: 'not_asked' },
   ...over,
 });
@@ -102,6 +97,7 @@ const answered = (flows: readonly Flow[], over: Partial<FlowAnswer> = {}): FlowL
     id: 'flow-1',
     covers_since: formatInstant(t(20)),
     covers_through: formatInstant(t(99)),
+    clock_margin_s: 0,
     flows: [...flows],
     ...over,
   },
@@ -125,16 +121,10 @@ describe('the machine', () => {
     ['the last instant of the tenure', t(60) - 1, 'edge-1'],
     ['the instant at which the slice is free again', t(60), null],
   ])('at %s', (_when, at, expected) => {
-    const ended = { tenure: { ...tenure, until: t(60) }, slice };
+    const ended = { ...tenure, until: t(60) };
     const answer = attribute(question({ at }), known([lease(1, 'a', { grantedAt: t(0) })], { tenure: ended }));
     expect(answer.machine?.id ?? null).toBe(expected);
     expect(answer.holders).toHaveLength(expected === null ? 0 : 1);
-  });
-
-  it('is named with the generation that it had, not the one of today', () => {
-    const today = { ...slice, machine: 'edge-2', generation: 3 };
-    const answer = attribute(question(), known([], { tenure: { tenure, slice: today } }));
-    expect(answer.machine).toEqual({ id: 'edge-1', slice: 'slice-12', generation: 1 });
   });
 });
 
@@ -143,7 +133,10 @@ describe('an exclusive lease', () => {
     const answer = attribute(question(), known([lease(1, 'haproxy')]));
     expect(answer).toMatchObject({ certainty: 'exact', flow_log: 'not_asked' });
     expect(answer.holders).toEqual([
-      { holder: 'haproxy', lease: 'lease-1', mode: 'exclusive', basis: 'exclusive_lease', client: null },
+      {
+        ...{ holder: 'haproxy', lease: 'lease-1', mode: 'exclusive', basis: 'exclusive_lease', client: null },
+        ...{ from: formatInstant(t(10)), until: null },
+      },
     ]);
   });
 
@@ -217,7 +210,10 @@ describe('a shared block', () => {
     const answer = attribute(question({ remote }), known(both, { flowLog: answered([flow()]) }));
     expect(answer).toMatchObject({ certainty: 'exact', flow_log: 'match' });
     expect(answer.holders).toEqual([
-      { holder: 'fish', lease: 'lease-2', mode: 'shared', basis: 'flow_log', client: '100.64.3.7:51312' },
+      {
+        ...{ holder: 'fish', lease: 'lease-2', mode: 'shared', basis: 'flow_log', client: '100.64.3.7:51312' },
+        ...{ from: formatInstant(t(10)), until: null },
+      },
     ]);
   });
 
@@ -277,7 +273,80 @@ describe('a shared block', () => {
   });
 });
 
+describe("the margin of the flow log's clock", () => {
+  const both = [shared(1, 'haproxy'), shared(2, 'fish')];
+  const ms = (n: number): number => n * 1_000;
+  /** A flow of one millisecond, as a log knows it that is up to ten off. */
+  const short = flow({ opened_at: formatInstant(t(50)), closed_at: formatInstant(t(50) + ms(1)) });
+  const log = (over: Partial<FlowAnswer> = {}, flows = [short]) =>
+    answered(flows, { clock_margin_s: 0.01, covers_since: formatInstant(t(20)), ...over });
+
+  it.each([
+    ['in the millisecond of the flow', t(50) + 500, 'fish: flow_log', 'match'],
+    ['as long before it as the clock may be late', t(50) - ms(10), 'fish: flow_log', 'match'],
+    ['as long after it as the clock may be early', t(50) + ms(11) - 1, 'fish: flow_log', 'match'],
+    ['before that', t(50) - ms(10) - 1, 'haproxy: only_candidate', 'no_match'],
+    ['after that', t(50) + ms(11), 'haproxy: only_candidate', 'no_match'],
+  ])('%s', (_when, at, expected, status) => {
+    const answer = attribute(question({ remote, at }), known(both, { flowLog: log() }));
+    expect(answer.holders.map(({ holder, basis }) => `${holder}: ${basis}`)).toEqual([expected]);
+    expect([answer.flow_log, answer.flow_log_margin_s, answer.certainty]).toEqual([status, 0.01, 'exact']);
+  });
+
+  it.each([
+    ['begins less than the margin before the instant', { covers_since: formatInstant(t(50) - ms(10) + 1) }, 2],
+    ['ends less than the margin after the instant', { covers_through: formatInstant(t(50) + ms(10) - 1) }, 2],
+    [
+      'covers the instant and the margin around it',
+      { covers_since: formatInstant(t(50) - ms(10)), covers_through: formatInstant(t(50) + ms(10)) },
+      1,
+    ],
+  ])('rules nobody out where the log %s', (_what, over, candidates) => {
+    expect(holders(question({ remote }), known(both, { flowLog: log(over, []) }))).toHaveLength(candidates);
+  });
+
+  it('keeps every candidate where the tuple changed hands within it', () => {
+    const others = flow({ holder: 'haproxy', client: null, closed_at: formatInstant(t(50) - ms(3)) });
+    const answer = attribute(question({ remote }), known(both, { flowLog: log({}, [short, others]) }));
+    expect([answer.flow_log, answer.certainty, answer.holders.length]).toEqual(['not_covered', 'candidates', 2]);
+  });
+});
+
+describe('what was removed', () => {
+  const since = { historySince: t(60) };
+
+  it('is unknown rather than nobody’s', () => {
+    const answer = attribute(question(), known([], { ...since, tenure: null, machine: null }));
+    expect(answer).toMatchObject({ machine: null, holders: [], certainty: 'unknown' });
+    expect(answer.history_since).toBe(formatInstant(t(60)));
+    const after = attribute(question({ at: t(60) }), known([], { ...since, tenure: null, machine: null }));
+    expect(after.certainty).toBe('none');
+  });
+
+  it('cannot make an exclusive lease less certain', () => {
+    expect(attribute(question(), known([lease(1, 'a')], since)).certainty).toBe('exact');
+  });
+
+  it('may have been others in a shared block, but for what the flow log proves', () => {
+    const one = [shared(2, 'fish')];
+    expect(holders(question(), known(one, since))).toEqual(['fish: candidate']);
+    expect(attribute(question(), known(one, since)).certainty).toBe('candidates');
+    expect(holders(question({ remote }), known(one, { ...since, flowLog: answered([flow()]) }))).toEqual([
+      'fish: flow_log',
+    ]);
+    const both = [shared(1, 'haproxy'), ...one];
+    expect(holders(question({ remote }), known(both, { ...since, flowLog: answered([]) }))).toEqual([
+      'haproxy: candidate',
+    ]);
+  });
+});
+
 describe('how far the truth is known', () => {
+  it('is now once the tenure is over: what is said of it later does not count', () => {
+    const over = known([], { tenure: { ...tenure, until: t(60) }, machine: null });
+    expect(attribute(question(), over).complete_through).toBe(formatInstant(t(100)));
+  });
+
   it('is through the last keepalive of the agent', () => {
     expect(attribute(question(), known([])).complete_through).toBe(formatInstant(t(95)));
   });

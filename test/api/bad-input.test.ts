@@ -411,7 +411,7 @@ describe('what an agent reports', () => {
   });
 
   it('to a question that nobody asked is told so', async () => {
-    const body = { id: 'flow-77', covers_since: null, covers_through: null, flows: [] };
+    const body = { id: 'flow-77', covers_since: null, covers_through: null, clock_margin_s: 0, flows: [] };
     const answer = await f.world.call('POST', '/v1/machines/edge-1/flow-answers', { token: f.agent, body });
     expect(answer.refusal).toEqual([410, 'flow_query_over']);
   });

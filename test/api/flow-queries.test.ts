@@ -10,7 +10,13 @@ const question: Omit<FlowQuery, 'id'> = {
   remote_port: 443,
   at: '2026-01-31T14:03:07.000000Z',
 };
-const answerTo = (id: string): FlowAnswer => ({ id, covers_since: null, covers_through: null, flows: [] });
+const answerTo = (id: string): FlowAnswer => ({
+  id,
+  covers_since: null,
+  covers_through: null,
+  clock_margin_s: 0,
+  flows: [],
+});
 const queries = (over: Partial<{ timeout_ms: number; pending_max: number }> = {}) =>
   new FlowQueries({ timeout_ms: 5_000, pending_max: 2, ...over });
 

@@ -368,62 +368,6 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(world.events.at(-1)?.revision).toBe(count + 1);
     });
 
-    it('knows who had a slice and a port at any instant', async () => {
-      await using opened = await open();
-      const world = await town(opened.store);
-      const { reader } = world.store;
-      const web = await world.session('edge-1', 'web', 3_600);
-      const mail = await world.session('edge-1', 'mail', 3_600);
-      const [first] = await world.leases(web, tcp(256));
-      if (!first) throw new Error('no lease');
-      const port = first.ports.first + 77;
-      const at: Record<string, number> = { granted: world.clock.us };
-      const mark = (name: string) => {
-        world.clock.passSeconds(10);
-        at[name] = world.clock.us;
-        world.clock.passSeconds(10);
-      };
-      mark('used');
-      await world.release(first);
-      mark('ending');
-      await world.report(first, 'empty');
-      mark('resting');
-      await world.pass(120);
-      const [joint] = await world.leases(
-        web,
-        shared(64, { at: { address: first.address, firstPort: port - (port % 64) } }),
-      );
-      const [other] = await world.leases(
-        mail,
-        shared(64, { at: { address: first.address, firstPort: port - (port % 64) } }),
-      );
-      if (!joint || !other) throw new Error('no leases');
-      mark('shared');
-      await world.end(web);
-      mark('unsettled');
-      await world.report(other, 'refused');
-      mark('refused');
-      const who = async (name: string, there = port) => {
-        const when = at[name] ?? 0;
-        const tenure = await reader.tenureAt(first.address, there, when);
-        expect(tenure?.tenure.machine).toBe('edge-1');
-        const found = await reader.leasesAt(first.slice, 1, 'tcp', there, when);
-        return found.map((lease) => `${lease.holder} ${lease.mode}`);
-      };
-      expect(await who('used')).toEqual(['web exclusive']);
-      expect(await who('ending')).toEqual(['web exclusive']);
-      expect(await who('resting')).toEqual([]);
-      expect(await who('used', first.ports.first - 1)).toEqual([]);
-      expect(await who('used', first.ports.last)).toEqual(['web exclusive']);
-      expect(await who('shared')).toEqual(['web shared', 'mail shared']);
-      expect(await who('unsettled')).toEqual(['web shared', 'mail shared']);
-      expect(await who('refused')).toEqual(['web shared']);
-      expect(await reader.leasesAt(first.slice, 2, 'tcp', port, at['used'] ?? 0)).toEqual([]);
-      expect(await reader.leasesAt(first.slice, 1, 'udp', port, at['used'] ?? 0)).toEqual([]);
-      expect(await reader.tenureAt(first.address, 1_500, at['used'] ?? 0)).toBeUndefined();
-      expect(await reader.tenureAt(address('192.0.2.1'), port, at['used'] ?? 0)).toBeUndefined();
-    });
-
     it('counts slices of a pool and ports by what becomes of them', async () => {
       await using opened = await open();
       const world = await town(opened.store);

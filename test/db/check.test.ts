@@ -105,7 +105,7 @@ describe('a check of the database', () => {
     ],
     [
       'rows of a slice that is gone',
-      'DELETE FROM slices WHERE id = (SELECT min(id) FROM slices)',
+      'DELETE FROM slices WHERE id = (SELECT min(slice) FROM extents)',
       /of slice-\d+, which there is not/,
     ],
   ])('finds %s', async (_, sql, flaw) => {

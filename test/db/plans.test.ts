@@ -91,8 +91,7 @@ describe('what is read outside of decisions', () => {
       await reader.tiling(1);
       await reader.eventsAfter(1, null, 5);
       await reader.eventsAfter(1, 'm', 5);
-      await reader.tenureAt(address('198.51.100.0'), 5, 5);
-      await reader.leasesAt(1, 1, 'tcp', 5, 5);
+      await reader.historySince();
       await reader.poolSlices('p');
       for (const filter of [{}, { machine: 'm' }, { session: 1 }]) await reader.leases(filter, page);
       for (const filter of [{}, { machine: 'm' }]) await reader.sessions(filter, page);

@@ -1,4 +1,6 @@
+import { historyContract } from '../contracts/history.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 
 storeContract('SQLite', () => temporaryStore());
+historyContract('SQLite', () => temporaryStore());

@@ -56,6 +56,7 @@ describe('who had a tuple at an instant', () => {
       truncated: false,
       coversSince: pond.at(0),
       coversThrough: pond.at(15),
+      marginUs: 0,
     });
   });
 
@@ -171,6 +172,59 @@ describe('who had a tuple at an instant', () => {
   });
 });
 
+describe('a clock that is not exact', () => {
+  const marginUs = 10_000;
+  /** A pond with one flow that lasted from second 10 to second 15. */
+  function once(): Pond {
+    const pond = new Pond(blocks, { marginUs });
+    pond.pass(10);
+    pond.send(tcp(client, origin, 'S', { sequence: 100 }));
+    pond.pass(5);
+    pond.send(tcp(origin, { address, port: 9_000 }, 'RA', { acknowledgement: 101 }));
+    pond.pass(15);
+    return pond;
+  }
+
+  test('makes a flow count as long before and after as it may be off', () => {
+    const pond = once();
+    const verdicts = [9.989_999, 9.99, 10, 15, 15.01, 15.010_001].map((s) => ask(pond, pond.at(s)).verdict);
+    expect(verdicts).toEqual(['not_mine', 'match', 'match', 'match', 'match', 'not_mine']);
+    expect(ask(pond, pond.at(12)).marginUs).toBe(marginUs);
+  });
+
+  test('makes a flow that lasts count as long before it opened', () => {
+    const pond = new Pond(blocks, { marginUs });
+    pond.pass(10);
+    pond.send(tcp(client, origin, 'S'));
+    pond.pass(1);
+    expect([9.989, 9.99, 11].map((s) => ask(pond, pond.at(s)).verdict)).toEqual(['not_mine', 'match', 'match']);
+  });
+
+  test('says nothing about the instants next to its beginning and to now', () => {
+    const pond = once();
+    const verdicts = [0.009_999, 0.01, 29.99, 29.990_001].map((s) => ask(pond, pond.at(s)).verdict);
+    expect(verdicts).toEqual(['not_covered', 'not_mine', 'not_mine', 'not_covered']);
+  });
+
+  test('leaves a gap where nobody looked at it, and knows what it recorded all the same', () => {
+    const pond = once();
+    pond.forwarder.blur(pond.at(14), pond.at(20));
+    const verdicts = [13.989, 14, 17, 20.01, 20.010_001].map((s) => ask(pond, pond.at(s)).verdict);
+    expect(verdicts).toEqual(['match', 'match', 'not_covered', 'not_covered', 'not_mine']);
+    const inGap = ask(pond, pond.at(17));
+    expect(inGap.coversSince - marginUs).toBeGreaterThan(pond.at(20));
+    expect(ask(pond, pond.at(25)).coversSince).toBe(pond.at(0));
+  });
+
+  test('begins to forget when there are too many gaps, the oldest first', () => {
+    const pond = once();
+    for (let gap = 0; gap < 4_096; gap++) pond.forwarder.blur(pond.at(1), pond.at(2));
+    expect(ask(pond, pond.at(5)).verdict).toBe('not_mine');
+    pond.forwarder.blur(pond.at(6), pond.at(7));
+    expect([0.5, 5].map((s) => ask(pond, pond.at(s)).verdict)).toEqual(['not_covered', 'not_mine']);
+  });
+});
+
 describe('the ring', () => {
   const entry = fc.record({
     port: fc.nat({ max: 2 }),
@@ -200,7 +254,7 @@ describe('the ring', () => {
         .filter((each) => each.port === port && each.opened <= at && at <= each.opened + each.length)
         .map((each) => `${each.lease} ${each.opened} ${each.opened + each.length}`);
       for (const each of found) expect(matching).toContain(each);
-      if (at >= log.coversSince) expect(found.toReversed()).toEqual(matching);
+      if (at >= log.coversSince(at)) expect(found.toReversed()).toEqual(matching);
     },
   );
 });

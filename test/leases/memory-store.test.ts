@@ -1,7 +1,11 @@
+import { historyContract } from '../contracts/history.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 
-storeContract('memory', async () => {
+const open = async () => {
   const store = new MemoryStore();
   return { store, [Symbol.asyncDispose]: () => store.close() };
-});
+};
+
+storeContract('memory', open);
+historyContract('memory', open);

@@ -172,10 +172,10 @@ describe('a pool', () => {
       { what: 'pool', id: 'v4', machine: null },
     ]);
     const then = (slice?.assignedAt ?? 0) + 1_000_000;
-    const former = await w.store.reader.tenureAt(address('198.51.100.0'), 5_000, then);
-    expect(former).toMatchObject({ tenure: { slice: slice?.id, machine: 'bare' }, slice: { ports: { last: 16_383 } } });
-    const now = await w.store.reader.tenureAt(address('198.51.100.0'), 2_049, w.clock.us + 1_000);
-    expect(now).toMatchObject({ slice: { ports: { first: 2_048, last: 4_095 } } });
+    const ownerOf = async (port: number, at: number) =>
+      (await w.store.reader.whoHad({ address: address('198.51.100.0'), protocol: 'tcp', port, at })).tenure;
+    expect(await ownerOf(5_000, then)).toMatchObject({ slice: slice?.id, machine: 'bare', ports: { last: 16_383 } });
+    expect(await ownerOf(2_049, w.clock.us + 1_000)).toMatchObject({ ports: { first: 2_048, last: 4_095 } });
   });
   const smaller = '198.51.100.0:0-2047 assigned on bare g1, 198.51.100.0:2048-4095 assigned on bare g1';
 });

@@ -4,7 +4,7 @@ import { flawsOfStep } from '../support/history.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { ordersOf, prologue, steps, type Step } from '../support/operations.ts';
 import { flawsOf } from '../support/tiling.ts';
-import { World } from '../support/world.ts';
+import { second, World } from '../support/world.ts';
 
 async function play(story: readonly Step[]): Promise<void> {
   const store = new MemoryStore();
@@ -14,7 +14,13 @@ async function play(story: readonly Step[]): Promise<void> {
     const before = structuredClone(store.tables);
     const revision = store.revision;
     if (step.do === 'pass') world.clock.passSeconds(step.seconds);
-    else if (step.do === 'restart') world = new World(store, world.clock);
+    else if (step.do === 'prune') {
+      await store.prune({ now: world.clock.us, keptUs: step.keptSeconds * second, rowsMax: step.rowsMax });
+      const isOver = ({ endedAt }: Readonly<{ endedAt: number | null }>) => endedAt !== null;
+      for (const table of ['leases', 'sessions'] as const)
+        for (const [id, row] of before[table])
+          if (!store.tables[table].has(id) && isOver(row)) before[table].delete(id);
+    } else if (step.do === 'restart') world = new World(store, world.clock);
     else {
       const orders = ordersOf(step.commands, store.tables);
       const results = await Promise.all(orders.map(({ command, dryRun }) => world.execute(command, { dryRun })));
@@ -28,7 +34,7 @@ async function play(story: readonly Step[]): Promise<void> {
         expect(store.revision).toBe(revision);
       }
     }
-    expect(flawsOf(store.tables, store.events)).toEqual([]);
+    expect(flawsOf(store.tables, store.events, store.historySince)).toEqual([]);
     expect(flawsOfStep(before, store.tables, world.clock.us)).toEqual([]);
     expect(world.troubles).toEqual([]);
   }

@@ -206,7 +206,8 @@ describe('taking a slice back', () => {
     await w.assign('edge-2', 'v4');
     const taken = w.events.at(-1)?.at ?? 0;
     const ownerAt = async (when: number) =>
-      (await w.store.reader.tenureAt(address('198.51.100.0'), 40_000, when))?.tenure.machine;
+      (await w.store.reader.whoHad({ address: address('198.51.100.0'), protocol: 'tcp', port: 40_000, at: when }))
+        .tenure?.machine;
     await ledger([
       ['before', () => ownerAt(begun - 1_000_000), undefined],
       ['while it had it', () => ownerAt(begun + 1_000_000), 'edge-1'],

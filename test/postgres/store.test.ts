@@ -1,4 +1,5 @@
 import { afterAll, beforeAll } from 'vitest';
+import { historyContract } from '../contracts/history.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
 
@@ -6,8 +7,11 @@ let database: TemporaryDatabase;
 beforeAll(async () => void (database = await temporaryDatabase()));
 afterAll(() => database[Symbol.asyncDispose]());
 
-storeContract('PostgreSQL', async () => {
+const open = async () => {
   await database.clear();
   const store = await database.open({ clock: 'server' });
   return { store, [Symbol.asyncDispose]: () => store.close() };
-});
+};
+
+storeContract('PostgreSQL', open);
+historyContract('PostgreSQL', open);

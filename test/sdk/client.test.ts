@@ -118,9 +118,10 @@ const rows: readonly Row[] = [
   ],
   [
     'agent.flowAnswer',
-    (c) => c.agent.flowAnswer('m', { id: 'q', covers_since: null, covers_through: instant, flows: [] }),
+    (c) =>
+      c.agent.flowAnswer('m', { id: 'q', covers_since: null, covers_through: instant, clock_margin_s: 0, flows: [] }),
     'POST /v1/machines/m/flow-answers',
-    { id: 'q', covers_since: null, covers_through: instant, flows: [] },
+    { id: 'q', covers_since: null, covers_through: instant, clock_margin_s: 0, flows: [] },
   ],
   [
     'tokens.create',

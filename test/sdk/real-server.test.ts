@@ -125,7 +125,7 @@ describe('the client and the real server', () => {
         if (item.type === 'change') agent.Change.parse(item.change);
         if (item.type === 'query') {
           agent.FlowQuery.parse(item.query);
-          const flows = { covers_since: item.query.at, covers_through: item.query.at, flows: [] };
+          const flows = { covers_since: item.query.at, covers_through: item.query.at, clock_margin_s: 0, flows: [] };
           await edge.agent.flowAnswer('edge', { id: item.query.id, ...flows });
         }
         seen.push(item);

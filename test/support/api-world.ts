@@ -115,6 +115,7 @@ export class ApiWorld implements AsyncDisposable {
           return store.transact(work);
         },
         compact: (step) => store.compact(step),
+        prune: (step) => store.prune(step),
         onForeignCommit: (wake) => store.onForeignCommit(wake),
         reader: store.reader,
         close: () => store.close(),

@@ -68,7 +68,8 @@ export const block = (
 });
 export const shared = (binding: 'late' | 'explicit' = 'late'): Partial<LeasedBlock> => ({ mode: 'shared', binding });
 
-type PondSettings = Partial<Omit<FishConfig, 'timers'>> & Readonly<{ timers?: Partial<FlowTimers>; seed?: number }>;
+type PondSettings = Partial<Omit<FishConfig, 'timers'>> &
+  Readonly<{ timers?: Partial<FlowTimers>; seed?: number; marginUs?: number }>;
 
 /** A forwarder with all that it needs, a clock to turn, and packets given and taken as plain values. */
 export class Pond {
@@ -78,7 +79,7 @@ export class Pond {
   readonly #buffer = new Uint8Array(70_000);
   nowMs = 0;
 
-  constructor(blocks: readonly LeasedBlock[], { timers, seed = 1, ...settings }: PondSettings = {}) {
+  constructor(blocks: readonly LeasedBlock[], { timers, seed = 1, marginUs = 0, ...settings }: PondSettings = {}) {
     const config = fishConfig({
       clientPrefixes: ['100.64.0.0/10' as Prefix],
       vnetHeaderBytes: 0,
@@ -90,7 +91,7 @@ export class Pond {
     });
     if (!config.ok) throw new Error(config.error);
     this.#vnetHeaderBytes = config.value.vnetHeaderBytes;
-    const log = new FlowLog({ entriesMax: config.value.flowLogMax, since: wallStartMs * 1_000 });
+    const log = new FlowLog({ entriesMax: config.value.flowLogMax, since: wallStartMs * 1_000, marginUs });
     this.forwarder = new Forwarder({ config: config.value, random: seeded(seed), placeholders: this.kernel, log });
     this.forwarder.setWallOffset(wallStartMs);
     const { refused } = this.forwarder.setBlocks(blocks, 0);

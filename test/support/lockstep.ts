@@ -1,24 +1,33 @@
 import { expect } from 'vitest';
 import type { Store } from '../../src/leases/store.ts';
 import { MemoryStore } from './memory-store.ts';
+import { NaiveHistory } from './naive-history.ts';
 import { ordersOf, prologue, type Step } from './operations.ts';
 import type { Stored } from './stored-tables.ts';
 import { flawsOf } from './tiling.ts';
-import { World } from './world.ts';
+import { second, World } from './world.ts';
 
 /** A real store under test, and a look into its tables that does not go through it. */
 export type Subject = Readonly<{ store: Store; reopen: () => Promise<Store>; read: () => Promise<Stored> }>;
 
-/** The same story on two stores: one of maps and filters, one of indexes and SQL. They must come to the same table. */
+/**
+ * The same story on two stores: one of maps and filters, one of indexes and SQL. They must come to the same table, and
+ * tell the same of the past as somebody who looked at the time.
+ */
 export async function playInLockstep(subject: Subject, story: readonly Step[]): Promise<void> {
   const memory = new MemoryStore();
   let { store } = subject;
   let plain = new World(memory);
   let real = new World(store);
+  const history = new NaiveHistory();
   for (const command of prologue) expect(await real.execute(command)).toEqual(await plain.execute(command));
   for (const step of story) {
     if (step.do === 'pass') for (const world of [plain, real]) world.clock.passSeconds(step.seconds);
-    else if (step.do === 'restart') {
+    else if (step.do === 'prune') {
+      const prune = { now: plain.clock.us, keptUs: step.keptSeconds * second, rowsMax: step.rowsMax };
+      expect(await store.prune(prune)).toEqual(await memory.prune(prune));
+      expect(await store.reader.historySince()).toBe(memory.historySince);
+    } else if (step.do === 'restart') {
       plain = new World(memory, plain.clock);
       store = await subject.reopen();
       real = new World(store, real.clock);
@@ -33,8 +42,10 @@ export async function playInLockstep(subject: Subject, story: readonly Step[]): 
     const { tables, events } = await subject.read();
     expect(tables).toEqual(memory.tables);
     expect(events).toEqual(memory.events);
-    expect(flawsOf(tables, events)).toEqual([]);
+    expect(flawsOf(tables, events, memory.historySince)).toEqual([]);
+    history.look(tables, events);
     expect(new Set(await store.reader.usage())).toEqual(new Set(await memory.reader.usage()));
     expect([...real.troubles, ...plain.troubles]).toEqual([]);
   }
+  for (const { reader } of [memory, store]) await history.compare(reader, memory.tables, memory.historySince);
 }

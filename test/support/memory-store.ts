@@ -1,5 +1,5 @@
 import { addressToBigInt, familyOf } from '../../src/net/address.ts';
-import { portCount, rangesOverlap } from '../../src/net/ports.ts';
+import { portCount, rangesOverlap, type PortRange } from '../../src/net/ports.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
 import { inEffect } from '../../src/leases/expiry.ts';
 import {
@@ -25,8 +25,11 @@ import {
   StoreError,
   type PageOf,
   type PageRequest,
+  type PastUse,
+  type PortInstant,
   type Reader,
   type Store,
+  type UsesFilter,
   type Work,
 } from '../../src/leases/store.ts';
 import type { Change } from '../../src/leases/table.ts';
@@ -63,6 +66,7 @@ export class MemoryStore implements Store {
   events: readonly Event[] = [];
   readonly reader: Reader = new MemoryReader(this);
   revision = 0;
+  historySince: number | null = null;
   /** Tests set it to make the next transactions fail. */
   failure: StoreError | undefined;
   #lastEventAt = 0;
@@ -97,6 +101,27 @@ export class MemoryStore implements Store {
     const dropped = Math.min(surplus, rowsMax);
     this.events = this.events.slice(dropped);
     return { dropped, more: surplus > dropped };
+  }
+
+  async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]) {
+    const { leases, sessions, tenures } = this.tables;
+    const before = now - keptUs;
+    let removed = 0;
+    const remove = <Key, Row>(table: Map<Key, Row>, overAt: (row: Row) => number | null) => {
+      const over = [...table].flatMap(([key, row]) => ((overAt(row) ?? Infinity) <= before ? [{ key, row }] : []));
+      // Where several were over at once, in the order of their ids, as they come here.
+      over.sort((a, b) => (overAt(a.row) ?? 0) - (overAt(b.row) ?? 0));
+      for (const { key } of over.slice(0, rowsMax - removed)) {
+        table.delete(key);
+        removed++;
+      }
+    };
+    remove(leases, (row) => row.endedAt);
+    const hasLeases = (id: number) => [...leases.values()].some((lease) => lease.session === id);
+    remove(sessions, (row) => (row.settled && !hasLeases(row.id) ? row.endedAt : null));
+    remove(tenures, (row) => row.until);
+    if (removed > 0) this.historySince = Math.max(before, this.historySince ?? before);
+    return { removed, more: removed >= rowsMax };
   }
 
   onForeignCommit(): () => void {
@@ -514,25 +539,49 @@ class MemoryReader implements Reader {
     return this.#store.events[0]?.revision ?? this.#store.revision + 1;
   }
 
-  async tenureAt(address: string, port: number, at: number) {
-    const { tenures, slices } = this.#store.tables;
-    for (const tenure of tenures.values()) {
-      const slice = slices.get(tenure.slice);
-      const isHere = slice?.address === address && slice.ports.first <= port && port <= slice.ports.last;
-      if (slice && isHere && tenure.from <= at && (tenure.until === null || at < tenure.until))
-        return { tenure, slice };
-    }
-    return undefined;
+  async whoHad({ address, protocol, port, at }: PortInstant): Promise<PastUse> {
+    const { tenures, machines, holders } = this.#store.tables;
+    const has = ({ ports }: Readonly<{ ports: PortRange }>) => ports.first <= port && port <= ports.last;
+    const tenure = [...tenures.values()].find(
+      (row) => row.address === address && has(row) && row.from <= at && (row.until === null || at < row.until),
+    );
+    const leases = this.#leases().filter(
+      (row) =>
+        tenure !== undefined &&
+        row.slice === tenure.slice &&
+        row.generation === tenure.generation &&
+        row.protocol === protocol &&
+        has(row) &&
+        wasHad(row, at, at + 1),
+    );
+    return {
+      tenure: tenure ?? null,
+      machine: machines.get(tenure?.machine ?? '') ?? null,
+      leases,
+      holders: [...holders.values()].filter(
+        (row) => row.machine === tenure?.machine && leases.some((lease) => lease.holder === row.name),
+      ),
+      historySince: this.#store.historySince,
+    };
   }
 
-  async leasesAt(slice: number, generation: number, protocol: string, port: number, at: number) {
-    return this.#leases().filter((lease) => {
-      const isHere = lease.slice === slice && lease.generation === generation && lease.protocol === protocol;
-      const until = lease.emptyAt ?? lease.endedAt ?? Infinity;
-      const isThen = lease.grantedAt <= at && at < until;
-      return isHere && isThen && lease.ports.first <= port && port <= lease.ports.last;
-    });
+  async uses(of: UsesFilter, { limit, cursor }: PageRequest): Promise<PageOf<Lease>> {
+    const isTheirs = (row: Lease): boolean =>
+      'holder' in of
+        ? row.machine === of.machine && row.holder === of.holder
+        : row.address === of.address &&
+          row.ports.first <= of.port &&
+          of.port <= row.ports.last &&
+          (of.protocol === null || row.protocol === of.protocol);
+    const found = this.#leases()
+      .filter((row) => isTheirs(row) && wasHad(row, of.since, of.until))
+      .sort((a, b) => a.id - b.id)
+      .filter((row) => row.id > Number(cursor?.split('-')[1] ?? -1));
+    const last = found[limit - 1];
+    return { items: found.slice(0, limit), next: found.length > limit && last ? `${last.grantedAt}-${last.id}` : null };
   }
+
+  historySince = async () => this.#store.historySince;
 
   async accessToken(hash: string) {
     return [...this.#store.tables.accessTokens.values()].find(
@@ -570,6 +619,10 @@ class MemoryReader implements Reader {
     return [...leases.values()].map((lease) => inEffect(lease, sessions.get(lease.session ?? 0)));
   }
 }
+
+/** At some instant from `since` until before `until`. */
+const wasHad = (lease: Lease, since: number, until: number): boolean =>
+  lease.state !== 'refused' && lease.grantedAt < until && since < (lease.emptyAt ?? Infinity);
 
 const byPlace = (a: Extent | Lease, b: Extent | Lease): number =>
   a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.ports.first - b.ports.first;

@@ -22,6 +22,7 @@ import { address, prefix, second } from './world.ts';
 export type Step =
   | Readonly<{ do: 'commands'; commands: readonly Ask[] }>
   | Readonly<{ do: 'pass'; seconds: number }>
+  | Readonly<{ do: 'prune'; keptSeconds: number; rowsMax: number }>
   | Readonly<{ do: 'restart' }>;
 
 /** A command in the making. */
@@ -153,6 +154,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.array(ask, { minLength: 2, maxLength: 6 }).map((commands): Step => ({ do: 'commands', commands })),
   },
   { weight: 4, arbitrary: fc.constantFrom(1, 5, 10, 20, 60).map((seconds): Step => ({ do: 'pass', seconds })) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('prune' as const),
+      keptSeconds: fc.constantFrom(0, 30, 120),
+      rowsMax: fc.constantFrom(1, 3, 100),
+    }),
+  },
   { weight: 1, arbitrary: fc.constant<Step>({ do: 'restart' }) },
 );
 

@@ -9,7 +9,11 @@ const isLive = (state: string): boolean => ['pending', 'active', 'ending', 'cool
  * What must hold of the table at any time, by what `fishery check` checks a database with; nothing there comes from the
  * engine. Small tables, held in memory: every row is compared with every other.
  */
-export function flawsOf(tables: Tables, events: readonly Event[]): readonly string[] {
+export function flawsOf(
+  tables: Tables,
+  events: readonly Event[],
+  historySince: number | null = null,
+): readonly string[] {
   const slices = [...tables.slices.values()];
   const of = <Row extends { slice: number }>(rows: Iterable<Row>, id: number) =>
     [...rows].filter(({ slice }) => slice === id);
@@ -21,6 +25,7 @@ export function flawsOf(tables: Tables, events: readonly Event[]): readonly stri
         leases: of(tables.leases.values(), slice.id).filter(({ state }) => isLive(state)),
         blocks: of(tables.blocks.values(), slice.id),
         tenures: of(tables.tenures.values(), slice.id),
+        historySince,
       }),
     ),
     ...slices.flatMap((a) =>

@@ -5,14 +5,24 @@ import { SysError } from '../../sys/errno.ts';
 import { readInto, writeFrom } from '../../sys/tun.ts';
 import { drainEventFd, waitReadable } from '../../sys/wait.ts';
 
-/** Packets between two looks at the clock, the timers and the requests: with 64 KiB each, some four milliseconds. */
+/** Packets between two looks at the timers and the requests: with 64 KiB each, some four milliseconds. */
 const packetsPerRound_max = 256;
+/** Packets between two looks at the clock: it costs less than a hundredth of what they do. */
+const packetsPerLook_max = 16;
+/** Looks at the clock lie no further apart, unless the host had no time for this thread; then the flow log is told. */
+const betweenLooks_ms_max = 4;
 /** Ended flows per round, so that ten thousand that are due at once hold no packet up. */
 const expiriesPerRound_max = 64;
 /** Flows that are due are found at least this often when no packet comes. */
 const idleWait_ms = 250;
-/** The flow log's instants are this close to the wall clock's. */
+/** The offset to the wall clock is kept until it is further off. */
 const wallClockTolerance_ms = 5;
+/** Two clocks are compared only where there was no time for one of them to run ahead. */
+const comparison_ms_max = 0.5;
+/** Date.now() cuts the fraction of a millisecond off: on average half of one. */
+const wallClockFraction_ms = 0.5;
+/** How far the instants of the flow log may be from the host's clock. */
+export const clockMargin_ms = wallClockTolerance_ms + comparison_ms_max + wallClockFraction_ms + betweenLooks_ms_max;
 /** An IPv4 packet is at most this long, its virtio header not included. */
 const packetBytes_max = 65_535;
 
@@ -36,6 +46,9 @@ export class Pump {
   #hasRequests = false;
   /** Finer than Date.now(), which would leave every instant of the flow log up to a millisecond early. */
   #wallOffsetMs = performance.timeOrigin;
+  /** When it last looked at the clock. */
+  #nowMs = performance.now();
+  #flowChanges = 0;
   writesFailed = 0;
   writeErrno = 0;
   waits = 0;
@@ -56,10 +69,12 @@ export class Pump {
   /** Returns after `stop` was called; throws SysError when the TUN is gone. */
   run(): void {
     while (!this.#isStopping) {
-      const nowMs = performance.now();
-      this.#followWallClock(nowMs);
-      const isBusy = this.#movePackets(nowMs);
-      const hasMoreDue = this.#forwarder.expire(nowMs, expiriesPerRound_max) === expiriesPerRound_max;
+      this.#nowMs = performance.now();
+      this.#flowChanges = this.#forwarder.flowChanges;
+      this.#followWallClock();
+      const isBusy = this.#movePackets();
+      this.#look();
+      const hasMoreDue = this.#forwarder.expire(this.#nowMs, expiriesPerRound_max) === expiriesPerRound_max;
       if (isBusy) this.fullRounds++;
       else this.waits++;
       this.#wait(isBusy || hasMoreDue || this.#hasRequests ? 0 : idleWait_ms);
@@ -74,24 +89,43 @@ export class Pump {
    * Follows the wall clock when it is set, and its slow drift, but not the millisecond that it is coarse: a flow's
    * instants should not move between two questions.
    */
-  #followWallClock(nowMs: number): void {
-    // Date.now() cuts the fraction off: on average half a millisecond.
-    const offsetMs = Date.now() + 0.5 - nowMs;
-    if (Math.abs(offsetMs - this.#wallOffsetMs) >= wallClockTolerance_ms) this.#wallOffsetMs = offsetMs;
+  #followWallClock(): void {
+    const before = performance.now();
+    const wallMs = Date.now() + wallClockFraction_ms;
+    const after = performance.now();
+    const offsetMs = wallMs - (before + after) / 2;
+    const isOff = Math.abs(offsetMs - this.#wallOffsetMs) >= wallClockTolerance_ms;
+    if (isOff && after - before < comparison_ms_max) {
+      // What is recorded by one offset is not what the other would have called the same instant.
+      const then = [this.#wallOffsetMs, offsetMs].map((each) => (before + each) * 1_000);
+      this.#forwarder.blur(Math.min(...then), Math.max(...then));
+      this.#wallOffsetMs = offsetMs;
+    }
     this.#forwarder.setWallOffset(this.#wallOffsetMs);
   }
 
+  /** Looks at the clock again; what was done since the last look bears that look's time. */
+  #look(): void {
+    const nowMs = performance.now();
+    const changes = this.#forwarder.flowChanges;
+    if (nowMs - this.#nowMs > betweenLooks_ms_max && changes !== this.#flowChanges)
+      this.#forwarder.blur((this.#nowMs + this.#wallOffsetMs) * 1_000, (nowMs + this.#wallOffsetMs) * 1_000);
+    this.#nowMs = nowMs;
+    this.#flowChanges = changes;
+  }
+
   /** One round; whether it ended with more packets waiting. */
-  #movePackets(nowMs: number): boolean {
+  #movePackets(): boolean {
     const forwarder = this.#forwarder;
     const buffer = this.#buffer;
     for (let packet = 0; packet < packetsPerRound_max; packet++) {
+      if (packet > 0 && packet % packetsPerLook_max === 0) this.#look();
       const bytes = readInto(this.#tunFd, buffer);
       if (bytes <= 0) {
         this.#failUnlessEmpty(bytes);
         return false;
       }
-      if (forwarder.handle(buffer, bytes, nowMs) === FORWARD) this.#write(buffer, bytes);
+      if (forwarder.handle(buffer, bytes, this.#nowMs) === FORWARD) this.#write(buffer, bytes);
       else if (forwarder.replyLength !== 0) this.#write(forwarder.reply, forwarder.replyLength);
     }
     return true;

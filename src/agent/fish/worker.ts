@@ -5,7 +5,7 @@ import { Forwarder } from '../../fish/forwarder.ts';
 import { HeldSockets } from './held-sockets.ts';
 import type { FlowList, Operations, Reply, Request, WorkerSetup } from './operations.ts';
 import { readyId } from './operations.ts';
-import { Pump } from './pump.ts';
+import { clockMargin_ms, Pump } from './pump.ts';
 import { randomNumbers } from './random.ts';
 
 const requestsPerRound_max = 4;
@@ -20,7 +20,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     config,
     random: randomNumbers(),
     placeholders: new HeldSockets(setup.mark),
-    log: new FlowLog({ entriesMax: config.flowLogMax, since: Date.now() * 1_000 }),
+    log: new FlowLog({ entriesMax: config.flowLogMax, since: Date.now() * 1_000, marginUs: clockMargin_ms * 1_000 }),
   });
   const pump: Pump = new Pump({
     forwarder,

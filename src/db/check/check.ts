@@ -1,5 +1,6 @@
 import { addressKey, type Address } from '../../net/address.ts';
 import type { Event, Session } from '../../leases/model.ts';
+import { historySince } from '../history.ts';
 import * as rows from '../rows.ts';
 import type { Snapshot } from '../snapshot.ts';
 import { all, type Read } from '../statement.ts';
@@ -30,7 +31,7 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
     flaws.push(...found.slice(0, flaws_kept_max - flaws.length));
   };
   const { revision, oldest, count: events } = await snapshot.run(checkLog(note));
-  const slices = await snapshot.run(checkSlices(note, oldest));
+  const slices = await snapshot.run(checkSlices(note, oldest, await snapshot.run(historySince())));
   await snapshot.run(checkPlaces(note));
   const leases = await snapshot.run(checkLeases(note, oldest));
   const sessions = await snapshot.run(checkSessions(note, oldest));
@@ -62,7 +63,7 @@ function* checkLog(note: Note): Read<{ revision: number; oldest: number; count: 
 }
 
 /** Slice by slice, all of each: some at once, with every row between the first and the last of them. */
-function* checkSlices(note: Note, oldest: number): Read<number> {
+function* checkSlices(note: Note, oldest: number, since: number | null): Read<number> {
   let after = -1;
   let count = 0;
   for (let isLast = false; !isLast;) {
@@ -96,7 +97,7 @@ function* checkSlices(note: Note, oldest: number): Read<number> {
         flawsOfSlice({
           slice,
           ...{ extents: of(bySlice.extents), leases: of(bySlice.leases) },
-          ...{ blocks: of(bySlice.blocks), tenures: of(bySlice.tenures) },
+          ...{ blocks: of(bySlice.blocks), tenures: of(bySlice.tenures), historySince: since },
         }),
       );
     }
@@ -108,13 +109,17 @@ function* checkSlices(note: Note, oldest: number): Read<number> {
       part,
     );
     const known = new Set(found.map(({ id }) => id));
-    for (const [kind, map] of Object.entries(bySlice))
+    // A slice may be gone; who had it stays known.
+    const present = { ...bySlice, tenures: Map.groupBy(tenures.filter(isLasting), ({ slice }) => slice) };
+    for (const [kind, map] of Object.entries(present))
       note([...map.keys()].filter((id) => !known.has(id)).map((id) => `${kind} of slice-${id}, which there is not`));
     count += found.length;
     after = through;
   }
   return count;
 }
+
+const isLasting = (tenure: rows.TenureRow): boolean => tenure.until_at === null;
 
 /** No two slices that machines have share a port of an address; they come in the order of their places. */
 function* checkPlaces(note: Note): Read<void> {

@@ -9,6 +9,8 @@ export type SliceParts = Readonly<{
   leases: readonly Lease[];
   blocks: readonly SharedBlock[];
   tenures: readonly Tenure[];
+  /** Since when the history is whole: tenures that were over before have been removed. null: none has. */
+  historySince: number | null;
 }>;
 
 const occupies = ({ state }: Lease): boolean => state === 'pending' || state === 'active' || state === 'ending';
@@ -108,12 +110,17 @@ function flawsOfBlock(slice: Slice, block: SharedBlock, leases: readonly Lease[]
   return flaws;
 }
 
-function flawsOfTenures({ slice, tenures: unsorted }: SliceParts): readonly string[] {
+function flawsOfTenures({ slice, tenures: unsorted, historySince }: SliceParts): readonly string[] {
   const tenures = [...unsorted].sort((a, b) => a.generation - b.generation);
   const flaws: string[] = [];
   const name = `slice-${slice.id}`;
-  if (tenures.length !== slice.generation || tenures.some((tenure, index) => tenure.generation !== index + 1))
+  const first = historySince === null ? 1 : Math.max(1, slice.generation + 1 - tenures.length);
+  const isWhole = tenures.every((tenure, index) => tenure.generation === first + index);
+  if (!isWhole || tenures.length !== slice.generation + 1 - first)
     flaws.push(`${name} of generation ${slice.generation} has ${tenures.length} tenures`);
+  for (const { generation, address, ports } of tenures)
+    if (address !== slice.address || !samePorts(ports, slice.ports))
+      flaws.push(`${name}: generation ${generation} was elsewhere`);
   for (const [index, tenure] of tenures.entries()) {
     const next = tenures[index + 1];
     if (next && (tenure.until === null || tenure.until > next.from))

@@ -44,6 +44,7 @@ export const extents = translated(common.extents);
 export const sharedBlocks = translated(common.sharedBlocks);
 export const accessTokens = translated(common.accessTokens);
 export const events = translated(common.events);
+export const history = translated(common.history);
 
 /**
  * Where the log stands: the one row that every writer locks before it looks at anything, so that writers take turns and

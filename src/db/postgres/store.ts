@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Store, UsageRow, Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
+import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
 import { all } from '../statement.ts';
 import { closedError } from './connections.ts';
@@ -56,6 +57,20 @@ export class PostgresStore implements Store {
     const values = [Math.max(1, keep), rowsMax];
     const { rowCount } = await this.#on(this.#writers, (client) => client.query({ name: 'compact', text, values }));
     return { dropped: rowCount ?? 0, more: rowCount === rowsMax };
+  }
+
+  /** One server at a time: what another is removing just now is no more there, and must not be taken for gone. */
+  async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]): ReturnType<Store['prune']> {
+    return this.#on(this.#writers, async (client) => {
+      await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE');
+      const text = `SELECT pg_try_advisory_xact_lock(hashtext('fishery'), hashtext('prune')) AS mine,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now`;
+      const { rows } = await client.query<{ mine: boolean; now: number }>({ name: 'prune', text });
+      const clock = this.#clock === 'database' ? (rows[0]?.now ?? now) : now;
+      const pruned = rows[0]?.mine ? await readOn(client, prune(clock - keptUs, rowsMax)) : { removed: 0, more: false };
+      await client.query('COMMIT');
+      return pruned;
+    });
   }
 
   onForeignCommit(wake: () => void): () => void {

@@ -1,5 +1,6 @@
 import { check, foreignKey, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 import { sql } from 'drizzle-orm';
+import { party, span } from '../history-keys.ts';
 
 /**
  * The tables, as Drizzle generates migrations from them (`npm run db:generate`). Times are microseconds since 1970, which
@@ -123,15 +124,23 @@ export const slices = sqliteTable(
 export const tenures = sqliteTable(
   'tenures',
   {
-    slice: integer()
-      .notNull()
-      .references(() => slices.id),
+    slice: integer().notNull(),
     generation: integer().notNull(),
     machine: text().notNull(),
+    address: text().notNull(),
+    first_port: integer().notNull(),
+    last_port: integer().notNull(),
     from_at: integer().notNull(),
     until_at: integer(),
   },
-  (t) => [primaryKey({ columns: [t.slice, t.generation] })],
+  (t) => [
+    primaryKey({ columns: [t.slice, t.generation] }),
+    // For attribution: of the blocks that a port can be in, which one somebody owned at an instant.
+    index('tenures_place').on(t.address, t.first_port, t.from_at),
+    index('tenures_over')
+      .on(t.until_at)
+      .where(sql`until_at IS NOT NULL`),
+  ],
 );
 
 export const sessions = sqliteTable(
@@ -157,6 +166,9 @@ export const sessions = sqliteTable(
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
     index('sessions_machine').on(t.machine, t.id),
+    index('sessions_over')
+      .on(t.ended_at)
+      .where(sql`state = 'ended' AND settled = 1`),
     foreignKey({ columns: [t.machine, t.holder], foreignColumns: [holders.machine, holders.name] }),
     check('sessions_state', sql`state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended')`),
   ],
@@ -219,9 +231,18 @@ export const leases = sqliteTable(
     index('leases_next_rest')
       .on(t.machine, t.protocol, t.reusable_at)
       .where(sql`state = 'cooling'`),
-    // For attribution, by when they were over: the newest, which are asked for most, are found first.
+    // For attribution: the leases of one party in a block, which follow one another in time, by when they were over.
     index('leases_past')
-      .on(t.slice, t.protocol, t.first_port, t.ended_at)
+      .on(t.slice, t.protocol, t.first_port, sql.raw(party), t.ended_at)
+      .where(sql`ended_at IS NOT NULL`),
+    // For the history of a holder, whose leases overlap: by how long they lasted, so that those that were there at an
+    // instant are found among few that were not.
+    index('leases_holder_past')
+      .on(t.machine, t.holder, sql.raw(span), t.granted_at)
+      .where(sql`ended_at IS NOT NULL`),
+    // For the end of the retention: the oldest first.
+    index('leases_over')
+      .on(t.ended_at)
       .where(sql`ended_at IS NOT NULL`),
     check('leases_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
     check('leases_state', sql`state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')`),
@@ -328,3 +349,9 @@ export const events = sqliteTable(
   },
   (t) => [index('events_machine').on(t.machine, t.revision)],
 );
+
+/** One row at most: since when the history of what is over is whole. Without it nothing was ever removed. */
+export const history = sqliteTable('history', {
+  id: integer().primaryKey(),
+  complete_since: integer().notNull(),
+});

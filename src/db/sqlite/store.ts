@@ -2,6 +2,7 @@ import { StoreError, type Reader, type Store, type UsageRow, type Work } from '.
 import { View } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
 import { needStatements, type NeedStatement } from '../need-statements.ts';
+import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
 import { all, type Read } from '../statement.ts';
 import { PortCounts, usageSql } from '../usage.ts';
@@ -63,6 +64,10 @@ export class SqliteStore implements Store {
         .run(kept, rowsMax);
       return { dropped: changes, more: changes === rowsMax };
     });
+  }
+
+  async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]): ReturnType<Store['prune']> {
+    return this.#inTransaction(() => this.#statements.run(prune(now - keptUs, rowsMax)));
   }
 
   /** The lock on the directory keeps everybody else out. */

@@ -1,0 +1,230 @@
+import type { Address } from '../net/address.ts';
+import { blockMask } from '../net/ports.ts';
+import { protocols, type Protocol } from '../net/protocol.ts';
+import type { Lease } from '../leases/model.ts';
+import type { PageOf, PageRequest, PastUse, PortInstant, UsesFilter } from '../leases/store.ts';
+import { leaseOf, leaseSelect, machine as machineNamed, type LeaseAndSession } from './composed-reads.ts';
+import { party, span, spanBounds_us } from './history-keys.ts';
+import * as rows from './rows.ts';
+
+import { all, map, one, type Parameters, type Read } from './statement.ts';
+
+/**
+ * Who had what when. Slices and leases are aligned blocks, so that the ones with a port begin at the port with some of its
+ * low bits cleared: seventeen places at most, each a step in an index. However much is over, no answer goes through it.
+ */
+
+/** Rows that one page looks at: some tens of milliseconds, however rare what is looked for is among them. */
+const rows_looked_at_max = 20_000;
+const rows_per_read_min = 100;
+
+export function* historySince(): Read<number | null> {
+  const row = yield* one<{ complete_since: number }>('SELECT complete_since FROM history');
+  return row?.complete_since ?? null;
+}
+
+export function* whoHad({ address, protocol, port, at }: PortInstant): Read<PastUse> {
+  const tenure = yield* tenureAt(address, port, at);
+  const leases = tenure ? yield* leasesAt(tenure.slice, tenure.generation, protocol, port, at) : [];
+  const holders: rows.HolderRow[] = [];
+  for (const name of new Set(leases.map((lease) => lease.holder))) {
+    const sql = 'SELECT * FROM holders WHERE machine = @machine AND name = @name';
+    holders.push(...(yield* all<rows.HolderRow>(sql, { machine: tenure?.machine ?? '', name })));
+  }
+  return {
+    tenure: tenure ?? null,
+    machine: (tenure && (yield* machineNamed(tenure.machine))) ?? null,
+    leases,
+    holders: holders.map(rows.holderOf),
+    historySince: yield* historySince(),
+  };
+}
+
+/** Where blocks with this port begin, the smallest block first. */
+const firstsOf = (port: number): readonly number[] => [
+  ...new Set(Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order)))),
+];
+
+/** Values as a list in SQL (`@first_0, @first_1`), each by a name of its own. */
+function listOf(name: string, values: readonly number[]): Readonly<{ names: readonly string[]; values: Parameters }> {
+  const named = values.map((value, index) => [`${name}_${index}`, value] as const);
+  return { names: named.map(([key]) => `@${key}`), values: Object.fromEntries(named) };
+}
+
+function* tenureAt(address: Address, port: number, at: number) {
+  const firsts = listOf('first', firstsOf(port));
+  // At one place tenures follow one another: the last that had begun is the only one that can have lasted.
+  const row = yield* one<rows.TenureRow>(
+    `WITH place (first_port) AS (VALUES ${firsts.names.map((name) => `(${name})`).join(', ')})
+     SELECT tenures.* FROM place JOIN tenures ON address = @address AND tenures.first_port = place.first_port
+       AND from_at = (SELECT max(from_at) FROM tenures AS begun
+         WHERE begun.address = @address AND begun.first_port = place.first_port AND begun.from_at <= @at)
+     WHERE last_port >= @port AND (until_at IS NULL OR until_at > @at)`,
+    { address, port, at, ...firsts.values },
+  );
+  return map(row, rows.tenureOf);
+}
+
+const past = 'slice = @slice AND protocol = @protocol AND ended_at IS NOT NULL';
+
+/** Each party that ever had a lease in one of the blocks, from one to the next in the index. */
+const partiesOf = (names: readonly string[]): string => `
+  block (first_port) AS (VALUES ${names.map((name) => `(${name})`).join(', ')}),
+  parties (first_port, name) AS (
+    SELECT first_port, (SELECT ${party} FROM leases WHERE ${past} AND first_port = block.first_port
+      ORDER BY ${party} LIMIT 1) FROM block
+    UNION ALL
+    SELECT first_port, (SELECT ${party} FROM leases WHERE ${past} AND first_port = parties.first_port
+      AND ${party} > parties.name ORDER BY ${party} LIMIT 1) FROM parties WHERE name IS NOT NULL)`;
+
+function* leasesAt(
+  slice: number,
+  generation: number,
+  protocol: Protocol,
+  port: number,
+  at: number,
+): Read<readonly Lease[]> {
+  const { names, values } = listOf('first', firstsOf(port));
+  const had = `leases.generation = @generation AND leases.last_port >= @port AND leases.granted_at <= @at
+    AND coalesce(leases.empty_at, @at + 1) > @at AND leases.state <> 'refused'`;
+  const parameters = { slice, generation, protocol, port, at, ...values };
+  const live = yield* all<LeaseAndSession>(
+    `${leaseSelect} WHERE leases.slice = @slice AND leases.protocol = @protocol AND leases.ended_at IS NULL
+     AND leases.first_port IN (${names.join(', ')}) AND ${had}`,
+    parameters,
+  );
+  // Of each party the lease that was over next after the instant is the only one that can have been there at it.
+  const over = yield* all<rows.LeaseRow>(
+    `WITH RECURSIVE ${partiesOf(names)}
+     SELECT leases.* FROM parties JOIN leases ON leases.id = (
+       SELECT id FROM leases WHERE ${past} AND first_port = parties.first_port AND ${party} = parties.name
+       AND ended_at > @at ORDER BY ended_at LIMIT 1)
+     WHERE ${had}`,
+    parameters,
+  );
+  return [...over.map(rows.leaseOf), ...live.map(leaseOf)].sort(byGrant);
+}
+
+/** A part of the history in the order of grants: up to `limit` rows from after a place in that order. */
+type Part = (after: Place, limit: number) => Read<readonly Lease[]>;
+/** The last lease that was looked at. Log time only rises, so both columns order alike, and each index can use its own. */
+type Place = Readonly<{ grantedAt: number; id: number }>;
+
+const byGrant = (a: Place, b: Place): number => a.grantedAt - b.grantedAt || a.id - b.id;
+
+export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<PageOf<Lease>> {
+  const parts = 'holder' in of ? partsOfHolder(of) : yield* partsOfPort(of);
+  const [grantedAt = -1, id = -1] = cursor === null ? [] : cursor.split('-').map(Number);
+  let place: Place = { grantedAt, id };
+  const items: Lease[] = [];
+  const next = () => `${place.grantedAt}-${place.id}`;
+  for (let looked = 0; looked < rows_looked_at_max;) {
+    const { leases, isAll } = yield* merged(parts, place, Math.max(rows_per_read_min, limit + 1));
+    for (const lease of leases) {
+      const isWanted = wasHad(lease, of);
+      if (isWanted && items.length === limit) return { items, next: next() };
+      if (isWanted) items.push(lease);
+      place = lease;
+    }
+    if (isAll) return { items, next: null };
+    // A part that found nothing in range has looked at something all the same.
+    looked += leases.length + parts.length;
+  }
+  return { items, next: next() };
+}
+
+/** The next leases of all parts together: as far as each part is known, and whether that is all there is. */
+function* merged(parts: readonly Part[], after: Place, limit: number) {
+  const leases: Lease[] = [];
+  let known: Place | undefined;
+  for (const part of parts) {
+    const found = yield* part(after, limit);
+    leases.push(...found);
+    const last = found.at(-1);
+    if (found.length >= limit && last && (!known || byGrant(last, known) < 0)) known = last;
+  }
+  leases.sort(byGrant);
+  const end = known;
+  return { leases: end ? leases.filter((lease) => byGrant(lease, end) <= 0) : leases, isAll: end === undefined };
+}
+
+function wasHad(lease: Lease, of: UsesFilter): boolean {
+  const isTheirs =
+    'holder' in of ? lease.holder === of.holder : lease.ports.first <= of.port && of.port <= lease.ports.last;
+  const isThen = lease.grantedAt < of.until && (lease.emptyAt === null || lease.emptyAt > of.since);
+  return isTheirs && isThen && lease.state !== 'refused';
+}
+
+/** Leases overlap in time, so those that were there at `since` are looked for class by class of how long they lasted. */
+function partsOfHolder({ machine, holder, since, until }: Extract<UsesFilter, { holder: string }>): readonly Part[] {
+  const over = [...spanBounds_us, Infinity].map((bound, index): Part => {
+    return function* (after, limit) {
+      const found = yield* all<rows.LeaseRow>(
+        `SELECT * FROM leases WHERE machine = @machine AND holder = @holder AND ${span} = @span
+         AND ended_at IS NOT NULL AND granted_at > @after AND granted_at < @until ORDER BY granted_at LIMIT @limit`,
+        {
+          ...{ machine, holder, span: index, until, limit },
+          after: Math.max(after.grantedAt, bound === Infinity ? -1 : since - bound - 1),
+        },
+      );
+      return found.map(rows.leaseOf);
+    };
+  });
+  return [...over, liveOn(machine, until)];
+}
+
+/** Live leases of a machine; whose they are no index knows, so that grants need not keep one more. */
+const liveOn = (machine: string, until: number): Part =>
+  function* (after, limit) {
+    const found = yield* all<LeaseAndSession>(
+      `${leaseSelect} WHERE leases.machine = @machine AND leases.ended_at IS NULL AND leases.id > @after
+       AND leases.granted_at < @until ORDER BY leases.id LIMIT @limit`,
+      { machine, until, after: after.id, limit },
+    );
+    return found.map(leaseOf);
+  };
+
+function* partsOfPort(of: Extract<UsesFilter, { port: number }>): Read<readonly Part[]> {
+  const { address, port, since, until } = of;
+  const { names, values } = listOf('first', firstsOf(port));
+  const slices = yield* all<{ slice: number }>(
+    `SELECT DISTINCT slice FROM tenures WHERE address = @address AND first_port IN (${names.join(', ')})
+     AND last_port >= @port AND from_at < @until AND (until_at IS NULL OR until_at > @since)`,
+    { address, port, since, until, ...values },
+  );
+  const parts: Part[] = [];
+  for (const { slice } of slices)
+    for (const protocol of of.protocol === null ? protocols : [of.protocol]) {
+      const found = yield* all<{ first_port: number; name: string }>(
+        `WITH RECURSIVE ${partiesOf(names)} SELECT * FROM parties WHERE name IS NOT NULL`,
+        { slice, protocol, ...values },
+      );
+      const where = { slice, protocol, since, until };
+      parts.push(liveIn(where, names, values), ...found.map(({ first_port, name }) => overIn(where, first_port, name)));
+    }
+  return parts;
+}
+
+type Block = Readonly<{ slice: number; protocol: Protocol; since: number; until: number }>;
+
+const liveIn = ({ slice, protocol, until }: Block, names: readonly string[], values: Parameters): Part =>
+  function* (after, limit) {
+    const found = yield* all<LeaseAndSession>(
+      `${leaseSelect} WHERE leases.slice = @slice AND leases.protocol = @protocol AND leases.ended_at IS NULL
+       AND leases.first_port IN (${names.join(', ')}) AND leases.id > @after AND leases.granted_at < @until
+       ORDER BY leases.id LIMIT @limit`,
+      { slice, protocol, until, after: after.id, limit, ...values },
+    );
+    return found.map(leaseOf);
+  };
+
+/** The leases of one party follow one another: by their ends is by their grants. */
+const overIn = ({ slice, protocol, since, until }: Block, first: number, name: string): Part =>
+  function* (after, limit) {
+    const found = yield* all<rows.LeaseRow>(
+      `SELECT * FROM leases WHERE ${past} AND first_port = @first AND ${party} = @name AND ended_at > @since
+       AND id > @after ORDER BY ended_at LIMIT @limit`,
+      { slice, protocol, first, name, since: Math.max(since, after.grantedAt), after: after.id, limit },
+    );
+    return found.map(rows.leaseOf).filter((lease) => lease.grantedAt < until);
+  };
