@@ -14,6 +14,7 @@ import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
 import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
+import type { About, Health, Readiness } from '../wire/server.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
 import type { ExtentList, Slice, SliceAssign, SliceList, SliceListQuery, Unblock } from '../wire/slices.ts';
 import type { TokenCreate, TokenCreated, TokenInfo, TokenListQuery, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
@@ -146,6 +147,17 @@ export class FisheryClient {
     revoke: (id: string, o?: ChangeOptions): Promise<TokenInfo> => this.#send('DELETE', ['tokens', id], undefined, o),
   };
 
+  /** What the server says about itself; most of it to anybody. */
+  readonly server = {
+    about: (o?: CallOptions): Promise<About> => this.#outside([''], o),
+    health: (o?: CallOptions): Promise<Health> => this.#outside(['healthz'], o),
+    /** Rejects with code `not_ready` when it cannot serve now. */
+    readiness: (o?: CallOptions): Promise<Readiness> => this.#outside(['readyz'], o),
+    /** In the text format of Prometheus. */
+    metrics: (o?: CallOptions): Promise<string> => this.#outside(['metrics'], { ...o, text: 'text/plain' }),
+    openApi: (o?: CallOptions): Promise<Readonly<Record<string, unknown>>> => this.#outside(['openapi.json'], o),
+  };
+
   events(query: z.input<typeof EventsQuery> = {}, o?: CallOptions): Promise<EventList> {
     return this.#get(['events'], query, o);
   }
@@ -192,9 +204,18 @@ export class FisheryClient {
     return this.#call({ method, path, query: { dry_run: dryRun }, body, repeatable, headers, ...o });
   }
 
+  #call<T>(call: Call): Promise<T> {
+    return this.#believed({ ...call, path: ['v1', ...call.path] });
+  }
+
+  /** A read outside of /v1. */
+  #outside<T>(path: readonly string[], o: CallOptions & Readonly<{ text?: string }> = {}): Promise<T> {
+    return this.#believed({ method: 'GET', path, repeatable: true, ...o });
+  }
+
   // The one place where the contract is believed: what the schemas say an answer is, it is.
-  async #call<T>(call: Call): Promise<T> {
-    return (await this.#transport.call({ ...call, path: ['v1', ...call.path] })) as T;
+  async #believed<T>(call: Call): Promise<T> {
+    return (await this.#transport.call(call)) as T;
   }
 }
 

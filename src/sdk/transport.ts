@@ -24,6 +24,8 @@ export type Call = Readonly<{
   query?: Readonly<Record<string, QueryValue>>;
   body?: unknown;
   headers?: Readonly<Record<string, string>>;
+  /** The media type of an answer that is text, and is returned as it is, instead of JSON. */
+  text?: string;
   /**
    * Whether a second arrival changes nothing: reads, and the few writes of that kind. Only these are repeated after a
    * failure that leaves open whether the first arrived; a call that never reached a server is repeated whatever it is.
@@ -57,7 +59,7 @@ export class Transport {
     this.#random = options.random ?? Math.random;
   }
 
-  /** Calls and returns the answer's JSON; undefined for 204. Throws FisheryError, or the caller's abort reason. */
+  /** Calls and returns the answer's JSON, or its text where that was asked for; undefined for 204. Throws FisheryError, or the caller's abort reason. */
   async call(call: Call): Promise<unknown> {
     const started = performance.now();
     for (let attempt = 1; ; attempt++) {
@@ -122,7 +124,7 @@ export class Transport {
         method: call.method,
         headers: {
           authorization: `Bearer ${this.#token}`,
-          accept: 'application/json, application/problem+json',
+          accept: `${call.text ?? 'application/json'}, application/problem+json`,
           ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
           ...call.headers,
         },
@@ -134,7 +136,7 @@ export class Transport {
       const body = await response.text();
       if (!response.ok) return errorOfAnswer(what, response, body);
       if (response.status === 204) return { value: undefined };
-      const value = parseJson(body);
+      const value = call.text === undefined ? parseJson(body) : body;
       if (value !== undefined) return { value };
       return new FisheryError(`${what}: ${response.status}, but the answer is not JSON`, {
         code: localCodes.unreadableAnswer,

@@ -21,4 +21,5 @@ export const Readiness = z
   .meta({ id: 'Readiness' });
 
 export type About = z.infer<typeof About>;
+export type Health = z.infer<typeof Health>;
 export type Readiness = z.infer<typeof Readiness>;

@@ -145,6 +145,10 @@ const rows: readonly Row[] = [
     { grace_s: 60 },
   ],
   ['tokens.revoke', (c) => c.tokens.revoke('token-1'), 'DELETE /v1/tokens/token-1'],
+  ['server.about', (c) => c.server.about(), 'GET /'],
+  ['server.health', (c) => c.server.health(), 'GET /healthz'],
+  ['server.readiness', (c) => c.server.readiness(), 'GET /readyz'],
+  ['server.openApi', (c) => c.server.openApi(), 'GET /openapi.json'],
   ['events', (c) => c.events({ after: 7, machine: 'm' }), 'GET /v1/events?after=7&machine=m'],
   [
     'attribution',
@@ -171,7 +175,7 @@ describe('the client', () => {
       Object.keys(member as object).map((name) => `${group}.${name}`),
     );
     const covered = new Set(rows.map(([name]) => name));
-    expect(methods.filter((name) => !covered.has(name))).toEqual(['agent.watch']);
+    expect(methods.filter((name) => !covered.has(name))).toEqual(['agent.watch', 'server.metrics']);
   });
 
   it('keeps a name from becoming a path', async () => {
@@ -192,6 +196,16 @@ describe('the client', () => {
     await expect(client.agent.watch('m', 12, new AbortController().signal)).rejects.toMatchObject({
       code: 'unreadable_answer',
     });
+  });
+
+  it('takes metrics as the text that they are', async () => {
+    const text = '# HELP fishery_log_revision The newest revision of the log.\nfishery_log_revision 7\n';
+    await using server = await ScriptedServer.start((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4' }).end(text);
+    });
+    expect(await new FisheryClient({ url: server.url, token: 't' }).server.metrics()).toBe(text);
+    expect(server.seen[0]).toMatchObject({ path: '/metrics' });
+    expect(server.seen[0]?.headers['accept']).toBe('text/plain, application/problem+json');
   });
 
   it('reads every page of a list', async () => {

@@ -6,6 +6,7 @@ import { Attribution } from '../../src/wire/attribution.ts';
 import { Lease, LeaseList, LeasePage } from '../../src/wire/leases.ts';
 import { Holder, HolderPage, Machine, MachinePage } from '../../src/wire/machines.ts';
 import { Pool, PoolPage } from '../../src/wire/pools.ts';
+import { About, Health, Readiness } from '../../src/wire/server.ts';
 import { Session, SessionPage } from '../../src/wire/sessions.ts';
 import { ExtentList, Slice, SliceList, SlicePage } from '../../src/wire/slices.ts';
 import { TokenCreated, TokenInfo, TokenPage } from '../../src/wire/tokens.ts';
@@ -32,6 +33,12 @@ describe('the client and the real server', () => {
   }
 
   it('agree about every method, from a pool to an attribution', async () => {
+    await answered(About, client.server.about());
+    await answered(Health, client.server.health());
+    await answered(Readiness, client.server.readiness());
+    expect(await client.server.metrics()).toContain('# TYPE fishery_ports gauge');
+    expect(await client.server.openApi()).toHaveProperty('paths');
+
     await answered(Pool, client.pools.create({ id: 'p', prefixes: ['198.51.100.8/30'], cooldown_s: { tcp: 0 } }));
     await answered(Pool, client.pools.get('p'));
     expect((await answered(PoolPage, client.pools.list())).items).toHaveLength(1);
