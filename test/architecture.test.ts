@@ -17,6 +17,7 @@ const rules: Rules = {
     leases: ['net'],
     wire: ['net'],
     db: ['leases', 'net'],
+    engine: ['db', 'leases', 'net', 'ops'],
     feed: ['leases'],
     api: ['feed', 'leases', 'wire', 'net', 'type ops'],
     sdk: ['wire', 'net'],
@@ -28,7 +29,7 @@ const rules: Rules = {
     'cli/commands/check.ts': ['db', 'cli'],
     'cli/commands/dump.ts': ['db', 'leases', 'cli'],
     'cli/commands/restore.ts': ['db', 'cli'],
-    'cli/commands/server.ts': ['api', 'db', 'feed', 'leases', 'ops', 'cli'],
+    'cli/commands/server.ts': ['api', 'engine', 'feed', 'leases', 'ops', 'cli'],
     bin: ['*'],
   },
   libraries: {

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join, resolve } from 'node:path';
@@ -6,12 +6,10 @@ import { z } from 'zod';
 import { buildApp } from '../../api/app.ts';
 import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
 import { defaultLimits } from '../../api/parts.ts';
-import { openStore } from '../../db/open.ts';
+import { startEngine } from '../../engine/remote-engine.ts';
 import { Feed } from '../../feed/feed.ts';
 import { LogTail } from '../../feed/log-tail.ts';
-import { LeaseService } from '../../leases/lease-service.ts';
 import { StoreError } from '../../leases/store.ts';
-import { Sweeper } from '../../leases/sweeper.ts';
 import { SteadyClock } from '../../ops/clock.ts';
 import { createLogger, logSettings, type Logger } from '../../ops/logger.ts';
 import { Shutdown } from '../../ops/shutdown.ts';
@@ -88,42 +86,38 @@ type Settings = z.output<typeof serverSettings>;
 async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) {
   const directory = resolve(settings.data_dir);
   const clock = new SteadyClock();
-  const store = await openStore(storeLocation(settings), randomUUID);
-  shutdown.register('store', () => store.close());
+  const engine = await startEngine(
+    { location: storeLocation(settings), eventsKept: settings.events_kept },
+    {
+      onTrouble: ({ kind, message, cause, command: of, requestId }) =>
+        log.error({ err: cause, trouble: kind, command: of, reqId: requestId }, message),
+      onSweepFailure: (error) => log.warn({ err: error }, 'a sweep failed; the next one tries again'),
+      onDeath: (reason) => {
+        log.fatal({ reason }, 'the engine is gone');
+        void shutdown.begin('the engine is gone');
+      },
+    },
+  );
+  const { leases, reader } = engine;
+  shutdown.register('engine', () => engine.close());
   // The operator token lies there, wherever the database is.
   await mkdir(directory, { recursive: true, mode: 0o700 });
 
-  const leases = new LeaseService({
-    store,
-    clock,
-    onTrouble: ({ kind, message, cause, command: of, requestId }) =>
-      log.error({ err: cause, trouble: kind, command: of, reqId: requestId }, message),
-  });
-  shutdown.register('leases', () => leases.close());
-  const feed = new Feed({ log: store.reader });
+  const feed = new Feed({ log: reader });
   const tail = await LogTail.start({
-    log: store.reader,
+    log: reader,
     publish: (events) => feed.publish(events),
     onLoss: () => feed.lose(),
     onError: (error) => log.warn({ err: error }, 'the log could not be read; the next look comes soon'),
   });
   leases.onEvents((events) => tail.offer(events));
-  store.onForeignCommit(() => tail.wake());
+  engine.onForeignCommit(() => tail.wake());
   shutdown.register('feed', () => feed.close());
-  const sweeper = new Sweeper({
-    execute: (sweep) => leases.execute(sweep),
-    store,
-    eventsKept: settings.events_kept,
-    onError: (error) => log.warn({ err: error }, 'a sweep failed; the next one tries again'),
-  });
 
-  const operator = await ensureOperatorToken(
-    { leases, reader: store.reader, randomBytes, clock },
-    join(directory, 'operator.token'),
-  );
+  const operator = await ensureOperatorToken({ leases, reader, randomBytes, clock }, join(directory, 'operator.token'));
   const app = buildApp({
     leases,
-    reader: store.reader,
+    reader,
     feed,
     clock,
     logger: log,
@@ -133,8 +127,8 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
     processMetrics: true,
     limits: { ...defaultLimits, body_bytes_max: settings.body_bytes_max, watchers_max: settings.watchers_max },
   });
-  sweeper.start();
-  shutdown.register('sweeper', () => sweeper.stop());
+  await engine.startSweeping();
+  shutdown.register('sweeper', () => engine.stopSweeping());
   // Last opened, first closed: answers and streams end while everything that they need is still there.
   shutdown.register('api', () => app.close());
   await app.listen({ host: settings.host, port: settings.port });

@@ -1,0 +1,61 @@
+import { randomUUID } from 'node:crypto';
+import { openStore, type StoreLocation } from '../db/open.ts';
+import { LeaseService, type Trouble } from '../leases/lease-service.ts';
+import type { Reader } from '../leases/store.ts';
+import { Sweeper } from '../leases/sweeper.ts';
+import { SteadyClock } from '../ops/clock.ts';
+
+export type EngineOptions = Readonly<{
+  location: StoreLocation;
+  /** Newest entries of the log that are kept for followers who were away. */
+  eventsKept: number;
+}>;
+
+/** What an engine has to say unasked. */
+export type EngineListeners = Readonly<{
+  onTrouble: (trouble: Trouble) => void;
+  /** The first of the sweeps that fail in a row. */
+  onSweepFailure: (error: unknown) => void;
+  /** An engine in a thread of its own is no more, without having been asked to end. Nothing can be done with it any longer. */
+  onDeath: (reason: string) => void;
+}>;
+
+/** The table and everything that changes it: rules, store and the loop that time drives. */
+export type Engine = Readonly<{
+  leases: Pick<LeaseService, 'execute' | 'health' | 'onEvents'>;
+  reader: Reader;
+  /** Calls back when other servers may have committed to the same database. */
+  onForeignCommit: (wake: () => void) => () => void;
+  startSweeping: () => Promise<void>;
+  /** Resolves when the step that runs is over. */
+  stopSweeping: () => Promise<void>;
+  /** Takes no more commands, answers those taken, and closes the store. */
+  close: () => Promise<void>;
+}>;
+
+/** Opens the engine in this thread. Throws a `StoreError` that says what to do. */
+export async function openEngine(
+  { location, eventsKept }: EngineOptions,
+  { onTrouble, onSweepFailure }: Omit<EngineListeners, 'onDeath'>,
+): Promise<Engine> {
+  const store = await openStore(location, randomUUID);
+  const leases = new LeaseService({ store, clock: new SteadyClock(), onTrouble });
+  const sweeper = new Sweeper({
+    execute: (sweep) => leases.execute(sweep),
+    store,
+    eventsKept,
+    onError: onSweepFailure,
+  });
+  return {
+    leases,
+    reader: store.reader,
+    onForeignCommit: (wake) => store.onForeignCommit(wake),
+    startSweeping: async () => sweeper.start(),
+    stopSweeping: () => sweeper.stop(),
+    close: async () => {
+      await sweeper.stop();
+      await leases.close();
+      await store.close();
+    },
+  };
+}
