@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 const fishery = fileURLToPath(new URL('../src/bin/fishery.ts', import.meta.url));
 const bare = fileURLToPath(new URL('peers/bare-server.ts', import.meta.url));
 const noDatabase = fileURLToPath(new URL('peers/no-database.ts', import.meta.url));
+const postgres = fileURLToPath(new URL('../test/support/postgres/keeper.ts', import.meta.url));
 const start_wait_ms = 60_000;
 const stop_wait_ms = 30_000;
 
@@ -36,15 +37,23 @@ export class ServerUnderTest implements AsyncDisposable {
     return ServerUnderTest.#start([noDatabase]);
   }
 
+  /** A PostgreSQL server of its own, whose commits reach the disk; `url` is of a superuser. */
+  static postgres(): Promise<ServerUnderTest> {
+    return ServerUnderTest.#start([postgres, '--durable']);
+  }
+
   static async #start(args: readonly string[]): Promise<ServerUnderTest> {
     const began = performance.now();
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const timer = setTimeout(() => reject(new Error('a server did not start in time')), start_wait_ms);
     let out = '';
     child.stdout.on('data', (data: Buffer) => {
       out += data.toString();
-      const url = /^listening +(\S+)$/m.exec(out)?.[1];
+      const url = /^listening +(\S+)$|^{"url":"([^"]+)"}$/m
+        .exec(out)
+        ?.slice(1)
+        .find((found) => found !== undefined);
       if (url !== undefined) resolve(url);
     });
     child.once('exit', (code) => reject(new Error(`a server ended with ${code}: ${out}`)));

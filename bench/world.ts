@@ -30,6 +30,11 @@ export class World implements AsyncDisposable {
     return new World(server, readFileSync(join(directory, 'operator.token'), 'utf8').trim());
   }
 
+  /** One more server on the database of another, whose token is valid here too. */
+  static async join(directory: string, settings: readonly string[], token: string): Promise<World> {
+    return new World(await ServerUnderTest.fishery(['--data-dir', directory, ...settings]), token);
+  }
+
   /** A pool with room for `slices` slices of 2,048 ports. */
   async pool(id: string, slices: number): Promise<void> {
     const slicesPerAddress = 32;

@@ -14,7 +14,10 @@ export type Job = Readonly<{
   /** Header lines beside host, content type and length; a key of its own for each request where `isKeyed`. */
   headers: Readonly<Record<string, string>>;
   isKeyed: boolean;
-  body: string;
+  /** Sent in turn, over and over. */
+  bodies: readonly string[];
+  /** How many are sent in a second; null: each connection sends its next as soon as it has an answer. */
+  perSecond: number | null;
   expectStatus: number;
 }>;
 
@@ -22,6 +25,7 @@ export type Job = Readonly<{
 export type LoadResult = Readonly<{ seconds: number; latencies: readonly number[] }>;
 export type Reply = Readonly<{ result: LoadResult }> | Readonly<{ error: string }>;
 
+const pace_ms = 2;
 const headEnd = Buffer.from('\r\n\r\n');
 
 function run(job: Job): Promise<LoadResult> {
@@ -32,10 +36,11 @@ function run(job: Job): Promise<LoadResult> {
     `POST ${job.path} HTTP/1.1`,
     `host: ${job.host}`,
     'content-type: application/json',
-    `content-length: ${Buffer.byteLength(job.body)}`,
     ...Object.entries(job.headers).map(([name, value]) => `${name}: ${value}`),
   ].join('\r\n');
+  const tails = job.bodies.map((body) => `\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
   const sockets: Socket[] = [];
+  const idle: (() => void)[] = [];
   let sent = 0;
   let began = 0;
 
@@ -45,8 +50,7 @@ function run(job: Job): Promise<LoadResult> {
   };
   const send = (socket: Socket) => {
     const key = job.isKeyed ? `\r\nidempotency-key: ${keyPrefix}-${sent}` : '';
-    sent++;
-    socket.write(`${head}${key}\r\n\r\n${job.body}`);
+    socket.write(`${head}${key}${tails[sent++ % tails.length] ?? ''}`);
   };
   const attend = (socket: Socket) => {
     let received: Buffer | undefined;
@@ -72,13 +76,29 @@ function run(job: Job): Promise<LoadResult> {
       }
       received = undefined;
       latencies.push(performance.now() - askedAt);
-      if (sent < job.requests) ask();
-      else if (latencies.length === job.requests) {
+      if (sent < job.requests) {
+        if (job.perSecond === null) ask();
+        else idle.push(ask);
+      } else if (latencies.length === job.requests) {
         for (const other of sockets) other.destroy();
         resolve({ seconds: (performance.now() - began) / 1_000, latencies });
       }
     });
     return ask;
+  };
+
+  /** So many a second, whatever the answers take; a connection that still waits for one is passed over. */
+  const pace = (asks: readonly (() => void)[], perSecond: number) => {
+    idle.push(...asks);
+    const timer = setInterval(() => {
+      const due = Math.min(job.requests, ((performance.now() - began) / 1_000) * perSecond);
+      while (sent < due) {
+        const ask = idle.shift();
+        if (!ask) break;
+        ask();
+      }
+      if (sent >= job.requests) clearInterval(timer);
+    }, pace_ms);
   };
 
   let connected = 0;
@@ -94,7 +114,8 @@ function run(job: Job): Promise<LoadResult> {
     socket.on('connect', () => {
       if (++connected < asks.length) return;
       began = performance.now();
-      for (const ask of asks) ask();
+      if (job.perSecond === null) for (const ask of asks) ask();
+      else pace(asks, job.perSecond);
     });
   }
   return promise;

@@ -39,7 +39,8 @@ export const grants: Suite = async function* (settings) {
       path: '/v1/leases?wait=stored',
       headers: { authorization: `Bearer ${to.token}` },
       isKeyed: true,
-      body: JSON.stringify({ session, claims }),
+      bodies: [JSON.stringify({ session, claims })],
+      perSecond: null,
       expectStatus: 201,
     });
   const both = (connections: number, requests: number, claims: readonly object[]) =>

@@ -97,9 +97,14 @@ run(
   user,
 );
 const port = await freePort();
-// Nothing survives the run, so nothing has to reach the disk; what is tested are crashes of Fishery, not of PostgreSQL.
-const flags = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off', 'full_page_writes=off'];
-flags.push('max_connections=200', 'shared_buffers=64MB', 'log_min_messages=warning', 'autovacuum=off');
+// Nothing survives the run, so nothing has to reach the disk, but where that is what is measured; what is tested are crashes of Fishery, not of PostgreSQL.
+const hasty = ['fsync=off', 'full_page_writes=off', 'autovacuum=off'];
+const flags = [
+  'listen_addresses=127.0.0.1',
+  'unix_socket_directories=',
+  ...(process.argv.includes('--durable') ? [] : hasty),
+];
+flags.push('max_connections=200', 'shared_buffers=64MB', 'log_min_messages=warning');
 const server = spawn(
   join(bin, 'postgres'),
   ['-D', data, '-p', String(port), ...flags.flatMap((flag) => ['-c', flag])],
