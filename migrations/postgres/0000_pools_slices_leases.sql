@@ -55,6 +55,8 @@ CREATE TABLE "holders" (
 	"name" text COLLATE "C" NOT NULL,
 	"kind" text COLLATE "C" NOT NULL,
 	"uid" bigint,
+	"sticky_v4" text COLLATE "C",
+	"sticky_v6" text COLLATE "C",
 	"created_at" bigint NOT NULL,
 	"updated_at" bigint NOT NULL,
 	"revision" bigint NOT NULL,

@@ -61,6 +61,8 @@ CREATE TABLE `holders` (
 	`name` text NOT NULL,
 	`kind` text NOT NULL,
 	`uid` integer,
+	`sticky_v4` text,
+	`sticky_v6` text,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`revision` integer NOT NULL,

@@ -1,12 +1,11 @@
-import type { z } from 'zod';
 import type { Logger } from '../ops/logger.ts';
 import { isFisheryError, type FisheryClient, type SessionLoss } from '../sdk/index.ts';
-import type { Claim as ClaimSchema, Lease } from '../wire/leases.ts';
+import type { ClaimOfOne, Lease } from '../wire/leases.ts';
 import type { Session } from '../wire/sessions.ts';
 import type { DesiredMachine } from './desired.ts';
 import { Bell, isOver } from './waiting.ts';
 
-export type FishClaim = z.infer<typeof ClaimSchema>;
+export type FishClaim = ClaimOfOne;
 
 /** What fish's leases need of the server, in the SDK's words. */
 export type FishLeaseClient = Readonly<{

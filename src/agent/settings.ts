@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { prefixFamily } from '../net/prefix.ts';
 import { logSettings } from '../ops/logger.ts';
-import { Claim } from '../wire/leases.ts';
+import { ClaimOfOne } from '../wire/leases.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
 import type { HostSettings } from './desired-host.ts';
 
@@ -31,7 +31,7 @@ const Fish = z
       .min(1)
       .refine((prefixes) => prefixes.every((prefix) => prefixFamily(prefix) === 4), 'fish translates IPv4 only')
       .meta({ description: 'Whose packets are translated' }),
-    claims: z.array(Claim).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
+    claims: z.array(ClaimOfOne).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
     icmp_source: AddressText.optional().meta({
       description: 'An address of this host: source of ICMP errors to clients',
     }),

@@ -268,6 +268,16 @@ export const leaseErrors: LeaseErrorKinds = {
       `no free block of ${e.ports} ${e.protocol} ports on "${e.machine}"` +
       (e.nextAt === null ? '' : `; the next ports leave their cooldown at ${formatInstant(e.nextAt)}`),
   },
+  no_common_address: {
+    status: 503,
+    title: 'No address has room for all of it',
+    cause:
+      'The request wants its leases on one address (`placement: same_address`). There is room for them on this machine, but not on any one of the addresses that were tried.',
+    remedy: 'Ask for fewer or smaller leases, for another placement, or assign the machine more slices of one address.',
+    passing: true,
+    detail: (e) =>
+      `none of ${e.addresses} addresses of "${e.machine}" has room for all ${e.leases} leases of the request`,
+  },
   lease_not_found: {
     status: 404,
     title: 'No such lease',

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import type { Claim, Scope } from '../leases/commands.ts';
+import type { Claim, Placement, Scope } from '../leases/commands.ts';
 import type { LeaseError } from '../leases/errors.ts';
 import { formatToken, type Lease } from '../leases/model.ts';
 import type { Context } from './context.ts';
@@ -12,12 +12,18 @@ import { untilSettled } from './settle.ts';
 /** What the kernel refuses again and again is not the fault of one block. */
 const regrants_per_claim_max = 3;
 
-type Asked = Readonly<{ scope: Scope; session: number; claims: readonly Claim[]; timeoutMs: number }>;
+type Asked = Readonly<{
+  scope: Scope;
+  session: number;
+  claims: readonly Claim[];
+  placement: Placement;
+  timeoutMs: number;
+}>;
 
 /**
  * Grants, and waits until the agent has made every lease true. What the kernel refuses is granted anew: its block is
- * `blocked` by then, so the new lease lies elsewhere. The other leases of the request stay meanwhile. Returns one lease per
- * claim, in order: all active, or some still pending when the time is over. Throws the problem when one cannot be had;
+ * `blocked` by then, so the new lease lies elsewhere, on the same address where they all must. The other leases of the
+ * request stay meanwhile. Returns the leases in the order of their claims: all active, or some still pending when the time is over. Throws the problem when one cannot be had;
  * then every lease of the request has been released.
  */
 export async function grantUntilApplied(
@@ -25,10 +31,14 @@ export async function grantUntilApplied(
   request: FastifyRequest,
   asked: Asked,
 ): Promise<readonly Lease[]> {
-  const { scope, session, claims } = asked;
+  const { scope, session, placement } = asked;
   const deadline = performance.now() + asked.timeoutMs;
-  const grant = (some: readonly Claim[]) => ({ kind: 'grantLeases', scope, session, claims: some }) as const;
-  let leases: readonly Lease[] = await run(context, request, grant(claims));
+  let leases: readonly Lease[] = await run(context, request, {
+    ...{ kind: 'grantLeases', scope, session, claims: asked.claims, placement },
+  });
+  const claims = asked.claims.flatMap((claim, from) =>
+    Array.from({ length: claim.count }, () => ({ ...claim, count: 1, from })),
+  );
   const regrants = claims.map(() => 0);
   for (;;) {
     leases = await untilSettled(context, leases, Math.max(0, deadline - performance.now()));
@@ -38,12 +48,17 @@ export async function grantUntilApplied(
     if (refused.length === 0) return leases;
     const isForNothing = ({ index }: { index: number }) =>
       claims[index]?.at !== null || regrants[index] === regrants_per_claim_max;
-    if (refused.some(isForNothing)) return giveUp(context, scope, leases, refusalOf(leases));
+    if (refused.some(isForNothing)) return giveUp(context, scope, leases, refusalOf(leases, claims));
     for (const { index } of refused) regrants[index] = (regrants[index] ?? 0) + 1;
-    const again = await context.leases.execute(grant(refused.flatMap(({ index }) => claims[index] ?? [])), {
+    const lost = refused.flatMap(({ index, lease }) => {
+      const claim = claims[index];
+      return claim && placement === 'same_address' ? { ...claim, address: lease.address } : (claim ?? []);
+    });
+    const anew = { kind: 'grantLeases', scope, session, claims: lost } as const;
+    const again = await context.leases.execute(placement === 'spread' ? { ...anew, placement } : anew, {
       provenance: provenanceOf(request),
     });
-    if (!again.ok) return giveUp(context, scope, leases, refusalOf(leases, again.error));
+    if (!again.ok) return giveUp(context, scope, leases, refusalOf(leases, claims, again.error));
     const regranted = new Map(refused.map(({ index }, place) => [index, again.value[place]]));
     leases = leases.map((lease, index) => regranted.get(index) ?? lease);
   }
@@ -62,19 +77,23 @@ async function problemOfOver({ reader, clock }: Context, leases: readonly Lease[
   return leaseProblem({ code: 'lease_over', lease: over.id, state: over.state, ending: over.ending }, clock.nowUs());
 }
 
-/** `again`: why there was nothing to be had elsewhere either. */
-function refusalOf(leases: readonly Lease[], again?: LeaseError): ApiProblem {
+/** `from`: which claim of the request each lease is for. `again`: why there was nothing to be had elsewhere either. */
+function refusalOf(
+  leases: readonly Lease[],
+  claims: readonly Readonly<{ from: number }>[],
+  again?: LeaseError,
+): ApiProblem {
   const refused = refusedOf(leases);
   const errors = refused.map(({ index, lease, errno, detail }): ProblemPart => {
     const { first, last } = lease.ports;
     return {
-      path: `body.claims[${index}]`,
+      path: `body.claims[${claims[index]?.from ?? index}]`,
       message: `${errno}: ${detail} (lease-${lease.id}, ${lease.address} ports ${first}-${last})`,
     };
   });
   const machine = refused[0]?.lease.machine ?? '';
   const detail =
-    `${errors.length} of ${leases.length} claims were refused by the kernel of "${machine}"` +
+    `${errors.length} of ${leases.length} leases were refused by the kernel of "${machine}"` +
     (again === undefined ? '' : `, and cannot be granted elsewhere: ${detailOf(again)}`);
   return apiProblem('claim_refused', detail, { errors });
 }

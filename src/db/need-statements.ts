@@ -23,6 +23,11 @@ const occupied = `ended_at IS NULL AND state IN ('pending', 'active', 'ending')`
 
 /** Slices that the server grants from. */
 const offered = `machine = @machine AND state = 'assigned' AND allocator = 'server'`;
+/**
+ * The slices of the machine on one address, found by the address: there are as many as its ports allow. The machine is
+ * compared as an expression, so that its own index, which may lead to thousands of slices, is none to choose.
+ */
+const onAddress = `(SELECT id FROM slices WHERE address = @address AND machine || '' = @machine) AS here`;
 const soonest = (table: string): string =>
   `SELECT min(reusable_at) AS at FROM ${table} WHERE machine = @machine AND protocol = @protocol AND state = 'cooling'`;
 
@@ -220,6 +225,41 @@ export const needStatements: NeedStatements = {
        LIMIT @limit`,
       ({ need: _, ...search }) => search,
       (view, row: rows.SharedBlockRow, { holder }) => view.loadJoinable(holder, rows.sharedBlockOf(row)),
+    ),
+  ],
+  extentsAt: [
+    each(
+      `SELECT extents.* FROM ${onAddress} JOIN extents ON extents.slice = here.id AND extents.protocol = @protocol
+       WHERE extents.offered = 1 AND extents.fit >= @order
+       ORDER BY extents.fit, extents.rested_since, extents.slice, extents.first_port LIMIT @limit`,
+      ({ need: _, ...search }) => search,
+      loadExtent,
+    ),
+  ],
+  joinableAt: [
+    each(
+      `SELECT block.* FROM ${onAddress} JOIN shared_blocks AS block ON block.slice = here.id AND block.protocol = @protocol
+       WHERE block.offered = 1 AND block.binding = @binding
+       AND (@ports IS NULL OR block.last_port - block.first_port + 1 = @ports)
+       AND NOT EXISTS (
+         SELECT 1 FROM leases WHERE slice = block.slice AND protocol = block.protocol AND first_port = block.first_port
+         AND holder = @holder AND ${occupied})
+       ORDER BY block.members, block.slice, block.first_port LIMIT @limit`,
+      ({ need: _, ...search }) => search,
+      (view, row: rows.SharedBlockRow, { holder }) => view.loadJoinable(holder, rows.sharedBlockOf(row)),
+    ),
+  ],
+  roomySlices: [
+    each(
+      `SELECT extents.* FROM (
+         SELECT id FROM slices WHERE ${offered} AND pool = @pool AND family = @family
+         ORDER BY id LIMIT ${limits.slices_looked_at_max}) AS looked_at
+       JOIN extents ON extents.slice = looked_at.id AND extents.protocol = @protocol AND extents.first_port = (
+         SELECT first_port FROM extents AS one WHERE one.slice = looked_at.id AND one.protocol = @protocol
+         AND one.offered = 1 AND one.fit >= @order ORDER BY one.fit, one.rested_since, one.first_port LIMIT 1)
+       ORDER BY looked_at.id LIMIT @limit`,
+      ({ need: _, ...search }) => search,
+      loadExtent,
     ),
   ],
   returnedSlices: [

@@ -2,6 +2,7 @@ import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
+import type { Selector } from '../net/selector.ts';
 import type {
   AccessToken,
   Binding,
@@ -33,15 +34,27 @@ export const everything: Scope = {};
  */
 export type IfRevision = Readonly<{ ifRevision?: number | null }>;
 
+/** What is asked of `count` leases that are alike. */
 export type Claim = Readonly<{
   protocol: Protocol;
   ports: number | null;
+  count: number;
   mode: Mode;
   binding: Binding | null;
   pool: string | null;
+  /** Of pools with such labels only. */
+  select: Selector | null;
   family: Family | null;
+  /** On the address of the holder's last sticky claim, as long as there is room. */
+  sticky: boolean;
+  /** Any block on this address, and on no other. */
+  address: Address | null;
+  /** This very block. Then `count` is 1. */
   at: Readonly<{ address: Address; firstPort: number }> | null;
 }>;
+
+/** How the leases of one request lie: on one address, on as many as can be, or as each is best served. */
+export type Placement = 'any' | 'same_address' | 'spread';
 
 /** When a token ends by itself: at an instant, so long from now, or never (null). */
 export type TokenExpiry = Readonly<{ at: number }> | Readonly<{ ttlUs: number }> | null;
@@ -121,7 +134,7 @@ export type Commands = {
   keepSession: { input: Readonly<{ scope: Scope; id: number }>; output: Session };
   endSession: { input: Readonly<{ scope: Scope; id: number; ending: SessionEnding }>; output: Session };
   grantLeases: {
-    input: Readonly<{ scope: Scope; session: number; claims: readonly Claim[] }>;
+    input: Readonly<{ scope: Scope; session: number; claims: readonly Claim[]; placement?: Placement }>;
     output: readonly Lease[];
   };
   releaseLease: { input: Readonly<{ scope: Scope; id: number; token: string }>; output: Lease };

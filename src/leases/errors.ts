@@ -47,6 +47,8 @@ type Codes = {
   no_slices: { machine: string };
   /** Slices exist, but no free extent is large enough. `nextAt`: when the next ports leave cooldown, if any rest. */
   no_ports: { machine: string; protocol: string; ports: number; nextAt: number | null };
+  /** No address of the machine has room for all `leases` of the request. `addresses`: how many were tried. */
+  no_common_address: { machine: string; leases: number; addresses: number };
   lease_not_found: { lease: number };
   lease_over: { lease: number; state: string; ending: string | null };
   stale_token: { item: string; given: string; current: string };

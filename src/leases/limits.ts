@@ -6,7 +6,14 @@ export const limits = {
   batch_weight_max: 1_024,
   /** Commands that wait for their transaction. Beyond it the caller is told to come back, rather than kept waiting. */
   waiting_commands_max: 65_536,
-  claims_per_grant_max: 256,
+  /** Also when a claim asks for many alike. */
+  leases_per_grant_max: 1_024,
+  /** Slices of one pool that a request looks through for some with room, when its leases are to be spread or on one address. */
+  slices_looked_at_max: 1_024,
+  /** Slices with room that a request spreads its leases over. */
+  spread_slices_max: 256,
+  /** Addresses on which a request for one common address is tried. */
+  common_addresses_tried_max: 16,
   slices_per_assign_max: 1_024,
   reports_max: 20_000,
   /** Tokens whose last use is noted by one command. */

@@ -61,9 +61,10 @@ export const putHolder: UseCase<'putHolder'> = {
     const other = uid === null ? undefined : view.holderByUid(id, uid);
     if (uid !== null && other)
       return err({ code: 'holder_uid_taken', machine: id, holder: name, uid, other: other.name });
+    const sticky = found?.sticky ?? { v4: null, v6: null };
     const { holder } = view.log(id, (revision, at) => ({
       kind: 'holder',
-      holder: { machine: id, name, kind, uid, createdAt: found?.createdAt ?? at, updatedAt: at, revision },
+      holder: { machine: id, name, kind, uid, sticky, createdAt: found?.createdAt ?? at, updatedAt: at, revision },
     }));
     view.holders.put(holder);
     return ok(holder);

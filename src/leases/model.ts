@@ -52,6 +52,8 @@ export type Holder = Readonly<{
   name: string;
   kind: 'fish' | 'proxy';
   uid: number | null;
+  /** Where its last sticky claims were granted from, by family. */
+  sticky: Readonly<{ v4: Address | null; v6: Address | null }>;
   createdAt: number;
   updatedAt: number;
   revision: number;

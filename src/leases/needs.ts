@@ -73,6 +73,39 @@ export type Need =
       ports: number | null;
       limit: number;
     }>
+  /** Offered extents with fit ≥ order on one address of the machine, in the same order. */
+  | Readonly<{
+      need: 'extentsAt';
+      machine: string;
+      protocol: Protocol;
+      address: Address;
+      order: number;
+      limit: number;
+    }>
+  /** Like `joinableBlocks`, on one address of the machine. */
+  | Readonly<{
+      need: 'joinableAt';
+      machine: string;
+      holder: string;
+      protocol: Protocol;
+      binding: Binding;
+      address: Address;
+      ports: number | null;
+      limit: number;
+    }>
+  /**
+   * The best offered extent with fit ≥ order of each slice that has one, by slice: of `limit` slices at most, among the
+   * first of the machine, see limits.slices_looked_at_max.
+   */
+  | Readonly<{
+      need: 'roomySlices';
+      machine: string;
+      protocol: Protocol;
+      pool: string;
+      family: Family;
+      order: number;
+      limit: number;
+    }>
   /** Slices of the pool that were given back and rested: the longest first; those that come after this one. */
   | Readonly<{
       need: 'returnedSlices';
@@ -137,12 +170,16 @@ function slicesOf(view: View): readonly Need[] {
   return [...ids].map((id) => ({ need: 'slice', id }));
 }
 
-type Contested = NeedOf<'offeredExtents' | 'joinableBlocks'>;
+type Contested = NeedOf<'offeredExtents' | 'joinableBlocks' | 'extentsAt' | 'joinableAt' | 'roomySlices'>;
 /** Claims of one batch for the same kind of ports: how many, and the exponent of the largest block among them. */
 type Contest = Readonly<{ claims: number; order: number }>;
 
-const isContested = (need: Need): need is Contested => need.need === 'offeredExtents' || need.need === 'joinableBlocks';
-const contestOf = (need: Contested) => `${need.need}/${need.machine}/${need.protocol}/${need.pool}/${need.family}`;
+const contested: ReadonlySet<Need['need']> = new Set<Contested['need']>([
+  ...(['offeredExtents', 'joinableBlocks', 'extentsAt', 'joinableAt', 'roomySlices'] as const),
+]);
+const isContested = (need: Need): need is Contested => contested.has(need.need);
+const contestOf = (need: Contested) =>
+  `${need.need}/${need.machine}/${need.protocol}/${'pool' in need ? `${need.pool}/${need.family}` : need.address}`;
 
 function contestsIn(asked: readonly Need[]): ReadonlyMap<string, Contest> {
   const contests = new Map<string, Contest>();

@@ -11,36 +11,78 @@ import {
   Ports,
   ProtocolName,
   Revision,
+  SelectorText,
   SessionId,
   SliceId,
 } from './primitives.ts';
 
+/** In one request, whether claimed one by one or by `count`. */
+export const leases_per_grant_max = 1_024;
+
 export const leaseStates = ['pending', 'active', 'refused', 'ending', 'cooling', 'ended'] as const;
 export const leaseEndings = ['released', 'expired', 'revoked', 'fenced', 'moved'] as const;
 
-export const Claim = z
-  .strictObject({
-    protocol: ProtocolName,
-    ports: z.int().min(1).max(65_536).optional().meta({
+/** One lease, as programs that hold the same leases as long as they run ask for it. */
+export const ClaimOfOne = z.strictObject({
+  protocol: ProtocolName,
+  ports: z.int().min(1).max(65_536).optional().meta({
+    description: 'How many ports; rounded up to a power of two. Default: 1, or the block size of the pool when shared.',
+  }),
+  mode: z.enum(['exclusive', 'shared']).default('exclusive').meta({
+    description: 'shared (tcp only): others may use the same ports toward other destinations; the kernel arbitrates.',
+  }),
+  binding: z.enum(['late', 'explicit']).optional().meta({
+    description: 'How every user of a shared block takes a port. Only with shared; default late.',
+  }),
+  pool: Name.optional(),
+  family: FamilyNumber.optional(),
+  at: z.strictObject({ address: AddressText, first_port: Port }).optional().meta({
+    description: 'This very block instead of any that fits. It must be aligned to its size.',
+  }),
+});
+
+export const Claim = ClaimOfOne.extend({
+  count: z.int().min(1).max(leases_per_grant_max).default(1).meta({
+    description: 'So many leases, all alike: the same as to repeat the claim.',
+  }),
+  select: SelectorText.optional().meta({ description: 'Only from pools whose labels match.' }),
+  sticky: z
+    .boolean()
+    .default(false)
+    .meta({
       description:
-        'How many ports; rounded up to a power of two. Default: 1, or the block size of the pool when shared.',
+        'On the address where the last sticky lease of this holder was granted, as long as it has room; then on another, ' +
+        'which is remembered from then on. For leases of one request to be on one address, say so with `placement`.',
     }),
-    mode: z.enum(['exclusive', 'shared']).default('exclusive').meta({
-      description: 'shared (tcp only): others may use the same ports toward other destinations; the kernel arbitrates.',
-    }),
-    binding: z.enum(['late', 'explicit']).optional().meta({
-      description: 'How every user of a shared block takes a port. Only with shared; default late.',
-    }),
-    pool: Name.optional(),
-    family: FamilyNumber.optional(),
-    at: z.strictObject({ address: AddressText, first_port: Port }).optional().meta({
-      description: 'This very block instead of any that fits. It must be aligned to its size.',
-    }),
+  address: AddressText.optional().meta({ description: 'Any block on this address of the machine, and on no other.' }),
+})
+  .refine((claim) => claim.at === undefined || claim.count === 1, {
+    path: ['count'],
+    message: 'with "at", count must be 1',
   })
-  .meta({ id: 'Claim', description: 'What is asked of one lease.' });
+  .refine((claim) => claim.at === undefined || claim.address === undefined, {
+    path: ['address'],
+    message: '"at" says the address already',
+  })
+  .meta({ id: 'Claim', description: 'What is asked of one lease, or of several that are alike.' });
 
 export const LeaseGrant = z
-  .strictObject({ session: SessionId, claims: z.array(Claim).min(1).max(256) })
+  .strictObject({
+    session: SessionId,
+    claims: z.array(Claim).min(1).max(256),
+    placement: z
+      .enum(['any', 'same_address', 'spread'])
+      .default('any')
+      .meta({
+        description:
+          'same_address: all leases of the request on one address, or none. spread: over the addresses of the machine as ' +
+          'evenly as these have room.',
+      }),
+  })
+  .refine((grant) => grant.claims.reduce((sum, { count }) => sum + count, 0) <= leases_per_grant_max, {
+    path: ['claims'],
+    message: `at most ${leases_per_grant_max} leases in one request`,
+  })
   .meta({ id: 'LeaseGrant', description: 'One lease or many: all are granted, or none.' });
 
 export const LeaseRelease = z.strictObject({ token: LeaseToken }).meta({ id: 'LeaseRelease' });
@@ -96,6 +138,7 @@ export const LeaseListQuery = PageQuery.extend({
 export const LeasePage = pageOf('LeasePage', Lease);
 
 export type Claim = z.infer<typeof Claim>;
+export type ClaimOfOne = z.infer<typeof ClaimOfOne>;
 export type LeaseGrant = z.infer<typeof LeaseGrant>;
 export type LeaseRelease = z.infer<typeof LeaseRelease>;
 export type LeaseRevoke = z.infer<typeof LeaseRevoke>;

@@ -27,7 +27,7 @@ const machine: Machine = {
 };
 
 const fish: Holder = {
-  ...{ machine: 'edge-1', name: 'fish', kind: 'fish', uid: null },
+  ...{ machine: 'edge-1', name: 'fish', kind: 'fish', uid: null, sticky: { v4: null, v6: null } },
   ...{ createdAt: t(-5), updatedAt: t(-5), revision: 5 },
 };
 

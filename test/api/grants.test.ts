@@ -148,6 +148,42 @@ describe('a grant', () => {
   });
 });
 
+describe('a claim with count', () => {
+  it('is that many leases, each of which the kernel may refuse and the server replace', async () => {
+    const asked = f.world.call('POST', '/v1/leases', {
+      token: f.haproxy,
+      body: { session, claims: [{ protocol: 'udp' }, { ...claim, count: 2 }], placement: 'same_address' },
+    });
+    const [a, b, c] = await pending(3);
+    expect([a, b, c].map(({ protocol }) => protocol)).toEqual(['udp', 'tcp', 'tcp']);
+    await report('active', a, c);
+    await report('refused', b);
+    const [elsewhere] = await pending(1);
+    expect(elsewhere.address).toBe(b.address);
+    await report('active', elsewhere);
+    expect(leasesIn(await asked).map(({ id }) => id)).toEqual([a.id, elsewhere.id, c.id]);
+  });
+
+  it('names the claim, and not the lease, when it is refused for good', async () => {
+    const first_port = 8_192;
+    const claims = [
+      { protocol: 'udp', count: 2 },
+      { ...claim, at: { address: '198.51.100.0', first_port } },
+    ];
+    const asked = f.world.call('POST', '/v1/leases', { token: f.haproxy, body: { session, claims } });
+    const [, , exact] = await pending(3);
+    await report('refused', exact);
+    const answer = await asked;
+    expect([...answer.refusal, ...answer.paths]).toEqual([409, 'claim_refused', 'body.claims[1]']);
+  });
+
+  it('of a thousand is one small request', async () => {
+    const { world } = f;
+    const leases = await world.grant(f.haproxy, session, [{ protocol: 'tcp', count: 1_000 }]);
+    expect(new Set(leases.map(({ ports }) => ports.first)).size).toBe(1_000);
+  });
+});
+
 describe('a claim that the kernel refuses', () => {
   const blocked = async () =>
     (await f.world.must(ExtentList, 'GET', `/v1/slices/${f.slice}/extents`)).extents.filter(

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Claim, Placement } from '../../src/leases/commands.ts';
 import { formatToken, type Lease } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
 import { factsWith } from '../support/token-values.ts';
@@ -333,6 +334,35 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(await place(mail, shared(64, v4))).toBe('198.51.100.0:3776-3839');
       expect(await place(mail, shared(128, { ...v4, binding: 'explicit' }))).toBe('198.51.100.0:3584-3711');
       expect(await place(mail, shared(128, { pool: 'v6' }))).toBe('2001:db8:::3968-4095');
+    });
+
+    it('finds room by address: for what is sticky, for what must be together, for what is to be spread', async () => {
+      await using opened = await open();
+      const world = new World(opened.store);
+      await world.pool('v4', ['198.51.100.0/30'], { usablePorts: { first: 2_048, last: 6_143 } });
+      await world.machine('bare', 'none');
+      for (const holder of ['mail', 'web']) await world.holder('bare', holder);
+      // Both slices of each of three addresses.
+      await world.slices('bare', 'v4', { count: 6 });
+      const web = await world.session('bare', 'web');
+      const mail = await world.session('bare', 'mail');
+      const places = async (session: { id: number }, placement: Placement, ...claims: Claim[]) => {
+        const result = await world.execute({ kind: 'grantLeases', scope: {}, session: session.id, claims, placement });
+        return result.ok ? result.value.map((lease) => lease.address.at(-1)).join('') : result.error.code;
+      };
+      const one = { address: address('198.51.100.1') };
+      expect(await places(web, 'spread', udp(2_048, { count: 4 }))).toBe('0120');
+      expect(await places(web, 'any', tcp(1_024, { ...one, sticky: true }))).toBe('1');
+      expect(await places(web, 'any', tcp(2_048, { sticky: true }))).toBe('1');
+      expect((await world.store.reader.holder('bare', 'web'))?.sticky).toEqual({ v4: '198.51.100.1', v6: null });
+      expect(await places(web, 'any', tcp(1_024, { sticky: true }), tcp(1, { sticky: true }))).toBe('10');
+      expect(await places(mail, 'same_address', tcp(2_048), tcp(1_024))).toBe('00');
+      expect(await places(web, 'any', shared(64, { address: address('198.51.100.2') }))).toBe('2');
+      expect(await places(mail, 'any', shared(64, { address: address('198.51.100.2') }))).toBe('2');
+      expect(await places(mail, 'same_address', shared(64, { count: 2 }), tcp(512))).toBe('000');
+      expect(await places(mail, 'same_address', tcp(2_048), udp(2_048, { count: 2 }))).toBe('no_common_address');
+      const { items } = await world.store.reader.leases({ holder: 'mail' }, all);
+      expect(items.filter(({ mode }) => mode === 'shared').map(({ ports }) => ports.first)).toHaveLength(3);
     });
 
     it('replays the log from any revision, whole or for one machine, in bounded pieces', async () => {

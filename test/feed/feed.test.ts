@@ -8,6 +8,7 @@ const holder: Holder = {
   machine: 'edge-1',
   name: 'fish',
   kind: 'fish',
+  sticky: { v4: null, v6: null },
   uid: null,
   createdAt: 0,
   updatedAt: 0,

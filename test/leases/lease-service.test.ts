@@ -74,7 +74,7 @@ describe('group commit', () => {
     await world.ready('edge-1', 'v4');
     const web = await world.session('edge-1', 'web');
     const before = store.transactions;
-    const claims = Array.from({ length: limits.claims_per_grant_max }, () => tcp(1));
+    const claims = tcp(1, { count: limits.batch_weight_max / 4 });
     await Promise.all(Array.from({ length: 5 }, () => world.grant(web, claims)));
     // Four of 256 fill the weight of 1,024.
     expect(store.transactions - before).toBe(2);

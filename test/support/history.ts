@@ -18,7 +18,8 @@ const sliceSteps: Readonly<Record<Slice['state'], readonly Slice['state'][]>> = 
   draining: ['draining', 'cooling'],
   // Commands that come together may free it and give it to the next.
   cooling: ['cooling', 'free', 'assigning', 'assigned'],
-  free: ['free', 'assigning', 'assigned'],
+  // Also given out and taken back, by commands that came together.
+  free: ['free', 'assigning', 'assigned', 'draining', 'cooling'],
 };
 
 /** What must hold between the table before and after a step at time `now`: nothing goes back, nothing comes too early. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import type { Protocol } from '../../src/net/protocol.ts';
-import type { Claim, Command } from '../../src/leases/commands.ts';
+import { parseSelector } from '../../src/net/selector.ts';
+import type { Claim, Command, Placement } from '../../src/leases/commands.ts';
 import type { Order } from '../../src/leases/decide.ts';
 import {
   formatToken,
@@ -12,7 +13,7 @@ import {
   type Slice,
 } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
-import { address, prefix, second } from './world.ts';
+import { address, must, prefix, second } from './world.ts';
 
 /**
  * Random things that can happen to a small table: three machines (one without an agent), two pools, slices of 16 ports.
@@ -34,6 +35,7 @@ export type Ask = Readonly<{
   /** Tried only. */
   dryRun: boolean;
   claims: readonly RawClaim[];
+  placement: Placement;
 }>;
 type RawClaim = Readonly<{
   protocol: Protocol;
@@ -41,6 +43,9 @@ type RawClaim = Readonly<{
   mode: Mode;
   binding: Binding | null;
   at: number | null;
+  count: number;
+  sticky: boolean;
+  select: string | null;
 }>;
 
 const machines = ['edge-1', 'edge-2', 'bare'] as const;
@@ -64,8 +69,11 @@ const putHolder = (machine: string, name: string, uid: number): Command =>
 
 /** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
 export const prologue: readonly Command[] = [
-  { kind: 'createPool', id: 'v4', prefixes: [prefix('198.51.100.0/31')], ...small },
-  { kind: 'createPool', id: 'v6', prefixes: [prefix('2001:db8::/48')], ...small, slicePorts: 8, sharedBlockPorts: 2 },
+  { kind: 'createPool', id: 'v4', prefixes: [prefix('198.51.100.0/31')], ...small, labels: { kind: 'four' } },
+  {
+    ...{ kind: 'createPool', id: 'v6', prefixes: [prefix('2001:db8::/48')], ...small },
+    ...{ slicePorts: 8, sharedBlockPorts: 2, labels: { kind: 'six' } },
+  },
   ...machines.flatMap((machine): Command[] => [
     {
       kind: 'createMachine',
@@ -80,6 +88,12 @@ export const prologue: readonly Command[] = [
   ]),
 ];
 
+/** What may be said of any claim. The pools of the story are labelled `kind=four` and `kind=six`. */
+const manner = {
+  count: fc.constantFrom(1, 1, 1, 1, 2, 3),
+  sticky: fc.nat({ max: 3 }).map((one) => one === 3),
+  select: fc.constantFrom(null, null, null, null, 'kind=four', 'kind!=four', 'kind=none'),
+};
 const ports = fc.constantFrom(null, 1, 1, 2, 3, 4, 4, 7, 8);
 const place = fc.option(fc.nat({ max: 255 }), { freq: 3 });
 const rawClaim: fc.Arbitrary<RawClaim> = fc.oneof(
@@ -91,6 +105,7 @@ const rawClaim: fc.Arbitrary<RawClaim> = fc.oneof(
       mode: fc.constant<Mode>('exclusive'),
       binding: fc.constant(null),
       at: place,
+      ...manner,
     }),
   },
   {
@@ -101,6 +116,7 @@ const rawClaim: fc.Arbitrary<RawClaim> = fc.oneof(
       mode: fc.constant<Mode>('shared'),
       binding: fc.constantFrom<Binding | null>(null, null, 'late', 'explicit'),
       at: place,
+      ...manner,
     }),
   },
   // Now and then one that cannot be.
@@ -112,6 +128,7 @@ const rawClaim: fc.Arbitrary<RawClaim> = fc.oneof(
       mode: fc.constantFrom<Mode>('exclusive', 'shared'),
       binding: fc.constantFrom<Binding | null>(null, 'late'),
       at: place,
+      ...manner,
     }),
   },
 );
@@ -145,6 +162,7 @@ const ask: fc.Arbitrary<Ask> = fc.record({
   flag: fc.boolean(),
   dryRun: fc.nat({ max: 9 }).map((one) => one === 9),
   claims: fc.array(rawClaim, { minLength: 1, maxLength: 4 }),
+  placement: fc.constantFrom<Placement>('any', 'any', 'any', 'same_address', 'spread'),
 });
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -181,7 +199,7 @@ export const ordersOf = (asks: readonly Ask[], tables: Tables): readonly Order[]
   });
 
 /** The command that an ask comes to, given what there is; undefined when there is nothing that it could be about. */
-function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables): Command | undefined {
+function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tables: Tables): Command | undefined {
   const one = <Row>(rows: Iterable<Row>): Row | undefined => {
     const list = [...rows];
     return list[pick % Math.max(1, list.length)];
@@ -217,6 +235,7 @@ function commandOf({ ask: kind, pick, other, flag, claims }: Ask, tables: Tables
           scope: flag ? {} : { machine: session.machine },
           session: session.id,
           claims: claims.map(claimOf(session, tables)),
+          placement,
         }
       );
     case 'releaseLease':
@@ -284,11 +303,13 @@ function reportOf(pick: number, other: number, flag: boolean, slice?: Slice, lea
 
 const claimOf =
   (session: Session, tables: Tables) =>
-  ({ at: where, ...raw }: RawClaim): Claim => {
+  ({ at: where, select, count, ...raw }: RawClaim): Claim => {
     const slices = [...tables.slices.values()].filter((slice) => slice.machine === session.machine);
     const slice = where === null ? undefined : slices[where % Math.max(1, slices.length)];
     // Aligned mostly, and one step too far to the right now and then.
     const size = 2 ** Math.ceil(Math.log2(raw.ports ?? (raw.mode === 'shared' ? 4 : 1)));
     const firstPort = (slice?.ports.first ?? 0) + ((size * ((where ?? 0) >> 2)) % 16) + ((where ?? 0) === 255 ? 1 : 0);
-    return { ...raw, pool: null, family: null, at: slice ? { address: slice.address, firstPort } : null };
+    const at = slice ? { address: slice.address, firstPort } : null;
+    const selector = select === null ? null : must(parseSelector(select));
+    return { ...raw, count: at ? 1 : count, select: selector, pool: null, family: null, address: null, at };
   };

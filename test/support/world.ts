@@ -32,10 +32,14 @@ export function must<T>(result: Result<T, unknown>): T {
 export const claim = (protocol: Protocol, ports: number | null, rest: Partial<Claim> = {}): Claim => ({
   protocol,
   ports,
+  count: 1,
   mode: 'exclusive',
   binding: null,
   pool: null,
+  select: null,
   family: null,
+  sticky: false,
+  address: null,
   at: null,
   ...rest,
 });

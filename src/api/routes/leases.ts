@@ -28,7 +28,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         tag: 'leases',
         summary: 'Lease ports, for one claim or for many',
         description:
-          'All claims are granted, or none. With `wait=applied` the answer comes when the agent has made every lease true. ' +
+          'All claims are granted, or none; one with `count` is so many claims that are alike. With `wait=applied` the answer comes when the agent has made every lease true. ' +
           'What the kernel refuses is tried on other ports, unless `at` asked for these; when that is of no use either, every ' +
           'lease of the request is released and the answer is `claim_refused`. A lease that was granted ' +
           'stays when the caller goes away before the answer: it is listed under its session, and ends with it.',
@@ -49,6 +49,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'block_taken',
           'no_slices',
           'no_ports',
+          'no_common_address',
           'claim_refused',
           'lease_over',
         ],
@@ -59,7 +60,12 @@ export const leaseRoutes = resource('leases', (app, context) => {
     async (request, reply) => {
       const { body, query } = request;
       const scope = scopeOf(principalOf(request));
-      const asked = { scope, session: numberOf(body.session), claims: body.claims.map(claimOf) };
+      const asked = {
+        scope,
+        session: numberOf(body.session),
+        claims: body.claims.map(claimOf),
+        placement: body.placement,
+      };
       if (query.wait === 'stored' || isDryRun(request))
         return reply.code(201).send(listOf(await run(context, request, { kind: 'grantLeases', ...asked })));
       const leases = await grantUntilApplied(context, request, { ...asked, timeoutMs: query.timeout_s * 1_000 });
@@ -167,10 +173,14 @@ export const leaseRoutes = resource('leases', (app, context) => {
 const claimOf = (claim: wire.Claim): Claim => ({
   protocol: claim.protocol,
   ports: claim.ports ?? null,
+  count: claim.count,
   mode: claim.mode,
   binding: claim.binding ?? null,
   pool: claim.pool ?? null,
+  select: claim.select ?? null,
   family: claim.family ?? null,
+  sticky: claim.sticky,
+  address: claim.address ?? null,
   at: claim.at === undefined ? null : { address: claim.at.address, firstPort: claim.at.first_port },
 });
 

@@ -1,8 +1,8 @@
 import type { z } from 'zod';
 import { err, ok, type Result } from '../../net/result.ts';
-import { Claim } from '../../wire/leases.ts';
+import { ClaimOfOne } from '../../wire/leases.ts';
 
-type ClaimInput = z.input<typeof Claim>;
+type ClaimInput = z.input<typeof ClaimOfOne>;
 
 /** What the flags say about the leases that are wanted. */
 export type Wanted = Readonly<{
@@ -43,7 +43,7 @@ function parseClaim(text: string): Result<ClaimInput, readonly string[]> {
 }
 
 function checked(given: Readonly<Record<string, unknown>>, where: string): Result<ClaimInput, readonly string[]> {
-  const parsed = Claim.safeParse(given);
+  const parsed = ClaimOfOne.safeParse(given);
   if (parsed.success) return ok(parsed.data);
   return err(
     parsed.error.issues.map(({ path, message }) => `${where}${where === '' ? '--' : ''}${path.join('.')}: ${message}`),

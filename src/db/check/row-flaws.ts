@@ -66,7 +66,8 @@ export function isAsTold(told: Told, event: Event): boolean {
       // That its agent lives is no change.
       return event.kind === 'machine' && isDeepStrictEqual({ ...event.subject, agent: told.row.agent }, told.row);
     case 'holder':
-      return event.kind === 'holder' && isDeepStrictEqual(event.holder, told.row);
+      // Where its sticky claims go is the store's to know.
+      return event.kind === 'holder' && isDeepStrictEqual({ ...event.holder, sticky: told.row.sticky }, told.row);
   }
 }
 

@@ -65,6 +65,8 @@ export const holders = sqliteTable(
     name: text().notNull(),
     kind: text().notNull(),
     uid: integer(),
+    sticky_v4: text(),
+    sticky_v6: text(),
     created_at: integer().notNull(),
     updated_at: integer().notNull(),
     revision: integer().notNull(),

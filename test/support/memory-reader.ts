@@ -1,0 +1,211 @@
+import { portCount, type PortRange } from '../../src/net/ports.ts';
+import { inEffect } from '../../src/leases/expiry.ts';
+import {
+  concerns,
+  hasOccupants,
+  holderKey,
+  type AccessToken,
+  type Event,
+  type Extent,
+  type Lease,
+} from '../../src/leases/model.ts';
+import type { PageOf, PageRequest, PastUse, PortInstant, Reader, UsesFilter } from '../../src/leases/store.ts';
+import type { Tables } from './memory-store.ts';
+
+/** What there is to read. */
+type Source = Readonly<{
+  tables: Tables;
+  events: readonly Event[];
+  revision: number;
+  historySince: number | null;
+}>;
+
+function page<Row>(
+  rows: Iterable<Row>,
+  keyOf: (row: Row) => string | number,
+  { limit, cursor }: PageRequest,
+): PageOf<Row> {
+  const sorted = [...rows].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  const after = sorted.filter((row) => {
+    if (cursor === null) return true;
+    const key = keyOf(row);
+    return typeof key === 'number' ? key > Number(cursor) : key > cursor;
+  });
+  const items = after.slice(0, limit);
+  const last = items.at(-1);
+  return { items, next: after.length > limit && last !== undefined ? String(keyOf(last)) : null };
+}
+
+const matches = <Row>(row: Row, filter: Partial<Row>): boolean =>
+  (Object.keys(filter) as (keyof Row)[]).every((key) => filter[key] === undefined || row[key] === filter[key]);
+
+/** Reads of everything, from maps. */
+export class MemoryReader implements Reader {
+  readonly #store: Source;
+
+  constructor(store: Source) {
+    this.#store = store;
+  }
+
+  epoch = async () => 'memory';
+  revision = async () => this.#store.revision;
+  pool = async (id: string) => this.#store.tables.pools.get(id);
+  pools = async (request: PageRequest) => page(this.#store.tables.pools.values(), (row) => row.id, request);
+  machine = async (id: string) => this.#store.tables.machines.get(id);
+  machines = async (request: PageRequest) => page(this.#store.tables.machines.values(), (row) => row.id, request);
+  holder = async (machine: string, name: string) => this.#store.tables.holders.get(holderKey(machine, name));
+  slice = async (id: number) => this.#store.tables.slices.get(id);
+  session = async (id: number) => this.#store.tables.sessions.get(id);
+  accessTokenById = async (id: number) => this.#store.tables.accessTokens.get(id);
+
+  async poolSlices(pool: string) {
+    const slices = [...this.#store.tables.slices.values()].filter((slice) => slice.pool === pool);
+    const count = (states: readonly string[]) => slices.filter((slice) => states.includes(slice.state)).length;
+    return { assigned: count(['assigning', 'assigned', 'draining']), cooling: count(['cooling']) };
+  }
+
+  async holders(machine: string, request: PageRequest) {
+    const rows = [...this.#store.tables.holders.values()].filter((holder) => holder.machine === machine);
+    return page(rows, (row) => row.name, request);
+  }
+
+  async slices(filter: Parameters<Reader['slices']>[0], request: PageRequest) {
+    const rows = [...this.#store.tables.slices.values()].filter((slice) => matches(slice, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
+  async tiling(slice: number) {
+    const { extents } = this.#store.tables;
+    return {
+      extents: [...extents.values()].filter((extent) => extent.slice === slice).sort(byPlace),
+      leases: this.#leases()
+        .filter((lease) => lease.slice === slice && lease.endedAt === null)
+        .sort(byPlace),
+    };
+  }
+
+  async sessions(filter: Parameters<Reader['sessions']>[0], request: PageRequest) {
+    const rows = [...this.#store.tables.sessions.values()].filter((session) => matches(session, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
+  async lease(id: number) {
+    return this.#leases().find((lease) => lease.id === id);
+  }
+
+  async leases(filter: Parameters<Reader['leases']>[0], request: PageRequest) {
+    const rows = this.#leases().filter((lease) => matches(lease, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
+  async desired(id: string) {
+    const { tables, revision } = this.#store;
+    const machine = tables.machines.get(id);
+    if (!machine) return undefined;
+    return {
+      revision,
+      machine,
+      pools: [...tables.pools.values()],
+      slices: [...tables.slices.values()].filter(
+        (row) => row.machine === id && ['assigning', 'assigned', 'draining'].includes(row.state),
+      ),
+      holders: [...tables.holders.values()].filter((row) => row.machine === id),
+      leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row)),
+    };
+  }
+
+  async eventsAfter(revision: number, machine: string | null, limit: number) {
+    return this.#store.events.filter((event) => event.revision > revision && concerns(event, machine)).slice(0, limit);
+  }
+
+  async oldestRevision() {
+    return this.#store.events[0]?.revision ?? this.#store.revision + 1;
+  }
+
+  async whoHad({ address, protocol, port, at }: PortInstant): Promise<PastUse> {
+    const { tenures, machines, holders } = this.#store.tables;
+    const has = ({ ports }: Readonly<{ ports: PortRange }>) => ports.first <= port && port <= ports.last;
+    const tenure = [...tenures.values()].find(
+      (row) => row.address === address && has(row) && row.from <= at && (row.until === null || at < row.until),
+    );
+    const leases = this.#leases().filter(
+      (row) =>
+        tenure !== undefined &&
+        row.slice === tenure.slice &&
+        row.generation === tenure.generation &&
+        row.protocol === protocol &&
+        has(row) &&
+        wasHad(row, at, at + 1),
+    );
+    return {
+      tenure: tenure ?? null,
+      machine: machines.get(tenure?.machine ?? '') ?? null,
+      leases,
+      holders: [...holders.values()].filter(
+        (row) => row.machine === tenure?.machine && leases.some((lease) => lease.holder === row.name),
+      ),
+      historySince: this.#store.historySince,
+    };
+  }
+
+  async uses(of: UsesFilter, { limit, cursor }: PageRequest): Promise<PageOf<Lease>> {
+    const isTheirs = (row: Lease): boolean =>
+      'holder' in of
+        ? row.machine === of.machine && row.holder === of.holder
+        : row.address === of.address &&
+          row.ports.first <= of.port &&
+          of.port <= row.ports.last &&
+          (of.protocol === null || row.protocol === of.protocol);
+    const found = this.#leases()
+      .filter((row) => isTheirs(row) && wasHad(row, of.since, of.until))
+      .sort((a, b) => a.id - b.id)
+      .filter((row) => row.id > Number(cursor?.split('-')[1] ?? -1));
+    const last = found[limit - 1];
+    return { items: found.slice(0, limit), next: found.length > limit && last ? `${last.grantedAt}-${last.id}` : null };
+  }
+
+  historySince = async () => this.#store.historySince;
+
+  async accessToken(hash: string) {
+    return [...this.#store.tables.accessTokens.values()].find(
+      (token) => token.hash === hash || token.formerHash === hash,
+    );
+  }
+
+  async accessTokens(filter: Parameters<Reader['accessTokens']>[0], request: PageRequest) {
+    const tokens = [...this.#store.tables.accessTokens.values()].filter((token) => matches<AccessToken>(token, filter));
+    return page(tokens, (row) => row.id, request);
+  }
+
+  async usage() {
+    const { leases, extents, blocks } = this.#store.tables;
+    const ports = new Map<string, number>();
+    type Row = Readonly<{ pool: string; machine: string; protocol: string; ports: { first: number; last: number } }>;
+    const add = (row: Row, state: string) => {
+      const key = `${row.pool} ${row.machine} ${row.protocol} ${state}`;
+      ports.set(key, (ports.get(key) ?? 0) + portCount(row.ports));
+    };
+    for (const extent of extents.values()) add(extent, extent.state);
+    for (const block of blocks.values()) add(block, 'shared');
+    for (const lease of leases.values()) {
+      if (lease.state === 'cooling') add(lease, 'cooling');
+      else if (hasOccupants(lease) && lease.mode === 'exclusive') add(lease, 'exclusive');
+    }
+    return [...ports].map(([key, count]) => {
+      const [pool, machine, protocol, state] = key.split(' ');
+      return { pool, machine, protocol, state, ports: count } as Awaited<ReturnType<Reader['usage']>>[number];
+    });
+  }
+
+  #leases(): Lease[] {
+    const { leases, sessions } = this.#store.tables;
+    return [...leases.values()].map((lease) => inEffect(lease, sessions.get(lease.session ?? 0)));
+  }
+}
+
+/** At some instant from `since` until before `until`. */
+const wasHad = (lease: Lease, since: number, until: number): boolean =>
+  lease.state !== 'refused' && lease.grantedAt < until && since < (lease.emptyAt ?? Infinity);
+
+export const byPlace = (a: Extent | Lease, b: Extent | Lease): number =>
+  a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.ports.first - b.ports.first;
