@@ -70,5 +70,6 @@ export class InProcess implements AsyncDisposable {
 }
 
 export const onePort: Claim = {
-  ...{ protocol: 'tcp', ports: 1, mode: 'exclusive', binding: null, pool: null, family: null, at: null },
+  ...{ protocol: 'tcp', ports: 1, count: 1, mode: 'exclusive', binding: null },
+  ...{ pool: null, select: null, family: null, sticky: false, address: null, at: null },
 };
