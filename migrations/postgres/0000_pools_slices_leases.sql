@@ -4,6 +4,7 @@ CREATE TABLE "access_tokens" (
 	"role" text COLLATE "C" NOT NULL,
 	"machine" text COLLATE "C",
 	"holder" text COLLATE "C",
+	"router" text COLLATE "C",
 	"hash" text COLLATE "C" NOT NULL,
 	"former_hash" text COLLATE "C",
 	"former_until" bigint,
@@ -22,6 +23,7 @@ CREATE TABLE "events" (
 	"revision" bigint PRIMARY KEY NOT NULL,
 	"at" bigint NOT NULL,
 	"machine" text COLLATE "C",
+	"steering" integer,
 	"body" text COLLATE "C" NOT NULL
 );
 --> statement-breakpoint
@@ -111,6 +113,8 @@ CREATE TABLE "machines" (
 	"enforcement" text COLLATE "C" NOT NULL,
 	"state" text COLLATE "C" NOT NULL,
 	"fence_us" bigint NOT NULL,
+	"mark" bigint,
+	"next_hops" text COLLATE "C" NOT NULL,
 	"boot_id" text COLLATE "C",
 	"agent_version" text COLLATE "C",
 	"seen_at" bigint,
@@ -137,6 +141,7 @@ CREATE TABLE "pools" (
 	"cooldown_tcp_us" bigint NOT NULL,
 	"cooldown_udp_us" bigint NOT NULL,
 	"cooldown_icmp_us" bigint NOT NULL,
+	"routers" text COLLATE "C" NOT NULL,
 	"cursors" text COLLATE "C" NOT NULL,
 	"created_at" bigint NOT NULL,
 	"updated_at" bigint NOT NULL,
@@ -150,6 +155,16 @@ CREATE TABLE "port_counts" (
 	"state" text COLLATE "C" NOT NULL,
 	"ports" bigint NOT NULL,
 	CONSTRAINT "port_counts_pool_machine_protocol_state_pk" PRIMARY KEY("pool","machine","protocol","state")
+);
+--> statement-breakpoint
+CREATE TABLE "routers" (
+	"id" text COLLATE "C" PRIMARY KEY NOT NULL,
+	"labels" text COLLATE "C" NOT NULL,
+	"applied_revision" bigint NOT NULL,
+	"seen_at" bigint,
+	"created_at" bigint NOT NULL,
+	"updated_at" bigint NOT NULL,
+	"revision" bigint NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE "sessions" (
@@ -197,9 +212,13 @@ CREATE TABLE "slices" (
 	"allocator" text COLLATE "C" NOT NULL,
 	"assigned_at" bigint,
 	"reusable_at" bigint,
+	"route" text COLLATE "C" NOT NULL,
+	"route_revision" bigint NOT NULL,
+	"route_since" bigint NOT NULL,
 	"revision" bigint NOT NULL,
 	CONSTRAINT "slices_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK (state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
+	CONSTRAINT "slices_route" CHECK (route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
 	CONSTRAINT "slices_owner" CHECK ((machine IS NULL) = (state = 'free'))
 );
 --> statement-breakpoint
@@ -221,6 +240,7 @@ ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY 
 CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_former_hash" ON "access_tokens" USING btree ("former_hash") WHERE former_hash IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
+CREATE INDEX "events_steering" ON "events" USING btree ("revision") WHERE steering = 1;--> statement-breakpoint
 CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
@@ -246,6 +266,7 @@ CREATE UNIQUE INDEX "slices_owned" ON "slices" USING btree ("address_key","first
 CREATE INDEX "slices_machine" ON "slices" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "slices_offers" ON "slices" USING btree ("machine","pool","family") WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
 CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at");--> statement-breakpoint
-CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
+CREATE INDEX "slices_waiting" ON "slices" USING btree ("pool","route","route_revision","id") WHERE route IN ('adding', 'removing');--> statement-breakpoint
 CREATE INDEX "tenures_place" ON "tenures" USING btree ("address","first_port","from_at");--> statement-breakpoint
 CREATE INDEX "tenures_over" ON "tenures" USING btree ("until_at") WHERE until_at IS NOT NULL;

@@ -4,6 +4,7 @@ CREATE TABLE `access_tokens` (
 	`role` text NOT NULL,
 	`machine` text,
 	`holder` text,
+	`router` text,
 	`hash` text NOT NULL,
 	`former_hash` text,
 	`former_until` integer,
@@ -24,10 +25,12 @@ CREATE TABLE `events` (
 	`revision` integer PRIMARY KEY NOT NULL,
 	`at` integer NOT NULL,
 	`machine` text,
+	`steering` integer,
 	`body` text NOT NULL
 );
 --> statement-breakpoint
 CREATE INDEX `events_machine` ON `events` (`machine`,`revision`);--> statement-breakpoint
+CREATE INDEX `events_steering` ON `events` (`revision`) WHERE steering = 1;--> statement-breakpoint
 CREATE TABLE `extents` (
 	`slice` integer NOT NULL,
 	`protocol` text NOT NULL,
@@ -120,6 +123,8 @@ CREATE TABLE `machines` (
 	`enforcement` text NOT NULL,
 	`state` text NOT NULL,
 	`fence_us` integer NOT NULL,
+	`mark` integer,
+	`next_hops` text NOT NULL,
 	`boot_id` text,
 	`agent_version` text,
 	`seen_at` integer,
@@ -147,7 +152,18 @@ CREATE TABLE `pools` (
 	`cooldown_tcp_us` integer NOT NULL,
 	`cooldown_udp_us` integer NOT NULL,
 	`cooldown_icmp_us` integer NOT NULL,
+	`routers` text NOT NULL,
 	`cursors` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`revision` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `routers` (
+	`id` text PRIMARY KEY NOT NULL,
+	`labels` text NOT NULL,
+	`applied_revision` integer NOT NULL,
+	`seen_at` integer,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`revision` integer NOT NULL
@@ -204,10 +220,14 @@ CREATE TABLE `slices` (
 	`allocator` text NOT NULL,
 	`assigned_at` integer,
 	`reusable_at` integer,
+	`route` text NOT NULL,
+	`route_revision` integer NOT NULL,
+	`route_since` integer NOT NULL,
 	`revision` integer NOT NULL,
 	FOREIGN KEY (`machine`) REFERENCES `machines`(`id`) ON UPDATE no action ON DELETE no action,
 	CONSTRAINT "slices_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
+	CONSTRAINT "slices_route" CHECK(route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
 	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free'))
 );
 --> statement-breakpoint
@@ -216,7 +236,8 @@ CREATE UNIQUE INDEX `slices_owned` ON `slices` (`address_key`,`first_port`) WHER
 CREATE INDEX `slices_machine` ON `slices` (`machine`,`id`);--> statement-breakpoint
 CREATE INDEX `slices_offers` ON `slices` (`machine`,`pool`,`family`) WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
 CREATE INDEX `slices_pool` ON `slices` (`pool`,`state`,`reusable_at`);--> statement-breakpoint
-CREATE INDEX `slices_cooling` ON `slices` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX `slices_cooling` ON `slices` (`reusable_at`) WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
+CREATE INDEX `slices_waiting` ON `slices` (`pool`,`route`,`route_revision`,`id`) WHERE route IN ('adding', 'removing');--> statement-breakpoint
 CREATE TABLE `tenures` (
 	`slice` integer NOT NULL,
 	`generation` integer NOT NULL,

@@ -7,10 +7,13 @@ const everyone = ['operator', 'viewer', 'agent', 'holder'] as const;
 const everybody = ['operator', 'viewer', 'agent', 'holder', 'router'] as const;
 const users = ['operator', 'agent', 'holder'] as const;
 const agent = ['agent'] as const;
+const readersAndRouter = ['operator', 'viewer', 'router'] as const;
+const router = ['router'] as const;
 
 /**
  * Who may call what: every operation of the API and the roles that may call it; `open` needs no token. Agents and holders
- * are further bound to what is theirs (see plugins/auth.ts): an agent to its machine, a holder to itself.
+ * are further bound to what is theirs (see plugins/auth.ts): an agent to its machine, a holder and a router to
+ * itself.
  *
  * An operation that is not in this table cannot be declared, and a test calls every one with every wrong role.
  */
@@ -55,6 +58,12 @@ export const access = {
 
   listEvents: readers,
   attribute: readers,
+
+  putRouter: operator,
+  listRouters: readers,
+  getRouter: readersAndRouter,
+  deleteRouter: operator,
+  reportRoutesApplied: router,
 
   createToken: operator,
   listTokens: operator,

@@ -18,6 +18,7 @@ import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
 import { poolRoutes } from './routes/pools.ts';
+import { routerRoutes } from './routes/routers.ts';
 import { serverRoutes } from './routes/server.ts';
 import { sessionRoutes } from './routes/sessions.ts';
 import { sliceRoutes } from './routes/slices.ts';
@@ -85,6 +86,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     leaseRoutes,
     agentRoutes,
     watchRoutes,
+    routerRoutes,
     logRoutes,
     attributionRoutes,
     tokenRoutes,

@@ -303,8 +303,8 @@ export const leaseErrors: LeaseErrorKinds = {
   not_yours: {
     status: 403,
     title: 'It belongs to somebody else',
-    cause: 'The token is bound to one machine or one holder, and what the request is about belongs to another.',
-    remedy: 'Use the token of its holder or machine, or one of an operator.',
+    cause: 'The token is bound to one machine, holder or router, and what the request is about belongs to another.',
+    remedy: 'Use the token of its holder, machine or router, or one of an operator.',
     detail: (e) => `${e.item} does not belong to this token`,
   },
   nothing_blocked: {
@@ -313,6 +313,22 @@ export const leaseErrors: LeaseErrorKinds = {
     cause: 'The slice has no blocked extent with these very ports.',
     remedy: 'Use the `ports` of an extent in state `blocked` (`GET /v1/slices/{id}/extents`).',
     detail: (e) => `slice-${e.slice} has no blocked ${e.protocol} extent with these ports`,
+  },
+  router_not_found: {
+    status: 404,
+    title: 'No such router',
+    cause: 'No router has this name.',
+    remedy: 'List the routers (`GET /v1/routers`), or create it with `PUT /v1/routers/{id}`.',
+    detail: (e) => `there is no router "${e.router}"`,
+  },
+  revision_unknown: {
+    status: 409,
+    title: 'The log has not come that far',
+    cause:
+      'The revision was never given out by this log. Whoever has it followed another one: the server was restored from a backup or began anew.',
+    remedy:
+      'Take a snapshot (`GET /v1/machines/{id}/desired`, `GET /v1/routes`, or the lists) and go on from its revision.',
+    detail: (e) => `the log ends at revision ${e.newest}, before ${e.revision}`,
   },
   token_not_found: {
     status: 404,
@@ -399,18 +415,12 @@ export const apiErrors = {
     remedy:
       'Leave out `at`, or find out what uses the ports of this machine. `errors` names the errno and, where the kernel tells, the process. When it is gone, an operator frees the block with `POST /v1/slices/{id}/unblock`.',
   },
-  revision_unknown: {
-    status: 409,
-    title: 'The log has not come that far',
-    cause:
-      'The revision was never given out by this log. Whoever has it followed another one: the server was restored from a backup or began anew.',
-    remedy: 'Take a snapshot (`GET /v1/machines/{id}/desired`, or the lists) and go on from its revision.',
-  },
   compacted: {
     status: 410,
     title: 'The log no longer reaches back that far',
     cause: 'Changes before the oldest revision of the log were dropped.',
-    remedy: 'Take a snapshot (`GET /v1/machines/{id}/desired`, or the lists) and go on from its revision.',
+    remedy:
+      'Take a snapshot (`GET /v1/machines/{id}/desired`, `GET /v1/routes`, or the lists) and go on from its revision.',
   },
   flow_query_over: {
     status: 410,

@@ -41,6 +41,7 @@ export const poolCreate: z.input<typeof PoolCreate> = {
   carve_outs: [{ address: '198.51.100.1' }],
   slice_ports: 2_048,
   usable_ports: { first: 8_192, last: 65_535 },
+  routers: { select: 'site=fra1', policy: 'all' },
 };
 export const poolUpdate: z.input<typeof PoolUpdate> = {
   carve_outs: [{ address: '198.51.100.1' }, { prefix: '198.51.100.8/30', ports: { first: 8_192, last: 10_239 } }],
@@ -55,6 +56,7 @@ export const pool: Pool = {
   usable_ports: { first: 8_192, last: 65_535 },
   shared_block_ports: 128,
   cooldown_s: { tcp: 120, udp: 120, icmp: 120 },
+  routers: { select: 'site=fra1', policy: 'all' },
   slices: { total: '516508834063867445668', assigned: 1, cooling: 0 },
   created_at: at.created,
   updated_at: at.created,
@@ -68,7 +70,13 @@ export const updatedPool: Pool = {
   revision: 40,
 };
 
-export const machineCreate: z.input<typeof MachineCreate> = { id: 'edge-1', labels: { rack: 'b7' }, fence_s: 30 };
+export const machineCreate: z.input<typeof MachineCreate> = {
+  id: 'edge-1',
+  labels: { rack: 'b7' },
+  fence_s: 30,
+  mark: 257,
+  next_hops: ['192.0.2.11'],
+};
 export const machineUpdate: MachineUpdate = { state: 'cordoned' };
 
 export const machine: Machine = {
@@ -77,6 +85,8 @@ export const machine: Machine = {
   enforcement: 'agent',
   state: 'active',
   fence_s: 30,
+  mark: 257,
+  next_hops: ['192.0.2.11'],
   agent: {
     boot_id: '5f2d6b1c-8f0e-4c58-9b3e-0c6a51a2d5b7',
     version: '0.1.0',
@@ -111,10 +121,19 @@ export const slice: Slice = {
   allocator: 'server',
   assigned_at: at.assigned,
   reusable_at: null,
+  route: { state: 'routed', revision: 12, since: at.assigned },
   revision: 14,
 };
 export const assignedSlices: SliceList = {
-  slices: [{ ...slice, state: 'assigning', assigned_at: null, revision: 12 }],
+  slices: [
+    {
+      ...slice,
+      state: 'assigning',
+      route: { state: 'adding', revision: 12, since: at.assigned },
+      waiting_for: { routers: ['border-1'], age_s: 0.25 },
+      revision: 12,
+    },
+  ],
 };
 export const drainingSlice: Slice = { ...slice, state: 'draining', revision: 61 };
 
@@ -315,6 +334,7 @@ export const token: TokenInfo = {
   machine: 'edge-1',
   holder: 'haproxy',
   limits: { requests_per_s: null, requests_burst: null, watchers_max: null },
+  router: null,
   created_at: at.created,
   rotated_at: null,
   former_secret_until: null,

@@ -68,7 +68,8 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   const codes = new Set<ErrorCode>([...route.operation.errors, 'internal_error', 'shutting_down']);
   const add = (...more: readonly ErrorCode[]) => more.forEach((code) => codes.add(code));
   if (roles !== 'open') add('unauthenticated', 'forbidden');
-  if (roles !== 'open' && (roles.includes('agent') || roles.includes('holder'))) add('not_yours');
+  if (roles !== 'open' && (['agent', 'holder', 'router'] as const).some((bound) => roles.includes(bound)))
+    add('not_yours');
   if (route.operation.revision === 'required') add('precondition_required', 'precondition_failed');
   if (route.operation.tag !== 'server') add('validation_failed');
   // The path alone can be malformed, too: `%zz`.

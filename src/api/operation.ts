@@ -32,6 +32,7 @@ export const tags = {
   sessions: "A holder's liveness: one row however many leases.",
   leases: "A holder's right to ports.",
   agent: 'What the agent of one machine reads and reports.',
+  routes: 'Where packets that come back belong, and what steers them there.',
   log: 'The one ordered log of changes.',
   attribution: 'Who had a port when.',
   access: 'Bearer tokens and their roles.',

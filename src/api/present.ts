@@ -1,4 +1,16 @@
-import type { Event, Extent, Holder, Lease, Machine, Pool, Session, Slice, TokenFacts } from '../leases/model.ts';
+import type {
+  Event,
+  Extent,
+  Holder,
+  Lease,
+  Machine,
+  Pool,
+  Router,
+  RouterDemand,
+  Session,
+  Slice,
+  TokenFacts,
+} from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
 import type { DesiredState, PageOf } from '../leases/store.ts';
 import { protocols } from '../net/protocol.ts';
@@ -8,6 +20,7 @@ import type * as leases from '../wire/leases.ts';
 import type { Page } from '../wire/lists.ts';
 import type * as machines from '../wire/machines.ts';
 import type * as pools from '../wire/pools.ts';
+import type * as routers from '../wire/routers.ts';
 import type * as sessions from '../wire/sessions.ts';
 import type * as slices from '../wire/slices.ts';
 import type * as tokens from '../wire/tokens.ts';
@@ -38,10 +51,34 @@ export const presentPool = (pool: Pool, counts: SliceCounts): pools.Pool => ({
     udp: seconds(pool.cooldownUs.udp),
     icmp: seconds(pool.cooldownUs.icmp),
   },
+  routers: presentDemand(pool.routers),
   slices: { total: String(counts.total), assigned: counts.assigned, cooling: counts.cooling },
   created_at: formatInstant(pool.createdAt),
   updated_at: formatInstant(pool.updatedAt),
   revision: pool.revision,
+});
+
+const presentDemand = ({ ids, select, policy }: RouterDemand): routers.PoolRouters => ({
+  ...(ids === null ? {} : { ids: [...ids] }),
+  ...(select === null ? {} : { select }),
+  policy: typeof policy === 'number' ? { at_least: policy } : policy,
+});
+
+/** As the core takes it. */
+export const demandOf = ({ ids, select, policy }: routers.PoolRouters): RouterDemand => ({
+  ids: ids ?? null,
+  select: select ?? null,
+  policy: typeof policy === 'string' ? policy : policy.at_least,
+});
+
+export const presentRouter = (router: Router): routers.Router => ({
+  id: router.id,
+  labels: { ...router.labels },
+  applied_revision: router.appliedRevision,
+  seen_at: instantOrNull(router.seenAt),
+  created_at: formatInstant(router.createdAt),
+  updated_at: formatInstant(router.updatedAt),
+  revision: router.revision,
 });
 
 export const presentMachine = (machine: Machine): machines.Machine => ({
@@ -50,6 +87,8 @@ export const presentMachine = (machine: Machine): machines.Machine => ({
   enforcement: machine.enforcement,
   state: machine.state,
   fence_s: seconds(machine.fenceUs),
+  mark: machine.mark,
+  next_hops: [...machine.nextHops],
   agent:
     machine.agent === null
       ? null
@@ -84,6 +123,7 @@ export const presentSlice = (slice: Slice): slices.Slice => ({
   allocator: slice.allocator,
   assigned_at: instantOrNull(slice.assignedAt),
   reusable_at: instantOrNull(slice.reusableAt),
+  route: { state: slice.route, revision: slice.routeRevision, since: formatInstant(slice.routeSince) },
   revision: slice.revision,
 });
 
@@ -136,6 +176,7 @@ export const presentToken = (token: TokenFacts): tokens.TokenInfo => ({
     requests_burst: token.quota.requestsBurst,
     watchers_max: token.quota.watchersMax,
   },
+  router: token.router,
   created_at: formatInstant(token.createdAt),
   rotated_at: instantOrNull(token.rotatedAt),
   former_secret_until: instantOrNull(token.formerUntil),
@@ -198,8 +239,8 @@ export const presentDesired = (desired: DesiredState, epoch: string): agent.Desi
   leases: desired.leases.map(presentLease),
 });
 
-/** What concerns a machine. Tokens concern nobody's watchers, and are left out of its streams by the core. */
-export function presentChange(event: Exclude<Event, { kind: 'token' }>): agent.Change {
+/** What concerns a machine. Tokens and routers concern no machine, and are left out of its streams by the core. */
+export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' }>): agent.Change {
   const head = { revision: event.revision, at: formatInstant(event.at) };
   switch (event.kind) {
     case 'pool':
@@ -225,7 +266,9 @@ export function presentChange(event: Exclude<Event, { kind: 'token' }>): agent.C
   }
 }
 
-export const presentLogEntry = (event: Event): agent.LogEntry =>
-  event.kind === 'token'
-    ? { kind: 'token', revision: event.revision, at: formatInstant(event.at), token: presentToken(event.token) }
-    : presentChange(event);
+export function presentLogEntry(event: Event): agent.LogEntry {
+  const head = { revision: event.revision, at: formatInstant(event.at) };
+  if (event.kind === 'token') return { kind: 'token', ...head, token: presentToken(event.token) };
+  if (event.kind === 'router') return { kind: 'router', ...head, router: presentRouter(event.router) };
+  return presentChange(event);
+}

@@ -11,6 +11,7 @@ export type Principal = Readonly<{
   role: Role;
   machine: string | null;
   holder: string | null;
+  router: string | null;
   quota: TokenQuota;
   /** SHA-256 of the secret that was shown, and until when it is good (µs since 1970; Infinity: for ever). */
   secretHash: string;
@@ -39,11 +40,12 @@ export function scopeOf(principal: Principal): Scope {
   throw new Error(`a ${role} token commands nothing`);
 }
 
-type Owner = Readonly<{ machine: string; holder?: string }>;
+type Owner = Readonly<{ machine: string; holder?: string }> | Readonly<{ router: string }>;
 
 /** Whether what belongs to `owner` may be read with this token: operators and viewers read everything. */
 export function owns(principal: Principal, owner: Owner): boolean {
   if (principal.role === 'operator' || principal.role === 'viewer') return true;
+  if ('router' in owner) return principal.role === 'router' && principal.router === owner.router;
   if (principal.machine !== owner.machine) return false;
   return principal.role === 'agent' || (owner.holder !== undefined && principal.holder === owner.holder);
 }

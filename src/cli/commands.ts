@@ -56,6 +56,11 @@ export const commands: readonly Entry[] = [
     verbs: async () => (await import('./verbs/leases.ts')).verbs,
   },
   {
+    name: 'routers',
+    summary: 'What steers packets that come back to the machines',
+    verbs: async () => (await import('./verbs/routers.ts')).verbs,
+  },
+  {
     name: 'attribution',
     summary: 'Who had a port when',
     verbs: async () => (await import('./verbs/attribution.ts')).verbs,

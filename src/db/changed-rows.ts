@@ -6,7 +6,7 @@ import type { AnyRow } from './statement.ts';
 /** The tables that a batch writes, by the names that both schemas export them under. */
 export type WrittenTable =
   | ('pools' | 'machines' | 'holders' | 'slices' | 'tenures' | 'sessions' | 'leases' | 'extents' | 'sharedBlocks')
-  | ('accessTokens' | 'events');
+  | ('accessTokens' | 'routers' | 'events');
 
 /** What a batch does to one table. What leaves goes first: a row may take the place that another has just left. */
 export type ChangedRows = Readonly<{
@@ -34,6 +34,7 @@ export function changedRows(changes: Changes): readonly ChangedRows[] {
     changed('sharedBlocks', changes.blocks, rows.sharedBlockRow),
     { ...leases, deleted: [], updated: [] },
     changed('accessTokens', changes.accessTokens, rows.accessTokenRow),
+    changed('routers', changes.routers, rows.routerRow),
     { table: 'events', deleted: [], updated: [], inserted: changes.events.map(rows.eventRow) },
   ];
 }

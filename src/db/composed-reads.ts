@@ -43,7 +43,8 @@ export function* desired(id: string): Read<DesiredState | undefined> {
   if (!found) return undefined;
   const pools = yield* all<rows.PoolRow>('SELECT * FROM pools ORDER BY id');
   const slices = yield* all<rows.SliceRow>(
-    `SELECT * FROM slices WHERE machine = @id AND state IN ('assigning', 'assigned', 'draining') ORDER BY id`,
+    `SELECT * FROM slices WHERE machine = @id AND state IN ('assigning', 'assigned', 'draining')
+     AND route <> 'adding' ORDER BY id`,
     { id },
   );
   const holders = yield* all<rows.HolderRow>('SELECT * FROM holders WHERE machine = @id ORDER BY name', { id });

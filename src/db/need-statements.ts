@@ -28,13 +28,15 @@ const offered = `machine = @machine AND state = 'assigned' AND allocator = 'serv
  * compared as an expression, so that its own index, which may lead to thousands of slices, is none to choose.
  */
 const onAddress = `(SELECT id FROM slices WHERE address = @address AND machine || '' = @machine) AS here`;
+/** Slices whose routers have not all acknowledged how their routes stand. */
+const waiting = `route IN ('adding', 'removing')`;
 const soonest = (table: string): string =>
   `SELECT min(reusable_at) AS at FROM ${table} WHERE machine = @machine AND protocol = @protocol AND state = 'cooling'`;
 
 /** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
 export const numberParameters: ReadonlySet<string> = new Set([
   ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],
-  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id'],
+  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id', 'through'],
 ]);
 
 export const needStatements: NeedStatements = {
@@ -94,6 +96,42 @@ export const needStatements: NeedStatements = {
       'SELECT * FROM access_tokens WHERE id = @token',
       ({ id }) => ({ token: id }),
       (view, row: rows.AccessTokenRow) => view.accessTokens.load(rows.accessTokenOf(row)),
+    ),
+  ],
+  router: [
+    each(
+      'SELECT * FROM routers WHERE id = @router',
+      ({ id }) => ({ router: id }),
+      (view, row: rows.RouterRow) => view.routers.load(rows.routerOf(row)),
+    ),
+  ],
+  routers: [
+    each(
+      'SELECT * FROM routers',
+      () => ({}),
+      (view, row: rows.RouterRow) => view.routers.load(rows.routerOf(row)),
+    ),
+  ],
+  waitingPools: [
+    whole(
+      // From one pool to the next in the index, however many slices of each wait.
+      `WITH RECURSIVE waiting (pool) AS (
+         SELECT * FROM (SELECT pool FROM slices WHERE ${waiting} ORDER BY pool LIMIT 1) AS first_one
+         UNION ALL
+         SELECT slices.pool FROM waiting JOIN slices ON slices.id = (
+           SELECT id FROM slices WHERE ${waiting} AND pool > waiting.pool ORDER BY pool LIMIT 1))
+       SELECT pool FROM waiting`,
+      () => ({}),
+      (view, found: readonly Readonly<{ pool: string }>[]) => view.loadWaitingPools(found.map(({ pool }) => pool)),
+    ),
+  ],
+  waitingSlices: [
+    each(
+      `SELECT * FROM slices WHERE pool = @pool AND route = @route AND ${waiting} AND route_revision <= @through
+       ORDER BY route_revision, id LIMIT @limit`,
+      ({ pool, route, through, limit }) => ({ pool, route, through, limit }),
+      (view, row: rows.SliceRow, { route }) =>
+        due(view.slices, route === 'adding' ? view.due.routed : view.due.withdrawn, rows.sliceOf(row)),
     ),
   ],
   sliceAt: [
@@ -311,7 +349,7 @@ export const needStatements: NeedStatements = {
   ],
   restedSlices: [
     each(
-      `SELECT * FROM slices WHERE state = 'cooling' AND reusable_at <= @before
+      `SELECT * FROM slices WHERE state = 'cooling' AND route <> 'removing' AND reusable_at <= @before
        AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slice = slices.id AND leases.ended_at IS NULL)
        ORDER BY reusable_at, id LIMIT @limit`,
       ({ before, limit }) => ({ before, limit }),

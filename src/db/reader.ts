@@ -1,4 +1,17 @@
-import type { AccessToken, Event, Extent, Holder, Lease, Machine, Pool, Session, Slice } from '../leases/model.ts';
+import { steering } from '../leases/model.ts';
+import type {
+  AccessToken,
+  Event,
+  Extent,
+  Holder,
+  Interest,
+  Lease,
+  Machine,
+  Pool,
+  Router,
+  Session,
+  Slice,
+} from '../leases/model.ts';
 import type {
   DesiredState,
   LeaseFilter,
@@ -128,17 +141,23 @@ export class SqlReader implements Reader {
     return this.#reads.snapshot(() => desired(id));
   }
 
-  async eventsAfter(after: number, machineId: string | null, limit: number): Promise<readonly Event[]> {
+  async eventsAfter(after: number, interest: Interest, limit: number): Promise<readonly Event[]> {
     // Two ranges of one index, merged by revision: events of the machine, and those that concern everybody.
     const part = (where: string, name: string) =>
       `SELECT * FROM (
          SELECT * FROM events WHERE ${where} AND revision > @revision ORDER BY revision LIMIT @limit) AS ${name}`;
     const sql =
-      machineId === null
+      interest === null
         ? part('true', 'log')
-        : `${part('machine = @machine', 'its')} UNION ALL ${part('machine IS NULL', 'common')}
+        : interest === steering
+          ? part('steering = 1', 'routes')
+          : `${part('machine = @machine', 'its')} UNION ALL ${part('machine IS NULL', 'common')}
            ORDER BY revision LIMIT @limit`;
-    const parameters = { revision: after, limit, ...(machineId === null ? {} : { machine: machineId }) };
+    const parameters = {
+      revision: after,
+      limit,
+      ...(interest === null || interest === steering ? {} : { machine: interest }),
+    };
     return (await this.#all<rows.EventRow>(sql, parameters)).map(rows.eventOf);
   }
 
@@ -152,6 +171,14 @@ export class SqlReader implements Reader {
 
   historySince(): Promise<number | null> {
     return this.#reads.run(historySince);
+  }
+
+  async router(id: string): Promise<Router | undefined> {
+    return map(await this.#one<rows.RouterRow>('SELECT * FROM routers WHERE id = @id', { id }), rows.routerOf);
+  }
+
+  routers(page: PageRequest): Promise<PageOf<Router>> {
+    return this.#page('routers', byText('id'), page, rows.routerOf);
   }
 
   async accessToken(hash: string): Promise<AccessToken | undefined> {

@@ -10,11 +10,13 @@ import type {
   Lease,
   Machine,
   Pool,
+  Router,
   Session,
   SharedBlock,
   Slice,
   Tenure,
 } from '../leases/model.ts';
+import { isHidden, isSteering } from '../leases/model.ts';
 import type * as schema from './sqlite/schema.ts';
 
 /** Row of the database ↔ row of the domain. What the database holds was written from the domain's own types. */
@@ -30,6 +32,7 @@ export type LeaseRow = Row<typeof schema.leases>;
 export type ExtentRow = Row<typeof schema.extents>;
 export type SharedBlockRow = Row<typeof schema.sharedBlocks>;
 export type AccessTokenRow = Row<typeof schema.accessTokens>;
+export type RouterRow = Row<typeof schema.routers>;
 export type EventRow = Row<typeof schema.events>;
 
 export const poolRow = (pool: Pool): PoolRow => ({
@@ -44,6 +47,7 @@ export const poolRow = (pool: Pool): PoolRow => ({
   cooldown_tcp_us: pool.cooldownUs.tcp,
   cooldown_udp_us: pool.cooldownUs.udp,
   cooldown_icmp_us: pool.cooldownUs.icmp,
+  routers: JSON.stringify(pool.routers),
   cursors: JSON.stringify(pool.cursors.map(String)),
   created_at: pool.createdAt,
   updated_at: pool.updatedAt,
@@ -59,6 +63,7 @@ export const poolOf = (row: PoolRow): Pool => ({
   usablePorts: { first: row.usable_first, last: row.usable_last },
   sharedBlockPorts: row.shared_block_ports,
   cooldownUs: { tcp: row.cooldown_tcp_us, udp: row.cooldown_udp_us, icmp: row.cooldown_icmp_us },
+  routers: JSON.parse(row.routers) as Pool['routers'],
   cursors: (JSON.parse(row.cursors) as string[]).map(BigInt),
   createdAt: row.created_at,
   updatedAt: row.updated_at,
@@ -71,6 +76,8 @@ export const machineRow = (machine: Machine): MachineRow => ({
   enforcement: machine.enforcement,
   state: machine.state,
   fence_us: machine.fenceUs,
+  mark: machine.mark,
+  next_hops: JSON.stringify(machine.nextHops),
   boot_id: machine.agent?.bootId ?? null,
   agent_version: machine.agent?.version ?? null,
   seen_at: machine.agent?.seenAt ?? null,
@@ -86,6 +93,8 @@ export const machineOf = (row: MachineRow): Machine => ({
   enforcement: row.enforcement as Machine['enforcement'],
   state: row.state as Machine['state'],
   fenceUs: row.fence_us,
+  mark: row.mark,
+  nextHops: JSON.parse(row.next_hops) as Machine['nextHops'],
   agent:
     row.seen_at === null
       ? null
@@ -138,6 +147,9 @@ export const sliceRow = (slice: Slice): SliceRow => ({
   allocator: slice.allocator,
   assigned_at: slice.assignedAt,
   reusable_at: slice.reusableAt,
+  route: slice.route,
+  route_revision: slice.routeRevision,
+  route_since: slice.routeSince,
   revision: slice.revision,
 });
 
@@ -153,6 +165,9 @@ export const sliceOf = (row: SliceRow): Slice => ({
   allocator: row.allocator as Slice['allocator'],
   assignedAt: row.assigned_at,
   reusableAt: row.reusable_at,
+  route: row.route as Slice['route'],
+  routeRevision: row.route_revision,
+  routeSince: row.route_since,
   revision: row.revision,
 });
 
@@ -324,6 +339,7 @@ export const accessTokenRow = (token: AccessToken): AccessTokenRow => ({
   role: token.role,
   machine: token.machine,
   holder: token.holder,
+  router: token.router,
   hash: token.hash,
   former_hash: token.formerHash,
   former_until: token.formerUntil,
@@ -343,6 +359,7 @@ export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
   role: row.role as AccessToken['role'],
   machine: row.machine,
   holder: row.holder,
+  router: row.router,
   hash: row.hash,
   formerHash: row.former_hash,
   formerUntil: row.former_until,
@@ -358,6 +375,26 @@ export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
   lastUsedAt: row.last_used_at,
 });
 
+export const routerRow = (router: Router): RouterRow => ({
+  id: router.id,
+  labels: JSON.stringify(router.labels),
+  applied_revision: router.appliedRevision,
+  seen_at: router.seenAt,
+  created_at: router.createdAt,
+  updated_at: router.updatedAt,
+  revision: router.revision,
+});
+
+export const routerOf = (row: RouterRow): Router => ({
+  id: row.id,
+  labels: JSON.parse(row.labels) as Router['labels'],
+  appliedRevision: row.applied_revision,
+  seenAt: row.seen_at,
+  createdAt: row.created_at,
+  updatedAt: row.updated_at,
+  revision: row.revision,
+});
+
 /** What no machine gets to see is filed under a name that none can have. */
 const nobody = '';
 
@@ -366,7 +403,7 @@ export function eventRow(event: Event): EventRow {
   const { revision, at, machine, ...content } = event;
   // Slots of an IPv6 prefix are bigint, which JSON has no form for. A replacer for all events would triple their cost.
   const body = JSON.stringify(content, event.kind === 'pool' ? bigintAsText : undefined);
-  return { revision, at, machine: event.kind === 'token' ? nobody : machine, body };
+  return { revision, at, machine: isHidden(event) ? nobody : machine, steering: isSteering(event) ? 1 : null, body };
 }
 
 const bigintAsText = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value);

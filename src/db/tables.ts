@@ -27,6 +27,7 @@ export const tableShapes: readonly TableShape[] = (
     'extents',
     'sharedBlocks',
     'accessTokens',
+    'routers',
     'events',
     'history',
   ] as const

@@ -1,12 +1,12 @@
-import { concerns, type Event } from '../leases/model.ts';
+import { concerns, steering, type Event, type Interest } from '../leases/model.ts';
 import type { Follower } from './follower.ts';
 
 /**
- * The followers, by the machine whose changes they want (null: all). An event of one machine is offered to those of that
+ * The followers, by what they want to hear of. An event of one machine is offered to those of that
  * machine, however many thousand follow others.
  */
 export class Audience {
-  readonly #byMachine = new Map<string | null, Set<Follower>>();
+  readonly #byInterest = new Map<Interest, Set<Follower>>();
   #count = 0;
 
   get count(): number {
@@ -14,24 +14,25 @@ export class Audience {
   }
 
   add(follower: Follower): void {
-    const followers = this.#byMachine.get(follower.machine) ?? new Set();
-    this.#byMachine.set(follower.machine, followers.add(follower));
+    const followers = this.#byInterest.get(follower.interest) ?? new Set();
+    this.#byInterest.set(follower.interest, followers.add(follower));
     this.#count++;
   }
 
   remove(follower: Follower): void {
-    const followers = this.#byMachine.get(follower.machine);
+    const followers = this.#byInterest.get(follower.interest);
     if (!followers?.delete(follower)) return;
-    if (followers.size === 0) this.#byMachine.delete(follower.machine);
+    if (followers.size === 0) this.#byInterest.delete(follower.interest);
     this.#count--;
   }
 
   *of(event: Event): Generator<Follower> {
-    const machines = event.machine === null ? this.#byMachine.keys() : [event.machine, null];
-    for (const machine of machines) if (concerns(event, machine)) yield* this.#byMachine.get(machine) ?? [];
+    const interests: Iterable<Interest> =
+      event.machine === null ? this.#byInterest.keys() : [event.machine, steering, null];
+    for (const interest of interests) if (concerns(event, interest)) yield* this.#byInterest.get(interest) ?? [];
   }
 
   *all(): Generator<Follower> {
-    for (const followers of this.#byMachine.values()) yield* followers;
+    for (const followers of this.#byInterest.values()) yield* followers;
   }
 }

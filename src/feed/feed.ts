@@ -1,4 +1,4 @@
-import type { Event } from '../leases/model.ts';
+import type { Event, Interest } from '../leases/model.ts';
 import { Audience } from './audience.ts';
 import { Bell } from './bell.ts';
 import { Follower } from './follower.ts';
@@ -7,8 +7,8 @@ import { Follower } from './follower.ts';
 export interface Log {
   revision(): Promise<number>;
   oldestRevision(): Promise<number>;
-  /** Events after `revision` that concern `machine` (null: all of them), in order, at most `limit`. */
-  eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]>;
+  /** Events after `revision` that are of interest, in order, at most `limit`. */
+  eventsAfter(revision: number, interest: Interest, limit: number): Promise<readonly Event[]>;
 }
 
 export type FeedItem =
@@ -68,17 +68,17 @@ export class Feed {
   }
 
   /**
-   * Events after revision `from` that concern `machine` (null: all), for as long as `signal` allows. A consumer that is slow
+   * Events after revision `from` that are of `interest`, for as long as `signal` allows. A consumer that is slow
    * between items is caught up from the log; one that was too slow for the log gets `compacted` and the end. With
    * `bookmarkMs` it is told that often how far it is, also when nothing happens that concerns it.
    */
   async *follow(o: {
-    machine: string | null;
+    interest: Interest;
     from: number;
     signal: AbortSignal;
     bookmarkMs?: number;
   }): AsyncGenerator<FeedItem, void, void> {
-    const follower = new Follower(o.machine, this.#queueMax);
+    const follower = new Follower(o.interest, this.#queueMax);
     const stop = () => follower.wake();
     const bookmark = { isDue: false };
     const ticker =
@@ -98,7 +98,7 @@ export class Feed {
         // The end is read before the events: what commits in between is queued, and told from what was read by its revision.
         const end = await this.#log.revision();
         for (let isLast = false; !isLast;) {
-          const page = await this.#log.eventsAfter(cursor, o.machine, this.#catchUpMax);
+          const page = await this.#log.eventsAfter(cursor, o.interest, this.#catchUpMax);
           // Asked after the page was read: had the log been compacted under it, the page could have a hole in front.
           const oldest = await this.#log.oldestRevision();
           if (cursor + 1 < oldest) {

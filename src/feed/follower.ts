@@ -1,4 +1,4 @@
-import type { Event } from '../leases/model.ts';
+import type { Event, Interest } from '../leases/model.ts';
 import { Bell } from './bell.ts';
 
 /**
@@ -6,15 +6,15 @@ import { Bell } from './bell.ts';
  * catch up from the log, so that a slow reader costs the writer and the others nothing.
  */
 export class Follower {
-  readonly machine: string | null;
+  readonly interest: Interest;
   readonly #queueMax: number;
   #queue: Event[] = [];
   #missed = false;
   #hasLost = false;
   readonly #bell = new Bell();
 
-  constructor(machine: string | null, queueMax: number) {
-    this.machine = machine;
+  constructor(interest: Interest, queueMax: number) {
+    this.interest = interest;
     this.#queueMax = queueMax;
   }
 

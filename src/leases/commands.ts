@@ -14,6 +14,8 @@ import type {
   Mode,
   Pool,
   Role,
+  Router,
+  RouterDemand,
   Session,
   SessionEnding,
   Slice,
@@ -71,7 +73,9 @@ export type RejectionCode =
   /** `empty` for a lease that is not ending, or for a slice that is not draining or still has live leases. */
   | 'in_use'
   /** `refused` for a lease that is active: it was made true before. */
-  | 'already_active';
+  | 'already_active'
+  /** `assigned` for a slice that its routers do not know the way to yet: its machine was not told of it. */
+  | 'not_routed';
 export type RejectedReport = Readonly<{ item: string; code: RejectionCode; detail: string }>;
 
 /** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
@@ -86,6 +90,8 @@ export type Commands = {
       usablePorts: PortRange;
       sharedBlockPorts: number;
       cooldownUs: Readonly<Record<Protocol, number>>;
+      /** Nobody is waited for, when not given. */
+      routers?: RouterDemand;
     }>;
     output: Pool;
   };
@@ -99,16 +105,31 @@ export type Commands = {
         carveOuts?: readonly CarveOut[];
         sharedBlockPorts?: number;
         cooldownUs?: Readonly<Record<Protocol, number>>;
+        routers?: RouterDemand;
       }>;
     output: Pool;
   };
   deletePool: { input: IfRevision & Readonly<{ id: string }>; output: Pool };
   createMachine: {
-    input: Readonly<{ id: string; labels: Labels; enforcement: 'agent' | 'none'; fenceUs: number }>;
+    input: Readonly<{
+      id: string;
+      labels: Labels;
+      enforcement: 'agent' | 'none';
+      fenceUs: number;
+      mark?: number | null;
+      nextHops?: readonly Address[];
+    }>;
     output: Machine;
   };
   updateMachine: {
-    input: IfRevision & Readonly<{ id: string; state?: 'active' | 'cordoned'; labels?: Labels }>;
+    input: IfRevision &
+      Readonly<{
+        id: string;
+        state?: 'active' | 'cordoned';
+        labels?: Labels;
+        mark?: number | null;
+        nextHops?: readonly Address[];
+      }>;
     output: Machine;
   };
   putHolder: {
@@ -153,12 +174,18 @@ export type Commands = {
     input: Readonly<{ machine: string; bootId: string; version: string; appliedRevision: number }>;
     output: Readonly<{ revision: number; fenceUs: number }>;
   };
+  putRouter: { input: Readonly<{ id: string; labels: Labels }>; output: Router };
+  /** Nobody waits for it any more. */
+  deleteRouter: { input: Readonly<{ id: string }>; output: Router };
+  /** All that the log says about routes, through `revision`, is true on the router. */
+  routerApplied: { input: Readonly<{ router: string; revision: number }>; output: Router };
   createToken: {
     input: Readonly<{
       name: string;
       role: Role;
       machine: string | null;
       holder: string | null;
+      router?: string | null;
       hash: string;
       /** Absent: it never expires. */
       expiry?: TokenExpiry;

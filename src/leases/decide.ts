@@ -7,6 +7,7 @@ import { agentKeepalive, createMachine, putHolder, updateMachine } from './machi
 import { roundsOf, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
 import { report } from './reports.ts';
+import { deleteRouter, putRouter, routerApplied } from './routers.ts';
 import { endSession, keepSession, openSession } from './sessions.ts';
 import { assignSlices, drainSlice, unblock } from './slices.ts';
 import { sweep } from './sweep.ts';
@@ -31,6 +32,9 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   revokeLease,
   report,
   agentKeepalive,
+  putRouter,
+  deleteRouter,
+  routerApplied,
   createToken,
   updateToken,
   rotateToken,

@@ -54,6 +54,9 @@ type Codes = {
   stale_token: { item: string; given: string; current: string };
   not_yours: { item: string };
   nothing_blocked: { slice: number; protocol: string };
+  router_not_found: { router: string };
+  /** `newest` is where the log ends. */
+  revision_unknown: { revision: number; newest: number };
   token_not_found: { token: number };
   token_not_live: { token: number; state: 'expired' | 'revoked' };
   token_expiry_past: { expiresAt: number; now: number };

@@ -1,4 +1,5 @@
 import { err, ok } from '../net/result.ts';
+import type { Address } from '../net/address.ts';
 import { holderKey, sameLabels, type Machine } from './model.ts';
 import { staleRevision } from './revisions.ts';
 import type { UseCase } from './use-case.ts';
@@ -9,12 +10,12 @@ export const createMachine: UseCase<'createMachine'> = {
     yield [{ need: 'machine', id }];
   },
 
-  decide({ id, labels, enforcement, fenceUs }, { view }) {
+  decide({ id, labels, enforcement, fenceUs, mark = null, nextHops = [] }, { view }) {
     if (view.machines.get(id)) return err({ code: 'machine_exists', machine: id });
     return ok(
       putMachine(view, id, (revision, at) => {
         const born = { createdAt: at, updatedAt: at, revision };
-        return { id, labels, enforcement, state: 'active', fenceUs, agent: null, ...born };
+        return { id, labels, enforcement, state: 'active', fenceUs, mark, nextHops, agent: null, ...born };
       }),
     );
   },
@@ -30,10 +31,12 @@ export const updateMachine: UseCase<'updateMachine'> = {
     if (!machine) return err({ code: 'machine_not_found', machine: input.id });
     const stale = staleRevision(`machine "${machine.id}"`, input.ifRevision, machine.revision);
     if (stale) return err(stale);
-    const { state = machine.state, labels = machine.labels } = input;
+    const { state = machine.state, labels = machine.labels, mark = machine.mark, nextHops = machine.nextHops } = input;
     // What changes nothing is no news: the log stays quiet.
-    if (state === machine.state && sameLabels(labels, machine.labels)) return ok(machine);
-    return ok(putMachine(view, machine.id, (revision, at) => ({ ...machine, state, labels, updatedAt: at, revision })));
+    const isSameWay = mark === machine.mark && sameAddresses(nextHops, machine.nextHops);
+    if (state === machine.state && sameLabels(labels, machine.labels) && isSameWay) return ok(machine);
+    const change = { state, labels, mark, nextHops };
+    return ok(putMachine(view, machine.id, (revision, at) => ({ ...machine, ...change, updatedAt: at, revision })));
   },
 };
 
@@ -101,3 +104,6 @@ function putMachine(view: View, id: string, make: (revision: number, at: number)
   view.machines.put(subject);
   return subject;
 }
+
+const sameAddresses = (a: readonly Address[], b: readonly Address[]): boolean =>
+  a.length === b.length && a.every((address) => b.includes(address));

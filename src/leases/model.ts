@@ -18,6 +18,16 @@ export function sameLabels(a: Labels, b: Labels): boolean {
 /** Ports of these addresses are never part of a slice. `ports`: null stands for all of them. */
 export type CarveOut = Readonly<{ prefix: Prefix; ports: PortRange | null }>;
 
+/**
+ * Which routers must know the way to a slice before its machine uses it, and that there is none before it is free. By
+ * names, or by a label selector, or (both null) all of them. `policy`: how many of them; a number means at least so many.
+ */
+export type RouterDemand = Readonly<{
+  ids: readonly string[] | null;
+  select: string | null;
+  policy: 'none' | 'all' | number;
+}>;
+
 export type Pool = Readonly<{
   id: string;
   labels: Labels;
@@ -27,6 +37,7 @@ export type Pool = Readonly<{
   usablePorts: PortRange;
   sharedBlockPorts: number;
   cooldownUs: Readonly<Record<Protocol, number>>;
+  routers: RouterDemand;
   /** Slot of the next slice that was never made yet, one per prefix: a /48 has no rows of its own. */
   cursors: readonly bigint[];
   createdAt: number;
@@ -41,6 +52,9 @@ export type Machine = Readonly<{
   enforcement: 'agent' | 'none';
   state: MachineState;
   fenceUs: number;
+  /** How routers send packets to it: a packet mark, and next hops, one per family at most. Nothing here goes by them. */
+  mark: number | null;
+  nextHops: readonly Address[];
   agent: Readonly<{ bootId: string; version: string; seenAt: number; appliedRevision: number }> | null;
   createdAt: number;
   updatedAt: number;
@@ -59,6 +73,12 @@ export type Holder = Readonly<{
   revision: number;
 }>;
 
+/**
+ * Where the way back to a slice's machine stands. `adding`: the routers that its pool names do not know it yet, so the
+ * machine is not told of the slice. `removing`: it was withdrawn, and not all of them have let go of it.
+ */
+export type RouteState = 'none' | 'adding' | 'routed' | 'removing';
+
 export type SliceState = 'assigning' | 'assigned' | 'draining' | 'cooling' | 'free';
 export type Slice = Readonly<{
   id: number;
@@ -74,6 +94,24 @@ export type Slice = Readonly<{
   allocator: 'server' | 'machine';
   assignedAt: number | null;
   reusableAt: number | null;
+  route: RouteState;
+  /** The revision at which the way came or went: routers that applied it know. */
+  routeRevision: number;
+  /** Since when it stands like this. */
+  routeSince: number;
+  revision: number;
+}>;
+
+/** What steers packets that come back to the machines; it follows the slices, and says how far it has got. */
+export type Router = Readonly<{
+  id: string;
+  labels: Labels;
+  /** Everything that the log says about routes is true there, up to this revision. */
+  appliedRevision: number;
+  /** When it last said so. */
+  seenAt: number | null;
+  createdAt: number;
+  updatedAt: number;
   revision: number;
 }>;
 
@@ -191,14 +229,36 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     | Readonly<{ kind: 'slice'; slice: Slice }>
     | Readonly<{ kind: 'session'; session: Session }>
     | Readonly<{ kind: 'lease'; lease: Lease }>
-    /** A pool or a machine was deleted; its name may come back for another. */
-    | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine'; id: string }>
+    | Readonly<{ kind: 'router'; router: Router }>
+    /** A pool, a machine or a router was deleted; its name may come back for another. */
+    | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine' | 'router'; id: string }>
     | Readonly<{ kind: 'token'; token: TokenFacts }>
   );
 
-/** Whether watchers of `machine` get to see an event; null stands for whoever follows the whole log. */
-export const concerns = (event: Event, machine: string | null): boolean =>
-  machine === null || (event.kind !== 'token' && (event.machine === null || event.machine === machine));
+/** What routes depend on, see `Interest`. No machine can have such a name. */
+export const steering = '/steering';
+/** What a follower of the log wants to see: all of it (null), what concerns the machine of this name, or `steering`. */
+export type Interest = string | null;
+
+export function concerns(event: Event, interest: Interest): boolean {
+  if (interest === null) return true;
+  if (interest === steering) return isSteering(event);
+  return !isHidden(event) && (event.machine === null || event.machine === interest);
+}
+
+/** Whether routes, or the choice of them, may depend on it. */
+export const isSteering = ({ kind }: Event): boolean => kind === 'slice' || kind === 'pool' || kind === 'machine';
+
+/** What no machine is told: what is not its business, and a slice as long as the routers do not know the way to it. */
+export const isHidden = (event: Event): boolean =>
+  event.kind === 'token' ||
+  event.kind === 'router' ||
+  (event.kind === 'deleted' && event.what === 'router') ||
+  (event.kind === 'slice' && event.slice.route === 'adding');
+
+/** Whose watchers hear of the slice. */
+export const audienceOf = (slice: Pick<Slice, 'machine' | 'route'>): string | null =>
+  slice.route === 'adding' ? null : slice.machine;
 
 export type Role = 'operator' | 'viewer' | 'agent' | 'holder' | 'router';
 export type AccessToken = Readonly<{
@@ -207,6 +267,7 @@ export type AccessToken = Readonly<{
   role: Role;
   machine: string | null;
   holder: string | null;
+  router: string | null;
   /** SHA-256 of the secret; the secret itself is shown once and never stored. */
   hash: string;
   /** Of the secret before the last rotation, which is accepted until `formerUntil`; both null where there is none. */

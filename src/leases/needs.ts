@@ -23,6 +23,7 @@ export type Need =
   | Readonly<{ need: 'lease'; id: number }>
   | Readonly<{ need: 'block'; slice: number; protocol: Protocol; first: number }>
   | Readonly<{ need: 'accessToken'; id: number }>
+  | Readonly<{ need: 'router'; id: string }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
   /** The slice that this pool made at this port of this address, whatever its state. */
@@ -33,6 +34,9 @@ export type Need =
   | Readonly<{ need: 'ownedOfPool'; pool: string }>
   // Whole, because few by nature.
   | Readonly<{ need: 'pools' }>
+  | Readonly<{ need: 'routers' }>
+  /** The pools with slices whose routers have not all acknowledged that a route came or went. */
+  | Readonly<{ need: 'waitingPools' }>
   /** The (pool, family) pairs that the machine has assigned, server-allocated slices of. */
   | Readonly<{ need: 'offers'; machine: string }>
   /** Every extent and every shared block of the slice. */
@@ -115,13 +119,15 @@ export type Need =
       after: Readonly<{ reusableAt: number; id: number }> | null;
       limit: number;
     }>
+  /** Slices of the pool whose route came (or went) at a revision of at most `through`, and stands as unacknowledged. */
+  | Readonly<{ need: 'waitingSlices'; pool: string; route: 'adding' | 'removing'; through: number; limit: number }>
   // What time brings about: the rows that are due, the oldest first.
   | Readonly<{ need: 'dueSessions'; before: number; limit: number }>
   /** Ended sessions whose leases have not all followed, and the first `limit` pending or active leases of these, by session. */
   | Readonly<{ need: 'unsettledSessions'; limit: number }>
   | Readonly<{ need: 'restedLeases'; before: number; limit: number }>
   | Readonly<{ need: 'restedExtents'; before: number; limit: number }>
-  /** Cooling slices without any live lease. */
+  /** Cooling slices without any live lease whose route was not withdrawn yet. */
   | Readonly<{ need: 'restedSlices'; before: number; limit: number }>
   /** Active machines with an agent that was not heard of for its fence, among those with a fence of at most so long. */
   | Readonly<{ need: 'silentMachines'; before: number; fenceUsMax: number; limit: number }>;

@@ -4,12 +4,14 @@ import { prefixBounds, prefixesOverlap, prefixKeys, type Prefix } from '../net/p
 import { err, ok } from '../net/result.ts';
 import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
-import { sameLabels, type CarveOut, type Pool, type Slice } from './model.ts';
+import { sameLabels, type CarveOut, type Pool, type RouterDemand, type Slice } from './model.ts';
 import type { Need } from './needs.ts';
 import { staleRevision } from './revisions.ts';
 import { slotFrom, slotTotal } from './slots.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
+
+const nobody: RouterDemand = { ids: null, select: null, policy: 'none' };
 
 export const createPool: UseCase<'createPool'> = {
   *needs() {
@@ -20,7 +22,8 @@ export const createPool: UseCase<'createPool'> = {
     if ([...view.pools.values()].some((pool) => pool.id === input.id))
       return err({ code: 'pool_exists', pool: input.id });
     const { id, labels, prefixes, carveOuts = [], slicePorts, usablePorts, sharedBlockPorts, cooldownUs } = input;
-    const terms = { id, labels, prefixes, carveOuts, slicePorts, usablePorts, sharedBlockPorts, cooldownUs };
+    const { routers = nobody } = input;
+    const terms = { id, labels, prefixes, carveOuts, slicePorts, usablePorts, sharedBlockPorts, cooldownUs, routers };
     const flaw = flawOf(terms, view);
     if (flaw) return err(flaw);
     const cursors = prefixes.map(() => 0n);
@@ -42,8 +45,8 @@ export const updatePool: UseCase<'updatePool'> = {
     const stale = staleRevision(`pool "${pool.id}"`, input.ifRevision, pool.revision);
     if (stale) return err(stale);
     const { labels = pool.labels, prefixes = pool.prefixes, carveOuts = pool.carveOuts } = input;
-    const { sharedBlockPorts = pool.sharedBlockPorts, cooldownUs = pool.cooldownUs } = input;
-    const next = { ...pool, labels, prefixes, carveOuts, sharedBlockPorts, cooldownUs };
+    const { sharedBlockPorts = pool.sharedBlockPorts, cooldownUs = pool.cooldownUs, routers = pool.routers } = input;
+    const next = { ...pool, labels, prefixes, carveOuts, sharedBlockPorts, cooldownUs, routers };
     // What changes nothing is no news: the log stays quiet.
     if (isSame(pool, next)) return ok(pool);
     const flaw = flawOf(next, view);
@@ -163,4 +166,8 @@ const isSame = (a: Pool, b: Pool): boolean =>
   a.sharedBlockPorts === b.sharedBlockPorts &&
   a.cooldownUs.tcp === b.cooldownUs.tcp &&
   a.cooldownUs.udp === b.cooldownUs.udp &&
-  a.cooldownUs.icmp === b.cooldownUs.icmp;
+  a.cooldownUs.icmp === b.cooldownUs.icmp &&
+  sameDemand(a.routers, b.routers);
+
+const sameDemand = (a: RouterDemand, b: RouterDemand): boolean =>
+  a.policy === b.policy && a.select === b.select && a.ids?.join() === b.ids?.join();

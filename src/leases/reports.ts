@@ -106,6 +106,7 @@ function onSlice(context: Context, machine: string, item: SliceReport): Rejectio
   if (slice.generation !== item.generation)
     return { code: 'stale_token', detail: `its generation is ${slice.generation}, not ${item.generation}` };
   if (item.state === 'assigned') {
+    if (slice.route === 'adding') return { code: 'not_routed', detail: 'its routers do not know the way to it yet' };
     if (slice.state === 'assigning') confirmSlice(view, slice);
     return undefined;
   }

@@ -6,7 +6,7 @@ import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice, removeExtents, tileSlice } from './extents.ts';
 import { limits } from './limits.ts';
-import { tenureKey, type Machine, type Pool, type Slice } from './model.ts';
+import { audienceOf, tenureKey, type Machine, type Pool, type RouteState, type Slice } from './model.ts';
 import type { Need, NeedOf, Needs } from './needs.ts';
 import { staleRevision } from './revisions.ts';
 import { slotBeginningAt, slotsAhead, type Slot } from './slots.ts';
@@ -121,13 +121,14 @@ export function restSlice({ view, now }: Context, slice: Slice): Slice {
   return changeSlice(view, slice, { state: 'cooling', reusableAt: now + Math.max(0, ...cooldowns) });
 }
 
-/** Where no agent could prove a draining slice empty, the table's word counts: it rests as soon as nothing lives in it. */
+/**
+ * Where no agent could prove a draining slice empty, the table's word counts: it rests as soon as nothing lives in it. So it
+ * does when its machine was never told of it, because the routers did not know the way yet.
+ */
 export function restIfLeft(context: Context, slice: Slice): Slice {
   const { view } = context;
-  const isLeft =
-    slice.state === 'draining' &&
-    view.machines.get(slice.machine ?? '')?.enforcement === 'none' &&
-    view.occupantsOf(slice.id) === 0;
+  const isUnproven = view.machines.get(slice.machine ?? '')?.enforcement === 'none' || slice.route === 'adding';
+  const isLeft = slice.state === 'draining' && isUnproven && view.occupantsOf(slice.id) === 0;
   return isLeft ? restSlice(context, slice) : slice;
 }
 
@@ -137,13 +138,47 @@ export function freeSlice(view: View, slice: Slice): void {
   removeExtents(view, slice);
   const { slice: freed } = view.log(slice.machine, (revision, at) => {
     if (tenure) view.tenures.put({ ...tenure, until: at });
-    return { kind: 'slice', slice: { ...slice, machine: null, state: 'free', assignedAt: null, revision } };
+    // Where the way was withdrawn before, nothing changes for routers.
+    const way = routeAs('none', slice.route === 'removing' ? slice.routeRevision : revision, at);
+    return { kind: 'slice', slice: { ...slice, machine: null, state: 'free', assignedAt: null, ...way, revision } };
   });
   view.slices.put(freed);
 }
 
+/** The way to it goes from the routers; it stays with its machine until they have let go. */
+export function withdrawRoute(view: View, slice: Slice): void {
+  const { slice: changed } = view.log(slice.machine, (revision, at) => ({
+    kind: 'slice',
+    slice: { ...slice, ...routeAs('removing', revision, at), revision },
+  }));
+  view.slices.put(changed);
+}
+
+/** The routers know the way: the machine is told of the slice. Where nobody has to confirm it, it is granted from at once. */
+export function confirmRoute(view: View, slice: Slice): void {
+  const isTrusted = view.machines.get(slice.machine ?? '')?.enforcement === 'none';
+  const state = slice.state === 'assigning' && isTrusted ? 'assigned' : slice.state;
+  const { slice: changed } = view.log(slice.machine, (revision, at) => ({
+    kind: 'slice',
+    // A router need not acknowledge this: nothing changed for it.
+    slice: { ...slice, state, ...routeAs('routed', slice.routeRevision, at), revision },
+  }));
+  view.slices.put(changed);
+  offerSlice(view, changed);
+}
+
+const routeAs = (
+  route: RouteState,
+  revision: number,
+  at: number,
+): Pick<Slice, 'route' | 'routeRevision' | 'routeSince'> => ({
+  route,
+  routeRevision: revision,
+  routeSince: at,
+});
+
 function changeSlice(view: View, slice: Slice, change: Partial<Slice>): Slice {
-  const { slice: changed } = view.log(slice.machine, (revision) => ({
+  const { slice: changed } = view.log(audienceOf(slice), (revision) => ({
     kind: 'slice',
     slice: { ...slice, ...change, revision },
   }));
@@ -238,20 +273,20 @@ function exactCandidate(view: View, pool: Pool, at: NonNullable<Assignment['at']
 }
 
 function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate): Slice {
-  const isTrusted = machine.enforcement === 'none';
-  const { slice } = view.log(machine.id, (revision, at) => {
+  const route = pool.routers.policy === 'none' ? 'routed' : 'adding';
+  const isUsable = machine.enforcement === 'none' && route === 'routed';
+  const { slice } = view.log(audienceOf({ machine: machine.id, route }), (revision, at) => {
     const place =
       'returned' in candidate
         ? { ...candidate.returned, generation: candidate.returned.generation + 1 }
         : { id: revision, address: candidate.slot.address, ports: candidate.slot.ports, generation: 1 };
-    const owner = {
-      pool: pool.id,
-      poolBornAt: pool.createdAt,
-      machine: machine.id,
-      state: isTrusted ? 'assigned' : 'assigning',
-    } as const;
-    const slice: Slice = { ...place, ...owner, allocator: 'server', assignedAt: at, reusableAt: null, revision };
-    return { kind: 'slice', slice };
+    const state = isUsable ? 'assigned' : 'assigning';
+    const owner = { pool: pool.id, poolBornAt: pool.createdAt, machine: machine.id, state } as const;
+    const way = routeAs(route, revision, at);
+    return {
+      kind: 'slice',
+      slice: { ...place, ...owner, allocator: 'server', assignedAt: at, reusableAt: null, ...way, revision },
+    };
   });
   view.slices.put(slice);
   view.tenures.put({
@@ -260,7 +295,7 @@ function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate):
     machine: machine.id,
     address: slice.address,
     ports: slice.ports,
-    from: slice.assignedAt ?? 0,
+    from: slice.assignedAt,
     until: null,
   });
   tileSlice(view, slice);

@@ -8,8 +8,10 @@ import type {
   Lease,
   LeaseState,
   Machine,
+  Interest,
   Pool,
   Role,
+  Router,
   Session,
   Slice,
   Tenure,
@@ -91,7 +93,13 @@ export type LeaseFilter = Readonly<{
   protocol?: Protocol;
   state?: LeaseState;
 }>;
-export type SliceFilter = Readonly<{ machine?: string; pool?: string; state?: Slice['state']; address?: Address }>;
+export type SliceFilter = Readonly<{
+  machine?: string;
+  pool?: string;
+  state?: Slice['state'];
+  address?: Address;
+  route?: Slice['route'];
+}>;
 export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }>;
 
 export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string }>;
@@ -142,8 +150,8 @@ export interface Reader {
   leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>>;
   /** One consistent snapshot: everything an agent must make true, at `revision`. */
   desired(machine: string): Promise<DesiredState | undefined>;
-  /** Events after `revision` in order; `machine` narrows to what its watchers care about. */
-  eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]>;
+  /** Events after `revision` in order, of those that are of interest. */
+  eventsAfter(revision: number, interest: Interest, limit: number): Promise<readonly Event[]>;
   /** The oldest revision still in the log; 1 when nothing was compacted. */
   oldestRevision(): Promise<number>;
   /** Who had this port then, from one state of the table. */
@@ -152,6 +160,8 @@ export interface Reader {
   uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>>;
   /** From here on the history is whole: what was over before has been removed. null: nothing was ever removed. */
   historySince(): Promise<number | null>;
+  router(id: string): Promise<Router | undefined>;
+  routers(page: PageRequest): Promise<PageOf<Router>>;
   /** The token that has, or had before its last rotation, the secret with this hash. Whether it is live is not looked at. */
   accessToken(hash: string): Promise<AccessToken | undefined>;
   accessTokenById(id: number): Promise<AccessToken | undefined>;

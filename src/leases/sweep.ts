@@ -7,7 +7,7 @@ import { fenceMachine } from './machines.ts';
 import { placeOf, type Session } from './model.ts';
 import type { Need } from './needs.ts';
 import { extendSession, finishSession } from './sessions.ts';
-import { freeSlice } from './slices.ts';
+import { settleRoutes, waitingNeeds, withdraw } from './routers.ts';
 import type { Context, UseCase } from './use-case.ts';
 
 /** What time alone brings about, in bounded steps. Repeat it while it says that there is more. */
@@ -33,9 +33,11 @@ export const sweep: UseCase<'sweep'> = {
         { need: 'sliceTiles', slice: id },
         { need: 'tenure', slice: id, generation },
       ]),
+      ...due.slices.map(({ pool }): Need => ({ need: 'pool', id: pool })),
     ];
     const draining = due.unsettledLeases.filter(({ slice }) => view.slices.get(slice)?.state === 'draining');
     yield draining.map(({ slice }) => ({ need: 'occupants', slice }));
+    yield* waitingNeeds(view, boundOf(itemsMax));
   },
 
   decide({ itemsMax }, context) {
@@ -44,10 +46,11 @@ export const sweep: UseCase<'sweep'> = {
     endOverdueSessions(context);
     settleEndedSessions(context, limit);
     freeRestedPorts(context);
-    for (const slice of due.slices) freeSlice(context.view, slice);
+    for (const slice of due.slices) withdraw(context.view, slice);
+    settleRoutes(context.view);
     for (const machine of due.machines) fenceMachine(context.view, machine);
-    const { unsettled, unsettledLeases, sessions, leases, extents, slices, machines } = due;
-    const kinds = [sessions, leases, extents, slices, machines];
+    const { unsettled, unsettledLeases, sessions, leases, extents, slices, machines, routed, withdrawn } = due;
+    const kinds = [sessions, leases, extents, slices, machines, routed, withdrawn];
     const moved = kinds.reduce((sum, rows) => sum + rows.length, unsettledLeases.length + unsettled.length);
     const more = [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
     return ok({ moved, more });

@@ -9,18 +9,20 @@ import type { View } from './view.ts';
 const noQuota: TokenQuota = { requestsPerS: null, requestsBurst: null, watchersMax: null };
 
 export const createToken: UseCase<'createToken'> = {
-  *needs({ machine, holder }) {
+  *needs({ machine, holder, router = null }) {
     if (machine !== null) yield [{ need: 'machine', id: machine }];
     if (machine !== null && holder !== null) yield [{ need: 'holder', machine, name: holder }];
+    if (router !== null) yield [{ need: 'router', id: router }];
   },
 
-  decide({ name, role, machine, holder, hash, expiry, quota }, { view, now }) {
+  decide({ name, role, machine, holder, router = null, hash, expiry, quota }, { view, now }) {
     if (machine !== null && !view.machines.get(machine)) return err({ code: 'machine_not_found', machine });
     if (machine !== null && holder !== null && !view.holders.get(holderKey(machine, holder)))
       return err({ code: 'holder_not_found', machine, holder });
+    if (router !== null && !view.routers.get(router)) return err({ code: 'router_not_found', router });
     const expiresAt = expiryOf(expiry ?? null, now);
     if (!expiresAt.ok) return expiresAt;
-    const terms = { name, role, machine, holder, quota: quota ?? noQuota, expiresAt: expiresAt.value };
+    const terms = { name, role, machine, holder, router, quota: quota ?? noQuota, expiresAt: expiresAt.value };
     const unused = { formerUntil: null, rotatedAt: null, revokedAt: null, lastUsedAt: null };
     const secrets = { hash, formerHash: null };
     return ok(putToken(view, secrets, (id, at) => ({ id, ...terms, ...unused, createdAt: at })));

@@ -15,6 +15,7 @@ import {
   type Lease,
   type Machine,
   type Pool,
+  type Router,
   type Session,
   type SharedBlock,
   type Slice,
@@ -35,6 +36,7 @@ export type Changes = Readonly<{
   extents: readonly Change<Extent>[];
   blocks: readonly Change<SharedBlock>[];
   accessTokens: readonly Change<AccessToken>[];
+  routers: readonly Change<Router>[];
   /** In order, without a gap from the revision that the view began with. */
   events: readonly Event[];
 }>;
@@ -78,6 +80,7 @@ export class View {
   );
   readonly blocks = new Table<SharedBlock, string>('shared block', placeOf, this.#journal);
   readonly accessTokens = new Table<AccessToken, number>('access token', (row) => row.id, this.#journal);
+  readonly routers = new Table<Router, string>('router', (row) => row.id, this.#journal);
 
   /** What the store found due, oldest first. The rows themselves are in the tables too. */
   readonly due = {
@@ -88,6 +91,9 @@ export class View {
     extents: [] as Extent[],
     slices: [] as Slice[],
     machines: [] as Machine[],
+    /** Slices whose routers know the way, or have let go of it. */
+    routed: [] as Slice[],
+    withdrawn: [] as Slice[],
   };
 
   readonly #end: LogEnd;
@@ -95,6 +101,7 @@ export class View {
   readonly #events: Event[] = [];
   readonly #asked = new Set<string>();
   readonly #offers = new Map<string, readonly Offer[]>();
+  #waitingPools: readonly string[] | undefined;
   readonly #occupants = new Map<number, number>();
   readonly #nextRests = new Map<string, number | null>();
   /** By holder: places of shared blocks that the store says it is not a member of. */
@@ -154,6 +161,7 @@ export class View {
       extents: this.extents.changes(),
       blocks: this.blocks.changes(),
       accessTokens: this.accessTokens.changes(),
+      routers: this.routers.changes(),
       events: this.#events,
     };
   }
@@ -179,6 +187,8 @@ export class View {
         return this.blocks.ask(placeKey(need.slice, need.protocol, need.first));
       case 'accessToken':
         return this.accessTokens.ask(need.id);
+      case 'router':
+        return this.routers.ask(need.id);
       default: {
         const text = JSON.stringify(need);
         const isNew = !this.#asked.has(text);
@@ -190,6 +200,10 @@ export class View {
 
   loadOffers(machine: string, offers: readonly Offer[]): void {
     this.#offers.set(machine, offers);
+  }
+
+  loadWaitingPools(pools: readonly string[]): void {
+    this.#waitingPools = pools;
   }
 
   loadOccupants(slice: number, count: number): void {
@@ -210,6 +224,11 @@ export class View {
   /** What the machine has to grant from. */
   offersOf(machine: string): readonly Offer[] {
     return known(this.#offers.get(machine), `the offers of ${machine}`);
+  }
+
+  /** The pools with slices that wait for routers. */
+  get waitingPools(): readonly string[] {
+    return known(this.#waitingPools, 'the pools that wait for routers');
   }
 
   /** How many leases of the slice are pending, active or ending. */

@@ -14,6 +14,7 @@ import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
 import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
+import type { Router, RouterPut, RoutesApplied } from '../wire/routers.ts';
 import type { About, Health, Readiness } from '../wire/server.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
 import type { ExtentList, Slice, SliceAssign, SliceList, SliceListQuery, Unblock } from '../wire/slices.ts';
@@ -131,6 +132,24 @@ export class FisheryClient {
     /** The raw stream of changes after `from`; `follow` makes it whole. */
     watch: (machine: string, from: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> =>
       this.#transport.openStream(['v1', 'machines', machine, 'watch'], { from }, signal),
+  };
+
+  readonly routers = {
+    put: (id: string, body: z.input<typeof RouterPut> = {}, o?: ChangeOptions): Promise<Router> =>
+      this.#send('PUT', ['routers', id], body, o, { repeatable: true }),
+    get: (id: string, o?: CallOptions): Promise<Router> => this.#get(['routers', id], {}, o),
+    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Router>> => this.#get(['routers'], query, o),
+    delete: (id: string, o?: ChangeOptions): Promise<void> => this.#send('DELETE', ['routers', id], undefined, o),
+    /** Everything that was told about routes through `revision` is true on the router. May be said twice. */
+    applied: (id: string, body: RoutesApplied, { dryRun, ...o }: ChangeOptions = {}): Promise<Router> =>
+      this.#call({
+        method: 'POST',
+        path: ['routers', id, 'applied'],
+        query: { dry_run: dryRun },
+        body,
+        repeatable: true,
+        ...o,
+      }),
   };
 
   readonly tokens = {

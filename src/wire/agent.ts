@@ -15,6 +15,7 @@ import {
   type SessionId,
 } from './primitives.ts';
 import { Session } from './sessions.ts';
+import { Router } from './routers.ts';
 import { Slice } from './slices.ts';
 import { TokenInfo } from './tokens.ts';
 
@@ -58,7 +59,7 @@ export const Change = z
         kind: z.literal('deleted'),
         revision: Revision,
         at: Instant,
-        what: z.enum(['pool', 'machine']),
+        what: z.enum(['pool', 'machine', 'router']),
         id: Name,
       })
       .meta({ description: 'It is gone, and whatever is known of it.' }),
@@ -83,6 +84,12 @@ export const LogEntry = z
   .discriminatedUnion('kind', [
     ...Change.options,
     z.strictObject({ kind: z.literal('token'), revision: Revision, at: Instant, token: TokenInfo }),
+    z.strictObject({
+      kind: z.literal('router'),
+      revision: Revision,
+      at: Instant,
+      router: Router,
+    }),
   ])
   .meta({ id: 'LogEntry' });
 
@@ -173,6 +180,7 @@ export const rejectionCodes = [
   'stale_token',
   'in_use',
   'already_active',
+  'not_routed',
 ] as const;
 
 export const ReportOutcome = z
@@ -180,7 +188,7 @@ export const ReportOutcome = z
     item: z.string(),
     code: z.enum(rejectionCodes).meta({
       description:
-        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. stale_token: meant for what was there before.',
+        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet.',
     }),
     detail: z.string(),
   })

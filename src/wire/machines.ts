@@ -1,8 +1,21 @@
 import { z } from 'zod';
+import { familyOf } from '../net/address.ts';
 import { pageOf } from './lists.ts';
-import { Instant, Labels, Name, Revision } from './primitives.ts';
+import { AddressText, Instant, Labels, Name, Revision } from './primitives.ts';
 
 export const machineStates = ['active', 'cordoned', 'draining', 'fenced', 'lost'] as const;
+
+const Mark = z
+  .int()
+  .min(1)
+  .max(4_294_967_295)
+  .nullable()
+  .meta({ description: 'The packet mark that routers give to what comes back for this machine.' });
+const NextHops = z
+  .array(AddressText)
+  .max(2)
+  .refine((hops) => new Set(hops.map(familyOf)).size === hops.length, 'at most one address of each family')
+  .meta({ description: 'Where routers send what comes back for this machine: at most one address of each family.' });
 
 export const MachineCreate = z
   .strictObject({
@@ -14,11 +27,18 @@ export const MachineCreate = z
     fence_s: z.int().min(2).max(3_600).default(30).meta({
       description: 'How long after the last answered keepalive the kernel guard on the host shuts by itself.',
     }),
+    mark: Mark.default(null),
+    next_hops: NextHops.default([]),
   })
   .meta({ id: 'MachineCreate' });
 
 export const MachineUpdate = z
-  .strictObject({ state: z.enum(['active', 'cordoned']).optional(), labels: Labels.optional() })
+  .strictObject({
+    state: z.enum(['active', 'cordoned']).optional(),
+    labels: Labels.optional(),
+    mark: Mark.optional(),
+    next_hops: NextHops.optional(),
+  })
   .meta({ id: 'MachineUpdate', description: 'cordoned: leases stay, nothing new is granted.' });
 
 export const Machine = z
@@ -28,6 +48,8 @@ export const Machine = z
     enforcement: z.enum(['agent', 'none']),
     state: z.enum(machineStates),
     fence_s: z.int(),
+    mark: z.int().nullable(),
+    next_hops: z.array(z.string()),
     agent: z
       .strictObject({ boot_id: z.string(), version: z.string(), seen_at: Instant, applied_revision: Revision })
       .nullable()

@@ -3,6 +3,7 @@ import { isPowerOfTwo } from '../net/ports.ts';
 import { hostPrefix } from '../net/prefix.ts';
 import { pageOf } from './lists.ts';
 import { AddressText, Instant, Labels, Name, Ports, PrefixText, Revision } from './primitives.ts';
+import { PoolRouters } from './routers.ts';
 
 const powerOfTwo = (max: number) =>
   z
@@ -54,6 +55,7 @@ export const PoolCreate = z
     }),
     shared_block_ports: SharedBlockPorts.default(128),
     cooldown_s: Cooldown.default({ tcp: 120, udp: 120, icmp: 120 }),
+    routers: PoolRouters.default({ policy: 'none' }),
   })
   .meta({ id: 'PoolCreate' });
 
@@ -63,6 +65,7 @@ export const PoolUpdate = z
     prefixes: Prefixes.optional().meta({ description: 'All of them. One may go when no machine has a slice of it.' }),
     carve_outs: CarveOuts.optional().meta({ description: 'All of them. One may come where no machine has a slice.' }),
     shared_block_ports: SharedBlockPorts.optional(),
+    routers: PoolRouters.optional().meta({ description: 'What waits already goes by it, too.' }),
     cooldown_s: Cooldown.optional().meta({ description: 'For rests that begin from now on.' }),
   })
   .meta({ id: 'PoolUpdate', description: 'What is left out stays as it is.' });
@@ -77,6 +80,7 @@ export const Pool = z
     usable_ports: Ports,
     shared_block_ports: z.int(),
     cooldown_s: Cooldown,
+    routers: PoolRouters,
     slices: z.strictObject({ total: z.string(), assigned: z.int(), cooling: z.int() }).meta({
       description:
         'total is without carve-outs, and decimal text: an IPv6 prefix has more slices than a JSON number holds.',

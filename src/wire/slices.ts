@@ -14,6 +14,8 @@ import {
 
 export const sliceStates = ['assigning', 'assigned', 'draining', 'cooling', 'free'] as const;
 
+export const routeStates = ['none', 'adding', 'routed', 'removing'] as const;
+
 export const SliceAssign = z
   .strictObject({
     machine: Name,
@@ -40,6 +42,18 @@ export const Slice = z
     allocator: z.enum(['server', 'machine']),
     assigned_at: Instant.nullable(),
     reusable_at: Instant.nullable(),
+    route: z.strictObject({ state: z.enum(routeStates), revision: Revision, since: Instant }).meta({
+      description:
+        'Whether routers know the way to it. adding: not all that its pool names do, and its machine does not know it ' +
+        'yet. removing: it was withdrawn, and not all have let go. `revision` is the one that they have to acknowledge.',
+    }),
+    waiting_for: z
+      .strictObject({ routers: z.array(Name), age_s: z.number() })
+      .optional()
+      .meta({
+        description:
+          'The routers that have yet to acknowledge, and for how long they have not. Told where slices are read.',
+      }),
     revision: Revision,
   })
   .meta({ id: 'Slice' });
@@ -51,6 +65,7 @@ export const SliceListQuery = PageQuery.extend({
   pool: Name.optional(),
   state: z.enum(sliceStates).optional(),
   address: AddressText.optional(),
+  route: z.enum(routeStates).optional().meta({ description: '`adding` and `removing` wait for routers.' }),
 });
 export const SlicePage = pageOf('SlicePage', Slice);
 

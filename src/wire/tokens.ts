@@ -36,6 +36,7 @@ export const TokenCreate = z
     role: z.enum(roles),
     machine: Name.optional(),
     holder: Name.optional(),
+    router: Name.optional(),
     ...expiry,
     limits: TokenLimits.optional(),
   })
@@ -46,6 +47,10 @@ export const TokenCreate = z
   .refine(
     (t) => (t.role === 'holder') === (t.holder !== undefined),
     'holder goes with holder tokens, and only with them',
+  )
+  .refine(
+    (t) => (t.role === 'router') === (t.router !== undefined),
+    'router goes with router tokens, and only with them',
   )
   .refine(oneExpiry, oneExpiryMessage)
   .meta({ id: 'TokenCreate' });
@@ -83,6 +88,7 @@ export const TokenInfo = z
     role: z.enum(roles),
     machine: Name.nullable(),
     holder: Name.nullable(),
+    router: Name.nullable(),
     limits: TokenLimits,
     created_at: Instant,
     rotated_at: Instant.nullable().meta({ description: 'When its secret was last replaced.' }),

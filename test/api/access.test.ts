@@ -15,6 +15,8 @@ const paths: Readonly<Record<string, string>> = {
   '/v1/slices/:id/drain': '/v1/slices/slice-999/drain',
   '/v1/slices/:id/unblock': '/v1/slices/slice-999/unblock',
   '/v1/machines/:id/holders/:name': '/v1/machines/edge-1/holders/haproxy',
+  '/v1/routers/:id': '/v1/routers/border-1',
+  '/v1/routers/:id/applied': '/v1/routers/border-1/applied',
   '/v1/tokens/:id': '/v1/tokens/token-999',
 };
 const pathOf = (url: string): string =>

@@ -20,6 +20,8 @@ const machine: Machine = {
   enforcement: 'agent',
   state: 'active',
   fenceUs: 30_000_000,
+  mark: null,
+  nextHops: [],
   agent: { bootId: 'b', version: '0.1.0', seenAt: t(95), appliedRevision: 50 },
   createdAt: t(-10),
   updatedAt: t(95),

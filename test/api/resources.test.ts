@@ -270,7 +270,7 @@ describe('the log', () => {
       if (after >= page.revision) break;
     }
     expect(all.map(({ revision }) => revision)).toEqual(all.map((_, i) => i + 1));
-    const kinds = ['pool', 'machine', 'holder', 'slice', 'session', 'lease', 'token'];
+    const kinds = ['pool', 'machine', 'holder', 'slice', 'session', 'lease', 'router', 'token'];
     expect(new Set(all.map(({ kind }) => kind))).toEqual(new Set(kinds));
     const { events } = await f.world.must(EventList, 'GET', '/v1/events?machine=edge-2');
     expect(events.map(({ kind }) => kind).join()).toBe('pool,machine,holder,holder,holder,slice,slice');

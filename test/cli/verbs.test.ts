@@ -136,6 +136,23 @@ describe('the verbs of an operator', () => {
     });
   });
 
+  it('declare routers, the pools that wait for them, and the way to machines', async () => {
+    await must('routers put north --label site=fra1');
+    await must('pools create waiting --prefix 203.0.113.16/30 --routers 1 --router north');
+    await must('machines create far --enforcement none --mark 257 --next-hop 192.0.2.11');
+    const { slices } = await answered(SliceList, 'slices assign waiting far');
+    expect(slices[0]?.state).toBe('assigning');
+    expect(await must('slices list --route adding --ids')).toBe(`${slices[0]?.id ?? ''}\n`);
+    expect(await must(`slices get ${slices[0]?.id ?? ''}`)).toMatch(/north/);
+    expect((await answered(Pool, 'pools update waiting --routers none')).routers).toEqual({ policy: 'none' });
+    expect(await answered(Machine, 'machines update far --mark 258')).toMatchObject({
+      mark: 258,
+      next_hops: ['192.0.2.11'],
+    });
+    expect(await must('routers list')).toMatch(/^ROUTER .*\nnorth +0 .*site=fra1/);
+    expect(await must('routers delete north --yes')).toBe('');
+  });
+
   it('show what would be, and change nothing', async () => {
     const dry = await fishery('pools create dry --prefix 192.0.2.0/28 --dry-run');
     expect(dry).toMatchObject({ code: 0, err: 'fishery pools create: this is what would be: nothing was changed\n' });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Claim, Placement } from '../../src/leases/commands.ts';
-import { formatToken, type Lease } from '../../src/leases/model.ts';
+import { formatToken, steering, type Lease, type RouterDemand } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
 import { factsWith } from '../support/token-values.ts';
 import { address, at, must, second, shared, tcp, udp, World } from '../support/world.ts';
@@ -92,7 +92,16 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
           // Nothing is asked for, so that the decision believes there is no such machine.
         },
         decide: (view) => {
-          const born = { createdAt: 0, updatedAt: 0, revision: 1, agent: null, fenceUs: 1, labels: {} };
+          const born = {
+            createdAt: 0,
+            updatedAt: 0,
+            revision: 1,
+            agent: null,
+            fenceUs: 1,
+            mark: null,
+            nextHops: [],
+            labels: {},
+          };
           view.machines.put({ id: 'edge-1', enforcement: 'agent', state: 'active', ...born });
         },
       });
@@ -115,6 +124,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       for (const id of ['b', 'a.1', 'a', 'c-2']) await world.machine(id);
       for (const hash of ['1', '2', '3'])
         await world.execute({ kind: 'createToken', name: 'ci', role: 'viewer', machine: null, holder: null, hash });
+      for (const id of ['north', 'a', 'b.1']) await world.router(id);
       const web = await world.session('edge-1', 'web');
       await world.leases(web, tcp(1), tcp(1), tcp(1));
       const lists: ((page: PageRequest) => Promise<PageOf<unknown>>)[] = [
@@ -125,6 +135,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
         (page) => reader.sessions({}, page),
         (page) => reader.leases({}, page),
         (page) => reader.accessTokens({}, page),
+        (page) => reader.routers(page),
       ];
       for (const list of lists) {
         const whole = (await list(all)).items;
@@ -377,6 +388,49 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(mine.some((event) => event.machine === null)).toBe(true);
       expect(await reader.eventsAfter(0, 'edge-2', 1_000)).toEqual(mine);
       expect(await reader.eventsAfter(mine[1]?.revision ?? 0, 'edge-2', 2)).toEqual(mine.slice(2, 4));
+    });
+
+    it('tells whoever steers packets of slices, machines and pools, and of nothing else', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const { reader } = world.store;
+      await world.router('north', { site: 'fra1' });
+      await world.leases(await world.session('edge-1', 'web'), tcp(1));
+      const steered = world.events.filter(({ kind }) => ['slice', 'machine', 'pool'].includes(kind));
+      expect(steered.length).toBeLessThan(world.events.length - 3);
+      expect(await reader.eventsAfter(0, steering, 1_000)).toEqual(steered);
+      expect(await reader.eventsAfter(steered[2]?.revision ?? 0, steering, 2)).toEqual(steered.slice(3, 5));
+    });
+
+    it('finds what waits for routers by pool and revision, however much waits behind', async () => {
+      await using opened = await open();
+      const world = new World(opened.store);
+      const { reader } = world.store;
+      const page = { limit: 100, cursor: null };
+      const waiting = async () => (await reader.slices({ route: 'adding' }, page)).items.map(({ id }) => id);
+      await world.machine('edge-1');
+      await world.machine('bare', 'none');
+      const ids = (name: string): RouterDemand => ({ ids: [name], select: null, policy: 'all' });
+      await world.pool('north', ['198.51.100.0/31'], { routers: ids('north') });
+      await world.pool('south', ['2001:db8::/64'], { routers: ids('south') });
+      for (const name of ['north', 'south']) await world.router(name);
+      const north = await world.slices('edge-1', 'north', { count: 5 });
+      const south = await world.slices('bare', 'south', { count: 3 });
+      expect((await reader.desired('edge-1'))?.slices).toEqual([]);
+      expect(await reader.eventsAfter(north[0]?.revision ?? 0, 'edge-1', 9)).toEqual([]);
+      await world.applied('south', south[1]?.revision);
+      expect(await waiting()).toEqual([...north, ...south.slice(2)].map(({ id }) => id));
+      expect((await reader.slice(south[0]?.id ?? 0))?.state).toBe('assigned');
+      await world.applied('north');
+      expect(await waiting()).toEqual([south[2]?.id]);
+      expect((await reader.desired('edge-1'))?.slices.map(({ id }) => id)).toEqual(north.map(({ id }) => id));
+      expect((await reader.routers(page)).items.map(({ id, seenAt }) => `${id} ${seenAt}`)).toEqual([
+        `north ${world.clock.us}`,
+        `south ${world.clock.us}`,
+      ]);
+      expect(await reader.router('west')).toBeUndefined();
+      await world.execute({ kind: 'deleteRouter', id: 'south' });
+      expect(await reader.router('south')).toBeUndefined();
     });
 
     it('drops the oldest events in bounded steps, and never the newest', async () => {

@@ -72,10 +72,11 @@ describe('a dump', () => {
     expect(lines[0]).toMatchObject({ fishery_dump: 1, allocator_epoch: 1 });
     const pools = lines.filter(({ table }) => table === 'pools').map(({ row }) => row);
     expect(pools).toMatchObject([
+      { id: 'routed', routers: expect.any(String) as string },
       { id: 'v4', slice_ports: 2_048 },
       { id: 'v6', cursors: expect.any(String) as string },
     ]);
-    expect(lines.at(-1)).toMatchObject({ end: true, rows: { pools: 2, machines: 3, access_tokens: 2 } });
+    expect(lines.at(-1)).toMatchObject({ end: true, rows: { pools: 3, routers: 2, machines: 3, access_tokens: 2 } });
   });
 });
 

@@ -74,7 +74,8 @@ describe('the database by itself', () => {
     ['a blocked extent on offer', () => run(`UPDATE extents SET state = 'blocked'`), 'extents_state'],
     ['a lease that moves', () => run('UPDATE leases SET first_port = first_port - 1'), 'a lease does not move'],
     ['a slice that goes back a generation', () => run('UPDATE slices SET generation = 0'), 'only rises'],
-    ['a free slice with an owner', () => run(`UPDATE slices SET state = 'free'`), 'slices_owner'],
+    ['a free slice with an owner', () => run(`UPDATE slices SET state = 'free', route = 'none'`), 'slices_owner'],
+    ['a slice without a route', () => run(`UPDATE slices SET route = 'none'`), 'slices_route'],
     ['a block without members', () => run('UPDATE shared_blocks SET members = 0'), 'shared_blocks_members'],
     ['a session of nobody', () => run(`UPDATE sessions SET holder = 'nobody'`), 'FOREIGN KEY'],
   ])('judges %s', async (_, change, refusal) => {

@@ -5,6 +5,7 @@ import { needStatements } from '../../src/db/need-statements.ts';
 import { SqlReader } from '../../src/db/reader.ts';
 import { Statements, type Connection } from '../../src/db/sqlite/statements.ts';
 import type { Read } from '../../src/db/statement.ts';
+import { steering } from '../../src/leases/model.ts';
 import { address } from '../support/world.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 
@@ -92,6 +93,8 @@ describe('what is read outside of decisions', () => {
       await reader.eventsAfter(1, null, 5);
       await reader.eventsAfter(1, 'm', 5);
       await reader.historySince();
+      await reader.eventsAfter(1, steering, 5);
+      await reader.router('r');
       await reader.poolSlices('p');
       for (const filter of [{}, { machine: 'm' }, { session: 1 }]) await reader.leases(filter, page);
       for (const filter of [{}, { machine: 'm' }]) await reader.sessions(filter, page);

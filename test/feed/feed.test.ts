@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Feed, type FeedItem, type Log } from '../../src/feed/feed.ts';
-import { concerns, type Event, type Holder } from '../../src/leases/model.ts';
+import { concerns, type Event, type Holder, type Interest } from '../../src/leases/model.ts';
 import { factsWith } from '../support/token-values.ts';
 
 const holder: Holder = {
@@ -36,7 +36,7 @@ class SlowLog implements Log {
     await this.pause();
     return this.compactedBelow;
   }
-  async eventsAfter(revision: number, machine: string | null, limit: number): Promise<readonly Event[]> {
+  async eventsAfter(revision: number, machine: Interest, limit: number): Promise<readonly Event[]> {
     await this.pause();
     return this.events.filter((event) => event.revision > revision && concerns(event, machine)).slice(0, limit);
   }
@@ -65,7 +65,7 @@ async function read(
   const stop = new AbortController();
   const seen: number[] = [];
   const items: FeedItem[] = [];
-  for await (const item of feed.follow({ machine: o.machine, from: o.from, signal: stop.signal })) {
+  for await (const item of feed.follow({ interest: o.machine, from: o.from, signal: stop.signal })) {
     items.push(item);
     if (item.type === 'event') seen.push(item.event.revision);
     const reached = item.type === 'event' ? item.event.revision : item.type === 'caught_up' ? item.revision : 0;
@@ -148,7 +148,7 @@ describe('a follower', () => {
     commit('edge-1');
     const stop = new AbortController();
     const items: string[] = [];
-    for await (const item of feed.follow({ machine: 'edge-1', from: 0, signal: stop.signal, bookmarkMs: 5 })) {
+    for await (const item of feed.follow({ interest: 'edge-1', from: 0, signal: stop.signal, bookmarkMs: 5 })) {
       items.push(item.type === 'event' ? `event ${item.event.revision}` : item.type);
       if (item.type !== 'caught_up') continue;
       if (item.revision === 1) commit('edge-2', 6);
@@ -164,7 +164,7 @@ describe('a follower', () => {
     commit();
     const stop = new AbortController();
     const seen: string[] = [];
-    for await (const item of feed.follow({ machine: null, from: 0, signal: stop.signal, bookmarkMs: 1 })) {
+    for await (const item of feed.follow({ interest: null, from: 0, signal: stop.signal, bookmarkMs: 1 })) {
       seen.push(item.type);
       if (seen.length === 3) stop.abort();
     }

@@ -8,7 +8,7 @@ import { tcp, World } from '../support/world.ts';
 async function follow(feed: Feed, machine: string | null, from: number, revision: number): Promise<readonly Event[]> {
   const stop = new AbortController();
   const seen: Event[] = [];
-  for await (const item of feed.follow({ machine, from, signal: stop.signal, bookmarkMs: 5 })) {
+  for await (const item of feed.follow({ interest: machine, from, signal: stop.signal, bookmarkMs: 5 })) {
     if (item.type === 'event') seen.push(item.event);
     const reached = item.type === 'event' ? item.event.revision : item.type === 'caught_up' ? item.revision : Infinity;
     if (reached >= revision) break;

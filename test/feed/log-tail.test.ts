@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Feed, type FeedItem } from '../../src/feed/feed.ts';
 import { LogTail } from '../../src/feed/log-tail.ts';
-import type { Event } from '../../src/leases/model.ts';
+import type { Event, Interest } from '../../src/leases/model.ts';
 import { factsWith } from '../support/token-values.ts';
 
 const eventAt = (revision: number): Event => ({
@@ -25,7 +25,7 @@ class SharedLog {
   async oldestRevision(): Promise<number> {
     return this.events[0]?.revision ?? 1;
   }
-  async eventsAfter(revision: number, _machine: string | null, limit: number): Promise<readonly Event[]> {
+  async eventsAfter(revision: number, _interest: Interest, limit: number): Promise<readonly Event[]> {
     this.looks++;
     const found = this.events.filter((event) => event.revision > revision).slice(0, limit);
     await new Promise((resolve) => setImmediate(resolve));
@@ -133,7 +133,7 @@ describe('the tail of a log', () => {
     const items: FeedItem['type'][] = [];
     const following = (async () => {
       const { signal } = new AbortController();
-      for await (const item of feed.follow({ machine: null, from: 5, signal })) items.push(item.type);
+      for await (const item of feed.follow({ interest: null, from: 5, signal })) items.push(item.type);
     })();
     await settle();
     // Another server took over that had heard of three only, and is past the five by the time that anybody looks.
@@ -156,7 +156,7 @@ describe('the tail of a log', () => {
     const stop = new AbortController();
     const items: FeedItem[] = [];
     const following = (async () => {
-      for await (const item of feed.follow({ machine: null, from: 2, signal: stop.signal })) items.push(item);
+      for await (const item of feed.follow({ interest: null, from: 2, signal: stop.signal })) items.push(item);
     })();
     await settle();
     log.events.push(eventAt(3));

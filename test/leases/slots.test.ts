@@ -4,7 +4,7 @@ import { isWithheld } from '../../src/leases/carve-outs.ts';
 import { slotAt, slotBeginningAt, slotCount, slotsAhead, slotTotal, type Slot } from '../../src/leases/slots.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
 import type { CarveOut, Pool } from '../../src/leases/model.ts';
-import { address, prefix } from '../support/world.ts';
+import { address, nobody, prefix } from '../support/world.ts';
 
 const space = (prefixes: readonly string[], slicePorts: number, first: number, last: number) => ({
   prefixes: prefixes.map(prefix),
@@ -14,7 +14,7 @@ const space = (prefixes: readonly string[], slicePorts: number, first: number, l
 });
 const poolOf = (prefixes: readonly string[], slicePorts: number, cursors: readonly bigint[]): Pool => ({
   ...space(prefixes, slicePorts, 0, 65_535),
-  ...{ id: 'p', labels: {}, sharedBlockPorts: 1, cooldownUs: { tcp: 0, udp: 0, icmp: 0 }, cursors },
+  ...{ id: 'p', labels: {}, sharedBlockPorts: 1, cooldownUs: { tcp: 0, udp: 0, icmp: 0 }, cursors, routers: nobody },
   ...{ createdAt: 0, updatedAt: 0, revision: 0 },
 });
 

@@ -6,7 +6,7 @@ import { roundsOf, together, type Need, type Needs } from '../../src/leases/need
 import { View } from '../../src/leases/view.ts';
 
 const machine = (id: string, revision = 1): Machine => ({
-  ...{ id, labels: {}, enforcement: 'agent', state: 'active', fenceUs: 1, agent: null },
+  ...{ id, labels: {}, enforcement: 'agent', state: 'active', fenceUs: 1, mark: null, nextHops: [], agent: null },
   ...{ createdAt: 0, updatedAt: 0, revision },
 });
 const port = (at: number): PortRange => ({ first: at, last: at });

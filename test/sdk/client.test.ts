@@ -123,6 +123,11 @@ const rows: readonly Row[] = [
     'POST /v1/machines/m/flow-answers',
     { id: 'q', covers_since: null, covers_through: instant, clock_margin_s: 0, flows: [] },
   ],
+  ['routers.put', (c) => c.routers.put('r'), 'PUT /v1/routers/r', {}],
+  ['routers.get', (c) => c.routers.get('r'), 'GET /v1/routers/r'],
+  ['routers.list', (c) => c.routers.list({ limit: 5 }), 'GET /v1/routers?limit=5'],
+  ['routers.delete', (c) => c.routers.delete('r'), 'DELETE /v1/routers/r'],
+  ['routers.applied', (c) => c.routers.applied('r', { revision: 7 }), 'POST /v1/routers/r/applied', { revision: 7 }],
   [
     'tokens.create',
     (c) => c.tokens.create({ name: 't', role: 'viewer' }),

@@ -56,6 +56,7 @@ export function slice(number: number, over: Partial<Slice> = {}): Slice {
     allocator: 'server',
     assigned_at: at,
     reusable_at: null,
+    route: { state: 'routed', revision: number, since: at },
     revision: number,
     ...over,
   };

@@ -17,6 +17,7 @@ import { type Lease, LeaseList } from '../../src/wire/leases.ts';
 import { Holder, Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
 import { Problem } from '../../src/wire/problems.ts';
+import { Router } from '../../src/wire/routers.ts';
 import { Session } from '../../src/wire/sessions.ts';
 import { SliceList } from '../../src/wire/slices.ts';
 import { readTables } from './stored-tables.ts';
@@ -154,10 +155,15 @@ export class ApiWorld implements AsyncDisposable {
   }
 
   /** The secret of a new token. */
-  async token(role: Role, machine: string | null = null, holder: string | null = null): Promise<string> {
+  async token(
+    role: Role,
+    machine: string | null = null,
+    holder: string | null = null,
+    router: string | null = null,
+  ): Promise<string> {
     const secret = formatSecret(randomBytes(32));
     const name = `t${++this.#tokens}`;
-    await this.run({ kind: 'createToken', name, role, machine, holder, hash: hashSecret(secret) });
+    await this.run({ kind: 'createToken', name, role, machine, holder, router, hash: hashSecret(secret) });
     return secret;
   }
 
@@ -269,6 +275,7 @@ export type Furnished = Readonly<{
   otherAgent: string;
   /** Of the proxy `haproxy` on the machine `edge-2`. */
   otherHolder: string;
+  /** Of the router `border-1`. */
   router: string;
   /** On `edge-1`: 198.51.100.0, ports 8192 to 10239, assigned. */
   slice: string;
@@ -306,6 +313,7 @@ export async function furnished(options: WorldOptions = {}): Promise<Furnished> 
       body: { revision: 0, leases: [], slices: [{ slice, generation: 1, state: 'assigned' }] },
     });
   }
+  await world.must(Router, 'PUT', '/v1/routers/border-1', { body: {} });
   return {
     world,
     viewer: await world.token('viewer'),
@@ -314,7 +322,7 @@ export async function furnished(options: WorldOptions = {}): Promise<Furnished> 
     squid: await world.token('holder', 'edge-1', 'squid'),
     otherAgent: await world.token('agent', 'edge-2'),
     otherHolder: await world.token('holder', 'edge-2', 'haproxy'),
-    router: await world.token('router'),
+    router: await world.token('router', null, null, 'border-1'),
     slice: slices[0] ?? '',
   };
 }

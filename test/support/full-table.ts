@@ -13,6 +13,8 @@ export async function fillTable(store: Store): Promise<World> {
     await world.holder(machine, 'fish', 'fish');
   }
   await world.machine('bare', 'none');
+  await world.pool('routed', ['192.0.2.0/30'], { routers: { ids: ['north', 'south'], select: null, policy: 1 } });
+  for (const router of ['north', 'south']) await world.router(router, { site: 'fra1' });
   await world.holder('bare', 'web', 'proxy', null);
   const [free, drained] = await world.ready('edge-2', 'v4', 2);
   await world.ready('edge-1', 'v4', 3);
@@ -20,6 +22,13 @@ export async function fillTable(store: Store): Promise<World> {
   await world.ready('bare', 'v6');
   await world.slices('edge-2', 'v6');
   if (!free || !drained) throw new Error('no slices');
+
+  // One that its routers know, one that they have yet to let go of, one that they have yet to know.
+  const [known, leaving] = await world.slices('edge-2', 'routed', { count: 2 });
+  if (!known || !leaving) throw new Error('no slices');
+  await world.applied('north');
+  await world.drain(leaving.id);
+  await world.reportSlice('edge-2', leaving, 'empty');
 
   // One that came back and rested, one that has a lease in its way.
   await world.drain(free.id);
@@ -36,6 +45,7 @@ export async function fillTable(store: Store): Promise<World> {
     await world.session('bare', 'web', 3_600),
   ];
   const [active, refused, ending, cooling, over] = await world.leases(web, tcp(8), udp(2), tcp(1), tcp(2), udp(1));
+  await world.slices('edge-2', 'routed');
   if (!active || !refused || !ending || !cooling || !over) throw new Error('no leases');
   await world.leases(web, shared(64));
   await world.leases(mail, shared(64), udp(16));

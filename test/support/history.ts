@@ -24,7 +24,12 @@ const sliceSteps: Readonly<Record<Slice['state'], readonly Slice['state'][]>> = 
 
 /** What must hold between the table before and after a step at time `now`: nothing goes back, nothing comes too early. */
 export function flawsOfStep(before: Tables, after: Tables, now: number): readonly string[] {
-  return [...flawsOfLeases(before, after, now), ...flawsOfSlices(before, after, now), ...flawsOfTokens(before, after)];
+  return [
+    ...flawsOfLeases(before, after, now),
+    ...flawsOfSlices(before, after, now),
+    ...flawsOfTokens(before, after),
+    ...flawsOfRoutes(before, after),
+  ];
 }
 
 function flawsOfLeases(before: Tables, after: Tables, now: number): readonly string[] {
@@ -58,6 +63,25 @@ function flawsOfLeases(before: Tables, after: Tables, now: number): readonly str
 
 const isBlockMate = (a: Lease, b: Lease): boolean =>
   a.mode === 'shared' && b.mode === 'shared' && a.slice === b.slice && a.ports.first === b.ports.first;
+
+/** In these stories a pool waits for all routers or for none. Those that were there all the time must have acknowledged. */
+function flawsOfRoutes(before: Tables, after: Tables): readonly string[] {
+  const flaws: string[] = [];
+  for (const slice of before.slices.values()) {
+    const next = after.slices.get(slice.id);
+    const hasCome = slice.route === 'adding' && (next?.route === 'routed' || next?.state === 'assigned');
+    const hasGone = slice.route === 'removing' && next?.route !== 'removing';
+    if (!next || !(hasCome || hasGone) || after.pools.get(slice.pool)?.routers.policy !== 'all') continue;
+    if (hasCome && before.routers.size + after.routers.size === 0)
+      flaws.push(`slice-${slice.id} is routed, and there is no router`);
+    for (const router of after.routers.values()) {
+      const wasThere = before.routers.get(router.id)?.createdAt === router.createdAt;
+      if (wasThere && router.appliedRevision < slice.routeRevision)
+        flaws.push(`slice-${slice.id} went from ${slice.route} to ${next.route} before ${router.id} knew`);
+    }
+  }
+  return flaws;
+}
 
 function flawsOfSlices(before: Tables, after: Tables, now: number): readonly string[] {
   const flaws: string[] = [];

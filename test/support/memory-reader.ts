@@ -7,6 +7,7 @@ import {
   type AccessToken,
   type Event,
   type Extent,
+  type Interest,
   type Lease,
 } from '../../src/leases/model.ts';
 import type { PageOf, PageRequest, PastUse, PortInstant, Reader, UsesFilter } from '../../src/leases/store.ts';
@@ -49,6 +50,8 @@ export class MemoryReader implements Reader {
 
   epoch = async () => 'memory';
   revision = async () => this.#store.revision;
+  router = async (id: string) => this.#store.tables.routers.get(id);
+  routers = async (request: PageRequest) => page(this.#store.tables.routers.values(), (row) => row.id, request);
   pool = async (id: string) => this.#store.tables.pools.get(id);
   pools = async (request: PageRequest) => page(this.#store.tables.pools.values(), (row) => row.id, request);
   machine = async (id: string) => this.#store.tables.machines.get(id);
@@ -107,15 +110,16 @@ export class MemoryReader implements Reader {
       machine,
       pools: [...tables.pools.values()],
       slices: [...tables.slices.values()].filter(
-        (row) => row.machine === id && ['assigning', 'assigned', 'draining'].includes(row.state),
+        (row) =>
+          row.machine === id && row.route !== 'adding' && ['assigning', 'assigned', 'draining'].includes(row.state),
       ),
       holders: [...tables.holders.values()].filter((row) => row.machine === id),
       leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row)),
     };
   }
 
-  async eventsAfter(revision: number, machine: string | null, limit: number) {
-    return this.#store.events.filter((event) => event.revision > revision && concerns(event, machine)).slice(0, limit);
+  async eventsAfter(revision: number, interest: Interest, limit: number) {
+    return this.#store.events.filter((event) => event.revision > revision && concerns(event, interest)).slice(0, limit);
   }
 
   async oldestRevision() {

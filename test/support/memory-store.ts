@@ -14,6 +14,7 @@ import {
   type Lease,
   type Machine,
   type Pool,
+  type Router,
   type Session,
   type SharedBlock,
   type Slice,
@@ -37,6 +38,7 @@ export type Tables = Readonly<{
   extents: Map<string, Extent>;
   blocks: Map<string, SharedBlock>;
   accessTokens: Map<number, AccessToken>;
+  routers: Map<string, Router>;
 }>;
 
 /** A store made of maps and filters: slow, obvious, and held to the same contract as the real one. */
@@ -52,6 +54,7 @@ export class MemoryStore implements Store {
     extents: new Map(),
     blocks: new Map(),
     accessTokens: new Map(),
+    routers: new Map(),
   };
   events: readonly Event[] = [];
   readonly reader: Reader = new MemoryReader(this);
@@ -80,6 +83,7 @@ export class MemoryStore implements Store {
     write(tables.extents, changes.extents, placeOf);
     write(tables.blocks, changes.blocks, placeOf);
     write(tables.accessTokens, changes.accessTokens, (row) => row.id);
+    write(tables.routers, changes.routers, (row) => row.id);
     this.events = [...this.events, ...changes.events];
     this.revision = changes.events.at(-1)?.revision ?? this.revision;
     this.#lastEventAt = changes.events.at(-1)?.at ?? this.#lastEventAt;
@@ -184,6 +188,27 @@ export class MemoryStore implements Store {
         loadOne(view.accessTokens, tables.accessTokens.get(need.id));
         return;
       }
+      case 'router': {
+        loadOne(view.routers, tables.routers.get(need.id));
+        return;
+      }
+      case 'routers':
+        for (const router of tables.routers.values()) view.routers.load(router);
+        return;
+      case 'waitingPools': {
+        const waiting = [...tables.slices.values()].filter(({ route }) => route === 'adding' || route === 'removing');
+        view.loadWaitingPools([...new Set(waiting.map(({ pool }) => pool))].sort());
+        return;
+      }
+      case 'waitingSlices':
+        for (const slice of [...tables.slices.values()]
+          .filter((row) => row.pool === need.pool && row.route === need.route && row.routeRevision <= need.through)
+          .sort((a, b) => a.routeRevision - b.routeRevision || a.id - b.id)
+          .slice(0, need.limit)) {
+          view.slices.load(slice);
+          (need.route === 'adding' ? view.due.routed : view.due.withdrawn).push(slice);
+        }
+        return;
       case 'sliceAt': {
         loadOne(
           view.slices,
@@ -430,6 +455,7 @@ export class MemoryStore implements Store {
           [...tables.slices.values()].filter(
             (row) =>
               row.state === 'cooling' &&
+              row.route !== 'removing' &&
               (row.reusableAt ?? 0) <= need.before &&
               ![...tables.leases.values()].some((lease) => lease.slice === row.id && lease.endedAt === null),
           ),

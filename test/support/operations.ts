@@ -9,14 +9,16 @@ import {
   type CarveOut,
   type Lease,
   type Mode,
+  type RouterDemand,
   type Session,
   type Slice,
 } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
-import { address, must, prefix, second } from './world.ts';
+import { address, must, nobody, prefix, second } from './world.ts';
 
 /**
- * Random things that can happen to a small table: three machines (one without an agent), two pools, slices of 16 ports.
+ * Random things that can happen to a small table: three machines (one without an agent), two pools, one of them with routers to
+ * wait for, slices of 16 ports.
  * Steps name what they are about by a number, taken modulo what there is when they run, so that any list of them is a
  * story and shrinks to a shorter one.
  */
@@ -49,11 +51,13 @@ type RawClaim = Readonly<{
 }>;
 
 const machines = ['edge-1', 'edge-2', 'bare'] as const;
+const routers = ['north', 'south'] as const;
 const holders = ['web', 'mail', 'fish'] as const;
 
 export const cooldownS = { tcp: 20, udp: 10, icmp: 0 } as const;
 const cooldownUs = { tcp: cooldownS.tcp * second, udp: cooldownS.udp * second, icmp: 0 };
 const small = { slicePorts: 16, usablePorts: { first: 24, last: 83 }, sharedBlockPorts: 4, cooldownUs, labels: {} };
+const waited: RouterDemand = { ids: null, select: null, policy: 'all' };
 
 const carvings: readonly (readonly CarveOut[])[] = [
   [],
@@ -69,11 +73,19 @@ const putHolder = (machine: string, name: string, uid: number): Command =>
 
 /** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
 export const prologue: readonly Command[] = [
-  { kind: 'createPool', id: 'v4', prefixes: [prefix('198.51.100.0/31')], ...small, labels: { kind: 'four' } },
+  {
+    kind: 'createPool',
+    id: 'v4',
+    prefixes: [prefix('198.51.100.0/31')],
+    ...small,
+    labels: { kind: 'four' },
+    routers: nobody,
+  },
   {
     ...{ kind: 'createPool', id: 'v6', prefixes: [prefix('2001:db8::/48')], ...small },
-    ...{ slicePorts: 8, sharedBlockPorts: 2, labels: { kind: 'six' } },
+    ...{ slicePorts: 8, sharedBlockPorts: 2, labels: { kind: 'six' }, routers: waited },
   },
+  { kind: 'putRouter', id: 'north', labels: {} },
   ...machines.flatMap((machine): Command[] => [
     {
       kind: 'createMachine',
@@ -81,6 +93,8 @@ export const prologue: readonly Command[] = [
       labels: {},
       enforcement: machine === 'bare' ? 'none' : 'agent',
       fenceUs: 100 * second,
+      mark: null,
+      nextHops: [],
     },
     ...holders.map((name, index) => putHolder(machine, name, 900 + index)),
     { kind: 'assignSlices', machine, pool: 'v4', count: 1, family: null, at: null },
@@ -152,6 +166,9 @@ const kinds: readonly Command['kind'][] = [
     'updatePool',
     'deletePool',
     'createPool',
+    'putRouter',
+    'deleteRouter',
+    ...Array<'routerApplied'>(4).fill('routerApplied'),
   ] as const),
   ...(['createToken', 'updateToken', 'rotateToken', 'revokeToken', 'noteTokenUses'] as const),
 ];
@@ -262,6 +279,16 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     }
     case 'deletePool':
       return { kind, id: pick % 8 === 0 ? 'v4' : 'v6' };
+    case 'putRouter':
+      return { kind, id: routers[other % 2] ?? 'south', labels: flag ? { site: 'fra1' } : {} };
+    case 'deleteRouter':
+      return { kind, id: routers[other % 2] ?? 'south' };
+    case 'routerApplied': {
+      const revisions = [...tables.slices.values()].map(({ routeRevision }) => routeRevision);
+      // Mostly all of it; now and then not so far, or farther than there is.
+      const some = other % 7 === 0 ? 100_000 : other % 3 === 0 ? (one(revisions) ?? 0) : Math.max(...revisions);
+      return { kind, router: routers[pick % 2] ?? 'south', revision: some };
+    }
     case 'createPool':
       // Under the name of one that is gone, perhaps, and of another size then.
       return { ...small, kind, id: 'v6', prefixes: [prefix('2001:db8::/48')], slicePorts: flag ? 4 : 8 };

@@ -37,7 +37,7 @@ export class Replica implements AsyncDisposable {
   }
 
   async #follow(): Promise<void> {
-    for await (const item of this.feed.follow({ machine: null, from: 0, signal: this.#stop.signal }))
+    for await (const item of this.feed.follow({ interest: null, from: 0, signal: this.#stop.signal }))
       if (item.type === 'event') this.seen.push(item.event);
   }
 

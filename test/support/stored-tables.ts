@@ -10,7 +10,7 @@ export type Stored = Readonly<{ tables: Tables; events: readonly Event[] }>;
 
 const names = [
   ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
-  ...['access_tokens', 'events'],
+  ...['access_tokens', 'routers', 'events'],
 ] as const;
 
 /** Every row of a SQLite database, read over a connection of its own. */
@@ -49,6 +49,7 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
       extents: byKey(all('extents', rows.extentOf), placeOf),
       blocks: byKey(all('shared_blocks', rows.sharedBlockOf), placeOf),
       accessTokens: byKey(all('access_tokens', rows.accessTokenOf), (row) => row.id),
+      routers: byKey(all('routers', rows.routerOf), (row) => row.id),
     },
     events: all('events', rows.eventOf).sort((a, b) => a.revision - b.revision),
   };

@@ -56,6 +56,7 @@ function flawsOfRows(tables: Tables, events: readonly Event[]): readonly string[
     ...[...tables.pools.values()].map((row): Told => ({ kind: 'pool', row })),
     ...[...tables.machines.values()].map((row): Told => ({ kind: 'machine', row })),
     ...[...tables.holders.values()].map((row): Told => ({ kind: 'holder', row })),
+    ...[...tables.routers.values()].map((row): Told => ({ kind: 'router', row })),
     ...[...tables.slices.values()].map((row): Told => ({ kind: 'slice', row })),
     ...[...tables.sessions.values()].map((row): Told => ({ kind: 'session', row })),
     ...[...tables.leases.values()].map((row): Told => ({

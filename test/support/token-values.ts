@@ -15,6 +15,7 @@ export const factsWith = (id: number): TokenFacts => ({
   role: 'viewer',
   machine: null,
   holder: null,
+  router: null,
   formerUntil: null,
   quota: { requestsPerS: null, requestsBurst: null, watchersMax: null },
   createdAt: 0,

@@ -8,7 +8,14 @@ import type { Claim, Command, CommandKind, Commands, LeaseReport, Output, Scope 
 import type { LeaseError } from '../../src/leases/errors.ts';
 import { limits } from '../../src/leases/limits.ts';
 import { LeaseService, type Terms, type Trouble } from '../../src/leases/lease-service.ts';
-import { formatToken, type Event, type Lease, type Session, type Slice } from '../../src/leases/model.ts';
+import {
+  formatToken,
+  type Event,
+  type Lease,
+  type RouterDemand,
+  type Session,
+  type Slice,
+} from '../../src/leases/model.ts';
 import type { Store } from '../../src/leases/store.ts';
 import { MemoryStore } from './memory-store.ts';
 
@@ -51,6 +58,9 @@ export const at = (text: string, firstPort: number): Pick<Claim, 'at'> => ({
   at: { address: address(text), firstPort },
 });
 
+/** No router is waited for. */
+export const nobody: RouterDemand = { ids: null, select: null, policy: 'none' };
+
 type PoolInput = Commands['createPool']['input'];
 
 /**
@@ -80,7 +90,8 @@ export class World {
 
   pool(id: string, prefixes: readonly string[], rest: Partial<PoolInput> = {}): Promise<string> {
     const cooldownUs = { tcp: 120 * second, udp: 60 * second, icmp: 30 * second };
-    const terms = { labels: {}, slicePorts: 2_048, usablePorts: { first: 1_024, last: 65_535 }, sharedBlockPorts: 128 };
+    const size = { slicePorts: 2_048, usablePorts: { first: 1_024, last: 65_535 }, sharedBlockPorts: 128 };
+    const terms = { labels: {}, ...size, routers: nobody };
     return this.#say(
       this.execute({ kind: 'createPool', id, prefixes: prefixes.map(prefix), ...terms, cooldownUs, ...rest }),
       (pool) => pool.id,
@@ -89,7 +100,15 @@ export class World {
 
   machine(id: string, enforcement: 'agent' | 'none' = 'agent', fenceS = 30): Promise<string> {
     return this.#say(
-      this.execute({ kind: 'createMachine', id, labels: {}, enforcement, fenceUs: fenceS * second }),
+      this.execute({
+        kind: 'createMachine',
+        id,
+        labels: {},
+        enforcement,
+        fenceUs: fenceS * second,
+        mark: null,
+        nextHops: [],
+      }),
       (machine) => machine.id,
     );
   }
@@ -201,6 +220,19 @@ export class World {
     const slices = [{ slice: slice.id, generation: slice.generation, state }];
     return this.#say(this.execute({ kind: 'report', machine, revision: 0, leases: [], slices }), ({ rejected }) =>
       rejected.length === 0 ? 'taken' : rejected.map(({ item, code }) => `${item} ${code}`).join(', '),
+    );
+  }
+
+  router(id: string, labels: Record<string, string> = {}): Promise<string> {
+    return this.#say(this.execute({ kind: 'putRouter', id, labels }), (router) => router.id);
+  }
+
+  /** The router says that all is true there, through `revision`: the end of the log, when not given. */
+  async applied(router: string, revision?: number): Promise<string> {
+    const reached = revision ?? (await this.store.reader.revision());
+    return this.#say(
+      this.execute({ kind: 'routerApplied', router, revision: reached }),
+      (said) => `${said.appliedRevision}`,
     );
   }
 

@@ -29,8 +29,8 @@ export const auth = fp<{ context: Context }>(
       uses.note(token.id);
       if (!roles.includes(token.role))
         throw apiProblem('forbidden', `${operation.id} is for ${listed(roles)}; this token is of role ${token.role}`);
-      const { id, name, role, machine, holder, quota } = token;
-      request.principal = { token: id, name, role, machine, holder, quota, secretHash, validUntil };
+      const { id, name, role, machine, holder, router, quota } = token;
+      request.principal = { token: id, name, role, machine, holder, router, quota, secretHash, validUntil };
     });
   },
   { name: 'fishery-auth', dependencies: ['fishery-problems'] },

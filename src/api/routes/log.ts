@@ -2,7 +2,7 @@ import { EventList, EventsQuery } from '../../wire/agent.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { presentLogEntry } from '../present.ts';
-import { apiProblem } from '../problems.ts';
+import { apiProblem, leaseProblem } from '../problems.ts';
 import { resource } from '../resource.ts';
 
 export const logRoutes = resource('log', (app, context) => {
@@ -28,7 +28,7 @@ export const logRoutes = resource('log', (app, context) => {
       const revision = await context.reader.revision();
       // Whoever has seen more than there is would hear nothing until the log has come so far, and then miss what was before.
       if (after > revision)
-        throw apiProblem('revision_unknown', `the log ends at revision ${revision}, before ${after}`);
+        throw leaseProblem({ code: 'revision_unknown', revision: after, newest: revision }, context.clock.nowUs());
       const found = await context.reader.eventsAfter(after, machine ?? null, limit);
       const last = found.at(-1)?.revision;
       const reached = found.length < limit ? Math.max(revision, last ?? 0) : (last ?? after);

@@ -28,14 +28,15 @@ export const machineRoutes = resource('machines', (app, context) => {
       }),
     },
     async (request, reply) => {
-      const { body } = request;
-      const { id, labels, enforcement, fence_s } = body;
+      const { id, labels, enforcement, fence_s, mark, next_hops } = request.body;
       const machine = await run(context, request, {
         kind: 'createMachine',
         id,
         labels,
         enforcement,
         fenceUs: microseconds(fence_s),
+        mark,
+        nextHops: next_hops,
       });
       showRevision(reply, machine);
       return reply.code(201).send(presentMachine(machine));
@@ -89,7 +90,7 @@ export const machineRoutes = resource('machines', (app, context) => {
       config: operation({
         id: 'updateMachine',
         tag: 'machines',
-        summary: 'Cordon a machine, make it active again, or change its labels',
+        summary: 'Cordon a machine, make it active again, or change its labels and how it is reached',
         answers: { 200: 'The machine as it is now.' },
         errors: ['machine_not_found'],
         revision: 'required',
@@ -98,13 +99,13 @@ export const machineRoutes = resource('machines', (app, context) => {
       }),
     },
     async (request, reply) => {
-      const { params, body } = request;
+      const { next_hops: nextHops, ...body } = request.body;
       const ifRevision = ifRevisionOf(request);
       const machine = await run(context, request, {
         kind: 'updateMachine',
-        id: params.id,
+        id: request.params.id,
         ifRevision,
-        ...defined(body),
+        ...defined({ ...body, nextHops }),
       });
       showRevision(reply, machine);
       return presentMachine(machine);

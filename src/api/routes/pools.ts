@@ -6,7 +6,7 @@ import * as wire from '../../wire/pools.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import type { Parts } from '../parts.ts';
-import { page, presentPool } from '../present.ts';
+import { demandOf, page, presentPool } from '../present.ts';
 import { leaseProblem } from '../problems.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
 import { ifRevisionOf, showRevision } from '../preconditions.ts';
@@ -42,6 +42,7 @@ export const poolRoutes = resource('pools', (app, context) => {
         usablePorts: body.usable_ports,
         sharedBlockPorts: body.shared_block_ports,
         cooldownUs: cooldownOf(body.cooldown_s),
+        routers: demandOf(body.routers),
       });
       showRevision(reply, pool);
       return reply.code(201).send(await withCounts(context, pool));
@@ -97,7 +98,7 @@ export const poolRoutes = resource('pools', (app, context) => {
       config: operation({
         id: 'updatePool',
         tag: 'pools',
-        summary: 'Change a pool: labels, prefixes, carve-outs, cooldowns',
+        summary: 'Change a pool: labels, prefixes, carve-outs, cooldowns, routers',
         description:
           'What is left out stays. Nothing that a machine has a slice of is touched: drain that first. The size of slices ' +
           'and the usable ports are what the pool was created with.',
@@ -109,13 +110,14 @@ export const poolRoutes = resource('pools', (app, context) => {
       }),
     },
     async (request, reply) => {
-      const { labels, prefixes, carve_outs, shared_block_ports, cooldown_s } = request.body;
+      const { labels, prefixes, carve_outs, shared_block_ports, cooldown_s, routers } = request.body;
       const pool = await run(context, request, {
         kind: 'updatePool',
         id: request.params.id,
         ifRevision: ifRevisionOf(request),
         ...defined({ labels, prefixes, carveOuts: carve_outs, sharedBlockPorts: shared_block_ports }),
         ...(cooldown_s === undefined ? {} : { cooldownUs: cooldownOf(cooldown_s) }),
+        ...(routers === undefined ? {} : { routers: demandOf(routers) }),
       });
       showRevision(reply, pool);
       return withCounts(context, pool);

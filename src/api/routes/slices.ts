@@ -7,6 +7,7 @@ import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { page, presentSlice, presentTiling } from '../present.ts';
 import { ifRevisionOf, showRevision } from '../preconditions.ts';
+import { presentWaiting } from '../waiting.ts';
 import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { resource, run } from '../resource.ts';
@@ -79,8 +80,10 @@ export const sliceRoutes = resource('slices', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.slice) } },
       }),
     },
-    async ({ query: { limit, cursor, ...filter } }) =>
-      page(await context.reader.slices(defined(filter), pageRequest({ limit, cursor }, 'number')), presentSlice),
+    async ({ query: { limit, cursor, ...filter } }) => {
+      const found = await context.reader.slices(defined(filter), pageRequest({ limit, cursor }, 'number'));
+      return page({ items: await presentWaiting(context, found.items), next: found.next }, (slice) => slice);
+    },
   );
 
   app.get(
@@ -97,7 +100,11 @@ export const sliceRoutes = resource('slices', (app, context) => {
         examples: { answers: { 200: examples.slice } },
       }),
     },
-    async ({ params: { id } }, reply) => answer(reply, await sliceOf(id)),
+    async ({ params: { id } }, reply) => {
+      const slice = await sliceOf(id);
+      const [shown] = await presentWaiting(context, [slice]);
+      return { ...answer(reply, slice), ...shown };
+    },
   );
 
   app.get(

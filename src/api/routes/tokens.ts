@@ -46,10 +46,10 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         tag: 'access',
         summary: 'Make a bearer token',
         description:
-          'An agent token is bound to one machine, a holder token to one holder on one machine. Only a hash is stored: the ' +
-          'secret is in this answer and nowhere else. That of a dry run opens nothing.',
+          'An agent token is bound to one machine, a holder token to one holder on one machine, a router token to one ' +
+          'router. Only a hash is stored: the secret is in this answer and nowhere else. That of a dry run opens nothing.',
         answers: { 201: 'The token and its secret.' },
-        errors: ['machine_not_found', 'holder_not_found', 'token_expiry_past'],
+        errors: ['machine_not_found', 'holder_not_found', 'router_not_found', 'token_expiry_past'],
         dryRun: true,
         examples: { body: examples.tokenCreate, answers: { 201: examples.tokenCreated } },
       }),
@@ -63,6 +63,7 @@ export const tokenRoutes = resource('tokens', (app, context) => {
         role: body.role,
         machine: body.machine ?? null,
         holder: body.holder ?? null,
+        router: body.router ?? null,
         hash: hashSecret(secret),
         ...expiryIn(body),
         ...quotaIn(body.limits),

@@ -81,7 +81,7 @@ async function stream(context: Context, reply: FastifyReply, watch: Watch): Prom
     ? flows.attach(machine, (query) => events.offer({ event: 'query', data: query }))
     : () => {};
   try {
-    for await (const item of feed.follow({ machine, from, signal, bookmarkMs: limits.heartbeat_ms })) {
+    for await (const item of feed.follow({ interest: machine, from, signal, bookmarkMs: limits.heartbeat_ms })) {
       if (item.type === 'compacted') {
         await events.send({ event: 'compacted', data: { oldest_revision: item.oldest } });
         return;
@@ -92,7 +92,7 @@ async function stream(context: Context, reply: FastifyReply, watch: Watch): Prom
         events.offer({ event: 'bookmark', id: String(item.revision), data: { revision: item.revision } });
         continue;
       }
-      if (item.event.kind === 'token') continue;
+      if (item.event.kind === 'token' || item.event.kind === 'router') continue;
       const { revision } = item.event;
       if (!(await events.send({ event: 'change', id: String(revision), data: presentChange(item.event) }))) return;
     }

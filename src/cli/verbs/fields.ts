@@ -5,6 +5,8 @@ import { hostPrefix, parsePrefix, type Prefix } from '../../net/prefix.ts';
 import { protocols } from '../../net/protocol.ts';
 import type { Result } from '../../net/result.ts';
 import { formatInstant, parseInstant } from '../../wire/instants.ts';
+import type { PoolRouters } from '../../wire/routers.ts';
+import { Name } from '../../wire/primitives.ts';
 
 /**
  * What the API takes as objects, as one word each on a command line. These are schemas of flags: text in, the API's own
@@ -93,6 +95,31 @@ export const carveOutField = read((text) => {
 
 const prefixOf = (address: Result<Address, string>): Result<Prefix, string> =>
   address.ok ? good(hostPrefix(address.value)) : address;
+
+/** `all`, `none`, or a number: at least so many. */
+const policyField = read((text): Result<PoolRouters['policy'], string> => {
+  if (text === 'all' || text === 'none') return good(text);
+  return /^[1-9]\d?$/.test(text) ? good({ at_least: Number(text) }) : bad(`"${text}" is not all, none or a number`);
+});
+
+/** The flags that say which routers a pool waits for. */
+export const routerFlags = {
+  routers: policyField.optional().meta({ description: 'How many routers must acknowledge: all, none, or at least N' }),
+  router: z.array(Name).default([]).meta({ description: 'One of the routers that count; default: all there are' }),
+  router_select: z.string().optional().meta({ description: 'Labels of the routers that count, like site=fra1' }),
+};
+type RouterFlags = Readonly<{
+  routers?: PoolRouters['policy'] | undefined;
+  router: readonly string[];
+  router_select?: string | undefined;
+}>;
+
+/** Which routers a pool waits for, as a whole; nothing where nothing of it was said. */
+export function routersOf({ routers: policy, router: ids, router_select: select }: RouterFlags) {
+  if (policy === undefined && ids.length === 0 && select === undefined) return {};
+  const named = { ...(ids.length === 0 ? {} : { ids: [...ids] }), ...(select === undefined ? {} : { select }) };
+  return { routers: { ...named, policy: policy ?? ('all' as const) } };
+}
 
 /** `120` for every protocol, or `tcp=120,udp=60`: seconds. */
 export const cooldownField = read((text) => {

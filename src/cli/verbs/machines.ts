@@ -2,9 +2,15 @@ import { z } from 'zod';
 import type { FisheryClient } from '../../sdk/index.ts';
 import { PageQuery } from '../../wire/lists.ts';
 import { MachineCreate, type Machine } from '../../wire/machines.ts';
+import { AddressText } from '../../wire/primitives.ts';
 import type { Columns } from '../output/table.ts';
 import { changedLabels, labelChanges, labelsField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
+
+const wayFlags = {
+  mark: z.int().min(1).max(4_294_967_295).optional().meta({ description: 'Packet mark that routers know it by' }),
+  next_hop: z.array(AddressText).default([]).meta({ description: 'Where routers reach it; one per address family' }),
+};
 
 const columns: Columns<Machine> = {
   machine: ({ id }) => id,
@@ -44,19 +50,25 @@ export const verbs = [
       label: labelsField.default({}).meta({ description: 'Label, as KEY=VALUE' }),
       enforcement: MachineCreate.shape.enforcement,
       fence_s: MachineCreate.shape.fence_s,
+      ...wayFlags,
     }),
-    change: ({ client, args, flags: { label, ...flags }, options }) =>
-      client.machines.create({ id: args.machine, labels: label, ...flags }, options),
+    change: ({ client, args, flags: { label, next_hop, ...flags }, options }) =>
+      client.machines.create({ id: args.machine, labels: label, next_hops: next_hop, ...flags }, options),
   }),
   changeVerb({
     name: 'update',
-    summary: 'Change the labels of a machine',
+    summary: 'Change the labels of a machine, and how routers reach it',
     operations: ['updateMachine'],
     args: ['machine'],
-    flags: z.strictObject(labelChanges),
+    flags: z.strictObject({ ...labelChanges, ...wayFlags }),
     subject,
-    change: ({ client, flags, options }, machine) =>
-      client.machines.update(machine, { labels: changedLabels(machine.labels, flags) }, options),
+    change: ({ client, flags: { mark, next_hop, ...flags }, options }, machine) => {
+      const way = {
+        ...(mark === undefined ? {} : { mark }),
+        ...(next_hop.length === 0 ? {} : { next_hops: next_hop }),
+      };
+      return client.machines.update(machine, { labels: changedLabels(machine.labels, flags), ...way }, options);
+    },
   }),
   changeVerb({
     name: 'cordon',

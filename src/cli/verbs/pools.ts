@@ -4,7 +4,16 @@ import { PageQuery } from '../../wire/lists.ts';
 import { PoolCreate, PoolUpdate, type Pool } from '../../wire/pools.ts';
 import { PrefixText } from '../../wire/primitives.ts';
 import type { Columns } from '../output/table.ts';
-import { carveOutField, changedLabels, cooldownField, labelChanges, labelsField, portsField } from './fields.ts';
+import {
+  carveOutField,
+  changedLabels,
+  cooldownField,
+  labelChanges,
+  labelsField,
+  portsField,
+  routerFlags,
+  routersOf,
+} from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const columns: Columns<Pool> = {
@@ -55,9 +64,13 @@ export const verbs = [
       usable_ports: portsField.optional().meta({ description: 'Range that slices lie in; default 1024-65535' }),
       shared_block_ports: PoolCreate.shape.shared_block_ports,
       cooldown_s: cooldownField.optional().meta({ description: 'Rest after use: 120, or tcp=120,udp=60; default 120' }),
+      ...routerFlags,
     }),
-    change: ({ client, args, flags: { prefix, carve_out, label, ...flags }, options }) =>
-      client.pools.create({ id: args.pool, prefixes: prefix, carve_outs: carve_out, labels: label, ...flags }, options),
+    change: ({ client, args, flags, options }) => {
+      const { prefix, carve_out, label, routers, router, router_select, ...rest } = flags;
+      const named = { id: args.pool, prefixes: prefix, carve_outs: carve_out, labels: label };
+      return client.pools.create({ ...named, ...rest, ...routersOf({ routers, router, router_select }) }, options);
+    },
   }),
   changeVerb({
     name: 'update',
@@ -76,9 +89,11 @@ export const verbs = [
       remove_carve_out: z.array(carveOutField).default([]).meta({ description: 'A carve-out that is no more' }),
       shared_block_ports: PoolUpdate.shape.shared_block_ports,
       cooldown_s: cooldownField.optional().meta({ description: 'Rest after use: 120, or tcp=120,udp=60' }),
+      ...routerFlags,
     }),
     subject,
-    change: ({ client, flags, options }, pool) => client.pools.update(pool, changeOf(pool, flags), options),
+    change: ({ client, flags, options }, pool) =>
+      client.pools.update(pool, { ...changeOf(pool, flags), ...routersOf(flags) }, options),
   }),
   changeVerb({
     name: 'delete',

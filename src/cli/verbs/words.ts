@@ -5,6 +5,7 @@ export const argumentWords = {
   holder: 'Name of the holder',
   slice: 'Identifier of the slice, like slice-42',
   session: 'Identifier of the session, like session-42',
+  router: 'Name of the router',
   lease: 'Identifier of the lease, like lease-42',
   token: 'Identifier of the token, like token-42',
   endpoint: 'Address, port and protocol: 198.51.100.10:9001/tcp, [2001:db8::1]:9001/udp',
@@ -23,4 +24,5 @@ export const filterWords: Readonly<Record<string, string>> = {
   protocol: 'Only of this protocol',
   state: 'Only in this state',
   role: 'Only of this role',
+  route: 'Only those whose route stands like this',
 };

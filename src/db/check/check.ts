@@ -201,11 +201,12 @@ function* checkSessions(note: Note, oldest: number): Read<number> {
   return count;
 }
 
-/** Pools, machines and holders, of which there are as many as an operator has. */
+/** Pools, machines, holders and routers, of which there are as many as an operator has. */
 function* checkFew(note: Note, oldest: number): Read<void> {
   const pools = (yield* all<rows.PoolRow>('SELECT * FROM pools')).map(rows.poolOf);
   const machines = (yield* all<rows.MachineRow>('SELECT * FROM machines')).map(rows.machineOf);
   const holders = (yield* all<rows.HolderRow>('SELECT * FROM holders')).map(rows.holderOf);
+  const routers = (yield* all<rows.RouterRow>('SELECT * FROM routers')).map(rows.routerOf);
   yield* compareWithLog(
     note,
     oldest,
@@ -223,6 +224,12 @@ function* checkFew(note: Note, oldest: number): Read<void> {
     oldest,
     'holders',
     holders.map((row) => ({ kind: 'holder', row })),
+  );
+  yield* compareWithLog(
+    note,
+    oldest,
+    'routers',
+    routers.map((row) => ({ kind: 'router', row })),
   );
 }
 

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Event, Holder, Lease, Machine, Pool, Session, Slice } from '../../leases/model.ts';
+import type { Event, Holder, Lease, Machine, Pool, Router, Session, Slice } from '../../leases/model.ts';
 
 /** What does not hold of a lease by itself, live or long over. */
 export function flawsOfLease(lease: Lease): readonly string[] {
@@ -45,7 +45,8 @@ export type Told =
   | Readonly<{ kind: 'lease'; row: Lease; session: Session | undefined }>
   | Readonly<{ kind: 'pool'; row: Pool }>
   | Readonly<{ kind: 'machine'; row: Machine }>
-  | Readonly<{ kind: 'holder'; row: Holder }>;
+  | Readonly<{ kind: 'holder'; row: Holder }>
+  | Readonly<{ kind: 'router'; row: Router }>;
 
 /** The log tells of every change but those that follow by themselves: a row is as the event of its revision left it. */
 export function isAsTold(told: Told, event: Event): boolean {
@@ -68,6 +69,11 @@ export function isAsTold(told: Told, event: Event): boolean {
     case 'holder':
       // Where its sticky claims go is the store's to know.
       return event.kind === 'holder' && isDeepStrictEqual({ ...event.holder, sticky: told.row.sticky }, told.row);
+    case 'router': {
+      // How far it is, it says too often to be news.
+      const { appliedRevision, seenAt } = told.row;
+      return event.kind === 'router' && isDeepStrictEqual({ ...event.router, appliedRevision, seenAt }, told.row);
+    }
   }
 }
 

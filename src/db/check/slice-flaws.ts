@@ -24,7 +24,7 @@ const show = ({ first, last }: PortRange): string => `${first}-${last}`;
 export function flawsOfSlice(parts: SliceParts): readonly string[] {
   const { slice, extents, leases, blocks } = parts;
   const name = `slice-${slice.id}`;
-  const flaws = [...flawsOfTenures(parts)];
+  const flaws = [...flawsOfTenures(parts), ...flawsOfRoute(slice)];
   if (slice.state === 'free') {
     if (extents.length + leases.length + blocks.length > 0) flaws.push(`${name} is free and has extents or leases`);
     return flaws;
@@ -58,6 +58,20 @@ export function flawsOfSlice(parts: SliceParts): readonly string[] {
       )
         flaws.push(`lease-${lease.id} is shared and in no block`);
   }
+  return flaws;
+}
+
+/** A machine is told of a slice that the routers know the way to, and keeps it until they have let go. */
+function flawsOfRoute({ id, state, route, routeRevision, revision }: Slice): readonly string[] {
+  const flaws: string[] = [];
+  const fitting: Readonly<Record<Slice['route'], readonly Slice['state'][]>> = {
+    none: ['free'],
+    adding: ['assigning', 'cooling'],
+    routed: ['assigning', 'assigned', 'draining', 'cooling'],
+    removing: ['cooling'],
+  };
+  if (!fitting[route].includes(state)) flaws.push(`slice-${id} is ${state} and its route is ${route}`);
+  if (routeRevision > revision) flaws.push(`slice-${id} has a route of a revision that was never told`);
   return flaws;
 }
 

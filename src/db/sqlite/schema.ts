@@ -26,6 +26,8 @@ export const pools = sqliteTable('pools', {
   cooldown_tcp_us: integer().notNull(),
   cooldown_udp_us: integer().notNull(),
   cooldown_icmp_us: integer().notNull(),
+  /** JSON: ids or selector, and policy. */
+  routers: text().notNull(),
   /** JSON list of decimal text: a slot number of an IPv6 prefix does not fit an integer column. */
   cursors: text().notNull(),
   created_at: integer().notNull(),
@@ -41,6 +43,9 @@ export const machines = sqliteTable(
     enforcement: text().notNull(),
     state: text().notNull(),
     fence_us: integer().notNull(),
+    mark: integer(),
+    /** JSON list of addresses. */
+    next_hops: text().notNull(),
     boot_id: text(),
     agent_version: text(),
     seen_at: integer(),
@@ -100,6 +105,9 @@ export const slices = sqliteTable(
     allocator: text().notNull(),
     assigned_at: integer(),
     reusable_at: integer(),
+    route: text().notNull(),
+    route_revision: integer().notNull(),
+    route_since: integer().notNull(),
     revision: integer().notNull(),
   },
   (t) => [
@@ -116,9 +124,16 @@ export const slices = sqliteTable(
     index('slices_pool').on(t.pool, t.state, t.reusable_at),
     index('slices_cooling')
       .on(t.reusable_at)
-      .where(sql`state = 'cooling'`),
+      .where(sql`state = 'cooling' AND route <> 'removing'`),
+    index('slices_waiting')
+      .on(t.pool, t.route, t.route_revision, t.id)
+      .where(sql`route IN ('adding', 'removing')`),
     check('slices_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
     check('slices_state', sql`state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')`),
+    check(
+      'slices_route',
+      sql`route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')`,
+    ),
     check('slices_owner', sql`(machine IS NULL) = (state = 'free')`),
   ],
 );
@@ -319,6 +334,7 @@ export const accessTokens = sqliteTable(
     role: text().notNull(),
     machine: text(),
     holder: text(),
+    router: text(),
     hash: text().notNull(),
     former_hash: text(),
     former_until: integer(),
@@ -340,6 +356,16 @@ export const accessTokens = sqliteTable(
   ],
 );
 
+export const routers = sqliteTable('routers', {
+  id: text().primaryKey(),
+  labels: text().notNull(),
+  applied_revision: integer().notNull(),
+  seen_at: integer(),
+  created_at: integer().notNull(),
+  updated_at: integer().notNull(),
+  revision: integer().notNull(),
+});
+
 export const events = sqliteTable(
   'events',
   {
@@ -347,9 +373,16 @@ export const events = sqliteTable(
     at: integer().notNull(),
     /** Whose watchers care: null is everybody's, an empty name no machine's at all. */
     machine: text(),
+    /** 1 where routes may depend on it: whoever follows them need not read past all the others. */
+    steering: integer(),
     body: text().notNull(),
   },
-  (t) => [index('events_machine').on(t.machine, t.revision)],
+  (t) => [
+    index('events_machine').on(t.machine, t.revision),
+    index('events_steering')
+      .on(t.revision)
+      .where(sql`steering = 1`),
+  ],
 );
 
 /** One row at most: since when the history of what is over is whole. Without it nothing was ever removed. */

@@ -83,7 +83,9 @@ export class TemporaryDatabase implements AsyncDisposable {
       'pools',
       'machines',
     ];
-    const all = [...tables, 'access_tokens', 'events', 'port_counts', 'history'].map((table) => `DELETE FROM ${table}`);
+    const all = [...tables, 'access_tokens', 'routers', 'events', 'port_counts', 'history'].map(
+      (table) => `DELETE FROM ${table}`,
+    );
     await this.query(`${all.join('; ')}; UPDATE log_end SET revision = 0, last_event_at = 0`);
   }
 
