@@ -1,5 +1,6 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
+import { usageSql } from '../src/db/usage.ts';
 
 /** Exclusive TCP leases of one port each, on every slice of a machine. */
 export type Filling = Readonly<{
@@ -40,6 +41,7 @@ export function fill(directory: string, fillings: readonly Filling[]): number {
     // The log begins anew after leases that it does not tell of.
     db.prepare('DELETE FROM events WHERE revision <= ?').run(revision);
     for (const { sql } of later) db.exec(sql);
+    db.exec(`DELETE FROM port_counts; INSERT INTO port_counts ${usageSql}`);
     db.exec('ANALYZE');
     const count = db.prepare<[], number>('SELECT count(*) FROM leases').pluck().get() ?? 0;
     db.pragma('journal_mode = WAL');

@@ -62,9 +62,9 @@ function rowsWritten(directory: string): number {
 /** The longest wait of somebody who asks for one port after the other while the session ends and its leases follow. */
 async function longestPause(engine: InProcess, session: number, other: number): Promise<number> {
   let longest = 0;
-  let isOver = false;
+  const settled = new AbortController();
   const probing = (async () => {
-    while (!isOver) {
+    while (!settled.signal.aborted) {
       const began = performance.now();
       const [lease] = await engine.execute({ kind: 'grantLeases', scope: {}, session: other, claims: [onePort] });
       longest = Math.max(longest, performance.now() - began);
@@ -80,7 +80,7 @@ async function longestPause(engine: InProcess, session: number, other: number): 
     // As the server's own loop does between two steps.
     await sleep(0);
   }
-  isOver = true;
+  settled.abort();
   await probing;
   return longest;
 }

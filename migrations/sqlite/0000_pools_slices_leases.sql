@@ -159,6 +159,15 @@ CREATE TABLE `pools` (
 	`revision` integer NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE `port_counts` (
+	`pool` text NOT NULL,
+	`machine` text NOT NULL,
+	`protocol` text NOT NULL,
+	`state` text NOT NULL,
+	`ports` integer NOT NULL,
+	PRIMARY KEY(`pool`, `machine`, `protocol`, `state`)
+);
+--> statement-breakpoint
 CREATE TABLE `routers` (
 	`id` text PRIMARY KEY NOT NULL,
 	`labels` text NOT NULL,

@@ -38,7 +38,6 @@ export type Reads = Readonly<{
   /** Several statements that must see one state of the table. */
   snapshot: <T>(read: () => Read<T>) => Promise<T>;
   epoch: () => Promise<string>;
-  usage: () => Promise<readonly UsageRow[]>;
 }>;
 
 /** What is read outside of decisions; written once for both databases. */
@@ -198,7 +197,7 @@ export class SqlReader implements Reader {
   }
 
   usage(): Promise<readonly UsageRow[]> {
-    return this.#reads.usage();
+    return this.#all<UsageRow>('SELECT * FROM port_counts WHERE ports <> 0');
   }
 
   /** One page of a table in the order of `key`; `where` is what an index finds, `filter` what is looked at row by row. */

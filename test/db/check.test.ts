@@ -87,6 +87,7 @@ describe('a check of the database', () => {
     ['a lease of another holder', `UPDATE leases SET holder = 'fish' WHERE state = 'active'`, /different holders/],
     ['a lease before its time', `UPDATE leases SET granted_at = 5`, /outside of its machine's tenure/],
     ['a slice that nobody had', 'DELETE FROM tenures', /tenures|nobody had/],
+    ['a count of ports that is too high', 'UPDATE port_counts SET ports = ports + 1', /ports, kept as \d+/],
     ['a hole in the log', 'DELETE FROM events WHERE revision = 20', /revision 21 follows a gap/],
     [
       'a log out of time',

@@ -1,8 +1,10 @@
 import { addressKey, type Address } from '../../net/address.ts';
 import type { Event, Session } from '../../leases/model.ts';
+import type { UsageRow } from '../../leases/store.ts';
 import { historySince } from '../history.ts';
 import * as rows from '../rows.ts';
 import type { Snapshot } from '../snapshot.ts';
+import { usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
 import { flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
 import { flawsOfSlice } from './slice-flaws.ts';
@@ -36,6 +38,7 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
   const leases = await snapshot.run(checkLeases(note, oldest));
   const sessions = await snapshot.run(checkSessions(note, oldest));
   await snapshot.run(checkFew(note, oldest));
+  await snapshot.run(checkCounts(note));
   return { revision, counts: { slices, leases, sessions, events }, flaws, flawCount };
 }
 
@@ -60,6 +63,20 @@ function* checkLog(note: Note): Read<{ revision: number; oldest: number; count: 
     count += page.length;
     if (page.length < rows_per_step) return { revision: previous?.revision ?? 0, oldest, count };
   }
+}
+
+/** The counts of ports that are kept are what counting them comes to. */
+function* checkCounts(note: Note): Read<void> {
+  const kept = yield* all<UsageRow>('SELECT * FROM port_counts WHERE ports <> 0');
+  const counted = yield* all<UsageRow>(usageSql);
+  const keyOf = ({ pool, machine, protocol, state }: UsageRow) => `${pool}/${machine}/${protocol}/${state}`;
+  const ports = new Map(kept.map((row) => [keyOf(row), row.ports]));
+  for (const row of counted) {
+    const key = keyOf(row);
+    if (row.ports !== ports.get(key)) note([`${key}: ${row.ports} ports, kept as ${ports.get(key) ?? 0}`]);
+    ports.delete(key);
+  }
+  for (const [key, kept] of ports) note([`${key}: no ports, kept as ${kept}`]);
 }
 
 /** Slice by slice, all of each: some at once, with every row between the first and the last of them. */

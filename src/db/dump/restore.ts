@@ -11,6 +11,8 @@ const rows_per_step = 500;
 /** An empty database in the middle of one transaction: nobody sees what is put into it before `finish`. */
 export interface RestoreTarget extends Snapshot {
   insert(shape: TableShape, rows: readonly AnyRow[]): Promise<void>;
+  /** Counts what is kept as counts, once all rows are there. */
+  count(): Promise<void>;
   /** Gives it its identity, the epoch that it was opened with, and commits. Without it everything is undone when the target is disposed of. */
   finish(allocatorEpoch: number): Promise<void>;
 }
@@ -32,6 +34,7 @@ export async function restore(
   refuseSchema(header);
   await using target = await openTarget(location, newEpoch());
   const rows = await fill(target, numbered);
+  await target.count();
   const { flaws, flawCount, revision } = await check(target);
   if (revision !== header.revision)
     throw new StoreError('io', `the dump ends at revision ${revision}, its header says ${header.revision}`);

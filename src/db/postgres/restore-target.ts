@@ -44,6 +44,9 @@ function targetOn(url: string, client: pg.Client, epoch: string): RestoreTarget 
     allocatorEpoch: 1,
     run: (read) => attempt(readOn(client, read)),
     insert: ({ key }, rows) => attempt(insertRows(client, schema[key], rows)),
+    count: async () => {
+      await attempt(client.query(`INSERT INTO port_counts ${usageSql}`));
+    },
     finish: (allocatorEpoch) => attempt(finish(client, epoch, allocatorEpoch)),
     // Undoes what was not committed.
     [Symbol.asyncDispose]: () => client.end(),
@@ -58,6 +61,5 @@ async function finish(client: pg.Client, epoch: string, allocatorEpoch: number):
      last_event_at = coalesce((SELECT at FROM events ORDER BY revision DESC LIMIT 1), 0)`,
     [allocatorEpoch],
   );
-  await client.query(`INSERT INTO port_counts ${usageSql}`);
   await client.query('COMMIT');
 }

@@ -45,6 +45,7 @@ export const sharedBlocks = translated(common.sharedBlocks);
 export const accessTokens = translated(common.accessTokens);
 export const routers = translated(common.routers);
 export const events = translated(common.events);
+export const portCounts = translated(common.portCounts);
 export const history = translated(common.history);
 
 /**
@@ -61,19 +62,6 @@ export const logEnd = pgTable(
     cluster: text().notNull(),
   },
   () => [check('log_end_one_row', sql`"only" = 1`)],
-);
-
-/** How many ports are in which use, kept up by each commit: whoever asks need not count millions of rows. */
-export const portCounts = pgTable(
-  'port_counts',
-  {
-    pool: text().notNull(),
-    machine: text().notNull(),
-    protocol: text().notNull(),
-    state: text().notNull(),
-    ports: bigint({ mode: 'number' }).notNull(),
-  },
-  (t) => [primaryKey({ columns: [t.pool, t.machine, t.protocol, t.state] })],
 );
 
 function translated(table: SQLiteTable): PgTable {

@@ -1,9 +1,8 @@
 import type pg from 'pg';
-import type { Store, UsageRow, Work } from '../../leases/store.ts';
+import type { Store, Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
-import { all } from '../statement.ts';
 import { closedError } from './connections.ts';
 import { isWorthRetrying, storeErrorOf } from './errors.ts';
 import type { ForeignCommits } from './foreign-commits.ts';
@@ -40,7 +39,6 @@ export class PostgresStore implements Store {
       run: (read) => this.#read((client) => readOn(client, read())),
       snapshot: (read) => this.#read((client) => readInSnapshot(client, read())),
       epoch: () => this.#read(epochOf),
-      usage: () => this.#read((client) => readOn(client, all<UsageRow>('SELECT * FROM port_counts WHERE ports <> 0'))),
     });
   }
 

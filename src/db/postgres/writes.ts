@@ -4,7 +4,7 @@ import type pg from 'pg';
 import type { Changes } from '../../leases/view.ts';
 import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
-import { PortCounts } from '../usage.ts';
+import { portsMoved } from '../usage.ts';
 import { answersOf } from './pipeline.ts';
 import * as schema from './schema.ts';
 
@@ -42,9 +42,7 @@ function stepsOf({ table, deleted, updated, inserted }: ChangedRows): readonly S
 
 /** Ports that changed their use are added to one count and taken from another. */
 function countingStep(changes: Changes): readonly Step[] {
-  const moved = new PortCounts();
-  moved.follow(changes);
-  const rows = moved.rows();
+  const rows = portsMoved(changes);
   const text = `INSERT INTO port_counts (pool, machine, protocol, state, ports)
     SELECT * FROM json_to_recordset($1::json) AS moved (pool text, machine text, protocol text, state text, ports int8)
     ON CONFLICT (pool, machine, protocol, state) DO UPDATE SET ports = port_counts.ports + excluded.ports`;

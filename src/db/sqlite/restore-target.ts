@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { StoreError } from '../../leases/store.ts';
 import type { RestoreTarget } from '../dump/restore.ts';
 import { tableShapes } from '../tables.ts';
+import { usageSql } from '../usage.ts';
 import { storeErrorOf } from './errors.ts';
 import { lockDirectory } from './lock.ts';
 import { Meta } from './meta.ts';
@@ -48,6 +49,7 @@ function targetOn(connection: Connection, epoch: string, unlock: () => void): Re
         const writer = new RowWriter(connection, schema[key]);
         for (const row of rows) writer.insert(row);
       }),
+    count: async () => attempt(() => void connection.exec(`INSERT INTO port_counts ${usageSql}`)),
     finish: async (allocatorEpoch) =>
       attempt(() => {
         new Meta(connection).identify(epoch, allocatorEpoch);

@@ -366,6 +366,19 @@ export const routers = sqliteTable('routers', {
   revision: integer().notNull(),
 });
 
+/** How many ports are in which use, kept up by each commit: whoever asks need not count millions of rows. */
+export const portCounts = sqliteTable(
+  'port_counts',
+  {
+    pool: text().notNull(),
+    machine: text().notNull(),
+    protocol: text().notNull(),
+    state: text().notNull(),
+    ports: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.pool, t.machine, t.protocol, t.state] })],
+);
+
 export const events = sqliteTable(
   'events',
   {

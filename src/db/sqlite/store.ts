@@ -1,11 +1,10 @@
-import { StoreError, type Reader, type Store, type UsageRow, type Work } from '../../leases/store.ts';
+import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
 import { needStatements, type NeedStatement } from '../need-statements.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
-import { all, type Read } from '../statement.ts';
-import { PortCounts, usageSql } from '../usage.ts';
+import type { Read } from '../statement.ts';
 import { storeErrorOf } from './errors.ts';
 import { Statements, type Connection } from './statements.ts';
 import { Writes } from './writes.ts';
@@ -23,7 +22,6 @@ export class SqliteStore implements Store {
   readonly #allocatorEpoch: number;
   readonly #statements: Statements;
   readonly #writes: Writes;
-  #portCounts: PortCounts | undefined;
   readonly #onClose: () => void;
 
   constructor({ connection, epoch, allocatorEpoch, onClose }: Parts) {
@@ -33,22 +31,17 @@ export class SqliteStore implements Store {
     this.#writes = new Writes(connection);
     this.#onClose = onClose;
     const run = async <T>(read: () => Read<T>) => this.#statements.run(read());
-    const usage = async () =>
-      (this.#portCounts ??= new PortCounts(this.#statements.run(all<UsageRow>(usageSql)))).rows();
-    this.reader = new SqlReader({ run, snapshot: run, epoch: async () => epoch, usage });
+    this.reader = new SqlReader({ run, snapshot: run, epoch: async () => epoch });
   }
 
   async transact<T>({ now, needs, decide }: Work<T>): Promise<T> {
-    const { result, changes } = this.#inTransaction(() => {
+    return this.#inTransaction(() => {
       const view = new View(this.#logEnd(), now);
       for (const round of needs(view)) for (const need of round) this.#load(view, need);
       const result = decide(view);
-      const changes = view.changes();
-      this.#writes.apply(changes);
-      return { result, changes };
+      this.#writes.apply(view.changes());
+      return result;
     });
-    this.#portCounts?.follow(changes);
-    return result;
   }
 
   async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {

@@ -1,16 +1,23 @@
+import type Database from 'better-sqlite3';
 import type { Changes } from '../../leases/view.ts';
 import { changedRows, type WrittenTable } from '../changed-rows.ts';
 import { RowWriter } from './row-writer.ts';
 import * as schema from './schema.ts';
+import { portsMoved } from '../usage.ts';
 import type { Connection } from './statements.ts';
 
 /** Writes what a batch changed. To be called inside the transaction that loaded its view. */
 export class Writes {
   readonly #connection: Connection;
+  readonly #count: Database.Statement;
   readonly #writers = new Map<WrittenTable, RowWriter>();
 
   constructor(connection: Connection) {
     this.#connection = connection;
+    this.#count = connection.prepare(
+      `INSERT INTO port_counts (pool, machine, protocol, state, ports) VALUES (@pool, @machine, @protocol, @state, @ports)
+       ON CONFLICT (pool, machine, protocol, state) DO UPDATE SET ports = ports + excluded.ports`,
+    );
   }
 
   apply(changes: Changes): void {
@@ -19,6 +26,7 @@ export class Writes {
       for (const { before, after } of updated) this.#writer(table).update(before, after);
       for (const row of inserted) this.#writer(table).insert(row);
     }
+    for (const moved of portsMoved(changes)) this.#count.run(moved);
   }
 
   #writer(table: WrittenTable): RowWriter {
