@@ -65,6 +65,15 @@ CREATE TABLE "holders" (
 	CONSTRAINT "holders_machine_name_pk" PRIMARY KEY("machine","name")
 );
 --> statement-breakpoint
+CREATE TABLE "kept_answers" (
+	"token" bigint NOT NULL,
+	"key" text COLLATE "C" NOT NULL,
+	"fingerprint" text COLLATE "C" NOT NULL,
+	"answer" text COLLATE "C" NOT NULL,
+	"at" bigint NOT NULL,
+	CONSTRAINT "kept_answers_token_key_pk" PRIMARY KEY("token","key")
+);
+--> statement-breakpoint
 CREATE TABLE "leases" (
 	"id" bigint PRIMARY KEY NOT NULL,
 	"slice" bigint NOT NULL,
@@ -245,6 +254,7 @@ CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","p
 CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "holders_uid" ON "holders" USING btree ("machine","uid") WHERE uid IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "kept_answers_at" ON "kept_answers" USING btree ("at");--> statement-breakpoint
 CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine" ON "leases" USING btree ("machine","id") WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine_past" ON "leases" USING btree ("machine","id") WHERE ended_at IS NOT NULL;--> statement-breakpoint

@@ -74,6 +74,16 @@ CREATE TABLE `holders` (
 );
 --> statement-breakpoint
 CREATE INDEX `holders_uid` ON `holders` (`machine`,`uid`) WHERE uid IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `kept_answers` (
+	`token` integer NOT NULL,
+	`key` text NOT NULL,
+	`fingerprint` text NOT NULL,
+	`answer` text NOT NULL,
+	`at` integer NOT NULL,
+	PRIMARY KEY(`token`, `key`)
+);
+--> statement-breakpoint
+CREATE INDEX `kept_answers_at` ON `kept_answers` (`at`);--> statement-breakpoint
 CREATE TABLE `leases` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`slice` integer NOT NULL,

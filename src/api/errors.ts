@@ -351,7 +351,37 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Name a later `expires_at`, or say how long from now with `ttl_s`. To end a token, revoke it.',
     detail: (e) => `${formatInstant(e.expiresAt)} is past: it is ${formatInstant(e.now)}`,
   },
+  idempotency_key_reused: {
+    status: 422,
+    title: 'The key was used for another request',
+    cause:
+      'Another request came with this Idempotency-Key before: another operation, path, query or body. A key names one request, for as long as its answer is kept.',
+    remedy: 'Use a new key for every request, and the same one only to send the very same request again.',
+    detail: (e) => `${JSON.stringify(e.key)} was used for another request at ${formatInstant(e.usedAt)}`,
+  },
+  replay_over: {
+    status: 410,
+    title: 'What the request was granted is over',
+    cause:
+      'The request came before, under the same Idempotency-Key, and was carried out. What it was granted then has ended since; `errors` lists its state, item by item. It is not granted a second time.',
+    remedy: 'Make a new request, with a new key. What is still live of the old one is yours until it is released.',
+    detail: (e) => `granted to the same request before: ${e.items.slice(0, items_shown_max).map(stateOf).join(', ')}`,
+  },
+  secret_shown_once: {
+    status: 409,
+    title: 'The secret was shown before',
+    cause:
+      'The request came before, under the same Idempotency-Key, and the token was made or rotated. Its secret was in that answer; only a hash of it is stored, so it cannot be shown again.',
+    remedy:
+      'If that answer was lost, rotate the token (`POST /v1/tokens/{id}/rotate`) under a new key, or revoke it (`DELETE /v1/tokens/{id}`).',
+    detail: (e) => `the same request gave token-${e.token} its secret before, which is not stored`,
+  },
 };
+
+const items_shown_max = 5;
+type ItemState = LeaseErrorOf['replay_over']['items'][number];
+export const stateOf = ({ item, state, ending }: ItemState): string =>
+  `${item} is ${state}${ending === null ? '' : ` (${ending})`}`;
 
 /** What the API itself refuses, before or after the core was asked. */
 export const apiErrors = {
@@ -359,7 +389,8 @@ export const apiErrors = {
     status: 400,
     title: 'The request is not valid',
     cause: 'Path, query or body do not match the schema of the operation; keys that nobody knows count as mistakes.',
-    remedy: 'Mend what `errors` lists. Its `path` names the part: `body.claims[0].ports`, `query.limit`, `path.id`.',
+    remedy:
+      'Mend what `errors` lists. Its `path` names the part: `body.claims[0].ports`, `query.limit`, `path.id`, `header.idempotency-key`.',
   },
   malformed_request: {
     status: 400,

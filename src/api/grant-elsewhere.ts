@@ -3,6 +3,7 @@ import type { Claim, Placement, Scope } from '../leases/commands.ts';
 import type { LeaseError } from '../leases/errors.ts';
 import { formatToken, type Lease } from '../leases/model.ts';
 import type { Context } from './context.ts';
+import type { Provenance } from '../leases/provenance.ts';
 import { detailOf } from './errors.ts';
 import { apiProblem, leaseProblem, type ApiProblem, type ProblemPart } from './problems.ts';
 import { provenanceOf } from './provenance.ts';
@@ -56,12 +57,26 @@ export async function grantUntilApplied(
     });
     const anew = { kind: 'grantLeases', scope, session, claims: lost } as const;
     const again = await context.leases.execute(placement === 'spread' ? { ...anew, placement } : anew, {
-      provenance: provenanceOf(request),
+      provenance: goingOn(
+        request,
+        refused.map(({ lease }) => lease.id),
+      ),
     });
+    // The same request came to another server too, or came again, and it was quicker there.
+    if (again.ok && again.replayed) {
+      leases = again.value;
+      continue;
+    }
     if (!again.ok) return giveUp(context, scope, leases, refusalOf(leases, claims, again.error));
     const regranted = new Map(refused.map(({ index }, place) => [index, again.value[place]]));
     leases = leases.map((lease, index) => regranted.get(index) ?? lease);
   }
+}
+
+/** The request is not done yet: its answer is kept with other leases from here on. */
+function goingOn(request: FastifyRequest, replaces: readonly number[]): Provenance {
+  const { key, ...provenance } = provenanceOf(request);
+  return { ...provenance, key: key && { ...key, replaces } };
 }
 
 const refusedOf = (leases: readonly Lease[]) =>

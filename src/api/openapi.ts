@@ -4,6 +4,7 @@ import { Problem } from '../wire/problems.ts';
 import { rolesOf } from './access.ts';
 import { errorCodes, errorKinds, problemType, type ErrorCode } from './errors.ts';
 import { tags, type Operation } from './operation.ts';
+import { takesKey } from './provenance.ts';
 
 /** A route as it was declared: the schemas that validate it, and what they do not say. */
 export type DescribedRoute = Readonly<{
@@ -75,6 +76,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   // The path alone can be malformed, too: `%zz`.
   add('malformed_request');
   if (!reads) add('body_too_large', 'unsupported_media_type', 'read_only', 'overloaded');
+  if (takesKey(route.method, route.operation)) add('idempotency_key_reused');
   return errorCodes.filter((code) => codes.has(code));
 }
 
@@ -142,6 +144,7 @@ function parametersOf(route: DescribedRoute, components: Components): Json {
     ...parametersIn('query', route.query, components),
     ...(route.operation.id === 'watchMachine' ? [lastEventId] : []),
     ...(route.operation.revision === 'required' ? [ifMatch] : []),
+    ...(takesKey(route.method, route.operation) ? [idempotencyKey] : []),
   ];
   return parameters.length === 0 ? {} : { parameters };
 }
@@ -164,6 +167,17 @@ const ifMatch: Json = {
 
 const etag: Json = {
   ETag: { schema: { type: 'string' }, description: 'The revision that is shown, in quotes: what If-Match takes.' },
+};
+
+const idempotencyKey: Json = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  required: false,
+  description:
+    'A name of your own for this request, unlike any other: 1 to 255 visible ASCII characters. The same request under ' +
+    'the same key is carried out once, however often it comes; later ones get the answer of the first, with ' +
+    '`Idempotency-Replayed: true`, for a day at least.',
+  schema: { type: 'string', pattern: '^[!-~]{1,255}$' },
 };
 
 function parametersIn(place: 'path' | 'query', schema: z.ZodType | undefined, components: Components): Json[] {

@@ -58,6 +58,8 @@ export type Operation = Readonly<{
    * changes such a thing, and If-Match must name the revision too.
    */
   revision?: 'shown' | 'required';
+  /** Comes again without harm, by what it is: it takes no Idempotency-Key, and keeps no answer. */
+  repeatable?: true;
   /** Media type of the answer where it is not JSON. */
   produces?: string;
 }>;

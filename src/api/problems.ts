@@ -1,7 +1,7 @@
 import type { LeaseError } from '../leases/errors.ts';
 import type { Result } from '../net/result.ts';
 import type { Problem } from '../wire/problems.ts';
-import { detailOf, errorKinds, problemType, type ApiErrorCode, type ErrorCode } from './errors.ts';
+import { detailOf, errorKinds, problemType, stateOf, type ApiErrorCode, type ErrorCode } from './errors.ts';
 
 export type ProblemPart = Readonly<{ path: string; message: string }>;
 
@@ -50,10 +50,15 @@ export const apiProblem = (code: ApiErrorCode, detail: string, extras?: Extras):
   new ApiProblem(code, detail, extras);
 
 /** `nowUs` turns "the next ports leave their cooldown at" into seconds to wait, at least one. */
-export function leaseProblem(error: LeaseError, nowUs: number): ApiProblem {
-  const nextAt = error.code === 'no_ports' ? error.nextAt : null;
-  const extras = nextAt === null ? {} : { retryAfterS: Math.max(1, Math.ceil((nextAt - nowUs) / 1e6)) };
-  return new ApiProblem(error.code, detailOf(error), extras);
+export const leaseProblem = (error: LeaseError, nowUs: number): ApiProblem =>
+  new ApiProblem(error.code, detailOf(error), extrasOf(error, nowUs));
+
+function extrasOf(error: LeaseError, nowUs: number): Extras {
+  if (error.code === 'no_ports' && error.nextAt !== null)
+    return { retryAfterS: Math.max(1, Math.ceil((error.nextAt - nowUs) / 1e6)) };
+  if (error.code === 'replay_over')
+    return { errors: error.items.map((item) => ({ path: item.item, message: stateOf(item) })) };
+  return {};
 }
 
 /** The value of a command's result; its error becomes the answer. */

@@ -15,16 +15,20 @@ export const resource = (name: string, declare: (app: Api, context: Context) => 
     dependencies: ['fishery-problems', 'fishery-operations', 'fishery-auth'],
   });
 
-/** Has the core decide what a request asks for, and answers with its refusal when it refuses. */
-export const run = async <K extends CommandKind>(
+/**
+ * Has the core decide what a request asks for, and answers with its refusal when it refuses. Once per request: a key names
+ * the one command that the request comes to.
+ */
+export async function run<K extends CommandKind>(
   parts: Parts,
   request: FastifyRequest,
   command: Command<K>,
-): Promise<Output<K>> =>
-  valueOf(
-    await parts.leases.execute(command, { provenance: provenanceOf(request), dryRun: isDryRun(request) }),
-    parts.clock.nowUs(),
-  );
+): Promise<Output<K>> {
+  const terms = { provenance: provenanceOf(request), dryRun: isDryRun(request) };
+  const answer = await parts.leases.execute(command, terms);
+  if (answer.replayed) request.isReplay = true;
+  return valueOf(answer, parts.clock.nowUs());
+}
 
 /** Whether the request only wants to know what would be. Its operation says whether it can be asked so (`dryRun`). */
 export const isDryRun = ({ query }: FastifyRequest): boolean => (query as { dry_run?: boolean }).dry_run === true;

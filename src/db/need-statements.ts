@@ -134,6 +134,13 @@ export const needStatements: NeedStatements = {
         due(view.slices, route === 'adding' ? view.due.routed : view.due.withdrawn, rows.sliceOf(row)),
     ),
   ],
+  keptAnswer: [
+    each(
+      'SELECT * FROM kept_answers WHERE token = @token AND key = @key',
+      ({ token, key }) => ({ token, key }),
+      (view, row: rows.KeptAnswerRow) => view.keptAnswers.load(rows.keptAnswerOf(row)),
+    ),
+  ],
   sliceAt: [
     each(
       `SELECT * FROM slices WHERE address_key = @address_key AND machine IS NOT NULL AND first_port <= @port

@@ -7,6 +7,7 @@ import type {
   Event,
   Extent,
   Holder,
+  KeptAnswer,
   Lease,
   Machine,
   Pool,
@@ -33,6 +34,7 @@ export type ExtentRow = Row<typeof schema.extents>;
 export type SharedBlockRow = Row<typeof schema.sharedBlocks>;
 export type AccessTokenRow = Row<typeof schema.accessTokens>;
 export type RouterRow = Row<typeof schema.routers>;
+export type KeptAnswerRow = Row<typeof schema.keptAnswers>;
 export type EventRow = Row<typeof schema.events>;
 
 export const poolRow = (pool: Pool): PoolRow => ({
@@ -394,6 +396,9 @@ export const routerOf = (row: RouterRow): Router => ({
   updatedAt: row.updated_at,
   revision: row.revision,
 });
+
+export const keptAnswerRow = (kept: KeptAnswer): KeptAnswerRow => kept;
+export const keptAnswerOf = (row: KeptAnswerRow): KeptAnswer => row;
 
 /** What no machine gets to see is filed under a name that none can have. */
 const nobody = '';

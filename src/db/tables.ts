@@ -28,6 +28,7 @@ export const tableShapes: readonly TableShape[] = (
     'sharedBlocks',
     'accessTokens',
     'routers',
+    'keptAnswers',
     'events',
     'history',
   ] as const

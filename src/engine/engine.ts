@@ -9,6 +9,8 @@ export type EngineOptions = Readonly<{
   location: StoreLocation;
   /** Newest entries of the log that are kept for followers who were away. */
   eventsKept: number;
+  /** For how long answers are kept at least for their requests to come again, in microseconds. */
+  answersKeptUs: number;
 }>;
 
 /** What an engine has to say unasked. */
@@ -35,15 +37,18 @@ export type Engine = Readonly<{
 
 /** Opens the engine in this thread. Throws a `StoreError` that says what to do. */
 export async function openEngine(
-  { location, eventsKept }: EngineOptions,
+  { location, eventsKept, answersKeptUs }: EngineOptions,
   { onTrouble, onSweepFailure }: Omit<EngineListeners, 'onDeath'>,
 ): Promise<Engine> {
   const store = await openStore(location, randomUUID);
-  const leases = new LeaseService({ store, clock: new SteadyClock(), onTrouble });
+  const clock = new SteadyClock();
+  const leases = new LeaseService({ store, clock, onTrouble });
   const sweeper = new Sweeper({
     execute: (sweep) => leases.execute(sweep),
     store,
+    clock,
     eventsKept,
+    answersKeptUs,
     onError: onSweepFailure,
   });
   return {

@@ -1,9 +1,8 @@
-import type { Command, CommandKind, Output } from '../leases/commands.ts';
-import type { LeaseError } from '../leases/errors.ts';
+import type { Command, CommandKind } from '../leases/commands.ts';
+import type { Answer } from '../leases/keyed.ts';
 import type { Health, Terms, Trouble } from '../leases/lease-service.ts';
 import type { Event } from '../leases/model.ts';
 import { StoreError, type Reader, type StoreFailure } from '../leases/store.ts';
-import type { Result } from '../net/result.ts';
 import type { EngineOptions } from './engine.ts';
 
 /** What the thread is started with. */
@@ -23,11 +22,7 @@ export type ToEngine =
 export type Failure = Readonly<{ message: string; stack: string | undefined; store: StoreFailure | null }>;
 
 export type Reply = Readonly<{ id: number }> &
-  (
-    | Readonly<{ result: Result<Output<CommandKind>, LeaseError> }>
-    | Readonly<{ value: unknown }>
-    | Readonly<{ failure: Failure }>
-  );
+  (Readonly<{ result: Answer<CommandKind> }> | Readonly<{ value: unknown }> | Readonly<{ failure: Failure }>);
 
 export type FromEngine =
   | Readonly<{ kind: 'opened' }>

@@ -1,11 +1,10 @@
 import { Worker } from 'node:worker_threads';
-import type { Command, CommandKind, Output } from '../leases/commands.ts';
-import type { LeaseError } from '../leases/errors.ts';
+import type { Command, CommandKind } from '../leases/commands.ts';
+import type { Answer } from '../leases/keyed.ts';
 import type { Health, Terms } from '../leases/lease-service.ts';
 import { limits } from '../leases/limits.ts';
 import type { Event } from '../leases/model.ts';
 import { StoreError, type Reader } from '../leases/store.ts';
-import type { Result } from '../net/result.ts';
 import type { Engine, EngineListeners, EngineOptions } from './engine.ts';
 import {
   errorOf,
@@ -97,7 +96,7 @@ class RemoteEngine implements Engine {
     await this.#worker.terminate();
   }
 
-  #execute<K extends CommandKind>(command: Command<K>, terms?: Terms): Promise<Result<Output<K>, LeaseError>> {
+  #execute<K extends CommandKind>(command: Command<K>, terms?: Terms): Promise<Answer<K>> {
     if (this.#executing >= limits.waiting_commands_max)
       return Promise.reject(new StoreError('overloaded', `${this.#executing} commands wait already`));
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
@@ -118,7 +117,7 @@ class RemoteEngine implements Engine {
       this.#sendSoon();
     }
     // The answer under this identifier is the one to this very command.
-    return promise as Promise<Result<Output<K>, LeaseError>>;
+    return promise as Promise<Answer<K>>;
   }
 
   #health(): Health {

@@ -1,11 +1,11 @@
-import type { Result } from '../net/result.ts';
-import type { Command, CommandKind, Output } from './commands.ts';
+import type { Command, CommandKind } from './commands.ts';
 import { releaseLease, revokeLease } from './endings.ts';
-import type { LeaseError } from './errors.ts';
 import { grantLeases } from './grants.ts';
+import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
 import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
 import { roundsOf, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
+import type { IdempotencyKey, Provenance } from './provenance.ts';
 import { report } from './reports.ts';
 import { deleteRouter, putRouter, routerApplied } from './routers.ts';
 import { endSession, keepSession, openSession } from './sessions.ts';
@@ -44,31 +44,48 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
 };
 
 /** A command as it waits. A dry run is decided like any other, among all that it came with, and leaves no trace. */
-export type Order = Readonly<{ command: Command; dryRun: boolean }>;
+export type Order<K extends CommandKind = CommandKind> = Readonly<{
+  command: Command<K>;
+  dryRun: boolean;
+  provenance: Provenance | undefined;
+}>;
 
 /** What became of one command: its result, or the bug that kept it from having one. */
-export type Outcome = Readonly<{ result: Result<Output<CommandKind>, LeaseError> }> | Readonly<{ bug: unknown }>;
+export type Outcome = Readonly<{ result: Answer<CommandKind> }> | Readonly<{ bug: unknown }>;
 
 /** Everything that a batch must have loaded before `decideAll`, round by round. */
 export const needsOf = (batch: readonly Order[], context: Context): Needs =>
   roundsOf(
-    batch.map(({ command }) => useCaseOf(command).needs(command, context)),
+    batch.map((order) => needsOfOne(order, context)),
     context.view,
   );
+
+function needsOfOne<K extends CommandKind>(order: Order<K>, context: Context): Needs {
+  const key = keyOf(order);
+  const useCase = useCaseOf(order.command);
+  return key === null ? useCase.needs(order.command, context) : keyedNeeds(useCase, order.command, key, context);
+}
+
+/** What is only tried is no request that could come again: nothing is kept of it, and it is nothing that was kept. */
+const keyOf = ({ dryRun, provenance }: Pick<Order, 'dryRun' | 'provenance'>): IdempotencyKey | null =>
+  dryRun ? null : (provenance?.key ?? null);
 
 /**
  * Decides the commands in order. Each sees what those before it did; one that is refused, that was to be tried only, or
  * that runs into a bug, is undone and does not touch the others.
  */
 export const decideAll = (batch: readonly Order[], context: Context): readonly Outcome[] =>
-  batch.map(({ command, dryRun }) => decide(command, dryRun, context));
+  batch.map((order) => decide(order, context));
 
-function decide<K extends CommandKind>(command: Command<K>, dryRun: boolean, context: Context): Outcome {
+function decide<K extends CommandKind>(order: Order<K>, context: Context): Outcome {
   const { view } = context;
   const mark = view.mark();
   try {
-    const result = useCaseOf(command).decide(command, context);
-    if (!result.ok || dryRun) view.rewindTo(mark);
+    const key = keyOf(order);
+    const useCase = useCaseOf(order.command);
+    const result =
+      key === null ? useCase.decide(order.command, context) : decideKeyed(useCase, order.command, key, context);
+    if (!result.ok || order.dryRun) view.rewindTo(mark);
     return { result };
   } catch (bug) {
     view.rewindTo(mark);

@@ -3,12 +3,15 @@ import type { LeaseError } from './errors.ts';
 import { inEffect } from './expiry.ts';
 import { formatToken, placeOf, type Lease, type LeaseEnding } from './model.ts';
 import type { Need, Needs } from './needs.ts';
+import { leaseAsItIs } from './replays.ts';
 import { outOfScope, scopeNeeds } from './scope.ts';
 import { restIfLeft } from './slices.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
 export const releaseLease: UseCase<'releaseLease'> = {
+  replay: leaseAsItIs,
+
   *needs({ scope, id }, { view }) {
     yield* endingNeeds(view, id);
     const lease = view.leases.get(id);
@@ -29,6 +32,8 @@ export const releaseLease: UseCase<'releaseLease'> = {
 };
 
 export const revokeLease: UseCase<'revokeLease'> = {
+  replay: leaseAsItIs,
+
   needs: ({ id }, { view }) => endingNeeds(view, id),
 
   decide({ id, reason }, context) {

@@ -60,6 +60,11 @@ type Codes = {
   token_not_found: { token: number };
   token_not_live: { token: number; state: 'expired' | 'revoked' };
   token_expiry_past: { expiresAt: number; now: number };
+  /** `usedAt`: when another request came under this key. */
+  idempotency_key_reused: { key: string; usedAt: number };
+  /** A request came again, and what it was granted then is over by now. All of it is listed, also what is not over. */
+  replay_over: { items: readonly Readonly<{ item: string; state: string; ending: string | null }>[] };
+  secret_shown_once: { token: number };
 };
 
 export type LeaseErrorCode = keyof Codes;

@@ -8,6 +8,7 @@ import { limits } from './limits.ts';
 import { holderKey, type Lease } from './model.ts';
 import { together } from './needs.ts';
 import { onOneAddress, placementNeeds, Spread } from './placement.ts';
+import { leasesThatStand } from './replays.ts';
 import { liveSession, sessionNeeds } from './sessions.ts';
 import { claimNeeds, findSpot, type Spot } from './spots.ts';
 import type { UseCase } from './use-case.ts';
@@ -15,6 +16,8 @@ import type { View } from './view.ts';
 
 /** All leases of one request are granted, or none: the first that fails undoes those before it. */
 export const grantLeases: UseCase<'grantLeases'> = {
+  replay: leasesThatStand,
+
   *needs({ scope, session: id, claims, placement = 'any' }, { view }) {
     yield* sessionNeeds(view, scope, id);
     const session = view.sessions.get(id);

@@ -1,7 +1,6 @@
-import type { Result } from '../net/result.ts';
-import type { Command, CommandKind, Output } from './commands.ts';
+import type { Command, CommandKind } from './commands.ts';
 import { decideAll, needsOf, type Order, type Outcome } from './decide.ts';
-import type { LeaseError } from './errors.ts';
+import type { Answer } from './keyed.ts';
 import { limits } from './limits.ts';
 import type { Event } from './model.ts';
 import type { Provenance } from './provenance.ts';
@@ -45,12 +44,7 @@ export type LeaseServiceParts = Readonly<{
   soon?: (run: () => void) => void;
 }>;
 
-type Waiting = Order &
-  Readonly<{
-    provenance: Provenance | undefined;
-    resolve: (result: Result<Output<CommandKind>, LeaseError>) => void;
-    reject: (error: unknown) => void;
-  }>;
+type Waiting = Order & Readonly<{ resolve: (answer: Answer<CommandKind>) => void; reject: (error: unknown) => void }>;
 type Decided = Readonly<{ outcomes: readonly Outcome[]; events: readonly Event[] }>;
 
 /**
@@ -83,11 +77,8 @@ export class LeaseService {
    * Carries a command out, with whatever else arrives meanwhile. What the core refuses is an error value. Rejects with
    * a `StoreError` when nothing could be written, and with the bug when deciding ran into one; nothing changed then.
    */
-  execute<K extends CommandKind>(
-    command: Command<K>,
-    { provenance, dryRun = false }: Terms = {},
-  ): Promise<Result<Output<K>, LeaseError>> {
-    const { promise, resolve, reject } = Promise.withResolvers<Result<Output<K>, LeaseError>>();
+  execute<K extends CommandKind>(command: Command<K>, { provenance, dryRun = false }: Terms = {}): Promise<Answer<K>> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answer<K>>();
     if (this.#isClosed) reject(new StoreError('closed', 'the server is shutting down'));
     else if (this.#failure?.failure === 'corrupt') reject(this.#failure);
     else if (this.#waiting.length >= limits.waiting_commands_max)

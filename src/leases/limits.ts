@@ -22,6 +22,10 @@ export const limits = {
   sweep_items_max: 250,
   /** Events that one step of the log's compaction drops. */
   compacted_events_max: 2_000,
+  /** Kept answers that one step forgets. */
+  forgotten_answers_max: 2_000,
+  /** For how long an answer is kept at least for its request to come again, unless set otherwise. */
+  answers_kept_us: 86_400_000_000,
   /** How late an expiry or the end of a rest may show, when the server is idle. */
   sweep_pause_ms: 500,
   /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */

@@ -293,6 +293,18 @@ export type TokenQuota = Readonly<{
   watchersMax: number | null;
 }>;
 
+/** What was answered to a request, kept with what it did in case the request comes again. */
+export type KeptAnswer = Readonly<{
+  /** Of the access token whose request it was. */
+  token: number;
+  /** What the client called its request. */
+  key: string;
+  fingerprint: string;
+  /** What the use case needs to give its answer again, see `replays.ts`. */
+  answer: string;
+  at: number;
+}>;
+
 /** Text form of a lease's token: generation, allocator epoch, sequence. */
 export const formatToken = (lease: Pick<Lease, 'generation' | 'epoch' | 'id'>): string =>
   `${lease.generation}.${lease.epoch}.${lease.id}`;
@@ -303,6 +315,7 @@ export const hasOccupants = (lease: Pick<Lease, 'state'>): boolean =>
 
 // Keys of the rows that have no number of their own. Names contain no slash.
 export const holderKey = (machine: string, name: string): string => `${machine}/${name}`;
+export const answerKey = (token: number, key: string): string => `${token}/${key}`;
 export const tenureKey = (slice: number, generation: number): string => `${slice}/${generation}`;
 export const placeKey = (slice: number, protocol: Protocol, first: number): string => `${slice}/${protocol}/${first}`;
 /** The key of an extent or a shared block, and of the block that a lease is in. */

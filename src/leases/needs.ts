@@ -24,6 +24,7 @@ export type Need =
   | Readonly<{ need: 'block'; slice: number; protocol: Protocol; first: number }>
   | Readonly<{ need: 'accessToken'; id: number }>
   | Readonly<{ need: 'router'; id: string }>
+  | Readonly<{ need: 'keptAnswer'; token: number; key: string }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
   /** The slice that this pool made at this port of this address, whatever its state. */

@@ -2,4 +2,20 @@
 export type Provenance = Readonly<{
   /** The request's, by which it is found again in answers, logs and problem documents. */
   requestId: string;
+  /** Under which the answer is kept; null where nobody asked for that. */
+  key: IdempotencyKey | null;
+}>;
+
+/** A client's name for one request: what comes under the same key again is not carried out again. */
+export type IdempotencyKey = Readonly<{
+  /** Whose key it is: two clients may choose the same. */
+  token: number;
+  key: string;
+  /** A hash of the operation and all that was said with it. */
+  fingerprint: string;
+  /**
+   * The request goes on, rather than coming again: leases that it was granted are to be replaced by those of this command.
+   * It does, as long as they are still the request's; else somebody else has done it, and the answer is what they got.
+   */
+  replaces?: readonly number[];
 }>;

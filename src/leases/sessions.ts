@@ -3,12 +3,15 @@ import type { LeaseError } from './errors.ts';
 import { deadlineOf, hasLapsed } from './expiry.ts';
 import { holderKey, type Session, type SessionEnding } from './model.ts';
 import type { Needs } from './needs.ts';
+import { sessionThatLives } from './replays.ts';
 import { outOfScope, scopeNeeds } from './scope.ts';
 import type { Scope } from './commands.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
 export const openSession: UseCase<'openSession'> = {
+  replay: sessionThatLives,
+
   *needs({ machine, holder }) {
     yield [
       { need: 'machine', id: machine },

@@ -45,6 +45,8 @@ export interface Store {
   prune(
     step: Readonly<{ now: number; keptUs: number; rowsMax: number }>,
   ): Promise<Readonly<{ removed: number; more: boolean }>>;
+  /** Drops answers that were kept for requests to come again, given before an instant: the oldest, at most `rowsMax`. */
+  forget(step: Readonly<{ before: number; rowsMax: number }>): Promise<Readonly<{ dropped: number; more: boolean }>>;
   readonly reader: Reader;
   close(): Promise<void>;
 }

@@ -1,5 +1,6 @@
 import type { Command, Output } from './commands.ts';
 import type { LeaseError } from './errors.ts';
+import type { Clock } from './lease-service.ts';
 import { limits } from './limits.ts';
 import type { Store } from './store.ts';
 import type { Result } from '../net/result.ts';
@@ -14,19 +15,22 @@ const systemTimer: Timer = (run, ms) => {
 
 export type SweeperParts = Readonly<{
   execute: (command: Command<'sweep'>) => Promise<Result<Output<'sweep'>, LeaseError>>;
-  store: Pick<Store, 'compact'>;
+  store: Pick<Store, 'compact' | 'forget'>;
+  clock: Clock;
   timer?: Timer;
   /** Between two rounds when nothing is left over. */
   pauseMs?: number;
   itemsMax?: number;
   /** Newest events that the log keeps for followers who were away. */
   eventsKept?: number;
+  /** For how long answers are kept at least for their requests to come again, in microseconds. */
+  answersKeptUs?: number;
   /** The first of the rounds that fail in a row: the store cannot be written, say. The next comes after the usual pause. */
   onError?: (error: unknown) => void;
 }>;
 
 /**
- * The one loop of the server: expire, settle, free, compact. Bounded steps, so that nobody waits long behind one, and
+ * The one loop of the server: expire, settle, free, compact, forget. Bounded steps, so that nobody waits long behind one, and
  * the next at once while there is more.
  */
 export class Sweeper {
@@ -42,6 +46,7 @@ export class Sweeper {
       pauseMs: limits.sweep_pause_ms,
       itemsMax: limits.sweep_items_max,
       eventsKept: limits.events_kept_min,
+      answersKeptUs: limits.answers_kept_us,
       onError: () => {},
       ...parts,
     };
@@ -67,12 +72,16 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { execute, store, pauseMs, itemsMax, eventsKept, onError } = this.#parts;
+    const { execute, store, clock, pauseMs, itemsMax, eventsKept, answersKeptUs, onError } = this.#parts;
     let more = false;
     try {
       const swept = await execute({ kind: 'sweep', itemsMax });
       const compacted = await store.compact({ keep: eventsKept, rowsMax: limits.compacted_events_max });
-      more = (swept.ok && swept.value.more) || compacted.more;
+      const forgotten = await store.forget({
+        before: clock.nowUs() - answersKeptUs,
+        rowsMax: limits.forgotten_answers_max,
+      });
+      more = (swept.ok && swept.value.more) || compacted.more || forgotten.more;
       this.#isFailing = false;
     } catch (error) {
       if (!this.#isFailing) onError(error);

@@ -3,12 +3,15 @@ import type { TokenExpiry } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { holderKey, type AccessToken, type TokenFacts, type TokenQuota } from './model.ts';
 import type { Need } from './needs.ts';
+import { secretShownOnce, tokenAsItIs } from './replays.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
 const noQuota: TokenQuota = { requestsPerS: null, requestsBurst: null, watchersMax: null };
 
 export const createToken: UseCase<'createToken'> = {
+  replay: secretShownOnce,
+
   *needs({ machine, holder, router = null }) {
     if (machine !== null) yield [{ need: 'machine', id: machine }];
     if (machine !== null && holder !== null) yield [{ need: 'holder', machine, name: holder }];
@@ -30,6 +33,7 @@ export const createToken: UseCase<'createToken'> = {
 };
 
 export const updateToken: UseCase<'updateToken'> = {
+  replay: tokenAsItIs,
   needs: byId,
 
   decide({ id, name, expiry, quota }, { view, now }) {
@@ -43,6 +47,7 @@ export const updateToken: UseCase<'updateToken'> = {
 };
 
 export const rotateToken: UseCase<'rotateToken'> = {
+  replay: secretShownOnce,
   needs: byId,
 
   decide({ id, hash, graceUs, expiry }, { view, now }) {
@@ -58,6 +63,7 @@ export const rotateToken: UseCase<'rotateToken'> = {
 };
 
 export const revokeToken: UseCase<'revokeToken'> = {
+  replay: tokenAsItIs,
   needs: byId,
 
   decide({ id }, { view }) {

@@ -2,6 +2,7 @@ import type { Result } from '../net/result.ts';
 import type { CommandKind, Commands, Output } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import type { Needs } from './needs.ts';
+import type { Replay } from './replays.ts';
 import type { View } from './view.ts';
 
 /** What a decision may look at. `startedAt` is when this server took over: see `expiry.ts`. Both in microseconds. */
@@ -14,4 +15,6 @@ export type Context = Readonly<{ view: View; now: number; startedAt: number }>;
 export type UseCase<K extends CommandKind> = Readonly<{
   needs: (input: Commands[K]['input'], context: Context) => Needs;
   decide: (input: Commands[K]['input'], context: Context) => Result<Output<K>, LeaseError>;
+  /** How it answers a request that comes again under its key; without it, as it answered before. */
+  replay?: Replay<Output<K>>;
 }>;

@@ -3,6 +3,7 @@ import { rangesOverlap, type PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import { ExtentIndex } from './extent-index.ts';
 import {
+  answerKey,
   hasOccupants,
   holderKey,
   placeKey,
@@ -12,6 +13,7 @@ import {
   type Event,
   type Extent,
   type Holder,
+  type KeptAnswer,
   type Lease,
   type Machine,
   type Pool,
@@ -37,6 +39,7 @@ export type Changes = Readonly<{
   blocks: readonly Change<SharedBlock>[];
   accessTokens: readonly Change<AccessToken>[];
   routers: readonly Change<Router>[];
+  keptAnswers: readonly Change<KeptAnswer>[];
   /** In order, without a gap from the revision that the view began with. */
   events: readonly Event[];
 }>;
@@ -81,6 +84,11 @@ export class View {
   readonly blocks = new Table<SharedBlock, string>('shared block', placeOf, this.#journal);
   readonly accessTokens = new Table<AccessToken, number>('access token', (row) => row.id, this.#journal);
   readonly routers = new Table<Router, string>('router', (row) => row.id, this.#journal);
+  readonly keptAnswers = new Table<KeptAnswer, string>(
+    'kept answer',
+    (row) => answerKey(row.token, row.key),
+    this.#journal,
+  );
 
   /** What the store found due, oldest first. The rows themselves are in the tables too. */
   readonly due = {
@@ -162,6 +170,7 @@ export class View {
       blocks: this.blocks.changes(),
       accessTokens: this.accessTokens.changes(),
       routers: this.routers.changes(),
+      keptAnswers: this.keptAnswers.changes(),
       events: this.#events,
     };
   }
@@ -189,6 +198,8 @@ export class View {
         return this.accessTokens.ask(need.id);
       case 'router':
         return this.routers.ask(need.id);
+      case 'keptAnswer':
+        return this.keptAnswers.ask(answerKey(need.token, need.key));
       default: {
         const text = JSON.stringify(need);
         const isNew = !this.#asked.has(text);

@@ -14,7 +14,9 @@ export const Problem = z
     errors: z
       .array(z.strictObject({ path: z.string(), message: z.string() }))
       .optional()
-      .meta({ description: 'Every part of the input that is wrong.' }),
+      .meta({
+        description: 'Every part of the input that is wrong; or every item that the problem is about, with its state.',
+      }),
   })
   .meta({ id: 'Problem' });
 export type Problem = z.infer<typeof Problem>;

@@ -30,7 +30,8 @@ afterEach(async () => {
 });
 
 async function start(): Promise<Engine> {
-  const engine = await startEngine({ location: { url: undefined, directory }, eventsKept: 1_000 }, listeners);
+  const options = { location: { url: undefined, directory }, eventsKept: 1_000, answersKeptUs: 1e9 };
+  const engine = await startEngine(options, listeners);
   open.push(engine);
   return engine;
 }

@@ -226,7 +226,9 @@ describe('a store that fails', () => {
     const store = new PickyStore();
     const { service, troubles } = build(store);
     const results = await Promise.allSettled(
-      ['a', 'bad', 'b'].map((id) => service.execute(machine(id), { provenance: { requestId: `request-${id}` } })),
+      ['a', 'bad', 'b'].map((id) =>
+        service.execute(machine(id), { provenance: { requestId: `request-${id}`, key: null } }),
+      ),
     );
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect([...store.tables.machines.keys()]).toEqual(['a', 'b']);

@@ -25,7 +25,7 @@ class HandTimer {
   }
 }
 
-function build(rounds: (Output<'sweep'> | Error)[], compactions: boolean[] = []) {
+function build(rounds: (Output<'sweep'> | Error)[], compactions: boolean[] = [], forgettings: boolean[] = []) {
   const hand = new HandTimer();
   const errors: unknown[] = [];
   const asked: unknown[] = [];
@@ -41,7 +41,13 @@ function build(rounds: (Output<'sweep'> | Error)[], compactions: boolean[] = [])
         asked.push(step);
         return { dropped: 0, more: compactions.shift() ?? false };
       },
+      forget: async (step) => {
+        asked.push(step);
+        return { dropped: 0, more: forgettings.shift() ?? false };
+      },
     },
+    clock: { nowUs: () => 5_000 },
+    answersKeptUs: 3_000,
     timer: hand.timer,
     pauseMs: 250,
     itemsMax: 7,
@@ -60,13 +66,17 @@ describe('the sweeper', () => {
         { moved: 0, more: false },
       ],
       [false, true, false],
+      [false, false, true],
     );
     sweeper.start();
-    // Begun at once; more to sweep; more to compact; nothing left.
-    expect([await hand.fire(), await hand.fire(), await hand.fire(), await hand.fire()]).toEqual([0, 0, 0, 250]);
-    expect(asked.slice(0, 2)).toEqual([
+    const waits: unknown[] = [];
+    for (let round = 0; round < 5; round++) waits.push(await hand.fire());
+    // Begun at once; more to sweep; more to compact; more to forget; nothing left.
+    expect(waits).toEqual([0, 0, 0, 0, 250]);
+    expect(asked.slice(0, 3)).toEqual([
       { kind: 'sweep', itemsMax: 7 },
       { keep: 1_000, rowsMax: limits.compacted_events_max },
+      { before: 2_000, rowsMax: limits.forgotten_answers_max },
     ]);
     await sweeper.stop();
   });
@@ -80,7 +90,7 @@ describe('the sweeper', () => {
     expect([await hand.fire(), await hand.fire(), await hand.fire()]).toEqual([250, 250, 250]);
     // Said once, and once more when it began anew.
     expect(errors).toEqual([first, later]);
-    expect(asked).toHaveLength(5);
+    expect(asked).toHaveLength(6);
     await sweeper.stop();
   });
 
@@ -93,7 +103,7 @@ describe('the sweeper', () => {
     expect(asked).toEqual([]);
     sweeper.start();
     await hand.fire();
-    expect(asked).toHaveLength(2);
+    expect(asked).toHaveLength(3);
     await sweeper.stop();
   });
 
@@ -108,7 +118,9 @@ describe('the sweeper', () => {
           isOver = true;
           return { dropped: 0, more: true };
         },
+        forget: async () => ({ dropped: 0, more: true }),
       },
+      clock: { nowUs: () => 0 },
       timer: hand.timer,
     });
     sweeper.start();

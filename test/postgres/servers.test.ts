@@ -5,7 +5,7 @@ import { SteadyClock } from '../../src/ops/clock.ts';
 import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
 import { Replica } from '../support/replica.ts';
 import { flawsOf } from '../support/tiling.ts';
-import { at, must, shared, tcp, udp, World } from '../support/world.ts';
+import { at, keyed, must, shared, tcp, udp, World } from '../support/world.ts';
 
 /** A machine without an agent, so that what is released may be granted at once, on a pool of a few ports. */
 async function furnish(database: TemporaryDatabase): Promise<readonly Session[]> {
@@ -100,6 +100,37 @@ describe('several servers on one database', () => {
     expect(
       await winners(({ service }) => service.execute({ kind: 'endSession', scope: {}, id, ending: 'released' })),
     ).toBe(1);
+    await expectSameHistory(database, all);
+    for (const replica of all) await replica[Symbol.asyncDispose]();
+  });
+
+  it('carry a request out once, whichever of them it comes to, and give its answer at each', async () => {
+    await using database = await temporaryDatabase();
+    const [web] = await furnish(database);
+    const all = await replicas(database, 3);
+    const claims = [tcp(4), shared(16)];
+    const ask = (replica: Replica, key: string) =>
+      replica.service.execute({ kind: 'grantLeases', scope: {}, session: web?.id ?? 0, claims }, keyed(key));
+    const keys = Array.from({ length: 20 }, (_, index) => `k${index}`);
+    // Every key at every server, twice, all at once.
+    const answers = await Promise.all(
+      [...all, ...all].flatMap((replica) => keys.map(async (key) => ({ key, answer: await ask(replica, key) }))),
+    );
+    for (const [, same] of Map.groupBy(answers, ({ key }) => key)) {
+      expect(
+        new Set(
+          same.map(({ answer }) =>
+            must(answer)
+              .map(({ id }) => id)
+              .join(),
+          ),
+        ).size,
+      ).toBe(1);
+      expect(same.filter(({ answer }) => answer.replayed !== true)).toHaveLength(1);
+    }
+    const { tables } = await database.read();
+    expect(tables.leases.size).toBe(keys.length * claims.length);
+    expect(tables.keptAnswers.size).toBe(keys.length);
     await expectSameHistory(database, all);
     for (const replica of all) await replica[Symbol.asyncDispose]();
   });

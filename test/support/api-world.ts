@@ -117,6 +117,7 @@ export class ApiWorld implements AsyncDisposable {
         },
         compact: (step) => store.compact(step),
         prune: (step) => store.prune(step),
+        forget: (step) => store.forget(step),
         onForeignCommit: (wake) => store.onForeignCommit(wake),
         reader: store.reader,
         close: () => store.close(),

@@ -3,6 +3,7 @@ import { portCount, rangesOverlap } from '../../src/net/ports.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
 import { limits } from '../../src/leases/limits.ts';
 import {
+  answerKey,
   hasOccupants,
   holderKey,
   placeOf,
@@ -11,6 +12,7 @@ import {
   type Event,
   type Extent,
   type Holder,
+  type KeptAnswer,
   type Lease,
   type Machine,
   type Pool,
@@ -39,6 +41,7 @@ export type Tables = Readonly<{
   blocks: Map<string, SharedBlock>;
   accessTokens: Map<number, AccessToken>;
   routers: Map<string, Router>;
+  keptAnswers: Map<string, KeptAnswer>;
 }>;
 
 /** A store made of maps and filters: slow, obvious, and held to the same contract as the real one. */
@@ -55,6 +58,7 @@ export class MemoryStore implements Store {
     blocks: new Map(),
     accessTokens: new Map(),
     routers: new Map(),
+    keptAnswers: new Map(),
   };
   events: readonly Event[] = [];
   readonly reader: Reader = new MemoryReader(this);
@@ -84,6 +88,7 @@ export class MemoryStore implements Store {
     write(tables.blocks, changes.blocks, placeOf);
     write(tables.accessTokens, changes.accessTokens, (row) => row.id);
     write(tables.routers, changes.routers, (row) => row.id);
+    write(tables.keptAnswers, changes.keptAnswers, (row) => answerKey(row.token, row.key));
     this.events = [...this.events, ...changes.events];
     this.revision = changes.events.at(-1)?.revision ?? this.revision;
     this.#lastEventAt = changes.events.at(-1)?.at ?? this.#lastEventAt;
@@ -116,6 +121,13 @@ export class MemoryStore implements Store {
     remove(tenures, (row) => row.until);
     if (removed > 0) this.historySince = Math.max(before, this.historySince ?? before);
     return { removed, more: removed >= rowsMax };
+  }
+
+  async forget({ before, rowsMax }: Readonly<{ before: number; rowsMax: number }>) {
+    const old = [...this.tables.keptAnswers].filter(([, { at }]) => at < before).sort(([, a], [, b]) => a.at - b.at);
+    const gone = old.slice(0, rowsMax);
+    for (const [key] of gone) this.tables.keptAnswers.delete(key);
+    return { dropped: gone.length, more: gone.length === rowsMax };
   }
 
   onForeignCommit(): () => void {
@@ -178,6 +190,10 @@ export class MemoryStore implements Store {
       }
       case 'lease': {
         loadOne(view.leases, tables.leases.get(need.id));
+        return;
+      }
+      case 'keptAnswer': {
+        loadOne(view.keptAnswers, tables.keptAnswers.get(answerKey(need.token, need.key)));
         return;
       }
       case 'block': {

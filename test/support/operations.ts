@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import type { Protocol } from '../../src/net/protocol.ts';
 import { parseSelector } from '../../src/net/selector.ts';
 import type { Claim, Command, Placement } from '../../src/leases/commands.ts';
-import type { Order } from '../../src/leases/decide.ts';
+import type { Terms } from '../../src/leases/lease-service.ts';
 import {
   formatToken,
   type Binding,
@@ -14,7 +14,7 @@ import {
   type Slice,
 } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
-import { address, must, nobody, prefix, second } from './world.ts';
+import { address, keyed, must, nobody, prefix, second } from './world.ts';
 
 /**
  * Random things that can happen to a small table: three machines (one without an agent), two pools, one of them with routers to
@@ -38,6 +38,8 @@ export type Ask = Readonly<{
   dryRun: boolean;
   claims: readonly RawClaim[];
   placement: Placement;
+  /** Now and then a command comes under a key, of which there are few: then it may be one that came before. */
+  key: number | null;
 }>;
 type RawClaim = Readonly<{
   protocol: Protocol;
@@ -180,6 +182,7 @@ const ask: fc.Arbitrary<Ask> = fc.record({
   dryRun: fc.nat({ max: 9 }).map((one) => one === 9),
   claims: fc.array(rawClaim, { minLength: 1, maxLength: 4 }),
   placement: fc.constantFrom<Placement>('any', 'any', 'any', 'same_address', 'spread'),
+  key: fc.nat({ max: 63 }).map((one) => (one < 12 ? one : null)),
 });
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -209,10 +212,15 @@ let secrets = 0;
 const secret = (): { hash: string } => ({ hash: `hash-${++secrets}` });
 
 /** What the asks of a step come to, given what there is. */
-export const ordersOf = (asks: readonly Ask[], tables: Tables): readonly Order[] =>
+export const ordersOf = (
+  asks: readonly Ask[],
+  tables: Tables,
+): readonly Readonly<{ command: Command; terms: Terms }>[] =>
   asks.flatMap((ask) => {
     const command = commandOf(ask, tables);
-    return command ? [{ command, dryRun: ask.dryRun }] : [];
+    // Commands of one kind under one key are one request, whatever they say: the core goes by the fingerprint.
+    const key = command && ask.key !== null ? keyed(`k${ask.key}`, command.kind) : {};
+    return command ? [{ command, terms: { dryRun: ask.dryRun, ...key } }] : [];
   });
 
 /** The command that an ask comes to, given what there is; undefined when there is nothing that it could be about. */

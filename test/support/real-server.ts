@@ -43,7 +43,7 @@ export class RealServer implements AsyncDisposable {
       ...{ version: '0.0.0', randomBytes, metricsOpen: true, processMetrics: false },
       limits: { ...defaultLimits, heartbeat_ms: 200 },
     });
-    const sweeper = new Sweeper({ execute: (command) => service.execute(command), store, pauseMs: 50 });
+    const sweeper = new Sweeper({ execute: (command) => service.execute(command), store, clock, pauseMs: 50 });
     sweeper.start();
     await app.listen({ host: '127.0.0.1', port: 0 });
     const { port } = app.server.address() as AddressInfo;

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import * as rows from '../../src/db/rows.ts';
 import type { AnyRow } from '../../src/db/statement.ts';
 import type { Event } from '../../src/leases/model.ts';
-import { holderKey, placeOf, tenureKey } from '../../src/leases/model.ts';
+import { answerKey, holderKey, placeOf, tenureKey } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
 
 export type Stored = Readonly<{ tables: Tables; events: readonly Event[] }>;
 
 const names = [
   ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
-  ...['access_tokens', 'routers', 'events'],
+  ...['access_tokens', 'routers', 'kept_answers', 'events'],
 ] as const;
 
 /** Every row of a SQLite database, read over a connection of its own. */
@@ -50,6 +50,7 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
       blocks: byKey(all('shared_blocks', rows.sharedBlockOf), placeOf),
       accessTokens: byKey(all('access_tokens', rows.accessTokenOf), (row) => row.id),
       routers: byKey(all('routers', rows.routerOf), (row) => row.id),
+      keptAnswers: byKey(all('kept_answers', rows.keptAnswerOf), (row) => answerKey(row.token, row.key)),
     },
     events: all('events', rows.eventOf).sort((a, b) => a.revision - b.revision),
   };

@@ -4,9 +4,10 @@ import { formatPorts } from '../../src/net/ports.ts';
 import { parsePrefix, type Prefix } from '../../src/net/prefix.ts';
 import type { Protocol } from '../../src/net/protocol.ts';
 import type { Result } from '../../src/net/result.ts';
-import type { Claim, Command, CommandKind, Commands, LeaseReport, Output, Scope } from '../../src/leases/commands.ts';
+import type { Claim, Command, CommandKind, Commands, LeaseReport, Scope } from '../../src/leases/commands.ts';
 import type { LeaseError } from '../../src/leases/errors.ts';
 import { limits } from '../../src/leases/limits.ts';
+import type { Answer } from '../../src/leases/keyed.ts';
 import { LeaseService, type Terms, type Trouble } from '../../src/leases/lease-service.ts';
 import {
   formatToken,
@@ -60,6 +61,13 @@ export const at = (text: string, firstPort: number): Pick<Claim, 'at'> => ({
 
 /** No router is waited for. */
 export const nobody: RouterDemand = { ids: null, select: null, policy: 'none' };
+/** A request's key, of the token with this number; `said` stands for all that the request says. */
+export const keyed = (key: string, said = 'the same', token = 1, replaces?: readonly number[]): Terms => ({
+  provenance: {
+    requestId: 'r',
+    key: { token, key, fingerprint: said, ...(replaces === undefined ? {} : { replaces }) },
+  },
+});
 
 type PoolInput = Commands['createPool']['input'];
 
@@ -82,7 +90,7 @@ export class World {
     this.service.onEvents((events) => this.events.push(...events));
   }
 
-  execute<K extends CommandKind>(command: Command<K>, terms?: Terms): Promise<Result<Output<K>, LeaseError>> {
+  execute<K extends CommandKind>(command: Command<K>, terms?: Terms): Promise<Answer<K>> {
     return this.service.execute(command, terms);
   }
 

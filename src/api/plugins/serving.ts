@@ -11,7 +11,9 @@ export const serving = fp<ServingOptions>(
       reply.header('x-request-id', request.id);
       if (context.stopping.aborted) throw apiProblem('shutting_down', 'the server is shutting down');
     });
-    app.addHook('onSend', async (_request, reply) => {
+    app.decorateRequest('isReplay', false);
+    app.addHook('onSend', async (request, reply) => {
+      if (request.isReplay) reply.header('idempotency-replayed', 'true');
       reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
       // What is true of ports now is not true later, and some answers carry secrets.
       if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');

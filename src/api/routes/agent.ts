@@ -40,6 +40,7 @@ export const agentRoutes = resource('agent', (app, context) => {
       schema: { params: ById, body: wire.Applied, response: { 200: wire.AppliedAnswer } },
       config: operation({
         id: 'reportApplied',
+        repeatable: true,
         tag: 'agent',
         summary: 'Report what was made true on the machine',
         description:
@@ -72,6 +73,7 @@ export const agentRoutes = resource('agent', (app, context) => {
       schema: { params: ById, body: wire.AgentKeepalive, response: { 200: wire.AgentKeepaliveAnswer } },
       config: operation({
         id: 'keepMachine',
+        repeatable: true,
         tag: 'agent',
         summary: 'Say that the agent is alive',
         description:
@@ -104,6 +106,7 @@ export const agentRoutes = resource('agent', (app, context) => {
       schema: { params: ById, body: wire.FlowAnswer, response: { 204: z.void() } },
       config: operation({
         id: 'answerFlowQuery',
+        repeatable: true,
         tag: 'agent',
         summary: 'Answer a question about the flow log',
         description: 'Questions come as `query` events of the stream; `id` is theirs.',

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Claim } from '../../leases/commands.ts';
 import type { Lease } from '../../leases/model.ts';
+import { overOf } from '../../leases/replays.ts';
 import * as wire from '../../wire/leases.ts';
 import { LeaseId } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
@@ -52,6 +53,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'no_common_address',
           'claim_refused',
           'lease_over',
+          'replay_over',
         ],
         dryRun: true,
         examples: { body: examples.leaseGrant, answers: { 201: examples.granted, 202: examples.grantedPending } },
@@ -66,8 +68,12 @@ export const leaseRoutes = resource('leases', (app, context) => {
         claims: body.claims.map(claimOf),
         placement: body.placement,
       };
-      if (query.wait === 'stored' || isDryRun(request))
-        return reply.code(201).send(listOf(await run(context, request, { kind: 'grantLeases', ...asked })));
+      if (query.wait === 'stored' || isDryRun(request)) {
+        const leases = await run(context, request, { kind: 'grantLeases', ...asked });
+        const over = request.isReplay ? overOf(leases) : undefined;
+        if (over) throw leaseProblem(over, context.clock.nowUs());
+        return reply.code(201).send(listOf(leases));
+      }
       const leases = await grantUntilApplied(context, request, { ...asked, timeoutMs: query.timeout_s * 1_000 });
       return reply.code(leases.every((lease) => lease.state === 'active') ? 201 : 202).send(listOf(leases));
     },
@@ -132,7 +138,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         summary: 'Give a lease back',
         description: 'Names the token of the lease, so that a message that comes late cannot end what came after.',
         answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
-        errors: ['lease_not_found', 'lease_over', 'stale_token'],
+        errors: ['lease_not_found', 'lease_over', 'stale_token', 'replay_over'],
         dryRun: true,
         examples: { body: examples.leaseRelease, answers: { 200: examples.releasedLease } },
       }),
@@ -157,7 +163,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         tag: 'leases',
         summary: 'Take a lease from its holder',
         answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
-        errors: ['lease_not_found', 'lease_over'],
+        errors: ['lease_not_found', 'lease_over', 'replay_over'],
         dryRun: true,
         examples: { body: examples.leaseRevoke, answers: { 200: examples.revokedLease } },
       }),

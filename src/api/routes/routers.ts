@@ -100,6 +100,7 @@ export const routerRoutes = resource('routers', (app, context) => {
       schema: { params: ById, body: wire.RoutesApplied, response: { 200: wire.Router } },
       config: operation({
         id: 'reportRoutesApplied',
+        repeatable: true,
         tag: 'routes',
         summary: 'Acknowledge routes',
         description:

@@ -25,7 +25,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
           'A holder opens its own; an agent opens those of the fish on its machine. Keep it alive at a third of its TTL: ' +
           'when it ends, all its leases end with it.',
         answers: { 201: 'The session.' },
-        errors: ['machine_not_found', 'machine_not_active', 'holder_not_found'],
+        errors: ['machine_not_found', 'machine_not_active', 'holder_not_found', 'replay_over'],
         dryRun: true,
         examples: { body: examples.sessionOpen, answers: { 201: examples.session } },
       }),
@@ -89,6 +89,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
       schema: { params: BySessionId, response: { 200: wire.Session } },
       config: operation({
         id: 'keepSession',
+        repeatable: true,
         tag: 'sessions',
         summary: 'Keep a session alive for another TTL',
         description: 'Late is late: after `expires_at` the session is over, also when nobody has noticed yet.',

@@ -49,7 +49,7 @@ export const tokenRoutes = resource('tokens', (app, context) => {
           'An agent token is bound to one machine, a holder token to one holder on one machine, a router token to one ' +
           'router. Only a hash is stored: the secret is in this answer and nowhere else. That of a dry run opens nothing.',
         answers: { 201: 'The token and its secret.' },
-        errors: ['machine_not_found', 'holder_not_found', 'router_not_found', 'token_expiry_past'],
+        errors: ['machine_not_found', 'holder_not_found', 'router_not_found', 'token_expiry_past', 'secret_shown_once'],
         dryRun: true,
         examples: { body: examples.tokenCreate, answers: { 201: examples.tokenCreated } },
       }),
@@ -164,7 +164,7 @@ export const tokenRoutes = resource('tokens', (app, context) => {
           'so that whoever uses it can be given the new one; the secret before that is refused from now on. Streams that were ' +
           'opened with a secret end when it does.',
         answers: { 200: 'The token and its new secret.' },
-        errors: ['token_not_found', 'token_not_live', 'token_expiry_past'],
+        errors: ['token_not_found', 'token_not_live', 'token_expiry_past', 'secret_shown_once'],
         dryRun: true,
         examples: { body: examples.tokenRotate, answers: { 200: examples.rotatedToken } },
       }),

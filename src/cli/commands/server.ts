@@ -9,6 +9,7 @@ import { defaultLimits } from '../../api/parts.ts';
 import { startEngine } from '../../engine/remote-engine.ts';
 import { Feed } from '../../feed/feed.ts';
 import { LogTail } from '../../feed/log-tail.ts';
+import { limits } from '../../leases/limits.ts';
 import { StoreError } from '../../leases/store.ts';
 import { SteadyClock } from '../../ops/clock.ts';
 import { createLogger, logSettings, type Logger } from '../../ops/logger.ts';
@@ -43,6 +44,11 @@ const serverSettings = z.strictObject({
     .min(1_000)
     .default(1_000_000)
     .meta({ description: 'Newest entries of the log that are kept for watchers who were away' }),
+  answers_kept_s: z
+    .int()
+    .min(3_600)
+    .default(limits.answers_kept_us / 1e6)
+    .meta({ description: 'How long a request may come again under its Idempotency-Key, in seconds' }),
   metrics_open: z
     .boolean()
     .optional()
@@ -87,7 +93,11 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   const directory = resolve(settings.data_dir);
   const clock = new SteadyClock();
   const engine = await startEngine(
-    { location: storeLocation(settings), eventsKept: settings.events_kept },
+    {
+      location: storeLocation(settings),
+      eventsKept: settings.events_kept,
+      answersKeptUs: settings.answers_kept_s * 1e6,
+    },
     {
       onTrouble: ({ kind, message, cause, command: of, requestId }) =>
         log.error({ err: cause, trouble: kind, command: of, reqId: requestId }, message),

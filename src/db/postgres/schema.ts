@@ -44,6 +44,7 @@ export const extents = translated(common.extents);
 export const sharedBlocks = translated(common.sharedBlocks);
 export const accessTokens = translated(common.accessTokens);
 export const routers = translated(common.routers);
+export const keptAnswers = translated(common.keptAnswers);
 export const events = translated(common.events);
 export const portCounts = translated(common.portCounts);
 export const history = translated(common.history);

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Store, Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
+import { forgetStatement } from '../forgetting.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
 import { closedError } from './connections.ts';
@@ -9,6 +10,7 @@ import type { ForeignCommits } from './foreign-commits.ts';
 import { loadRound } from './loads.ts';
 import { answersOf } from './pipeline.ts';
 import { readInSnapshot, readOn } from './reads.ts';
+import { positional } from './statements.ts';
 import { begin, clusterExpression, commit, type Turn } from './transaction.ts';
 import { write } from './writes.ts';
 
@@ -69,6 +71,12 @@ export class PostgresStore implements Store {
       await client.query('COMMIT');
       return pruned;
     });
+  }
+
+  async forget({ before, rowsMax }: Readonly<{ before: number; rowsMax: number }>): ReturnType<Store['forget']> {
+    const statement = positional({ sql: forgetStatement, parameters: { before, limit: rowsMax } });
+    const { rowCount } = await this.#on(this.#writers, (client) => client.query(statement));
+    return { dropped: rowCount ?? 0, more: rowCount === rowsMax };
   }
 
   onForeignCommit(wake: () => void): () => void {

@@ -379,6 +379,19 @@ export const portCounts = sqliteTable(
   (t) => [primaryKey({ columns: [t.pool, t.machine, t.protocol, t.state] })],
 );
 
+/** What was answered to requests that came with an Idempotency-Key, for as long as one may come again. */
+export const keptAnswers = sqliteTable(
+  'kept_answers',
+  {
+    token: integer().notNull(),
+    key: text().notNull(),
+    fingerprint: text().notNull(),
+    answer: text().notNull(),
+    at: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.token, t.key] }), index('kept_answers_at').on(t.at)],
+);
+
 export const events = sqliteTable(
   'events',
   {

@@ -1,6 +1,7 @@
 import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
+import { forgetStatement } from '../forgetting.ts';
 import { needStatements, type NeedStatement } from '../need-statements.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
@@ -61,6 +62,13 @@ export class SqliteStore implements Store {
 
   async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]): ReturnType<Store['prune']> {
     return this.#inTransaction(() => this.#statements.run(prune(now - keptUs, rowsMax)));
+  }
+
+  async forget({ before, rowsMax }: Readonly<{ before: number; rowsMax: number }>): ReturnType<Store['forget']> {
+    return this.#inTransaction(() => {
+      const { changes } = this.#connection.prepare(forgetStatement).run({ before, limit: rowsMax });
+      return { dropped: changes, more: changes === rowsMax };
+    });
   }
 
   /** The lock on the directory keeps everybody else out. */
