@@ -1,18 +1,16 @@
 /**
- * A load of HTTP requests, in a process of its own: `connections` sockets, each with one request under way. Raw sockets
- * and a parser of just the answers that the servers under test give: the load shares two cores with the server, and every
- * microsecond that it takes is missing there.
+ * A load of HTTP requests in a process of its own, by the HTTP client that Node.js itself is built on: `connections` of
+ * them, each with one request under way, and every answer read as JSON, as somebody who uses the server would.
  */
-import { connect, type Socket } from 'node:net';
+import { Pool } from 'undici';
 
 export type Job = Readonly<{
-  host: string;
-  port: number;
+  origin: string;
   connections: number;
   requests: number;
   path: string;
-  /** Header lines beside host, content type and length; a key of its own for each request where `isKeyed`. */
   headers: Readonly<Record<string, string>>;
+  /** Each request has an idempotency key of its own. */
   isKeyed: boolean;
   /** Sent in turn, over and over. */
   bodies: readonly string[];
@@ -25,100 +23,53 @@ export type Job = Readonly<{
 export type LoadResult = Readonly<{ seconds: number; latencies: readonly number[] }>;
 export type Reply = Readonly<{ result: LoadResult }> | Readonly<{ error: string }>;
 
-const pace_ms = 2;
-const headEnd = Buffer.from('\r\n\r\n');
-
-function run(job: Job): Promise<LoadResult> {
-  const { promise, resolve, reject } = Promise.withResolvers<LoadResult>();
+async function run(job: Job): Promise<LoadResult> {
+  const pool = new Pool(job.origin, { connections: job.connections });
   const latencies: number[] = [];
   const keyPrefix = crypto.randomUUID();
-  const head = [
-    `POST ${job.path} HTTP/1.1`,
-    `host: ${job.host}`,
-    'content-type: application/json',
-    ...Object.entries(job.headers).map(([name, value]) => `${name}: ${value}`),
-  ].join('\r\n');
-  const tails = job.bodies.map((body) => `\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
-  const sockets: Socket[] = [];
-  const idle: (() => void)[] = [];
   let sent = 0;
-  let began = 0;
-
-  const fail = (error: Error) => {
-    for (const socket of sockets) socket.destroy();
-    reject(error);
-  };
-  const send = (socket: Socket) => {
-    const key = job.isKeyed ? `\r\nidempotency-key: ${keyPrefix}-${sent}` : '';
-    socket.write(`${head}${key}${tails[sent++ % tails.length] ?? ''}`);
-  };
-  const attend = (socket: Socket) => {
-    let received: Buffer | undefined;
-    let askedAt = 0;
-    const ask = () => {
-      askedAt = performance.now();
-      send(socket);
-    };
-    socket.on('data', (data: Buffer) => {
-      received = received === undefined ? data : Buffer.concat([received, data]);
-      const bodyAt = received.indexOf(headEnd) + headEnd.length;
-      if (bodyAt < headEnd.length) return;
-      const answered = received.toString('latin1', 0, bodyAt);
-      const length = /content-length: (\d+)/i.exec(answered)?.[1];
-      if (length === undefined) {
-        fail(new Error(`an answer without a length: ${answered}`));
-        return;
-      }
-      if (received.length < bodyAt + Number(length)) return;
-      if (Number(answered.slice(9, 12)) !== job.expectStatus) {
-        fail(new Error(`answered with ${received.toString()}`));
-        return;
-      }
-      received = undefined;
-      latencies.push(performance.now() - askedAt);
-      if (sent < job.requests) {
-        if (job.perSecond === null) ask();
-        else idle.push(ask);
-      } else if (latencies.length === job.requests) {
-        for (const other of sockets) other.destroy();
-        resolve({ seconds: (performance.now() - began) / 1_000, latencies });
-      }
+  const ask = async () => {
+    const turn = sent++;
+    const key = job.isKeyed ? { 'idempotency-key': `${keyPrefix}-${turn}` } : {};
+    const askedAt = performance.now();
+    const { statusCode, body } = await pool.request({
+      ...{ method: 'POST', path: job.path },
+      headers: { 'content-type': 'application/json', ...job.headers, ...key },
+      body: job.bodies[turn % job.bodies.length] ?? '',
     });
-    return ask;
+    const answer = await body.json();
+    latencies.push(performance.now() - askedAt);
+    if (statusCode !== job.expectStatus) throw new Error(`answered with ${statusCode}: ${JSON.stringify(answer)}`);
   };
+  const began = performance.now();
+  if (job.perSecond === null)
+    await Promise.all(
+      Array.from({ length: job.connections }, async () => {
+        while (sent < job.requests) await ask();
+      }),
+    );
+  else await paced(job.requests, job.perSecond, ask);
+  const seconds = (performance.now() - began) / 1_000;
+  await pool.close();
+  return { seconds, latencies };
+}
 
-  /** So many a second, whatever the answers take; a connection that still waits for one is passed over. */
-  const pace = (asks: readonly (() => void)[], perSecond: number) => {
-    idle.push(...asks);
-    const timer = setInterval(() => {
-      const due = Math.min(job.requests, ((performance.now() - began) / 1_000) * perSecond);
-      while (sent < due) {
-        const ask = idle.shift();
-        if (!ask) break;
-        ask();
-      }
-      if (sent >= job.requests) clearInterval(timer);
-    }, pace_ms);
-  };
+const pace_ms = 2;
 
-  let connected = 0;
-  const asks: (() => void)[] = [];
-  for (let index = 0; index < Math.min(job.connections, job.requests); index++) {
-    const socket = connect({ host: job.host, port: job.port, noDelay: true });
-    sockets.push(socket);
-    socket.on('error', fail);
-    socket.on('close', () => {
-      if (latencies.length < job.requests) fail(new Error('the server closed a connection'));
-    });
-    asks.push(attend(socket));
-    socket.on('connect', () => {
-      if (++connected < asks.length) return;
-      began = performance.now();
-      if (job.perSecond === null) for (const ask of asks) ask();
-      else pace(asks, job.perSecond);
-    });
-  }
-  return promise;
+/** So many a second, whatever the answers take. */
+async function paced(requests: number, perSecond: number, ask: () => Promise<void>): Promise<void> {
+  const asked: Promise<void>[] = [];
+  const began = performance.now();
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const timer = setInterval(() => {
+    const due = Math.min(requests, ((performance.now() - began) / 1_000) * perSecond);
+    while (asked.length < due) asked.push(ask());
+    if (asked.length < requests) return;
+    clearInterval(timer);
+    resolve(undefined);
+  }, pace_ms);
+  await promise;
+  await Promise.all(asked);
 }
 
 const reply = (message: Reply) => process.send?.(message);

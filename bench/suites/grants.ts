@@ -32,8 +32,7 @@ export const grants: Suite = async function* (settings) {
   const claim = { protocol: 'tcp', ports: 1 };
   const run = (to: Target, connections: number, requests: number, claims: readonly object[]): Promise<LoadResult> =>
     load.run({
-      host: to.url.hostname,
-      port: Number(to.url.port),
+      origin: to.url.origin,
       connections,
       requests,
       path: '/v1/leases?wait=stored',

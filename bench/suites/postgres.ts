@@ -26,8 +26,7 @@ export const postgres: Suite = async function* (settings) {
   using otherLoad = new Load();
   const grant = async (from: Load, world: World, connections: number, requests: number): Promise<number> => {
     const { latencies, seconds } = await from.run({
-      host: world.server.url.hostname,
-      port: Number(world.server.url.port),
+      origin: world.server.url.origin,
       ...{ connections, requests, path: '/v1/leases?wait=stored', expectStatus: 201, isKeyed: true, perSecond: null },
       headers: { authorization: `Bearer ${one.token}` },
       bodies: [JSON.stringify({ session, claims: [{ protocol: 'tcp', ports: 1 }] })],

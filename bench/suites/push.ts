@@ -34,7 +34,7 @@ export const push: Suite = async function* (settings) {
   const target = { host: url.hostname, port: Number(url.port) };
   const change = (some: readonly string[]) =>
     load.run({
-      ...target,
+      origin: url.origin,
       ...{ connections: 64, requests: changes_per_round, path: '/v1/leases?wait=stored', expectStatus: 201 },
       ...{ headers: { authorization: `Bearer ${world.token}` }, isKeyed: false, perSecond: changes_per_second },
       bodies: some.map((session) => JSON.stringify({ session, claims: [{ protocol: 'tcp', ports: 1 }] })),
