@@ -23,14 +23,29 @@ import { Transport, type Call, type ClientOptions, type QueryValue } from './tra
 
 /** What the caller may say about any call. */
 export type CallOptions = Readonly<{ signal?: AbortSignal; timeoutMs?: number }>;
-/** `dryRun`: the answer is what would be, and nothing is changed. Identifiers in it are provisional. */
-export type ChangeOptions = CallOptions & Readonly<{ dryRun?: boolean }>;
+/** What may be said of a call that comes again without harm, or that is no request of its own. */
+export type SayOptions = CallOptions &
+  Readonly<{
+    /** The answer is what would be, and nothing is changed. Identifiers in it are provisional. */
+    dryRun?: boolean;
+  }>;
+export type ChangeOptions = SayOptions &
+  Readonly<{
+    /**
+     * The request's own name, unlike any other's. Each call has a random one, by which it is carried out once however often
+     * it is sent. Whoever writes theirs down first may send the request again after a crash, and get the same answer.
+     */
+    idempotencyKey?: string;
+  }>;
 /** A change is of what was seen, and nothing newer: pass what was read before, or `*` to change whatever is there. */
 export type Seen = Readonly<{ id: string; revision: number | '*' }>;
 export type PageOptions = z.input<typeof PageQuery>;
 
 /** `applied`: the answer comes when the agent has made the leases true. `stored`: as soon as they are durable. */
 export type GrantOptions = ChangeOptions & Readonly<{ wait?: 'applied' | 'stored'; timeoutS?: number }>;
+
+/** Unlike any other. It begins with the time, so that the server finds new ones side by side. */
+const newKey = (): string => `${Date.now().toString(36)}-${crypto.randomUUID()}`;
 
 /** How long past its own deadline a grant's answer may still be under way. */
 const grantMarginMs = 5_000;
@@ -40,8 +55,8 @@ const grantMarginMs = 5_000;
  * from the server that the token was given to, and a strict check would make every field that a newer server adds into
  * an error of an older client. (This library's tests hold server and schemas together.)
  *
- * Reads and the few writes that may arrive twice are repeated on passing failures; everything else only when it
- * certainly never reached the server. All methods throw FisheryError.
+ * Calls are repeated on passing failures: reads, because nothing comes of them, and changes, because each has a key under
+ * which the server carries it out once. Only what is kept alive is not: see there. All methods throw FisheryError.
  */
 export class FisheryClient {
   readonly #transport: Transport;
@@ -68,7 +83,7 @@ export class FisheryClient {
     update: (machine: Seen, body: z.input<typeof MachineUpdate>, o?: ChangeOptions): Promise<Machine> =>
       this.#change('PATCH', ['machines', machine.id], machine, body, o),
     putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
-      this.#send('PUT', ['machines', machine, 'holders', name], body, o, { repeatable: true }),
+      this.#send('PUT', ['machines', machine, 'holders', name], body, o),
     holders: (machine: string, query: PageOptions = {}, o?: CallOptions): Promise<Page<Holder>> =>
       this.#get(['machines', machine, 'holders'], query, o),
   };
@@ -92,8 +107,7 @@ export class FisheryClient {
     list: (query: z.input<typeof SessionListQuery> = {}, o?: CallOptions): Promise<Page<Session>> =>
       this.#get(['sessions'], query, o),
     /** Not repeated by itself: whoever keeps a session alive knows how long there is left (see keepAlive). */
-    keepalive: (id: string, o?: ChangeOptions): Promise<Session> =>
-      this.#post(['sessions', id, 'keepalive'], undefined, o),
+    keepalive: (id: string, o?: SayOptions): Promise<Session> => this.#say(['sessions', id, 'keepalive'], undefined, o),
     /** Released for whoever holds it, revoked when an operator does it; all its leases end with it. */
     end: (id: string, o?: ChangeOptions): Promise<Session> => this.#send('DELETE', ['sessions', id], undefined, o),
   };
@@ -122,13 +136,14 @@ export class FisheryClient {
   /** What the agent of one machine says and asks. */
   readonly agent = {
     desired: (machine: string, o?: CallOptions): Promise<Desired> => this.#get(['machines', machine, 'desired'], {}, o),
-    applied: (machine: string, body: z.input<typeof Applied>, o?: ChangeOptions): Promise<AppliedAnswer> =>
-      this.#post(['machines', machine, 'applied'], body, o),
+    /** Not repeated by itself: what is true may have changed by then. */
+    applied: (machine: string, body: z.input<typeof Applied>, o?: SayOptions): Promise<AppliedAnswer> =>
+      this.#say(['machines', machine, 'applied'], body, o),
     /** Not repeated by itself: the fencing horizon counts from when an answered one was sent. */
-    keepalive: (machine: string, body: AgentKeepalive, o?: ChangeOptions): Promise<AgentKeepaliveAnswer> =>
-      this.#post(['machines', machine, 'keepalive'], body, o),
+    keepalive: (machine: string, body: AgentKeepalive, o?: SayOptions): Promise<AgentKeepaliveAnswer> =>
+      this.#say(['machines', machine, 'keepalive'], body, o),
     flowAnswer: (machine: string, body: z.input<typeof FlowAnswer>, o?: CallOptions): Promise<void> =>
-      this.#post(['machines', machine, 'flow-answers'], body, o),
+      this.#say(['machines', machine, 'flow-answers'], body, o),
     /** The raw stream of changes after `from`; `follow` makes it whole. */
     watch: (machine: string, from: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> =>
       this.#transport.openStream(['v1', 'machines', machine, 'watch'], { from }, signal),
@@ -136,20 +151,13 @@ export class FisheryClient {
 
   readonly routers = {
     put: (id: string, body: z.input<typeof RouterPut> = {}, o?: ChangeOptions): Promise<Router> =>
-      this.#send('PUT', ['routers', id], body, o, { repeatable: true }),
+      this.#send('PUT', ['routers', id], body, o),
     get: (id: string, o?: CallOptions): Promise<Router> => this.#get(['routers', id], {}, o),
     list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Router>> => this.#get(['routers'], query, o),
     delete: (id: string, o?: ChangeOptions): Promise<void> => this.#send('DELETE', ['routers', id], undefined, o),
     /** Everything that was told about routes through `revision` is true on the router. May be said twice. */
-    applied: (id: string, body: RoutesApplied, { dryRun, ...o }: ChangeOptions = {}): Promise<Router> =>
-      this.#call({
-        method: 'POST',
-        path: ['routers', id, 'applied'],
-        query: { dry_run: dryRun },
-        body,
-        repeatable: true,
-        ...o,
-      }),
+    applied: (id: string, body: RoutesApplied, o?: SayOptions): Promise<Router> =>
+      this.#say(['routers', id, 'applied'], body, o, { repeatable: true }),
   };
 
   readonly tokens = {
@@ -193,21 +201,14 @@ export class FisheryClient {
   #post<T>(
     path: readonly string[],
     body: unknown,
-    { dryRun, ...o }: ChangeOptions = {},
-    query: Readonly<Record<string, QueryValue>> = {},
+    o?: ChangeOptions,
+    query?: Readonly<Record<string, QueryValue>>,
   ): Promise<T> {
-    const repeatable = dryRun === true;
-    return this.#call({ method: 'POST', path, query: { ...query, dry_run: dryRun }, body, repeatable, ...o });
+    return this.#request({ method: 'POST', path, body, ...(query === undefined ? {} : { query }) }, o);
   }
 
-  #send<T>(
-    method: 'PUT' | 'PATCH' | 'DELETE',
-    path: readonly string[],
-    body: unknown,
-    { dryRun, ...o }: ChangeOptions = {},
-    { repeatable = dryRun === true } = {},
-  ): Promise<T> {
-    return this.#call({ method, path, query: { dry_run: dryRun }, body, repeatable, ...o });
+  #send<T>(method: 'PUT' | 'PATCH' | 'DELETE', path: readonly string[], body: unknown, o?: ChangeOptions): Promise<T> {
+    return this.#request({ method, path, body }, o);
   }
 
   /** A change of what was seen: refused with `precondition_failed` when somebody changed it since. */
@@ -216,11 +217,30 @@ export class FisheryClient {
     path: readonly string[],
     { revision }: Seen,
     body: unknown,
-    { dryRun, ...o }: ChangeOptions = {},
+    o?: ChangeOptions,
   ): Promise<T> {
-    const headers = { 'if-match': revision === '*' ? '*' : `"${revision}"` };
-    const repeatable = dryRun === true;
-    return this.#call({ method, path, query: { dry_run: dryRun }, body, repeatable, headers, ...o });
+    return this.#request({ method, path, body, headers: { 'if-match': revision === '*' ? '*' : `"${revision}"` } }, o);
+  }
+
+  /** A request that the server carries out once, however often it arrives: it has a key, and may be repeated. */
+  #request<T>(call: Omit<Call, 'repeatable'>, { dryRun, idempotencyKey, ...o }: ChangeOptions = {}): Promise<T> {
+    return this.#call({
+      ...call,
+      query: { ...call.query, dry_run: dryRun },
+      headers: { ...call.headers, 'idempotency-key': idempotencyKey ?? newKey() },
+      repeatable: true,
+      ...o,
+    });
+  }
+
+  /** What is true now, said without a key: it is harmless to hear it twice. */
+  #say<T>(
+    path: readonly string[],
+    body: unknown,
+    { dryRun, ...o }: SayOptions = {},
+    { repeatable = dryRun === true } = {},
+  ): Promise<T> {
+    return this.#call({ method: 'POST', path, query: { dry_run: dryRun }, body, repeatable, ...o });
   }
 
   #call<T>(call: Call): Promise<T> {

@@ -3,7 +3,7 @@
  * and sockets whose local port is in a lease. What is not listed here is not public.
  */
 export { FisheryClient, everyItem } from './client.ts';
-export type { CallOptions, ChangeOptions, GrantOptions, PageOptions } from './client.ts';
+export type { CallOptions, ChangeOptions, GrantOptions, PageOptions, SayOptions } from './client.ts';
 export type { ClientOptions } from './transport.ts';
 export { FisheryError, isFisheryError, localCodes } from './errors.ts';
 export { follow, type Followed, type FollowOptions } from './follow.ts';

@@ -27,7 +27,7 @@ export type Call = Readonly<{
   /** The media type of an answer that is text, and is returned as it is, instead of JSON. */
   text?: string;
   /**
-   * Whether a second arrival changes nothing: reads, and the few writes of that kind. Only these are repeated after a
+   * Whether a second arrival changes nothing: reads, and what has an Idempotency-Key. Only these are repeated after a
    * failure that leaves open whether the first arrived; a call that never reached a server is repeated whatever it is.
    */
   repeatable: boolean;

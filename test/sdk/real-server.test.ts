@@ -32,6 +32,21 @@ describe('the client and the real server', () => {
     return answer;
   }
 
+  it('carry a change out once, though its answer was lost on the way', async () => {
+    await using own = await RealServer.start();
+    let isLost = true;
+    const lossy: typeof fetch = async (input, init) => {
+      const response = await fetch(input, init);
+      if (init?.method !== 'POST' || !isLost) return response;
+      isLost = false;
+      await response.body?.cancel();
+      throw new TypeError('fetch failed', { cause: Object.assign(new Error('reset'), { code: 'ECONNRESET' }) });
+    };
+    const cut = new FisheryClient({ url: own.url, token: own.secret, fetch: lossy });
+    const made = await cut.machines.create({ id: 'once', enforcement: 'none' });
+    expect([isLost, made]).toEqual([false, await own.client.machines.get('once')]);
+  });
+
   it('agree about every method, from a pool to an attribution', async () => {
     await answered(About, client.server.about());
     await answered(Health, client.server.health());

@@ -119,16 +119,39 @@ describe('attempts', () => {
     expect(server.seen).toHaveLength(1);
   });
 
+  const grant = { session: 'session-1', claims: [{ protocol: 'tcp' as const }] };
+  const keysOf = (server: ScriptedServer) => server.seen.map(({ headers }) => headers['idempotency-key']);
+
+  it('repeats a grant that may have happened under the same key, and the next grant under another', async () => {
+    await using server = await ScriptedServer.start(inTurn(hangUp, problem(503, 'overloaded'), json({ leases: [] })));
+    const client = clientOf(server.url);
+    await expect(client.leases.grant(grant)).resolves.toEqual({ leases: [] });
+    await client.leases.grant(grant);
+    const [first, second, third, next] = keysOf(server);
+    expect(first).toMatch(/^[0-9a-z]{8}-[0-9a-f-]{36}$/);
+    expect([second, third]).toEqual([first, first]);
+    expect(next).not.toBe(first);
+  });
+
+  it('sends the key that the caller chose', async () => {
+    await using server = await ScriptedServer.start(json({}));
+    const client = clientOf(server.url);
+    await client.pools.create({ id: 'p', prefixes: ['192.0.2.0/24'] }, { idempotencyKey: 'mine' });
+    await client.sessions.end('session-1', { idempotencyKey: 'mine-too' });
+    expect(keysOf(server)).toEqual(['mine', 'mine-too']);
+  });
+
   it.each([
-    ['the connection broke', hangUp, 'connection_lost'],
-    ['the server was overloaded', problem(503, 'overloaded'), 'overloaded'],
-  ])('does not repeat a grant after %s: it may have happened', async (_name, answer, code) => {
-    await using server = await ScriptedServer.start(answer);
-    const error = await failureOf(
-      clientOf(server.url).leases.grant({ session: 'session-1', claims: [{ protocol: 'tcp' }] }),
-    );
-    expect(error.code).toBe(code);
-    expect(server.seen).toHaveLength(1);
+    ['a keepalive of a session', (client: FisheryClient) => client.sessions.keepalive('session-1')],
+    [
+      'a keepalive of an agent',
+      (client: FisheryClient) => client.agent.keepalive('m', { boot_id: 'b', version: '1', applied_revision: 0 }),
+    ],
+    ['a report', (client: FisheryClient) => client.agent.applied('m', { revision: 0, leases: [], slices: [] })],
+  ])('does not repeat %s after the connection broke, and gives it no key', async (_name, call) => {
+    await using server = await ScriptedServer.start(hangUp);
+    expect(await failureOf(call(clientOf(server.url)))).toMatchObject({ code: 'connection_lost' });
+    expect(keysOf(server)).toEqual([undefined]);
   });
 
   it('repeats even a grant when no connection came about', async () => {
