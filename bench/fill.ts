@@ -23,23 +23,12 @@ export function fill(directory: string, fillings: readonly Filling[]): number {
   try {
     for (const setting of ['synchronous = OFF', 'journal_mode = MEMORY', `cache_size = -${cache_kibibytes}`])
       db.pragma(setting);
-    // Ten million rows are put into an index faster by sorting them once than one by one.
-    const later = db
-      .prepare<[], { type: string; name: string; sql: string }>(
-        `SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'leases' AND type IN ('index', 'trigger') AND sql IS NOT NULL`,
-      )
-      .all();
-    for (const { type, name } of later) db.exec(`DROP ${type} "${name}"`);
+    const later = takeIndexesAway(db);
     db.exec(`CREATE TEMP TABLE numbers AS
       WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 65535) SELECT i FROM n`);
     let revision = db.prepare<[], number>('SELECT max(revision) FROM events').pluck().get() ?? 0;
     for (const filling of fillings) revision = fillOne(db, filling, revision);
-    db.prepare(
-      `INSERT INTO events (revision, at, machine, body)
-       SELECT ?, at + 1, machine, body FROM events ORDER BY revision DESC LIMIT 1`,
-    ).run(revision + 1);
-    // The log begins anew after leases that it does not tell of.
-    db.prepare('DELETE FROM events WHERE revision <= ?').run(revision);
+    beginLogAfter(db, revision);
     for (const { sql } of later) db.exec(sql);
     db.exec(`DELETE FROM port_counts; INSERT INTO port_counts ${usageSql}`);
     db.exec('ANALYZE');
@@ -49,6 +38,29 @@ export function fill(directory: string, fillings: readonly Filling[]): number {
   } finally {
     db.close();
   }
+}
+
+/**
+ * Takes indexes and triggers off the leases; what has to be executed to have them again. Ten million rows are put into an
+ * index faster by sorting them once than one by one.
+ */
+export function takeIndexesAway(db: Database.Database): readonly Readonly<{ name: string; sql: string }>[] {
+  const later = db
+    .prepare<[], { type: string; name: string; sql: string }>(
+      `SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'leases' AND type IN ('index', 'trigger') AND sql IS NOT NULL`,
+    )
+    .all();
+  for (const { type, name } of later) db.exec(`DROP ${type} "${name}"`);
+  return later;
+}
+
+/** The log begins anew after leases that it does not tell of. */
+export function beginLogAfter(db: Database.Database, revision: number): void {
+  db.prepare(
+    `INSERT INTO events (revision, at, machine, body)
+     SELECT ?, at + 1, machine, body FROM events ORDER BY revision DESC LIMIT 1`,
+  ).run(revision + 1);
+  db.prepare('DELETE FROM events WHERE revision <= ?').run(revision);
 }
 
 function fillOne(db: Database.Database, { machine, holder, session, freeEvery }: Filling, from: number): number {

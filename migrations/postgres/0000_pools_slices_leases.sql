@@ -263,13 +263,13 @@ CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE s
 CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' THEN holder ELSE '' END),"ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "leases_over" ON "leases" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "leases_oldest" ON "leases" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
-CREATE INDEX "sessions_over" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
+CREATE INDEX "sessions_oldest" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE INDEX "shared_blocks_offered" ON "shared_blocks" USING btree ("machine","protocol","binding","pool","family","members","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_port","pool_born_at");--> statement-breakpoint
 CREATE UNIQUE INDEX "slices_owned" ON "slices" USING btree ("address_key","first_port") WHERE machine IS NOT NULL;--> statement-breakpoint
@@ -279,4 +279,4 @@ CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at"
 CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
 CREATE INDEX "slices_waiting" ON "slices" USING btree ("pool","route","route_revision","id") WHERE route IN ('adding', 'removing');--> statement-breakpoint
 CREATE INDEX "tenures_place" ON "tenures" USING btree ("address","first_port","from_at");--> statement-breakpoint
-CREATE INDEX "tenures_over" ON "tenures" USING btree ("until_at") WHERE until_at IS NOT NULL;
+CREATE INDEX "tenures_oldest" ON "tenures" USING btree ("until_at") WHERE until_at IS NOT NULL;

@@ -125,8 +125,8 @@ CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pe
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_past` ON `leases` (`slice`,`protocol`,`first_port`,CASE WHEN mode = 'shared' THEN holder ELSE '' END,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX `leases_holder_past` ON `leases` (`machine`,`holder`,CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END,`granted_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX `leases_over` ON `leases` (`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `leases_holder_past` ON `leases` (`machine`,`holder`,CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END,`granted_at`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `leases_oldest` ON `leases` (`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `machines` (
 	`id` text PRIMARY KEY NOT NULL,
 	`labels` text NOT NULL,
@@ -207,7 +207,7 @@ CREATE TABLE `sessions` (
 CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_unsettled` ON `sessions` (`id`) WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX `sessions_machine` ON `sessions` (`machine`,`id`);--> statement-breakpoint
-CREATE INDEX `sessions_over` ON `sessions` (`ended_at`) WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
+CREATE INDEX `sessions_oldest` ON `sessions` (`ended_at`) WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE TABLE `shared_blocks` (
 	`slice` integer NOT NULL,
 	`protocol` text NOT NULL,
@@ -270,4 +270,4 @@ CREATE TABLE `tenures` (
 );
 --> statement-breakpoint
 CREATE INDEX `tenures_place` ON `tenures` (`address`,`first_port`,`from_at`);--> statement-breakpoint
-CREATE INDEX `tenures_over` ON `tenures` (`until_at`) WHERE until_at IS NOT NULL;
+CREATE INDEX `tenures_oldest` ON `tenures` (`until_at`) WHERE until_at IS NOT NULL;

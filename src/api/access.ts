@@ -58,6 +58,7 @@ export const access = {
 
   listEvents: readers,
   attribute: readers,
+  attributionHistory: readers,
 
   putRouter: operator,
   listRouters: readers,

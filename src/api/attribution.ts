@@ -78,14 +78,14 @@ export function attribute(question: Question, known: Known): Attribution {
 
 /**
  * Through when everything is known of who had the ports of a tenure. Where no agent reports, the table is all there is;
- * where the tenure is over, nothing that is said of it counts any more.
+ * where the tenure is over or the machine is gone, nothing that is said of it counts any more.
  */
 export function completeThrough(
   tenure: Pick<Tenure, 'until'> | null,
   { machine, now }: Readonly<{ machine: Machine | null; now: number }>,
 ): string | null {
-  if (tenure?.until !== null || machine?.enforcement === 'none') return formatInstant(now);
-  return machine?.agent ? formatInstant(machine.agent.seenAt) : null;
+  if (tenure?.until !== null || machine === null || machine.enforcement === 'none') return formatInstant(now);
+  return machine.agent ? formatInstant(machine.agent.seenAt) : null;
 }
 
 function certaintyOf(holders: readonly Found[], isWhole: boolean): Attribution['certainty'] {

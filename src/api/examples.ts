@@ -9,7 +9,7 @@ import type {
   EventList,
   FlowAnswer,
 } from '../wire/agent.ts';
-import type { Attribution } from '../wire/attribution.ts';
+import type { Attribution, AttributionHistory } from '../wire/attribution.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseRelease, LeaseRevoke } from '../wire/leases.ts';
 import type { Page } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
@@ -317,6 +317,31 @@ export const attribution: Attribution = {
   flow_log: 'not_asked',
   flow_log_margin_s: null,
   complete_through: at.seen,
+  history_since: null,
+};
+
+export const attributionHistory: AttributionHistory = {
+  items: [
+    {
+      lease: 'lease-42',
+      machine: 'edge-1',
+      slice: 'slice-12',
+      generation: 1,
+      holder: 'haproxy',
+      session: 'session-40',
+      address: '198.51.100.10',
+      protocol: 'tcp',
+      ports: { first: 9_984, last: 10_111 },
+      mode: 'exclusive',
+      from: at.granted,
+      active_at: at.active,
+      ending_at: at.expires,
+      ending: 'released',
+      until: at.ended,
+    },
+  ],
+  next: null,
+  machines: [{ id: 'edge-1', complete_through: at.seen }],
   history_since: null,
 };
 

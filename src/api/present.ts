@@ -15,6 +15,7 @@ import { formatToken } from '../leases/model.ts';
 import type { DesiredState, PageOf } from '../leases/store.ts';
 import { protocols } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
+import type { PastLease } from '../wire/attribution.ts';
 import { formatInstant } from '../wire/instants.ts';
 import type * as leases from '../wire/leases.ts';
 import type { Page } from '../wire/lists.ts';
@@ -163,6 +164,24 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   reusable_at: instantOrNull(lease.reusableAt),
   ended_at: instantOrNull(lease.endedAt),
   revision: lease.revision,
+});
+
+export const presentPastLease = (lease: Lease): PastLease => ({
+  lease: `lease-${lease.id}`,
+  machine: lease.machine,
+  slice: `slice-${lease.slice}`,
+  generation: lease.generation,
+  holder: lease.holder,
+  session: lease.session === null ? null : `session-${lease.session}`,
+  address: lease.address,
+  protocol: lease.protocol,
+  ports: lease.ports,
+  mode: lease.mode,
+  from: formatInstant(lease.grantedAt),
+  active_at: instantOrNull(lease.activeAt),
+  ending_at: instantOrNull(lease.endingAt),
+  ending: lease.ending,
+  until: instantOrNull(lease.emptyAt),
 });
 
 export const presentToken = (token: TokenFacts): tokens.TokenInfo => ({

@@ -1,12 +1,11 @@
 import type { Address } from '../net/address.ts';
-import { blockMask } from '../net/ports.ts';
+import { blockMask, ceilLog2 } from '../net/ports.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
-import type { Lease } from '../leases/model.ts';
+import type { Lease, Tenure } from '../leases/model.ts';
 import type { PageOf, PageRequest, PastUse, PortInstant, UsesFilter } from '../leases/store.ts';
 import { leaseOf, leaseSelect, machine as machineNamed, type LeaseAndSession } from './composed-reads.ts';
 import { party, span, spanBounds_us } from './history-keys.ts';
 import * as rows from './rows.ts';
-
 import { all, map, one, type Parameters, type Read } from './statement.ts';
 
 /**
@@ -16,7 +15,8 @@ import { all, map, one, type Parameters, type Read } from './statement.ts';
 
 /** Rows that one page looks at: some tens of milliseconds, however rare what is looked for is among them. */
 const rows_looked_at_max = 20_000;
-const rows_per_read_min = 100;
+/** The first rows of a page may be none of those that are wanted. */
+const rows_per_read_min = 16;
 
 export function* historySince(): Read<number | null> {
   const row = yield* one<{ complete_since: number }>('SELECT complete_since FROM history');
@@ -25,7 +25,7 @@ export function* historySince(): Read<number | null> {
 
 export function* whoHad({ address, protocol, port, at }: PortInstant): Read<PastUse> {
   const tenure = yield* tenureAt(address, port, at);
-  const leases = tenure ? yield* leasesAt(tenure.slice, tenure.generation, protocol, port, at) : [];
+  const leases = tenure ? yield* leasesAt(tenure, protocol, port, at) : [];
   const holders: rows.HolderRow[] = [];
   for (const name of new Set(leases.map((lease) => lease.holder))) {
     const sql = 'SELECT * FROM holders WHERE machine = @machine AND name = @name';
@@ -40,10 +40,11 @@ export function* whoHad({ address, protocol, port, at }: PortInstant): Read<Past
   };
 }
 
-/** Where blocks with this port begin, the smallest block first. */
-const firstsOf = (port: number): readonly number[] => [
-  ...new Set(Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order)))),
-];
+/** Where blocks with this port begin, the smallest block first; none begins below the slice that they are in. */
+const firstsOf = (port: number, lowest = 0): readonly number[] =>
+  [...new Set(Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order))))].filter(
+    (first) => first >= lowest,
+  );
 
 /** Values as a list in SQL (`@first_0, @first_1`), each by a name of its own. */
 function listOf(name: string, values: readonly number[]): Readonly<{ names: readonly string[]; values: Parameters }> {
@@ -78,13 +79,12 @@ const partiesOf = (names: readonly string[]): string => `
       AND ${party} > parties.name ORDER BY ${party} LIMIT 1) FROM parties WHERE name IS NOT NULL)`;
 
 function* leasesAt(
-  slice: number,
-  generation: number,
+  { slice, generation, ports }: Tenure,
   protocol: Protocol,
   port: number,
   at: number,
 ): Read<readonly Lease[]> {
-  const { names, values } = listOf('first', firstsOf(port));
+  const { names, values } = listOf('first', firstsOf(port, ports.first));
   const had = `leases.generation = @generation AND leases.last_port >= @port AND leases.granted_at <= @at
     AND coalesce(leases.empty_at, @at + 1) > @at AND leases.state <> 'refused'`;
   const parameters = { slice, generation, protocol, port, at, ...values };
@@ -105,12 +105,14 @@ function* leasesAt(
   return [...over.map(rows.leaseOf), ...live.map(leaseOf)].sort(byGrant);
 }
 
-/** A part of the history in the order of grants: up to `limit` rows from after a place in that order. */
-type Part = (after: Place, limit: number) => Read<readonly Lease[]>;
 /** The last lease that was looked at. Log time only rises, so both columns order alike, and each index can use its own. */
 type Place = Readonly<{ grantedAt: number; id: number }>;
+/** A part of the history in the order of grants: where up to `limit` leases are, from after a place in that order. */
+type Part = (after: Place, limit: number) => Read<readonly Place[]>;
+type PlaceRow = Readonly<{ granted_at: number; id: number }>;
 
 const byGrant = (a: Place, b: Place): number => a.grantedAt - b.grantedAt || a.id - b.id;
+const placeOf = ({ granted_at, id }: PlaceRow): Place => ({ grantedAt: granted_at, id });
 
 export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<PageOf<Lease>> {
   const parts = 'holder' in of ? partsOfHolder(of) : yield* partsOfPort(of);
@@ -119,8 +121,8 @@ export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<Page
   const items: Lease[] = [];
   const next = () => `${place.grantedAt}-${place.id}`;
   for (let looked = 0; looked < rows_looked_at_max;) {
-    const { leases, isAll } = yield* merged(parts, place, Math.max(rows_per_read_min, limit + 1));
-    for (const lease of leases) {
+    const { places, isAll } = yield* nextOf(parts, place, Math.max(rows_per_read_min, limit + 1 - items.length));
+    for (const lease of yield* leasesIn(places)) {
       const isWanted = wasHad(lease, of);
       if (isWanted && items.length === limit) return { items, next: next() };
       if (isWanted) items.push(lease);
@@ -128,24 +130,32 @@ export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<Page
     }
     if (isAll) return { items, next: null };
     // A part that found nothing in range has looked at something all the same.
-    looked += leases.length + parts.length;
+    looked += places.length + parts.length;
   }
   return { items, next: next() };
 }
 
-/** The next leases of all parts together: as far as each part is known, and whether that is all there is. */
-function* merged(parts: readonly Part[], after: Place, limit: number) {
-  const leases: Lease[] = [];
-  let known: Place | undefined;
+/** The next `limit` places of all parts together, and whether these are all there are. */
+function* nextOf(parts: readonly Part[], after: Place, limit: number) {
+  const places: Place[] = [];
+  let isAll = true;
   for (const part of parts) {
     const found = yield* part(after, limit);
-    leases.push(...found);
-    const last = found.at(-1);
-    if (found.length >= limit && last && (!known || byGrant(last, known) < 0)) known = last;
+    places.push(...found);
+    isAll &&= found.length < limit;
   }
-  leases.sort(byGrant);
-  const end = known;
-  return { leases: end ? leases.filter((lease) => byGrant(lease, end) <= 0) : leases, isAll: end === undefined };
+  places.sort(byGrant);
+  return { places: places.slice(0, limit), isAll: isAll && places.length <= limit };
+}
+
+/** The leases at these places, in their order. Lists come in few lengths, so that statements do too. */
+function* leasesIn(places: readonly Place[]): Read<readonly Lease[]> {
+  if (places.length === 0) return [];
+  const ids = places.map(({ id }) => id);
+  const length = 2 ** ceilLog2(ids.length);
+  const { names, values } = listOf('id', [...ids, ...Array<number>(length - ids.length).fill(ids[0] ?? 0)]);
+  const found = yield* all<LeaseAndSession>(`${leaseSelect} WHERE leases.id IN (${names.join(', ')})`, values);
+  return found.map(leaseOf).sort(byGrant);
 }
 
 function wasHad(lease: Lease, of: UsesFilter): boolean {
@@ -159,15 +169,15 @@ function wasHad(lease: Lease, of: UsesFilter): boolean {
 function partsOfHolder({ machine, holder, since, until }: Extract<UsesFilter, { holder: string }>): readonly Part[] {
   const over = [...spanBounds_us, Infinity].map((bound, index): Part => {
     return function* (after, limit) {
-      const found = yield* all<rows.LeaseRow>(
-        `SELECT * FROM leases WHERE machine = @machine AND holder = @holder AND ${span} = @span
-         AND ended_at IS NOT NULL AND granted_at > @after AND granted_at < @until ORDER BY granted_at LIMIT @limit`,
+      const found = yield* all<PlaceRow>(
+        `SELECT granted_at, id FROM leases WHERE machine = @machine AND holder = @holder AND ${span} = @span
+         AND ended_at > @since AND granted_at > @after AND granted_at < @until ORDER BY granted_at LIMIT @limit`,
         {
-          ...{ machine, holder, span: index, until, limit },
+          ...{ machine, holder, span: index, since, until, limit },
           after: Math.max(after.grantedAt, bound === Infinity ? -1 : since - bound - 1),
         },
       );
-      return found.map(rows.leaseOf);
+      return found.map(placeOf);
     };
   });
   return [...over, liveOn(machine, until)];
@@ -176,25 +186,27 @@ function partsOfHolder({ machine, holder, since, until }: Extract<UsesFilter, { 
 /** Live leases of a machine; whose they are no index knows, so that grants need not keep one more. */
 const liveOn = (machine: string, until: number): Part =>
   function* (after, limit) {
-    const found = yield* all<LeaseAndSession>(
-      `${leaseSelect} WHERE leases.machine = @machine AND leases.ended_at IS NULL AND leases.id > @after
-       AND leases.granted_at < @until ORDER BY leases.id LIMIT @limit`,
+    const found = yield* all<PlaceRow>(
+      `SELECT granted_at, id FROM leases WHERE machine = @machine AND ended_at IS NULL AND id > @after
+       AND granted_at < @until ORDER BY id LIMIT @limit`,
       { machine, until, after: after.id, limit },
     );
-    return found.map(leaseOf);
+    return found.map(placeOf);
   };
 
 function* partsOfPort(of: Extract<UsesFilter, { port: number }>): Read<readonly Part[]> {
   const { address, port, since, until } = of;
-  const { names, values } = listOf('first', firstsOf(port));
-  const slices = yield* all<{ slice: number }>(
-    `SELECT DISTINCT slice FROM tenures WHERE address = @address AND first_port IN (${names.join(', ')})
+  const anywhere = listOf('first', firstsOf(port));
+  const slices = yield* all<{ slice: number; lowest: number }>(
+    `SELECT DISTINCT slice, first_port AS lowest FROM tenures
+     WHERE address = @address AND first_port IN (${anywhere.names.join(', ')})
      AND last_port >= @port AND from_at < @until AND (until_at IS NULL OR until_at > @since)`,
-    { address, port, since, until, ...values },
+    { address, port, since, until, ...anywhere.values },
   );
   const parts: Part[] = [];
-  for (const { slice } of slices)
+  for (const { slice, lowest } of slices)
     for (const protocol of of.protocol === null ? protocols : [of.protocol]) {
+      const { names, values } = listOf('first', firstsOf(port, lowest));
       const found = yield* all<{ first_port: number; name: string }>(
         `WITH RECURSIVE ${partiesOf(names)} SELECT * FROM parties WHERE name IS NOT NULL`,
         { slice, protocol, ...values },
@@ -209,22 +221,21 @@ type Block = Readonly<{ slice: number; protocol: Protocol; since: number; until:
 
 const liveIn = ({ slice, protocol, until }: Block, names: readonly string[], values: Parameters): Part =>
   function* (after, limit) {
-    const found = yield* all<LeaseAndSession>(
-      `${leaseSelect} WHERE leases.slice = @slice AND leases.protocol = @protocol AND leases.ended_at IS NULL
-       AND leases.first_port IN (${names.join(', ')}) AND leases.id > @after AND leases.granted_at < @until
-       ORDER BY leases.id LIMIT @limit`,
+    const found = yield* all<PlaceRow>(
+      `SELECT granted_at, id FROM leases WHERE slice = @slice AND protocol = @protocol AND ended_at IS NULL
+       AND first_port IN (${names.join(', ')}) AND id > @after AND granted_at < @until ORDER BY id LIMIT @limit`,
       { slice, protocol, until, after: after.id, limit, ...values },
     );
-    return found.map(leaseOf);
+    return found.map(placeOf);
   };
 
 /** The leases of one party follow one another: by their ends is by their grants. */
 const overIn = ({ slice, protocol, since, until }: Block, first: number, name: string): Part =>
   function* (after, limit) {
-    const found = yield* all<rows.LeaseRow>(
-      `SELECT * FROM leases WHERE ${past} AND first_port = @first AND ${party} = @name AND ended_at > @since
-       AND id > @after ORDER BY ended_at LIMIT @limit`,
+    const found = yield* all<PlaceRow>(
+      `SELECT granted_at, id FROM leases WHERE ${past} AND first_port = @first AND ${party} = @name
+       AND ended_at > @since AND id > @after ORDER BY ended_at LIMIT @limit`,
       { slice, protocol, first, name, since: Math.max(since, after.grantedAt), after: after.id, limit },
     );
-    return found.map(rows.leaseOf).filter((lease) => lease.grantedAt < until);
+    return found.map(placeOf).filter(({ grantedAt }) => grantedAt < until);
   };

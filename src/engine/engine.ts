@@ -11,6 +11,8 @@ export type EngineOptions = Readonly<{
   eventsKept: number;
   /** For how long answers are kept at least for their requests to come again, in microseconds. */
   answersKeptUs: number;
+  /** How long it stays known who had what (microseconds). */
+  historyKeptUs: number;
 }>;
 
 /** What an engine has to say unasked. */
@@ -37,7 +39,7 @@ export type Engine = Readonly<{
 
 /** Opens the engine in this thread. Throws a `StoreError` that says what to do. */
 export async function openEngine(
-  { location, eventsKept, answersKeptUs }: EngineOptions,
+  { location, eventsKept, answersKeptUs, historyKeptUs }: EngineOptions,
   { onTrouble, onSweepFailure }: Omit<EngineListeners, 'onDeath'>,
 ): Promise<Engine> {
   const store = await openStore(location, randomUUID);
@@ -49,6 +51,7 @@ export async function openEngine(
     clock,
     eventsKept,
     answersKeptUs,
+    historyKeptUs,
     onError: onSweepFailure,
   });
   return {

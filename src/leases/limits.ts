@@ -26,6 +26,12 @@ export const limits = {
   forgotten_answers_max: 2_000,
   /** For how long an answer is kept at least for its request to come again, unless set otherwise. */
   answers_kept_us: 86_400_000_000,
+  /** How long it stays known who had what, unless an operator says otherwise: 90 days. */
+  history_kept_us: 90 * 86_400_000_000,
+  /** Rows that one step of the retention removes, each out of half a dozen indexes of a long past. */
+  pruned_rows_max: 50,
+  /** How long the retention waits when nothing is due. */
+  prune_pause_ms: 60_000,
   /** How late an expiry or the end of a rest may show, when the server is idle. */
   sweep_pause_ms: 500,
   /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */

@@ -15,7 +15,7 @@ const systemTimer: Timer = (run, ms) => {
 
 export type SweeperParts = Readonly<{
   execute: (command: Command<'sweep'>) => Promise<Result<Output<'sweep'>, LeaseError>>;
-  store: Pick<Store, 'compact' | 'forget'>;
+  store: Pick<Store, 'compact' | 'forget' | 'prune'>;
   clock: Clock;
   timer?: Timer;
   /** Between two rounds when nothing is left over. */
@@ -25,18 +25,21 @@ export type SweeperParts = Readonly<{
   eventsKept?: number;
   /** For how long answers are kept at least for their requests to come again, in microseconds. */
   answersKeptUs?: number;
+  /** How long it stays known who had what (microseconds). */
+  historyKeptUs?: number;
   /** The first of the rounds that fail in a row: the store cannot be written, say. The next comes after the usual pause. */
   onError?: (error: unknown) => void;
 }>;
 
 /**
- * The one loop of the server: expire, settle, free, compact, forget. Bounded steps, so that nobody waits long behind one, and
- * the next at once while there is more.
+ * The one loop of the server: expire, settle, free, compact, forget, prune. Bounded steps, so that nobody waits long
+ * behind one, and the next at once while there is more.
  */
 export class Sweeper {
   readonly #parts: Required<SweeperParts>;
   #isStopped = true;
   #isFailing = false;
+  #pruneAt = 0;
   #pending: { cancel(): void } | undefined;
   #round: Promise<void> = Promise.resolve();
 
@@ -47,6 +50,7 @@ export class Sweeper {
       itemsMax: limits.sweep_items_max,
       eventsKept: limits.events_kept_min,
       answersKeptUs: limits.answers_kept_us,
+      historyKeptUs: limits.history_kept_us,
       onError: () => {},
       ...parts,
     };
@@ -81,12 +85,22 @@ export class Sweeper {
         before: clock.nowUs() - answersKeptUs,
         rowsMax: limits.forgotten_answers_max,
       });
-      more = (swept.ok && swept.value.more) || compacted.more || forgotten.more;
+      const pruned = await this.#prune();
+      more = (swept.ok && swept.value.more) || compacted.more || forgotten.more || pruned.more;
       this.#isFailing = false;
     } catch (error) {
       if (!this.#isFailing) onError(error);
       this.#isFailing = true;
     }
     if (!this.#isStopped) this.#next(more ? 0 : pauseMs);
+  }
+  /** The past ends no sharper than this: there is no need to look for what is due in every round. */
+  async #prune(): Promise<Readonly<{ more: boolean }>> {
+    const { store, clock, historyKeptUs } = this.#parts;
+    const now = clock.nowUs();
+    if (now < this.#pruneAt) return { more: false };
+    const pruned = await store.prune({ now, keptUs: historyKeptUs, rowsMax: limits.pruned_rows_max });
+    if (!pruned.more) this.#pruneAt = now + limits.prune_pause_ms * 1_000;
+    return pruned;
   }
 }

@@ -9,7 +9,12 @@ import type {
   EventsQuery,
   FlowAnswer,
 } from '../wire/agent.ts';
-import type { Attribution, AttributionQuery } from '../wire/attribution.ts';
+import type {
+  Attribution,
+  AttributionHistory,
+  AttributionHistoryQuery,
+  AttributionQuery,
+} from '../wire/attribution.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
@@ -192,6 +197,11 @@ export class FisheryClient {
   /** Who had this address and port at that time. */
   attribution(query: z.input<typeof AttributionQuery>, o?: CallOptions): Promise<Attribution> {
     return this.#get(['attribution'], query, o);
+  }
+
+  /** Who had a port, or what a holder had, within a time: `everyItem((page) => client.attributionHistory({ ...page, … }))`. */
+  attributionHistory(query: z.input<typeof AttributionHistoryQuery>, o?: CallOptions): Promise<AttributionHistory> {
+    return this.#get(['attribution', 'history'], query, o);
   }
 
   #get<T>(path: readonly string[], query: Readonly<Record<string, QueryValue>>, o: CallOptions = {}): Promise<T> {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { queryNumber } from './lists.ts';
-import { AddressText, Instant, LeaseId, Name, Port, ProtocolName, SliceId } from './primitives.ts';
+import { PageQuery, queryNumber } from './lists.ts';
+import { AddressText, Instant, LeaseId, Name, Port, Ports, ProtocolName, SessionId, SliceId } from './primitives.ts';
 
 export const AttributionQuery = z
   .strictObject({
@@ -67,5 +67,70 @@ export const Attribution = z
   })
   .meta({ id: 'Attribution' });
 
+const instant = z.iso.datetime({ offset: true });
+
+export const AttributionHistoryQuery = PageQuery.extend({
+  address: AddressText.optional().meta({ description: 'Who had a port of this address; with `port`.' }),
+  port: queryNumber(Port).optional(),
+  protocol: ProtocolName.optional().meta({ description: 'With `address` and `port`; default: any.' }),
+  machine: Name.optional().meta({ description: 'What a holder of this machine had; with `holder`.' }),
+  holder: Name.optional(),
+  since: instant.optional().meta({ description: 'RFC 3339; default a day before `until`.' }),
+  until: instant.optional().meta({ description: 'RFC 3339; the first instant that does not count; default now.' }),
+}).superRefine((query, context) => {
+  const complain = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
+  const [port, holder] = [
+    [query.address, query.port],
+    [query.machine, query.holder],
+  ].map((pair) => pair.filter((part) => part !== undefined).length);
+  if (port === 1) complain(query.address === undefined ? 'address' : 'port', 'address and port go together');
+  else if (holder === 1) complain(query.machine === undefined ? 'machine' : 'holder', 'machine and holder go together');
+  else if (port === holder) complain('address', 'either address and port, or machine and holder');
+  if (query.protocol !== undefined && port === 0) complain('protocol', 'goes with address and port');
+  if (query.since !== undefined && query.until !== undefined && Date.parse(query.since) > Date.parse(query.until))
+    complain('since', 'must not be after until');
+});
+
+/** A lease as the past shows it: whose it was, and from when until when. */
+export const PastLease = z
+  .strictObject({
+    lease: LeaseId,
+    machine: Name,
+    slice: SliceId,
+    generation: z.int(),
+    holder: Name,
+    session: SessionId.nullable(),
+    address: z.string(),
+    protocol: ProtocolName,
+    ports: Ports,
+    mode: z.enum(['exclusive', 'shared']),
+    from: Instant.meta({ description: 'The instant of the grant: the first that is theirs.' }),
+    active_at: Instant.nullable().meta({ description: 'When the agent had made it true.' }),
+    ending_at: Instant.nullable().meta({ description: 'When it was released, revoked, or its session ended.' }),
+    ending: z.string().nullable().meta({ description: 'Why it ended.' }),
+    until: Instant.nullable().meta({
+      description: 'The instant at which its users were proven gone: the first that is not theirs. null: it lasts.',
+    }),
+  })
+  .meta({ id: 'PastLease' });
+
+export const AttributionHistory = z
+  .strictObject({
+    items: z.array(PastLease).meta({ description: 'In the order of the grants.' }),
+    next: z.string().nullable().meta({
+      description: 'Pass it as `cursor` for the next page; null: this is the last. A page may be short and go on.',
+    }),
+    machines: z
+      .array(z.strictObject({ id: Name, complete_through: Instant.nullable() }))
+      .meta({ description: 'Through when the reports of each machine on this page are complete.' }),
+    history_since: Instant.nullable().meta({
+      description: 'What was over before has been removed, see `history_kept_days`. null: nothing was ever removed.',
+    }),
+  })
+  .meta({ id: 'AttributionHistory' });
+
+export type AttributionHistoryQuery = z.infer<typeof AttributionHistoryQuery>;
+export type AttributionHistory = z.infer<typeof AttributionHistory>;
+export type PastLease = z.infer<typeof PastLease>;
 export type AttributionQuery = z.infer<typeof AttributionQuery>;
 export type Attribution = z.infer<typeof Attribution>;

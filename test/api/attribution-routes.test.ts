@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FlowQuery } from '../../src/wire/agent.ts';
-import { Attribution } from '../../src/wire/attribution.ts';
+import { Attribution, AttributionHistory } from '../../src/wire/attribution.ts';
 import { Lease } from '../../src/wire/leases.ts';
 import { furnished, type Answer, type Furnished } from '../support/api-world.ts';
 import { TestStream } from '../support/event-stream.ts';
@@ -231,5 +231,68 @@ describe('an address', () => {
       '/v1/attribution?address=2001:DB8:0:0::1&protocol=tcp&port=443',
     );
     expect(answer).toMatchObject({ address: '2001:db8::1', machine: null, holders: [], certainty: 'none' });
+  });
+});
+
+describe('the history', () => {
+  const history = async (query: string): Promise<AttributionHistory> =>
+    (await f.world.call('GET', `/v1/attribution/history?${query}`, { token: f.viewer })).as(AttributionHistory);
+
+  it('of a port lists who had it within a time, with how far it is known', async () => {
+    const { world } = f;
+    const began = block.granted_at;
+    world.clock.advance_s(10);
+    await world.report(f.agent, 'edge-1', [block, fishLease], 'active');
+    const release = { token: f.haproxy, body: { token: block.token } };
+    await world.must(Lease, 'POST', `/v1/leases/${block.id}/release`, release);
+    await world.report(f.agent, 'edge-1', [block], 'empty');
+    world.clock.advance_s(10);
+    const place = `address=${block.address}&port=${block.ports.first}`;
+    const { items, next, machines, history_since } = await history(`${place}&protocol=tcp`);
+    expect([next, history_since]).toEqual([null, null]);
+    expect(machines).toEqual([{ id: 'edge-1', complete_through: machines[0]?.complete_through }]);
+    expect(items).toMatchObject([
+      { lease: block.id, holder: 'haproxy', machine: 'edge-1', mode: 'shared', from: began, ending: 'released' },
+      { lease: fishLease.id, holder: 'fish', until: null, ending: null, ports: block.ports },
+    ]);
+    const gone = items[0]?.until ?? '';
+    expect((await history(`${place}&since=${gone}`)).items.map(({ holder }) => holder)).toEqual(['fish']);
+    expect((await history(`${place}&since=${began}&until=${fishLease.granted_at}`)).items).toHaveLength(1);
+    expect((await history(`${place}&protocol=udp`)).items).toEqual([]);
+    const first = await history(`${place}&limit=1`);
+    expect(first.items).toHaveLength(1);
+    const rest = await history(`${place}&limit=1&cursor=${first.next}`);
+    expect([rest.items.map(({ lease }) => lease), rest.next]).toEqual([[fishLease.id], null]);
+  });
+
+  it('of a holder lists what it had, and names its machine also when there is nothing', async () => {
+    const mine = await history('machine=edge-1&holder=haproxy');
+    expect(mine.items.map(({ lease }) => lease)).toEqual([block.id]);
+    expect((await history('machine=edge-2&holder=haproxy')).items).toEqual([]);
+    const none = await history('machine=edge-1&holder=nobody&since=2020-01-01T00:00:00Z');
+    expect([none.items, none.machines.map(({ id }) => id)]).toEqual([[], ['edge-1']]);
+  });
+
+  it('says since when it is whole, and so does every answer about a port', async () => {
+    const { world } = f;
+    const { id } = await world.openSession(f.squid, 'edge-1', 'squid');
+    const [lease] = await world.grant(f.squid, id, [{ protocol: 'udp' }]);
+    if (lease === undefined) throw new Error('one was asked for');
+    const at = lease.granted_at;
+    await world.must(Lease, 'POST', `/v1/leases/${lease.id}/release`, { token: f.squid, body: { token: lease.token } });
+    await world.report(f.agent, 'edge-1', [lease], 'empty');
+    world.clock.advance_s(200);
+    await world.run({ kind: 'sweep', itemsMax: 100 });
+    const place = `address=${lease.address}&port=${lease.ports.first}&protocol=udp`;
+    const before = await world.must(Attribution, 'GET', `/v1/attribution?${place}&at=${at}`);
+    expect([before.certainty, before.history_since]).toEqual(['exact', null]);
+    world.clock.advance_s(10);
+    await world.store.prune({ now: world.clock.now, keptUs: 0, rowsMax: 100 });
+    const after = await world.must(Attribution, 'GET', `/v1/attribution?${place}&at=${at}`);
+    expect(after).toMatchObject({ machine: { id: 'edge-1' }, holders: [], certainty: 'unknown' });
+    expect(after.history_since).toBe((await history(place)).history_since);
+    expect((await history(`${place}&since=${at}`)).items).toEqual([]);
+    const now = await world.must(Attribution, 'GET', `/v1/attribution?${place}`);
+    expect(now.certainty).toBe('none');
   });
 });

@@ -80,6 +80,10 @@ describe('the verbs of an operator', () => {
     const lease = (await must('leases list --ids')).trim();
     expect(await must('attribution who 198.51.100.3:4300/tcp')).toMatch(/^ {2}lease +lease-\d+$|certainty +exact/m);
     expect((await fishery('attribution who 198.51.100.3:4300/udp')).code).toBe(3);
+    for (const what of ['--place 198.51.100.3:4300', '--place 198.51.100.3:4300/tcp', '--machine edge-1 --holder web'])
+      expect((await must(`attribution history --since 1h --ids ${what}`)).trim()).toBe(lease);
+    expect((await fishery('attribution history --place nowhere')).code).toBe(2);
+    expect((await fishery('attribution history --machine edge-1')).code).not.toBe(0);
     expect(await must(`slices extents ${slice}`)).toMatch(
       new RegExp(`^tcp +4224-4351 +exclusive +${lease} +- +-$`, 'm'),
     );

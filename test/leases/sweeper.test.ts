@@ -25,10 +25,17 @@ class HandTimer {
   }
 }
 
-function build(rounds: (Output<'sweep'> | Error)[], compactions: boolean[] = [], forgettings: boolean[] = []) {
+function build(
+  rounds: (Output<'sweep'> | Error)[],
+  compactions: boolean[] = [],
+  forgettings: boolean[] = [],
+  prunes: boolean[] = [],
+) {
   const hand = new HandTimer();
   const errors: unknown[] = [];
   const asked: unknown[] = [];
+  const pruned: unknown[] = [];
+  const clock = { us: 5_000 };
   const sweeper = new Sweeper({
     execute: async (command) => {
       asked.push(command);
@@ -45,16 +52,21 @@ function build(rounds: (Output<'sweep'> | Error)[], compactions: boolean[] = [],
         asked.push(step);
         return { dropped: 0, more: forgettings.shift() ?? false };
       },
+      prune: async (step) => {
+        pruned.push(step);
+        return { removed: 0, more: prunes.shift() ?? false };
+      },
     },
-    clock: { nowUs: () => 5_000 },
+    clock: { nowUs: () => clock.us },
     answersKeptUs: 3_000,
     timer: hand.timer,
     pauseMs: 250,
     itemsMax: 7,
     eventsKept: 1_000,
+    historyKeptUs: 5_000_000,
     onError: (error) => errors.push(error),
   });
-  return { hand, errors, asked, sweeper };
+  return { hand, errors, asked, pruned, clock, sweeper };
 }
 
 describe('the sweeper', () => {
@@ -115,10 +127,13 @@ describe('the sweeper', () => {
       execute: () => promise,
       store: {
         compact: async () => {
-          isOver = true;
           return { dropped: 0, more: true };
         },
         forget: async () => ({ dropped: 0, more: true }),
+        prune: async () => {
+          isOver = true;
+          return { removed: 0, more: true };
+        },
       },
       clock: { nowUs: () => 0 },
       timer: hand.timer,
@@ -130,5 +145,23 @@ describe('the sweeper', () => {
     await stopped;
     expect(isOver).toBe(true);
     expect(hand.pending).toBeUndefined();
+  });
+
+  it('forgets in bounded steps what is old, at once while there is more, and then looks once a minute', async () => {
+    const { hand, sweeper, pruned, clock } = build([], [], [], [true, false]);
+    sweeper.start();
+    await hand.fire();
+    expect(hand.pending?.ms).toBe(0);
+    await hand.fire();
+    expect(hand.pending?.ms).toBe(250);
+    const step = { keptUs: 5_000_000, rowsMax: limits.pruned_rows_max };
+    expect(pruned).toEqual([1, 2].map(() => ({ now: 5_000, ...step })));
+    clock.us += 59_000_000;
+    await hand.fire();
+    expect(pruned).toHaveLength(2);
+    clock.us += 1_000_000;
+    await hand.fire();
+    expect(pruned.slice(2)).toEqual([{ now: 60_005_000, ...step }]);
+    await sweeper.stop();
   });
 });

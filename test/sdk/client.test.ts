@@ -156,6 +156,11 @@ const rows: readonly Row[] = [
   ['server.openApi', (c) => c.server.openApi(), 'GET /openapi.json'],
   ['events', (c) => c.events({ after: 7, machine: 'm' }), 'GET /v1/events?after=7&machine=m'],
   [
+    'attributionHistory',
+    (c) => c.attributionHistory({ machine: 'm', holder: 'h', since: instant, limit: 5 }),
+    `GET /v1/attribution/history?machine=m&holder=h&since=${instant}&limit=5`,
+  ],
+  [
     'attribution',
     (c) => c.attribution({ address: '2001:db8::1', protocol: 'tcp', port: 9001, at: instant }),
     `GET /v1/attribution?address=2001:db8::1&protocol=tcp&port=9001&at=${instant}`,

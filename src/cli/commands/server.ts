@@ -18,6 +18,8 @@ import { packageVersion } from '../../ops/version.ts';
 import { defineCommand, exitCodes } from '../command.ts';
 import { storeLocation, storeSettings } from '../store-settings.ts';
 
+const day_us = 86_400_000_000;
+
 /** Answers under way, and the last commit, have this long. */
 const shutdown_deadline_ms = 10_000;
 
@@ -49,6 +51,12 @@ const serverSettings = z.strictObject({
     .min(3_600)
     .default(limits.answers_kept_us / 1e6)
     .meta({ description: 'How long a request may come again under its Idempotency-Key, in seconds' }),
+  history_kept_days: z
+    .number()
+    .min(1)
+    .max(3_650)
+    .default(limits.history_kept_us / day_us)
+    .meta({ description: 'How long it stays known who had which port when' }),
   metrics_open: z
     .boolean()
     .optional()
@@ -97,6 +105,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
       location: storeLocation(settings),
       eventsKept: settings.events_kept,
       answersKeptUs: settings.answers_kept_s * 1e6,
+      historyKeptUs: settings.history_kept_days * day_us,
     },
     {
       onTrouble: ({ kind, message, cause, command: of, requestId }) =>

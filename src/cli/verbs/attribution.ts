@@ -1,7 +1,22 @@
 import { z } from 'zod';
 import { exitCodes } from '../command.ts';
-import { instantField, parseEndpoint, parsePlace } from './fields.ts';
-import { show, verb } from './verb.ts';
+import type { PastLease } from '../../wire/attribution.ts';
+import type { Columns } from '../output/table.ts';
+import { endpointField, instantField, parseEndpoint, parsePlace } from './fields.ts';
+import { listVerb, show, verb } from './verb.ts';
+
+const columns: Columns<PastLease> = {
+  from: ({ from }) => from,
+  until: ({ until }) => until,
+  holder: ({ holder }) => holder,
+  machine: ({ machine }) => machine,
+  address: ({ address }) => address,
+  protocol: ({ protocol }) => protocol,
+  ports: ({ ports }) => ports,
+  mode: ({ mode }) => mode,
+  ending: ({ ending }) => ending,
+  lease: ({ lease }) => lease,
+};
 
 export const verbs = [
   verb({
@@ -35,5 +50,23 @@ export const verbs = [
       show(call, answer);
       return answer.certainty === 'none' ? exitCodes.notFound : exitCodes.ok;
     },
+  }),
+  listVerb({
+    name: 'history',
+    summary: 'List who had a port, or what a holder had, within a time',
+    operations: ['attributionHistory'],
+    flags: z.strictObject({
+      place: endpointField.optional().meta({ description: 'Who had this: ADDRESS:PORT or ADDRESS:PORT/PROTOCOL' }),
+      machine: z.string().optional().meta({ description: 'What a holder on this machine had' }),
+      holder: z.string().optional().meta({ description: 'The holder; with --machine' }),
+      since: instantField.optional().meta({ description: 'Instant, or how long ago; default a day before --until' }),
+      until: instantField.optional().meta({ description: 'Instant, or how long ago; default now' }),
+    }),
+    details: `  fishery attribution history --place 198.51.100.10:9001/tcp --since 2h
+  fishery attribution history --machine edge-1 --holder haproxy --since 2026-01-31T00:00:00Z`,
+    page: ({ client, flags: { place, ...flags }, options }, page) =>
+      client.attributionHistory({ ...place, ...flags, ...page }, options),
+    columns,
+    id: ({ lease }) => lease,
   }),
 ];

@@ -54,6 +54,9 @@ export function parseEndpoint(text: string) {
   return good({ ...place.value, protocol: known });
 }
 
+/** `198.51.100.10:9001`, with `/tcp` or without. */
+export const endpointField = read((text) => (text.includes('/') ? parseEndpoint(text) : parsePlace(text)));
+
 /** `site=fra1`, repeated. */
 export const labelsField = z.array(z.string()).transform((texts, context): Record<string, string> => {
   const labels: Record<string, string> = {};

@@ -154,7 +154,7 @@ export const tenures = sqliteTable(
     primaryKey({ columns: [t.slice, t.generation] }),
     // For attribution: of the blocks that a port can be in, which one somebody owned at an instant.
     index('tenures_place').on(t.address, t.first_port, t.from_at),
-    index('tenures_over')
+    index('tenures_oldest')
       .on(t.until_at)
       .where(sql`until_at IS NOT NULL`),
   ],
@@ -183,7 +183,7 @@ export const sessions = sqliteTable(
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
     index('sessions_machine').on(t.machine, t.id),
-    index('sessions_over')
+    index('sessions_oldest')
       .on(t.ended_at)
       .where(sql`state = 'ended' AND settled = 1`),
     foreignKey({ columns: [t.machine, t.holder], foreignColumns: [holders.machine, holders.name] }),
@@ -255,10 +255,10 @@ export const leases = sqliteTable(
     // For the history of a holder, whose leases overlap: by how long they lasted, so that those that were there at an
     // instant are found among few that were not.
     index('leases_holder_past')
-      .on(t.machine, t.holder, sql.raw(span), t.granted_at)
+      .on(t.machine, t.holder, sql.raw(span), t.granted_at, t.ended_at)
       .where(sql`ended_at IS NOT NULL`),
     // For the end of the retention: the oldest first.
-    index('leases_over')
+    index('leases_oldest')
       .on(t.ended_at)
       .where(sql`ended_at IS NOT NULL`),
     check('leases_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
