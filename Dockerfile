@@ -27,7 +27,11 @@ CMD ["agent"]
 
 FROM program AS server
 RUN install --directory --owner=node --group=node --mode=0700 /var/lib/fishery
-# A container's loopback reaches nobody, so here the server listens on every interface of the container.
+# A container's loopback reaches nobody, so here the server listens on every interface of the container. That it does only
+# with TLS, or when it is told that something in front speaks it:
+#   docker run --publish 7480:7480 --volume fishery:/var/lib/fishery --volume /etc/fishery:/etc/fishery:ro \
+#     --env FISHERY_TLS_CERT_FILE=/etc/fishery/tls.pem --env FISHERY_TLS_KEY_FILE=/etc/fishery/tls.key fishery-server
+#   docker run --publish 127.0.0.1:7480:7480 --volume fishery:/var/lib/fishery --env FISHERY_ALLOW_PLAIN_HTTP=true fishery-server
 ENV FISHERY_HOST=0.0.0.0 FISHERY_PORT=7480 FISHERY_DATA_DIR=/var/lib/fishery
 USER node
 VOLUME /var/lib/fishery

@@ -42,6 +42,7 @@ const rules: Rules = {
     koffi: ['sys'],
     commander: ['cli', 'bin'],
     pino: ['ops'],
+    undici: ['sdk'],
     yaml: ['ops'],
   },
   pure: ['net', 'leases', 'fish'],

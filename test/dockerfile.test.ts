@@ -81,7 +81,7 @@ describe('the images', () => {
   it('run the server as nobody special: it becomes healthy, says so to the health check, and ends when asked', async () => {
     expect([server.user, server.volumes]).toEqual(['node', ['/var/lib/fishery']]);
     const port = String(await freePort());
-    const { cwd, env, command } = container(server, { FISHERY_PORT: port });
+    const { cwd, env, command } = container(server, { FISHERY_PORT: port, FISHERY_ALLOW_PLAIN_HTTP: 'true' });
     const args = command([...server.entrypoint, ...server.command]);
     const child = spawn(process.execPath, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { prefixFamily } from '../net/prefix.ts';
+import { certificateSettings } from '../ops/certificate-settings.ts';
 import { logSettings } from '../ops/logger.ts';
 import { ClaimOfOne } from '../wire/leases.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
@@ -70,6 +71,7 @@ export const agentSettings = z
       .string()
       .default('/etc/fishery/agent.token')
       .meta({ description: 'File with the token of role agent for this machine' }),
+    ...certificateSettings,
     state_dir: z.string().default('/var/lib/fishery').meta({
       description: 'Where the agent writes down how the host was before it came, and where its status socket is',
     }),

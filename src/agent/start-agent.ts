@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { err, ok, type Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
-import { FisheryClient, FisheryError, follow, keepAlive, localCodes } from '../sdk/index.ts';
+import { FisheryClient, FisheryError, follow, keepAlive, localCodes, tlsFilesOf } from '../sdk/index.ts';
 import { closeFd } from '../sys/descriptors.ts';
 import { openBound, openPing } from '../sys/placeholders.ts';
 import { processesOf, SockDiag } from '../sys/sock-diag.ts';
@@ -34,7 +34,8 @@ export type RunningAgent = Readonly<{
 export type StartOptions = Readonly<{
   settings: AgentSettings;
   machine: string;
-  token: string;
+  /** Asked before every call: the token may be rotated while the agent runs. */
+  token: () => string;
   version: string;
   log: Logger;
 }>;
@@ -72,10 +73,23 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
 type RunOptions = StartOptions &
   Readonly<{ families: AgentParts['families']; budget: DescriptorBudget; lock: Lock; stateFile: StateFile }>;
 
+/** The error is what is wrong with the settings that it is made of. */
+function clientFor(settings: AgentSettings, token: () => string): Result<FisheryClient, string> {
+  const { server: url } = settings;
+  try {
+    return ok(new FisheryClient({ url, token, tls: tlsFilesOf(settings), timeoutMs: request_timeout_ms }));
+  } catch (error) {
+    if (error instanceof TypeError) return err(error.message);
+    throw error;
+  }
+}
+
 async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
   const { settings, machine, token, version, log, families, budget, lock, stateFile } = options;
   const hosting = hostSettings(settings);
-  const client = new FisheryClient({ url: settings.server, token, timeoutMs: request_timeout_ms });
+  const connected = clientFor(settings, token);
+  if (!connected.ok) return connected;
+  const client = connected.value;
   const host = new LinuxHost({
     tun: hosting.tun,
     routeTable: hosting.routeTable,

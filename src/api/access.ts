@@ -60,8 +60,6 @@ export const access = {
   attribute: readers,
   attributionHistory: readers,
 
-  getRoutes: readersAndRouter,
-  watchRoutes: readersAndRouter,
   putRouter: operator,
   listRouters: readers,
   getRouter: readersAndRouter,

@@ -1,5 +1,10 @@
 import { fastifySSE } from '@fastify/sse';
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyServerFactoryHandler,
+} from 'fastify';
 import { answerBareConnection } from './bare-connection.ts';
 import type { Context } from './context.ts';
 import { FlowQueries } from './flow-queries.ts';
@@ -18,7 +23,6 @@ import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
 import { poolRoutes } from './routes/pools.ts';
-import { routeRoutes } from './routes/routes.ts';
 import { routerRoutes } from './routes/routers.ts';
 import { serverRoutes } from './routes/server.ts';
 import { sessionRoutes } from './routes/sessions.ts';
@@ -36,7 +40,7 @@ const flow_queries_pending_max = 1_000;
 
 /** The API, ready to listen or to have requests injected. `close()` ends streams and waits, and finishes answers. */
 export function buildApp(parts: Parts): FastifyInstance {
-  const { limits } = parts;
+  const { limits, tls, trustedProxies = [] } = parts;
   const stopping = new AbortController();
   const nowUs = () => parts.clock.nowUs();
   const context: Context = {
@@ -64,6 +68,8 @@ export function buildApp(parts: Parts): FastifyInstance {
     // Refused by plugins/serving.ts instead, with a problem document.
     return503OnClosing: false,
     routerOptions: { maxParamLength: 256 },
+    trustProxy: trustedProxies.length > 0 && [...trustedProxies],
+    ...(tls && { serverFactory: (handler: FastifyServerFactoryHandler) => tls.listen(handler, limits) }),
     clientErrorHandler: answerBareConnection,
     frameworkErrors: (error, request, reply) => void sendProblem(problemOf(error, request), request, reply),
   });
@@ -88,7 +94,6 @@ export function buildApp(parts: Parts): FastifyInstance {
     agentRoutes,
     watchRoutes,
     routerRoutes,
-    routeRoutes,
     logRoutes,
     attributionRoutes,
     tokenRoutes,

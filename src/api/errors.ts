@@ -413,6 +413,14 @@ export const apiErrors = {
     cause: 'The token is valid, but its role may not call this operation.',
     remedy: 'Use a token with one of the roles that the problem names.',
   },
+  client_certificate_required: {
+    status: 403,
+    title: 'A client certificate is required',
+    cause:
+      'The server is set to take this token only over TLS connections whose client showed a certificate: of an authority that ' +
+      'it trusts and, where `tls_name_machines` is set, with the name of the machine that the token is bound to.',
+    remedy: 'Give the client `cert_file` and `key_file` of such a certificate.',
+  },
   not_found: {
     status: 404,
     title: 'No such resource',
@@ -427,9 +435,9 @@ export const apiErrors = {
   },
   not_acceptable: {
     status: 406,
-    title: 'It cannot be had in a form that is accepted',
-    cause: 'The Accept header excludes every media type that this operation answers in.',
-    remedy: 'Send an Accept header with the media type that the problem names, or none.',
+    title: 'Only an event stream can be had here',
+    cause: 'The Accept header excludes `text/event-stream`.',
+    remedy: 'Send `Accept: text/event-stream`.',
   },
   request_timeout: {
     status: 408,

@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { Bookmark, Change, Compacted, FlowQuery } from '../wire/agent.ts';
-import { RouteChange } from '../wire/routes.ts';
 import { Problem } from '../wire/problems.ts';
-import { rolesOf, type OperationId } from './access.ts';
+import { rolesOf } from './access.ts';
 import { errorCodes, errorKinds, problemType, type ErrorCode } from './errors.ts';
 import { tags, type Operation } from './operation.ts';
 import { takesKey } from './provenance.ts';
@@ -69,7 +68,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   const reads = route.method === 'GET';
   const codes = new Set<ErrorCode>([...route.operation.errors, 'internal_error', 'shutting_down']);
   const add = (...more: readonly ErrorCode[]) => more.forEach((code) => codes.add(code));
-  if (roles !== 'open') add('unauthenticated', 'forbidden');
+  if (roles !== 'open') add('unauthenticated', 'forbidden', 'client_certificate_required');
   if (roles !== 'open' && (['agent', 'holder', 'router'] as const).some((bound) => roles.includes(bound)))
     add('not_yours');
   if (route.operation.revision === 'required') add('precondition_required', 'precondition_failed');
@@ -143,7 +142,7 @@ function parametersOf(route: DescribedRoute, components: Components): Json {
   const parameters = [
     ...parametersIn('path', route.params, components),
     ...parametersIn('query', route.query, components),
-    ...(route.operation.produces === 'text/event-stream' ? [lastEventId] : []),
+    ...(route.operation.id === 'watchMachine' ? [lastEventId] : []),
     ...(route.operation.revision === 'required' ? [ifMatch] : []),
     ...(takesKey(route.method, route.operation) ? [idempotencyKey] : []),
   ];
@@ -227,24 +226,22 @@ function successesOf(route: DescribedRoute, components: Components): Json {
       const content = {
         schema: components.of(schema),
         ...(example === undefined ? {} : { example: example as JsonValue }),
-        ...streamOf(operation.id, components),
+        ...(operation.id === 'watchMachine' ? streamOf(components) : {}),
       };
-      const others = Object.entries(operation.alternatives ?? {}).map(([type, text]) => {
-        return [type, { schema: { type: 'string' }, example: text }] as const;
-      });
-      const types = { [operation.produces ?? 'application/json']: content, ...Object.fromEntries(others) };
-      return [status, { description, ...headers, content: types }];
+      return [status, { description, ...headers, content: { [operation.produces ?? 'application/json']: content } }];
     }),
   );
 }
 
 /** OpenAPI 3.1 has no words for event streams: which event carries what is told beside the schema. */
-function streamOf(id: OperationId, components: Components): Json {
-  if (id !== 'watchMachine' && id !== 'watchRoutes') return {};
-  const common = { bookmark: components.of(Bookmark), compacted: components.of(Compacted) };
-  if (id === 'watchRoutes') return { 'x-events': { change: components.of(RouteChange), ...common } };
-  return { 'x-events': { change: components.of(Change), ...common, query: components.of(FlowQuery) } };
-}
+const streamOf = (components: Components): Json => ({
+  'x-events': {
+    change: components.of(Change),
+    bookmark: components.of(Bookmark),
+    compacted: components.of(Compacted),
+    query: components.of(FlowQuery),
+  },
+});
 
 const failureHeaders: Readonly<Record<number, Json>> = {
   401: { 'WWW-Authenticate': { schema: { type: 'string' }, description: 'Which scheme is expected: Bearer.' } },

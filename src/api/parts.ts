@@ -3,6 +3,7 @@ import type { LeaseService } from '../leases/lease-service.ts';
 import type { Reader } from '../leases/store.ts';
 import type { Clock } from '../ops/clock.ts';
 import type { Logger } from '../ops/logger.ts';
+import type { TlsListener } from './tls.ts';
 
 export type Limits = Readonly<{
   body_bytes_max: number;
@@ -41,4 +42,8 @@ export type Parts = Readonly<{
   /** Whether the metrics tell of the process too: memory, CPU, event loop. */
   processMetrics: boolean;
   limits: Limits;
+  /** Absent: plain HTTP. */
+  tls?: TlsListener;
+  /** Proxies in front, by address or prefix: what they say about who is behind them is believed. */
+  trustedProxies?: readonly string[];
 }>;

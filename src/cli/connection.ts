@@ -1,13 +1,15 @@
 import { z } from 'zod';
+import { certificateSettings } from '../ops/certificate-settings.ts';
 import type { Environment } from '../ops/settings.ts';
 import { readSecretFile } from '../ops/settings.ts';
-import { FisheryClient, localCodes, type FisheryError } from '../sdk/index.ts';
+import { FisheryClient, localCodes, tlsFilesOf, type FisheryError } from '../sdk/index.ts';
 import { exitCodes } from './command.ts';
 
 /** How every verb finds its server; in the file these are the settings of a profile. */
 export const connectionSettings = z.strictObject({
   server: z.string().default('http://127.0.0.1:7480').meta({ description: 'Address of the Fishery server' }),
   token_file: z.string().optional().meta({ description: 'File with the access token' }),
+  ...certificateSettings,
   timeout_s: z
     .number()
     .min(0.1)
@@ -25,7 +27,12 @@ export function clientOf(settings: ConnectionSettings, env: Environment): Fisher
   if (secret.value === '')
     return 'no access token: set --token-file, FISHERY_TOKEN_FILE, FISHERY_TOKEN or token_file in a profile';
   try {
-    return new FisheryClient({ url, token: secret.value.trim(), timeoutMs: timeout_s * 1_000 });
+    return new FisheryClient({
+      url,
+      token: secret.value.trim(),
+      tls: tlsFilesOf(settings),
+      timeoutMs: timeout_s * 1_000,
+    });
   } catch (cause) {
     if (!(cause instanceof TypeError)) throw cause;
     return cause.message;

@@ -10,6 +10,8 @@ export const localCodes = {
   timeout: 'timeout',
   /** An answer that Fishery does not give; usually something else listens there, or a proxy stands between. */
   unreadableAnswer: 'unreadable_answer',
+  /** TLS found the server's certificate wanting, or the server ours: nothing of the request was sent. */
+  untrusted: 'untrusted',
 } as const;
 
 type Details = Readonly<{
@@ -94,6 +96,13 @@ export function errorOfFetch(what: string, thrown: unknown, timeoutMs: number): 
       cause: thrown,
     });
   const cause = systemErrorIn(thrown);
+  const distrust = distrustIn(cause.code);
+  if (distrust !== undefined)
+    return new FisheryError(`${what}: ${distrust} (${cause.text})`, {
+      code: localCodes.untrusted,
+      retryable: false,
+      cause: thrown,
+    });
   const notSent = cause.code !== undefined && neverSent.has(cause.code);
   return new FisheryError(
     `${what}: ${notSent ? 'no connection' : 'the connection broke'} (${cause.code ?? cause.text})`,
@@ -103,6 +112,17 @@ export function errorOfFetch(what: string, thrown: unknown, timeoutMs: number): 
       cause: thrown,
     },
   );
+}
+
+/** Who does not trust whom; undefined for errors that are about something else. */
+function distrustIn(code: string | undefined): string | undefined {
+  if (code === undefined) return undefined;
+  if (/^ERR_SSL_.*ALERT_(?:CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE)/.test(code))
+    return 'the server takes no connection without a certificate that it trusts';
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return 'the certificate of the server is for another name';
+  if (code === 'CERT_HAS_EXPIRED') return 'the certificate of the server has expired';
+  const isUnverified = /^(?:CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_(?:GET_ISSUER|VERIFY_LEAF))/.test(code);
+  return isUnverified ? 'the certificate of the server is not trusted: name its authority as the CA file' : undefined;
 }
 
 /** Failures of resolving and connecting: after these the server has certainly not seen the request. */

@@ -1,10 +1,14 @@
 import { backoffMs, pause } from './backoff.ts';
 import { errorOfAnswer, errorOfFetch, FisheryError, localCodes, parseJson } from './errors.ts';
+import { fetchWithTls, type Fetch, type TlsFiles } from './tls.ts';
 
 export type ClientOptions = Readonly<{
   /** Where the server is, without `/v1`: `http://127.0.0.1:7480`. */
   url: string;
-  token: string;
+  /** A bearer token, or whoever knows it now: a function is asked before every call, so that a token can be rotated. */
+  token: string | (() => string);
+  /** For a server with a certificate of a private authority, or one that asks clients for theirs. */
+  tls?: TlsFiles | undefined;
   /** Replaces the global fetch; for tests, and for special connections. */
   fetch?: typeof fetch;
   /** For one attempt, from the call to the last byte of the answer. Default 10 s. */
@@ -43,17 +47,18 @@ const waits = { firstMs: 100, maxMs: 2_000 } as const;
 /** HTTP with a token, a time limit and a bounded number of attempts. Knows no resource. */
 export class Transport {
   readonly #base: string;
-  readonly #token: string;
-  readonly #fetch: typeof fetch;
+  readonly #token: () => string;
+  readonly #fetch: Fetch;
   readonly #timeoutMs: number;
   readonly #attemptsMax: number;
   readonly #random: () => number;
 
   constructor(options: ClientOptions) {
     this.#base = baseOf(options.url);
-    this.#token = options.token;
-    if (!/^[\x21-\x7e]+$/.test(options.token)) throw new TypeError('the token is empty or has characters no token has');
-    this.#fetch = options.fetch ?? fetch;
+    const { token } = options;
+    this.#token = typeof token === 'string' ? () => token : token;
+    if (!/^[\x21-\x7e]+$/.test(this.#token())) throw new TypeError('the token is empty or has characters no token has');
+    this.#fetch = options.fetch ?? (options.tls ? fetchWithTls(options.tls) : fetch);
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#attemptsMax = options.attemptsMax ?? 4;
     this.#random = options.random ?? Math.random;
@@ -92,7 +97,7 @@ export class Transport {
     const timer = setTimeout(() => opening.abort(new DOMException('no answer', 'TimeoutError')), timeoutMs);
     try {
       const response = await this.#fetch(url, {
-        headers: { authorization: `Bearer ${this.#token}`, accept: 'text/event-stream' },
+        headers: { authorization: `Bearer ${this.#token()}`, accept: 'text/event-stream' },
         redirect: 'error',
         cache: 'no-store',
         signal: AbortSignal.any([signal, opening.signal]),
@@ -123,7 +128,7 @@ export class Transport {
       const response = await this.#fetch(url, {
         method: call.method,
         headers: {
-          authorization: `Bearer ${this.#token}`,
+          authorization: `Bearer ${this.#token()}`,
           accept: `${call.text ?? 'application/json'}, application/problem+json`,
           ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
           ...call.headers,

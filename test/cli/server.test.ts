@@ -53,7 +53,7 @@ describe('fishery server', () => {
     ['0.0.0.0', /^http:\/\/0\.0\.0\.0:\d+$/],
     ['::', /^http:\/\/\[::\]:\d+$/],
   ])('tells the address that it really listens on, %s, and that tokens are in clear there', async (host, address) => {
-    const run = start('--host', host);
+    const run = start('--host', host, '--allow-plain-http');
     const url = await run.url();
     expect(url).toMatch(address);
     await expect.poll(() => run.out).toMatch(/^caution .*without TLS in front, tokens cross the network in clear/m);
@@ -179,9 +179,30 @@ describe('fishery server', () => {
     ],
     [
       'a host that is not here',
-      async () => ['--host', '203.0.113.250', '--data-dir', data],
+      async () => ['--host', '203.0.113.250', '--allow-plain-http', '--data-dir', data],
       1,
       /^fishery server: 203\.0\.113\.250 is no address of this host.*$/m,
+    ],
+    [
+      'an address that others can reach, without TLS',
+      async () => ['--host', '0.0.0.0', '--data-dir', data],
+      2,
+      /^fishery server: --host: got "0\.0\.0\.0": others can reach this address, .* set tls_cert_file and tls_key_file, or allow_plain_http/m,
+    ],
+    [
+      'a certificate without its key',
+      async () => ['--tls-cert-file', join(folder, 'cert.pem')],
+      2,
+      /^fishery server: tls_key_file is required: set --tls-key-file, .*$/m,
+    ],
+    [
+      'a certificate that is not there',
+      async () => {
+        const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+        return ['--data-dir', data, '--tls-cert-file', cert, '--tls-key-file', key];
+      },
+      1,
+      /^fishery server: .*cert\.pem: cannot be read \(no such file\)$/m,
     ],
     ['a port that is none', async () => ['--port', '70000'], 2, /^fishery server: --port: got 70000, expected .*$/m],
   ])('says in one line what is wrong with %s', async (_what, prepare, code, line) => {

@@ -3,6 +3,7 @@ import { explainRefusal, startAgent } from '../../agent/start-agent.ts';
 import { agentSettings, hostSettings, type AgentSettings } from '../../agent/settings.ts';
 import { takeDown } from '../../agent/take-down.ts';
 import { createLogger } from '../../ops/logger.ts';
+import { SecretFile } from '../../ops/secret-file.ts';
 import { readSecretFile } from '../../ops/settings.ts';
 import { Shutdown } from '../../ops/shutdown.ts';
 import { packageVersion } from '../../ops/version.ts';
@@ -52,8 +53,9 @@ async function bringUp(settings: AgentSettings, { complain }: CommandContext): P
     complain(`token_file: ${token.problem}; have a token of role agent made for machine "${machine}"`);
     return exitCodes.usage;
   }
+  const secret = new SecretFile(settings.token_file, token.value);
   const log = createLogger({ level: settings.log_level, name: 'fishery-agent' });
-  const started = await startAgent({ settings, machine, token: token.value, version: packageVersion(), log });
+  const started = await startAgent({ settings, machine, token: secret.read, version: packageVersion(), log });
   if (!started.ok) {
     complain(started.error);
     return exitCodes.failure;

@@ -1,6 +1,8 @@
 import { z } from 'zod';
+import { certificateSettings, type CertificateSettings } from '../../ops/certificate-settings.ts';
+import { SecretFile } from '../../ops/secret-file.ts';
 import { readSecretFile } from '../../ops/settings.ts';
-import { FisheryClient } from '../../sdk/index.ts';
+import { FisheryClient, tlsFilesOf } from '../../sdk/index.ts';
 import { defineCommand, exitCodes } from '../command.ts';
 import { claimsOf } from '../hold/claims.ts';
 import { hold } from '../hold/hold.ts';
@@ -8,6 +10,7 @@ import { hold } from '../hold/hold.ts';
 const settings = z.strictObject({
   server: z.string().default('http://127.0.0.1:7480').meta({ description: 'Address of the Fishery server' }),
   token_file: z.string().meta({ description: 'File with a token of role holder for this machine and holder' }),
+  ...certificateSettings,
   machine: z.string().meta({ description: 'The machine this runs on' }),
   holder: z.string().meta({ description: 'The holder that the program is' }),
   protocol: z.enum(['tcp', 'udp', 'icmp']).optional().meta({ description: 'Of the lease; default tcp' }),
@@ -53,7 +56,7 @@ export const command = defineCommand({
     const claims = claimsOf(o);
     const token = readSecretFile(o.token_file);
     const problems = [...(claims.ok ? [] : claims.error), ...(token.ok ? [] : [token.problem])];
-    const client = token.ok ? clientFor(o.server, token.value, problems) : undefined;
+    const client = token.ok ? clientFor(o, token.value, problems) : undefined;
     if (!claims.ok || !client) {
       for (const problem of problems) complain(problem);
       return exitCodes.usage;
@@ -66,9 +69,12 @@ export const command = defineCommand({
   },
 });
 
-function clientFor(url: string, token: string, problems: string[]): FisheryClient | undefined {
+type Server = CertificateSettings & Readonly<{ server: string; token_file: string }>;
+
+function clientFor(settings: Server, token: string, problems: string[]): FisheryClient | undefined {
+  const { server: url, token_file: file } = settings;
   try {
-    return new FisheryClient({ url, token });
+    return new FisheryClient({ url, token: new SecretFile(file, token).read, tls: tlsFilesOf(settings) });
   } catch (cause) {
     if (!(cause instanceof TypeError)) throw cause;
     problems.push(cause.message);

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { buildApp } from '../../api/app.ts';
 import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
 import { defaultLimits } from '../../api/parts.ts';
+import { TlsListener } from '../../api/tls.ts';
 import { startEngine } from '../../engine/remote-engine.ts';
 import { Feed } from '../../feed/feed.ts';
 import { LogTail } from '../../feed/log-tail.ts';
@@ -14,9 +15,12 @@ import { StoreError } from '../../leases/store.ts';
 import { SteadyClock } from '../../ops/clock.ts';
 import { createLogger, logSettings, type Logger } from '../../ops/logger.ts';
 import { Shutdown } from '../../ops/shutdown.ts';
+import { readTlsMaterial, type TlsMaterial, type TlsPaths } from '../../ops/tls-files.ts';
+import { TlsReloader } from '../../ops/tls-reloader.ts';
 import { packageVersion } from '../../ops/version.ts';
 import { defineCommand, exitCodes } from '../command.ts';
 import { storeLocation, storeSettings } from '../store-settings.ts';
+import { isLoopback, refineTls, tlsSettings } from '../tls-settings.ts';
 
 const day_us = 86_400_000_000;
 
@@ -34,6 +38,11 @@ const serverSettings = z.strictObject({
     .max(65_535)
     .default(7480)
     .meta({ description: 'TCP port to listen on; 0 takes any that is free' }),
+  ...tlsSettings,
+  trusted_proxies: z
+    .array(z.string())
+    .default([])
+    .meta({ description: 'Addresses or prefixes of proxies in front, whose X-Forwarded-For is believed' }),
   ...storeSettings,
   body_bytes_max: z
     .int()
@@ -65,13 +74,15 @@ const serverSettings = z.strictObject({
 });
 
 export const command = defineCommand({
-  settings: serverSettings,
+  settings: serverSettings.superRefine(refineTls),
   details: `The first start writes an operator token to operator.token in the data directory, readable by its owner only:
 
   curl -H "Authorization: Bearer $(cat data/operator.token)" http://127.0.0.1:7480/v1/pools
 
 Any number of servers may share one PostgreSQL database (--database-url); all of them take commands. Its password may
 also come from PGPASSWORD or ~/.pgpass, as for psql.
+
+A renewed certificate is taken in by itself within seconds, or at once on SIGHUP.
 
 SIGTERM finishes what is being answered, then ends.`,
   run: async (settings, { print, complain }) => {
@@ -80,7 +91,7 @@ SIGTERM finishes what is being answered, then ends.`,
     try {
       const started = await startServer(settings, shutdown, log);
       print(`listening   ${started.url}`);
-      if (!isLoopback(settings.host))
+      if (!isLoopback(settings.host) && settings.tls_cert_file === undefined)
         print('caution     without TLS in front, tokens cross the network in clear: anybody on the way can read them');
       print(`docs        ${started.url}/docs`);
       print(`token       ${describe(started.operator)}`);
@@ -99,6 +110,7 @@ type Settings = z.output<typeof serverSettings>;
 
 async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) {
   const directory = resolve(settings.data_dir);
+  const tls = tlsOf(settings);
   const clock = new SteadyClock();
   const engine = await startEngine(
     {
@@ -145,21 +157,59 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
     metricsOpen: settings.metrics_open ?? isLoopback(settings.host),
     processMetrics: true,
     limits: { ...defaultLimits, body_bytes_max: settings.body_bytes_max, watchers_max: settings.watchers_max },
+    trustedProxies: settings.trusted_proxies,
+    ...(tls && { tls: tls.listener }),
   });
   await engine.startSweeping();
   shutdown.register('sweeper', () => engine.stopSweeping());
+  if (tls) renewCertificate(tls, shutdown, log);
   // Last opened, first closed: answers and streams end while everything that they need is still there.
   shutdown.register('api', () => app.close());
   await app.listen({ host: settings.host, port: settings.port });
-  return { url: urlOf(app.server.address()), operator };
+  return { url: urlOf(tls ? 'https' : 'http', app.server.address()), operator };
 }
 
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
+type Tls = Readonly<{ paths: TlsPaths; material: TlsMaterial; listener: TlsListener }>;
+
+/** Throws a `TlsError` that says what is wrong with the files. */
+function tlsOf(settings: Settings): Tls | undefined {
+  const { tls_cert_file: certFile, tls_key_file: keyFile, tls_client_ca_file: clientCaFile } = settings;
+  if (certFile === undefined || keyFile === undefined) return undefined;
+  const paths = { certFile, keyFile, clientCaFile };
+  const read = readTlsMaterial(paths, Date.now());
+  if (!read.ok) throw new TlsError(read.problem);
+  const listener = new TlsListener({
+    material: read.value,
+    clientCertificates: clientCaFile === undefined ? 'none' : settings.tls_client_certificates,
+    nameMachines: settings.tls_name_machines,
+  });
+  return { paths, material: read.value, listener };
+}
+
+class TlsError extends Error {}
+
+function renewCertificate({ paths, material, listener }: Tls, shutdown: Shutdown, log: Logger): void {
+  const reloader = new TlsReloader({
+    paths,
+    material,
+    apply: (renewed) => listener.use(renewed),
+    onReload: ({ expiresAtMs }) =>
+      log.info(`took in a new certificate, good until ${new Date(expiresAtMs).toISOString()}`),
+    onProblem: (problem) => log.error(`the certificate in use stays, the new one cannot be used: ${problem}`),
+  });
+  const onHangUp = () => reloader.look();
+  process.on('SIGHUP', onHangUp);
+  reloader.start();
+  shutdown.register('certificate', () => {
+    process.off('SIGHUP', onHangUp);
+    reloader.stop();
+  });
+}
 
 /** What is really listened on: for all addresses Fastify would name the loopback one alone. */
-function urlOf(bound: ReturnType<Server['address']>): string {
+function urlOf(scheme: 'http' | 'https', bound: ReturnType<Server['address']>): string {
   if (bound === null || typeof bound === 'string') throw new Error(`no TCP socket is bound: ${bound}`);
-  return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
+  return `${scheme}://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
 }
 
 function describe(operator: OperatorToken): string {
@@ -170,7 +220,7 @@ function describe(operator: OperatorToken): string {
 
 /** What the person who starts it can mend, in a line; undefined for what is a bug. */
 function explain(error: unknown, { host, port, data_dir: directory }: Settings): string | undefined {
-  if (error instanceof StoreError) return error.message;
+  if (error instanceof StoreError || error instanceof TlsError) return error.message;
   if (!(error instanceof Error) || !('code' in error)) return undefined;
   if (error.code === 'EADDRINUSE') return `port ${port} on ${host} is taken: stop what listens there, or set port`;
   if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
