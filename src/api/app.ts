@@ -7,6 +7,7 @@ import fastify, {
 } from 'fastify';
 import { answerBareConnection } from './bare-connection.ts';
 import type { Context } from './context.ts';
+import { Denials } from './denials.ts';
 import { FlowQueries } from './flow-queries.ts';
 import type { Parts } from './parts.ts';
 import { auth } from './plugins/auth.ts';
@@ -17,6 +18,7 @@ import { problemOf, problems, sendProblem } from './plugins/problems.ts';
 import { serving } from './plugins/serving.ts';
 import { tokens } from './plugins/tokens.ts';
 import { validation } from './plugins/validation.ts';
+import { RateLimits } from './rate-limits.ts';
 import { agentRoutes } from './routes/agent.ts';
 import { attributionRoutes } from './routes/attribution.ts';
 import { leaseRoutes } from './routes/leases.ts';
@@ -52,7 +54,9 @@ export function buildApp(parts: Parts): FastifyInstance {
       age_us_max: token_cache_age_us_max,
     }),
     uses: new TokenUses({ execute: (command) => parts.leases.execute(command), nowUs }),
-    watchers: new Watchers({ watchers_max: limits.watchers_max, nowUs }),
+    rates: new RateLimits({ ...limits, nowUs }),
+    denials: new Denials(),
+    watchers: new Watchers({ ...limits, nowUs }),
     flows: new FlowQueries({ timeout_ms: limits.flow_query_ms, pending_max: flow_queries_pending_max }),
     stopping: stopping.signal,
   };

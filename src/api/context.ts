@@ -1,5 +1,7 @@
+import type { Denials } from './denials.ts';
 import type { FlowQueries } from './flow-queries.ts';
 import type { Parts } from './parts.ts';
+import type { RateLimits } from './rate-limits.ts';
 import type { TokenCache } from './token-cache.ts';
 import type { TokenUses } from './token-uses.ts';
 import type { Watchers } from './watchers.ts';
@@ -9,6 +11,8 @@ export type Context = Parts &
   Readonly<{
     tokens: TokenCache;
     uses: TokenUses;
+    rates: RateLimits;
+    denials: Denials;
     watchers: Watchers;
     flows: FlowQueries;
     /** Aborted when the app begins to close: waits end, streams end, what was answered is durable. */

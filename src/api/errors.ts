@@ -413,6 +413,15 @@ export const apiErrors = {
     cause: 'The token is valid, but its role may not call this operation.',
     remedy: 'Use a token with one of the roles that the problem names.',
   },
+  rate_limited: {
+    status: 429,
+    title: 'Too many requests',
+    cause:
+      'The token asks for more than its limit or the setting `token_requests_per_s` allows, or the address sends too much without one.',
+    remedy:
+      'Wait for `retry_after_s`; the `RateLimit` field of each answer tells how many may come now. Keepalives count apart.',
+    passing: true,
+  },
   client_certificate_required: {
     status: 403,
     title: 'A client certificate is required',
@@ -540,7 +549,8 @@ export const apiErrors = {
   too_many_watchers: {
     status: 503,
     title: 'Too many streams are open',
-    cause: 'The server holds as many event streams as it is willing to (setting `watchers_max`).',
+    cause:
+      'The server holds as many event streams as it is willing to (`watchers_max`), or the token as many as it may have.',
     remedy: 'Close streams that are not read, or raise the setting.',
     passing: true,
   },

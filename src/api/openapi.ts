@@ -73,6 +73,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
     add('not_yours');
   if (route.operation.revision === 'required') add('precondition_required', 'precondition_failed');
   if (route.operation.tag !== 'server') add('validation_failed');
+  if (route.operation.id !== 'getHealth' && route.operation.id !== 'getReadiness') add('rate_limited');
   // The path alone can be malformed, too: `%zz`.
   add('malformed_request');
   if (!reads) add('body_too_large', 'unsupported_media_type', 'read_only', 'overloaded');
@@ -245,6 +246,7 @@ const streamOf = (components: Components): Json => ({
 
 const failureHeaders: Readonly<Record<number, Json>> = {
   401: { 'WWW-Authenticate': { schema: { type: 'string' }, description: 'Which scheme is expected: Bearer.' } },
+  429: { 'Retry-After': { schema: { type: 'integer' }, description: 'Seconds until the next request is taken.' } },
   503: { 'Retry-After': { schema: { type: 'integer' }, description: 'Seconds to wait, where that is known.' } },
 };
 

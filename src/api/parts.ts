@@ -8,6 +8,14 @@ import type { TlsListener } from './tls.ts';
 export type Limits = Readonly<{
   body_bytes_max: number;
   watchers_max: number;
+  /** Of these, so many may be of one token: of an agent, holder or router, and of anybody else. */
+  watchers_per_bound_token_max: number;
+  watchers_per_token_max: number;
+  /** For tokens without a limit of their own, and for requests without a valid token, by address; null: none. */
+  token_requests_per_s: number | null;
+  token_requests_burst: number | null;
+  stranger_requests_per_s: number | null;
+  stranger_requests_burst: number | null;
   /** A watcher hears at least this often how far the log is. */
   heartbeat_ms: number;
   /** A watcher that reads nothing for so long is cut off. */
@@ -21,6 +29,12 @@ export type Limits = Readonly<{
 export const defaultLimits: Limits = {
   body_bytes_max: 4_194_304,
   watchers_max: 10_000,
+  watchers_per_bound_token_max: 16,
+  watchers_per_token_max: 5_000,
+  token_requests_per_s: null,
+  token_requests_burst: null,
+  stranger_requests_per_s: null,
+  stranger_requests_burst: null,
   heartbeat_ms: 10_000,
   stall_ms: 30_000,
   flow_query_ms: 2_000,

@@ -1,12 +1,21 @@
+import type { Role, TokenQuota } from '../leases/model.ts';
 import type { Credential } from './token-cache.ts';
 
 /** Whose stream it is: the token, the secret that opened it, and how long that is good for. */
-export type Watcher = Readonly<{ token: number; secretHash: string; validUntil: number }>;
+export type Watcher = Readonly<{
+  token: number;
+  role: Role;
+  quota: Pick<TokenQuota, 'watchersMax'>;
+  secretHash: string;
+  validUntil: number;
+}>;
 
-type Open = Watcher & { timer: NodeJS.Timeout | undefined };
+type Open = Pick<Watcher, 'token' | 'secretHash' | 'validUntil'> & { timer: NodeJS.Timeout | undefined };
 
 export type WatchersOptions = Readonly<{
   watchers_max: number;
+  watchers_per_bound_token_max: number;
+  watchers_per_token_max: number;
   nowUs: () => number;
 }>;
 
@@ -35,11 +44,18 @@ export class Watchers {
     return this.#perToken.get(token) ?? 0;
   }
 
-  /** Undefined when there are as many as there may be. Call `close` when the stream is over. */
+  /** How many streams the token may have open at once. */
+  maxOf({ role, quota }: Pick<Watcher, 'role' | 'quota'>): number {
+    const { watchers_per_bound_token_max: bound, watchers_per_token_max: free } = this.#options;
+    return quota.watchersMax ?? (role === 'operator' || role === 'viewer' ? free : bound);
+  }
+
+  /** Undefined when there are as many as there may be, of the token or of all. Call `close` when the stream is over. */
   open(watcher: Watcher): Readonly<{ signal: AbortSignal; end: () => void; close: () => void }> | undefined {
-    if (this.#open.size >= this.#options.watchers_max) return undefined;
+    const { token, secretHash, validUntil } = watcher;
+    if (this.#open.size >= this.#options.watchers_max || this.countOf(token) >= this.maxOf(watcher)) return undefined;
     const controller = new AbortController();
-    const open: Open = { ...watcher, timer: undefined };
+    const open: Open = { token, secretHash, validUntil, timer: undefined };
     this.#open.set(controller, open);
     this.#perToken.set(open.token, this.countOf(open.token) + 1);
     this.#endInTime(controller, open, open.validUntil);

@@ -19,6 +19,7 @@ import { readTlsMaterial, type TlsMaterial, type TlsPaths } from '../../ops/tls-
 import { TlsReloader } from '../../ops/tls-reloader.ts';
 import { packageVersion } from '../../ops/version.ts';
 import { defineCommand, exitCodes } from '../command.ts';
+import { ratesOf, rateSettings } from '../rate-settings.ts';
 import { storeLocation, storeSettings } from '../store-settings.ts';
 import { isLoopback, refineTls, tlsSettings } from '../tls-settings.ts';
 
@@ -49,6 +50,7 @@ const serverSettings = z.strictObject({
     .min(1_024)
     .default(defaultLimits.body_bytes_max)
     .meta({ description: 'Largest request body' }),
+  ...rateSettings,
   watchers_max: z.int().min(1).default(defaultLimits.watchers_max).meta({ description: 'Most event streams at once' }),
   events_kept: z
     .int()
@@ -156,7 +158,13 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
     randomBytes,
     metricsOpen: settings.metrics_open ?? isLoopback(settings.host),
     processMetrics: true,
-    limits: { ...defaultLimits, body_bytes_max: settings.body_bytes_max, watchers_max: settings.watchers_max },
+    limits: {
+      ...defaultLimits,
+      body_bytes_max: settings.body_bytes_max,
+      watchers_max: settings.watchers_max,
+      watchers_per_token_max: Math.ceil(settings.watchers_max / 2),
+      ...ratesOf(settings),
+    },
     trustedProxies: settings.trusted_proxies,
     ...(tls && { tls: tls.listener }),
   });
