@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const fishery = fileURLToPath(new URL('../src/bin/fishery.ts', import.meta.url));
-const bare = fileURLToPath(new URL('peers/bare-server.ts', import.meta.url));
 const noDatabase = fileURLToPath(new URL('peers/no-database.ts', import.meta.url));
 const postgres = fileURLToPath(new URL('../test/support/postgres/keeper.ts', import.meta.url));
 const start_wait_ms = 60_000;
@@ -27,10 +26,6 @@ export class ServerUnderTest implements AsyncDisposable {
 
   static fishery(settings: readonly string[]): Promise<ServerUnderTest> {
     return ServerUnderTest.#start([fishery, 'server', '--port', '0', '--log-level', 'warn', ...settings]);
-  }
-
-  static bare(): Promise<ServerUnderTest> {
-    return ServerUnderTest.#start([bare]);
   }
 
   static withoutDatabase(): Promise<ServerUnderTest> {
