@@ -60,6 +60,8 @@ export const access = {
   attribute: readers,
   attributionHistory: readers,
 
+  getRoutes: readersAndRouter,
+  watchRoutes: readersAndRouter,
   putRouter: operator,
   listRouters: readers,
   getRouter: readersAndRouter,

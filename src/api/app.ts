@@ -25,6 +25,7 @@ import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
 import { poolRoutes } from './routes/pools.ts';
+import { routeRoutes } from './routes/routes.ts';
 import { routerRoutes } from './routes/routers.ts';
 import { serverRoutes } from './routes/server.ts';
 import { sessionRoutes } from './routes/sessions.ts';
@@ -98,6 +99,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     agentRoutes,
     watchRoutes,
     routerRoutes,
+    routeRoutes,
     logRoutes,
     attributionRoutes,
     tokenRoutes,

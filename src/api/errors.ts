@@ -444,9 +444,9 @@ export const apiErrors = {
   },
   not_acceptable: {
     status: 406,
-    title: 'Only an event stream can be had here',
-    cause: 'The Accept header excludes `text/event-stream`.',
-    remedy: 'Send `Accept: text/event-stream`.',
+    title: 'It cannot be had in a form that is accepted',
+    cause: 'The Accept header excludes every media type that this operation answers in.',
+    remedy: 'Send an Accept header with the media type that the problem names, or none.',
   },
   request_timeout: {
     status: 408,

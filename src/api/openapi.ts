@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { Bookmark, Change, Compacted, FlowQuery } from '../wire/agent.ts';
+import { RouteChange } from '../wire/routes.ts';
 import { Problem } from '../wire/problems.ts';
-import { rolesOf } from './access.ts';
+import { rolesOf, type OperationId } from './access.ts';
 import { errorCodes, errorKinds, problemType, type ErrorCode } from './errors.ts';
 import { tags, type Operation } from './operation.ts';
 import { takesKey } from './provenance.ts';
@@ -143,7 +144,7 @@ function parametersOf(route: DescribedRoute, components: Components): Json {
   const parameters = [
     ...parametersIn('path', route.params, components),
     ...parametersIn('query', route.query, components),
-    ...(route.operation.id === 'watchMachine' ? [lastEventId] : []),
+    ...(route.operation.produces === 'text/event-stream' ? [lastEventId] : []),
     ...(route.operation.revision === 'required' ? [ifMatch] : []),
     ...(takesKey(route.method, route.operation) ? [idempotencyKey] : []),
   ];
@@ -227,22 +228,24 @@ function successesOf(route: DescribedRoute, components: Components): Json {
       const content = {
         schema: components.of(schema),
         ...(example === undefined ? {} : { example: example as JsonValue }),
-        ...(operation.id === 'watchMachine' ? streamOf(components) : {}),
+        ...streamOf(operation.id, components),
       };
-      return [status, { description, ...headers, content: { [operation.produces ?? 'application/json']: content } }];
+      const others = Object.entries(operation.alternatives ?? {}).map(([type, text]) => {
+        return [type, { schema: { type: 'string' }, example: text }] as const;
+      });
+      const types = { [operation.produces ?? 'application/json']: content, ...Object.fromEntries(others) };
+      return [status, { description, ...headers, content: types }];
     }),
   );
 }
 
 /** OpenAPI 3.1 has no words for event streams: which event carries what is told beside the schema. */
-const streamOf = (components: Components): Json => ({
-  'x-events': {
-    change: components.of(Change),
-    bookmark: components.of(Bookmark),
-    compacted: components.of(Compacted),
-    query: components.of(FlowQuery),
-  },
-});
+function streamOf(id: OperationId, components: Components): Json {
+  if (id !== 'watchMachine' && id !== 'watchRoutes') return {};
+  const common = { bookmark: components.of(Bookmark), compacted: components.of(Compacted) };
+  if (id === 'watchRoutes') return { 'x-events': { change: components.of(RouteChange), ...common } };
+  return { 'x-events': { change: components.of(Change), ...common, query: components.of(FlowQuery) } };
+}
 
 const failureHeaders: Readonly<Record<number, Json>> = {
   401: { 'WWW-Authenticate': { schema: { type: 'string' }, description: 'Which scheme is expected: Bearer.' } },

@@ -62,6 +62,8 @@ export type Operation = Readonly<{
   repeatable?: true;
   /** Media type of the answer where it is not JSON. */
   produces?: string;
+  /** Other media types that the answer can be had in, each with an example of it: text, whatever it means. */
+  alternatives?: Readonly<Record<string, string>>;
 }>;
 
 /** The `config` of a route. */

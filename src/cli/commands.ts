@@ -56,6 +56,11 @@ export const commands: readonly Entry[] = [
     verbs: async () => (await import('./verbs/leases.ts')).verbs,
   },
   {
+    name: 'routes',
+    summary: 'Where packets that come back belong',
+    verbs: async () => (await import('./verbs/routes.ts')).verbs,
+  },
+  {
     name: 'routers',
     summary: 'What steers packets that come back to the machines',
     verbs: async () => (await import('./verbs/routers.ts')).verbs,

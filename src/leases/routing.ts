@@ -39,3 +39,6 @@ export function awaited(slice: Slice, pool: Pool, routers: readonly Router[]): r
   const missing = ids.filter((id) => !there.some((router) => router.id === id));
   return [...behind, ...missing].sort();
 }
+
+/** Whether packets to the slice are to go to its machine. */
+export const hasRoute = ({ route }: Pick<Slice, 'route'>): boolean => route === 'adding' || route === 'routed';

@@ -19,6 +19,7 @@ import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
 import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
+import type { RouteSnapshot, RoutesQuery } from '../wire/routes.ts';
 import type { Router, RouterPut, RoutesApplied } from '../wire/routers.ts';
 import type { About, Health, Readiness } from '../wire/server.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
@@ -51,6 +52,9 @@ export type GrantOptions = ChangeOptions & Readonly<{ wait?: 'applied' | 'stored
 
 /** Unlike any other. It begins with the time, so that the server finds new ones side by side. */
 const newKey = (): string => `${Date.now().toString(36)}-${crypto.randomUUID()}`;
+
+/** Which routes: those that meet every condition given. `select` is about the labels of their pools. */
+export type RouteFilter = Omit<z.input<typeof RoutesQuery>, 'format'>;
 
 /** How long past its own deadline a grant's answer may still be under way. */
 const grantMarginMs = 5_000;
@@ -154,6 +158,18 @@ export class FisheryClient {
       this.#transport.openStream(['v1', 'machines', machine, 'watch'], { from }, signal),
   };
 
+  /** Where packets that come back belong. */
+  readonly routes = {
+    get: (filter: RouteFilter = {}, o?: CallOptions): Promise<RouteSnapshot> => this.#get(['routes'], filter, o),
+    /** As RFC 4180 has it, with a header line. */
+    csv: (filter: RouteFilter = {}, o: CallOptions = {}): Promise<string> => this.#routesAs('csv', filter, o),
+    /** A file for `nft -f`. */
+    nft: (filter: RouteFilter = {}, o: CallOptions = {}): Promise<string> => this.#routesAs('nft', filter, o),
+    /** The raw stream of changes after `from`; `followRoutes` makes it whole. */
+    watch: (filter: RouteFilter, from: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> =>
+      this.#transport.openStream(['v1', 'routes', 'watch'], { ...filter, from }, signal),
+  };
+
   readonly routers = {
     put: (id: string, body: z.input<typeof RouterPut> = {}, o?: ChangeOptions): Promise<Router> =>
       this.#send('PUT', ['routers', id], body, o),
@@ -202,6 +218,11 @@ export class FisheryClient {
   /** Who had a port, or what a holder had, within a time: `everyItem((page) => client.attributionHistory({ ...page, … }))`. */
   attributionHistory(query: z.input<typeof AttributionHistoryQuery>, o?: CallOptions): Promise<AttributionHistory> {
     return this.#get(['attribution', 'history'], query, o);
+  }
+
+  #routesAs(format: 'csv' | 'nft', filter: RouteFilter, o: CallOptions): Promise<string> {
+    const text = format === 'csv' ? 'text/csv' : 'text/plain';
+    return this.#call({ method: 'GET', path: ['routes'], query: { ...filter, format }, text, repeatable: true, ...o });
   }
 
   #get<T>(path: readonly string[], query: Readonly<Record<string, QueryValue>>, o: CallOptions = {}): Promise<T> {

@@ -3,11 +3,13 @@
  * and sockets whose local port is in a lease. What is not listed here is not public.
  */
 export { FisheryClient, everyItem } from './client.ts';
-export type { CallOptions, ChangeOptions, GrantOptions, PageOptions, SayOptions } from './client.ts';
+export type { CallOptions, ChangeOptions, GrantOptions, PageOptions, RouteFilter, SayOptions } from './client.ts';
 export type { ClientOptions } from './transport.ts';
 export { tlsFilesOf, type TlsFiles } from './tls.ts';
 export { FisheryError, isFisheryError, localCodes } from './errors.ts';
-export { follow, type Followed, type FollowOptions } from './follow.ts';
+export { follow, type Followed } from './follow.ts';
+export { followRoutes, type FollowedRoutes } from './follow-routes.ts';
+export type { FollowOptions } from './follow-log.ts';
 export { keepAlive, type KeepAlive, type KeepAliveOptions, type SessionLoss } from './keepalive.ts';
 export { watchLeases, type WatchLeasesOptions } from './watch-leases.ts';
 export { connect, ConnectError, type ConnectFailure, type ConnectOptions } from './connect.ts';

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { acceptsEventStream } from '../../src/api/routes/watch.ts';
+import { preferredOf, weightOf } from '../../src/api/accept.ts';
 import { concerns } from '../../src/leases/model.ts';
 import { Bookmark, Change, Compacted } from '../../src/wire/agent.ts';
 import { TokenInfo, TokenPage } from '../../src/wire/tokens.ts';
@@ -265,7 +265,18 @@ describe('what a client accepts', () => {
     ['*/*;q=0', false],
     ['text/html, text/*;q=0', false],
   ])('%s', (header, expected) => {
-    expect(acceptsEventStream(header)).toBe(expected);
+    expect(weightOf(header, 'text/event-stream') > 0).toBe(expected);
+  });
+
+  it.each([
+    [undefined, 'application/json'],
+    ['*/*', 'application/json'],
+    ['text/*', 'text/csv'],
+    ['text/csv;q=0.5, application/json;q=0.4', 'text/csv'],
+    ['text/*;q=0.2, text/csv;q=0, */*;q=0.1', 'text/plain'],
+    ['image/png', undefined],
+  ])('chooses among several: %s', (header, expected) => {
+    expect(preferredOf(header, ['application/json', 'text/csv', 'text/plain'])).toBe(expected);
   });
 });
 

@@ -153,6 +153,11 @@ describe('the verbs of an operator', () => {
       mark: 258,
       next_hops: ['192.0.2.11'],
     });
+    expect(await must('routes list --pool waiting')).toMatch(
+      /^ADDRESS .*\n203\.0\.113\.16 +\d+-\d+ +far +258 +192\.0\.2\.11 +waiting/,
+    );
+    expect(await must('routes csv --machine far')).toMatch(/^address,first_port,.*\r\n203\.0\.113\.16,/);
+    expect(await must('routes nft --machine far')).toMatch(/^add element inet fishery_routes mark4_2048 /m);
     expect(await must('routers list')).toMatch(/^ROUTER .*\nnorth +0 .*site=fra1/);
     expect(await must('routers delete north --yes')).toBe('');
   });

@@ -40,14 +40,18 @@ export class TestStream {
     if (paused) response.pause();
   }
 
-  static async open(app: FastifyInstance, machine: string, options: StreamOptions): Promise<TestStream> {
-    const { port } = app.server.address() as AddressInfo;
+  static open(app: FastifyInstance, machine: string, options: StreamOptions): Promise<TestStream> {
     const query = options.from === undefined ? '' : `?from=${options.from}`;
+    return TestStream.openPath(app, `/v1/machines/${machine}/watch${query}`, options);
+  }
+
+  static async openPath(app: FastifyInstance, path: string, options: Omit<StreamOptions, 'from'>): Promise<TestStream> {
+    const { port } = app.server.address() as AddressInfo;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const call = request({
       host: '127.0.0.1',
       port,
-      path: `/v1/machines/${machine}/watch${query}`,
+      path,
       headers: { authorization: `Bearer ${options.token}`, accept: 'text/event-stream', ...options.headers },
     });
     call.on('response', resolve).on('error', reject).end();

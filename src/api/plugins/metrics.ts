@@ -34,7 +34,7 @@ export const metrics = fp<{ context: Context }>(
     });
     app.addHook('onResponse', async (request, reply) => {
       const { url, config } = request.routeOptions;
-      if (config.operation?.id === 'watchMachine' && reply.statusCode === 200) return;
+      if (config.operation?.produces === 'text/event-stream' && reply.statusCode === 200) return;
       // The pattern of the route, never the path: identifiers would make a time series each.
       duration.observe(
         { method: request.method, route: url ?? 'none', status: reply.statusCode },

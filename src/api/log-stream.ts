@@ -1,0 +1,90 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Event, Interest } from '../leases/model.ts';
+import { weightOf } from './accept.ts';
+import type { Context } from './context.ts';
+import { EventStream } from './event-stream.ts';
+import { principalOf } from './principal.ts';
+import { apiProblem } from './problems.ts';
+
+export type LogStream = Readonly<{
+  interest: Interest;
+  /** Changes after this revision; undefined: from now on. The header Last-Event-ID wins over it. */
+  from: number | undefined;
+  /** What the client gets to see of an event: undefined is nothing, `compacted` is that it has to take a snapshot. */
+  present: (event: Event) => unknown;
+  /** Called when the stream is open; what it returns is called when it is over. */
+  attach?: (events: EventStream) => () => void;
+}>;
+
+/** Answers a request with the log from some revision on, as server-sent events, until either side ends it. */
+export async function streamLog(
+  context: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  open: () => Promise<LogStream> | LogStream,
+): Promise<void> {
+  const { accept } = request.headers;
+  if (weightOf(accept, 'text/event-stream') === 0)
+    throw apiProblem('not_acceptable', `this is text/event-stream, and the client accepts ${accept ?? ''}`);
+  const seen = lastEventId(request);
+  const stream = await open();
+  const watcher = context.watchers.open(principalOf(request));
+  if (watcher === undefined)
+    throw apiProblem('too_many_watchers', `${context.limits.watchers_max} event streams are open`);
+  reply.sse.onClose(watcher.end);
+  try {
+    await send(context, reply, { ...stream, from: seen ?? stream.from }, watcher.signal);
+  } finally {
+    watcher.close();
+  }
+}
+
+async function send(context: Context, reply: FastifyReply, stream: LogStream, signal: AbortSignal): Promise<void> {
+  const { feed, reader, limits } = context;
+  const events = new EventStream(reply, limits);
+  const newest = await reader.revision();
+  // Whoever has seen more than there is followed another log: it was restored from a backup, or began anew.
+  if (stream.from !== undefined && stream.from > newest) {
+    await events.send({ event: 'compacted', data: { oldest_revision: newest } });
+    return;
+  }
+  const from = stream.from ?? newest;
+  const detach = stream.attach?.(events) ?? (() => {});
+  try {
+    const { interest } = stream;
+    for await (const item of feed.follow({ interest, from, signal, bookmarkMs: limits.heartbeat_ms })) {
+      if (item.type === 'compacted') {
+        await events.send({ event: 'compacted', data: { oldest_revision: item.oldest } });
+        return;
+      }
+      if (item.type === 'caught_up') {
+        // For a client that is behind, the next event is news enough.
+        // With an id of its own: a browser that reconnects then goes on from here.
+        events.offer({ event: 'bookmark', id: String(item.revision), data: { revision: item.revision } });
+        continue;
+      }
+      const { revision } = item.event;
+      const data = await stream.present(item.event);
+      if (data === undefined) continue;
+      if (data === 'compacted') {
+        await events.send({ event: 'compacted', data: { oldest_revision: revision } });
+        return;
+      }
+      if (!(await events.send({ event: 'change', id: String(revision), data }))) return;
+    }
+  } finally {
+    detach();
+    // The connection is of no further use, and a server that stops would wait for it.
+    if (context.stopping.aborted) reply.raw.once('finish', () => reply.raw.socket?.destroySoon());
+  }
+}
+
+function lastEventId(request: FastifyRequest): number | undefined {
+  const header = request.headers['last-event-id'];
+  if (header === undefined || header === '') return undefined;
+  if (typeof header === 'string' && /^\d{1,15}$/.test(header)) return Number(header);
+  const message = 'must be the revision of an event';
+  throw apiProblem('validation_failed', `header.Last-Event-ID: ${message}`, {
+    errors: [{ path: 'header.Last-Event-ID', message }],
+  });
+}
