@@ -24,12 +24,10 @@ export const Route = z
   })
   .meta({ id: 'Route', description: 'Packets to these ports of this address belong to this machine.' });
 
-export const RouteSnapshot = z
-  .strictObject({ epoch: z.string(), revision: Revision, routes: z.array(Route) })
-  .meta({
-    id: 'RouteSnapshot',
-    description: 'One consistent state at `revision`; the event stream goes on from there.',
-  });
+export const RouteSnapshot = z.strictObject({ epoch: z.string(), revision: Revision, routes: z.array(Route) }).meta({
+  id: 'RouteSnapshot',
+  description: 'One consistent state at `revision`; the event stream goes on from there.',
+});
 
 /** One change of the routes. The SSE id is the revision. */
 export const RouteChange = z

@@ -89,15 +89,18 @@ describe.each(guarded)('%s', (id) => {
 
 describe('who may', () => {
   // The stream never ends by itself; watch.test.ts opens it with every role that may.
-  it.each(guarded.filter((id) => id !== 'watchMachine' && id !== 'watchRoutes'))('%s is let through to the decision', async (id) => {
-    const own = await furnished({ metricsOpen: false });
-    await using _world = own.world;
-    for (const role of access[id]) {
-      const answer = await call(id, tokensOf(own)[role as Role], own);
-      expect([401, 405, 500], `${role}: ${answer.text}`).not.toContain(answer.status);
-      expect(answer.code, role).not.toBe('forbidden');
-    }
-  });
+  it.each(guarded.filter((id) => id !== 'watchMachine' && id !== 'watchRoutes'))(
+    '%s is let through to the decision',
+    async (id) => {
+      const own = await furnished({ metricsOpen: false });
+      await using _world = own.world;
+      for (const role of access[id]) {
+        const answer = await call(id, tokensOf(own)[role as Role], own);
+        expect([401, 405, 500], `${role}: ${answer.text}`).not.toContain(answer.status);
+        expect(answer.code, role).not.toBe('forbidden');
+      }
+    },
+  );
 
   it.each(ids.filter((id) => rolesOf(id) === 'open'))('%s is open to everybody', async (id) => {
     expect((await call(id, null)).status).toBe(200);

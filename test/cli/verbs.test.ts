@@ -147,6 +147,7 @@ describe('the verbs of an operator', () => {
     const { slices } = await answered(SliceList, 'slices assign waiting far');
     expect(slices[0]?.state).toBe('assigning');
     expect(await must('slices list --route adding --ids')).toBe(`${slices[0]?.id ?? ''}\n`);
+    expect(await must('slices list --route adding')).toMatch(/WAITS FOR\n.* north \(\d+ s\)$/m);
     expect(await must(`slices get ${slices[0]?.id ?? ''}`)).toMatch(/north/);
     expect((await answered(Pool, 'pools update waiting --routers none')).routers).toEqual({ policy: 'none' });
     expect(await answered(Machine, 'machines update far --mark 258')).toMatchObject({

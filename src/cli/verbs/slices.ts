@@ -16,6 +16,7 @@ const columns: Columns<Slice> = {
   generation: ({ generation }) => generation,
   allocator: ({ allocator }) => allocator,
   reusable: ({ reusable_at }) => reusable_at,
+  'waits for': ({ waiting_for: on }) => on && `${on.routers.join(', ')} (${Math.round(on.age_s)} s)`,
 };
 
 const extentColumns: Columns<Extent> = {
