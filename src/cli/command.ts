@@ -54,6 +54,8 @@ export type Command<S extends SettingsSchema = SettingsSchema, F extends Setting
   flags?: F;
   /** Its settings in the file are those of a profile, which many commands share, instead of a section of its own. */
   profiled?: boolean;
+  /** The operations of the API that it carries out; a test holds them against all there are. */
+  operations?: readonly string[];
   positionals?: readonly Positional[];
   /** Present when the command takes something after `--`, like `fishery hold … -- program args…`. */
   rest?: Readonly<{ name: string; description: string; required: boolean }>;
@@ -79,6 +81,8 @@ export type CommandEntry = Readonly<{
   summary: string;
   /** Below this major version of Node.js its libraries do not even load: the command is not loaded then, and says so. */
   nodeMajorMin?: number;
+  /** For programs, not for people: left out of the help. */
+  isHidden?: boolean;
   load: () => Promise<Command>;
 }>;
 
@@ -86,6 +90,7 @@ export type CommandEntry = Readonly<{
 export type GroupEntry = Readonly<{
   name: string;
   summary: string;
+  isHidden?: boolean;
   verbs: () => Promise<readonly CommandEntry[]>;
 }>;
 

@@ -26,6 +26,21 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./commands/hold.ts')).command,
   },
   {
+    name: 'status',
+    summary: 'See whether the server serves, and how its machines are',
+    load: async () => (await import('./verbs/status.ts')).status.load(),
+  },
+  {
+    name: 'top',
+    summary: 'See how full everything is, as it changes',
+    load: async () => (await import('./verbs/top.ts')).top.load(),
+  },
+  {
+    name: 'watch',
+    summary: 'Follow the log of changes',
+    load: async () => (await import('./verbs/log.ts')).watch.load(),
+  },
+  {
     name: 'pools',
     summary: 'Address prefixes, and how they are cut into slices',
     verbs: async () => (await import('./verbs/pools.ts')).verbs,
@@ -98,6 +113,17 @@ export const commands: readonly Entry[] = [
     summary: 'Put a dump into an empty database, of the same or of the other kind',
     nodeMajorMin,
     load: async () => (await import('./commands/restore.ts')).command,
+  },
+  {
+    name: 'completion',
+    summary: 'Print what makes a shell complete the words of this program',
+    load: async () => (await import('./commands/completion.ts')).command,
+  },
+  {
+    name: 'complete',
+    summary: 'Print what may stand at the cursor',
+    isHidden: true,
+    load: async () => (await import('./commands/complete.ts')).command,
   },
   {
     name: 'version',

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { certificateSettings } from '../ops/certificate-settings.ts';
-import type { Environment } from '../ops/settings.ts';
-import { readSecretFile } from '../ops/settings.ts';
+import { readSecretFile, type Environment } from '../ops/settings.ts';
 import { FisheryClient, localCodes, tlsFilesOf, type FisheryError } from '../sdk/index.ts';
 import { exitCodes } from './command.ts';
 
@@ -20,7 +19,11 @@ export const connectionSettings = z.strictObject({
 export type ConnectionSettings = z.output<typeof connectionSettings>;
 
 /** A client by these settings; or, as text, what is wrong with them. The token is in a file or in FISHERY_TOKEN: never a flag, which `ps` shows. */
-export function clientOf(settings: ConnectionSettings, env: Environment): FisheryClient | string {
+export function clientOf(
+  settings: ConnectionSettings,
+  env: Environment,
+  more: Readonly<{ attemptsMax?: number }> = {},
+): FisheryClient | string {
   const { server: url, token_file: file, timeout_s } = settings;
   const secret = file === undefined ? { ok: true as const, value: env['FISHERY_TOKEN'] ?? '' } : readSecretFile(file);
   if (!secret.ok) return `token_file: ${secret.problem}`;
@@ -32,6 +35,7 @@ export function clientOf(settings: ConnectionSettings, env: Environment): Fisher
       token: secret.value.trim(),
       tls: tlsFilesOf(settings),
       timeoutMs: timeout_s * 1_000,
+      ...more,
     });
   } catch (cause) {
     if (!(cause instanceof TypeError)) throw cause;

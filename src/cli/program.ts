@@ -53,7 +53,7 @@ export async function runProgram(
   try {
     for (const entry of entries) {
       const sub = newProgram(entry.name, host).description(entry.summary);
-      program.addCommand(sub);
+      program.addCommand(sub, { hidden: entry.isHidden === true });
       if (entry.name !== word) continue;
       if ('load' in entry) {
         await prepare(sub, entry, entry.name);
@@ -153,7 +153,7 @@ const none = { ok: true, value: undefined } as const;
 type Config = Readonly<{ ok: true; value: ConfigSection | undefined } | { ok: false; problem: string }>;
 
 /** What the configuration file says to this command: its section, or the profile that is meant. */
-function configOf(
+export function configOf(
   command: Command,
   name: string,
   sections: readonly string[],

@@ -3,8 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { z } from 'zod';
-import { commands } from '../../src/cli/commands.ts';
-import { runProgram } from '../../src/cli/program.ts';
 import { Lease } from '../../src/wire/leases.ts';
 import { Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
@@ -12,6 +10,7 @@ import { Session } from '../../src/wire/sessions.ts';
 import { SliceList } from '../../src/wire/slices.ts';
 import { fakeTerminal, type FakeTerminal } from '../support/fake-terminal.ts';
 import { RealServer } from '../support/real-server.ts';
+import { runFishery, type Ran } from '../support/run-fishery.ts';
 import { hangUp, json, problem, ScriptedServer, silence } from '../support/scripted-server.ts';
 
 let server: RealServer;
@@ -25,21 +24,14 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-type Ran = Readonly<{ code: number; out: string; err: string }>;
 type How = Readonly<{ terminal?: FakeTerminal; env?: Record<string, string>; url?: string }>;
 
 /** `fishery` with the words of this line, as an operator. */
-async function fishery(line: string, { terminal = fakeTerminal(), env, url = server.url }: How = {}): Promise<Ran> {
-  let [out, err] = ['', ''];
-  const code = await runProgram(commands, '0.0.0', line.split(' ').filter(Boolean), {
+const fishery = (line: string, { terminal = fakeTerminal(), env, url = server.url }: How = {}): Promise<Ran> =>
+  runFishery(line.split(' ').filter(Boolean), {
     env: env ?? { FISHERY_SERVER: url, FISHERY_TOKEN: server.secret, HOME: folder },
-    nodeVersion: process.versions.node,
-    writeOut: (text) => void (out += text),
-    writeErr: (text) => void (err += text),
     terminal,
   });
-  return { code, out, err };
-}
 
 /** The same, when it must succeed and say nothing beside its answer. */
 async function must(line: string): Promise<string> {

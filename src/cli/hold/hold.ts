@@ -65,7 +65,7 @@ async function withSession(
   host: HoldHost,
   relay: SignalRelay,
 ): Promise<number> {
-  const lost = Promise.withResolvers<string>();
+  const lost = awaited<string>();
   const stop = new AbortController();
   // From the start: the agent may take longer to make the leases true than the session lives.
   const kept = keepAlive(client, session, {
@@ -101,6 +101,15 @@ async function withSession(
     stop.abort();
     await kept.done;
   }
+}
+
+/** Promise.withResolvers, which Node.js has from version 22 on; a package runs on older ones too. */
+function awaited<T>(): Readonly<{ promise: Promise<T>; resolve: (value: T) => void }> {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
 }
 
 /** The leases, all active; or, as text, why there are none. */

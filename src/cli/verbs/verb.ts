@@ -8,9 +8,6 @@ import { describe } from '../output/describe.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 import { argumentWords, filterWords, type ArgumentName } from './words.ts';
 
-/** A command that calls the server. `operations`: which of the API's it carries out; a test holds them against all there are. */
-export type Verb = CommandEntry & Readonly<{ operations: readonly string[] }>;
-
 type Arguments = readonly ArgumentName[];
 type Values<A extends Arguments> = Readonly<Record<A[number], string>>;
 type NoFlags = typeof noFlags;
@@ -21,7 +18,7 @@ export type Call<A extends Arguments, F extends z.ZodObject> = Readonly<{
   client: FisheryClient;
   args: Values<A>;
   flags: z.output<F>;
-  /** For every call of the client. */
+  /** What the call of the client is to be told. */
   options: ChangeOptions;
   output: OutputFlags;
   context: CommandContext;
@@ -44,13 +41,14 @@ const outputFlags = z.strictObject({
 /** The frame of every verb: settings, a client, and the failures of calls as lines and exit codes. */
 export function verb<const A extends Arguments = [], F extends z.ZodObject = NoFlags>(
   words: Words<A, F> & Readonly<{ run: (call: Call<A, F>) => Promise<number> }>,
-): Verb {
+): CommandEntry {
   const { name, summary, operations, args = [], details } = words;
   const flags = z.strictObject({ ...words.flags?.shape, ...outputFlags.shape });
   const command: Command<typeof connectionSettings, typeof flags> = {
     settings: connectionSettings,
     flags,
     profiled: true,
+    operations,
     positionals: args.map((arg): Positional => ({ name: arg, description: argumentWords[arg], required: true })),
     ...(details === undefined ? {} : { details }),
     run: async (given, context) => {
@@ -75,7 +73,7 @@ export function verb<const A extends Arguments = [], F extends z.ZodObject = NoF
       }
     },
   };
-  return { name, summary, operations, load: async () => command };
+  return { name, summary, load: async () => command };
 }
 
 /** Of all that was given, what a schema of flags is about: bodies and queries are made of it, and have no room for more. */
@@ -96,7 +94,7 @@ type ForOutput = Readonly<{ output: OutputFlags; context: CommandContext }>;
 export const readVerb = <const A extends Arguments = [], F extends z.ZodObject = NoFlags, T = unknown>(
   words: Words<A, F> &
     Readonly<{ read: (call: Call<A, F>) => Promise<T>; inWords?: (answer: T, call: Call<A, F>) => string }>,
-): Verb =>
+): CommandEntry =>
   verb({
     ...words,
     run: async (call: Call<A, F>) => {
@@ -107,6 +105,7 @@ export const readVerb = <const A extends Arguments = [], F extends z.ZodObject =
 
 const yes = z.boolean().default(false).meta({ description: 'Do it without asking' });
 const dry_run = z.boolean().default(false).meta({ description: 'Show what would be, and change nothing' });
+const ids = z.boolean().default(false).meta({ description: 'Print the identifiers of what came of it alone' });
 const if_revision = z.int().min(0).optional().meta({
   description: 'Only if it is still as it was at this revision; default: as it is read just before',
 });
@@ -131,11 +130,12 @@ export const changeVerb = <
       /** The exit code, where it depends on the answer. */
       code?: (answer: T, call: Call<A, F>) => number;
     }>,
-): Verb => {
+): CommandEntry => {
   const { subject: read, question, inWords } = words;
   const flags = z.strictObject({
     ...words.flags?.shape,
     dry_run,
+    ids,
     ...(question ? { yes } : {}),
     ...(read ? { if_revision } : {}),
   });
@@ -154,11 +154,21 @@ export const changeVerb = <
       }
       const answer = await words.change(isDry ? { ...call, options: { dryRun: true } } : call, subject);
       if (isDry) call.context.complain('this is what would be: nothing was changed');
-      show(call, answer, inWords && ((changed) => inWords(changed, call)));
+      if (given['ids']) for (const id of idsIn(answer)) call.context.print(id);
+      else show(call, answer, inWords && ((changed) => inWords(changed, call)));
       return words.code?.(answer, call) ?? exitCodes.ok;
     },
   });
 };
+
+/** An answer is one thing, or carries some in a list, or one beside what is only shown once. */
+function idsIn(answer: unknown): readonly string[] {
+  if (typeof answer !== 'object' || answer === null) return [];
+  if ('id' in answer || 'name' in answer) return [idOf(answer)];
+  return Object.values(answer).flatMap((member: unknown) =>
+    Array.isArray(member) ? member.flatMap(idsIn) : idsIn(member),
+  );
+}
 
 /** The exit code when nobody said yes. */
 async function refusalOf({ terminal, complain }: CommandContext, question: string): Promise<number | undefined> {
@@ -200,7 +210,7 @@ export const listVerb = <const A extends Arguments = [], F extends z.ZodObject =
       /** What names an item to other verbs; default its `id` or `name`. */
       id?: (item: T) => string;
     }>,
-): Verb =>
+): CommandEntry =>
   verb({
     ...words,
     flags: z.strictObject({ ...words.flags?.shape, ...listFlags.shape }),
