@@ -128,6 +128,7 @@ CREATE TABLE "machines" (
 	"agent_version" text COLLATE "C",
 	"seen_at" bigint,
 	"applied_revision" bigint,
+	"must_apply" bigint,
 	"created_at" bigint NOT NULL,
 	"updated_at" bigint NOT NULL,
 	"revision" bigint NOT NULL
@@ -164,6 +165,28 @@ CREATE TABLE "port_counts" (
 	"state" text COLLATE "C" NOT NULL,
 	"ports" bigint NOT NULL,
 	CONSTRAINT "port_counts_pool_machine_protocol_state_pk" PRIMARY KEY("pool","machine","protocol","state")
+);
+--> statement-breakpoint
+CREATE TABLE "revocations" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"machine" text COLLATE "C",
+	"holder" text COLLATE "C",
+	"pools" text COLLATE "C",
+	"prefix" text COLLATE "C",
+	"session" bigint,
+	"slice" bigint,
+	"ending" text COLLATE "C" NOT NULL,
+	"reason" text COLLATE "C" NOT NULL,
+	"state" text COLLATE "C" NOT NULL,
+	"created_at" bigint NOT NULL,
+	"revoke_at" bigint NOT NULL,
+	"ended_at" bigint,
+	"done_at" bigint,
+	"leases" bigint NOT NULL,
+	"through" text COLLATE "C",
+	"revision" bigint NOT NULL,
+	CONSTRAINT "revocations_state" CHECK (state IN ('waiting', 'ending', 'done')),
+	CONSTRAINT "revocations_times" CHECK ((ended_at IS NULL) = (state = 'waiting') AND (done_at IS NOT NULL) = (state = 'done'))
 );
 --> statement-breakpoint
 CREATE TABLE "routers" (
@@ -219,6 +242,10 @@ CREATE TABLE "slices" (
 	"state" text COLLATE "C" NOT NULL,
 	"generation" integer NOT NULL,
 	"allocator" text COLLATE "C" NOT NULL,
+	"drain_by" bigint,
+	"next_machine" text COLLATE "C",
+	"next_allocator" text COLLATE "C",
+	"reclaimed" integer NOT NULL,
 	"assigned_at" bigint,
 	"reusable_at" bigint,
 	"route" text COLLATE "C" NOT NULL,
@@ -228,7 +255,8 @@ CREATE TABLE "slices" (
 	CONSTRAINT "slices_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK (state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_route" CHECK (route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
-	CONSTRAINT "slices_owner" CHECK ((machine IS NULL) = (state = 'free'))
+	CONSTRAINT "slices_owner" CHECK ((machine IS NULL) = (state = 'free')),
+	CONSTRAINT "slices_next" CHECK ((next_machine IS NULL) = (next_allocator IS NULL))
 );
 --> statement-breakpoint
 CREATE TABLE "tenures" (
@@ -266,6 +294,9 @@ CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_po
 CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "leases_oldest" ON "leases" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "revocations_waiting" ON "revocations" USING btree ("revoke_at") WHERE state = 'waiting';--> statement-breakpoint
+CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE state = 'ending';--> statement-breakpoint
+CREATE INDEX "revocations_ended" ON "revocations" USING btree ("ended_at");--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint

@@ -139,6 +139,7 @@ CREATE TABLE `machines` (
 	`agent_version` text,
 	`seen_at` integer,
 	`applied_revision` integer,
+	`must_apply` integer,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`revision` integer NOT NULL
@@ -178,6 +179,31 @@ CREATE TABLE `port_counts` (
 	PRIMARY KEY(`pool`, `machine`, `protocol`, `state`)
 );
 --> statement-breakpoint
+CREATE TABLE `revocations` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`machine` text,
+	`holder` text,
+	`pools` text,
+	`prefix` text,
+	`session` integer,
+	`slice` integer,
+	`ending` text NOT NULL,
+	`reason` text NOT NULL,
+	`state` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`revoke_at` integer NOT NULL,
+	`ended_at` integer,
+	`done_at` integer,
+	`leases` integer NOT NULL,
+	`through` text,
+	`revision` integer NOT NULL,
+	CONSTRAINT "revocations_state" CHECK(state IN ('waiting', 'ending', 'done')),
+	CONSTRAINT "revocations_times" CHECK((ended_at IS NULL) = (state = 'waiting') AND (done_at IS NOT NULL) = (state = 'done'))
+);
+--> statement-breakpoint
+CREATE INDEX `revocations_waiting` ON `revocations` (`revoke_at`) WHERE state = 'waiting';--> statement-breakpoint
+CREATE INDEX `revocations_ending` ON `revocations` (`id`) WHERE state = 'ending';--> statement-breakpoint
+CREATE INDEX `revocations_ended` ON `revocations` (`ended_at`);--> statement-breakpoint
 CREATE TABLE `routers` (
 	`id` text PRIMARY KEY NOT NULL,
 	`labels` text NOT NULL,
@@ -237,6 +263,10 @@ CREATE TABLE `slices` (
 	`state` text NOT NULL,
 	`generation` integer NOT NULL,
 	`allocator` text NOT NULL,
+	`drain_by` integer,
+	`next_machine` text,
+	`next_allocator` text,
+	`reclaimed` integer NOT NULL,
 	`assigned_at` integer,
 	`reusable_at` integer,
 	`route` text NOT NULL,
@@ -247,7 +277,8 @@ CREATE TABLE `slices` (
 	CONSTRAINT "slices_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_route" CHECK(route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
-	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free'))
+	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free')),
+	CONSTRAINT "slices_next" CHECK((next_machine IS NULL) = (next_allocator IS NULL))
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `slices_place` ON `slices` (`address`,`first_port`,`pool_born_at`);--> statement-breakpoint

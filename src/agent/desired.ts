@@ -1,6 +1,9 @@
+import { parseAddress } from '../net/address.ts';
+import { parsePrefix, prefixContains, type Prefix } from '../net/prefix.ts';
 import type { Change, Desired } from '../wire/agent.ts';
 import type { Lease } from '../wire/leases.ts';
 import type { Holder } from '../wire/machines.ts';
+import type { Revocation } from '../wire/revocations.ts';
 import type { Slice } from '../wire/slices.ts';
 
 /** What a fold touched, so that whoever acts on it looks at that and not at everything. */
@@ -15,6 +18,28 @@ export type Touched = Readonly<{
 
 const untouched: Touched = { host: false, leases: [], everything: false };
 const touchedHost: Touched = { ...untouched, host: true };
+
+/** Whether the revocation ends a lease; what was granted later, it does not know of. */
+function coveredBy({ id, machine, holder, pools, prefix, session, slice }: Revocation): (lease: Lease) => boolean {
+  const before = numberOf(id);
+  const within = prefix === null ? null : parsePrefix(prefix);
+  return (lease) =>
+    numberOf(lease.id) < before &&
+    (machine === null || machine === lease.machine) &&
+    (holder === null || holder === lease.holder) &&
+    (pools === null || pools.includes(lease.pool)) &&
+    (session === null || session === lease.session) &&
+    (slice === null || slice === lease.slice) &&
+    (within === null || (within.ok && isWithin(within.value, lease.address)));
+}
+
+/** `lease-42` → 42: the revision at which it came to be. */
+const numberOf = (id: string): number => Number(id.slice(id.indexOf('-') + 1));
+
+function isWithin(prefix: Prefix, address: string): boolean {
+  const parsed = parseAddress(address);
+  return parsed.ok && prefixContains(prefix, parsed.value);
+}
 
 /** A lease here is one of these; every other state means that it is over and gone from the table. */
 export const onHostStates: readonly string[] = ['pending', 'active', 'ending'] satisfies Lease['state'][];
@@ -119,6 +144,8 @@ export class DesiredMachine {
           : untouched;
       case 'lease':
         return this.#applyLease(change.lease);
+      case 'revocation':
+        return this.#applyRevocation(change.revocation);
     }
   }
 
@@ -132,7 +159,7 @@ export class DesiredMachine {
   }
 
   #applySlice(slice: Slice): Touched {
-    const isOurs = slice.machine === this.machine && sliceStates.includes(slice.state);
+    const isOurs = slice.machine === this.machine && sliceStates.includes(slice.state) && !slice.reclaimed;
     if (isOurs) this.#slices.set(slice.id, slice);
     // One that went to another machine, or to nobody.
     else if (!this.#slices.delete(slice.id)) return untouched;
@@ -147,6 +174,18 @@ export class DesiredMachine {
       if (lease && lease.state !== 'ending') this.#leases.set(id, { ...lease, state: 'ending', ending });
     }
     return { ...untouched, leases: ids };
+  }
+
+  #applyRevocation(revocation: Revocation): Touched {
+    if (revocation.state !== 'ending') return untouched;
+    const covered = [...this.#leases.values()].filter(coveredBy(revocation));
+    for (const lease of covered) {
+      // Reclaimed: this machine has no say in it any more, and no ports.
+      if (revocation.ending === 'fenced') this.#dropLease(lease.id);
+      else if (lease.state !== 'ending')
+        this.#leases.set(lease.id, { ...lease, state: 'ending', ending: revocation.ending });
+    }
+    return { ...untouched, leases: covered.map(({ id }) => id) };
   }
 
   #applyLease(lease: Lease): Touched {

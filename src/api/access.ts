@@ -36,6 +36,9 @@ export const access = {
   getSlice: readers,
   listExtents: readers,
   drainSlice: operator,
+  moveSlice: operator,
+  reclaimSlice: operator,
+  setAllocator: operator,
   unblockExtent: operator,
 
   openSession: users,
@@ -49,6 +52,9 @@ export const access = {
   getLease: everyone,
   releaseLease: users,
   revokeLease: operator,
+  revokeLeases: operator,
+  listRevocations: readers,
+  getRevocation: readers,
 
   getDesired: readersAndAgent,
   watchMachine: readersAndAgent,

@@ -25,6 +25,7 @@ import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
 import { poolRoutes } from './routes/pools.ts';
+import { revocationRoutes } from './routes/revocations.ts';
 import { routeRoutes } from './routes/routes.ts';
 import { routerRoutes } from './routes/routers.ts';
 import { serverRoutes } from './routes/server.ts';
@@ -96,6 +97,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     sliceRoutes,
     sessionRoutes,
     leaseRoutes,
+    revocationRoutes,
     agentRoutes,
     watchRoutes,
     routerRoutes,

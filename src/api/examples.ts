@@ -16,7 +16,16 @@ import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '.
 import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
 import type { About, Readiness } from '../wire/server.ts';
 import type { Session, SessionOpen } from '../wire/sessions.ts';
-import type { ExtentList, Slice, SliceAssign, SliceList, Unblock } from '../wire/slices.ts';
+import type {
+  AllocatorChange,
+  ExtentList,
+  Slice,
+  SliceAssign,
+  SliceDrain,
+  SliceList,
+  SliceMove,
+  Unblock,
+} from '../wire/slices.ts';
 import type { TokenCreate, TokenCreated, TokenInfo, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
 
 /**
@@ -119,6 +128,9 @@ export const slice: Slice = {
   state: 'assigned',
   generation: 1,
   allocator: 'server',
+  drain_by: null,
+  next: null,
+  reclaimed: false,
   assigned_at: at.assigned,
   reusable_at: null,
   route: { state: 'routed', revision: 12, since: at.assigned },
@@ -135,7 +147,13 @@ export const assignedSlices: SliceList = {
     },
   ],
 };
-export const drainingSlice: Slice = { ...slice, state: 'draining', revision: 61 };
+export const sliceDrain: z.input<typeof SliceDrain> = { deadline_s: 120 };
+export const drainingSlice: Slice = { ...slice, state: 'draining', drain_by: at.ended, revision: 61 };
+export const sliceMove: z.input<typeof SliceMove> = { machine: 'edge-2', deadline_s: 120 };
+export const movingSlice: Slice = { ...drainingSlice, next: { machine: 'edge-2', allocator: 'server' } };
+export const allocatorChange: z.input<typeof AllocatorChange> = { allocator: 'machine', deadline_s: 120 };
+export const handedOverSlice: Slice = { ...drainingSlice, next: { machine: 'edge-1', allocator: 'machine' } };
+export const reclaimedSlice: Slice = { ...drainingSlice, reclaimed: true };
 
 export const extents: ExtentList = {
   slice: 'slice-12',

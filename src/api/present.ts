@@ -5,6 +5,7 @@ import type {
   Lease,
   Machine,
   Pool,
+  Revocation,
   Router,
   RouterDemand,
   Session,
@@ -21,6 +22,7 @@ import type * as leases from '../wire/leases.ts';
 import type { Page } from '../wire/lists.ts';
 import type * as machines from '../wire/machines.ts';
 import type * as pools from '../wire/pools.ts';
+import type * as revocations from '../wire/revocations.ts';
 import type * as routers from '../wire/routers.ts';
 import type * as sessions from '../wire/sessions.ts';
 import type * as slices from '../wire/slices.ts';
@@ -122,6 +124,9 @@ export const presentSlice = (slice: Slice): slices.Slice => ({
   state: slice.state,
   generation: slice.generation,
   allocator: slice.allocator,
+  drain_by: instantOrNull(slice.drainBy),
+  next: slice.next && { ...slice.next },
+  reclaimed: slice.reclaimed,
   assigned_at: instantOrNull(slice.assignedAt),
   reusable_at: instantOrNull(slice.reusableAt),
   route: { state: slice.route, revision: slice.routeRevision, since: formatInstant(slice.routeSince) },
@@ -204,6 +209,25 @@ export const presentToken = (token: TokenFacts): tokens.TokenInfo => ({
   last_used_at: instantOrNull(token.lastUsedAt),
 });
 
+export const presentRevocation = (revocation: Revocation): revocations.Revocation => ({
+  id: `revocation-${revocation.id}`,
+  machine: revocation.machine,
+  holder: revocation.holder,
+  pools: revocation.pools && [...revocation.pools],
+  prefix: revocation.prefix,
+  session: revocation.session === null ? null : `session-${revocation.session}`,
+  slice: revocation.slice === null ? null : `slice-${revocation.slice}`,
+  ending: revocation.ending,
+  reason: revocation.reason,
+  state: revocation.state,
+  created_at: formatInstant(revocation.createdAt),
+  revoke_at: formatInstant(revocation.revokeAt),
+  ended_at: instantOrNull(revocation.endedAt),
+  done_at: instantOrNull(revocation.doneAt),
+  leases_ended: revocation.leases,
+  revision: revocation.revision,
+});
+
 const presentUnleased = (extent: Extent): slices.Extent => ({
   protocol: extent.protocol,
   ports: extent.ports,
@@ -282,6 +306,8 @@ export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' }
       return { kind: 'session', ...head, session: presentSession(event.session) };
     case 'lease':
       return { kind: 'lease', ...head, lease: presentLease(event.lease) };
+    case 'revocation':
+      return { kind: 'revocation', ...head, revocation: presentRevocation(event.revocation) };
   }
 }
 

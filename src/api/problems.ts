@@ -1,7 +1,8 @@
 import type { LeaseError } from '../leases/errors.ts';
 import type { Result } from '../net/result.ts';
 import type { Problem } from '../wire/problems.ts';
-import { detailOf, errorKinds, problemType, stateOf, type ApiErrorCode, type ErrorCode } from './errors.ts';
+import { detailOf, errorKinds, problemType, type ApiErrorCode, type ErrorCode } from './errors.ts';
+import { stateOf } from './lease-errors.ts';
 
 export type ProblemPart = Readonly<{ path: string; message: string }>;
 
@@ -54,8 +55,8 @@ export const leaseProblem = (error: LeaseError, nowUs: number): ApiProblem =>
   new ApiProblem(error.code, detailOf(error), extrasOf(error, nowUs));
 
 function extrasOf(error: LeaseError, nowUs: number): Extras {
-  if (error.code === 'no_ports' && error.nextAt !== null)
-    return { retryAfterS: Math.max(1, Math.ceil((error.nextAt - nowUs) / 1e6)) };
+  const at = error.code === 'no_ports' ? error.nextAt : error.code === 'reclaim_too_early' ? error.at : null;
+  if (at !== null) return { retryAfterS: Math.max(1, Math.ceil((at - nowUs) / 1e6)) };
   if (error.code === 'replay_over')
     return { errors: error.items.map((item) => ({ path: item.item, message: stateOf(item) })) };
   return {};

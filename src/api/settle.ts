@@ -17,10 +17,11 @@ export async function untilSettled(
   const session = granted[0]?.session;
   let leases = granted;
   await feed.waitFor({
-    // The leases of an ended session are over without an event for each.
+    // The leases of an ended session, or of a revocation, are over without an event for each.
     wakes: (event) =>
       (event.kind === 'lease' && ids.has(event.lease.id)) ||
-      (event.kind === 'session' && event.session.id === session && event.session.state === 'ended'),
+      (event.kind === 'session' && event.session.id === session && event.session.state === 'ended') ||
+      (event.kind === 'revocation' && event.revocation.state === 'ending'),
     isDone: async () => {
       leases = await Promise.all(granted.map(async (lease) => (await reader.lease(lease.id)) ?? lease));
       return leases.some(isRefused) || leases.every((lease) => lease.state !== 'pending');

@@ -71,6 +71,11 @@ export const commands: readonly Entry[] = [
     verbs: async () => (await import('./verbs/leases.ts')).verbs,
   },
   {
+    name: 'revocations',
+    summary: 'Many leases taken back at once',
+    verbs: async () => (await import('./verbs/revocations.ts')).verbs,
+  },
+  {
     name: 'routes',
     summary: 'Where packets that come back belong',
     verbs: async () => (await import('./verbs/routes.ts')).verbs,

@@ -10,11 +10,15 @@ export type LeaseAndSession = rows.LeaseRow &
 
 export const leaseSelect = `SELECT leases.*, sessions.state AS session_state, sessions.ending AS session_ending,
   sessions.ended_at AS session_ended_at FROM leases LEFT JOIN sessions ON sessions.id = leases.session`;
-export function leaseOf(row: LeaseAndSession): Lease {
-  const lease = rows.leaseOf(row);
-  if (row.session_state !== 'ended') return lease;
-  const ending = row.session_ending as Session['ending'];
-  return inEffect(lease, { state: 'ended', ending, endedAt: row.session_ended_at });
+/** How leases are read: in effect. To be called first: what came into effect after that comes after the read. */
+export function* leaseReader(): Read<(row: LeaseAndSession) => Lease> {
+  const found = yield* all<rows.RevocationRow>(`SELECT * FROM revocations WHERE state = 'ending' ORDER BY id`);
+  const revocations = found.map(rows.revocationOf);
+  return (row) => {
+    const state = row.session_state === 'ended' ? 'ended' : 'live';
+    const ending = row.session_ending as Session['ending'];
+    return inEffect(rows.leaseOf(row), { state, ending, endedAt: row.session_ended_at }, revocations);
+  };
 }
 
 export function* revision(): Read<number> {
@@ -26,6 +30,7 @@ export function* machine(id: string): Read<Machine | undefined> {
 }
 
 export function* tiling(slice: number): Read<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
+  const leaseOf = yield* leaseReader();
   const extents = yield* all<rows.ExtentRow>(
     'SELECT * FROM extents WHERE slice = @slice ORDER BY protocol, first_port',
     { slice },
@@ -41,10 +46,11 @@ export function* tiling(slice: number): Read<Readonly<{ extents: readonly Extent
 export function* desired(id: string): Read<DesiredState | undefined> {
   const found = yield* machine(id);
   if (!found) return undefined;
+  const leaseOf = yield* leaseReader();
   const pools = yield* all<rows.PoolRow>('SELECT * FROM pools ORDER BY id');
   const slices = yield* all<rows.SliceRow>(
     `SELECT * FROM slices WHERE machine = @id AND state IN ('assigning', 'assigned', 'draining')
-     AND route <> 'adding' ORDER BY id`,
+     AND route <> 'adding' AND reclaimed = 0 ORDER BY id`,
     { id },
   );
   const holders = yield* all<rows.HolderRow>('SELECT * FROM holders WHERE machine = @id ORDER BY name', { id });
@@ -59,6 +65,7 @@ export function* desired(id: string): Read<DesiredState | undefined> {
     pools: pools.map(rows.poolOf),
     slices: slices.map(rows.sliceOf),
     holders: holders.map(rows.holderOf),
-    leases: leases.map(leaseOf),
+    // What was reclaimed is no longer the machine's to end.
+    leases: leases.map(leaseOf).filter(({ ending }) => ending !== 'fenced'),
   };
 }

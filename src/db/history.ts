@@ -3,7 +3,7 @@ import { blockMask, ceilLog2 } from '../net/ports.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
 import type { Lease, Tenure } from '../leases/model.ts';
 import type { PageOf, PageRequest, PastUse, PortInstant, UsesFilter } from '../leases/store.ts';
-import { leaseOf, leaseSelect, machine as machineNamed, type LeaseAndSession } from './composed-reads.ts';
+import { leaseReader, leaseSelect, machine as machineNamed, type LeaseAndSession } from './composed-reads.ts';
 import { party, span, spanBounds_us } from './history-keys.ts';
 import * as rows from './rows.ts';
 import { all, map, one, type Parameters, type Read } from './statement.ts';
@@ -84,6 +84,7 @@ function* leasesAt(
   port: number,
   at: number,
 ): Read<readonly Lease[]> {
+  const leaseOf = yield* leaseReader();
   const { names, values } = listOf('first', firstsOf(port, ports.first));
   const had = `leases.generation = @generation AND leases.last_port >= @port AND leases.granted_at <= @at
     AND coalesce(leases.empty_at, @at + 1) > @at AND leases.state <> 'refused'`;
@@ -151,6 +152,7 @@ function* nextOf(parts: readonly Part[], after: Place, limit: number) {
 /** The leases at these places, in their order. Lists come in few lengths, so that statements do too. */
 function* leasesIn(places: readonly Place[]): Read<readonly Lease[]> {
   if (places.length === 0) return [];
+  const leaseOf = yield* leaseReader();
   const ids = places.map(({ id }) => id);
   const length = 2 ** ceilLog2(ids.length);
   const { names, values } = listOf('id', [...ids, ...Array<number>(length - ids.length).fill(ids[0] ?? 0)]);

@@ -36,7 +36,7 @@ const soonest = (table: string): string =>
 /** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
 export const numberParameters: ReadonlySet<string> = new Set([
   ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],
-  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id', 'through'],
+  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id', 'through', 'from'],
 ]);
 
 export const needStatements: NeedStatements = {
@@ -318,6 +318,42 @@ export const needStatements: NeedStatements = {
       loadSlice,
     ),
   ],
+  endingRevocations: [
+    each(
+      `SELECT * FROM revocations WHERE state = 'ending' ORDER BY id`,
+      () => ({}),
+      (view, row: rows.RevocationRow) => view.revocations.load(rows.revocationOf(row)),
+    ),
+  ],
+  revokedSlices: [
+    each(
+      // Names have no character that LIKE takes for more than itself.
+      `SELECT * FROM slices WHERE id >= @from AND machine IS NOT NULL AND (@machine IS NULL OR machine = @machine)
+       AND (@slice IS NULL OR id = @slice) AND (@pools IS NULL OR @pools LIKE '%,' || pool || ',%')
+       AND (@from_key IS NULL OR (address_key >= @from_key AND address_key <= @to_key)) ORDER BY id LIMIT @limit`,
+      ({ machine, pools, prefix, slice, from, limit }) => {
+        const keys = prefix === null ? null : prefixKeys(prefix);
+        const range = { from_key: keys?.first ?? null, to_key: keys?.last ?? null };
+        return { machine, slice, pools: pools && `,${pools.join(',')},`, ...range, from, limit };
+      },
+      (view, row: rows.SliceRow) => due(view.slices, view.walk.slices, rows.sliceOf(row)),
+    ),
+  ],
+  leasesAlong: [
+    whole(
+      `SELECT * FROM leases WHERE slice = @slice AND ended_at IS NULL AND (protocol, first_port) >= (@protocol, @first)
+       AND (protocol, first_port, id) > (@protocol, @first, @lease) ORDER BY protocol, first_port, id LIMIT @limit`,
+      ({ slice, after, limit }) => {
+        const place = { protocol: after?.protocol ?? '', first: after?.first ?? 0, lease: after?.lease ?? 0 };
+        return { slice, ...place, limit };
+      },
+      (view, found: readonly rows.LeaseRow[], { slice }) => {
+        const leases = found.map(rows.leaseOf);
+        for (const lease of leases) view.leases.load(lease);
+        view.walk.leases.set(slice, leases);
+      },
+    ),
+  ],
   dueSessions: [
     each(
       `SELECT * FROM sessions WHERE state = 'live' AND expires_at <= @before ORDER BY expires_at, id LIMIT @limit`,
@@ -337,6 +373,13 @@ export const needStatements: NeedStatements = {
        ORDER BY session, id LIMIT @limit`,
       ({ limit }) => ({ limit }),
       loadUnsettledLease,
+    ),
+  ],
+  dueRevocations: [
+    each(
+      `SELECT * FROM revocations WHERE state = 'waiting' AND revoke_at <= @before ORDER BY revoke_at, id LIMIT @limit`,
+      ({ before, limit }) => ({ before, limit }),
+      (view, row: rows.RevocationRow) => due(view.revocations, view.due.revocations, rows.revocationOf(row)),
     ),
   ],
   restedLeases: [

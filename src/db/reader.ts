@@ -8,6 +8,7 @@ import type {
   Lease,
   Machine,
   Pool,
+  Revocation,
   Router,
   Session,
   Slice,
@@ -20,6 +21,7 @@ import type {
   PastUse,
   PortInstant,
   Reader,
+  RevocationFilter,
   SessionFilter,
   SliceFilter,
   TokenFilter,
@@ -28,7 +30,15 @@ import type {
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
 import { byNumber, byText, defined, scan, type Key } from './paging.ts';
-import { desired, leaseOf, leaseSelect, machine, revision, tiling, type LeaseAndSession } from './composed-reads.ts';
+import {
+  desired,
+  leaseReader,
+  leaseSelect,
+  machine,
+  revision,
+  tiling,
+  type LeaseAndSession,
+} from './composed-reads.ts';
 import { historySince, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
 
@@ -117,7 +127,10 @@ export class SqlReader implements Reader {
   }
 
   async lease(id: number): Promise<Lease | undefined> {
-    return map(await this.#one<LeaseAndSession>(`${leaseSelect} WHERE leases.id = @id`, { id }), leaseOf);
+    return this.#reads.run(function* () {
+      const leaseOf = yield* leaseReader();
+      return map(yield* one<LeaseAndSession>(`${leaseSelect} WHERE leases.id = @id`, { id }), leaseOf);
+    });
   }
 
   leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>> {
@@ -133,7 +146,18 @@ export class SqlReader implements Reader {
       const both = `${half('NULL', 'live')} UNION ALL ${half('NOT NULL', 'past')} ORDER BY id LIMIT @limit`;
       return all(both, { machine: on, after, limit });
     };
-    return this.#reads.run(() => scan(page, byNumber, filter, leaseOf, read));
+    return this.#reads.run(function* () {
+      return yield* scan(page, byNumber, filter, yield* leaseReader(), read);
+    });
+  }
+
+  async revocation(id: number): Promise<Revocation | undefined> {
+    const sql = 'SELECT * FROM revocations WHERE id = @id';
+    return map(await this.#one<rows.RevocationRow>(sql, { id }), rows.revocationOf);
+  }
+
+  revocations(filter: RevocationFilter, page: PageRequest): Promise<PageOf<Revocation>> {
+    return this.#page('revocations', byNumber, page, rows.revocationOf, {}, filter);
   }
 
   desired(id: string): Promise<DesiredState | undefined> {

@@ -11,6 +11,7 @@ import type {
   Lease,
   Machine,
   Pool,
+  Revocation,
   Router,
   Session,
   SharedBlock,
@@ -33,6 +34,7 @@ export type LeaseRow = Row<typeof schema.leases>;
 export type ExtentRow = Row<typeof schema.extents>;
 export type SharedBlockRow = Row<typeof schema.sharedBlocks>;
 export type AccessTokenRow = Row<typeof schema.accessTokens>;
+export type RevocationRow = Row<typeof schema.revocations>;
 export type RouterRow = Row<typeof schema.routers>;
 export type KeptAnswerRow = Row<typeof schema.keptAnswers>;
 export type EventRow = Row<typeof schema.events>;
@@ -84,6 +86,7 @@ export const machineRow = (machine: Machine): MachineRow => ({
   agent_version: machine.agent?.version ?? null,
   seen_at: machine.agent?.seenAt ?? null,
   applied_revision: machine.agent?.appliedRevision ?? null,
+  must_apply: machine.agent?.mustApply ?? null,
   created_at: machine.createdAt,
   updated_at: machine.updatedAt,
   revision: machine.revision,
@@ -105,6 +108,7 @@ export const machineOf = (row: MachineRow): Machine => ({
           version: row.agent_version ?? '',
           seenAt: row.seen_at,
           appliedRevision: row.applied_revision ?? 0,
+          mustApply: row.must_apply ?? 0,
         },
   createdAt: row.created_at,
   updatedAt: row.updated_at,
@@ -147,6 +151,10 @@ export const sliceRow = (slice: Slice): SliceRow => ({
   state: slice.state,
   generation: slice.generation,
   allocator: slice.allocator,
+  drain_by: slice.drainBy,
+  next_machine: slice.next?.machine ?? null,
+  next_allocator: slice.next?.allocator ?? null,
+  reclaimed: slice.reclaimed ? 1 : 0,
   assigned_at: slice.assignedAt,
   reusable_at: slice.reusableAt,
   route: slice.route,
@@ -165,6 +173,12 @@ export const sliceOf = (row: SliceRow): Slice => ({
   state: row.state as Slice['state'],
   generation: row.generation,
   allocator: row.allocator as Slice['allocator'],
+  drainBy: row.drain_by,
+  next:
+    row.next_machine === null
+      ? null
+      : { machine: row.next_machine, allocator: row.next_allocator as Slice['allocator'] },
+  reclaimed: row.reclaimed === 1,
   assignedAt: row.assigned_at,
   reusableAt: row.reusable_at,
   route: row.route as Slice['route'],
@@ -333,6 +347,46 @@ export const sharedBlockOf = (row: SharedBlockRow): SharedBlock => ({
   binding: row.binding as SharedBlock['binding'],
   members: row.members,
   offered: row.offered === 1,
+});
+
+export const revocationRow = (revocation: Revocation): RevocationRow => ({
+  id: revocation.id,
+  machine: revocation.machine,
+  holder: revocation.holder,
+  pools: revocation.pools && JSON.stringify(revocation.pools),
+  prefix: revocation.prefix,
+  session: revocation.session,
+  slice: revocation.slice,
+  ending: revocation.ending,
+  reason: revocation.reason,
+  state: revocation.state,
+  created_at: revocation.createdAt,
+  revoke_at: revocation.revokeAt,
+  ended_at: revocation.endedAt,
+  done_at: revocation.doneAt,
+  leases: revocation.leases,
+  through: revocation.through && JSON.stringify(revocation.through),
+  revision: revocation.revision,
+});
+
+export const revocationOf = (row: RevocationRow): Revocation => ({
+  id: row.id,
+  machine: row.machine,
+  holder: row.holder,
+  pools: row.pools === null ? null : (JSON.parse(row.pools) as string[]),
+  prefix: row.prefix as Prefix | null,
+  session: row.session,
+  slice: row.slice,
+  ending: row.ending as Revocation['ending'],
+  reason: row.reason,
+  state: row.state as Revocation['state'],
+  createdAt: row.created_at,
+  revokeAt: row.revoke_at,
+  endedAt: row.ended_at,
+  doneAt: row.done_at,
+  leases: row.leases,
+  through: row.through === null ? null : (JSON.parse(row.through) as Revocation['through']),
+  revision: row.revision,
 });
 
 export const accessTokenRow = (token: AccessToken): AccessTokenRow => ({

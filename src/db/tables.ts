@@ -26,6 +26,7 @@ export const tableShapes: readonly TableShape[] = (
     'leases',
     'extents',
     'sharedBlocks',
+    'revocations',
     'accessTokens',
     'routers',
     'keptAnswers',

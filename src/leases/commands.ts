@@ -13,6 +13,7 @@ import type {
   Machine,
   Mode,
   Pool,
+  Revocation,
   Role,
   Router,
   RouterDemand,
@@ -35,6 +36,9 @@ export const everything: Scope = {};
  * whatever it is.
  */
 export type IfRevision = Readonly<{ ifRevision?: number | null }>;
+
+/** A slice is to leave its machine: what still lives in it ends at the deadline (a length of time from now), or at once. */
+export type Leaving = IfRevision & Readonly<{ id: number; deadlineUs?: number | null; force?: boolean }>;
 
 /** What is asked of `count` leases that are alike. */
 export type Claim = Readonly<{
@@ -70,6 +74,8 @@ export type RejectionCode =
   | 'slice_not_found'
   | 'not_yours'
   | 'stale_token'
+  /** It was taken back while the machine was out of reach: nobody waits for its word. */
+  | 'reclaimed'
   /** `empty` for a lease that is not ending, or for a slice that is not draining or still has live leases. */
   | 'in_use'
   /** `refused` for a lease that is active: it was made true before. */
@@ -148,7 +154,12 @@ export type Commands = {
     output: readonly Slice[];
   };
   /** No new grants; free once its leases are over, the agent proved it empty and the cooldown has passed. */
-  drainSlice: { input: IfRevision & Readonly<{ id: number }>; output: Slice };
+  drainSlice: { input: Leaving; output: Slice };
+  /** The same, and then it goes to another machine. */
+  moveSlice: { input: Leaving & Readonly<{ machine: string }>; output: Slice };
+  /** The same, and then it comes back to its machine, granted from by the other allocator. */
+  handOverSlice: { input: Leaving & Readonly<{ allocator: Slice['allocator'] }>; output: Slice };
+  reclaimSlice: { input: IfRevision & Readonly<{ id: number }>; output: Slice };
   /** An operator states that the stranger on a blocked extent is gone. */
   unblock: { input: IfRevision & Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>; output: Slice };
   openSession: { input: Readonly<{ scope: Scope; machine: string; holder: string; ttlUs: number }>; output: Session };
@@ -159,6 +170,21 @@ export type Commands = {
     output: readonly Lease[];
   };
   releaseLease: { input: Readonly<{ scope: Scope; id: number; token: string }>; output: Lease };
+  /** Every lease that all of these hold of. At the deadline (a length of time from now), or at once without one. */
+  revokeLeases: {
+    input: Readonly<{
+      machine: string | null;
+      holder: string | null;
+      pool: string | null;
+      /** Over the labels of pools. */
+      select: Selector | null;
+      prefix: Prefix | null;
+      session: number | null;
+      deadlineUs: number | null;
+      reason: string;
+    }>;
+    output: Revocation;
+  };
   revokeLease: { input: Readonly<{ id: number; reason: string }>; output: Lease };
   /** What an agent made true. Each report stands alone: a stale one is rejected, the others count. */
   report: {

@@ -1,4 +1,5 @@
 import type { Command, CommandKind } from './commands.ts';
+import { drainSlice, handOverSlice, moveSlice, reclaimSlice } from './hand-over.ts';
 import { releaseLease, revokeLease } from './endings.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
@@ -7,9 +8,10 @@ import { roundsOf, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
 import type { IdempotencyKey, Provenance } from './provenance.ts';
 import { report } from './reports.ts';
+import { revokeLeases } from './revocations.ts';
 import { deleteRouter, putRouter, routerApplied } from './routers.ts';
 import { endSession, keepSession, openSession } from './sessions.ts';
-import { assignSlices, drainSlice, unblock } from './slices.ts';
+import { assignSlices, unblock } from './slices.ts';
 import { sweep } from './sweep.ts';
 import { createToken, noteTokenUses, revokeToken, rotateToken, updateToken } from './tokens.ts';
 import type { Context, UseCase } from './use-case.ts';
@@ -23,6 +25,9 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   putHolder,
   assignSlices,
   drainSlice,
+  moveSlice,
+  handOverSlice,
+  reclaimSlice,
   unblock,
   openSession,
   keepSession,
@@ -30,6 +35,7 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   grantLeases,
   releaseLease,
   revokeLease,
+  revokeLeases,
   report,
   agentKeepalive,
   putRouter,

@@ -47,7 +47,7 @@ export function* endingNeeds(view: View, id: number): Needs {
   const lease = view.leases.get(id);
   if (!lease) return;
   const session: readonly Need[] = lease.session === null ? [] : [{ need: 'session', id: lease.session }];
-  yield [...session, ...leavingNeeds(lease)];
+  yield [{ need: 'endingRevocations' }, ...session, ...leavingNeeds(lease)];
   if (view.slices.get(lease.slice)?.state === 'draining') yield [{ need: 'occupants', slice: lease.slice }];
 }
 
@@ -62,11 +62,15 @@ export const leavingNeeds = (lease: Lease): readonly Need[] => [
 const blockNeeds = ({ mode, slice, protocol, ports }: Lease): readonly Need[] =>
   mode === 'shared' ? [{ need: 'block', slice, protocol, first: ports.first }] : [];
 
-/** The lease as its session leaves it, whether or not its own row has followed already. */
+/** The lease as its session and revocations leave it, whether or not its own row has followed already. */
 export function leaseInEffect(view: View, id: number): Lease | undefined {
   const lease = view.leases.get(id);
-  if (!lease || lease.session === null) return lease;
-  return inEffect(lease, view.sessions.get(lease.session));
+  if (!lease) return lease;
+  return inEffect(
+    lease,
+    lease.session === null ? undefined : view.sessions.get(lease.session),
+    view.revocationsInEffect(id),
+  );
 }
 
 function endLive(
@@ -84,9 +88,12 @@ function endLive(
   );
 }
 
-/** Where an agent enforces, only its report ends the use of ports; elsewhere the table's word is all there is. */
+/**
+ * Where an agent enforces, only its report ends the use of ports; elsewhere, and where the slice was reclaimed because the
+ * machine cannot send any more, the table's word is all there is.
+ */
 export const needsProof = (view: View, lease: Lease): boolean =>
-  view.machines.get(lease.machine)?.enforcement !== 'none';
+  view.machines.get(lease.machine)?.enforcement !== 'none' && view.slices.get(lease.slice)?.reclaimed !== true;
 
 /**
  * The users of the lease are gone: its ports rest. In a shared block that others still live in nothing can rest, the

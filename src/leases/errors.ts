@@ -29,6 +29,13 @@ type Codes = {
   slice_outside_pool: { address: string; firstPort: number; pool: string };
   slice_carved_out: { address: string; firstPort: number; pool: string };
   slice_taken: { address: string; firstPort: number; machine: string | null; state: string };
+  slice_there_already: { slice: number; machine: string };
+  /** A slice is reclaimed only from a machine that cannot send. */
+  machine_reachable: { machine: string; state: string };
+  /** `at`: when the machine's guard has shut for certain. */
+  reclaim_too_early: { slice: number; machine: string; at: number };
+  /** A keepalive of an agent that has not applied what was taken back: `revision` is the least that it must have. */
+  machine_behind: { machine: string; revision: number };
   slice_not_assigned: { slice: number; state: string };
   slices_exhausted: { pool: string; wanted: number; available: number };
   session_not_found: { session: number };
@@ -47,6 +54,9 @@ type Codes = {
   no_slices: { machine: string };
   /** Slices exist, but no free extent is large enough. `nextAt`: when the next ports leave cooldown, if any rest. */
   no_ports: { machine: string; protocol: string; ports: number; nextAt: number | null };
+  revocation_not_found: { revocation: number };
+  /** No pool has labels that the selector is about. */
+  nothing_selected: object;
   /** No address of the machine has room for all `leases` of the request. `addresses`: how many were tried. */
   no_common_address: { machine: string; leases: number; addresses: number };
   lease_not_found: { lease: number };

@@ -1,4 +1,5 @@
-import type { Lease, Session } from './model.ts';
+import { covers } from './coverage.ts';
+import type { Lease, Revocation, Session } from './model.ts';
 
 type Terms = Pick<Session, 'expiresAt' | 'ttlUs'>;
 
@@ -17,10 +18,22 @@ export const hasLapsed = (session: Terms, time: Readonly<{ now: number; startedA
   time.now >= deadlineOf(session, time.startedAt);
 
 /**
- * The lease as it is in effect. A session ends all its leases in one row; until each lease's own row has followed, what
- * it says about being pending or active is no longer true.
+ * The lease as it is in effect. The end of a session, or a revocation, ends many leases in one row; until each lease's own
+ * row has followed, what it says about being pending or active is no longer true.
  */
-export function inEffect(lease: Lease, session: Pick<Session, 'state' | 'ending' | 'endedAt'> | undefined): Lease {
-  if (session?.state !== 'ended' || (lease.state !== 'pending' && lease.state !== 'active')) return lease;
-  return { ...lease, state: 'ending', ending: session.ending, endingAt: session.endedAt };
+export function inEffect(
+  lease: Lease,
+  session: Pick<Session, 'state' | 'ending' | 'endedAt'> | undefined,
+  revocations: readonly Revocation[],
+): Lease {
+  if (lease.state !== 'pending' && lease.state !== 'active') return lease;
+  let end: Pick<Lease, 'ending' | 'endingAt' | 'reason'> | undefined;
+  if (session?.state === 'ended') end = { ending: session.ending, endingAt: session.endedAt, reason: lease.reason };
+  // Whichever came first; no two things happen at the same instant of the log.
+  for (const revocation of revocations) {
+    const isFirst = end === undefined || (revocation.endedAt ?? 0) < (end.endingAt ?? 0);
+    if (revocation.state !== 'waiting' && isFirst && covers(revocation, lease))
+      end = { ending: revocation.ending, endingAt: revocation.endedAt, reason: revocation.reason };
+  }
+  return end ? { ...lease, ...end, state: 'ending' } : lease;
 }

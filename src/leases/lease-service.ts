@@ -206,8 +206,11 @@ const originOf = ({ command, provenance }: Waiting): Pick<Trouble, 'command' | '
 });
 
 /** Commands that rearrange what others were loaded for: they get a batch of their own. */
-const isAlone = ({ kind }: Command): boolean =>
-  kind === 'assignSlices' || kind === 'drainSlice' || kind === 'routerApplied' || kind === 'sweep';
+const isAlone = ({ kind }: Command): boolean => alone.has(kind);
+const alone: ReadonlySet<CommandKind> = new Set([
+  ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
+  ...(['routerApplied', 'sweep'] as const),
+]);
 
 /** How many of the waiting commands make the next batch: bounded by number and weight, at least one. */
 function batchLength(waiting: readonly Waiting[]): number {

@@ -20,6 +20,8 @@ export const limits = {
   token_uses_max: 1_000,
   /** Rows of each kind that one sweep moves: it bounds how long a grant can wait behind it. */
   sweep_items_max: 250,
+  /** Revocations whose leases are still following: each lease that is looked at is held against all of them. */
+  revocations_in_effect_max: 16,
   /** Events that one step of the log's compaction drops. */
   compacted_events_max: 2_000,
   /** Kept answers that one step forgets. */
@@ -36,6 +38,8 @@ export const limits = {
   sweep_pause_ms: 500,
   /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */
   events_kept_min: 1_000_000,
+  /** By how much a host's clock may run slower than the server's during a fence: its guard shuts so much later. */
+  clock_skew_us: 1_000_000,
   /** Two clocks that drift apart by more than this from one transaction to the next: one of them was set. */
   clock_jump_us_max: 2_000_000,
   /** Free extents that a batch loads at first for the claims that compete for them; more, when these may not do. */

@@ -83,7 +83,10 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
   decide({ machine: id, bootId, version, appliedRevision }, { view, now }) {
     const found = view.machines.get(id);
     if (!found) return err({ code: 'machine_not_found', machine: id });
-    const machine = { ...found, agent: { bootId, version, seenAt: now, appliedRevision } };
+    const mustApply = found.agent?.mustApply ?? 0;
+    // The answer would open the guard for ports that may be another machine's by now.
+    if (appliedRevision < mustApply) return err({ code: 'machine_behind', machine: id, revision: mustApply });
+    const machine = { ...found, agent: { bootId, version, seenAt: now, appliedRevision, mustApply } };
     if (machine.state === 'fenced')
       putMachine(view, id, (revision, at) => ({ ...machine, state: 'active', updatedAt: at, revision }));
     else view.machines.put(machine);

@@ -55,7 +55,14 @@ export type Machine = Readonly<{
   /** How routers send packets to it: a packet mark, and next hops, one per family at most. Nothing here goes by them. */
   mark: number | null;
   nextHops: readonly Address[];
-  agent: Readonly<{ bootId: string; version: string; seenAt: number; appliedRevision: number }> | null;
+  agent: Readonly<{
+    bootId: string;
+    version: string;
+    seenAt: number;
+    appliedRevision: number;
+    /** Something was reclaimed at this revision: no keepalive is answered before the agent has made it true. */
+    mustApply: number;
+  }> | null;
   createdAt: number;
   updatedAt: number;
   revision: number;
@@ -92,6 +99,12 @@ export type Slice = Readonly<{
   /** Rises each time the slice changes hands; a message that carries an older one is refused. */
   generation: number;
   allocator: 'server' | 'machine';
+  /** Draining: when its leases are ended, if they have not by themselves. */
+  drainBy: number | null;
+  /** Draining or cooling: who has it after its rest, instead of the pool. */
+  next: Readonly<{ machine: string; allocator: 'server' | 'machine' }> | null;
+  /** Draining or cooling: its machine provably cannot send any more, so that nobody needs to prove it empty. */
+  reclaimed: boolean;
   assignedAt: number | null;
   reusableAt: number | null;
   route: RouteState;
@@ -144,6 +157,36 @@ export type Session = Readonly<{
   endedAt: number | null;
   revision: number;
 }>;
+
+/** Which leases are meant; each that is not null narrows it. */
+export type RevocationScope = Readonly<{
+  machine: string | null;
+  holder: string | null;
+  pools: readonly string[] | null;
+  prefix: Prefix | null;
+  session: number | null;
+  slice: number | null;
+}>;
+
+/** Ends every lease that it covers and that was granted before it, at `revokeAt`: until then they are what they were. */
+export type Revocation = RevocationScope &
+  Readonly<{
+    id: number;
+    ending: 'revoked' | 'moved' | 'fenced';
+    reason: string;
+    /** `ending`: it is in effect, and the leases' rows follow. `done`: all have. */
+    state: 'waiting' | 'ending' | 'done';
+    createdAt: number;
+    revokeAt: number;
+    /** When it came into effect. */
+    endedAt: number | null;
+    doneAt: number | null;
+    /** How many leases it has ended so far. */
+    leases: number;
+    /** The place up to which leases have followed: in order of slice, protocol, first port, id. */
+    through: Readonly<{ slice: number; protocol: Protocol; first: number; lease: number }> | null;
+    revision: number;
+  }>;
 
 export type LeaseState = 'pending' | 'active' | 'refused' | 'ending' | 'cooling' | 'ended';
 export type LeaseEnding = 'released' | 'expired' | 'revoked' | 'fenced' | 'moved';
@@ -229,6 +272,7 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     | Readonly<{ kind: 'slice'; slice: Slice }>
     | Readonly<{ kind: 'session'; session: Session }>
     | Readonly<{ kind: 'lease'; lease: Lease }>
+    | Readonly<{ kind: 'revocation'; revocation: Revocation }>
     | Readonly<{ kind: 'router'; router: Router }>
     /** A pool, a machine or a router was deleted; its name may come back for another. */
     | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine' | 'router'; id: string }>

@@ -120,12 +120,34 @@ export type Need =
       after: Readonly<{ reusableAt: number; id: number }> | null;
       limit: number;
     }>
+  /** Revocations in effect whose leases have not all followed; there are few at a time. */
+  | Readonly<{ need: 'endingRevocations' }>
+  // A walk along the leases that a revocation may cover: slices that machines have, by id, from this one on …
+  | Readonly<{
+      need: 'revokedSlices';
+      revocation: number;
+      machine: string | null;
+      pools: readonly string[] | null;
+      prefix: Prefix | null;
+      slice: number | null;
+      from: number;
+      limit: number;
+    }>
+  /** … and the live leases of one, by protocol (as text), first port and id, after this place. */
+  | Readonly<{
+      need: 'leasesAlong';
+      slice: number;
+      after: Readonly<{ protocol: Protocol; first: number; lease: number }> | null;
+      limit: number;
+    }>
   /** Slices of the pool whose route came (or went) at a revision of at most `through`, and stands as unacknowledged. */
   | Readonly<{ need: 'waitingSlices'; pool: string; route: 'adding' | 'removing'; through: number; limit: number }>
   // What time brings about: the rows that are due, the oldest first.
   | Readonly<{ need: 'dueSessions'; before: number; limit: number }>
   /** Ended sessions whose leases have not all followed, and the first `limit` pending or active leases of these, by session. */
   | Readonly<{ need: 'unsettledSessions'; limit: number }>
+  /** Revocations whose time has come. */
+  | Readonly<{ need: 'dueRevocations'; before: number; limit: number }>
   | Readonly<{ need: 'restedLeases'; before: number; limit: number }>
   | Readonly<{ need: 'restedExtents'; before: number; limit: number }>
   /** Cooling slices without any live lease whose route was not withdrawn yet. */

@@ -95,18 +95,20 @@ export const overOf = (leases: readonly Lease[]): LeaseError | undefined =>
 const idsIn = (kept: string): readonly number[] => JSON.parse(kept) as number[];
 
 function* leaseNeeds(view: View, ids: readonly number[]): Needs {
-  yield ids.map((id) => ({ need: 'lease', id }));
+  yield [{ need: 'endingRevocations' }, ...ids.map((id) => ({ need: 'lease', id }) as const)];
   const sessions = new Set(ids.map((id) => view.leases.get(id)?.session ?? null));
   yield [...sessions].flatMap((id) => (id === null ? [] : [{ need: 'session', id } as const]));
 }
 
 /** Late is late, also here: the leases of a session that is past its time are over, whether or not it was swept. */
 function leaseNow(context: Context, id: number): Lease | undefined {
-  const lease = context.view.leases.get(id);
-  if (!lease || lease.session === null) return lease;
-  const session = context.view.sessions.get(lease.session);
+  const { view } = context;
+  const lease = view.leases.get(id);
+  if (!lease) return lease;
+  const session = lease.session === null ? undefined : view.sessions.get(lease.session);
   const isLate = session?.state === 'live' && hasLapsed(session, context);
-  return inEffect(lease, isLate ? { state: 'ended', ending: 'expired', endedAt: session.expiresAt } : session);
+  const term = isLate ? ({ state: 'ended', ending: 'expired', endedAt: session.expiresAt } as const) : session;
+  return inEffect(lease, term, view.revocationsInEffect(id));
 }
 
 const stands = ({ state }: Lease): boolean => state === 'pending' || state === 'active' || state === 'refused';

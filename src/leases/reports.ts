@@ -62,6 +62,8 @@ function onLease(context: Context, machine: string, item: LeaseReport): Rejectio
   if (lease.machine !== machine) return { code: 'not_yours', detail: `it is on machine ${lease.machine}` };
   if (item.token !== formatToken(lease))
     return { code: 'stale_token', detail: `its token is ${formatToken(lease)}, not ${item.token}` };
+  if (lease.ending === 'fenced')
+    return { code: 'reclaimed', detail: 'it was ended while its machine was out of reach' };
   switch (item.state) {
     case 'active':
       // A lease that is ending stays so: the agent learns of it by the log, if it has not yet.
@@ -105,6 +107,7 @@ function onSlice(context: Context, machine: string, item: SliceReport): Rejectio
   if (slice.machine !== machine) return { code: 'not_yours', detail: `it is not on machine ${machine}` };
   if (slice.generation !== item.generation)
     return { code: 'stale_token', detail: `its generation is ${slice.generation}, not ${item.generation}` };
+  if (slice.reclaimed) return { code: 'reclaimed', detail: 'it was taken back while its machine was out of reach' };
   if (item.state === 'assigned') {
     if (slice.route === 'adding') return { code: 'not_routed', detail: 'its routers do not know the way to it yet' };
     if (slice.state === 'assigning') confirmSlice(view, slice);

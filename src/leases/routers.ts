@@ -3,7 +3,7 @@ import { limits } from './limits.ts';
 import { sameLabels, type Router, type Slice } from './model.ts';
 import type { Need, Needs } from './needs.ts';
 import { knownThrough } from './routing.ts';
-import { confirmRoute, freeSlice, withdrawRoute } from './slices.ts';
+import { confirmRoute, freeingNeeds, freeSlice, withdrawRoute } from './slices.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
@@ -80,20 +80,20 @@ export function* waitingNeeds(view: View, limit: number, said?: Router): Needs {
     });
   });
   const { routed, withdrawn } = view.due;
-  yield [...routed, ...withdrawn].flatMap(({ id, generation, machine }): readonly Need[] => [
-    { need: 'sliceTiles', slice: id },
-    { need: 'tenure', slice: id, generation },
-    ...(machine === null ? [] : [{ need: 'machine', id: machine } as const]),
+  yield [...routed, ...withdrawn].flatMap((slice): readonly Need[] => [
+    ...freeingNeeds(slice),
+    ...(slice.machine === null ? [] : [{ need: 'machine', id: slice.machine } as const]),
   ]);
 }
 
 /** What was found to wait for no router any more goes on. To be called once, in a batch that nothing else changes slices in. */
 export function settleRoutes(view: View): void {
-  for (const { id } of [...view.due.routed, ...view.due.withdrawn]) {
-    // As it is now: the same step may have withdrawn what the routers had just come to know.
+  for (const { id, generation } of [...view.due.routed, ...view.due.withdrawn]) {
+    // As it is now: the same step may have withdrawn what the routers had just come to know, or given it to another.
     const slice = view.slices.get(id);
-    if (slice?.route === 'adding') confirmRoute(view, slice);
-    if (slice?.route === 'removing' && view.due.withdrawn.some((due) => due.id === id)) freeSlice(view, slice);
+    if (slice?.generation !== generation) continue;
+    if (slice.route === 'adding') confirmRoute(view, slice);
+    if (slice.route === 'removing' && view.due.withdrawn.some((due) => due.id === id)) freeSlice(view, slice);
   }
 }
 

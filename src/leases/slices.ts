@@ -51,35 +51,6 @@ export const assignSlices: UseCase<'assignSlices'> = {
   },
 };
 
-/** No new grants from it; free once its leases are over, its machine proved it empty, and the cooldown has passed. */
-export const drainSlice: UseCase<'drainSlice'> = {
-  *needs({ id }, { view }) {
-    yield [{ need: 'slice', id }];
-    const slice = view.slices.get(id);
-    if (slice?.machine == null) return;
-    yield [
-      { need: 'machine', id: slice.machine },
-      { need: 'pool', id: slice.pool },
-      { need: 'sliceTiles', slice: id },
-      { need: 'occupants', slice: id },
-    ];
-  },
-
-  decide({ id, ifRevision }, context) {
-    const { view } = context;
-    const slice = view.slices.get(id);
-    if (!slice) return err({ code: 'slice_not_found', slice: id });
-    const stale = staleRevision(`slice-${id}`, ifRevision, slice.revision);
-    if (stale) return err(stale);
-    if (slice.state === 'draining') return ok(slice);
-    if (slice.state !== 'assigning' && slice.state !== 'assigned')
-      return err({ code: 'slice_not_assigned', slice: id, state: slice.state });
-    const draining = changeSlice(view, slice, { state: 'draining' });
-    offerSlice(view, draining);
-    return ok(restIfLeft(context, draining));
-  },
-};
-
 /** An operator's word that the stranger is gone. Its ports rest like any others that were in use. */
 export const unblock: UseCase<'unblock'> = {
   *needs({ slice: id, protocol, ports }, { view }) {
@@ -122,17 +93,26 @@ export function restSlice({ view, now }: Context, slice: Slice): Slice {
 }
 
 /**
- * Where no agent could prove a draining slice empty, the table's word counts: it rests as soon as nothing lives in it. So it
- * does when its machine was never told of it, because the routers did not know the way yet.
+ * Where no agent could prove a draining slice empty, or none needs to, the table's word counts: it rests as soon as nothing
+ * lives in it. So it does when its machine was never told of it, because the routers did not know the way yet.
  */
 export function restIfLeft(context: Context, slice: Slice): Slice {
   const { view } = context;
-  const isUnproven = view.machines.get(slice.machine ?? '')?.enforcement === 'none' || slice.route === 'adding';
+  const isUnproven =
+    slice.reclaimed || slice.route === 'adding' || view.machines.get(slice.machine ?? '')?.enforcement === 'none';
   const isLeft = slice.state === 'draining' && isUnproven && view.occupantsOf(slice.id) === 0;
   return isLeft ? restSlice(context, slice) : slice;
 }
 
-/** The rest is over: the slice leaves its machine. */
+/** What `freeSlice` looks at. */
+export const freeingNeeds = ({ id, generation, pool, next }: Slice): readonly Need[] => [
+  { need: 'sliceTiles', slice: id },
+  { need: 'tenure', slice: id, generation },
+  { need: 'pool', id: pool },
+  ...(next === null ? [] : [{ need: 'machine', id: next.machine } as const]),
+];
+
+/** The rest is over: the slice leaves its machine, and goes to the next one if that takes new ones still. */
 export function freeSlice(view: View, slice: Slice): void {
   const tenure = view.tenures.get(tenureKey(slice.id, slice.generation));
   removeExtents(view, slice);
@@ -140,9 +120,15 @@ export function freeSlice(view: View, slice: Slice): void {
     if (tenure) view.tenures.put({ ...tenure, until: at });
     // Where the way was withdrawn before, nothing changes for routers.
     const way = routeAs('none', slice.route === 'removing' ? slice.routeRevision : revision, at);
-    return { kind: 'slice', slice: { ...slice, machine: null, state: 'free', assignedAt: null, ...way, revision } };
+    const owner = { machine: null, state: 'free', assignedAt: null } as const;
+    return { kind: 'slice', slice: { ...slice, ...owner, ...stays, ...way, revision } };
   });
   view.slices.put(freed);
+  if (slice.next === null) return;
+  const machine = view.machines.get(slice.next.machine);
+  const pool = view.pools.get(slice.pool);
+  if (machine?.state === 'active' && pool?.createdAt === slice.poolBornAt && !isWithheld(pool, freed))
+    assign(view, pool, machine, { returned: freed }, slice.next.allocator);
 }
 
 /** The way to it goes from the routers; it stays with its machine until they have let go. */
@@ -167,6 +153,9 @@ export function confirmRoute(view: View, slice: Slice): void {
   offerSlice(view, changed);
 }
 
+/** Of a slice that is not to leave its machine. */
+const stays = { drainBy: null, next: null, reclaimed: false } as const;
+
 const routeAs = (
   route: RouteState,
   revision: number,
@@ -177,7 +166,7 @@ const routeAs = (
   routeSince: at,
 });
 
-function changeSlice(view: View, slice: Slice, change: Partial<Slice>): Slice {
+export function changeSlice(view: View, slice: Slice, change: Partial<Slice>): Slice {
   const { slice: changed } = view.log(audienceOf(slice), (revision) => ({
     kind: 'slice',
     slice: { ...slice, ...change, revision },
@@ -272,7 +261,13 @@ function exactCandidate(view: View, pool: Pool, at: NonNullable<Assignment['at']
   return ok({ candidates: [slice ? { returned: slice } : { slot }], cursors: pool.cursors });
 }
 
-function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate): Slice {
+function assign(
+  view: View,
+  pool: Pool,
+  machine: Machine,
+  candidate: Candidate,
+  allocator: Slice['allocator'] = 'server',
+): Slice {
   const route = pool.routers.policy === 'none' ? 'routed' : 'adding';
   const isUsable = machine.enforcement === 'none' && route === 'routed';
   const { slice } = view.log(audienceOf({ machine: machine.id, route }), (revision, at) => {
@@ -281,11 +276,11 @@ function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate):
         ? { ...candidate.returned, generation: candidate.returned.generation + 1 }
         : { id: revision, address: candidate.slot.address, ports: candidate.slot.ports, generation: 1 };
     const state = isUsable ? 'assigned' : 'assigning';
-    const owner = { pool: pool.id, poolBornAt: pool.createdAt, machine: machine.id, state } as const;
+    const owner = { pool: pool.id, poolBornAt: pool.createdAt, machine: machine.id, state, ...stays } as const;
     const way = routeAs(route, revision, at);
     return {
       kind: 'slice',
-      slice: { ...place, ...owner, allocator: 'server', assignedAt: at, reusableAt: null, ...way, revision },
+      slice: { ...place, ...owner, allocator, assignedAt: at, reusableAt: null, ...way, revision },
     };
   });
   view.slices.put(slice);

@@ -10,6 +10,7 @@ import type {
   Machine,
   Interest,
   Pool,
+  Revocation,
   Role,
   Router,
   Session,
@@ -102,6 +103,7 @@ export type SliceFilter = Readonly<{
   address?: Address;
   route?: Slice['route'];
 }>;
+export type RevocationFilter = Readonly<{ state?: Revocation['state'] }>;
 export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }>;
 
 export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string }>;
@@ -150,6 +152,8 @@ export interface Reader {
   sessions(filter: SessionFilter, page: PageRequest): Promise<PageOf<Session>>;
   lease(id: number): Promise<Lease | undefined>;
   leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>>;
+  revocation(id: number): Promise<Revocation | undefined>;
+  revocations(filter: RevocationFilter, page: PageRequest): Promise<PageOf<Revocation>>;
   /** One consistent snapshot: everything an agent must make true, at `revision`. */
   desired(machine: string): Promise<DesiredState | undefined>;
   /** Events after `revision` in order, of those that are of interest. */

@@ -6,8 +6,10 @@ import { limits } from './limits.ts';
 import { fenceMachine } from './machines.ts';
 import { placeOf, type Session } from './model.ts';
 import type { Need } from './needs.ts';
+import { revocationNeeds, settleRevocations } from './revocations.ts';
 import { extendSession, finishSession } from './sessions.ts';
 import { settleRoutes, waitingNeeds, withdraw } from './routers.ts';
+import { freeingNeeds } from './slices.ts';
 import type { Context, UseCase } from './use-case.ts';
 
 /** What time alone brings about, in bounded steps. Repeat it while it says that there is more. */
@@ -29,15 +31,12 @@ export const sweep: UseCase<'sweep'> = {
       ...due.unsettledLeases.flatMap(leavingNeeds),
       ...rested.map(({ slice }): Need => ({ need: 'slice', id: slice })),
       ...rested.map(({ slice, protocol, ports }): Need => ({ need: 'extentsAround', slice, protocol, ports })),
-      ...due.slices.flatMap(({ id, generation }): readonly Need[] => [
-        { need: 'sliceTiles', slice: id },
-        { need: 'tenure', slice: id, generation },
-      ]),
-      ...due.slices.map(({ pool }): Need => ({ need: 'pool', id: pool })),
+      ...due.slices.flatMap(freeingNeeds),
     ];
     const draining = due.unsettledLeases.filter(({ slice }) => view.slices.get(slice)?.state === 'draining');
     yield draining.map(({ slice }) => ({ need: 'occupants', slice }));
     yield* waitingNeeds(view, boundOf(itemsMax));
+    yield* revocationNeeds(view, now, boundOf(itemsMax));
   },
 
   decide({ itemsMax }, context) {
@@ -45,14 +44,16 @@ export const sweep: UseCase<'sweep'> = {
     const { due } = context.view;
     endOverdueSessions(context);
     settleEndedSessions(context, limit);
+    const revoked = settleRevocations(context, limit);
     freeRestedPorts(context);
     for (const slice of due.slices) withdraw(context.view, slice);
     settleRoutes(context.view);
     for (const machine of due.machines) fenceMachine(context.view, machine);
     const { unsettled, unsettledLeases, sessions, leases, extents, slices, machines, routed, withdrawn } = due;
     const kinds = [sessions, leases, extents, slices, machines, routed, withdrawn];
-    const moved = kinds.reduce((sum, rows) => sum + rows.length, unsettledLeases.length + unsettled.length);
-    const more = [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
+    const settled = unsettledLeases.length + unsettled.length + revoked.moved;
+    const moved = kinds.reduce((sum, rows) => sum + rows.length, settled);
+    const more = revoked.more || [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
     return ok({ moved, more });
   },
 };

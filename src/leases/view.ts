@@ -17,6 +17,7 @@ import {
   type Lease,
   type Machine,
   type Pool,
+  type Revocation,
   type Router,
   type Session,
   type SharedBlock,
@@ -38,6 +39,7 @@ export type Changes = Readonly<{
   extents: readonly Change<Extent>[];
   blocks: readonly Change<SharedBlock>[];
   accessTokens: readonly Change<AccessToken>[];
+  revocations: readonly Change<Revocation>[];
   routers: readonly Change<Router>[];
   keptAnswers: readonly Change<KeptAnswer>[];
   /** In order, without a gap from the revision that the view began with. */
@@ -82,6 +84,7 @@ export class View {
     this.#extentIndex.replace(before, after),
   );
   readonly blocks = new Table<SharedBlock, string>('shared block', placeOf, this.#journal);
+  readonly revocations = new Table<Revocation, number>('revocation', (row) => row.id, this.#journal);
   readonly accessTokens = new Table<AccessToken, number>('access token', (row) => row.id, this.#journal);
   readonly routers = new Table<Router, string>('router', (row) => row.id, this.#journal);
   readonly keptAnswers = new Table<KeptAnswer, string>(
@@ -99,15 +102,20 @@ export class View {
     extents: [] as Extent[],
     slices: [] as Slice[],
     machines: [] as Machine[],
+    revocations: [] as Revocation[],
     /** Slices whose routers know the way, or have let go of it. */
     routed: [] as Slice[],
     withdrawn: [] as Slice[],
   };
 
+  /** What the store found along the way of a revocation, in order. */
+  readonly walk = { slices: [] as Slice[], leases: new Map<number, Lease[]>() };
+
   readonly #end: LogEnd;
   readonly #now: number;
   readonly #events: Event[] = [];
   readonly #asked = new Set<string>();
+  #asksForRevocations = false;
   readonly #offers = new Map<string, readonly Offer[]>();
   #waitingPools: readonly string[] | undefined;
   readonly #occupants = new Map<number, number>();
@@ -169,6 +177,7 @@ export class View {
       extents: this.extents.changes(),
       blocks: this.blocks.changes(),
       accessTokens: this.accessTokens.changes(),
+      revocations: this.revocations.changes(),
       routers: this.routers.changes(),
       keptAnswers: this.keptAnswers.changes(),
       events: this.#events,
@@ -196,6 +205,11 @@ export class View {
         return this.blocks.ask(placeKey(need.slice, need.protocol, need.first));
       case 'accessToken':
         return this.accessTokens.ask(need.id);
+      case 'endingRevocations': {
+        const isNew = !this.#asksForRevocations;
+        this.#asksForRevocations = true;
+        return isNew;
+      }
       case 'router':
         return this.routers.ask(need.id);
       case 'keptAnswer':
@@ -250,6 +264,18 @@ export class View {
       if (after?.slice === slice && hasOccupants(after)) count++;
     }
     return count;
+  }
+
+  /**
+   * Revocations in effect whose leases have not all followed. About a lease that was granted in this batch the store knows
+   * of none: what it has was there before.
+   */
+  revocationsInEffect(lease?: number): readonly Revocation[] {
+    const isNew = lease !== undefined && this.leases.isNew(lease);
+    if (!isNew && !this.#asksForRevocations) throw new Error('the revocations in effect were read but never asked for');
+    const found: Revocation[] = [];
+    for (const revocation of this.revocations.values()) if (revocation.state === 'ending') found.push(revocation);
+    return found;
   }
 
   nextRestOf(machine: string, protocol: Protocol): number | null {

@@ -19,11 +19,22 @@ import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
 import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
+import type { Revocation, RevocationCreate, RevocationListQuery } from '../wire/revocations.ts';
 import type { RouteSnapshot, RoutesQuery } from '../wire/routes.ts';
 import type { Router, RouterPut, RoutesApplied } from '../wire/routers.ts';
 import type { About, Health, Readiness } from '../wire/server.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
-import type { ExtentList, Slice, SliceAssign, SliceList, SliceListQuery, Unblock } from '../wire/slices.ts';
+import type {
+  AllocatorChange,
+  ExtentList,
+  Slice,
+  SliceAssign,
+  SliceDrain,
+  SliceList,
+  SliceListQuery,
+  SliceMove,
+  Unblock,
+} from '../wire/slices.ts';
 import type { TokenCreate, TokenCreated, TokenInfo, TokenListQuery, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
 import { Transport, type Call, type ClientOptions, type QueryValue } from './transport.ts';
 
@@ -104,8 +115,15 @@ export class FisheryClient {
     list: (query: z.input<typeof SliceListQuery> = {}, o?: CallOptions): Promise<Page<Slice>> =>
       this.#get(['slices'], query, o),
     extents: (id: string, o?: CallOptions): Promise<ExtentList> => this.#get(['slices', id, 'extents'], {}, o),
-    drain: (slice: Seen, o?: ChangeOptions): Promise<Slice> =>
-      this.#change('POST', ['slices', slice.id, 'drain'], slice, undefined, o),
+    drain: (slice: Seen, body: z.input<typeof SliceDrain> = {}, o?: ChangeOptions): Promise<Slice> =>
+      this.#change('POST', ['slices', slice.id, 'drain'], slice, body, o),
+    move: (slice: Seen, body: z.input<typeof SliceMove>, o?: ChangeOptions): Promise<Slice> =>
+      this.#change('POST', ['slices', slice.id, 'move'], slice, body, o),
+    /** From a machine that is fenced or lost. */
+    reclaim: (slice: Seen, o?: ChangeOptions): Promise<Slice> =>
+      this.#change('POST', ['slices', slice.id, 'reclaim'], slice, undefined, o),
+    setAllocator: (slice: Seen, body: z.input<typeof AllocatorChange>, o?: ChangeOptions): Promise<Slice> =>
+      this.#change('POST', ['slices', slice.id, 'allocator'], slice, body, o),
     unblock: (slice: Seen, body: z.input<typeof Unblock>, o?: ChangeOptions): Promise<Slice> =>
       this.#change('POST', ['slices', slice.id, 'unblock'], slice, body, o),
   };
@@ -140,6 +158,15 @@ export class FisheryClient {
       this.#post(['leases', lease.id, 'release'], { token: lease.token }, o),
     revoke: (id: string, body: z.input<typeof LeaseRevoke> = {}, o?: ChangeOptions): Promise<Lease> =>
       this.#post(['leases', id, 'revoke'], body, o),
+  };
+
+  /** Leases taken back by the many. */
+  readonly revocations = {
+    create: (body: z.input<typeof RevocationCreate>, o?: ChangeOptions): Promise<Revocation> =>
+      this.#post(['revocations'], body, o),
+    get: (id: string, o?: CallOptions): Promise<Revocation> => this.#get(['revocations', id], {}, o),
+    list: (query: z.input<typeof RevocationListQuery> = {}, o?: CallOptions): Promise<Page<Revocation>> =>
+      this.#get(['revocations'], query, o),
   };
 
   /** What the agent of one machine says and asks. */

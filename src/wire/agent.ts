@@ -14,6 +14,7 @@ import {
   SliceId,
   type SessionId,
 } from './primitives.ts';
+import { Revocation } from './revocations.ts';
 import { Session } from './sessions.ts';
 import { Router } from './routers.ts';
 import { Slice } from './slices.ts';
@@ -67,10 +68,13 @@ export const Change = z
     z.strictObject({ kind: z.literal('slice'), revision: Revision, at: Instant, slice: Slice }),
     z.strictObject({ kind: z.literal('session'), revision: Revision, at: Instant, session: Session }),
     z.strictObject({ kind: z.literal('lease'), revision: Revision, at: Instant, lease: Lease }),
+    z.strictObject({ kind: z.literal('revocation'), revision: Revision, at: Instant, revocation: Revocation }),
   ])
   .meta({
     id: 'Change',
-    description: 'An ended session ends all its leases: no event for each follows before the agent reports them empty.',
+    description:
+      'An ended session, and a revocation once it is `ending`, end all their leases: no event for each follows before the ' +
+      'agent reports them empty. A revocation ends the leases with a lower number than its own that it covers.',
   });
 
 export const WatchQuery = z.strictObject({
@@ -181,6 +185,7 @@ export const rejectionCodes = [
   'in_use',
   'already_active',
   'not_routed',
+  'reclaimed',
 ] as const;
 
 export const ReportOutcome = z
@@ -188,7 +193,7 @@ export const ReportOutcome = z
     item: z.string(),
     code: z.enum(rejectionCodes).meta({
       description:
-        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet.',
+        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
     }),
     detail: z.string(),
   })

@@ -16,6 +16,32 @@ export const sliceStates = ['assigning', 'assigned', 'draining', 'cooling', 'fre
 
 export const routeStates = ['none', 'adding', 'routed', 'removing'] as const;
 
+const Allocator = z.enum(['server', 'machine']).meta({
+  description: 'Who grants inside the slice. Where the machine does, the server never grants, expires or frees.',
+});
+const deadline = z.int().min(0).max(604_800).optional().meta({
+  description:
+    'How long its leases may go on, in seconds. Without it, and without force, until they end by themselves.',
+});
+const force = z.boolean().default(false).meta({ description: 'End its leases at once.' });
+
+const eitherOr = (body: Readonly<{ deadline_s?: number | undefined; force: boolean }>): boolean =>
+  !(body.force && body.deadline_s !== undefined);
+const eitherOrText = 'either deadline_s or force';
+
+export const SliceDrain = z
+  .strictObject({ deadline_s: deadline, force })
+  .refine(eitherOr, eitherOrText)
+  .meta({ id: 'SliceDrain' });
+export const SliceMove = z
+  .strictObject({ machine: Name, deadline_s: deadline, force })
+  .refine(eitherOr, eitherOrText)
+  .meta({ id: 'SliceMove' });
+export const AllocatorChange = z
+  .strictObject({ allocator: Allocator, deadline_s: deadline, force })
+  .refine(eitherOr, eitherOrText)
+  .meta({ id: 'AllocatorChange' });
+
 export const SliceAssign = z
   .strictObject({
     machine: Name,
@@ -39,7 +65,13 @@ export const Slice = z
     machine: Name.nullable(),
     state: z.enum(sliceStates),
     generation: z.int().meta({ description: 'Rises each time the slice changes hands.' }),
-    allocator: z.enum(['server', 'machine']),
+    allocator: Allocator,
+    drain_by: Instant.nullable().meta({ description: 'When the leases of a draining slice are ended, if ever.' }),
+    next: z
+      .strictObject({ machine: Name, allocator: Allocator })
+      .nullable()
+      .meta({ description: 'Who has it after its rest; null: the pool.' }),
+    reclaimed: z.boolean().meta({ description: 'Its machine is out of reach, and nothing of it is waited for.' }),
     assigned_at: Instant.nullable(),
     reusable_at: Instant.nullable(),
     route: z.strictObject({ state: z.enum(routeStates), revision: Revision, since: Instant }).meta({
@@ -89,6 +121,9 @@ export const ExtentList = z.strictObject({ slice: SliceId, extents: z.array(Exte
 export const Unblock = z.strictObject({ protocol: ProtocolName, ports: Ports }).meta({ id: 'Unblock' });
 
 export type SliceAssign = z.infer<typeof SliceAssign>;
+export type SliceDrain = z.infer<typeof SliceDrain>;
+export type SliceMove = z.infer<typeof SliceMove>;
+export type AllocatorChange = z.infer<typeof AllocatorChange>;
 export type Slice = z.infer<typeof Slice>;
 export type SliceList = z.infer<typeof SliceList>;
 export type SliceListQuery = z.infer<typeof SliceListQuery>;

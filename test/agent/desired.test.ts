@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import type { Change } from '../../src/wire/agent.ts';
+import type { Revocation } from '../../src/wire/revocations.ts';
 import { desired, holder, instant, lease, session, slice } from '../support/agent-values.ts';
 
 type Body = Change extends infer C ? (C extends { revision: number } ? Omit<C, 'revision' | 'at'> : never) : never;
@@ -100,6 +101,61 @@ describe('a change', () => {
     expect([...made.pools.values()]).toEqual([pool.prefixes]);
     made.apply(change(12, { kind: 'machine', machine: 'edge', fence_s: 7, state: 'cordoned' }));
     expect([made.fence_s, made.state]).toEqual([7, 'cordoned']);
+  });
+});
+
+describe('a revocation', () => {
+  const nothing = { machine: null, holder: null, pools: null, prefix: null, session: null, slice: null };
+  const revocation = (over: Partial<Revocation>): Revocation => ({
+    ...{ id: 'revocation-11', ...nothing, ending: 'revoked', reason: '', state: 'ending' },
+    ...{ created_at: instant, revoke_at: instant, ended_at: instant, done_at: null, leases_ended: 0, revision: 11 },
+    ...over,
+  });
+  const one = lease(1, { state: 'active', address: '198.51.100.10', pool: 'v4', holder: 'web' });
+  const two = lease(2, { state: 'active', address: '198.51.100.20', pool: 'v6', holder: 'mail' });
+  const apply = (over: Partial<Revocation>) => {
+    const made = machine({ leases: [one, two] });
+    const { leases } = made.apply(change(11, { kind: 'revocation', revocation: revocation(over) }));
+    return { touched: leases, states: states(made) };
+  };
+  const first = { touched: ['lease-1'], states: ['lease-1 ending', 'lease-2 active'] };
+
+  it.each([
+    ['a holder', { holder: 'web' }],
+    ['a pool', { pools: ['v4', 'v5'] }],
+    ['a prefix', { prefix: '198.51.100.0/28' }],
+    ['a session', { session: one.session, holder: 'web' }],
+    ['a slice', { slice: one.slice, pools: ['v4'] }],
+  ] as const)('ends the leases of %s', (_, over) => {
+    expect(apply(over as Partial<Revocation>)).toEqual(first);
+  });
+
+  it('ends nothing before its time, and nothing that was granted after it', () => {
+    const neither = { touched: [], states: ['lease-1 active', 'lease-2 active'] };
+    expect(apply({ state: 'waiting' })).toEqual(neither);
+    expect(apply({ id: 'revocation-1' })).toEqual(neither);
+    expect(apply({ id: 'revocation-2' })).toEqual(first);
+    expect(apply({ machine: 'other' })).toEqual(neither);
+  });
+
+  it('drops what was reclaimed: this machine has no say in it any more', () => {
+    expect(apply({ ending: 'fenced', holder: 'web' })).toEqual({ touched: ['lease-1'], states: ['lease-2 active'] });
+    const made = machine({ slices: [slice(1)] });
+    expect(made.apply(change(11, { kind: 'slice', slice: { ...slice(1), state: 'draining' } })).host).toBe(true);
+    expect(made.slices.size).toBe(1);
+    made.apply(change(12, { kind: 'slice', slice: { ...slice(1), state: 'draining', reclaimed: true } }));
+    expect(made.slices.size).toBe(0);
+  });
+});
+
+describe('a deletion', () => {
+  it('of a pool takes its prefixes away, and of a machine nothing', () => {
+    const made = machine();
+    made.apply(change(11, { kind: 'pool', pool: { id: 'v9', prefixes: ['203.0.113.0/24'] } }));
+    expect(made.apply(change(12, { kind: 'deleted', what: 'machine', id: 'v9' })).host).toBe(false);
+    expect(made.pools.has('v9')).toBe(true);
+    expect(made.apply(change(13, { kind: 'deleted', what: 'pool', id: 'v9' })).host).toBe(true);
+    expect(made.pools.has('v9')).toBe(false);
   });
 });
 

@@ -22,7 +22,7 @@ const machine: Machine = {
   fenceUs: 30_000_000,
   mark: null,
   nextHops: [],
-  agent: { bootId: 'b', version: '0.1.0', seenAt: t(95), appliedRevision: 50 },
+  agent: { bootId: 'b', version: '0.1.0', seenAt: t(95), appliedRevision: 50, mustApply: 0 },
   createdAt: t(-10),
   updatedAt: t(95),
   revision: 50,

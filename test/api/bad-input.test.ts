@@ -219,7 +219,7 @@ describe('POST /v1/slices', () => {
 describe('drain and unblock', () => {
   refuses('POST', '/v1/slices/slice-99999/drain', [['an unknown slice', undefined, 404, 'slice_not_found']]);
   refuses('POST', () => `/v1/slices/${f.slice}/drain`, [
-    ['a body where none is expected', { force: true }, 400, invalid, 'body.force'],
+    ['a force that is no yes or no', { force: 1 }, 400, invalid, 'body.force'],
   ]);
   refuses('POST', () => `/v1/slices/${f.slice}/unblock`, [
     ['what is not blocked', { protocol: 'tcp', ports: { first: 8_192, last: 8_255 } }, 409, 'nothing_blocked'],

@@ -17,7 +17,7 @@ const sliceSteps: Readonly<Record<Slice['state'], readonly Slice['state'][]>> = 
   assigned: ['assigned', 'draining', 'cooling'],
   draining: ['draining', 'cooling'],
   // Commands that come together may free it and give it to the next.
-  cooling: ['cooling', 'free', 'assigning', 'assigned'],
+  cooling: ['cooling', 'free', 'assigning', 'assigned', 'draining'],
   // Also given out and taken back, by commands that came together.
   free: ['free', 'assigning', 'assigned', 'draining', 'cooling'],
 };
@@ -94,7 +94,8 @@ function flawsOfSlices(before: Tables, after: Tables, now: number): readonly str
     if (!sliceSteps[slice.state].includes(next.state))
       flaws.push(`slice-${slice.id} went from ${slice.state} to ${next.state}`);
     const isOwned = next.state !== 'free';
-    const changedHands = isOwned && (slice.state === 'free' || (slice.state === 'cooling' && next.state !== 'cooling'));
+    const isNewLife = next.state !== 'cooling' || next.generation > slice.generation;
+    const changedHands = isOwned && (slice.state === 'free' || (slice.state === 'cooling' && isNewLife));
     if (next.generation !== slice.generation + (changedHands ? 1 : 0))
       flaws.push(`slice-${slice.id} went from generation ${slice.generation} to ${next.generation}`);
     if (!changedHands && isOwned && next.machine !== slice.machine)

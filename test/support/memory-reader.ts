@@ -59,6 +59,7 @@ export class MemoryReader implements Reader {
   holder = async (machine: string, name: string) => this.#store.tables.holders.get(holderKey(machine, name));
   slice = async (id: number) => this.#store.tables.slices.get(id);
   session = async (id: number) => this.#store.tables.sessions.get(id);
+  revocation = async (id: number) => this.#store.tables.revocations.get(id);
   accessTokenById = async (id: number) => this.#store.tables.accessTokens.get(id);
 
   async poolSlices(pool: string) {
@@ -92,6 +93,11 @@ export class MemoryReader implements Reader {
     return page(rows, (row) => row.id, request);
   }
 
+  async revocations(filter: Parameters<Reader['revocations']>[0], request: PageRequest) {
+    const rows = [...this.#store.tables.revocations.values()].filter((row) => matches(row, filter));
+    return page(rows, (row) => row.id, request);
+  }
+
   async lease(id: number) {
     return this.#leases().find((lease) => lease.id === id);
   }
@@ -111,10 +117,13 @@ export class MemoryReader implements Reader {
       pools: [...tables.pools.values()],
       slices: [...tables.slices.values()].filter(
         (row) =>
-          row.machine === id && row.route !== 'adding' && ['assigning', 'assigned', 'draining'].includes(row.state),
+          row.machine === id &&
+          !row.reclaimed &&
+          row.route !== 'adding' &&
+          ['assigning', 'assigned', 'draining'].includes(row.state),
       ),
       holders: [...tables.holders.values()].filter((row) => row.machine === id),
-      leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row)),
+      leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row) && row.ending !== 'fenced'),
     };
   }
 
@@ -202,8 +211,9 @@ export class MemoryReader implements Reader {
   }
 
   #leases(): Lease[] {
-    const { leases, sessions } = this.#store.tables;
-    return [...leases.values()].map((lease) => inEffect(lease, sessions.get(lease.session ?? 0)));
+    const { leases, sessions, revocations } = this.#store.tables;
+    const ending = [...revocations.values()].filter(({ state }) => state === 'ending');
+    return [...leases.values()].map((lease) => inEffect(lease, sessions.get(lease.session ?? 0), ending));
   }
 }
 

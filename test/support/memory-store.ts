@@ -16,6 +16,7 @@ import {
   type Lease,
   type Machine,
   type Pool,
+  type Revocation,
   type Router,
   type Session,
   type SharedBlock,
@@ -40,6 +41,7 @@ export type Tables = Readonly<{
   extents: Map<string, Extent>;
   blocks: Map<string, SharedBlock>;
   accessTokens: Map<number, AccessToken>;
+  revocations: Map<number, Revocation>;
   routers: Map<string, Router>;
   keptAnswers: Map<string, KeptAnswer>;
 }>;
@@ -57,6 +59,7 @@ export class MemoryStore implements Store {
     extents: new Map(),
     blocks: new Map(),
     accessTokens: new Map(),
+    revocations: new Map(),
     routers: new Map(),
     keptAnswers: new Map(),
   };
@@ -86,6 +89,7 @@ export class MemoryStore implements Store {
     write(tables.leases, changes.leases, (row) => row.id);
     write(tables.extents, changes.extents, placeOf);
     write(tables.blocks, changes.blocks, placeOf);
+    write(tables.revocations, changes.revocations, (row) => row.id);
     write(tables.accessTokens, changes.accessTokens, (row) => row.id);
     write(tables.routers, changes.routers, (row) => row.id);
     write(tables.keptAnswers, changes.keptAnswers, (row) => answerKey(row.token, row.key));
@@ -416,6 +420,47 @@ export class MemoryStore implements Store {
           })
           .slice(0, need.limit))
           view.slices.load(slice);
+        return;
+      case 'endingRevocations':
+        for (const row of tables.revocations.values()) if (row.state === 'ending') view.revocations.load(row);
+        return;
+      case 'revokedSlices': {
+        const slices = [...tables.slices.values()]
+          .filter((row) => row.machine !== null && row.id >= need.from)
+          .filter((row) => need.machine === null || row.machine === need.machine)
+          .filter((row) => need.slice === null || row.id === need.slice)
+          .filter((row) => need.pools === null || need.pools.includes(row.pool))
+          .filter((row) => need.prefix === null || prefixContains(need.prefix, row.address))
+          .sort((a, b) => a.id - b.id)
+          .slice(0, need.limit);
+        for (const slice of slices) view.slices.load(slice);
+        view.walk.slices.push(...slices);
+        return;
+      }
+      case 'leasesAlong': {
+        const placed = (row: { protocol: string; first: number; lease: number }) =>
+          `${row.protocol} ${String(row.first).padStart(5, '0')} ${String(row.lease).padStart(16, '0')}`;
+        const placeOfLease = ({ protocol, ports, id }: Lease) => placed({ protocol, first: ports.first, lease: id });
+        const leases = [...tables.leases.values()]
+          .filter((row) => row.slice === need.slice && row.endedAt === null)
+          .filter((row) => need.after === null || placeOfLease(row) > placed(need.after))
+          .sort((a, b) => (placeOfLease(a) < placeOfLease(b) ? -1 : 1))
+          .slice(0, need.limit);
+        for (const lease of leases) view.leases.load(lease);
+        view.walk.leases.set(need.slice, leases);
+        return;
+      }
+      case 'dueRevocations':
+        for (const revocation of firstDue(
+          [...tables.revocations.values()]
+            .filter((row) => row.state === 'waiting' && row.revokeAt <= need.before)
+            .sort((a, b) => a.id - b.id),
+          (row) => row.revokeAt,
+          need.limit,
+        )) {
+          view.revocations.load(revocation);
+          view.due.revocations.push(revocation);
+        }
         return;
       case 'dueSessions':
         for (const session of firstDue(

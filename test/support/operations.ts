@@ -164,6 +164,13 @@ const kinds: readonly Command['kind'][] = [
     'agentKeepalive',
     'agentKeepalive',
     'putHolder',
+    'drainSlice',
+    'moveSlice',
+    'moveSlice',
+    'handOverSlice',
+    'reclaimSlice',
+    'reclaimSlice',
+    'revokeLeases',
     'updatePool',
     'updatePool',
     'deletePool',
@@ -242,7 +249,26 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return { kind, machine, pool, count: at ? 1 : 1 + (other % 3), family: null, at };
     }
     case 'drainSlice':
+      return { kind, id: slice?.id ?? 1, ...leavingTerms(other) };
+    case 'moveSlice':
+      return { kind, id: slice?.id ?? 1, machine: machines[other % 3] ?? 'bare', ...leavingTerms(other >> 2) };
+    case 'handOverSlice':
+      return { kind, id: slice?.id ?? 1, allocator: flag ? 'server' : 'machine', ...leavingTerms(other) };
+    case 'reclaimSlice':
       return { kind, id: slice?.id ?? 1 };
+    case 'revokeLeases': {
+      const nothing = { machine: null, holder: null, pool: null, select: null, prefix: null, session: null };
+      const scope = [
+        { machine },
+        { holder: holders[other % 3] ?? 'web' },
+        { machine, holder: holders[other % 3] ?? 'web' },
+        { pool: flag ? 'v4' : 'v6' },
+        { prefix: prefix('198.51.100.0/32') },
+        { session: session?.id ?? 1 },
+      ][pick % 6];
+      const deadlineUs = other % 2 === 0 ? null : (other % 30) * second;
+      return { kind, ...nothing, ...scope, deadlineUs, reason: 'test' };
+    }
     case 'unblock': {
       const blocked = one([...tables.extents.values()].filter((extent) => extent.state === 'blocked'));
       return blocked && { kind, slice: blocked.slice, protocol: blocked.protocol, ports: blocked.ports };
@@ -314,6 +340,10 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return token && { kind, uses: [{ token: token.id, agoUs: other * second }] };
   }
 }
+
+/** How a slice is to be left: in its own time, at once, or by a deadline. */
+const leavingTerms = (n: number) =>
+  [{}, { force: true }, { deadlineUs: 10 * second }, { deadlineUs: 60 * second }][n % 4] ?? {};
 
 /** A token of before: an older generation, or an older grant. */
 export const staleToken = (lease: Lease): string =>

@@ -10,7 +10,7 @@ export type Stored = Readonly<{ tables: Tables; events: readonly Event[] }>;
 
 const names = [
   ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
-  ...['access_tokens', 'routers', 'kept_answers', 'events'],
+  ...['revocations', 'access_tokens', 'routers', 'kept_answers', 'events'],
 ] as const;
 
 /** Every row of a SQLite database, read over a connection of its own. */
@@ -48,6 +48,7 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
       leases: byKey(all('leases', rows.leaseOf), (row) => row.id),
       extents: byKey(all('extents', rows.extentOf), placeOf),
       blocks: byKey(all('shared_blocks', rows.sharedBlockOf), placeOf),
+      revocations: byKey(all('revocations', rows.revocationOf), (row) => row.id),
       accessTokens: byKey(all('access_tokens', rows.accessTokenOf), (row) => row.id),
       routers: byKey(all('routers', rows.routerOf), (row) => row.id),
       keptAnswers: byKey(all('kept_answers', rows.keptAnswerOf), (row) => answerKey(row.token, row.key)),

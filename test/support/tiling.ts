@@ -58,11 +58,13 @@ function flawsOfRows(tables: Tables, events: readonly Event[]): readonly string[
     ...[...tables.holders.values()].map((row): Told => ({ kind: 'holder', row })),
     ...[...tables.routers.values()].map((row): Told => ({ kind: 'router', row })),
     ...[...tables.slices.values()].map((row): Told => ({ kind: 'slice', row })),
+    ...[...tables.revocations.values()].map((row): Told => ({ kind: 'revocation', row })),
     ...[...tables.sessions.values()].map((row): Told => ({ kind: 'session', row })),
     ...[...tables.leases.values()].map((row): Told => ({
       kind: 'lease',
       row,
       session: tables.sessions.get(row.session ?? 0),
+      ended: [...tables.revocations.values()].find(({ endedAt }) => endedAt !== null && endedAt === row.endingAt),
     })),
   ];
   return told.flatMap((one) => {

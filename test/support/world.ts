@@ -169,8 +169,27 @@ export class World {
     return this.#say(this.execute({ kind: 'assignSlices', ...input }), (slices) => slices.map(showSlice).join(', '));
   }
 
-  drain(id: number): Promise<string> {
-    return this.#say(this.execute({ kind: 'drainSlice', id }), showSlice);
+  drain(id: number, terms: Partial<Commands['drainSlice']['input']> = {}): Promise<string> {
+    return this.#say(this.execute({ kind: 'drainSlice', id, ...terms }), showSlice);
+  }
+
+  move(id: number, machine: string, terms: Partial<Commands['moveSlice']['input']> = {}): Promise<string> {
+    return this.#say(this.execute({ kind: 'moveSlice', id, machine, ...terms }), showSlice);
+  }
+
+  allocate(id: number, allocator: Slice['allocator'], terms: Partial<Commands['drainSlice']['input']> = {}) {
+    return this.#say(this.execute({ kind: 'handOverSlice', id, allocator, ...terms }), showSlice);
+  }
+
+  reclaim(id: number): Promise<string> {
+    return this.#say(this.execute({ kind: 'reclaimSlice', id }), showSlice);
+  }
+
+  /** Many at once. */
+  revokeAll(scope: Partial<Commands['revokeLeases']['input']>): Promise<string> {
+    const all = { machine: null, holder: null, pool: null, select: null, prefix: null, session: null };
+    const command = { kind: 'revokeLeases', ...all, deadlineUs: null, reason: 'why', ...scope } as const;
+    return this.#say(this.execute(command), ({ state }) => state);
   }
 
   grant(session: Pick<Session, 'id'>, claims: Claim | readonly Claim[], scope: Scope = {}): Promise<string> {

@@ -1,4 +1,4 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Slice } from '../../leases/model.ts';
 import { SliceId } from '../../wire/primitives.ts';
@@ -11,6 +11,7 @@ import { presentWaiting } from '../waiting.ts';
 import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { resource, run } from '../resource.ts';
+import { microseconds } from '../units.ts';
 
 const BySliceId = z.strictObject({ id: SliceId });
 
@@ -18,6 +19,17 @@ const answer = (reply: FastifyReply, slice: Slice): wire.Slice => {
   showRevision(reply, slice);
   return presentSlice(slice);
 };
+
+/** What every way of leaving a machine has in common. */
+const leavingOf = (
+  request: FastifyRequest<{ Params: { id: string } }>,
+  terms?: Readonly<{ deadline_s?: number | undefined; force: boolean }>,
+) => ({
+  id: numberOf(request.params.id),
+  ifRevision: ifRevisionOf(request),
+  deadlineUs: terms?.deadline_s === undefined ? null : microseconds(terms.deadline_s),
+  force: terms?.force ?? false,
+});
 
 export const sliceRoutes = resource('slices', (app, context) => {
   const sliceOf = async (id: string) => {
@@ -131,27 +143,102 @@ export const sliceRoutes = resource('slices', (app, context) => {
   app.post(
     '/v1/slices/:id/drain',
     {
-      schema: { params: BySliceId, response: { 200: wire.Slice } },
+      schema: { params: BySliceId, body: wire.SliceDrain.optional(), response: { 200: wire.Slice } },
       config: operation({
         id: 'drainSlice',
         tag: 'slices',
         summary: 'Take a slice back from its machine',
         description:
           'Nothing new is granted in it. It is free once its leases are over, the agent proved it empty, and the cooldown ' +
-          'has passed.',
+          'has passed. Leases go on until they end by themselves, or as long as is said; of several deadlines the earliest counts.',
         answers: { 200: 'The slice, now `draining` (or further, when nothing holds it).' },
         errors: ['slice_not_found', 'slice_not_assigned'],
         revision: 'required',
         dryRun: true,
-        examples: { answers: { 200: examples.drainingSlice } },
+        examples: { body: examples.sliceDrain, answers: { 200: examples.drainingSlice } },
       }),
     },
     async (request, reply) => {
-      const ifRevision = ifRevisionOf(request);
-      return answer(
-        reply,
-        await run(context, request, { kind: 'drainSlice', id: numberOf(request.params.id), ifRevision }),
-      );
+      const leaving = leavingOf(request, request.body);
+      return answer(reply, await run(context, request, { kind: 'drainSlice', ...leaving }));
+    },
+  );
+
+  app.post(
+    '/v1/slices/:id/move',
+    {
+      schema: { params: BySliceId, body: wire.SliceMove, response: { 200: wire.Slice } },
+      config: operation({
+        id: 'moveSlice',
+        tag: 'slices',
+        summary: 'Give a slice to another machine',
+        description:
+          'It drains and rests like any other, and goes to that machine then, one generation further; to the pool, when ' +
+          'the machine takes nothing new by that time. Leases that a deadline ends are `moved`.',
+        answers: { 200: 'The slice, on its way.' },
+        errors: [
+          ...(['slice_not_found', 'slice_not_assigned', 'slice_there_already'] as const),
+          ...(['machine_not_found', 'machine_not_active'] as const),
+        ],
+        revision: 'required',
+        dryRun: true,
+        examples: { body: examples.sliceMove, answers: { 200: examples.movingSlice } },
+      }),
+    },
+    async (request, reply) => {
+      const { machine } = request.body;
+      const leaving = leavingOf(request, request.body);
+      return answer(reply, await run(context, request, { kind: 'moveSlice', machine, ...leaving }));
+    },
+  );
+
+  app.post(
+    '/v1/slices/:id/reclaim',
+    {
+      schema: { params: BySliceId, response: { 200: wire.Slice } },
+      config: operation({
+        id: 'reclaimSlice',
+        tag: 'slices',
+        summary: 'Take a slice from a machine that is out of reach',
+        description:
+          'Only from a machine that is `fenced` or `lost`, and only when its guard has shut for certain. Its leases end as ' +
+          '`fenced`, the slice rests, and where it was to move it goes. When the machine comes back, its keepalives are ' +
+          'refused until its agent has taken note, and what it reports of the slice is refused as `reclaimed`.',
+        answers: { 200: 'The slice, `draining` until its leases are ended, then `cooling`.' },
+        errors: ['slice_not_found', 'slice_not_assigned', 'machine_reachable', 'reclaim_too_early'],
+        revision: 'required',
+        dryRun: true,
+        examples: { answers: { 200: examples.reclaimedSlice } },
+      }),
+    },
+    async (request, reply) => {
+      const { id, ifRevision } = leavingOf(request);
+      return answer(reply, await run(context, request, { kind: 'reclaimSlice', id, ifRevision }));
+    },
+  );
+
+  app.post(
+    '/v1/slices/:id/allocator',
+    {
+      schema: { params: BySliceId, body: wire.AllocatorChange, response: { 200: wire.Slice } },
+      config: operation({
+        id: 'setAllocator',
+        tag: 'slices',
+        summary: 'Say who grants inside a slice',
+        description:
+          'The slice drains, rests, and comes back to its machine one generation further: what the one granted is over ' +
+          'before the other begins. In machine-allocated space the server never grants, expires or frees.',
+        answers: { 200: 'The slice, on its way; as it is, when that is the allocator already.' },
+        errors: ['slice_not_found', 'slice_not_assigned'],
+        revision: 'required',
+        dryRun: true,
+        examples: { body: examples.allocatorChange, answers: { 200: examples.handedOverSlice } },
+      }),
+    },
+    async (request, reply) => {
+      const { allocator } = request.body;
+      const leaving = leavingOf(request, request.body);
+      return answer(reply, await run(context, request, { kind: 'handOverSlice', allocator, ...leaving }));
     },
   );
 

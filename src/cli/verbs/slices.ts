@@ -1,7 +1,15 @@
 import { z } from 'zod';
 import { formatPorts } from '../../net/ports.ts';
 import type { FisheryClient } from '../../sdk/index.ts';
-import { SliceAssign, SliceListQuery, Unblock, type Extent, type Slice } from '../../wire/slices.ts';
+import {
+  AllocatorChange,
+  SliceAssign,
+  SliceDrain,
+  SliceListQuery,
+  Unblock,
+  type Extent,
+  type Slice,
+} from '../../wire/slices.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 import { placeField, portsField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
@@ -32,6 +40,12 @@ type BySlice = Readonly<{ client: FisheryClient; args: Readonly<{ slice: string 
 const subject = ({ client, args }: BySlice) => client.slices.get(args.slice);
 const inShort = ({ id, address, ports, machine }: Slice) =>
   `${id} (${address}:${formatPorts(ports)}) of ${machine ?? 'no machine'}`;
+
+/** How the leases of a slice end that leaves its machine. */
+const leaving = z.strictObject({
+  deadline_s: SliceDrain.shape.deadline_s.meta({ description: 'How long its leases may go on, in seconds' }),
+  force: SliceDrain.shape.force.meta({ description: 'End its leases at once' }),
+});
 
 export const verbs = [
   listVerb({
@@ -75,9 +89,44 @@ export const verbs = [
     summary: 'Take a slice back from its machine',
     operations: ['drainSlice'],
     args: ['slice'],
+    flags: leaving,
     subject,
     question: (_call, slice) => `Drain ${inShort(slice)}?`,
-    change: ({ client, options }, slice) => client.slices.drain(slice, options),
+    change: ({ client, flags, options }, slice) => client.slices.drain(slice, flags, options),
+  }),
+  changeVerb({
+    name: 'move',
+    summary: 'Give a slice to another machine, by way of a drain and a rest',
+    operations: ['moveSlice'],
+    args: ['slice', 'machine'],
+    flags: leaving,
+    subject,
+    question: ({ args }, slice) => `Move ${inShort(slice)} to ${args.machine}?`,
+    change: ({ client, args, flags, options }, slice) =>
+      client.slices.move(slice, { machine: args.machine, ...flags }, options),
+  }),
+  changeVerb({
+    name: 'reclaim',
+    summary: 'Take a slice from a machine that is fenced or lost',
+    operations: ['reclaimSlice'],
+    args: ['slice'],
+    subject,
+    question: (_call, slice) => `Reclaim ${inShort(slice)}?`,
+    change: ({ client, options }, slice) => client.slices.reclaim(slice, options),
+  }),
+  changeVerb({
+    name: 'allocator',
+    summary: 'Say who grants inside a slice, by way of a drain and a rest',
+    operations: ['setAllocator'],
+    args: ['slice'],
+    flags: z.strictObject({
+      ...leaving.shape,
+      to: AllocatorChange.shape.allocator.meta({ description: 'Who grants from then on' }),
+    }),
+    subject,
+    question: ({ flags }, slice) => `Hand ${inShort(slice)} to the ${flags.to}?`,
+    change: ({ client, flags: { to, ...flags }, options }, slice) =>
+      client.slices.setAllocator(slice, { allocator: to, ...flags }, options),
   }),
   changeVerb({
     name: 'unblock',

@@ -7,6 +7,7 @@ export const argumentWords = {
   session: 'Identifier of the session, like session-42',
   router: 'Name of the router',
   lease: 'Identifier of the lease, like lease-42',
+  revocation: 'Identifier of the revocation, like revocation-42',
   token: 'Identifier of the token, like token-42',
   endpoint: 'Address, port and protocol: 198.51.100.10:9001/tcp, [2001:db8::1]:9001/udp',
 } as const;

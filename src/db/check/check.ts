@@ -1,5 +1,5 @@
 import { addressKey, type Address } from '../../net/address.ts';
-import type { Event, Session } from '../../leases/model.ts';
+import type { Event, Revocation, Session } from '../../leases/model.ts';
 import type { UsageRow } from '../../leases/store.ts';
 import { historySince } from '../history.ts';
 import * as rows from '../rows.ts';
@@ -178,13 +178,19 @@ function* checkLeases(note: Note, oldest: number): Read<number> {
       `SELECT * FROM sessions WHERE id IN (SELECT session FROM leases WHERE id > @after AND id <= @through)`,
       { after, through },
     );
+    const revocations = yield* all<rows.RevocationRow>(
+      `SELECT * FROM revocations WHERE ended_at IN (
+         SELECT ending_at FROM leases WHERE id > @after AND id <= @through AND state = 'ending')`,
+      { after, through },
+    );
+    const byEnd = new Map<number | null, Revocation>(revocations.map((row) => [row.ended_at, rows.revocationOf(row)]));
     const byId = new Map<number, Session>(sessions.map((row) => [row.id, rows.sessionOf(row)]));
     const told: Told[] = [];
     for (const row of found) {
       const lease = rows.leaseOf(row);
       const session = byId.get(lease.session ?? 0);
       note([...flawsOfLease(lease), ...flawsOfMembership(lease, session), ...flawsOfTenure(row)]);
-      told.push({ kind: 'lease', row: lease, session });
+      told.push({ kind: 'lease', row: lease, session, ended: byEnd.get(lease.endingAt) });
     }
     yield* compareWithLog(note, oldest, 'leases', told, { after, through });
     count += found.length;
@@ -218,10 +224,11 @@ function* checkSessions(note: Note, oldest: number): Read<number> {
   return count;
 }
 
-/** Pools, machines, holders and routers, of which there are as many as an operator has. */
+/** Pools, machines, holders, routers and revocations, of which there are as many as an operator makes. */
 function* checkFew(note: Note, oldest: number): Read<void> {
   const pools = (yield* all<rows.PoolRow>('SELECT * FROM pools')).map(rows.poolOf);
   const machines = (yield* all<rows.MachineRow>('SELECT * FROM machines')).map(rows.machineOf);
+  const revocations = (yield* all<rows.RevocationRow>('SELECT * FROM revocations')).map(rows.revocationOf);
   const holders = (yield* all<rows.HolderRow>('SELECT * FROM holders')).map(rows.holderOf);
   const routers = (yield* all<rows.RouterRow>('SELECT * FROM routers')).map(rows.routerOf);
   yield* compareWithLog(
@@ -235,6 +242,12 @@ function* checkFew(note: Note, oldest: number): Read<void> {
     oldest,
     'machines',
     machines.map((row) => ({ kind: 'machine', row })),
+  );
+  yield* compareWithLog(
+    note,
+    oldest,
+    'revocations',
+    revocations.map((row) => ({ kind: 'revocation', row })),
   );
   yield* compareWithLog(
     note,

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Event, Holder, Lease, Machine, Pool, Router, Session, Slice } from '../../leases/model.ts';
+import type { Event, Holder, Lease, Machine, Pool, Revocation, Router, Session, Slice } from '../../leases/model.ts';
 
 /** What does not hold of a lease by itself, live or long over. */
 export function flawsOfLease(lease: Lease): readonly string[] {
@@ -42,7 +42,9 @@ export function flawsOfMembership(lease: Lease, session: Session | undefined): r
 export type Told =
   | Readonly<{ kind: 'slice'; row: Slice }>
   | Readonly<{ kind: 'session'; row: Session }>
-  | Readonly<{ kind: 'lease'; row: Lease; session: Session | undefined }>
+  /** `ended`: the revocation at whose instant it ended, if there is one. */
+  | Readonly<{ kind: 'lease'; row: Lease; session: Session | undefined; ended: Revocation | undefined }>
+  | Readonly<{ kind: 'revocation'; row: Revocation }>
   | Readonly<{ kind: 'pool'; row: Pool }>
   | Readonly<{ kind: 'machine'; row: Machine }>
   | Readonly<{ kind: 'holder'; row: Holder }>
@@ -59,7 +61,15 @@ export function isAsTold(told: Told, event: Event): boolean {
       return event.kind === 'session' && isDeepStrictEqual({ ...event.session, expiresAt, settled }, told.row);
     }
     case 'lease':
-      return event.kind === 'lease' && isDeepStrictEqual(followed(event.lease, told.row, told.session), told.row);
+      return event.kind === 'lease' && isDeepStrictEqual(followed(event.lease, told), told.row);
+    case 'revocation': {
+      // How far its leases have followed is nobody's news.
+      const { state, leases, through, doneAt } = told.row;
+      const known = state === 'done' ? { state, doneAt } : {};
+      return (
+        event.kind === 'revocation' && isDeepStrictEqual({ ...event.revocation, leases, through, ...known }, told.row)
+      );
+    }
     case 'pool':
       // Where the cursors are, only the store needs to know.
       return event.kind === 'pool' && isDeepStrictEqual({ ...event.pool, cursors: told.row.cursors }, told.row);
@@ -77,9 +87,11 @@ export function isAsTold(told: Told, event: Event): boolean {
   }
 }
 
-/** What was told of a lease, brought to where it went by itself: its session ended it, or its rest is over. */
-function followed(then: Lease, now: Lease, session: Session | undefined): Lease {
+/** What was told of a lease, brought to where it went by itself: its session or a revocation ended it, or its rest is over. */
+function followed(then: Lease, { row: now, session, ended }: Extract<Told, { kind: 'lease' }>): Lease {
   const { state, ending, endingAt, endedAt } = now;
+  if (state === 'ending' && then.ending === null && ended?.ending === ending && ended.id > now.id)
+    return { ...then, state, ending, endingAt, reason: ended.reason };
   if (state === 'ending' && session?.state === 'ended' && then.ending === null)
     return { ...then, state, ending, endingAt };
   return state === 'ended' && then.state === 'cooling' ? { ...then, state, endedAt } : then;

@@ -27,7 +27,7 @@ const text = customType<{ data: string }>({ dataType: () => 'text COLLATE "C"' }
 /** Columns that 32 bits are enough for. All others hold revisions, microseconds or user ids, and get 64. */
 const isNarrow = (name: string): boolean =>
   /(?:_port|_ports|^usable_first|^usable_last)$/.test(name) ||
-  ['family', 'fit', 'members', 'offered', 'settled', 'steering', 'generation', 'epoch'].includes(name);
+  ['family', 'fit', 'members', 'offered', 'settled', 'reclaimed', 'steering', 'generation', 'epoch'].includes(name);
 
 /** Those above, for the references of those below. */
 const byName = new Map<string, PgTable>();
@@ -42,6 +42,7 @@ export const sessions = translated(common.sessions);
 export const leases = translated(common.leases);
 export const extents = translated(common.extents);
 export const sharedBlocks = translated(common.sharedBlocks);
+export const revocations = translated(common.revocations);
 export const accessTokens = translated(common.accessTokens);
 export const routers = translated(common.routers);
 export const keptAnswers = translated(common.keptAnswers);

@@ -50,6 +50,7 @@ export const machines = sqliteTable(
     agent_version: text(),
     seen_at: integer(),
     applied_revision: integer(),
+    must_apply: integer(),
     created_at: integer().notNull(),
     updated_at: integer().notNull(),
     revision: integer().notNull(),
@@ -103,6 +104,10 @@ export const slices = sqliteTable(
     state: text().notNull(),
     generation: integer().notNull(),
     allocator: text().notNull(),
+    drain_by: integer(),
+    next_machine: text(),
+    next_allocator: text(),
+    reclaimed: integer().notNull(),
     assigned_at: integer(),
     reusable_at: integer(),
     route: text().notNull(),
@@ -135,6 +140,7 @@ export const slices = sqliteTable(
       sql`route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')`,
     ),
     check('slices_owner', sql`(machine IS NULL) = (state = 'free')`),
+    check('slices_next', sql`(next_machine IS NULL) = (next_allocator IS NULL)`),
   ],
 );
 
@@ -323,6 +329,45 @@ export const sharedBlocks = sqliteTable(
       .on(t.machine, t.protocol, t.binding, t.pool, t.family, t.members, t.slice, t.first_port)
       .where(sql`offered = 1`),
     check('shared_blocks_members', sql`members > 0`),
+  ],
+);
+
+export const revocations = sqliteTable(
+  'revocations',
+  {
+    id: integer().primaryKey(),
+    machine: text(),
+    holder: text(),
+    /** JSON list of names. */
+    pools: text(),
+    prefix: text(),
+    session: integer(),
+    slice: integer(),
+    ending: text().notNull(),
+    reason: text().notNull(),
+    state: text().notNull(),
+    created_at: integer().notNull(),
+    revoke_at: integer().notNull(),
+    ended_at: integer(),
+    done_at: integer(),
+    leases: integer().notNull(),
+    /** JSON: the place up to which leases have followed. */
+    through: text(),
+    revision: integer().notNull(),
+  },
+  (t) => [
+    index('revocations_waiting')
+      .on(t.revoke_at)
+      .where(sql`state = 'waiting'`),
+    index('revocations_ending')
+      .on(t.id)
+      .where(sql`state = 'ending'`),
+    index('revocations_ended').on(t.ended_at),
+    check('revocations_state', sql`state IN ('waiting', 'ending', 'done')`),
+    check(
+      'revocations_times',
+      sql`(ended_at IS NULL) = (state = 'waiting') AND (done_at IS NOT NULL) = (state = 'done')`,
+    ),
   ],
 );
 

@@ -1,0 +1,63 @@
+import { z } from 'zod';
+import { PageQuery, pageOf } from './lists.ts';
+import { Instant, Name, PrefixText, Revision, SelectorText, SessionId, SliceId } from './primitives.ts';
+
+export const RevocationId = z
+  .string()
+  .regex(/^revocation-[1-9][0-9]{0,15}$/)
+  .meta({ examples: ['revocation-42'] });
+
+export const RevocationCreate = z
+  .strictObject({
+    machine: Name.optional(),
+    holder: Name.optional(),
+    pool: Name.optional(),
+    select: SelectorText.optional().meta({
+      description: 'Leases in the pools with labels like that, as they are now.',
+    }),
+    prefix: PrefixText.optional().meta({ description: 'Leases on addresses within it.' }),
+    session: SessionId.optional(),
+    deadline_s: z.int().min(0).max(604_800).optional().meta({
+      description: 'How long the leases go on as they are, in seconds. Watchers hear of it at once, with `revoke_at`.',
+    }),
+    forced: z.literal(true).optional().meta({ description: 'At once, without a deadline.' }),
+    reason: z.string().max(200).default(''),
+  })
+  .refine(
+    ({ machine, holder, pool, select, prefix, session }) =>
+      [machine, holder, pool, select, prefix, session].some((one) => one !== undefined),
+    'say which leases: by machine, holder, pool, select, prefix or session',
+  )
+  .refine((body) => (body.deadline_s === undefined) !== (body.forced === undefined), 'either deadline_s or forced')
+  .meta({ id: 'RevocationCreate', description: 'Every lease that all of what is given holds of.' });
+
+export const Revocation = z
+  .strictObject({
+    id: RevocationId,
+    machine: Name.nullable(),
+    holder: Name.nullable(),
+    pools: z.array(Name).nullable(),
+    prefix: z.string().nullable(),
+    session: SessionId.nullable(),
+    slice: SliceId.nullable().meta({ description: 'Of a slice that is drained, moved or reclaimed.' }),
+    ending: z.enum(['revoked', 'moved', 'fenced']),
+    reason: z.string(),
+    state: z.enum(['waiting', 'ending', 'done']).meta({
+      description:
+        'waiting: for revoke_at. ending: in effect; every lease that it covers reads as `ending` or later. done: each of them has been gone through.',
+    }),
+    created_at: Instant,
+    revoke_at: Instant,
+    ended_at: Instant.nullable().meta({ description: 'When it came into effect.' }),
+    done_at: Instant.nullable(),
+    leases_ended: z.int().meta({ description: 'How many leases have been gone through so far.' }),
+    revision: Revision,
+  })
+  .meta({ id: 'Revocation', description: 'Ends the leases that it covers and that were granted before it.' });
+
+export const RevocationPage = pageOf('RevocationPage', Revocation);
+export const RevocationListQuery = PageQuery.extend({ state: z.enum(['waiting', 'ending', 'done']).optional() });
+
+export type RevocationCreate = z.infer<typeof RevocationCreate>;
+export type Revocation = z.infer<typeof Revocation>;
+export type RevocationListQuery = z.infer<typeof RevocationListQuery>;

@@ -1,0 +1,136 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AppliedAnswer, Desired } from '../../src/wire/agent.ts';
+import { Lease } from '../../src/wire/leases.ts';
+import { Revocation, RevocationPage } from '../../src/wire/revocations.ts';
+import { Slice } from '../../src/wire/slices.ts';
+import { furnished, type Furnished } from '../support/api-world.ts';
+
+/** Slices and leases over their whole life, as an operator and an agent see it. */
+
+let f: Furnished;
+beforeEach(async () => {
+  f = await furnished();
+});
+afterEach(async () => f.world[Symbol.asyncDispose]());
+
+const post = (verb: string, body?: object) =>
+  f.world.call('POST', `/v1/slices/${f.slice}/${verb}`, body === undefined ? {} : { body });
+const sweep = () => f.world.run({ kind: 'sweep', itemsMax: 100 });
+const read = () => f.world.must(Slice, 'GET', `/v1/slices/${f.slice}`);
+const say = (machine: string, token: string, body: object) =>
+  f.world.must(AppliedAnswer, 'POST', `/v1/machines/${machine}/applied`, {
+    token,
+    body: { revision: 0, leases: [], slices: [], ...body },
+  });
+async function lease(): Promise<Lease> {
+  const { id } = await f.world.openSession(f.haproxy, 'edge-1', 'haproxy');
+  const [granted] = await f.world.grant(f.haproxy, id, [{ protocol: 'tcp', ports: 16 }]);
+  if (granted === undefined) throw new Error('one was asked for');
+  return granted;
+}
+const look = ({ id }: Lease) => f.world.must(Lease, 'GET', `/v1/leases/${id}`);
+
+describe('a slice', () => {
+  it('moves by a deadline: its leases end then, and the other machine has it after the rest', async () => {
+    const one = await lease();
+    const moving = (await post('move', { machine: 'edge-2', deadline_s: 5 })).as(Slice);
+    expect(moving).toMatchObject({ state: 'draining', next: { machine: 'edge-2', allocator: 'server' } });
+    expect(moving.drain_by).not.toBeNull();
+    expect((await look(one)).state).toBe('pending');
+    f.world.clock.advance_s(6);
+    await sweep();
+    expect(await look(one)).toMatchObject({ state: 'ending', ending: 'moved' });
+    await say('edge-1', f.agent, { leases: [{ lease: one.id, token: one.token, state: 'empty' }] });
+    await say('edge-1', f.agent, { slices: [{ slice: f.slice, generation: 1, state: 'empty' }] });
+    f.world.clock.advance_s(11);
+    await sweep();
+    await sweep();
+    expect(await read()).toMatchObject({ state: 'assigning', machine: 'edge-2', generation: 2, next: null });
+  });
+
+  it('is not moved in two ways at once, nor to nowhere', async () => {
+    const before = f.world.snapshot();
+    const both = await post('move', { machine: 'edge-2', deadline_s: 5, force: true });
+    expect(both.refusal).toEqual([400, 'validation_failed']);
+    expect((await post('move', { machine: 'edge-9' })).refusal).toEqual([404, 'machine_not_found']);
+    expect((await post('move', { machine: 'edge-1' })).refusal).toEqual([409, 'slice_there_already']);
+    expect((await post('reclaim')).refusal).toEqual([409, 'machine_reachable']);
+    expect((await post('allocator', { allocator: 'nobody' })).code).toBe('validation_failed');
+    expect(f.world.snapshot()).toEqual(before);
+  });
+
+  it('is reclaimed from a machine that fell silent, which hears of it when it is back', async () => {
+    await lease();
+    f.world.clock.advance_s(30);
+    await sweep();
+    const early = await post('reclaim');
+    expect(early.refusal).toEqual([409, 'reclaim_too_early']);
+    const { retry_after_s = 0 } = early.problem;
+    expect(retry_after_s).toBeGreaterThan(0);
+    f.world.clock.advance_s(retry_after_s);
+    const taken = (await post('reclaim')).as(Slice);
+    expect(taken).toMatchObject({ state: 'draining', reclaimed: true });
+    const keepalive = (applied_revision: number) =>
+      f.world.call('POST', '/v1/machines/edge-1/keepalive', {
+        token: f.agent,
+        body: { boot_id: 'boot', version: '1', applied_revision },
+      });
+    expect((await keepalive(0)).refusal).toEqual([409, 'machine_behind']);
+    const desired = await f.world.must(Desired, 'GET', '/v1/machines/edge-1/desired', { token: f.agent });
+    expect([desired.slices.filter(({ id }) => id === f.slice), desired.leases]).toEqual([[], []]);
+    const { rejected } = await say('edge-1', f.agent, {
+      slices: [{ slice: f.slice, generation: 1, state: 'empty' }],
+    });
+    expect(rejected).toMatchObject([{ item: f.slice, code: 'reclaimed' }]);
+    expect((await keepalive(desired.revision)).status).toBe(200);
+  });
+
+  it('is handed to the allocator of its machine by way of a rest', async () => {
+    expect((await post('allocator', { allocator: 'machine' })).as(Slice)).toMatchObject({
+      state: 'draining',
+      next: { machine: 'edge-1', allocator: 'machine' },
+    });
+    await say('edge-1', f.agent, { slices: [{ slice: f.slice, generation: 1, state: 'empty' }] });
+    f.world.clock.advance_s(11);
+    await sweep();
+    expect(await read()).toMatchObject({ state: 'assigning', allocator: 'machine', generation: 2 });
+  });
+});
+
+describe('a revocation', () => {
+  const revoke = (body: object) => f.world.call('POST', '/v1/revocations', { body });
+
+  it('takes every lease of a holder at once, and tells how far it has come', async () => {
+    const leases = [await lease(), await lease()];
+    const revocation = (await revoke({ holder: 'haproxy', forced: true, reason: 'abuse' })).as(Revocation);
+    expect(revocation).toMatchObject({ state: 'ending', holder: 'haproxy', reason: 'abuse', leases_ended: 0 });
+    for (const one of leases)
+      expect(await look(one)).toMatchObject({ state: 'ending', ending: 'revoked', reason: 'abuse' });
+    await sweep();
+    const url = `/v1/revocations/${revocation.id}`;
+    expect(await f.world.must(Revocation, 'GET', url)).toMatchObject({ state: 'done', leases_ended: 2 });
+    const { items } = await f.world.must(RevocationPage, 'GET', '/v1/revocations?state=done');
+    expect(items.map(({ id }) => id)).toEqual([revocation.id]);
+    expect((await f.world.must(RevocationPage, 'GET', '/v1/revocations?state=waiting')).items).toEqual([]);
+  });
+
+  it('says which leases, and when; anything else changes nothing', async () => {
+    const before = f.world.snapshot();
+    for (const body of [
+      {},
+      { forced: true },
+      { machine: 'edge-1' },
+      { machine: 'edge-1', forced: true, deadline_s: 5 },
+      { machine: 'edge-1', forced: false },
+      { select: 'a b', forced: true },
+      { select: '', forced: true },
+      { prefix: '198.51.100.7/24', forced: true },
+      { machine: 'edge-1', deadline_s: -1 },
+    ])
+      expect((await revoke(body)).code, JSON.stringify(body)).toBe('validation_failed');
+    expect((await revoke({ select: 'country=nowhere', forced: true })).refusal).toEqual([422, 'nothing_selected']);
+    const unknown = await f.world.call('GET', '/v1/revocations/revocation-999');
+    expect(unknown.refusal).toEqual([404, 'revocation_not_found']);
+    expect(f.world.snapshot()).toEqual(before);
+  });
+});
