@@ -5,10 +5,12 @@ import fastify, {
   type FastifyInstance,
   type FastifyServerFactoryHandler,
 } from 'fastify';
+import { Registry } from 'prom-client';
 import { answerBareConnection } from './bare-connection.ts';
 import type { Context } from './context.ts';
 import { Denials } from './denials.ts';
 import { FlowQueries } from './flow-queries.ts';
+import { instruments } from './metrics/instruments.ts';
 import type { Parts } from './parts.ts';
 import { auth } from './plugins/auth.ts';
 import { docs } from './plugins/docs.ts';
@@ -46,6 +48,7 @@ const flow_queries_pending_max = 1_000;
 export function buildApp(parts: Parts): FastifyInstance {
   const { limits, tls, trustedProxies = [] } = parts;
   const stopping = new AbortController();
+  const registry = new Registry();
   const nowUs = () => parts.clock.nowUs();
   const context: Context = {
     ...parts,
@@ -58,6 +61,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     uses: new TokenUses({ execute: (command) => parts.leases.execute(command), nowUs }),
     rates: new RateLimits({ ...limits, nowUs }),
     denials: new Denials(),
+    instruments: instruments(registry),
     watchers: new Watchers({ ...limits, nowUs }),
     flows: new FlowQueries({ timeout_ms: limits.flow_query_ms, pending_max: flow_queries_pending_max }),
     stopping: stopping.signal,
@@ -87,7 +91,7 @@ export function buildApp(parts: Parts): FastifyInstance {
   app.register(serving, { context, stop: () => stopping.abort() });
   app.register(auth, { context });
   app.register(tokens, { context });
-  app.register(metrics, { context });
+  app.register(metrics, { context, registry });
   app.register(fastifySSE);
   app.register(docs, { version: parts.version });
   for (const routes of [

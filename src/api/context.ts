@@ -1,5 +1,6 @@
 import type { Denials } from './denials.ts';
 import type { FlowQueries } from './flow-queries.ts';
+import type { Instruments } from './metrics/instruments.ts';
 import type { Parts } from './parts.ts';
 import type { RateLimits } from './rate-limits.ts';
 import type { TokenCache } from './token-cache.ts';
@@ -13,6 +14,7 @@ export type Context = Parts &
     uses: TokenUses;
     rates: RateLimits;
     denials: Denials;
+    instruments: Instruments;
     watchers: Watchers;
     flows: FlowQueries;
     /** Aborted when the app begins to close: waits end, streams end, what was answered is durable. */

@@ -409,9 +409,9 @@ export const about: About = {
 };
 export const readiness: Readiness = { status: 'ready', revision: 57 };
 export const metrics = [
-  '# HELP fishery_ports Ports of assigned slices.',
-  '# TYPE fishery_ports gauge',
-  'fishery_ports{pool="fra1",machine="edge-1",protocol="tcp",state="exclusive"} 128',
+  '# HELP fishery_pool_ports Ports of slices that machines own, by pool and what they are. Site: the label of the pool.',
+  '# TYPE fishery_pool_ports gauge',
+  'fishery_pool_ports{pool="fra1",site="fra1",protocol="tcp",state="exclusive"} 128',
   '',
 ].join('\n');
 

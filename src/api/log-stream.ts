@@ -5,6 +5,7 @@ import type { Context } from './context.ts';
 import { EventStream } from './event-stream.ts';
 import { principalOf } from './principal.ts';
 import { apiProblem } from './problems.ts';
+import { seconds } from './units.ts';
 
 export type LogStream = Readonly<{
   interest: Interest;
@@ -40,7 +41,7 @@ export async function streamLog(
 }
 
 async function send(context: Context, reply: FastifyReply, stream: LogStream, signal: AbortSignal): Promise<void> {
-  const { feed, reader, limits } = context;
+  const { feed, reader, limits, clock, instruments } = context;
   const events = new EventStream(reply, limits);
   const newest = await reader.revision();
   // Whoever has seen more than there is followed another log: it was restored from a backup, or began anew.
@@ -49,6 +50,8 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
     return;
   }
   const from = stream.from ?? newest;
+  // What happened while the client was away says nothing about how fast it is told.
+  let isLive = false;
   const detach = stream.attach?.(events) ?? (() => {});
   try {
     const { interest } = stream;
@@ -58,6 +61,7 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
         return;
       }
       if (item.type === 'caught_up') {
+        isLive = true;
         // For a client that is behind, the next event is news enough.
         // With an id of its own: a browser that reconnects then goes on from here.
         events.offer({ event: 'bookmark', id: String(item.revision), data: { revision: item.revision } });
@@ -71,6 +75,7 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
         return;
       }
       if (!(await events.send({ event: 'change', id: String(revision), data }))) return;
+      if (isLive) instruments.watchDelay(Math.max(0, seconds(clock.nowUs() - item.event.at)));
     }
   } finally {
     detach();

@@ -25,6 +25,7 @@ import type {
   SessionFilter,
   SliceFilter,
   TokenFilter,
+  Unapplied,
   UsageRow,
   UsesFilter,
 } from '../leases/store.ts';
@@ -222,6 +223,21 @@ export class SqlReader implements Reader {
 
   usage(): Promise<readonly UsageRow[]> {
     return this.#all<UsageRow>('SELECT * FROM port_counts WHERE ports <> 0');
+  }
+
+  async oldestUnapplied(limit: number): Promise<readonly Unapplied[]> {
+    // A step in the index of the log for each machine, and one for what concerns them all.
+    const firstOf = (concerned: string) =>
+      `(SELECT at FROM events WHERE ${concerned} AND revision > machines.applied_revision ORDER BY revision LIMIT 1)`;
+    const rowsFound = await this.#all<{ machine: string; own_at: number | null; common_at: number | null }>(
+      `SELECT id AS machine, ${firstOf('machine = machines.id')} AS own_at, ${firstOf('machine IS NULL')} AS common_at
+       FROM machines WHERE boot_id IS NOT NULL ORDER BY id LIMIT @limit`,
+      { limit },
+    );
+    return rowsFound.map(({ machine: id, own_at: own, common_at: common }) => ({
+      machine: id,
+      at: own === null || common === null ? (own ?? common) : Math.min(own, common),
+    }));
   }
 
   /** One page of a table in the order of `key`; `where` is what an index finds, `filter` what is looked at row by row. */

@@ -174,6 +174,11 @@ export interface Reader {
   accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>>;
   /** Counts for metrics: live leases and ports by state, protocol and mode. */
   usage(): Promise<readonly UsageRow[]>;
+  /**
+   * For each machine that has an agent (by name, the first `limit`): when the oldest change was that concerns it and that
+   * the agent has not said to have made true; null: it has done all. As far as the log reaches back.
+   */
+  oldestUnapplied(limit: number): Promise<readonly Unapplied[]>;
 }
 
 export type DesiredState = Readonly<{
@@ -184,6 +189,8 @@ export type DesiredState = Readonly<{
   holders: readonly Holder[];
   leases: readonly Lease[];
 }>;
+
+export type Unapplied = Readonly<{ machine: string; at: number | null }>;
 
 export type UsageRow = Readonly<{
   pool: string;

@@ -513,49 +513,6 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(ports).toEqual({ free: 4_096 - 120, exclusive: 8, shared: 64, cooling: 16, blocked: 32 });
     });
 
-    it('keeps an access token by its hash', async () => {
-      await using opened = await open();
-      const world = new World(opened.store);
-      const made = await world.execute({
-        ...{ kind: 'createToken', name: 'ci', role: 'operator', machine: null, holder: null, hash: 'h-1' },
-      });
-      const token = must(made);
-      expect(await opened.store.reader.accessToken('h-1')).toEqual(token);
-      expect((await opened.store.reader.accessTokens({}, all)).items).toEqual([token]);
-      expect(await opened.store.reader.accessTokenById(token.id)).toEqual(token);
-      expect(await opened.store.reader.accessTokenById(999)).toBeUndefined();
-    });
-
-    it('finds a rotated token by its secret and by the one before, and by no older one', async () => {
-      await using opened = await open();
-      const world = new World(opened.store);
-      const create = { kind: 'createToken', name: 'ci', role: 'viewer', machine: null, holder: null } as const;
-      const { id } = must(await world.execute({ ...create, hash: 'h-1', expiry: { ttlUs: 60 * second } }));
-      must(await world.execute({ ...create, hash: 'other', role: 'operator' }));
-      must(await world.execute({ kind: 'rotateToken', id, hash: 'h-2', graceUs: 10 * second }));
-      const { reader } = opened.store;
-      for (const hash of ['h-1', 'h-2']) expect((await reader.accessToken(hash))?.id).toBe(id);
-      const rotated = must(await world.execute({ kind: 'rotateToken', id, hash: 'h-3', graceUs: 10 * second }));
-      expect(await reader.accessToken('h-1')).toBeUndefined();
-      expect(await reader.accessToken('h-2')).toEqual(rotated);
-      expect(rotated).toMatchObject({ hash: 'h-3', formerHash: 'h-2', expiresAt: world.clock.us + 60 * second });
-      expect((await reader.accessTokens({ role: 'viewer' }, all)).items).toEqual([rotated]);
-      expect((await reader.accessTokens({ machine: 'edge-1' }, all)).items).toEqual([]);
-    });
-
-    it('keeps what a token may ask for, and when it was last used', async () => {
-      await using opened = await open();
-      const world = new World(opened.store);
-      const quota = { requestsPerS: 50, requestsBurst: 100, watchersMax: 2 };
-      const create = { kind: 'createToken', name: 'ci', role: 'viewer', machine: null, holder: null } as const;
-      const { id } = must(await world.execute({ ...create, hash: 'h-1', quota }));
-      const revision = await opened.store.reader.revision();
-      must(await world.execute({ kind: 'noteTokenUses', uses: [{ token: id, agoUs: 5 * second }] }));
-      const found = await opened.store.reader.accessToken('h-1');
-      expect(found).toMatchObject({ quota, lastUsedAt: world.clock.us - 5 * second });
-      expect(await opened.store.reader.revision()).toBe(revision);
-    });
-
     it('goes on after a start with everything as it was', async () => {
       await using opened = await open();
       const world = await town(opened.store);

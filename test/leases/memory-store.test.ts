@@ -1,3 +1,4 @@
+import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -9,3 +10,4 @@ const open = async () => {
 
 storeContract('memory', open);
 historyContract('memory', open);
+accessContract('memory', open);

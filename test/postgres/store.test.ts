@@ -1,4 +1,5 @@
 import { afterAll, beforeAll } from 'vitest';
+import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
@@ -15,3 +16,4 @@ const open = async () => {
 
 storeContract('PostgreSQL', open);
 historyContract('PostgreSQL', open);
+accessContract('PostgreSQL', open);

@@ -51,7 +51,7 @@ describe('the client and the real server', () => {
     await answered(About, client.server.about());
     await answered(Health, client.server.health());
     await answered(Readiness, client.server.readiness());
-    expect(await client.server.metrics()).toContain('# TYPE fishery_ports gauge');
+    expect(await client.server.metrics()).toContain('# TYPE fishery_pool_ports gauge');
     expect(await client.server.openApi()).toHaveProperty('paths');
 
     await answered(Pool, client.pools.create({ id: 'p', prefixes: ['198.51.100.8/30'], cooldown_s: { tcp: 0 } }));

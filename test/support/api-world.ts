@@ -6,6 +6,7 @@ import { buildApp } from '../../src/api/app.ts';
 import { formatSecret, hashSecret } from '../../src/api/bearer.ts';
 import { errorsOf } from '../../src/api/openapi.ts';
 import { defaultLimits, type Limits } from '../../src/api/parts.ts';
+import type { TlsListener } from '../../src/api/tls.ts';
 import { Feed } from '../../src/feed/feed.ts';
 import type { Command, CommandKind, Output } from '../../src/leases/commands.ts';
 import { LeaseService } from '../../src/leases/lease-service.ts';
@@ -85,7 +86,7 @@ export class HandClock {
   }
 }
 
-export type WorldOptions = Readonly<{ limits?: Partial<Limits>; metricsOpen?: boolean }>;
+export type WorldOptions = Readonly<{ limits?: Partial<Limits>; metricsOpen?: boolean; tls?: TlsListener }>;
 
 /**
  * The whole API over a SQLite store in a directory of its own, with an operator's token. Every answer that leaves it is held against what the OpenAPI
@@ -137,6 +138,7 @@ export class ApiWorld implements AsyncDisposable {
       metricsOpen: options.metricsOpen ?? true,
       processMetrics: false,
       limits: { ...defaultLimits, ...options.limits },
+      ...(options.tls && { tls: options.tls }),
     });
     this.#holdToItsWord();
   }

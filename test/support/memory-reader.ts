@@ -210,6 +210,15 @@ export class MemoryReader implements Reader {
     });
   }
 
+  async oldestUnapplied(limit: number) {
+    const { machines } = this.#store.tables;
+    const named = [...machines.values()].filter(({ agent }) => agent !== null).sort((a, b) => (a.id < b.id ? -1 : 1));
+    return named.slice(0, limit).map(({ id, agent }) => {
+      const isDue = (event: Event) => concerns(event, id) && event.revision > (agent?.appliedRevision ?? 0);
+      return { machine: id, at: this.#store.events.find(isDue)?.at ?? null };
+    });
+  }
+
   #leases(): Lease[] {
     const { leases, sessions, revocations } = this.#store.tables;
     const ending = [...revocations.values()].filter(({ state }) => state === 'ending');
