@@ -29,9 +29,14 @@ export async function streamLog(
     throw apiProblem('not_acceptable', `this is text/event-stream, and the client accepts ${accept ?? ''}`);
   const seen = lastEventId(request);
   const stream = await open();
-  const watcher = context.watchers.open(principalOf(request));
-  if (watcher === undefined)
-    throw apiProblem('too_many_watchers', `${context.limits.watchers_max} event streams are open`);
+  const principal = principalOf(request);
+  const watcher = context.watchers.open(principal);
+  if (watcher === undefined) {
+    const own = context.watchers.countOf(principal.token);
+    const isOwn = own >= context.watchers.maxOf(principal);
+    const whose = isOwn ? `${own} event streams of this token` : `${context.limits.watchers_max} event streams`;
+    throw apiProblem('too_many_watchers', `${whose} are open`);
+  }
   reply.sse.onClose(watcher.end);
   try {
     await send(context, reply, { ...stream, from: seen ?? stream.from }, watcher.signal);

@@ -51,7 +51,6 @@ export function accessContract(name: string, open: () => Promise<Opened>): void 
       expect(found).toMatchObject({ quota, lastUsedAt: world.clock.us - 5 * second });
       expect(await opened.store.reader.revision()).toBe(revision);
     });
-
   });
 
   describe(`${name}, asked which agents are behind`, () => {
@@ -87,6 +86,5 @@ export function accessContract(name: string, open: () => Promise<Opened>): void 
       await heard('edge-2', await reader.revision());
       expect(await reader.oldestUnapplied(9)).toEqual(nothing);
     });
-
   });
 }
