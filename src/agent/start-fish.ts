@@ -7,6 +7,7 @@ import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import { formatInstant, parseInstant } from '../wire/instants.ts';
 import type { FishPort } from './fish-port.ts';
 import { startFish, type Fish } from './fish/fish.ts';
+import { askOnceCovered } from './fish/flow-questions.ts';
 import type { FishStats } from './fish/operations.ts';
 import { HostProblem } from './host.ts';
 import type { AgentSettings, FishSettings } from './settings.ts';
@@ -42,7 +43,8 @@ function portOf(thread: Fish, holder: string, died: Promise<string>, onStopped: 
     },
     answer: async (query) => {
       const asked = flowQueryOf(query);
-      return flowAnswerOf(query, await thread.queryFlowLog(asked, flows_max), holder);
+      const answer = await askOnceCovered(() => thread.queryFlowLog(asked, flows_max), asked.at);
+      return flowAnswerOf(query, answer, holder);
     },
     stats: async () => flatStats(await thread.stats()),
     stop: async () => {
