@@ -80,6 +80,7 @@ CREATE TABLE "leases" (
 	"generation" integer NOT NULL,
 	"epoch" integer NOT NULL,
 	"session" bigint,
+	"unit" text COLLATE "C",
 	"machine" text COLLATE "C" NOT NULL,
 	"holder" text COLLATE "C" NOT NULL,
 	"pool" text COLLATE "C" NOT NULL,
@@ -225,6 +226,8 @@ CREATE TABLE "shared_blocks" (
 	"binding" text COLLATE "C" NOT NULL,
 	"members" integer NOT NULL,
 	"offered" integer NOT NULL,
+	"blocked_since" bigint,
+	"blocked_reason" text COLLATE "C",
 	CONSTRAINT "shared_blocks_slice_protocol_first_port_pk" PRIMARY KEY("slice","protocol","first_port"),
 	CONSTRAINT "shared_blocks_members" CHECK (members > 0)
 );
@@ -281,12 +284,14 @@ CREATE INDEX "events_steering" ON "events" USING btree ("revision") WHERE steeri
 CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "extents_blocked" ON "extents" USING btree ("machine") WHERE state = 'blocked';--> statement-breakpoint
 CREATE INDEX "holders_uid" ON "holders" USING btree ("machine","uid") WHERE uid IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "kept_answers_at" ON "kept_answers" USING btree ("at");--> statement-breakpoint
 CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine" ON "leases" USING btree ("machine","id") WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine_past" ON "leases" USING btree ("machine","id") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "leases_session" ON "leases" USING btree ("session","id");--> statement-breakpoint
+CREATE INDEX "leases_reserved" ON "leases" USING btree ("id") WHERE session IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
@@ -302,6 +307,7 @@ CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state =
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "sessions_oldest" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE INDEX "shared_blocks_offered" ON "shared_blocks" USING btree ("machine","protocol","binding","pool","family","members","slice","first_port") WHERE offered = 1;--> statement-breakpoint
+CREATE INDEX "shared_blocks_blocked" ON "shared_blocks" USING btree ("machine") WHERE blocked_since IS NOT NULL;--> statement-breakpoint
 CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_port","pool_born_at");--> statement-breakpoint
 CREATE UNIQUE INDEX "slices_owned" ON "slices" USING btree ("address_key","first_port") WHERE machine IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "slices_machine" ON "slices" USING btree ("machine","id");--> statement-breakpoint

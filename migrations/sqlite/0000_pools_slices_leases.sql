@@ -54,6 +54,7 @@ CREATE TABLE `extents` (
 CREATE INDEX `extents_offered` ON `extents` (`machine`,`protocol`,`pool`,`family`,`fit`,`rested_since`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX `extents_cooling` ON `extents` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `extents_next_rest` ON `extents` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX `extents_blocked` ON `extents` (`machine`) WHERE state = 'blocked';--> statement-breakpoint
 CREATE TABLE `history` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`complete_since` integer NOT NULL
@@ -90,6 +91,7 @@ CREATE TABLE `leases` (
 	`generation` integer NOT NULL,
 	`epoch` integer NOT NULL,
 	`session` integer,
+	`unit` text,
 	`machine` text NOT NULL,
 	`holder` text NOT NULL,
 	`pool` text NOT NULL,
@@ -121,6 +123,7 @@ CREATE UNIQUE INDEX `leases_live` ON `leases` (`slice`,`protocol`,`first_port`,C
 CREATE INDEX `leases_machine` ON `leases` (`machine`,`id`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_machine_past` ON `leases` (`machine`,`id`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `leases_session` ON `leases` (`session`,`id`);--> statement-breakpoint
+CREATE INDEX `leases_reserved` ON `leases` (`id`) WHERE session IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
@@ -245,11 +248,14 @@ CREATE TABLE `shared_blocks` (
 	`binding` text NOT NULL,
 	`members` integer NOT NULL,
 	`offered` integer NOT NULL,
+	`blocked_since` integer,
+	`blocked_reason` text,
 	PRIMARY KEY(`slice`, `protocol`, `first_port`),
 	CONSTRAINT "shared_blocks_members" CHECK(members > 0)
 );
 --> statement-breakpoint
 CREATE INDEX `shared_blocks_offered` ON `shared_blocks` (`machine`,`protocol`,`binding`,`pool`,`family`,`members`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
+CREATE INDEX `shared_blocks_blocked` ON `shared_blocks` (`machine`) WHERE blocked_since IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `slices` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`pool` text NOT NULL,

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import type { Claim, Placement, Scope } from '../leases/commands.ts';
+import type { Claim, Placement, Recipient, Scope } from '../leases/commands.ts';
 import type { LeaseError } from '../leases/errors.ts';
 import { formatToken, type Lease } from '../leases/model.ts';
 import type { Context } from './context.ts';
@@ -13,30 +13,23 @@ import { untilSettled } from './settle.ts';
 /** What the kernel refuses again and again is not the fault of one block. */
 const regrants_per_claim_max = 3;
 
-type Asked = Readonly<{
-  scope: Scope;
-  session: number;
-  claims: readonly Claim[];
-  placement: Placement;
-  timeoutMs: number;
-}>;
+type Asked = Recipient & Readonly<{ scope: Scope; claims: readonly Claim[]; placement: Placement; timeoutMs: number }>;
 
 /**
  * Grants, and waits until the agent has made every lease true. What the kernel refuses is granted anew: its block is
  * `blocked` by then, so the new lease lies elsewhere, on the same address where they all must. The other leases of the
- * request stay meanwhile. Returns the leases in the order of their claims: all active, or some still pending when the time is over. Throws the problem when one cannot be had;
- * then every lease of the request has been released.
+ * request stay meanwhile. Returns the leases in the order of their claims: all active, or some still pending when the time
+ * is over. Throws the problem when one cannot be had; then every lease of the request has been released.
  */
 export async function grantUntilApplied(
   context: Context,
   request: FastifyRequest,
   asked: Asked,
 ): Promise<readonly Lease[]> {
-  const { scope, session, placement } = asked;
-  const deadline = performance.now() + asked.timeoutMs;
-  let leases: readonly Lease[] = await run(context, request, {
-    ...{ kind: 'grantLeases', scope, session, claims: asked.claims, placement },
-  });
+  const { timeoutMs, ...grant } = asked;
+  const { scope, placement } = grant;
+  const deadline = performance.now() + timeoutMs;
+  let leases: readonly Lease[] = await run(context, request, { kind: 'grantLeases', ...grant });
   const claims = asked.claims.flatMap((claim, from) =>
     Array.from({ length: claim.count }, () => ({ ...claim, count: 1, from })),
   );
@@ -55,13 +48,12 @@ export async function grantUntilApplied(
       const claim = claims[index];
       return claim && placement === 'same_address' ? { ...claim, address: lease.address } : (claim ?? []);
     });
-    const anew = { kind: 'grantLeases', scope, session, claims: lost } as const;
-    const again = await context.leases.execute(placement === 'spread' ? { ...anew, placement } : anew, {
-      provenance: goingOn(
-        request,
-        refused.map(({ lease }) => lease.id),
-      ),
-    });
+    const anew = { ...grant, claims: lost, placement: placement === 'spread' ? placement : 'any' } as const;
+    const replaced = refused.map(({ lease }) => lease.id);
+    const again = await context.leases.execute(
+      { kind: 'grantLeases', ...anew },
+      { provenance: goingOn(request, replaced) },
+    );
     // The same request came to another server too, or came again, and it was quicker there.
     if (again.ok && again.replayed) {
       leases = again.value;

@@ -13,7 +13,7 @@ import type {
   TokenFacts,
 } from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
-import type { DesiredState, PageOf } from '../leases/store.ts';
+import type { DesiredState, PageOf, Tiling } from '../leases/store.ts';
 import { protocols } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
 import type { PastLease } from '../wire/attribution.ts';
@@ -150,6 +150,7 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   id: `lease-${lease.id}`,
   token: formatToken(lease),
   session: lease.session === null ? null : `session-${lease.session}`,
+  ...(lease.unit === null ? {} : { unit: lease.unit }),
   machine: lease.machine,
   holder: lease.holder,
   slice: `slice-${lease.slice}`,
@@ -228,19 +229,21 @@ export const presentRevocation = (revocation: Revocation): revocations.Revocatio
   revision: revocation.revision,
 });
 
+const presentBlocked = (blocked: Extent['blocked']): slices.Extent['blocked'] =>
+  blocked && { since: formatInstant(blocked.since), reason: blocked.reason };
+
 const presentUnleased = (extent: Extent): slices.Extent => ({
   protocol: extent.protocol,
   ports: extent.ports,
   state: extent.state,
   binding: null,
   leases: [],
-  blocked:
-    extent.blocked === null ? null : { since: formatInstant(extent.blocked.since), reason: extent.blocked.reason },
+  blocked: presentBlocked(extent.blocked),
   reusable_at: instantOrNull(extent.reusableAt),
 });
 
 /** All leases of one block: one when exclusive; several holders' when shared. The block rests when all of them do. */
-function presentBlock(block: readonly [Lease, ...Lease[]]): slices.Extent {
+function presentBlock(block: readonly [Lease, ...Lease[]], blocked: Extent['blocked']): slices.Extent {
   const [first] = block;
   const cooling = block.every((lease) => lease.state === 'cooling');
   const reusableAt = Math.max(...block.map((lease) => lease.reusableAt ?? 0));
@@ -250,13 +253,13 @@ function presentBlock(block: readonly [Lease, ...Lease[]]): slices.Extent {
     state: cooling ? 'cooling' : first.mode,
     binding: first.binding,
     leases: block.map((lease) => `lease-${lease.id}`),
-    blocked: null,
+    blocked: presentBlocked(blocked),
     reusable_at: cooling && reusableAt > 0 ? formatInstant(reusableAt) : null,
   };
 }
 
 /** The pieces of a slice, by protocol and port: no gap, no overlap. */
-export function presentTiling(extents: readonly Extent[], live: readonly Lease[]): slices.Extent[] {
+export function presentTiling({ extents, leases: live, blocked }: Tiling): slices.Extent[] {
   const blocks = new Map<string, [Lease, ...Lease[]]>();
   for (const lease of live) {
     const key = `${lease.protocol} ${lease.ports.first}`;
@@ -264,7 +267,9 @@ export function presentTiling(extents: readonly Extent[], live: readonly Lease[]
     if (block) block.push(lease);
     else blocks.set(key, [lease]);
   }
-  return [...extents.map(presentUnleased), ...[...blocks.values()].map(presentBlock)].sort(
+  const strangers = new Map(blocked.map((block) => [`${block.protocol} ${block.ports.first}`, block.blocked]));
+  const leased = [...blocks].map(([key, block]) => presentBlock(block, strangers.get(key) ?? null));
+  return [...extents.map(presentUnleased), ...leased].sort(
     (a, b) => protocols.indexOf(a.protocol) - protocols.indexOf(b.protocol) || a.ports.first - b.ports.first,
   );
 }
@@ -280,7 +285,17 @@ export const presentDesired = (desired: DesiredState, epoch: string): agent.Desi
   slices: desired.slices.map(presentSlice),
   holders: desired.holders.map(presentHolder),
   leases: desired.leases.map(presentLease),
+  blocked: presentBlockedPorts(desired),
 });
+
+/** Those of slices that the machine has to make true; of a slice that rests it knows nothing any more. */
+function presentBlockedPorts({ slices: owned, blocked }: DesiredState): agent.BlockedPorts[] {
+  const generations = new Map(owned.map(({ id, generation }) => [id, generation]));
+  return blocked.flatMap(({ slice, protocol, ports }) => {
+    const generation = generations.get(slice);
+    return generation === undefined ? [] : [{ slice: `slice-${slice}`, generation, protocol, ports }];
+  });
+}
 
 /** What concerns a machine. Tokens and routers concern no machine, and are left out of its streams by the core. */
 export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' }>): agent.Change {

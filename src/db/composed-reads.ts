@@ -1,6 +1,7 @@
+import type { Protocol } from '../net/protocol.ts';
 import { inEffect } from '../leases/expiry.ts';
-import type { Extent, Lease, Machine, Session } from '../leases/model.ts';
-import type { DesiredState } from '../leases/store.ts';
+import type { Lease, Machine, Session } from '../leases/model.ts';
+import type { DesiredState, Tiling } from '../leases/store.ts';
 import * as rows from './rows.ts';
 import { all, map, one, type Read } from './statement.ts';
 
@@ -29,7 +30,7 @@ export function* machine(id: string): Read<Machine | undefined> {
   return map(yield* one<rows.MachineRow>('SELECT * FROM machines WHERE id = @id', { id }), rows.machineOf);
 }
 
-export function* tiling(slice: number): Read<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
+export function* tiling(slice: number): Read<Tiling> {
   const leaseOf = yield* leaseReader();
   const extents = yield* all<rows.ExtentRow>(
     'SELECT * FROM extents WHERE slice = @slice ORDER BY protocol, first_port',
@@ -40,8 +41,18 @@ export function* tiling(slice: number): Read<Readonly<{ extents: readonly Extent
      ORDER BY leases.protocol, leases.first_port, leases.id`,
     { slice },
   );
-  return { extents: extents.map(rows.extentOf), leases: leases.map(leaseOf) };
+  const blocked = yield* all<rows.SharedBlockRow>(
+    'SELECT * FROM shared_blocks WHERE slice = @slice AND blocked_since IS NOT NULL ORDER BY protocol, first_port',
+    { slice },
+  );
+  return {
+    extents: extents.map(rows.extentOf),
+    leases: leases.map(leaseOf),
+    blocked: blocked.map(rows.sharedBlockOf),
+  };
 }
+
+type BlockedRow = Pick<rows.ExtentRow, 'slice' | 'protocol' | 'first_port' | 'last_port'>;
 
 export function* desired(id: string): Read<DesiredState | undefined> {
   const found = yield* machine(id);
@@ -59,6 +70,13 @@ export function* desired(id: string): Read<DesiredState | undefined> {
      AND leases.state IN ('pending', 'active', 'ending') ORDER BY leases.id`,
     { id },
   );
+  const blocked = yield* all<BlockedRow>(
+    `SELECT slice, protocol, first_port, last_port FROM extents WHERE machine = @id AND state = 'blocked'
+     UNION ALL SELECT slice, protocol, first_port, last_port FROM shared_blocks
+       WHERE machine = @id AND blocked_since IS NOT NULL
+     ORDER BY slice, protocol, first_port`,
+    { id },
+  );
   return {
     revision: yield* revision(),
     machine: found,
@@ -67,5 +85,8 @@ export function* desired(id: string): Read<DesiredState | undefined> {
     holders: holders.map(rows.holderOf),
     // What was reclaimed is no longer the machine's to end.
     leases: leases.map(leaseOf).filter(({ ending }) => ending !== 'fenced'),
+    blocked: blocked.map(({ slice, protocol, first_port: first, last_port: last }) => {
+      return { slice, protocol: protocol as Protocol, ports: { first, last } };
+    }),
   };
 }

@@ -2,7 +2,6 @@ import { steering } from '../leases/model.ts';
 import type {
   AccessToken,
   Event,
-  Extent,
   Holder,
   Interest,
   Lease,
@@ -25,6 +24,7 @@ import type {
   SessionFilter,
   SliceFilter,
   TokenFilter,
+  Tiling,
   Unapplied,
   UsageRow,
   UsesFilter,
@@ -115,7 +115,7 @@ export class SqlReader implements Reader {
     return this.#page('slices', byNumber, page, rows.sliceOf, where, filter);
   }
 
-  tiling(slice: number): Promise<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>> {
+  tiling(slice: number): Promise<Tiling> {
     return this.#reads.snapshot(() => tiling(slice));
   }
 
@@ -139,6 +139,7 @@ export class SqlReader implements Reader {
     const part = (where: string) =>
       `${leaseSelect} WHERE ${where} AND leases.id > @after ORDER BY leases.id LIMIT @limit`;
     const read = (after: string | number, limit: number): Read<readonly LeaseAndSession[]> => {
+      if (session === null) return all(part('leases.session IS NULL'), { after, limit });
       if (session !== undefined) return all(part('leases.session = @session'), { session, after, limit });
       if (on === undefined) return all(part('true'), { after, limit });
       // Live and past leases of a machine are in an index each, so that the past weighs nothing on the live.

@@ -242,6 +242,7 @@ export const leaseRow = (lease: Lease): LeaseRow => ({
   generation: lease.generation,
   epoch: lease.epoch,
   session: lease.session,
+  unit: lease.unit,
   machine: lease.machine,
   holder: lease.holder,
   pool: lease.pool,
@@ -271,6 +272,7 @@ export const leaseOf = (row: LeaseRow): Lease => ({
   generation: row.generation,
   epoch: row.epoch,
   session: row.session,
+  unit: row.unit,
   machine: row.machine,
   holder: row.holder,
   pool: row.pool,
@@ -335,6 +337,8 @@ export const sharedBlockRow = (block: SharedBlock): SharedBlockRow => ({
   binding: block.binding,
   members: block.members,
   offered: block.offered ? 1 : 0,
+  blocked_since: block.blocked?.since ?? null,
+  blocked_reason: block.blocked?.reason ?? null,
 });
 
 export const sharedBlockOf = (row: SharedBlockRow): SharedBlock => ({
@@ -347,6 +351,7 @@ export const sharedBlockOf = (row: SharedBlockRow): SharedBlock => ({
   binding: row.binding as SharedBlock['binding'],
   members: row.members,
   offered: row.offered === 1,
+  blocked: row.blocked_since === null ? null : { since: row.blocked_since, reason: row.blocked_reason ?? '' },
 });
 
 export const revocationRow = (revocation: Revocation): RevocationRow => ({

@@ -5,8 +5,8 @@ import type { Claim } from './commands.ts';
 import { holderKey, type Binding, type Pool } from './model.ts';
 import type { Offer, View } from './view.ts';
 
-/** Who a grant is for, and by which session it lives. */
-export type Recipient = Readonly<{ machine: string; holder: string; session: number | null }>;
+/** Who a grant is for. Without a session it is a reservation, which may be that of a unit. */
+export type Grantee = Readonly<{ machine: string; holder: string; session: number | null; unit: string | null }>;
 
 export const bindingOf = (claim: Claim): Binding => claim.binding ?? 'late';
 
@@ -34,7 +34,7 @@ export const isSelected = ({ select }: Claim, pool: Pool | undefined): boolean =
   select === null || (pool !== undefined && matches(select, pool.labels));
 
 /** The addresses that the claim would rather have than any other: at most one of each family. */
-export function stickyAddresses(view: View, { machine, holder }: Recipient, claim: Claim): readonly Address[] {
+export function stickyAddresses(view: View, { machine, holder }: Grantee, claim: Claim): readonly Address[] {
   const sticky = claim.sticky ? view.holders.get(holderKey(machine, holder))?.sticky : undefined;
   return sticky ? [sticky.v4, sticky.v6].filter((address) => address !== null) : [];
 }

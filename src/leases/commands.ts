@@ -59,6 +59,11 @@ export type Claim = Readonly<{
   at: Readonly<{ address: Address; firstPort: number }> | null;
 }>;
 
+/** Leases without a session: they end when somebody ends them, or when the unit of the machine that they are for is gone. */
+export type Reservation = Readonly<{ machine: string; holder: string; unit: string | null }>;
+
+export type Recipient = Readonly<{ session: number }> | Readonly<{ reservation: Reservation }>;
+
 /** How the leases of one request lie: on one address, on as many as can be, or as each is best served. */
 export type Placement = 'any' | 'same_address' | 'spread';
 
@@ -66,7 +71,12 @@ export type Placement = 'any' | 'same_address' | 'spread';
 export type TokenExpiry = Readonly<{ at: number }> | Readonly<{ ttlUs: number }> | null;
 
 export type LeaseReport = Readonly<{ lease: number; token: string }> &
-  (Readonly<{ state: 'active' | 'empty' }> | Readonly<{ state: 'refused'; errno: string; detail: string }>);
+  (
+    | Readonly<{ state: 'active' | 'empty' | 'unit_gone' }>
+    | Readonly<{ state: 'refused'; errno: string; detail: string }>
+  );
+/** The strangers on blocked ports are gone. */
+export type ClearReport = Readonly<{ slice: number; generation: number; protocol: Protocol; ports: PortRange }>;
 export type SliceReport = Readonly<{ slice: number; generation: number; state: 'assigned' | 'empty' }>;
 /** Why a report moved nothing. What it says a second time, or too late to matter, is not rejected. */
 export type RejectionCode =
@@ -81,7 +91,11 @@ export type RejectionCode =
   /** `refused` for a lease that is active: it was made true before. */
   | 'already_active'
   /** `assigned` for a slice that its routers do not know the way to yet: its machine was not told of it. */
-  | 'not_routed';
+  | 'not_routed'
+  /** `unit_gone` for a lease that is not of a unit. */
+  | 'no_unit'
+  /** `clear` for ports that are not blocked. */
+  | 'nothing_blocked';
 export type RejectedReport = Readonly<{ item: string; code: RejectionCode; detail: string }>;
 
 /** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
@@ -166,7 +180,7 @@ export type Commands = {
   keepSession: { input: Readonly<{ scope: Scope; id: number }>; output: Session };
   endSession: { input: Readonly<{ scope: Scope; id: number; ending: SessionEnding }>; output: Session };
   grantLeases: {
-    input: Readonly<{ scope: Scope; session: number; claims: readonly Claim[]; placement?: Placement }>;
+    input: Readonly<{ scope: Scope; claims: readonly Claim[]; placement?: Placement }> & Recipient;
     output: readonly Lease[];
   };
   releaseLease: { input: Readonly<{ scope: Scope; id: number; token: string }>; output: Lease };
@@ -193,6 +207,7 @@ export type Commands = {
       revision: number;
       leases: readonly LeaseReport[];
       slices: readonly SliceReport[];
+      clear?: readonly ClearReport[];
     }>;
     output: Readonly<{ revision: number; rejected: readonly RejectedReport[] }>;
   };

@@ -73,7 +73,7 @@ export function leaseInEffect(view: View, id: number): Lease | undefined {
   );
 }
 
-function endLive(
+export function endLive(
   context: Context,
   lease: Lease,
   ending: LeaseEnding,

@@ -38,7 +38,8 @@ export function offerSlice(view: View, slice: Slice): void {
   for (const extent of extentsOf(view, slice))
     if (extent.state === 'free' && extent.offered !== offered) view.extents.put({ ...extent, offered });
   for (const block of [...view.blocks.values()])
-    if (block.slice === slice.id && block.offered !== offered) view.blocks.put({ ...block, offered });
+    if (block.slice === slice.id && block.offered !== (offered && block.blocked === null))
+      view.blocks.put({ ...block, offered: offered && block.blocked === null });
 }
 
 export function removeExtents(view: View, slice: Slice): void {

@@ -1,6 +1,6 @@
 import { familyOf } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
-import { bindingOf, type Recipient } from './claims.ts';
+import { bindingOf, type Grantee } from './claims.ts';
 import type { Claim } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { takeBlock } from './extents.ts';
@@ -9,7 +9,7 @@ import { holderKey, type Lease } from './model.ts';
 import { together } from './needs.ts';
 import { onOneAddress, placementNeeds, Spread } from './placement.ts';
 import { leasesThatStand } from './replays.ts';
-import { liveSession, sessionNeeds } from './sessions.ts';
+import { granteeNamed, granteeNeeds, granteeOf } from './grantees.ts';
 import { claimNeeds, findSpot, type Spot } from './spots.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
@@ -18,30 +18,30 @@ import type { View } from './view.ts';
 export const grantLeases: UseCase<'grantLeases'> = {
   replay: leasesThatStand,
 
-  *needs({ scope, session: id, claims, placement = 'any' }, { view }) {
-    yield* sessionNeeds(view, scope, id);
-    const session = view.sessions.get(id);
-    if (!session) return;
+  *needs(grant, { view }) {
+    const { claims, placement = 'any' } = grant;
+    yield* granteeNeeds(view, grant);
+    const to = granteeNamed(view, grant);
+    if (!to) return;
     yield [
-      { need: 'machine', id: session.machine },
-      { need: 'offers', machine: session.machine },
+      { need: 'machine', id: to.machine },
+      { need: 'offers', machine: to.machine },
     ];
-    const to = { ...session, session: session.id };
     yield* together(claims.map((claim) => claimNeeds(view, to, claim)));
     yield* placementNeeds(view, to, claims, placement);
   },
 
-  decide({ scope, session: id, claims, placement = 'any' }, context) {
+  decide(grant, context) {
     const { view } = context;
+    const { claims, placement = 'any' } = grant;
     const count = claims.reduce((sum, claim) => sum + claim.count, 0);
     if (count > limits.leases_per_grant_max) throw new Error(`${count} leases in one command`);
-    const session = liveSession(context, scope, id);
-    if (!session.ok) return session;
-    const { machine: name, holder } = session.value;
-    const machine = view.machines.get(name);
+    const grantee = granteeOf(context, grant);
+    if (!grantee.ok) return grantee;
+    const to = grantee.value;
+    const machine = view.machines.get(to.machine);
     if (machine?.state !== 'active')
-      return err({ code: 'machine_not_active', machine: name, state: machine?.state ?? 'unknown' });
-    const to = { machine: name, holder, session: id };
+      return err({ code: 'machine_not_active', machine: to.machine, state: machine?.state ?? 'unknown' });
     const isTrusted = machine.enforcement === 'none';
     const settle = (some: readonly Claim[], choose = (claim: Claim) => findSpot(view, to, claim)) =>
       settleAll(view, to, some, choose, isTrusted);
@@ -60,7 +60,7 @@ export const grantLeases: UseCase<'grantLeases'> = {
 
 function settleAll(
   view: View,
-  to: Recipient,
+  to: Grantee,
   claims: readonly Claim[],
   choose: (claim: Claim) => Result<Spot, LeaseError>,
   isTrusted: boolean,
@@ -75,7 +75,7 @@ function settleAll(
   return ok(leases);
 }
 
-function settleOn(view: View, to: Recipient, claim: Claim, spot: Spot, isTrusted: boolean): Lease {
+function settleOn(view: View, to: Grantee, claim: Claim, spot: Spot, isTrusted: boolean): Lease {
   const ground = 'join' in spot ? spot.join : spot.extent;
   const ports = 'join' in spot ? spot.join.ports : spot.block;
   const slice = view.slices.get(ground.slice);
@@ -89,7 +89,7 @@ function settleOn(view: View, to: Recipient, claim: Claim, spot: Spot, isTrusted
       slice: slice.id,
       generation: slice.generation,
       epoch: view.epoch,
-      ...{ machine: to.machine, holder: to.holder, session: to.session },
+      ...{ machine: to.machine, holder: to.holder, session: to.session, unit: to.unit },
       pool: slice.pool,
       address: slice.address,
       protocol,
@@ -114,7 +114,7 @@ function settleOn(view: View, to: Recipient, claim: Claim, spot: Spot, isTrusted
   else takeBlock(view, spot.extent, spot.block);
   if ('extent' in spot && binding !== null) {
     const { machine, pool, family } = spot.extent;
-    const terms = { machine, pool, family, binding, offered: spot.extent.offered };
+    const terms = { machine, pool, family, binding, offered: spot.extent.offered, blocked: null };
     view.blocks.put({ slice: slice.id, protocol, ports, ...terms, members: 1 });
   }
   if (claim.sticky) stickTo(view, lease);

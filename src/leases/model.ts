@@ -200,7 +200,10 @@ export type Lease = Readonly<{
   slice: number;
   generation: number;
   epoch: number;
+  /** Null: a reservation, which nobody has to keep alive. */
   session: number | null;
+  /** The unit of the machine's service manager that a reservation is for, and ends with. */
+  unit: string | null;
   machine: string;
   holder: string;
   pool: string;
@@ -259,8 +262,10 @@ export type SharedBlock = Readonly<{
   binding: Binding;
   /** How many leases are pending, active or ending in it. */
   members: number;
-  /** The server may let others join: its slice is assigned and allocated by the server. */
+  /** The server may let others join: its slice is assigned and allocated by the server, and no stranger is in the way. */
   offered: boolean;
+  /** A stranger kept a member out. Those who are in it stay. */
+  blocked: Readonly<{ since: number; reason: string }> | null;
 }>;
 
 /** One entry of the ordered log: the whole new state of one thing. `machine` says whose watchers care; null: everybody. */

@@ -1,7 +1,7 @@
 import type { Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { comesBefore } from './allocator.ts';
-import { offersFor, orderOf, stickyAddresses, type Recipient } from './claims.ts';
+import { offersFor, orderOf, stickyAddresses, type Grantee } from './claims.ts';
 import type { Claim, Placement } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { isOffered } from './extents.ts';
@@ -13,7 +13,7 @@ import type { View } from './view.ts';
 /** How the leases of one request lie in relation to each other. Claims that name a block with `at` have their place. */
 
 /** What the placement looks at beyond what each claim does by itself. */
-export function* placementNeeds(view: View, to: Recipient, claims: readonly Claim[], placement: Placement): Needs {
+export function* placementNeeds(view: View, to: Grantee, claims: readonly Claim[], placement: Placement): Needs {
   if (placement === 'any') return;
   const movable = claims.filter(({ at }) => at === null);
   const slices_max = placement === 'spread' ? limits.spread_slices_max : limits.common_addresses_tried_max;
@@ -26,7 +26,7 @@ export function* placementNeeds(view: View, to: Recipient, claims: readonly Clai
   );
 }
 
-const roomNeeds = (view: View, { machine }: Recipient, claim: Claim, limit: number): readonly Need[] =>
+const roomNeeds = (view: View, { machine }: Grantee, claim: Claim, limit: number): readonly Need[] =>
   offersFor(view, machine, claim).flatMap(({ pool: id, family }): readonly Need[] => {
     const pool = view.pools.get(id);
     const order = pool && orderOf(claim, pool);
@@ -38,7 +38,7 @@ const roomNeeds = (view: View, { machine }: Recipient, claim: Claim, limit: numb
  * The addresses to try for leases that must all be on one, in order: those with room for the largest of the claims, what
  * sticky claims would rather have first, then the tightest.
  */
-export function commonAddresses(view: View, to: Recipient, claims: readonly Claim[]): readonly Address[] {
+export function commonAddresses(view: View, to: Grantee, claims: readonly Claim[]): readonly Address[] {
   const named = claims.find(({ at }) => at !== null)?.at;
   if (named) return [named.address];
   const [first, ...rest] = claims;
@@ -57,14 +57,14 @@ export function commonAddresses(view: View, to: Recipient, claims: readonly Clai
  */
 export class Spread {
   readonly #view: View;
-  readonly #to: Recipient;
+  readonly #to: Grantee;
   readonly #leases = new Map<Address, number>();
   /** Of the claim that has its turn. The spot that is chosen is taken, so that address is looked at again. */
   #claim: Claim | undefined;
   #spots = new Map<Address, Spot>();
   #taken: Address | undefined;
 
-  constructor(view: View, to: Recipient) {
+  constructor(view: View, to: Grantee) {
     this.#view = view;
     this.#to = to;
   }
@@ -112,7 +112,7 @@ export class Spread {
 }
 
 /** The best spot of every address of the machine that the view knows, where there is one. */
-function spotsByAddress(view: View, to: Recipient, claim: Claim): [Address, Spot][] {
+function spotsByAddress(view: View, to: Grantee, claim: Claim): [Address, Spot][] {
   const addresses = new Set<Address>();
   for (const slice of view.slices.values())
     if (slice.machine === to.machine && isOffered(slice)) addresses.add(slice.address);
@@ -135,7 +135,7 @@ function isBetter(a: Spot, b: Spot): boolean {
 /** Tries the addresses one after the other; `attempt` undoes what it did when it fails. */
 export function onOneAddress<T>(
   view: View,
-  to: Recipient,
+  to: Grantee,
   claims: readonly Claim[],
   attempt: (claims: readonly Claim[]) => Result<T, LeaseError>,
 ): Result<T, LeaseError> {

@@ -1,7 +1,7 @@
 import { err, ok } from '../net/result.ts';
-import type { LeaseReport, RejectedReport, RejectionCode, SliceReport } from './commands.ts';
-import { endingNeeds, leave, leaveBlock, leaseInEffect, putLease } from './endings.ts';
-import { blockPorts } from './extents.ts';
+import { blockedNeeds, blockAfterRefusal, clearBlocked } from './blocked.ts';
+import type { ClearReport, LeaseReport, RejectedReport, RejectionCode, SliceReport } from './commands.ts';
+import { endingNeeds, endLive, leave, leaveBlock, leaseInEffect, putLease } from './endings.ts';
 import { limits } from './limits.ts';
 import { formatToken, type Lease } from './model.ts';
 import { together, type Needs } from './needs.ts';
@@ -13,17 +13,19 @@ type Rejection = Readonly<{ code: RejectionCode; detail: string }>;
 
 /** What an agent made true on its machine. Each item stands alone: a rejected one moves nothing, the others count. */
 export const report: UseCase<'report'> = {
-  *needs({ machine, leases, slices }, { view }) {
+  *needs({ machine, leases, slices, clear = [] }, { view }) {
     yield* together([
       machineNeeds(machine),
       ...leases.map(({ lease }) => endingNeeds(view, lease)),
       ...slices.map((item) => sliceNeeds(view, item)),
+      ...clear.map((item) => clearNeeds(view, item)),
     ]);
   },
 
-  decide({ machine: id, revision, leases, slices }, context) {
+  decide({ machine: id, revision, leases, slices, clear = [] }, context) {
     const { view } = context;
-    if (leases.length + slices.length > limits.reports_max) throw new Error('too many reports in one command');
+    if (leases.length + slices.length + clear.length > limits.reports_max)
+      throw new Error('too many reports in one command');
     const machine = view.machines.get(id);
     if (!machine) return err({ code: 'machine_not_found', machine: id });
     if (machine.agent && revision > machine.agent.appliedRevision)
@@ -35,6 +37,7 @@ export const report: UseCase<'report'> = {
     // Leases first: a slice is empty only when its leases are, and both may be said in one report.
     for (const item of leases) note(`lease-${item.lease}`, onLease(context, id, item));
     for (const item of slices) note(`slice-${item.slice}`, onSlice(context, id, item));
+    for (const item of clear) note(`slice-${item.slice}`, onClear(context, id, item));
     return ok({ revision: view.revision, rejected });
   },
 };
@@ -72,6 +75,11 @@ function onLease(context: Context, machine: string, item: LeaseReport): Rejectio
       return undefined;
     case 'refused':
       return onRefusal(context, lease, item);
+    case 'unit_gone':
+      if (lease.unit === null) return { code: 'no_unit', detail: 'it is not reserved for a unit' };
+      if (lease.state === 'pending' || lease.state === 'active')
+        endLive(context, lease, 'released', `the unit ${lease.unit} is gone`);
+      return undefined;
     case 'empty':
       if (lease.state === 'ending') leave(context, lease);
       return lease.state === 'pending' || lease.state === 'active'
@@ -90,13 +98,11 @@ function onRefusal(
   // Ended before the agent came to it: it holds nothing there, which is what `empty` says.
   if (lease.state === 'ending') leave(context, lease);
   if (lease.state !== 'pending') return undefined;
-  const othersStay = leaveBlock(view, lease);
-  const slice = view.slices.get(lease.slice);
+  leaveBlock(view, lease);
   const refused = putLease(view, lease, (revision, at) => {
     return { ...lease, state: 'refused', refusal: { errno, detail }, endedAt: at, revision };
   });
-  const since = refused.endedAt ?? context.now;
-  if (slice && !othersStay) blockPorts(view, slice, lease.protocol, lease.ports, since, `${errno}: ${detail}`);
+  blockAfterRefusal(context, lease, refused.endedAt ?? context.now, `${errno}: ${detail}`);
   return undefined;
 }
 
@@ -120,4 +126,25 @@ function onSlice(context: Context, machine: string, item: SliceReport): Rejectio
   if (occupants > 0) return { code: 'in_use', detail: `${occupants} of its leases are not reported empty` };
   restSlice(context, slice);
   return undefined;
+}
+
+function* clearNeeds(view: View, { slice: id, protocol, ports }: ClearReport): Needs {
+  yield [{ need: 'slice', id }];
+  const slice = view.slices.get(id);
+  if (slice) yield blockedNeeds(slice, protocol, ports);
+}
+
+function onClear(
+  context: Context,
+  machine: string,
+  { slice: id, generation, ...where }: ClearReport,
+): Rejection | undefined {
+  const slice = context.view.slices.get(id);
+  if (!slice) return { code: 'slice_not_found', detail: 'no slice has this id' };
+  if (slice.machine !== machine) return { code: 'not_yours', detail: `it is not on machine ${machine}` };
+  if (slice.generation !== generation)
+    return { code: 'stale_token', detail: `its generation is ${slice.generation}, not ${generation}` };
+  if (clearBlocked(context, slice, where.protocol, where.ports)) return undefined;
+  const { first, last } = where.ports;
+  return { code: 'nothing_blocked', detail: `nothing of ${first}-${last}/${where.protocol} is blocked` };
 }

@@ -1,7 +1,7 @@
 import { familyOf, type Address } from '../net/address.ts';
-import { rangesOverlap } from '../net/ports.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { isWithheld } from './carve-outs.ts';
+import { blockedNeeds, clearBlocked } from './blocked.ts';
 import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice, removeExtents, tileSlice } from './extents.ts';
@@ -57,26 +57,18 @@ export const unblock: UseCase<'unblock'> = {
     yield [{ need: 'slice', id }];
     const slice = view.slices.get(id);
     if (!slice) return;
-    yield [
-      { need: 'pool', id: slice.pool },
-      { need: 'extentsAround', slice: id, protocol, ports },
-    ];
+    yield blockedNeeds(slice, protocol, ports);
   },
 
-  decide({ slice: id, protocol, ports, ifRevision }, { view, now }) {
+  decide({ slice: id, protocol, ports, ifRevision }, context) {
+    const { view } = context;
     const slice = view.slices.get(id);
     if (!slice) return err({ code: 'slice_not_found', slice: id });
     const stale = staleRevision(`slice-${id}`, ifRevision, slice.revision);
     if (stale) return err(stale);
     if (slice.state === 'cooling' || slice.state === 'free')
       return err({ code: 'slice_not_assigned', slice: id, state: slice.state });
-    const restUs = view.pools.get(slice.pool)?.cooldownUs[protocol] ?? 0;
-    const blocked = [...view.extentsOf(id, protocol)].filter(
-      (extent) => extent.state === 'blocked' && rangesOverlap(extent.ports, ports),
-    );
-    if (blocked.length === 0) return err({ code: 'nothing_blocked', slice: id, protocol });
-    for (const extent of blocked)
-      view.extents.put({ ...extent, state: 'cooling', blocked: null, restedSince: now, reusableAt: now + restUs });
+    if (!clearBlocked(context, slice, protocol, ports)) return err({ code: 'nothing_blocked', slice: id, protocol });
     return ok(changeSlice(view, slice, {}));
   },
 };

@@ -2,7 +2,7 @@ import { familyOf, type Address } from '../net/address.ts';
 import { blockAt, ceilLog2, portCount, rangeContains, rangesOverlap, type PortRange } from '../net/ports.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { comesBefore, topBlock } from './allocator.ts';
-import { bindingOf, isSelected, offersFor, offersNamed, orderOf, stickyAddresses, type Recipient } from './claims.ts';
+import { bindingOf, isSelected, offersFor, offersNamed, orderOf, stickyAddresses, type Grantee } from './claims.ts';
 import type { Claim } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { isOffered } from './extents.ts';
@@ -14,7 +14,7 @@ import type { Offer, View } from './view.ts';
 export type Spot = Readonly<{ join: SharedBlock } | { extent: Extent; block: PortRange }>;
 
 /** What one claim looks at. For the leases of a request in relation to each other see placement.ts. */
-export function* claimNeeds(view: View, to: Recipient, claim: Claim): Needs {
+export function* claimNeeds(view: View, to: Grantee, claim: Claim): Needs {
   const { machine, holder } = to;
   const { protocol, at } = claim;
   const holders: Need[] = claim.sticky ? [{ need: 'holder', machine, name: holder }] : [];
@@ -50,7 +50,7 @@ export function* claimNeeds(view: View, to: Recipient, claim: Claim): Needs {
 /** The best candidates in what one pool offers: shared blocks to join first of all, free extents to cut from. */
 function windowsOf(
   view: View,
-  { machine, holder }: Recipient,
+  { machine, holder }: Grantee,
   claim: Claim,
   { pool: id, family }: Offer,
 ): readonly Need[] {
@@ -68,7 +68,7 @@ function windowsOf(
 /** The best candidates on one address, for `limit` leases. A block of unsaid size is as large as some pool of the machine says. */
 export function needsAt(
   view: View,
-  { machine, holder }: Recipient,
+  { machine, holder }: Grantee,
   claim: Claim,
   address: Address,
   limit: number,
@@ -86,7 +86,7 @@ export function needsAt(
 const isShareable = ({ mode, protocol }: Claim): boolean => mode === 'shared' && protocol === 'tcp';
 
 /** Where the next lease of a claim goes, by what the view knows now. */
-export function findSpot(view: View, to: Recipient, claim: Claim): Result<Spot, LeaseError> {
+export function findSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseError> {
   if (claim.mode === 'shared' && claim.protocol !== 'tcp')
     return err({ code: 'shared_needs_tcp', protocol: claim.protocol });
   if (claim.mode !== 'shared' && claim.binding !== null) return err({ code: 'binding_needs_shared' });
@@ -98,7 +98,7 @@ export function findSpot(view: View, to: Recipient, claim: Claim): Result<Spot, 
   return bestSpot(view, to, claim);
 }
 
-function bestSpot(view: View, to: Recipient, claim: Claim): Result<Spot, LeaseError> {
+function bestSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseError> {
   const { machine, holder } = to;
   if (claim.pool !== null && !view.pools.get(claim.pool)) return err({ code: 'pool_not_found', pool: claim.pool });
   const offers = offersFor(view, machine, claim);
@@ -138,7 +138,7 @@ const isOneOf = (offers: readonly Offer[], { pool, family }: Offer): boolean =>
   offers.some((offer) => offer.pool === pool && offer.family === family);
 
 /** The best spot on one address, by the same rules. It is of one pool and of one family. */
-export function spotAt(view: View, to: Recipient, claim: Claim, address: Address): Spot | undefined {
+export function spotAt(view: View, to: Grantee, claim: Claim, address: Address): Spot | undefined {
   const { machine, holder } = to;
   const here = new Map<number, Slice>();
   for (const slice of view.slices.values())
@@ -183,7 +183,7 @@ function isLessCrowded(a: SharedBlock, b: SharedBlock): boolean {
   return a.slice !== b.slice ? a.slice < b.slice : a.ports.first < b.ports.first;
 }
 
-function exactSpot(view: View, to: Recipient, claim: Claim, at: NonNullable<Claim['at']>): Result<Spot, LeaseError> {
+function exactSpot(view: View, to: Grantee, claim: Claim, at: NonNullable<Claim['at']>): Result<Spot, LeaseError> {
   const { machine, holder } = to;
   const slice = view.sliceAt(at.address, at.firstPort);
   if (slice?.machine !== machine || slice.state !== 'assigned' || slice.allocator !== 'server')
@@ -203,6 +203,7 @@ function exactSpot(view: View, to: Recipient, claim: Claim, at: NonNullable<Clai
   const block = blockAt(at.firstPort, order);
   const shared = view.blocks.get(placeKey(slice.id, claim.protocol, at.firstPort));
   const isSameKind = shared?.binding === bindingOf(claim) && shared.ports.last === block.last;
+  if (shared?.blocked) return err({ code: 'block_taken', ...at, state: 'blocked' });
   if (shared && claim.mode === 'shared' && isSameKind && !view.isMember(shared, holder)) return ok({ join: shared });
   for (const extent of view.extentsOf(slice.id, claim.protocol))
     if (extent.offered && rangeContains(extent.ports, block)) return ok({ extent, block });

@@ -1,4 +1,5 @@
 import type { Address } from '../net/address.ts';
+import type { PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type {
   AccessToken,
@@ -14,6 +15,7 @@ import type {
   Role,
   Router,
   Session,
+  SharedBlock,
   Slice,
   Tenure,
 } from './model.ts';
@@ -90,7 +92,8 @@ export type PageOf<T> = Readonly<{ items: readonly T[]; next: string | null }>;
 export type LeaseFilter = Readonly<{
   machine?: string;
   holder?: string;
-  session?: number;
+  /** Null: only reservations. */
+  session?: number | null;
   slice?: number;
   pool?: string;
   protocol?: Protocol;
@@ -147,7 +150,7 @@ export interface Reader {
   slice(id: number): Promise<Slice | undefined>;
   slices(filter: SliceFilter, page: PageRequest): Promise<PageOf<Slice>>;
   /** Free, blocked and cooling pieces, and the live leases (pending to cooling): together they tile the slice. */
-  tiling(slice: number): Promise<Readonly<{ extents: readonly Extent[]; leases: readonly Lease[] }>>;
+  tiling(slice: number): Promise<Tiling>;
   session(id: number): Promise<Session | undefined>;
   sessions(filter: SessionFilter, page: PageRequest): Promise<PageOf<Session>>;
   lease(id: number): Promise<Lease | undefined>;
@@ -188,6 +191,18 @@ export type DesiredState = Readonly<{
   slices: readonly Slice[];
   holders: readonly Holder[];
   leases: readonly Lease[];
+  /** What a stranger has or had, of slices that the machine owns. */
+  blocked: readonly Blocked[];
+}>;
+
+/** Ports that are kept out of grants because a stranger was met on them. */
+export type Blocked = Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>;
+
+/** `blocked`: the shared blocks that nobody may join, because a stranger kept a member out. */
+export type Tiling = Readonly<{
+  extents: readonly Extent[];
+  leases: readonly Lease[];
+  blocked: readonly SharedBlock[];
 }>;
 
 export type Unapplied = Readonly<{ machine: string; at: number | null }>;

@@ -9,6 +9,7 @@ import {
   LeaseToken,
   Name,
   Port,
+  Ports,
   ProtocolName,
   Revision,
   SliceId,
@@ -30,6 +31,11 @@ export const DesiredPool = z.strictObject({ id: Name, prefixes: z.array(z.string
   description: 'Every prefix of a pool is guarded, also where this machine owns no slice of it.',
 });
 
+/** Ports that are kept out of grants because a stranger was met on them. */
+export const BlockedPorts = z
+  .strictObject({ slice: SliceId, generation: z.int().min(1), protocol: ProtocolName, ports: Ports })
+  .meta({ id: 'BlockedPorts' });
+
 export const Desired = z
   .strictObject({
     epoch: z.string(),
@@ -40,6 +46,7 @@ export const Desired = z
     slices: z.array(Slice).meta({ description: 'assigning, assigned and draining ones.' }),
     holders: z.array(Holder),
     leases: z.array(Lease).meta({ description: 'pending, active and ending ones.' }),
+    blocked: z.array(BlockedPorts).meta({ description: 'To be looked at again; see `clear` of a report.' }),
   })
   .meta({ id: 'Desired' });
 
@@ -160,6 +167,7 @@ const LeaseReport = z.discriminatedUnion('state', [
     detail: z.string().max(500).meta({ description: 'Which port, and whose socket it is where the kernel tells.' }),
   }),
   z.strictObject({ lease: LeaseId, token: LeaseToken, state: z.literal('empty') }),
+  z.strictObject({ lease: LeaseId, token: LeaseToken, state: z.literal('unit_gone') }),
 ]);
 const SliceReport = z.strictObject({
   slice: SliceId,
@@ -174,6 +182,9 @@ export const Applied = z
     }),
     leases: z.array(LeaseReport).max(10_000),
     slices: z.array(SliceReport).max(10_000),
+    clear: z.array(BlockedPorts).max(10_000).optional().meta({
+      description: 'Blocked ports on which no stranger is left: they rest, and are granted again.',
+    }),
   })
   .meta({ id: 'Applied' });
 
@@ -184,6 +195,8 @@ export const rejectionCodes = [
   'stale_token',
   'in_use',
   'already_active',
+  'no_unit',
+  'nothing_blocked',
   'not_routed',
   'reclaimed',
 ] as const;
@@ -193,7 +206,7 @@ export const ReportOutcome = z
     item: z.string(),
     code: z.enum(rejectionCodes).meta({
       description:
-        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
+        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. no_unit: `unit_gone` for a lease of no unit. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
     }),
     detail: z.string(),
   })
@@ -220,6 +233,7 @@ export type Bookmark = z.infer<typeof Bookmark>;
 export type Compacted = z.infer<typeof Compacted>;
 export type FlowQuery = z.infer<typeof FlowQuery>;
 export type FlowAnswer = z.infer<typeof FlowAnswer>;
+export type BlockedPorts = z.infer<typeof BlockedPorts>;
 export type Applied = z.infer<typeof Applied>;
 export type AppliedAnswer = z.infer<typeof AppliedAnswer>;
 export type AgentKeepalive = z.infer<typeof AgentKeepalive>;

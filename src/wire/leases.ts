@@ -68,7 +68,25 @@ export const Claim = ClaimOfOne.extend({
 
 export const LeaseGrant = z
   .strictObject({
-    session: SessionId,
+    session: SessionId.optional(),
+    reservation: z
+      .strictObject({
+        machine: Name,
+        holder: Name,
+        unit: z
+          .string()
+          .regex(/^[\w:.@\\-]{1,250}\.[a-z]{1,12}$/)
+          .optional()
+          .meta({
+            description: 'The systemd unit that the leases are for: they end when the agent finds that it is gone.',
+            examples: ['squid.service'],
+          }),
+      })
+      .optional()
+      .meta({
+        description:
+          'Instead of a session, for programs with a static configuration: leases that nobody keeps alive. Only for operators.',
+      }),
     claims: z.array(Claim).min(1).max(256),
     placement: z
       .enum(['any', 'same_address', 'spread'])
@@ -78,6 +96,10 @@ export const LeaseGrant = z
           'same_address: all leases of the request on one address, or none. spread: over the addresses of the machine as ' +
           'evenly as these have room.',
       }),
+  })
+  .refine((grant) => (grant.session === undefined) !== (grant.reservation === undefined), {
+    path: ['session'],
+    message: 'either a session or a reservation is required',
   })
   .refine((grant) => grant.claims.reduce((sum, { count }) => sum + count, 0) <= leases_per_grant_max, {
     path: ['claims'],
@@ -92,7 +114,8 @@ export const Lease = z
   .strictObject({
     id: LeaseId,
     token: LeaseToken,
-    session: SessionId.nullable(),
+    session: SessionId.nullable().meta({ description: 'null: a reservation, which nobody keeps alive.' }),
+    unit: z.string().optional().meta({ description: 'The systemd unit that a reservation is for, and ends with.' }),
     machine: Name,
     holder: Name,
     slice: SliceId,
@@ -126,15 +149,20 @@ export const GrantQuery = z.strictObject({
   }),
 });
 
-export const LeaseListQuery = PageQuery.extend({
+const leaseFilters = PageQuery.extend({
   machine: Name.optional(),
   holder: Name.optional(),
   session: SessionId.optional(),
+  reserved: z.literal('true').optional().meta({ description: 'Only reservations: leases without a session.' }),
   slice: SliceId.optional(),
   pool: Name.optional(),
   protocol: ProtocolName.optional(),
   state: z.enum(leaseStates).optional(),
 });
+export const LeaseListQuery = leaseFilters.refine(
+  (query) => query.session === undefined || query.reserved === undefined,
+  { path: ['reserved'], message: 'what has a session is no reservation' },
+);
 export const LeasePage = pageOf('LeasePage', Lease);
 
 export type Claim = z.infer<typeof Claim>;

@@ -109,10 +109,10 @@ export const Extent = z
     state: z.enum(extentStates),
     binding: z.enum(['late', 'explicit']).nullable(),
     leases: z.array(z.string()),
-    blocked: z
-      .strictObject({ since: Instant, reason: z.string() })
-      .nullable()
-      .meta({ description: 'Who holds it, as the kernel told the agent.' }),
+    blocked: z.strictObject({ since: Instant, reason: z.string() }).nullable().meta({
+      description:
+        'Which stranger was met on it, as the kernel told the agent. A shared extent may have one: nobody else joins it then.',
+    }),
     reusable_at: Instant.nullable(),
   })
   .meta({ id: 'Extent', description: 'A piece of a slice for one protocol. Extents tile the slice.' });

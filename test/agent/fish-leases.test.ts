@@ -53,8 +53,8 @@ class World {
         leases: {
           grant: async (body) => {
             const [claim] = body.claims;
-            call('grant', `${body.session} ${claim?.protocol ?? ''}`);
-            const granted = this.grantOf(body.session, claim as FishClaim);
+            call('grant', `${body.session ?? ''} ${claim?.protocol ?? ''}`);
+            const granted = this.grantOf(body.session ?? '', claim as FishClaim);
             if (!this.holdsBack) this.tell(granted);
             return { leases: [granted], revision: this.revision };
           },

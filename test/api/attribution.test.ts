@@ -50,6 +50,7 @@ const lease = (id: number, holder: string, over: Partial<Lease> = {}): Lease => 
   state: 'active',
   ending: null,
   refusal: null,
+  unit: null,
   reason: null,
   grantedAt: t(10),
   activeAt: t(11),

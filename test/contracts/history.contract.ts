@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Lease } from '../../src/leases/model.ts';
 import type { PageRequest, Store, UsesFilter } from '../../src/leases/store.ts';
-import { address, at, ledger, second, shared, tcp, udp, World } from '../support/world.ts';
+import { address, at, ledger, must, second, shared, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
 
@@ -115,6 +115,8 @@ export function historyContract(name: string, open: () => Promise<Opened>): void
       const w1Gone = await leave(w1.value);
       const n1 = await join(news);
       const refused = await step(() => world.report(n1.value, 'refused'));
+      const { slice, protocol, ports } = n1.value;
+      must(await world.execute({ kind: 'unblock', slice, protocol, ports }));
       const w2 = await join(web);
       const m1Gone = await leave(m1.value);
       const ended = await step(() => world.end(web));

@@ -91,6 +91,7 @@ export function desired(over: Partial<Desired> = {}): Desired {
     slices: [slice(1)],
     holders: [holder('web', 2_001), holder('mail', 2_002), holder('fish', null)],
     leases: [],
+    blocked: [],
     ...over,
   };
 }

@@ -79,12 +79,13 @@ export class MemoryReader implements Reader {
   }
 
   async tiling(slice: number) {
-    const { extents } = this.#store.tables;
+    const { extents, blocks } = this.#store.tables;
     return {
       extents: [...extents.values()].filter((extent) => extent.slice === slice).sort(byPlace),
       leases: this.#leases()
         .filter((lease) => lease.slice === slice && lease.endedAt === null)
         .sort(byPlace),
+      blocked: [...blocks.values()].filter((block) => block.slice === slice && block.blocked !== null).sort(byPlace),
     };
   }
 
@@ -124,6 +125,10 @@ export class MemoryReader implements Reader {
       ),
       holders: [...tables.holders.values()].filter((row) => row.machine === id),
       leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row) && row.ending !== 'fenced'),
+      blocked: [...tables.extents.values(), ...tables.blocks.values()]
+        .filter((row) => row.machine === id && row.blocked !== null)
+        .sort((a, b) => a.slice - b.slice || byPlace(a, b))
+        .map(({ slice, protocol, ports }) => ({ slice, protocol, ports })),
     };
   }
 
@@ -230,5 +235,7 @@ export class MemoryReader implements Reader {
 const wasHad = (lease: Lease, since: number, until: number): boolean =>
   lease.state !== 'refused' && lease.grantedAt < until && since < (lease.emptyAt ?? Infinity);
 
-export const byPlace = (a: Extent | Lease, b: Extent | Lease): number =>
+type Place = Pick<Extent, 'protocol' | 'ports'>;
+
+export const byPlace = (a: Place, b: Place): number =>
   a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.ports.first - b.ports.first;

@@ -270,8 +270,15 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return { kind, ...nothing, ...scope, deadlineUs, reason: 'test' };
     }
     case 'unblock': {
-      const blocked = one([...tables.extents.values()].filter((extent) => extent.state === 'blocked'));
-      return blocked && { kind, slice: blocked.slice, protocol: blocked.protocol, ports: blocked.ports };
+      const blocked = one(
+        [...tables.extents.values(), ...tables.blocks.values()].filter((place) => place.blocked !== null),
+      );
+      if (!blocked) return undefined;
+      const { slice: id, protocol, ports, machine: owner } = blocked;
+      if (!flag) return { kind, slice: id, protocol, ports };
+      const generation = (tables.slices.get(id)?.generation ?? 1) - (other % 7 === 0 ? 1 : 0);
+      const clear = [{ slice: id, generation, protocol, ports }];
+      return { kind: 'report', machine: owner, revision: 0, leases: [], slices: [], clear };
     }
     case 'openSession':
       return { kind, scope: {}, machine, holder: holders[other % 3] ?? 'web', ttlUs: (other % 2 ? 30 : 300) * second };
@@ -284,7 +291,15 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         session && {
           kind,
           scope: flag ? {} : { machine: session.machine },
-          session: session.id,
+          ...(other % 6 === 0
+            ? {
+                reservation: {
+                  machine: session.machine,
+                  holder: session.holder,
+                  unit: pick % 2 ? 'web.service' : null,
+                },
+              }
+            : { session: session.id }),
           claims: claims.map(claimOf(session, tables)),
           placement,
         }
@@ -359,7 +374,8 @@ function reportOf(pick: number, other: number, flag: boolean, slice?: Slice, lea
   }
   if (!lease) return undefined;
   const item = { lease: lease.id, token: other % 7 === 0 ? staleToken(lease) : formatToken(lease) };
-  const state = (['active', 'active', 'empty', 'empty', 'empty', 'refused'] as const)[pick % 6] ?? 'active';
+  const state =
+    (['active', 'active', 'empty', 'empty', 'empty', 'refused', 'unit_gone'] as const)[pick % 7] ?? 'active';
   const said = state === 'refused' ? { ...item, state, errno: 'EADDRINUSE', detail: 'a stranger' } : { ...item, state };
   // Now and then the word of a machine that has nothing to say about it.
   const machine = other % 11 === 0 ? 'edge-2' : lease.machine;

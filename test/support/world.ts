@@ -226,7 +226,11 @@ export class World {
   }
 
   /** What the agent of the lease's machine says of it. */
-  report(lease: Lease, state: 'active' | 'empty' | 'refused', rest: Partial<{ token: string; machine: string }> = {}) {
+  report(
+    lease: Lease,
+    state: 'active' | 'empty' | 'refused' | 'unit_gone',
+    rest: Partial<{ token: string; machine: string }> = {},
+  ) {
     const item = { lease: lease.id, token: rest.token ?? formatToken(lease) };
     const report: LeaseReport =
       state === 'refused' ? { ...item, state, errno: 'EADDRINUSE', detail: 'port 5 of nginx' } : { ...item, state };

@@ -45,7 +45,7 @@ export const agentRoutes = resource('agent', (app, context) => {
         summary: 'Report what was made true on the machine',
         description:
           'Each report stands alone: one that names a stale token is listed in the answer and moves nothing, the others ' +
-          'count. A claim that the kernel refused becomes a blocked extent.',
+          'count. A claim that the kernel refused becomes a blocked extent; `clear` says that its stranger is gone.',
         answers: { 200: 'Which reports were rejected, and why.' },
         errors: ['machine_not_found'],
         dryRun: true,
@@ -54,7 +54,7 @@ export const agentRoutes = resource('agent', (app, context) => {
     },
     async (request) => {
       const { id } = request.params;
-      const { revision, leases, slices } = request.body;
+      const { revision, leases, slices, clear = [] } = request.body;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
       const answer = await run(context, request, {
         kind: 'report',
@@ -62,6 +62,7 @@ export const agentRoutes = resource('agent', (app, context) => {
         revision,
         leases: leases.map((report) => ({ ...report, lease: numberOf(report.lease) })),
         slices: slices.map((report) => ({ ...report, slice: numberOf(report.slice) })),
+        clear: clear.map((report) => ({ ...report, slice: numberOf(report.slice) })),
       });
       return { revision: answer.revision, rejected: [...answer.rejected] };
     },

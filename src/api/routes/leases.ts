@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Claim } from '../../leases/commands.ts';
+import type { Claim, Recipient } from '../../leases/commands.ts';
 import type { Lease } from '../../leases/model.ts';
 import { overOf } from '../../leases/replays.ts';
 import * as wire from '../../wire/leases.ts';
@@ -9,7 +9,7 @@ import { grantUntilApplied } from '../grant-elsewhere.ts';
 import { operation } from '../operation.ts';
 import { page, presentLease } from '../present.ts';
 import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../principal.ts';
-import { leaseProblem } from '../problems.ts';
+import { apiProblem, leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { isDryRun, resource, run } from '../resource.ts';
 
@@ -32,7 +32,8 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'All claims are granted, or none; one with `count` is so many claims that are alike. With `wait=applied` the answer comes when the agent has made every lease true. ' +
           'What the kernel refuses is tried on other ports, unless `at` asked for these; when that is of no use either, every ' +
           'lease of the request is released and the answer is `claim_refused`. A lease that was granted ' +
-          'stays when the caller goes away before the answer: it is listed under its session, and ends with it.',
+          'stays when the caller goes away before the answer: it is listed under its session, and ends with it. With ' +
+          '`reservation` instead of `session` leases have no session, and stay until somebody ends them.',
         answers: {
           201: 'Every lease is active; with `wait=stored`, durable and possibly still `pending`.',
           202: 'Durable, but the agent has not made all of them true in time. They stay `pending` until it does.',
@@ -40,6 +41,8 @@ export const leaseRoutes = resource('leases', (app, context) => {
         errors: [
           'session_not_found',
           'session_ended',
+          'machine_not_found',
+          'holder_not_found',
           'machine_not_active',
           'pool_not_found',
           'shared_needs_tcp',
@@ -64,7 +67,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
       const scope = scopeOf(principalOf(request));
       const asked = {
         scope,
-        session: numberOf(body.session),
+        ...recipientOf(principalOf(request), body),
         claims: body.claims.map(claimOf),
         placement: body.placement,
       };
@@ -94,11 +97,11 @@ export const leaseRoutes = resource('leases', (app, context) => {
       }),
     },
     async (request) => {
-      const { limit, cursor, session, slice, ...names } = request.query;
+      const { limit, cursor, session, reserved, slice, ...names } = request.query;
       const filter = defined({
         ...names,
         ...ownLeasesOnly(principalOf(request), names),
-        session: session === undefined ? undefined : numberOf(session),
+        session: reserved ? null : session === undefined ? undefined : numberOf(session),
         slice: slice === undefined ? undefined : numberOf(slice),
       });
       return page(await context.reader.leases(filter, pageRequest({ limit, cursor }, 'number')), presentLease);
@@ -175,6 +178,14 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
   );
 });
+
+/** By a session, or without one. Leases that nobody has to keep alive are an operator's to give. */
+function recipientOf(principal: Principal, { session, reservation }: wire.LeaseGrant): Recipient {
+  if (reservation === undefined) return { session: numberOf(session ?? '') };
+  if (principal.role !== 'operator')
+    throw apiProblem('forbidden', `a ${principal.role} token cannot reserve; the roles that can: operator`);
+  return { reservation: { ...reservation, unit: reservation.unit ?? null } };
+}
 
 const claimOf = (claim: wire.Claim): Claim => ({
   protocol: claim.protocol,

@@ -135,8 +135,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
     },
     async ({ params: { id } }) => {
       const slice = await sliceOf(id);
-      const { extents, leases } = await context.reader.tiling(slice.id);
-      return { slice: id, extents: presentTiling(extents, leases) };
+      return { slice: id, extents: presentTiling(await context.reader.tiling(slice.id)) };
     },
   );
 

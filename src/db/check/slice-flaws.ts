@@ -119,7 +119,7 @@ function flawsOfBlock(slice: Slice, block: SharedBlock, leases: readonly Lease[]
     flaws.push(`${name} counts ${block.members} members, not ${members.length}`);
   if (members.some((lease) => lease.binding !== block.binding)) flaws.push(`${name} has members of several bindings`);
   if (new Set(members.map((lease) => lease.holder)).size !== members.length) flaws.push(`${name} has a holder twice`);
-  const isOffered = slice.state === 'assigned' && slice.allocator === 'server';
+  const isOffered = slice.state === 'assigned' && slice.allocator === 'server' && block.blocked === null;
   if (block.offered !== isOffered) flaws.push(`${name} is ${isOffered ? 'not ' : ''}offered`);
   return flaws;
 }

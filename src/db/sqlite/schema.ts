@@ -205,6 +205,7 @@ export const leases = sqliteTable(
     generation: integer().notNull(),
     epoch: integer().notNull(),
     session: integer(),
+    unit: text(),
     machine: text().notNull(),
     holder: text().notNull(),
     pool: text().notNull(),
@@ -245,6 +246,9 @@ export const leases = sqliteTable(
       .on(t.machine, t.id)
       .where(sql`ended_at IS NOT NULL`),
     index('leases_session').on(t.session, t.id),
+    index('leases_reserved')
+      .on(t.id)
+      .where(sql`session IS NULL`),
     index('leases_unsettled')
       .on(t.session, t.id)
       .where(sql`state IN ('pending', 'active')`),
@@ -304,6 +308,9 @@ export const extents = sqliteTable(
     index('extents_next_rest')
       .on(t.machine, t.protocol, t.reusable_at)
       .where(sql`state = 'cooling'`),
+    index('extents_blocked')
+      .on(t.machine)
+      .where(sql`state = 'blocked'`),
     check('extents_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
     check('extents_state', sql`state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free')`),
   ],
@@ -322,12 +329,17 @@ export const sharedBlocks = sqliteTable(
     binding: text().notNull(),
     members: integer().notNull(),
     offered: integer().notNull(),
+    blocked_since: integer(),
+    blocked_reason: text(),
   },
   (t) => [
     primaryKey({ columns: [t.slice, t.protocol, t.first_port] }),
     index('shared_blocks_offered')
       .on(t.machine, t.protocol, t.binding, t.pool, t.family, t.members, t.slice, t.first_port)
       .where(sql`offered = 1`),
+    index('shared_blocks_blocked')
+      .on(t.machine)
+      .where(sql`blocked_since IS NOT NULL`),
     check('shared_blocks_members', sql`members > 0`),
   ],
 );
