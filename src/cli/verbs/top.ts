@@ -113,7 +113,8 @@ function frameOf(
     before === undefined
       ? null
       : Math.round((Math.max(0, sumOf(samples, name) - sumOf(before, name)) / seconds) * 10) / 10;
-  const ports = samples.filter(({ name }) => name === 'fishery_ports');
+  const counted = by === 'machine' ? 'fishery_machine_ports' : 'fishery_pool_ports';
+  const ports = samples.filter(({ name }) => name === counted);
   const names = [...new Set(ports.map(({ labels }) => labels[by] ?? ''))];
   const rows = names.map((name) =>
     rowOf(
