@@ -160,10 +160,16 @@ export class DesiredMachine {
 
   #applySlice(slice: Slice): Touched {
     const isOurs = slice.machine === this.machine && sliceStates.includes(slice.state) && !slice.reclaimed;
-    if (isOurs) this.#slices.set(slice.id, slice);
+    if (isOurs) {
+      this.#slices.set(slice.id, slice);
+      return touchedHost;
+    }
     // One that went to another machine, or to nobody.
-    else if (!this.#slices.delete(slice.id)) return untouched;
-    return touchedHost;
+    if (!this.#slices.delete(slice.id)) return untouched;
+    // It was taken back while this machine was out of reach, or taken for it: so was all that is in it.
+    const gone = slice.reclaimed ? [...this.#leases.values()].filter((lease) => lease.slice === slice.id) : [];
+    for (const lease of gone) this.#dropLease(lease.id);
+    return { ...touchedHost, leases: gone.map(({ id }) => id) };
   }
 
   #endSession(session: string, ending: NonNullable<Lease['ending']>): Touched {

@@ -77,14 +77,15 @@ export function* desired(id: string): Read<DesiredState | undefined> {
      ORDER BY slice, protocol, first_port`,
     { id },
   );
+  const known = new Set(slices.map((slice) => slice.id));
   return {
     revision: yield* revision(),
     machine: found,
     pools: pools.map(rows.poolOf),
     slices: slices.map(rows.sliceOf),
     holders: holders.map(rows.holderOf),
-    // What was reclaimed is no longer the machine's to end.
-    leases: leases.map(leaseOf).filter(({ ending }) => ending !== 'fenced'),
+    // What was reclaimed is no longer the machine's to end, nor is what is in a slice that was.
+    leases: leases.map(leaseOf).filter(({ slice, ending }) => known.has(slice) && ending !== 'fenced'),
     blocked: blocked.map(({ slice, protocol, first_port: first, last_port: last }) => {
       return { slice, protocol: protocol as Protocol, ports: { first, last } };
     }),

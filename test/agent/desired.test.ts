@@ -140,11 +140,15 @@ describe('a revocation', () => {
 
   it('drops what was reclaimed: this machine has no say in it any more', () => {
     expect(apply({ ending: 'fenced', holder: 'web' })).toEqual({ touched: ['lease-1'], states: ['lease-2 active'] });
-    const made = machine({ slices: [slice(1)] });
+    const made = machine({ slices: [slice(1), slice(2)], leases: [lease(1), lease(2, { slice: 'slice-2' })] });
     expect(made.apply(change(11, { kind: 'slice', slice: { ...slice(1), state: 'draining' } })).host).toBe(true);
-    expect(made.slices.size).toBe(1);
-    made.apply(change(12, { kind: 'slice', slice: { ...slice(1), state: 'draining', reclaimed: true } }));
-    expect(made.slices.size).toBe(0);
+    expect(made.slices.size).toBe(2);
+    const reclaimed = { ...slice(1), state: 'draining', reclaimed: true } as const;
+    // Its leases go with it, not when somebody gets to say that each of them is fenced.
+    const gone = { host: true, leases: ['lease-1'] };
+    expect(made.apply(change(12, { kind: 'slice', slice: reclaimed }))).toMatchObject(gone);
+    expect([...made.slices.keys()]).toEqual(['slice-2']);
+    expect(states(made)).toEqual(['lease-2 pending']);
   });
 });
 

@@ -1,8 +1,10 @@
 import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
+import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
 
 storeContract('SQLite', () => temporaryStore());
 historyContract('SQLite', () => temporaryStore());
 accessContract('SQLite', () => temporaryStore());
+lifecycleContract('SQLite', () => temporaryStore());

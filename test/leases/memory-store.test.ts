@@ -1,5 +1,6 @@
 import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
+import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 
@@ -11,3 +12,4 @@ const open = async () => {
 storeContract('memory', open);
 historyContract('memory', open);
 accessContract('memory', open);
+lifecycleContract('memory', open);

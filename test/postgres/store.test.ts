@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from 'vitest';
 import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
+import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
 
@@ -17,3 +18,4 @@ const open = async () => {
 storeContract('PostgreSQL', open);
 historyContract('PostgreSQL', open);
 accessContract('PostgreSQL', open);
+lifecycleContract('PostgreSQL', open);

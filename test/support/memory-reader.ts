@@ -112,19 +112,22 @@ export class MemoryReader implements Reader {
     const { tables, revision } = this.#store;
     const machine = tables.machines.get(id);
     if (!machine) return undefined;
+    const slices = [...tables.slices.values()].filter(
+      (row) =>
+        row.machine === id &&
+        !row.reclaimed &&
+        row.route !== 'adding' &&
+        ['assigning', 'assigned', 'draining'].includes(row.state),
+    );
     return {
       revision,
       machine,
       pools: [...tables.pools.values()],
-      slices: [...tables.slices.values()].filter(
-        (row) =>
-          row.machine === id &&
-          !row.reclaimed &&
-          row.route !== 'adding' &&
-          ['assigning', 'assigned', 'draining'].includes(row.state),
-      ),
+      slices,
       holders: [...tables.holders.values()].filter((row) => row.machine === id),
-      leases: this.#leases().filter((row) => row.machine === id && hasOccupants(row) && row.ending !== 'fenced'),
+      leases: this.#leases().filter(
+        (row) => slices.some((slice) => slice.id === row.slice) && hasOccupants(row) && row.ending !== 'fenced',
+      ),
       blocked: [...tables.extents.values(), ...tables.blocks.values()]
         .filter((row) => row.machine === id && row.blocked !== null)
         .sort((a, b) => a.slice - b.slice || byPlace(a, b))
