@@ -19,6 +19,23 @@ CREATE TABLE "access_tokens" (
 	CONSTRAINT "access_tokens_former" CHECK ((former_hash IS NULL) = (former_until IS NULL))
 );
 --> statement-breakpoint
+CREATE TABLE "audit" (
+	"id" bigint PRIMARY KEY NOT NULL,
+	"at" bigint NOT NULL,
+	"token" bigint,
+	"token_name" text COLLATE "C",
+	"role" text COLLATE "C",
+	"request_id" text COLLATE "C" NOT NULL,
+	"remote_address" text COLLATE "C",
+	"operation" text COLLATE "C" NOT NULL,
+	"target" text COLLATE "C" NOT NULL,
+	"outcome" text COLLATE "C" NOT NULL,
+	"code" text COLLATE "C",
+	"revision" bigint,
+	"changes" text COLLATE "C" NOT NULL,
+	"changes_omitted" bigint NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE "events" (
 	"revision" bigint PRIMARY KEY NOT NULL,
 	"at" bigint NOT NULL,
@@ -279,6 +296,10 @@ ALTER TABLE "sessions" ADD CONSTRAINT "sessions_machine_holder_holders_machine_n
 ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_former_hash" ON "access_tokens" USING btree ("former_hash") WHERE former_hash IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "audit_at" ON "audit" USING btree ("at","id");--> statement-breakpoint
+CREATE INDEX "audit_token" ON "audit" USING btree ("token","id");--> statement-breakpoint
+CREATE INDEX "audit_operation" ON "audit" USING btree ("operation","id");--> statement-breakpoint
+CREATE INDEX "audit_target" ON "audit" USING btree ("target","id");--> statement-breakpoint
 CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
 CREATE INDEX "events_steering" ON "events" USING btree ("revision") WHERE steering = 1;--> statement-breakpoint
 CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint

@@ -21,6 +21,27 @@ CREATE TABLE `access_tokens` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `access_tokens_hash` ON `access_tokens` (`hash`);--> statement-breakpoint
 CREATE UNIQUE INDEX `access_tokens_former_hash` ON `access_tokens` (`former_hash`) WHERE former_hash IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `audit` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`at` integer NOT NULL,
+	`token` integer,
+	`token_name` text,
+	`role` text,
+	`request_id` text NOT NULL,
+	`remote_address` text,
+	`operation` text NOT NULL,
+	`target` text NOT NULL,
+	`outcome` text NOT NULL,
+	`code` text,
+	`revision` integer,
+	`changes` text NOT NULL,
+	`changes_omitted` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `audit_at` ON `audit` (`at`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_token` ON `audit` (`token`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_operation` ON `audit` (`operation`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_target` ON `audit` (`target`,`id`);--> statement-breakpoint
 CREATE TABLE `events` (
 	`revision` integer PRIMARY KEY NOT NULL,
 	`at` integer NOT NULL,

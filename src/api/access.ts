@@ -63,6 +63,7 @@ export const access = {
   answerFlowQuery: agent,
 
   listEvents: readers,
+  listAudit: readers,
   attribute: readers,
   attributionHistory: readers,
 

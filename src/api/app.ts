@@ -8,11 +8,13 @@ import fastify, {
 import { Registry } from 'prom-client';
 import { answerBareConnection } from './bare-connection.ts';
 import type { Context } from './context.ts';
-import { Denials } from './denials.ts';
 import { FlowQueries } from './flow-queries.ts';
 import { instruments } from './metrics/instruments.ts';
 import type { Parts } from './parts.ts';
+import { DenialLog } from './denial-log.ts';
+import { Denials } from './denials.ts';
 import { auth } from './plugins/auth.ts';
+import { denialLog } from './plugins/denial-log.ts';
 import { docs } from './plugins/docs.ts';
 import { metrics } from './plugins/metrics.ts';
 import { operations } from './plugins/operations.ts';
@@ -22,6 +24,7 @@ import { tokens } from './plugins/tokens.ts';
 import { validation } from './plugins/validation.ts';
 import { RateLimits } from './rate-limits.ts';
 import { agentRoutes } from './routes/agent.ts';
+import { auditRoutes } from './routes/audit.ts';
 import { attributionRoutes } from './routes/attribution.ts';
 import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
@@ -58,6 +61,7 @@ export function buildApp(parts: Parts): FastifyInstance {
       entries_max: token_cache_entries_max,
       age_us_max: token_cache_age_us_max,
     }),
+    denialLog: new DenialLog({ execute: (command) => parts.leases.execute(command), nowUs }),
     uses: new TokenUses({ execute: (command) => parts.leases.execute(command), nowUs }),
     rates: new RateLimits({ ...limits, nowUs }),
     denials: new Denials(),
@@ -86,11 +90,12 @@ export function buildApp(parts: Parts): FastifyInstance {
   acceptJsonOnly(app);
 
   app.register(validation);
-  app.register(problems);
+  app.register(problems, { onProblem: (request, { code }) => context.denialLog.note(request, code) });
   app.register(operations);
   app.register(serving, { context, stop: () => stopping.abort() });
   app.register(auth, { context });
   app.register(tokens, { context });
+  app.register(denialLog, { context });
   app.register(metrics, { context, registry });
   app.register(fastifySSE);
   app.register(docs, { version: parts.version });
@@ -107,6 +112,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     routerRoutes,
     routeRoutes,
     logRoutes,
+    auditRoutes,
     attributionRoutes,
     tokenRoutes,
   ])

@@ -1,3 +1,4 @@
+import type { DenialLog } from './denial-log.ts';
 import type { Denials } from './denials.ts';
 import type { FlowQueries } from './flow-queries.ts';
 import type { Instruments } from './metrics/instruments.ts';
@@ -15,6 +16,7 @@ export type Context = Parts &
     rates: RateLimits;
     denials: Denials;
     instruments: Instruments;
+    denialLog: DenialLog;
     watchers: Watchers;
     flows: FlowQueries;
     /** Aborted when the app begins to close: waits end, streams end, what was answered is durable. */

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
-import type { IdempotencyKey, Provenance } from '../leases/provenance.ts';
+import type { AuditOrigin, IdempotencyKey, Provenance } from '../leases/provenance.ts';
 import type { Operation } from './operation.ts';
 import { apiProblem } from './problems.ts';
 
@@ -18,8 +18,41 @@ const keyShape = /^[\x21-\x7e]{1,255}$/;
 export const takesKey = (method: string, { repeatable }: Operation): boolean =>
   method !== 'GET' && method !== 'HEAD' && repeatable !== true;
 
-/** What the core is told of the request that a command comes from. A request without a key costs nothing more. */
-export const provenanceOf = (request: FastifyRequest): Provenance => ({ requestId: request.id, key: keyOf(request) });
+/** What the core is told of the request that a command comes from. A holder's request without a key costs nothing more. */
+export const provenanceOf = (request: FastifyRequest): Provenance => ({
+  requestId: request.id,
+  key: keyOf(request),
+  audit: auditOf(request),
+});
+
+/** Operators and routers answer for what they do; but for what is said again and again, and says only what is so. */
+function auditOf(request: FastifyRequest): AuditOrigin | null {
+  const { principal } = request;
+  const { operation } = request.routeOptions.config;
+  if (principal === null || operation === undefined || operation.repeatable) return null;
+  const { token, name, role } = principal;
+  if (role !== 'operator' && role !== 'router') return null;
+  return {
+    actor: { token, name, role },
+    remoteAddress: request.ip,
+    operation: operation.id,
+    target: targetOf(request),
+  };
+}
+
+/** What a request is about: its path without the version, and without the verb at its end. */
+export function targetOf(request: FastifyRequest): string {
+  const [, , ...pattern] = (request.routeOptions.url ?? '').split('/');
+  const [, , ...path] = (request.url.split('?', 1)[0] ?? '').split('/');
+  const last = pattern.findLastIndex((part) => part.startsWith(':'));
+  return path
+    .slice(0, Math.max(1, last + 1))
+    .join('/')
+    .slice(0, target_characters_max)
+    .replaceAll(/[^!-~]/g, '?');
+}
+
+const target_characters_max = 300;
 
 function keyOf(request: FastifyRequest): IdempotencyKey | null {
   const key = request.headers['idempotency-key'];

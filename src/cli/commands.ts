@@ -91,6 +91,11 @@ export const commands: readonly Entry[] = [
     verbs: async () => (await import('./verbs/attribution.ts')).verbs,
   },
   {
+    name: 'audit',
+    summary: 'Who did what',
+    verbs: async () => (await import('./verbs/audit.ts')).verbs,
+  },
+  {
     name: 'tokens',
     summary: 'Access tokens and their roles',
     verbs: async () => (await import('./verbs/tokens.ts')).verbs,

@@ -6,7 +6,7 @@ import type { AnyRow } from './statement.ts';
 /** The tables that a batch writes, by the names that both schemas export them under. */
 export type WrittenTable =
   | ('pools' | 'machines' | 'holders' | 'slices' | 'tenures' | 'sessions' | 'leases' | 'extents' | 'sharedBlocks')
-  | ('revocations' | 'accessTokens' | 'routers' | 'keptAnswers' | 'events');
+  | ('revocations' | 'accessTokens' | 'routers' | 'keptAnswers' | 'audit' | 'events');
 
 /** What a batch does to one table. What leaves goes first: a row may take the place that another has just left. */
 export type ChangedRows = Readonly<{
@@ -37,6 +37,7 @@ export function changedRows(changes: Changes): readonly ChangedRows[] {
     changed('accessTokens', changes.accessTokens, rows.accessTokenRow),
     changed('routers', changes.routers, rows.routerRow),
     changed('keptAnswers', changes.keptAnswers, rows.keptAnswerRow),
+    { table: 'audit', deleted: [], updated: [], inserted: changes.audit.map(rows.auditRow) },
     { table: 'events', deleted: [], updated: [], inserted: changes.events.map(rows.eventRow) },
   ];
 }

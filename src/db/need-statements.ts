@@ -3,7 +3,7 @@ import { portMax } from '../net/ports.ts';
 import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
 import type { NeedKind, NeedOf } from '../leases/needs.ts';
-import type { Offer, View } from '../leases/view.ts';
+import type { AuditEnd, Offer, View } from '../leases/view.ts';
 import * as rows from './rows.ts';
 import type { AnyRow, Parameters } from './statement.ts';
 
@@ -132,6 +132,13 @@ export const needStatements: NeedStatements = {
       ({ pool, route, through, limit }) => ({ pool, route, through, limit }),
       (view, row: rows.SliceRow, { route }) =>
         due(view.slices, route === 'adding' ? view.due.routed : view.due.withdrawn, rows.sliceOf(row)),
+    ),
+  ],
+  auditEnd: [
+    whole(
+      'SELECT id, at FROM audit ORDER BY id DESC LIMIT 1',
+      () => ({}),
+      (view, found: readonly AuditEnd[]) => view.loadAuditEnd(found[0] ?? { id: 0, at: 0 }),
     ),
   ],
   keptAnswer: [

@@ -6,8 +6,9 @@ const rows_scanned_max = 20_000;
 const rows_per_read_min = 100;
 
 /** By what a list is ordered: the cursor is its value in the last row of a page. */
-export type Key = Readonly<{ column: string; kind: 'number' | 'text' }>;
+export type Key = Readonly<{ column: string; kind: 'number' | 'text'; newestFirst?: true }>;
 export const byNumber: Key = { column: 'id', kind: 'number' };
+export const newestFirst: Key = { ...byNumber, newestFirst: true };
 export const byText = (column: string): Key => ({ column, kind: 'text' });
 
 /**
@@ -22,7 +23,8 @@ export function* scan<Row extends AnyRow, Item>(
   read: (after: string | number, limit: number) => Read<readonly Row[]>,
 ): Read<PageOf<Item>> {
   const items: Item[] = [];
-  let after = key.kind === 'number' ? Number(cursor ?? 0) : (cursor ?? '');
+  const start = key.newestFirst ? Number.MAX_SAFE_INTEGER : 0;
+  let after = key.kind === 'number' ? Number(cursor ?? start) : (cursor ?? '');
   const rowsPerRead = Math.max(rows_per_read_min, limit + 1);
   for (let scanned = 0; scanned < rows_scanned_max; scanned += rowsPerRead) {
     const rows = yield* read(after, rowsPerRead);

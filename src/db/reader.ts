@@ -1,6 +1,7 @@
 import { steering } from '../leases/model.ts';
 import type {
   AccessToken,
+  AuditEntry,
   Event,
   Holder,
   Interest,
@@ -13,6 +14,7 @@ import type {
   Slice,
 } from '../leases/model.ts';
 import type {
+  AuditFilter,
   DesiredState,
   LeaseFilter,
   PageOf,
@@ -30,7 +32,7 @@ import type {
   UsesFilter,
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
-import { byNumber, byText, defined, scan, type Key } from './paging.ts';
+import { byNumber, byText, newestFirst, defined, scan, type Key } from './paging.ts';
 import {
   desired,
   leaseReader,
@@ -216,6 +218,29 @@ export class SqlReader implements Reader {
   async accessTokenById(id: number): Promise<AccessToken | undefined> {
     const sql = 'SELECT * FROM access_tokens WHERE id = @id';
     return map(await this.#one<rows.AccessTokenRow>(sql, { id }), rows.accessTokenOf);
+  }
+
+  audit({ since, until, ...filter }: AuditFilter, page: PageRequest): Promise<PageOf<AuditEntry>> {
+    const { target, token, operation } = filter;
+    // Each of these is an index in the order of ids; the narrowest that was asked for leads, the others are looked at row by row.
+    const [leading] = Object.entries({ target, token, operation }).filter(([, value]) => value !== undefined);
+    const where = [
+      ...(leading === undefined ? [] : [`${leading[0]} = @leading`]),
+      // Times rise with ids, so an instant is a place in the order: one step in an index.
+      ...(since === undefined ? [] : ['id >= (SELECT id FROM audit WHERE at >= @since ORDER BY at, id LIMIT 1)']),
+      ...(until === undefined
+        ? []
+        : ['id <= (SELECT id FROM audit WHERE at < @until ORDER BY at DESC, id DESC LIMIT 1)']),
+      'id < @after',
+    ];
+    const given = {
+      ...(leading?.[1] === undefined ? {} : { leading: leading[1] }),
+      ...(since === undefined ? {} : { since }),
+      ...(until === undefined ? {} : { until }),
+    };
+    const sql = `SELECT * FROM audit WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT @limit`;
+    const read = (after: string | number, limit: number) => all<rows.AuditRow>(sql, { ...given, after, limit });
+    return this.#reads.run(() => scan(page, newestFirst, filter, rows.auditOf, read));
   }
 
   accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>> {

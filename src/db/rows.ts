@@ -4,6 +4,8 @@ import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type {
   AccessToken,
+  AuditChange,
+  AuditEntry,
   Event,
   Extent,
   Holder,
@@ -36,6 +38,7 @@ export type SharedBlockRow = Row<typeof schema.sharedBlocks>;
 export type AccessTokenRow = Row<typeof schema.accessTokens>;
 export type RevocationRow = Row<typeof schema.revocations>;
 export type RouterRow = Row<typeof schema.routers>;
+export type AuditRow = Row<typeof schema.audit>;
 export type KeptAnswerRow = Row<typeof schema.keptAnswers>;
 export type EventRow = Row<typeof schema.events>;
 
@@ -456,6 +459,54 @@ export const routerOf = (row: RouterRow): Router => ({
   revision: row.revision,
 });
 
+/** Slots of an IPv6 prefix are bigint, which JSON has no form for. */
+const bigintAsText = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value);
+
+export const auditRow = (entry: AuditEntry): AuditRow => ({
+  id: entry.id,
+  at: entry.at,
+  token: entry.token,
+  token_name: entry.tokenName,
+  role: entry.role,
+  request_id: entry.requestId,
+  remote_address: entry.remoteAddress,
+  operation: entry.operation,
+  target: entry.target,
+  outcome: entry.outcome,
+  code: entry.code,
+  revision: entry.revision,
+  changes: JSON.stringify(entry.changes, bigintAsText),
+  changes_omitted: entry.changesOmitted,
+});
+
+export const auditOf = (row: AuditRow): AuditEntry => ({
+  id: row.id,
+  at: row.at,
+  token: row.token,
+  tokenName: row.token_name,
+  role: row.role as AuditEntry['role'],
+  requestId: row.request_id,
+  remoteAddress: row.remote_address,
+  operation: row.operation,
+  target: row.target,
+  outcome: row.outcome as AuditEntry['outcome'],
+  code: row.code,
+  revision: row.revision,
+  changes: (JSON.parse(row.changes) as readonly AuditChange[]).map(changeOf),
+  changesOmitted: row.changes_omitted,
+});
+
+const changeOf = (change: AuditChange): AuditChange =>
+  change.kind === 'pool'
+    ? {
+        ...change,
+        before: change.before && withCursors(change.before),
+        after: change.after && withCursors(change.after),
+      }
+    : change;
+
+const withCursors = (pool: Pool): Pool => ({ ...pool, cursors: pool.cursors.map(BigInt) });
+
 export const keptAnswerRow = (kept: KeptAnswer): KeptAnswerRow => kept;
 export const keptAnswerOf = (row: KeptAnswerRow): KeptAnswer => row;
 
@@ -465,12 +516,10 @@ const nobody = '';
 /** The body is the event as JSON, without what has columns of its own. */
 export function eventRow(event: Event): EventRow {
   const { revision, at, machine, ...content } = event;
-  // Slots of an IPv6 prefix are bigint, which JSON has no form for. A replacer for all events would triple their cost.
+  // A replacer for all events would triple their cost, and only pools have bigints.
   const body = JSON.stringify(content, event.kind === 'pool' ? bigintAsText : undefined);
   return { revision, at, machine: isHidden(event) ? nobody : machine, steering: isSteering(event) ? 1 : null, body };
 }
-
-const bigintAsText = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value);
 
 export function eventOf({ revision, at, machine, body }: EventRow): Event {
   const content = JSON.parse(body) as object;

@@ -30,6 +30,7 @@ export const tableShapes: readonly TableShape[] = (
     'accessTokens',
     'routers',
     'keptAnswers',
+    'audit',
     'events',
     'history',
   ] as const

@@ -13,6 +13,8 @@ export type EngineOptions = Readonly<{
   answersKeptUs: number;
   /** How long it stays known who had what (microseconds). */
   historyKeptUs: number;
+  /** For how long the audit log is kept at least, in microseconds. */
+  auditKeptUs: number;
 }>;
 
 /** What an engine has to say unasked. */
@@ -39,7 +41,7 @@ export type Engine = Readonly<{
 
 /** Opens the engine in this thread. Throws a `StoreError` that says what to do. */
 export async function openEngine(
-  { location, eventsKept, answersKeptUs, historyKeptUs }: EngineOptions,
+  { location, eventsKept, answersKeptUs, auditKeptUs, historyKeptUs }: EngineOptions,
   { onTrouble, onSweepFailure }: Omit<EngineListeners, 'onDeath'>,
 ): Promise<Engine> {
   const store = await openStore(location, randomUUID);
@@ -52,6 +54,7 @@ export async function openEngine(
     eventsKept,
     answersKeptUs,
     historyKeptUs,
+    auditKeptUs,
     onError: onSweepFailure,
   });
   return {

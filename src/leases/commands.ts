@@ -5,6 +5,7 @@ import type { Protocol } from '../net/protocol.ts';
 import type { Selector } from '../net/selector.ts';
 import type {
   AccessToken,
+  AuditEntry,
   Binding,
   CarveOut,
   Holder,
@@ -97,6 +98,13 @@ export type RejectionCode =
   /** `clear` for ports that are not blocked. */
   | 'nothing_blocked';
 export type RejectedReport = Readonly<{ item: string; code: RejectionCode; detail: string }>;
+
+/** A request that was turned away; `token` and what follows are null where nobody known was behind it. */
+export type Denial = Pick<
+  AuditEntry,
+  'token' | 'tokenName' | 'role' | 'requestId' | 'remoteAddress' | 'operation' | 'target' | 'code'
+> &
+  Readonly<{ agoUs: number }>;
 
 /** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
 export type Commands = {
@@ -248,6 +256,11 @@ export type Commands = {
   /** When tokens were last used, many at once. One row for each and no event: it changes nothing. */
   noteTokenUses: {
     input: Readonly<{ uses: readonly Readonly<{ token: number; agoUs: number }>[] }>;
+    output: Readonly<{ noted: number }>;
+  };
+  /** Requests that were turned away: at most `limits.denials_max`. `agoUs`: how long before this command. */
+  noteDenials: {
+    input: Readonly<{ denials: readonly Denial[] }>;
     output: Readonly<{ noted: number }>;
   };
   /**

@@ -1,10 +1,11 @@
+import { auditNeeds, changedSince, noteAct, noteDenials, nothingChanged } from './audit.ts';
 import type { Command, CommandKind } from './commands.ts';
 import { drainSlice, handOverSlice, moveSlice, reclaimSlice } from './hand-over.ts';
 import { releaseLease, revokeLease } from './endings.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
 import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
-import { roundsOf, type Needs } from './needs.ts';
+import { roundsOf, together, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
 import type { IdempotencyKey, Provenance } from './provenance.ts';
 import { report } from './reports.ts';
@@ -46,6 +47,7 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   rotateToken,
   revokeToken,
   noteTokenUses,
+  noteDenials,
   sweep,
 };
 
@@ -69,8 +71,12 @@ export const needsOf = (batch: readonly Order[], context: Context): Needs =>
 function needsOfOne<K extends CommandKind>(order: Order<K>, context: Context): Needs {
   const key = keyOf(order);
   const useCase = useCaseOf(order.command);
-  return key === null ? useCase.needs(order.command, context) : keyedNeeds(useCase, order.command, key, context);
+  const needs = key === null ? useCase.needs(order.command, context) : keyedNeeds(useCase, order.command, key, context);
+  return isAudited(order) ? together([needs, auditNeeds()]) : needs;
 }
+
+const isAudited = ({ dryRun, provenance }: Pick<Order, 'dryRun' | 'provenance'>): boolean =>
+  !dryRun && provenance?.audit != null;
 
 /** What is only tried is no request that could come again: nothing is kept of it, and it is nothing that was kept. */
 const keyOf = ({ dryRun, provenance }: Pick<Order, 'dryRun' | 'provenance'>): IdempotencyKey | null =>
@@ -91,7 +97,9 @@ function decide<K extends CommandKind>(order: Order<K>, context: Context): Outco
     const useCase = useCaseOf(order.command);
     const result =
       key === null ? useCase.decide(order.command, context) : decideKeyed(useCase, order.command, key, context);
+    const changed = result.ok && isAudited(order) ? changedSince(view, mark) : nothingChanged;
     if (!result.ok || order.dryRun) view.rewindTo(mark);
+    if (order.provenance && isAudited(order)) noteAct(view, order.provenance, result, changed);
     return { result };
   } catch (bug) {
     view.rewindTo(mark);

@@ -24,8 +24,8 @@ export const limits = {
   revocations_in_effect_max: 16,
   /** Events that one step of the log's compaction drops. */
   compacted_events_max: 2_000,
-  /** Kept answers that one step forgets. */
-  forgotten_answers_max: 2_000,
+  /** Kept answers, or entries of the audit log, that one step forgets. */
+  forgotten_rows_max: 2_000,
   /** For how long an answer is kept at least for its request to come again, unless set otherwise. */
   answers_kept_us: 86_400_000_000,
   /** How long it stays known who had what, unless an operator says otherwise: 90 days. */
@@ -34,6 +34,12 @@ export const limits = {
   pruned_rows_max: 50,
   /** How long the retention waits when nothing is due. */
   prune_pause_ms: 60_000,
+  /** Changed things that one entry of the audit log tells of; the number of the others is told. */
+  audit_changes_max: 16,
+  /** Denied requests that are written down together. */
+  denials_max: 100,
+  /** For how long the audit log is kept at least, unless set otherwise: 90 days. */
+  audit_kept_us: 7_776_000_000_000,
   /** How late an expiry or the end of a rest may show, when the server is idle. */
   sweep_pause_ms: 500,
   /** Events that the log keeps at least: an agent that was away for less goes on from where it was. */

@@ -354,6 +354,48 @@ export type KeptAnswer = Readonly<{
   at: number;
 }>;
 
+/** What an operator knows by name, with how it was before and after. Of a token, what may be told. */
+export type AuditChange = {
+  [K in keyof Audited]: Readonly<{ kind: K; before: Audited[K] | null; after: Audited[K] | null }>;
+}[keyof Audited];
+type Audited = {
+  pool: Pool;
+  machine: Machine;
+  holder: Holder;
+  router: Router;
+  slice: Slice;
+  session: Session;
+  lease: Lease;
+  revocation: Revocation;
+  token: TokenFacts;
+};
+
+export type AuditOutcome = 'done' | 'replayed' | 'refused' | 'denied';
+/** Who did what, when, and what came of it. Never changed, and kept for as long as is set. */
+export type AuditEntry = Readonly<{
+  /** Counts up from 1, as `at` goes on. */
+  id: number;
+  at: number;
+  /** Whose word it was; nulls where nobody known was behind the request. */
+  token: number | null;
+  tokenName: string | null;
+  role: Role | null;
+  requestId: string;
+  remoteAddress: string | null;
+  /** The operation of the API. */
+  operation: string;
+  /** What it was about, as paths name it: `pools/eu`; the collection alone where something was to be made, and was not. */
+  target: string;
+  outcome: AuditOutcome;
+  /** Why it was refused or denied. */
+  code: string | null;
+  /** How far the log was with what it changed; null when it changed nothing. */
+  revision: number | null;
+  /** The first of what it changed, and how many more there were. */
+  changes: readonly AuditChange[];
+  changesOmitted: number;
+}>;
+
 /** Text form of a lease's token: generation, allocator epoch, sequence. */
 export const formatToken = (lease: Pick<Lease, 'generation' | 'epoch' | 'id'>): string =>
   `${lease.generation}.${lease.epoch}.${lease.id}`;

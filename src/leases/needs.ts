@@ -33,6 +33,8 @@ export type Need =
   | Readonly<{ need: 'ownedWithin'; prefix: Prefix; ports: PortRange | null }>
   /** The slice of the pool with the lowest id among those that machines have. */
   | Readonly<{ need: 'ownedOfPool'; pool: string }>
+  /** The last entry of the audit log. */
+  | Readonly<{ need: 'auditEnd' }>
   // Whole, because few by nature.
   | Readonly<{ need: 'pools' }>
   | Readonly<{ need: 'routers' }>

@@ -3,6 +3,7 @@ import type { PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type {
   AccessToken,
+  AuditEntry,
   Event,
   Extent,
   Holder,
@@ -48,8 +49,13 @@ export interface Store {
   prune(
     step: Readonly<{ now: number; keptUs: number; rowsMax: number }>,
   ): Promise<Readonly<{ removed: number; more: boolean }>>;
-  /** Drops answers that were kept for requests to come again, given before an instant: the oldest, at most `rowsMax`. */
-  forget(step: Readonly<{ before: number; rowsMax: number }>): Promise<Readonly<{ dropped: number; more: boolean }>>;
+  /**
+   * Drops answers that were kept for requests to come again, or entries of the audit log (but for the newest), that are
+   * from before an instant: the oldest, at most `rowsMax`.
+   */
+  forget(
+    step: Readonly<{ what: 'answers' | 'audit'; before: number; rowsMax: number }>,
+  ): Promise<Readonly<{ dropped: number; more: boolean }>>;
   readonly reader: Reader;
   close(): Promise<void>;
 }
@@ -108,6 +114,10 @@ export type SliceFilter = Readonly<{
 }>;
 export type RevocationFilter = Readonly<{ state?: Revocation['state'] }>;
 export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }>;
+
+/** `since` and `until`: microseconds, from the one and before the other. */
+export type AuditFilter = Partial<Pick<AuditEntry, 'token' | 'role' | 'operation' | 'target' | 'outcome'>> &
+  Readonly<{ since?: number; until?: number }>;
 
 export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string }>;
 
@@ -175,6 +185,8 @@ export interface Reader {
   accessToken(hash: string): Promise<AccessToken | undefined>;
   accessTokenById(id: number): Promise<AccessToken | undefined>;
   accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>>;
+  /** The newest first. */
+  audit(filter: AuditFilter, page: PageRequest): Promise<PageOf<AuditEntry>>;
   /** Counts for metrics: live leases and ports by state, protocol and mode. */
   usage(): Promise<readonly UsageRow[]>;
   /**

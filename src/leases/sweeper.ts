@@ -27,6 +27,8 @@ export type SweeperParts = Readonly<{
   answersKeptUs?: number;
   /** How long it stays known who had what (microseconds). */
   historyKeptUs?: number;
+  /** For how long the audit log is kept at least, in microseconds. */
+  auditKeptUs?: number;
   /** The first of the rounds that fail in a row: the store cannot be written, say. The next comes after the usual pause. */
   onError?: (error: unknown) => void;
 }>;
@@ -51,6 +53,7 @@ export class Sweeper {
       eventsKept: limits.events_kept_min,
       answersKeptUs: limits.answers_kept_us,
       historyKeptUs: limits.history_kept_us,
+      auditKeptUs: limits.audit_kept_us,
       onError: () => {},
       ...parts,
     };
@@ -76,17 +79,17 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { execute, store, clock, pauseMs, itemsMax, eventsKept, answersKeptUs, onError } = this.#parts;
+    const { execute, store, clock, pauseMs, itemsMax, eventsKept, answersKeptUs, auditKeptUs, onError } = this.#parts;
     let more = false;
     try {
       const swept = await execute({ kind: 'sweep', itemsMax });
       const compacted = await store.compact({ keep: eventsKept, rowsMax: limits.compacted_events_max });
-      const forgotten = await store.forget({
-        before: clock.nowUs() - answersKeptUs,
-        rowsMax: limits.forgotten_answers_max,
-      });
+      const forget = (what: 'answers' | 'audit', keptUs: number) =>
+        store.forget({ what, before: clock.nowUs() - keptUs, rowsMax: limits.forgotten_rows_max });
+      const answers = await forget('answers', answersKeptUs);
+      const audit = await forget('audit', auditKeptUs);
       const pruned = await this.#prune();
-      more = (swept.ok && swept.value.more) || compacted.more || forgotten.more || pruned.more;
+      more = [compacted, answers, audit, pruned].some((step) => step.more) || (swept.ok && swept.value.more);
       this.#isFailing = false;
     } catch (error) {
       if (!this.#isFailing) onError(error);

@@ -1,20 +1,27 @@
 /** What became of one row: `before` is missing for a new one, `after` for one that is gone. */
 export type Change<Row> = Readonly<{ before: Row | undefined; after: Row | undefined }>;
 
-/** The steps back, newest last. A command that fails is undone by taking them. */
+/** One step and the way back. Of a row: of which table, and what it was before and after. */
+export type Step = Readonly<{ undo: () => void; table?: object; before?: unknown; after?: unknown }>;
+
+/** The steps that were taken, newest last. A command that fails is undone by taking them back. */
 export class Journal {
-  readonly #undos: (() => void)[] = [];
+  readonly #steps: Step[] = [];
 
   get length(): number {
-    return this.#undos.length;
+    return this.#steps.length;
   }
 
-  record(undo: () => void): void {
-    this.#undos.push(undo);
+  record(step: Step): void {
+    this.#steps.push(step);
+  }
+
+  since(length: number): readonly Step[] {
+    return this.#steps.slice(length);
   }
 
   rewindTo(length: number): void {
-    while (this.#undos.length > length) this.#undos.pop()?.();
+    while (this.#steps.length > length) this.#steps.pop()?.undo();
   }
 }
 
@@ -102,11 +109,26 @@ export class Table<Row, Key extends string | number> {
     return changes;
   }
 
+  /** One entry per row that is not as it was when the journal had this length. */
+  changesSince(mark: number): readonly Change<Row>[] {
+    const changes = new Map<Key, Change<Row>>();
+    for (const step of this.#journal.since(mark)) {
+      if (step.table !== this) continue;
+      // Steps of this table are about rows of this table.
+      const { before, after } = step as Change<Row>;
+      const row = after ?? before;
+      if (row === undefined) continue;
+      const key = this.#keyOf(row);
+      changes.set(key, { before: changes.has(key) ? changes.get(key)?.before : before, after });
+    }
+    return [...changes.values()].filter(({ before, after }) => before !== after);
+  }
+
   #set(key: Key, after: Row | undefined): void {
     const before = this.#rows.get(key);
     this.#touched.add(key);
     this.#place(key, before, after);
-    this.#journal.record(() => this.#place(key, after, before));
+    this.#journal.record({ undo: () => this.#place(key, after, before), table: this, before, after });
   }
 
   #place(key: Key, before: Row | undefined, after: Row | undefined): void {

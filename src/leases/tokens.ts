@@ -126,6 +126,7 @@ function putToken(view: View, { hash, formerHash }: Secrets, make: MakeFacts): A
 type Secrets = Pick<AccessToken, 'hash' | 'formerHash'>;
 type MakeFacts = (revision: number, at: number) => TokenFacts;
 
-function factsOf({ hash: _hash, formerHash: _former, ...facts }: AccessToken): TokenFacts {
+/** What may be told of a token: nothing that a secret could be compared with. */
+export function factsOf({ hash: _hash, formerHash: _former, ...facts }: AccessToken): TokenFacts {
   return facts;
 }

@@ -10,6 +10,7 @@ import {
   placeOf,
   tenureKey,
   type AccessToken,
+  type AuditEntry,
   type Event,
   type Extent,
   type Holder,
@@ -42,12 +43,16 @@ export type Changes = Readonly<{
   revocations: readonly Change<Revocation>[];
   routers: readonly Change<Router>[];
   keptAnswers: readonly Change<KeptAnswer>[];
+  /** New ones, in order. */
+  audit: readonly AuditEntry[];
   /** In order, without a gap from the revision that the view began with. */
   events: readonly Event[];
 }>;
 
 /** Where the log stands. `epoch` is the allocator epoch that tokens carry. */
 export type LogEnd = Readonly<{ epoch: number; revision: number; lastEventAt: number }>;
+/** The last entry of the audit log; zeros when there is none. */
+export type AuditEnd = Readonly<{ id: number; at: number }>;
 /** Something that a machine can be granted from. */
 export type Offer = Readonly<{ pool: string; family: Family }>;
 
@@ -114,6 +119,8 @@ export class View {
   readonly #end: LogEnd;
   readonly #now: number;
   readonly #events: Event[] = [];
+  readonly #audit: AuditEntry[] = [];
+  #auditEnd: AuditEnd | undefined;
   readonly #asked = new Set<string>();
   #asksForRevocations = false;
   readonly #offers = new Map<string, readonly Offer[]>();
@@ -147,13 +154,30 @@ export class View {
     const at = Math.max(this.#now, (this.#events.at(-1)?.at ?? this.#end.lastEventAt) + 1);
     const content = make(revision, at);
     this.#events.push({ revision, at, machine, ...content });
-    this.#journal.record(() => this.#events.pop());
+    this.#journal.record({ undo: () => this.#events.pop() });
     return content;
   }
 
   /** What this batch appended to the log so far, without a gap from where it began. */
   get events(): readonly Event[] {
     return this.#events;
+  }
+
+  loadAuditEnd(end: AuditEnd): void {
+    this.#auditEnd = end;
+  }
+
+  /** Appends to the audit log, whose time does not go back either. */
+  putAudit(entry: Omit<AuditEntry, 'id'>): void {
+    const end = known(this.#auditEnd, 'the end of the audit log');
+    this.#auditEnd = { id: end.id + 1, at: Math.max(end.at, entry.at) };
+    this.#audit.push({ ...entry, ...this.#auditEnd });
+    this.#journal.record({
+      undo: () => {
+        this.#audit.pop();
+        this.#auditEnd = end;
+      },
+    });
   }
 
   /** A point to come back to when what follows fails. */
@@ -180,6 +204,7 @@ export class View {
       revocations: this.revocations.changes(),
       routers: this.routers.changes(),
       keptAnswers: this.keptAnswers.changes(),
+      audit: this.#audit,
       events: this.#events,
     };
   }

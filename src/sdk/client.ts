@@ -15,6 +15,7 @@ import type {
   AttributionHistoryQuery,
   AttributionQuery,
 } from '../wire/attribution.ts';
+import type { AuditEntry, AuditQuery } from '../wire/audit.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
@@ -235,6 +236,11 @@ export class FisheryClient {
 
   events(query: z.input<typeof EventsQuery> = {}, o?: CallOptions): Promise<EventList> {
     return this.#get(['events'], query, o);
+  }
+
+  /** Who did what, the newest first. */
+  audit(query: AuditQuery = {}, o?: CallOptions): Promise<Page<AuditEntry>> {
+    return this.#get(['audit'], query, o);
   }
 
   /** Who had this address and port at that time. */

@@ -3,7 +3,7 @@ import type { Claim, Placement } from '../../src/leases/commands.ts';
 import { formatToken, steering, type Lease, type RouterDemand } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
 import { factsWith } from '../support/token-values.ts';
-import { address, at, keyed, must, second, shared, tcp, udp, World } from '../support/world.ts';
+import { address, at, second, shared, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
 
@@ -43,42 +43,6 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
   }
 
   describe(`${name}, as a store`, () => {
-    it('keeps an answer with what it tells of, finds it again, and forgets the oldest when told to', async () => {
-      await using opened = await open();
-      const { store } = opened;
-      let world = await town(store);
-      const web = await world.session('edge-1', 'web');
-      const grant = { kind: 'grantLeases', scope: {}, session: web.id, claims: [tcp(8), udp(8)] } as const;
-      const [first, again, other] = await Promise.all([
-        world.execute(grant, keyed('k')),
-        world.execute(grant, keyed('k')),
-        world.execute(grant, keyed('k', 'the same', 2)),
-      ]);
-      expect([again, other].map(({ replayed }) => replayed)).toEqual([true, undefined]);
-      const leases = must(first);
-      expect(must(again)).toEqual(leases);
-      // Another service on the same store, as after a restart.
-      world = new World(store, world.clock);
-      await world.report(leases[0]!, 'active');
-      expect(await world.execute(grant, keyed('k'))).toMatchObject({
-        ...{ ok: true, replayed: true },
-        value: leases.map(({ id }, index) => ({ id, state: index === 0 ? 'active' : 'pending' })),
-      });
-      expect(await world.execute(grant, keyed('k', 'another'))).toMatchObject({
-        error: { code: 'idempotency_key_reused' },
-      });
-      await world.report(leases[1]!, 'refused');
-      const goOn = { ...grant, claims: [udp(8)] };
-      const [instead] = must(await world.execute(goOn, keyed('k', 'the same', 1, [leases[1]!.id])));
-      expect(must(await world.execute(grant, keyed('k'))).map(({ id }) => id)).toEqual([leases[0]!.id, instead!.id]);
-      world.clock.passSeconds(10);
-      await world.execute({ kind: 'createMachine', id: 'm', labels: {}, enforcement: 'none', fenceUs: 1 }, keyed('j'));
-      const before = world.clock.us;
-      expect(await store.forget({ before, rowsMax: 1 })).toEqual({ dropped: 1, more: true });
-      expect(await store.forget({ before, rowsMax: 5 })).toEqual({ dropped: 1, more: false });
-      expect(await world.execute(grant, keyed('k'))).not.toHaveProperty('replayed');
-    });
-
     it('writes what a decision changed, and tells it to everybody who reads', async () => {
       await using opened = await open();
       const world = await town(opened.store);

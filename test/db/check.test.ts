@@ -89,6 +89,9 @@ describe('a check of the database', () => {
     ['a slice that nobody had', 'DELETE FROM tenures', /tenures|nobody had/],
     ['a count of ports that is too high', 'UPDATE port_counts SET ports = ports + 1', /ports, kept as \d+/],
     ['a hole in the log', 'DELETE FROM events WHERE revision = 20', /revision 21 follows a gap/],
+    ['a hole in the audit log', 'DELETE FROM audit WHERE id = 2', /audit-3 follows a gap/],
+    ['an audit log out of time', 'UPDATE audit SET at = 5 WHERE id = 2', /audit-2 goes back in time/],
+    ['an act that nothing came of', 'UPDATE audit SET revision = 999999 WHERE id = 1', /audit-1 is ahead of the log/],
     [
       'a log out of time',
       'UPDATE events SET at = at - 100000000000 WHERE revision = 20',

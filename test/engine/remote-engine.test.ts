@@ -32,7 +32,7 @@ afterEach(async () => {
 async function start(): Promise<Engine> {
   const options = {
     location: { url: undefined, directory },
-    ...{ eventsKept: 1_000, answersKeptUs: 1e9, historyKeptUs: 1e15 },
+    ...{ eventsKept: 1_000, answersKeptUs: 1e9, auditKeptUs: 1e9, historyKeptUs: 1e15 },
   };
   const engine = await startEngine(options, listeners);
   open.push(engine);

@@ -227,7 +227,7 @@ describe('a store that fails', () => {
     const { service, troubles } = build(store);
     const results = await Promise.allSettled(
       ['a', 'bad', 'b'].map((id) =>
-        service.execute(machine(id), { provenance: { requestId: `request-${id}`, key: null } }),
+        service.execute(machine(id), { provenance: { requestId: `request-${id}`, key: null, audit: null } }),
       ),
     );
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);

@@ -27,7 +27,10 @@ async function play(story: readonly Step[]): Promise<void> {
       // A report of one item that was rejected is as good as a command that was refused, but for the answer that is kept.
       const isQuiet = results.every((result, index) => {
         const { dryRun, provenance } = orders[index]?.terms ?? {};
-        if (dryRun || !result.ok || result.replayed) return true;
+        if (dryRun) return true;
+        // What somebody answers for is written down, whatever comes of it.
+        if (provenance?.audit) return false;
+        if (!result.ok || result.replayed) return true;
         return provenance === undefined && 'rejected' in result.value && result.value.rejected.length > 0;
       });
       if (isQuiet) {

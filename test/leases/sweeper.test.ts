@@ -50,7 +50,7 @@ function build(
       },
       forget: async (step) => {
         asked.push(step);
-        return { dropped: 0, more: forgettings.shift() ?? false };
+        return { dropped: 0, more: step.what === 'answers' && (forgettings.shift() ?? false) };
       },
       prune: async (step) => {
         pruned.push(step);
@@ -59,6 +59,7 @@ function build(
     },
     clock: { nowUs: () => clock.us },
     answersKeptUs: 3_000,
+    auditKeptUs: 4_000,
     timer: hand.timer,
     pauseMs: 250,
     itemsMax: 7,
@@ -85,10 +86,11 @@ describe('the sweeper', () => {
     for (let round = 0; round < 5; round++) waits.push(await hand.fire());
     // Begun at once; more to sweep; more to compact; more to forget; nothing left.
     expect(waits).toEqual([0, 0, 0, 0, 250]);
-    expect(asked.slice(0, 3)).toEqual([
+    expect(asked.slice(0, 4)).toEqual([
       { kind: 'sweep', itemsMax: 7 },
       { keep: 1_000, rowsMax: limits.compacted_events_max },
-      { before: 2_000, rowsMax: limits.forgotten_answers_max },
+      { what: 'answers', before: 2_000, rowsMax: limits.forgotten_rows_max },
+      { what: 'audit', before: 1_000, rowsMax: limits.forgotten_rows_max },
     ]);
     await sweeper.stop();
   });
@@ -102,7 +104,7 @@ describe('the sweeper', () => {
     expect([await hand.fire(), await hand.fire(), await hand.fire()]).toEqual([250, 250, 250]);
     // Said once, and once more when it began anew.
     expect(errors).toEqual([first, later]);
-    expect(asked).toHaveLength(6);
+    expect(asked).toHaveLength(7);
     await sweeper.stop();
   });
 
@@ -115,7 +117,7 @@ describe('the sweeper', () => {
     expect(asked).toEqual([]);
     sweeper.start();
     await hand.fire();
-    expect(asked).toHaveLength(3);
+    expect(asked).toHaveLength(4);
     await sweeper.stop();
   });
 

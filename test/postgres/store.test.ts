@@ -2,6 +2,7 @@ import { afterAll, beforeAll } from 'vitest';
 import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
+import { provenanceContract } from '../contracts/provenance.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
 
@@ -19,3 +20,4 @@ storeContract('PostgreSQL', open);
 historyContract('PostgreSQL', open);
 accessContract('PostgreSQL', open);
 lifecycleContract('PostgreSQL', open);
+provenanceContract('PostgreSQL', open);

@@ -210,6 +210,11 @@ export class ApiWorld implements AsyncDisposable {
     return (await this.must(LeaseList, 'POST', '/v1/leases?wait=stored', { token, body })).leases;
   }
 
+  /** Has the requests that were turned away written down, which the app does now and then. */
+  async denials(): Promise<void> {
+    await this.app.flushDenials();
+  }
+
   /** What the agent of a machine says of leases, all of which must be accepted. */
   async report(agent: string, machine: string, leases: readonly Lease[], state: LeaseReportState): Promise<void> {
     const refusal = (lease: Lease) =>
@@ -225,9 +230,13 @@ export class ApiWorld implements AsyncDisposable {
     if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
   }
 
-  /** Everything that is in the store as text, to be compared with what is in it later. */
+  /**
+   * Everything that is in the store as text, to be compared with what is in it later; but for who asked for what, which is
+   * written down whatever came of it.
+   */
   snapshot(): string {
-    const { tables, events } = readTables(this.#temporary.directory);
+    const { tables: all, events } = readTables(this.#temporary.directory);
+    const { audit: _, ...tables } = all;
     const rows = { ...Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, [...table]])), events };
     return JSON.stringify(rows, (_key, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value), 1);
   }

@@ -1,5 +1,5 @@
 import type { Store } from '../../src/leases/store.ts';
-import { shared, tcp, udp, World } from './world.ts';
+import { audited, keyed, shared, tcp, udp, World } from './world.ts';
 
 /** A table with something of everything: each kind of row, in each of its states. */
 export async function fillTable(store: Store): Promise<World> {
@@ -60,8 +60,15 @@ export async function fillTable(store: Store): Promise<World> {
   await world.leases(gone, tcp(1), shared(64));
   await world.end(gone, 'revoked');
   for (const [name, hash] of Object.entries({ ci: 'a', old: 'b' }))
-    await world.execute({ kind: 'createToken', name, role: 'viewer', machine: null, holder: null, hash });
+    await world.execute(
+      { kind: 'createToken', name, role: 'viewer', machine: null, holder: null, hash },
+      audited('tokens'),
+    );
   const token = (await store.reader.accessToken('b'))?.id ?? 0;
-  await world.execute({ kind: 'revokeToken', id: token });
+  await world.execute({ kind: 'revokeToken', id: token }, audited(`tokens/token-${token}`));
+  await world.execute({ kind: 'updatePool', id: 'v6', labels: { site: 'x' }, ifRevision: null }, audited('pools/v6'));
+  await world.execute({ kind: 'deletePool', id: 'v6', ifRevision: null }, audited('pools/v6'));
+  const again = { kind: 'openSession', scope: {}, machine: 'bare', holder: 'web', ttlUs: 1e9 } as const;
+  for (const key of ['once', 'twice']) await world.execute(again, keyed(key));
   return world;
 }

@@ -5,12 +5,21 @@ import {
   hasOccupants,
   holderKey,
   type AccessToken,
+  type AuditEntry,
   type Event,
   type Extent,
   type Interest,
   type Lease,
 } from '../../src/leases/model.ts';
-import type { PageOf, PageRequest, PastUse, PortInstant, Reader, UsesFilter } from '../../src/leases/store.ts';
+import type {
+  AuditFilter,
+  PageOf,
+  PageRequest,
+  PastUse,
+  PortInstant,
+  Reader,
+  UsesFilter,
+} from '../../src/leases/store.ts';
 import type { Tables } from './memory-store.ts';
 
 /** What there is to read. */
@@ -191,6 +200,15 @@ export class MemoryReader implements Reader {
     return [...this.#store.tables.accessTokens.values()].find(
       (token) => token.hash === hash || token.formerHash === hash,
     );
+  }
+
+  async audit({ since, until, ...filter }: AuditFilter, { limit, cursor }: PageRequest) {
+    const found = [...this.#store.tables.audit.values()]
+      .filter((row) => matches<AuditEntry>(row, filter) && row.at >= (since ?? 0) && row.at < (until ?? Infinity))
+      .filter((row) => cursor === null || row.id < Number(cursor))
+      .reverse();
+    const items = found.slice(0, limit);
+    return { items, next: found.length > limit ? String(items.at(-1)?.id) : null };
   }
 
   async accessTokens(filter: Parameters<Reader['accessTokens']>[0], request: PageRequest) {

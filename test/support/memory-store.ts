@@ -9,6 +9,7 @@ import {
   placeOf,
   tenureKey,
   type AccessToken,
+  type AuditEntry,
   type Event,
   type Extent,
   type Holder,
@@ -44,6 +45,7 @@ export type Tables = Readonly<{
   revocations: Map<number, Revocation>;
   routers: Map<string, Router>;
   keptAnswers: Map<string, KeptAnswer>;
+  audit: Map<number, AuditEntry>;
 }>;
 
 /** A store made of maps and filters: slow, obvious, and held to the same contract as the real one. */
@@ -62,6 +64,7 @@ export class MemoryStore implements Store {
     revocations: new Map(),
     routers: new Map(),
     keptAnswers: new Map(),
+    audit: new Map(),
   };
   events: readonly Event[] = [];
   readonly reader: Reader = new MemoryReader(this);
@@ -92,6 +95,7 @@ export class MemoryStore implements Store {
     write(tables.revocations, changes.revocations, (row) => row.id);
     write(tables.accessTokens, changes.accessTokens, (row) => row.id);
     write(tables.routers, changes.routers, (row) => row.id);
+    for (const entry of changes.audit) write(tables.audit, [{ before: undefined, after: entry }], ({ id }) => id);
     write(tables.keptAnswers, changes.keptAnswers, (row) => answerKey(row.token, row.key));
     this.events = [...this.events, ...changes.events];
     this.revision = changes.events.at(-1)?.revision ?? this.revision;
@@ -127,11 +131,15 @@ export class MemoryStore implements Store {
     return { removed, more: removed >= rowsMax };
   }
 
-  async forget({ before, rowsMax }: Readonly<{ before: number; rowsMax: number }>) {
-    const old = [...this.tables.keptAnswers].filter(([, { at }]) => at < before).sort(([, a], [, b]) => a.at - b.at);
-    const gone = old.slice(0, rowsMax);
-    for (const [key] of gone) this.tables.keptAnswers.delete(key);
-    return { dropped: gone.length, more: gone.length === rowsMax };
+  async forget({ what, before, rowsMax }: Parameters<Store['forget']>[0]) {
+    const forgetFrom = <Key>(table: Map<Key, { at: number }>, kept: Key | undefined) => {
+      const old = [...table].filter(([key, { at }]) => at < before && key !== kept).sort(([, a], [, b]) => a.at - b.at);
+      const gone = old.slice(0, rowsMax);
+      for (const [key] of gone) table.delete(key);
+      return { dropped: gone.length, more: gone.length === rowsMax };
+    };
+    const { keptAnswers, audit } = this.tables;
+    return what === 'answers' ? forgetFrom(keptAnswers, undefined) : forgetFrom(audit, [...audit.keys()].at(-1));
   }
 
   onForeignCommit(): () => void {
@@ -194,6 +202,11 @@ export class MemoryStore implements Store {
       }
       case 'lease': {
         loadOne(view.leases, tables.leases.get(need.id));
+        return;
+      }
+      case 'auditEnd': {
+        const last = [...tables.audit.values()].at(-1);
+        view.loadAuditEnd({ id: last?.id ?? 0, at: last?.at ?? 0 });
         return;
       }
       case 'keptAnswer': {

@@ -14,7 +14,7 @@ import {
   type Slice,
 } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
-import { address, keyed, must, nobody, prefix, second } from './world.ts';
+import { address, audited, keyed, must, nobody, prefix, second } from './world.ts';
 
 /**
  * Random things that can happen to a small table: three machines (one without an agent), two pools, one of them with routers to
@@ -161,6 +161,7 @@ const kinds: readonly Command['kind'][] = [
     'revokeLease',
     'revokeLease',
     'updateMachine',
+    'noteDenials',
     'agentKeepalive',
     'agentKeepalive',
     'putHolder',
@@ -218,6 +219,11 @@ export const steps = (max: number): fc.Arbitrary<Step[]> =>
 let secrets = 0;
 const secret = (): { hash: string } => ({ hash: `hash-${++secrets}` });
 
+const nobodyKnown = {
+  ...{ token: null, tokenName: null, role: null, requestId: 'q', remoteAddress: null },
+  ...{ operation: 'listPools', code: 'unauthenticated' },
+} as const;
+
 /** What the asks of a step come to, given what there is. */
 export const ordersOf = (
   asks: readonly Ask[],
@@ -225,9 +231,12 @@ export const ordersOf = (
 ): readonly Readonly<{ command: Command; terms: Terms }>[] =>
   asks.flatMap((ask) => {
     const command = commandOf(ask, tables);
+    if (!command) return [];
     // Commands of one kind under one key are one request, whatever they say: the core goes by the fingerprint.
-    const key = command && ask.key !== null ? keyed(`k${ask.key}`, command.kind) : {};
-    return command ? [{ command, terms: { dryRun: ask.dryRun, ...key } }] : [];
+    const { key } = ask.key === null ? audited('').provenance : keyed(`k${ask.key}`, command.kind).provenance;
+    const audit = ask.pick % 6 === 0 ? audited(command.kind).provenance.audit : null;
+    const terms = key === null && audit === null ? {} : { provenance: { requestId: 'r', key, audit } };
+    return [{ command, terms: { dryRun: ask.dryRun, ...terms } }];
   });
 
 /** The command that an ask comes to, given what there is; undefined when there is nothing that it could be about. */
@@ -351,6 +360,8 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return token && { kind, id: token.id, graceUs: (other % 3) * 10 * second, ...secret(), ...expiry };
     case 'revokeToken':
       return token && { kind, id: token.id };
+    case 'noteDenials':
+      return { kind, denials: [{ ...nobodyKnown, target: machine, agoUs: other * second }] };
     case 'noteTokenUses':
       return token && { kind, uses: [{ token: token.id, agoUs: other * second }] };
   }

@@ -61,10 +61,23 @@ export const at = (text: string, firstPort: number): Pick<Claim, 'at'> => ({
 
 /** No router is waited for. */
 export const nobody: RouterDemand = { ids: null, select: null, policy: 'none' };
-/** A request's key, of the token with this number; `said` stands for all that the request says. */
-export const keyed = (key: string, said = 'the same', token = 1, replaces?: readonly number[]): Terms => ({
+/** What alice does, who answers for it. */
+export const audited = (target: string) => ({
   provenance: {
     requestId: 'r',
+    key: null,
+    audit: {
+      actor: { token: 7, name: 'alice', role: 'operator' as const },
+      ...{ remoteAddress: '192.0.2.7', operation: 'anything', target },
+    },
+  },
+});
+
+/** A request's key, of the token with this number; `said` stands for all that the request says. */
+export const keyed = (key: string, said = 'the same', token = 1, replaces?: readonly number[]) => ({
+  provenance: {
+    requestId: 'r',
+    audit: null,
     key: { token, key, fingerprint: said, ...(replaces === undefined ? {} : { replaces }) },
   },
 });

@@ -12,7 +12,7 @@ const tokens_age_us_max = 60_000_000;
 
 /** How the server itself is doing. */
 export function serverMetrics(context: Context, registry: Registry): void {
-  const { reader, clock, feed, watchers, flows, leases, denials, tls } = context;
+  const { reader, clock, feed, watchers, flows, leases, denials, denialLog, tls } = context;
   const registers = [registry];
   const gauge = (name: string, help: string, value: () => number | Promise<number>) =>
     new Gauge({
@@ -44,6 +44,15 @@ export function serverMetrics(context: Context, registry: Registry): void {
     collect() {
       this.reset();
       for (const reason of denialReasons) this.inc({ reason }, denials.of(reason));
+    },
+  });
+  new Counter({
+    name: 'fishery_audit_denials_dropped_total',
+    help: 'Denied requests that are not in the audit log, because too many came or nothing could be written.',
+    registers,
+    collect() {
+      this.reset();
+      this.inc(denialLog.dropped);
     },
   });
   const tokens = shared(

@@ -61,6 +61,9 @@ export const auth = fp<{ context: Context }>(
       }
       const { token, validUntil, secretHash } = await authenticate(request);
       uses.note(token.id);
+      // Known from here on, also to the audit log of those who are turned away.
+      const { id, name, role, machine, holder, router, quota } = token;
+      request.principal = { token: id, name, role, machine, holder, router, quota, secretHash, validUntil };
       const verdict = rates.ofToken(operation.id, { token: token.id, quota: token.quota });
       if (verdict !== undefined) tellRate(reply, verdict);
       if (verdict?.isAllowed === false)
@@ -72,8 +75,6 @@ export const auth = fp<{ context: Context }>(
         );
       const flaw = tls && certificateFlaw(tls, request.raw, token);
       if (flaw !== undefined) throw deny('no_certificate', apiProblem('client_certificate_required', flaw));
-      const { id, name, role, machine, holder, router, quota } = token;
-      request.principal = { token: id, name, role, machine, holder, router, quota, secretHash, validUntil };
     });
   },
   { name: 'fishery-auth', dependencies: ['fishery-problems'] },

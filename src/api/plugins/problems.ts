@@ -30,11 +30,14 @@ const storeFailures: Readonly<Record<Exclude<StoreFailure, 'constraint'>, ApiErr
 
 export const problemMediaType = 'application/problem+json; charset=utf-8';
 
+type ProblemOptions = Readonly<{ onProblem: (request: FastifyRequest, problem: ApiProblem) => void }>;
+
 /** Every answer that is no success is a problem document, whoever found the fault. */
-export const problems = fp(
-  async (app) => {
+export const problems = fp<ProblemOptions>(
+  async (app, { onProblem }) => {
     app.setErrorHandler<FastifyError>((error, request, reply) => {
       const problem = problemOf(error, request);
+      onProblem(request, problem);
       if (problem.status >= 500 && problem.code === 'internal_error')
         request.log.error({ err: error }, 'internal error');
       else if (problem.status >= 500) request.log.warn({ code: problem.code, err: error }, problem.message);

@@ -68,6 +68,11 @@ const serverSettings = z.strictObject({
     .max(3_650)
     .default(limits.history_kept_us / day_us)
     .meta({ description: 'How long it stays known who had which port when' }),
+  audit_kept_s: z
+    .int()
+    .min(86_400)
+    .default(limits.audit_kept_us / 1e6)
+    .meta({ description: 'How long the audit log tells who did what, in seconds' }),
   metrics_open: z
     .boolean()
     .optional()
@@ -120,6 +125,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
       eventsKept: settings.events_kept,
       answersKeptUs: settings.answers_kept_s * 1e6,
       historyKeptUs: settings.history_kept_days * day_us,
+      auditKeptUs: settings.audit_kept_s * 1e6,
     },
     {
       onTrouble: ({ kind, message, cause, command: of, requestId }) =>

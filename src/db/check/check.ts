@@ -6,6 +6,7 @@ import * as rows from '../rows.ts';
 import type { Snapshot } from '../snapshot.ts';
 import { usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
+import { checkAudit } from './audit-flaws.ts';
 import { flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
 import { flawsOfSlice } from './slice-flaws.ts';
 
@@ -38,6 +39,7 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
   const leases = await snapshot.run(checkLeases(note, oldest));
   const sessions = await snapshot.run(checkSessions(note, oldest));
   await snapshot.run(checkFew(note, oldest));
+  await snapshot.run(checkAudit(note, revision));
   await snapshot.run(checkCounts(note));
   return { revision, counts: { slices, leases, sessions, events }, flaws, flawCount };
 }

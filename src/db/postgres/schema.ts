@@ -45,6 +45,7 @@ export const sharedBlocks = translated(common.sharedBlocks);
 export const revocations = translated(common.revocations);
 export const accessTokens = translated(common.accessTokens);
 export const routers = translated(common.routers);
+export const audit = translated(common.audit);
 export const keptAnswers = translated(common.keptAnswers);
 export const events = translated(common.events);
 export const portCounts = translated(common.portCounts);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { Store, Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
-import { forgetStatement } from '../forgetting.ts';
+import { forgetStatements } from '../forgetting.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
 import { closedError } from './connections.ts';
@@ -73,8 +73,8 @@ export class PostgresStore implements Store {
     });
   }
 
-  async forget({ before, rowsMax }: Readonly<{ before: number; rowsMax: number }>): ReturnType<Store['forget']> {
-    const statement = positional({ sql: forgetStatement, parameters: { before, limit: rowsMax } });
+  async forget({ what, before, rowsMax }: Parameters<Store['forget']>[0]): ReturnType<Store['forget']> {
+    const statement = positional({ sql: forgetStatements[what], parameters: { before, limit: rowsMax } });
     const { rowCount } = await this.#on(this.#writers, (client) => client.query(statement));
     return { dropped: rowCount ?? 0, more: rowCount === rowsMax };
   }

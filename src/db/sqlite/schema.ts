@@ -436,6 +436,34 @@ export const portCounts = sqliteTable(
   (t) => [primaryKey({ columns: [t.pool, t.machine, t.protocol, t.state] })],
 );
 
+/** Who did what: see `AuditEntry`. */
+export const audit = sqliteTable(
+  'audit',
+  {
+    id: integer().primaryKey(),
+    at: integer().notNull(),
+    token: integer(),
+    token_name: text(),
+    role: text(),
+    request_id: text().notNull(),
+    remote_address: text(),
+    operation: text().notNull(),
+    target: text().notNull(),
+    outcome: text().notNull(),
+    code: text(),
+    revision: integer(),
+    /** JSON list. */
+    changes: text().notNull(),
+    changes_omitted: integer().notNull(),
+  },
+  (t) => [
+    index('audit_at').on(t.at, t.id),
+    index('audit_token').on(t.token, t.id),
+    index('audit_operation').on(t.operation, t.id),
+    index('audit_target').on(t.target, t.id),
+  ],
+);
+
 /** What was answered to requests that came with an Idempotency-Key, for as long as one may come again. */
 export const keptAnswers = sqliteTable(
   'kept_answers',

@@ -1,7 +1,7 @@
 import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
 import { View } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
-import { forgetStatement } from '../forgetting.ts';
+import { forgetStatements } from '../forgetting.ts';
 import { needStatements, type NeedStatement } from '../need-statements.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
@@ -64,9 +64,9 @@ export class SqliteStore implements Store {
     return this.#inTransaction(() => this.#statements.run(prune(now - keptUs, rowsMax)));
   }
 
-  async forget({ before, rowsMax }: Readonly<{ before: number; rowsMax: number }>): ReturnType<Store['forget']> {
+  async forget({ what, before, rowsMax }: Parameters<Store['forget']>[0]): ReturnType<Store['forget']> {
     return this.#inTransaction(() => {
-      const { changes } = this.#connection.prepare(forgetStatement).run({ before, limit: rowsMax });
+      const { changes } = this.#connection.prepare(forgetStatements[what]).run({ before, limit: rowsMax });
       return { dropped: changes, more: changes === rowsMax };
     });
   }
