@@ -66,6 +66,7 @@ export const access = {
   listAudit: readers,
   attribute: readers,
   attributionHistory: readers,
+  attributeBulk: readers,
 
   getRoutes: readersAndRouter,
   watchRoutes: readersAndRouter,

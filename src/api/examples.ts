@@ -364,6 +364,17 @@ export const attributionHistory: AttributionHistory = {
   history_since: null,
 };
 
+export const bulkQuestions = `ref,address,protocol,port,at,remote_address,remote_port
+case-7,198.51.100.10,tcp,10001,2026-01-31T14:03:07.25Z,203.0.113.80,443
+case-8,198.51.100.10,tcp,70000,2026-01-31T14:03:07Z,,
+`;
+export const bulkAnswers = `line,ref,address,protocol,port,at,machine,slice,generation,certainty,holders,leases,basis,client,flow_log,complete_through,history_since,error,detail
+2,case-7,198.51.100.10,tcp,10001,${at.seen},edge-1,slice-12,1,exact,haproxy,lease-42,exclusive_lease,,not_asked,${at.seen},,,
+3,case-8,,,,,,,,,,,,,,,,validation_failed,port: Too big: expected number to be <=65535
+`;
+
+export const bulkAnswersNdjson = `${JSON.stringify({ line: 2, ref: 'case-7', ...attribution })}\n`;
+
 export const tokenCreate: TokenCreate = {
   name: 'haproxy-edge-1',
   role: 'holder',

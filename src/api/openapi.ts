@@ -201,18 +201,23 @@ function parametersIn(place: 'path' | 'query', schema: z.ZodType | undefined, co
   });
 }
 
+/** The example is in the first of the media types. */
+function contentOf(types: readonly string[], { example, ...rest }: Json): Json {
+  return Object.fromEntries(
+    types.map((type, index) => [type, example === undefined || index > 0 ? rest : { ...rest, example }]),
+  );
+}
+
 function requestBodyOf(route: DescribedRoute, components: Components): Json {
   if (route.body === undefined) return {};
   const example = route.operation.examples.body;
   return {
     requestBody: {
       required: !route.body.safeParse(undefined).success,
-      content: {
-        'application/json': {
-          schema: components.of(route.body),
-          ...(example === undefined ? {} : { example: example as JsonValue }),
-        },
-      },
+      content: contentOf(route.operation.consumes ?? ['application/json'], {
+        schema: components.of(route.body),
+        ...(example === undefined ? {} : { example: example as JsonValue }),
+      }),
     },
   };
 }

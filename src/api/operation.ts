@@ -60,6 +60,8 @@ export type Operation = Readonly<{
   revision?: 'shown' | 'required';
   /** Comes again without harm, by what it is: it takes no Idempotency-Key, and keeps no answer. */
   repeatable?: true;
+  /** Media types of a body that is text instead of JSON; its route has a parser for them. */
+  consumes?: readonly string[];
   /** Media type of the answer where it is not JSON. */
   produces?: string;
   /** Other media types that the answer can be had in, each with an example of it: text, whatever it means. */

@@ -71,6 +71,9 @@ export type RouteFilter = Omit<z.input<typeof RoutesQuery>, 'format'>;
 /** How long past its own deadline a grant's answer may still be under way. */
 const grantMarginMs = 5_000;
 
+/** Each line of a list may be passed on to an agent, which has two seconds. */
+const bulkTimeoutMs = 120_000;
+
 /**
  * The server's API, typed by the schemas that it validates with. Answers are not validated again here: they are JSON
  * from the server that the token was given to, and a strict check would make every field that a newer server adds into
@@ -251,6 +254,13 @@ export class FisheryClient {
   /** Who had a port, or what a holder had, within a time: `everyItem((page) => client.attributionHistory({ ...page, … }))`. */
   attributionHistory(query: z.input<typeof AttributionHistoryQuery>, o?: CallOptions): Promise<AttributionHistory> {
     return this.#get(['attribution', 'history'], query, o);
+  }
+
+  /** A list of questions as text, answered by a list of the same kind; `attributeAll` takes and gives values instead. */
+  attributionBulk(list: string, type: 'text/csv' | 'application/x-ndjson', o: CallOptions = {}): Promise<string> {
+    const path = ['attribution', 'bulk'];
+    const body = { body: list, bodyType: type, text: type };
+    return this.#call({ method: 'POST', path, ...body, repeatable: true, timeoutMs: bulkTimeoutMs, ...o });
   }
 
   #routesAs(format: 'csv' | 'nft', filter: RouteFilter, o: CallOptions): Promise<string> {

@@ -10,6 +10,7 @@ export { FisheryError, isFisheryError, localCodes } from './errors.ts';
 export { follow, type Followed } from './follow.ts';
 export { followRoutes, type FollowedRoutes } from './follow-routes.ts';
 export type { FollowOptions } from './follow-log.ts';
+export { attributeAll } from './attribute-all.ts';
 export { keepAlive, type KeepAlive, type KeepAliveOptions, type SessionLoss } from './keepalive.ts';
 export { watchLeases, type WatchLeasesOptions } from './watch-leases.ts';
 export { connect, ConnectError, type ConnectFailure, type ConnectOptions } from './connect.ts';

@@ -27,6 +27,8 @@ export type Call = Readonly<{
   path: readonly string[];
   query?: Readonly<Record<string, QueryValue>>;
   body?: unknown;
+  /** The media type of a body that is text, and goes out as it is, instead of JSON. */
+  bodyType?: string | undefined;
   headers?: Readonly<Record<string, string>>;
   /** The media type of an answer that is text, and is returned as it is, instead of JSON. */
   text?: string;
@@ -130,10 +132,10 @@ export class Transport {
         headers: {
           authorization: `Bearer ${this.#token()}`,
           accept: `${call.text ?? 'application/json'}, application/problem+json`,
-          ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(call.body === undefined ? {} : { 'content-type': call.bodyType ?? 'application/json' }),
           ...call.headers,
         },
-        ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+        ...(call.body === undefined ? {} : { body: textOf(call) }),
         // A redirect would carry the token to wherever it points.
         redirect: 'error',
         signal: call.signal ? AbortSignal.any([call.signal, timeout]) : timeout,
@@ -162,6 +164,9 @@ export class Transport {
     return `${this.#base}/${path.map(encodeURIComponent).join('/')}${tail}`;
   }
 }
+
+const textOf = ({ body, bodyType }: Call): string =>
+  bodyType !== undefined && typeof body === 'string' ? body : JSON.stringify(body);
 
 /** Checks the address once, at construction: a typing mistake should not look like a server that is down. */
 function baseOf(text: string): string {

@@ -2,24 +2,36 @@ import { z } from 'zod';
 import { PageQuery, queryNumber } from './lists.ts';
 import { AddressText, Instant, LeaseId, Name, Port, Ports, ProtocolName, SessionId, SliceId } from './primitives.ts';
 
-export const AttributionQuery = z
-  .strictObject({
-    address: AddressText,
-    protocol: ProtocolName,
-    port: queryNumber(Port),
-    at: z.iso.datetime({ offset: true }).optional().meta({ description: 'RFC 3339; default now.' }),
-    remote_address: AddressText.optional().meta({
-      description:
-        'The other end of the connection, where it is known. It tells several holders of a shared port apart.',
-    }),
-    remote_port: queryNumber(Port).optional(),
+const instant = z.iso.datetime({ offset: true });
+
+const question = z.strictObject({
+  address: AddressText,
+  protocol: ProtocolName,
+  port: queryNumber(Port),
+  at: instant.optional().meta({ description: 'RFC 3339; default now.' }),
+  remote_address: AddressText.optional().meta({
+    description: 'The other end of the connection, where it is known. It tells several holders of a shared port apart.',
+  }),
+  remote_port: queryNumber(Port).optional(),
+});
+
+type Remote = Readonly<{ remote_address?: unknown; remote_port?: unknown }>;
+function wholeRemote({ remote_address, remote_port }: Remote, context: z.RefinementCtx): void {
+  if ((remote_address === undefined) === (remote_port === undefined)) return;
+  const path = [remote_port === undefined ? 'remote_port' : 'remote_address'];
+  context.addIssue({ code: 'custom', path, message: 'remote_address and remote_port go together' });
+}
+
+export const AttributionQuery = question.superRefine(wholeRemote);
+
+/** One line of many questions: the parts of a single one, the instant always, and a reference of the caller's own. */
+export const BulkQuestion = question
+  .extend({
+    at: instant,
+    ref: z.string().max(200).optional().meta({ description: 'Whatever you know the question by; it comes back.' }),
   })
-  .superRefine((query, context) => {
-    const missing =
-      query.remote_port === undefined ? 'remote_port' : query.remote_address === undefined ? 'remote_address' : null;
-    if (missing === null || (query.remote_port === undefined && query.remote_address === undefined)) return;
-    context.addIssue({ code: 'custom', path: [missing], message: 'remote_address and remote_port go together' });
-  });
+  .superRefine(wholeRemote);
+export const bulkColumns = Object.keys(BulkQuestion.shape) as readonly (keyof typeof BulkQuestion.shape)[];
 
 /**
  * Who used it. Machine: always exactly one, or none owned it. Holder: one where the table or the flow log proves it,
@@ -66,8 +78,6 @@ export const Attribution = z
     }),
   })
   .meta({ id: 'Attribution' });
-
-const instant = z.iso.datetime({ offset: true });
 
 export const AttributionHistoryQuery = PageQuery.extend({
   address: AddressText.optional().meta({ description: 'Who had a port of this address; with `port`.' }),
@@ -129,6 +139,23 @@ export const AttributionHistory = z
   })
   .meta({ id: 'AttributionHistory' });
 
+/** Many lines. What stands in them, `BulkQuestion` and `BulkAnswer` say. */
+export const BulkText = z.string();
+
+/** One line of the answers: to the line of the questions with this number. Every question has one, in their order. */
+export const BulkAnswer = z
+  .union([
+    Attribution.safeExtend({ line: z.int().min(1), ref: z.string().nullable() }),
+    z.strictObject({
+      line: z.int().min(1),
+      ref: z.string().nullable(),
+      error: z.strictObject({ code: z.string(), detail: z.string() }),
+    }),
+  ])
+  .meta({ id: 'BulkAnswer' });
+
+export type BulkQuestion = z.infer<typeof BulkQuestion>;
+export type BulkAnswer = z.infer<typeof BulkAnswer>;
 export type AttributionHistoryQuery = z.infer<typeof AttributionHistoryQuery>;
 export type AttributionHistory = z.infer<typeof AttributionHistory>;
 export type PastLease = z.infer<typeof PastLease>;

@@ -265,6 +265,13 @@ describe('the Idempotency-Key itself', () => {
         .filter(({ method }) => method !== 'GET')
         .map(({ operation }) => operation.id)
         .sort(),
-    ).toEqual(['answerFlowQuery', 'keepMachine', 'keepSession', 'reportApplied', 'reportRoutesApplied']);
+    ).toEqual([
+      'answerFlowQuery',
+      'attributeBulk',
+      'keepMachine',
+      'keepSession',
+      'reportApplied',
+      'reportRoutesApplied',
+    ]);
   });
 });

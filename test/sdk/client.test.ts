@@ -248,6 +248,20 @@ describe('the client', () => {
     expect(server.seen[0]?.headers['accept']).toBe('text/plain, application/problem+json');
   });
 
+  it('sends and takes lists as the text that they are', async () => {
+    await using server = await ScriptedServer.start((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' }).end('line,ref\n');
+    });
+    const client = new FisheryClient({ url: server.url, token: 't' });
+    expect(await client.attributionBulk('address,port\n', 'text/csv')).toBe('line,ref\n');
+    expect(server.seen[0]).toMatchObject({ method: 'POST', path: '/v1/attribution/bulk' });
+    expect(server.seen[0]?.headers).toMatchObject({
+      ...{ 'content-type': 'text/csv', 'content-length': '13' },
+      accept: 'text/csv, application/problem+json',
+    });
+    expect(server.seen[0]?.headers).not.toHaveProperty('idempotency-key');
+  });
+
   it('reads every page of a list', async () => {
     await using server = await ScriptedServer.start((request, response) => {
       const page = Number(request.query['cursor'] ?? 0);

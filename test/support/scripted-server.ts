@@ -29,12 +29,13 @@ export class ScriptedServer implements AsyncDisposable {
       request.on('end', () => {
         const url = new URL(request.url ?? '/', 'http://here');
         const text = Buffer.concat(parts).toString();
+        const isJson = /^application\/json/.test(request.headers['content-type'] ?? '');
         const seen: SeenRequest = {
           method: request.method ?? '',
           path: url.pathname,
           query: Object.fromEntries(url.searchParams),
           headers: request.headers,
-          body: text === '' ? undefined : JSON.parse(text),
+          body: text === '' ? undefined : isJson ? JSON.parse(text) : text,
         };
         this.seen.push(seen);
         this.#answer(seen, response);

@@ -1,7 +1,17 @@
-import { Attribution, AttributionHistory, AttributionHistoryQuery, AttributionQuery } from '../../wire/attribution.ts';
+import type { FastifyTypeProviderDefault } from 'fastify';
+import { Readable } from 'node:stream';
+import {
+  Attribution,
+  AttributionHistory,
+  AttributionHistoryQuery,
+  AttributionQuery,
+  BulkText,
+} from '../../wire/attribution.ts';
 import { formatInstant, parseInstant } from '../../wire/instants.ts';
-import { answer, ahead_s_max } from '../attribute.ts';
+import { answer, ahead_s_max, questionOf } from '../attribute.ts';
 import { completeThrough } from '../attribution.ts';
+import { answerAll } from '../bulk-attribution.ts';
+import { csv, ndjson, type BulkFormat } from '../bulk-lines.ts';
 import type { Context } from '../context.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
@@ -10,6 +20,13 @@ import { apiProblem } from '../problems.ts';
 import { encodeCursor, pageRequest } from '../requests.ts';
 import { resource } from '../resource.ts';
 import { microseconds } from '../units.ts';
+
+/** How lists come and go, by media type. */
+const formats: Readonly<Record<string, BulkFormat>> = { 'text/csv': csv, 'application/x-ndjson': ndjson };
+/** Some two hundred thousand questions. They are held while they are answered, so only so many lists at a time. */
+const bulk_bytes_max = 16_777_216;
+const bulk_lists_max = 4;
+const bulk_retry_s = 5;
 
 export const attributionRoutes = resource('attribution', (app, context) => {
   app.get(
@@ -34,10 +51,7 @@ export const attributionRoutes = resource('attribution', (app, context) => {
       const at = query.at === undefined ? now : parseInstant(query.at);
       if (at > now + microseconds(ahead_s_max))
         throw apiProblem('instant_in_future', `${formatInstant(at)} is after now, ${formatInstant(now)}`);
-      const { address, protocol, port, remote_address, remote_port } = query;
-      const hasRemote = remote_address !== undefined && remote_port !== undefined;
-      const remote = hasRemote ? { address: remote_address, port: remote_port } : null;
-      return answer(context, { address, protocol, port, at, remote });
+      return answer(context, questionOf(query, at));
     },
   );
 
@@ -76,6 +90,54 @@ export const attributionRoutes = resource('attribution', (app, context) => {
       };
     },
   );
+
+  // In a scope of its own: here bodies are text, everywhere else they are JSON.
+  app.register(async (scope) => {
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser<string>(Object.keys(formats), { parseAs: 'string' }, (_, body, done) =>
+      done(null, body),
+    );
+    let lists = 0;
+    scope.withTypeProvider<FastifyTypeProviderDefault>().post<{ Body: string; Reply: Readable }>(
+      '/v1/attribution/bulk',
+      {
+        bodyLimit: bulk_bytes_max,
+        schema: { body: BulkText, response: { 200: BulkText } },
+        config: operation({
+          id: 'attributeBulk',
+          tag: 'attribution',
+          summary: 'Find out who had many addresses and ports',
+          description:
+            'A list of questions as CSV (its first line names the columns: `address`, `protocol`, `port`, `at`, and where known ' +
+            '`remote_address`, `remote_port` and a `ref` of your own, in any order) or as NDJSON (an object with the same keys in ' +
+            'each line). The answer is a list of the same kind with one line for each question, in their order, under the number ' +
+            'of its line and its `ref`; it begins before the last question is looked at. A line that cannot be answered says why ' +
+            'in its place (`error`: a code of this API, `detail`) and spoils no other. In NDJSON an answer has the fields of a ' +
+            `single one. A list has at most ${bulk_bytes_max} bytes, a line 4096 characters and no line break in a field; ` +
+            `${bulk_lists_max} lists are answered at a time.`,
+          answers: { 200: 'The answers, line by line. Fewer lines than questions: it was cut off.' },
+          errors: ['overloaded'],
+          repeatable: true,
+          consumes: Object.keys(formats),
+          produces: 'text/csv',
+          alternatives: { 'application/x-ndjson': examples.bulkAnswersNdjson },
+          examples: { body: examples.bulkQuestions, answers: { 200: examples.bulkAnswers } },
+        }),
+      },
+      async (request, reply) => {
+        const type = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+        const format = formats[type];
+        if (format === undefined)
+          throw apiProblem('unsupported_media_type', `${type} is none of ${Object.keys(formats).join(', ')}`);
+        if (lists >= bulk_lists_max)
+          throw apiProblem('overloaded', `${lists} lists are being answered`, { retryAfterS: bulk_retry_s });
+        const answers = Readable.from(answerAll(context, format, format.read(request.body)), { objectMode: false });
+        lists++;
+        answers.once('close', () => lists--);
+        return reply.type(`${type}; charset=utf-8`).send(answers);
+      },
+    );
+  });
 });
 
 const default_history_s = 86_400;

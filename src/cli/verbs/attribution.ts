@@ -1,5 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { exitCodes } from '../command.ts';
+import { exitCodes, type CommandContext } from '../command.ts';
 import type { PastLease } from '../../wire/attribution.ts';
 import type { Columns } from '../output/table.ts';
 import { endpointField, instantField, parseEndpoint, parsePlace } from './fields.ts';
@@ -69,4 +70,38 @@ export const verbs = [
     columns,
     id: ({ lease }) => lease,
   }),
+  verb({
+    name: 'bulk',
+    summary: 'Answer a list of questions from a file or standard input',
+    operations: ['attributeBulk'],
+    flags: z.strictObject({
+      file: z.string().optional().meta({ description: 'The list; default standard input' }),
+      format: z.enum(['csv', 'ndjson']).optional().meta({ description: 'Default by the name of the file, or csv' }),
+    }),
+    details: `The first line of CSV names the columns: address, protocol, port, at, and where known remote_address, remote_port
+and a ref of your own. A line of NDJSON is an object with these keys. The answers come in the same form, one for each.
+
+  fishery attribution bulk --file reports.csv > answers.csv`,
+    run: async ({ client, flags: { file, format }, options, context }) => {
+      const isNdjson = format === undefined ? /\.(?:ndjson|jsonl)$/.test(file ?? '') : format === 'ndjson';
+      const list = await readList(file, context);
+      if (list === undefined) return exitCodes.usage;
+      await context.terminal.write(
+        await client.attributionBulk(list, isNdjson ? 'application/x-ndjson' : 'text/csv', options),
+      );
+      return exitCodes.ok;
+    },
+  }),
 ];
+
+async function readList(file: string | undefined, { terminal, complain }: CommandContext): Promise<string | undefined> {
+  try {
+    if (file !== undefined) return await readFile(file, 'utf8');
+    const pieces: Uint8Array[] = [];
+    for await (const piece of terminal.input()) pieces.push(piece);
+    return Buffer.concat(pieces).toString();
+  } catch (error) {
+    complain(`${file ?? 'standard input'} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  }
+}
