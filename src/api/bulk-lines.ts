@@ -99,7 +99,7 @@ function* questionsIn(
 /** A line by itself, so that a quotation mark that is never closed takes no other line along. */
 function cellsOf(line: string): readonly string[] | undefined {
   try {
-    return (parse(line, { relax_column_count: true, trim: true }) as string[][])[0];
+    return parse(line, { relax_column_count: true, trim: true })[0];
   } catch {
     return undefined;
   }

@@ -33,7 +33,7 @@ const ndjson = async (...lines: (object | string)[]): Promise<BulkAnswer[]> => {
 const csv = async (list: string): Promise<Record<string, string>[]> => {
   const answer = await post('text/csv', list);
   expect([answer.status, answer.headers['content-type']]).toEqual([200, 'text/csv; charset=utf-8']);
-  return parse(answer.text, { columns: true }) as Record<string, string>[];
+  return parse<Record<string, string>>(answer.text, { columns: true });
 };
 const question = (over: object = {}) => ({
   ...{ address: lease.address, protocol: 'tcp', port: lease.ports.first, at: lease.granted_at },

@@ -76,6 +76,12 @@ describe('the verbs of an operator', () => {
       expect((await must(`attribution history --since 1h --ids ${what}`)).trim()).toBe(lease);
     expect((await fishery('attribution history --place nowhere')).code).toBe(2);
     expect((await fishery('attribution history --machine edge-1')).code).not.toBe(0);
+    const list = join(folder, 'list.csv');
+    writeFileSync(list, `ref,address,protocol,port,at\na,198.51.100.3,tcp,4300,${new Date().toISOString()}\n`);
+    expect(await must(`attribution bulk --file ${list}`)).toMatch(
+      new RegExp(`^line,ref,.*\n2,a,198\\.51\\.100\\.3,tcp,4300,.*,edge-1,.*,exact,web,${lease},`),
+    );
+    expect(await fishery('attribution bulk --file /no/such/list')).toMatchObject({ code: 2, out: '' });
     expect(await must(`slices extents ${slice}`)).toMatch(
       new RegExp(`^tcp +4224-4351 +exclusive +${lease} +- +-$`, 'm'),
     );

@@ -86,9 +86,8 @@ and a ref of your own. A line of NDJSON is an object with these keys. The answer
       const isNdjson = format === undefined ? /\.(?:ndjson|jsonl)$/.test(file ?? '') : format === 'ndjson';
       const list = await readList(file, context);
       if (list === undefined) return exitCodes.usage;
-      await context.terminal.write(
-        await client.attributionBulk(list, isNdjson ? 'application/x-ndjson' : 'text/csv', options),
-      );
+      const answers = await client.attributionBulk(list, isNdjson ? 'application/x-ndjson' : 'text/csv', options);
+      if (answers !== '') context.print(answers.trimEnd());
       return exitCodes.ok;
     },
   }),
