@@ -11,6 +11,9 @@ const steps = [
      SELECT id FROM sessions WHERE state = 'ended' AND settled = 1 AND ended_at <= @before
      AND NOT EXISTS (SELECT 1 FROM leases WHERE session = sessions.id) ORDER BY ended_at, id LIMIT @limit)
    RETURNING 1 AS gone`,
+  `DELETE FROM revocations WHERE id IN (
+     SELECT id FROM revocations WHERE state = 'done' AND ended_at <= @before AND done_at <= @before
+     ORDER BY ended_at, id LIMIT @limit) RETURNING 1 AS gone`,
   `DELETE FROM tenures WHERE (slice, generation) IN (
      SELECT slice, generation FROM tenures WHERE until_at <= @before ORDER BY until_at LIMIT @limit)
    RETURNING 1 AS gone`,

@@ -43,7 +43,7 @@ export interface Store {
   /** Drops the oldest events of the log, at most `rowsMax` of them, and never one of the newest `keep`. */
   compact(step: Readonly<{ keep: number; rowsMax: number }>): Promise<Readonly<{ dropped: number; more: boolean }>>;
   /**
-   * Removes leases, sessions and tenures that have been over for `keptUs`, the longest over first, at most `rowsMax` of
+   * Removes leases, sessions, revocations and tenures that have been over for `keptUs`, the longest over first, at most `rowsMax` of
    * them; from then on `Reader.historySince` says what is whole. `now` is the server's clock, as for `transact`.
    */
   prune(

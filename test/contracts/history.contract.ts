@@ -287,6 +287,21 @@ export function historyContract(name: string, open: () => Promise<Opened>): void
       ]);
     });
 
+    it('forgets a revocation that was done long enough ago, and nothing of a lease that has not let go since', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const web = await world.session('edge-1', 'web', 86_400);
+      const lease = first(await world.leases(web, tcp(4)));
+      await world.revokeAll({ holder: 'web' });
+      const revoked = first((await world.store.reader.revocations({}, all)).items);
+      await world.pass(1);
+      world.clock.passSeconds(60);
+      const prune = () => world.store.prune({ now: world.clock.us, keptUs: 30 * second, rowsMax: 10 });
+      expect(await prune()).toEqual({ removed: 1, more: false });
+      expect(await world.store.reader.revocation(revoked.id)).toBeUndefined();
+      expect(await world.look(lease)).toMatch(/ending revoked$/);
+    });
+
     it('keeps who has a slice, and forgets who had it', async () => {
       await using opened = await open();
       const world = await town(opened.store);

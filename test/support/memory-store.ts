@@ -111,7 +111,7 @@ export class MemoryStore implements Store {
   }
 
   async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]) {
-    const { leases, sessions, tenures } = this.tables;
+    const { leases, sessions, revocations, tenures } = this.tables;
     const before = now - keptUs;
     let removed = 0;
     const remove = <Key, Row>(table: Map<Key, Row>, overAt: (row: Row) => number | null) => {
@@ -126,6 +126,7 @@ export class MemoryStore implements Store {
     remove(leases, (row) => row.endedAt);
     const hasLeases = (id: number) => [...leases.values()].some((lease) => lease.session === id);
     remove(sessions, (row) => (row.settled && !hasLeases(row.id) ? row.endedAt : null));
+    remove(revocations, (row) => ((row.doneAt ?? Infinity) <= before ? row.endedAt : null));
     remove(tenures, (row) => row.until);
     if (removed > 0) this.historySince = Math.max(before, this.historySince ?? before);
     return { removed, more: removed >= rowsMax };

@@ -1,5 +1,5 @@
 import type { Event } from '../../src/leases/model.ts';
-import { flawsOfLease, flawsOfMembership, isAsTold, type Told } from '../../src/db/check/row-flaws.ts';
+import { endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from '../../src/db/check/row-flaws.ts';
 import { flawsOfSlice } from '../../src/db/check/slice-flaws.ts';
 import type { Tables } from './memory-store.ts';
 
@@ -46,12 +46,12 @@ export function flawsOf(
       ...flawsOfMembership(lease, tables.sessions.get(lease.session ?? 0)),
     ]),
     ...flawsOfLog(events),
-    ...flawsOfRows(tables, events),
+    ...flawsOfRows(tables, events, historySince),
   ];
 }
 
 /** Each row is as its last event left it. */
-function flawsOfRows(tables: Tables, events: readonly Event[]): readonly string[] {
+function flawsOfRows(tables: Tables, events: readonly Event[], historySince: number | null): readonly string[] {
   const told: Told[] = [
     ...[...tables.pools.values()].map((row): Told => ({ kind: 'pool', row })),
     ...[...tables.machines.values()].map((row): Told => ({ kind: 'machine', row })),
@@ -64,7 +64,11 @@ function flawsOfRows(tables: Tables, events: readonly Event[]): readonly string[
       kind: 'lease',
       row,
       session: tables.sessions.get(row.session ?? 0),
-      ended: [...tables.revocations.values()].find(({ endedAt }) => endedAt !== null && endedAt === row.endingAt),
+      ended: endedBy(
+        [...tables.revocations.values()].find(({ endedAt }) => endedAt !== null && endedAt === row.endingAt),
+        row.endingAt,
+        historySince,
+      ),
     })),
   ];
   return told.flatMap((one) => {

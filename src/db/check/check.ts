@@ -7,7 +7,7 @@ import type { Snapshot } from '../snapshot.ts';
 import { usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
 import { checkAudit } from './audit-flaws.ts';
-import { flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
+import { endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
 import { flawsOfSlice } from './slice-flaws.ts';
 
 /** What a check came to. `flaws` has the first of them, `flawCount` counts all. */
@@ -34,9 +34,10 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
     flaws.push(...found.slice(0, flaws_kept_max - flaws.length));
   };
   const { revision, oldest, count: events } = await snapshot.run(checkLog(note));
-  const slices = await snapshot.run(checkSlices(note, oldest, await snapshot.run(historySince())));
+  const since = await snapshot.run(historySince());
+  const slices = await snapshot.run(checkSlices(note, oldest, since));
   await snapshot.run(checkPlaces(note));
-  const leases = await snapshot.run(checkLeases(note, oldest));
+  const leases = await snapshot.run(checkLeases(note, oldest, since));
   const sessions = await snapshot.run(checkSessions(note, oldest));
   await snapshot.run(checkFew(note, oldest));
   await snapshot.run(checkAudit(note, revision));
@@ -164,7 +165,7 @@ type LeaseRow = rows.LeaseRow &
   Readonly<{ tenure_machine: string | null; tenure_from: number | null; tenure_until: number | null }>;
 
 /** Every lease that there ever was: by itself, within its session and its machine's tenure of the slice, as it was told. */
-function* checkLeases(note: Note, oldest: number): Read<number> {
+function* checkLeases(note: Note, oldest: number, since: number | null): Read<number> {
   let after = -1;
   let count = 0;
   for (let isLast = false; !isLast;) {
@@ -192,7 +193,12 @@ function* checkLeases(note: Note, oldest: number): Read<number> {
       const lease = rows.leaseOf(row);
       const session = byId.get(lease.session ?? 0);
       note([...flawsOfLease(lease), ...flawsOfMembership(lease, session), ...flawsOfTenure(row)]);
-      told.push({ kind: 'lease', row: lease, session, ended: byEnd.get(lease.endingAt) });
+      told.push({
+        kind: 'lease',
+        row: lease,
+        session,
+        ended: endedBy(byEnd.get(lease.endingAt), lease.endingAt, since),
+      });
     }
     yield* compareWithLog(note, oldest, 'leases', told, { after, through });
     count += found.length;

@@ -39,11 +39,20 @@ export function flawsOfMembership(lease: Lease, session: Session | undefined): r
   return flaws;
 }
 
+/** The revocation at whose instant a lease ended, if there is one; `forgotten`: there may have been one, so long ago. */
+export type EndedBy = Revocation | 'forgotten' | undefined;
+
+export const endedBy = (
+  revocation: Revocation | undefined,
+  endingAt: number | null,
+  historySince: number | null,
+): EndedBy =>
+  revocation ?? (endingAt !== null && historySince !== null && endingAt <= historySince ? 'forgotten' : undefined);
+
 export type Told =
   | Readonly<{ kind: 'slice'; row: Slice }>
   | Readonly<{ kind: 'session'; row: Session }>
-  /** `ended`: the revocation at whose instant it ended, if there is one. */
-  | Readonly<{ kind: 'lease'; row: Lease; session: Session | undefined; ended: Revocation | undefined }>
+  | Readonly<{ kind: 'lease'; row: Lease; session: Session | undefined; ended: EndedBy }>
   | Readonly<{ kind: 'revocation'; row: Revocation }>
   | Readonly<{ kind: 'pool'; row: Pool }>
   | Readonly<{ kind: 'machine'; row: Machine }>
@@ -90,7 +99,15 @@ export function isAsTold(told: Told, event: Event): boolean {
 /** What was told of a lease, brought to where it went by itself: its session or a revocation ended it, or its rest is over. */
 function followed(then: Lease, { row: now, session, ended }: Extract<Told, { kind: 'lease' }>): Lease {
   const { state, ending, endingAt, endedAt } = now;
-  if (state === 'ending' && then.ending === null && ended?.ending === ending && ended.id > now.id)
+  if (state === 'ending' && then.ending === null && ended === 'forgotten')
+    return { ...then, state, ending, endingAt, reason: now.reason };
+  if (
+    state === 'ending' &&
+    then.ending === null &&
+    ended !== 'forgotten' &&
+    ended?.ending === ending &&
+    ended.id > now.id
+  )
     return { ...then, state, ending, endingAt, reason: ended.reason };
   if (state === 'ending' && session?.state === 'ended' && then.ending === null)
     return { ...then, state, ending, endingAt };
