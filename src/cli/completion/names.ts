@@ -16,6 +16,7 @@ const sources: Readonly<Record<string, Source>> = {
   slice: (client, page) => client.slices.list(page),
   session: (client, page) => client.sessions.list({ ...page, state: 'live' }),
   lease: (client, page) => client.leases.list(page),
+  router: (client, page) => client.routers.list(page),
   token: (client, page) => client.tokens.list(page),
 };
 

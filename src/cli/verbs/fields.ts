@@ -4,6 +4,7 @@ import { parsePorts, portMax } from '../../net/ports.ts';
 import { hostPrefix, parsePrefix, type Prefix } from '../../net/prefix.ts';
 import { protocols } from '../../net/protocol.ts';
 import type { Result } from '../../net/result.ts';
+import { parseSelector } from '../../net/selector.ts';
 import { formatInstant, parseInstant } from '../../wire/instants.ts';
 import type { PoolRouters } from '../../wire/routers.ts';
 import { Name } from '../../wire/primitives.ts';
@@ -72,6 +73,12 @@ export const labelsField = z.array(z.string()).transform((texts, context): Recor
     else labels[key] = text.slice(at + 1);
   });
   return labels;
+});
+
+/** `site=fra1,tier in (a,b)`: checked here, and sent as it was typed. */
+export const selectorField = z.string().superRefine((text, context) => {
+  const parsed = parseSelector(text);
+  if (!parsed.ok) context.addIssue({ code: 'custom', message: parsed.error });
 });
 
 /** The flags by which labels that are there are changed. */

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { Claim, GrantQuery, LeaseListQuery, LeaseRevoke, type Lease } from '../../wire/leases.ts';
+import { Claim, GrantQuery, LeaseGrant, LeaseListQuery, LeaseRevoke, type Lease } from '../../wire/leases.ts';
 import { exitCodes } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
-import { placeField } from './fields.ts';
+import { placeField, selectorField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const columns: Columns<Lease> = {
@@ -42,18 +42,23 @@ export const verbs = [
     flags: z.strictObject({
       protocol: Claim.shape.protocol.default('tcp').meta({ description: 'icmp means echo: ports are identifiers' }),
       ports: Claim.shape.ports,
+      count: Claim.shape.count,
       mode: Claim.shape.mode,
       binding: Claim.shape.binding,
       pool: Claim.shape.pool.meta({ description: 'The pool that it must come from' }),
+      select: selectorField.optional().meta({ description: 'Only from pools whose labels match' }),
       family: Claim.shape.family.meta({ description: 'IP version' }),
+      address: Claim.shape.address,
       at: placeField.optional().meta({ description: 'This very block, by ADDRESS:FIRST_PORT' }),
+      sticky: Claim.shape.sticky,
+      placement: LeaseGrant.shape.placement,
       wait: GrantQuery.shape.wait,
       apply_timeout_s: z.number().min(0).max(60).default(10).meta({
         description: 'How long to wait for the agent to make it true, in seconds',
       }),
     }),
-    change: ({ client, args, flags: { wait, apply_timeout_s, ...claim }, options }) =>
-      client.leases.grant({ ...args, claims: [claim] }, { ...options, wait, timeoutS: apply_timeout_s }),
+    change: ({ client, args, flags: { wait, apply_timeout_s, placement, ...claim }, options }) =>
+      client.leases.grant({ ...args, placement, claims: [claim] }, { ...options, wait, timeoutS: apply_timeout_s }),
     inWords: ({ leases }) => tableOf(columns, leases),
     code: ({ leases }, { flags: { wait }, context }) => {
       const late = wait === 'applied' ? leases.filter(({ state }) => state === 'pending') : [];

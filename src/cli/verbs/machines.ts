@@ -41,6 +41,13 @@ export const verbs = [
     args: ['machine'],
     read: ({ client, args, options }) => client.machines.get(args.machine, options),
   }),
+  readVerb({
+    name: 'desired',
+    summary: 'Show all that the agent of a machine must make true',
+    operations: ['getDesired'],
+    args: ['machine'],
+    read: ({ client, args, options }) => client.agent.desired(args.machine, options),
+  }),
   changeVerb({
     name: 'create',
     summary: 'Make a machine known',

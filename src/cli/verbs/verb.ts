@@ -6,6 +6,7 @@ import { exitCodes, type Command, type CommandContext, type CommandEntry, type P
 import { clientOf, connectionSettings, exitCodeOf, linesOf } from '../connection.ts';
 import { describe } from '../output/describe.ts';
 import { tableOf, type Columns } from '../output/table.ts';
+import { selectorField } from './fields.ts';
 import { argumentWords, filterWords, type ArgumentName } from './words.ts';
 
 type Arguments = readonly ArgumentName[];
@@ -191,14 +192,23 @@ const listFlags = z.strictObject({
   ids: z.boolean().default(false).meta({ description: 'Print identifiers alone, one a line' }),
 });
 
-/** The filters of a list's query: what is left of it when the pages are the program's business. */
-export function filtersOf<Q extends z.ZodObject>(query: Q): z.ZodObject<Omit<Q['shape'], 'limit' | 'cursor'>> {
-  const filters = Object.entries(query.shape as Readonly<Record<string, z.ZodType>>).flatMap(([key, filter]) => {
-    const description = filterWords[key];
+const selectorFilter = selectorField.optional();
+type Filters<Shape> = {
+  [Key in Exclude<keyof Shape, 'limit' | 'cursor'>]: Key extends 'select' ? typeof selectorFilter : Shape[Key];
+};
+
+/**
+ * The filters of a list's query: what is left of it when the pages are the program's business. Selectors stay text, which
+ * the server reads.
+ */
+export function filtersOf<Q extends z.ZodObject>(query: Q): z.ZodObject<Filters<Q['shape']>> {
+  const filters = Object.entries(query.shape as Readonly<Record<string, z.ZodType>>).flatMap(([key, schema]) => {
     if (key === 'limit' || key === 'cursor') return [];
+    const filter = key === 'select' ? selectorFilter : schema;
+    const description = filterWords[key] ?? schema.description;
     return [[key, description === undefined ? filter : filter.meta({ description })]];
   });
-  return z.strictObject(Object.fromEntries(filters) as Omit<Q['shape'], 'limit' | 'cursor'>);
+  return z.strictObject(Object.fromEntries(filters) as Filters<Q['shape']>);
 }
 
 /** A verb that reads a paged list, and prints it as a table, as identifiers, as one JSON array or as lines of JSON. */
