@@ -8,6 +8,8 @@ export default defineConfig({
     // A slow machine is no failure; a test that hangs is.
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // The same for what a test looks at until it is so: one second passes quickly on a busy machine.
+    expect: { poll: { timeout: 20_000 } },
     setupFiles: ['test/support/property-limits.ts'],
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: [kernelTests, postgresTests] } },

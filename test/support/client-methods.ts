@@ -16,23 +16,22 @@ function anyArgument(): object {
 
 /** Every method of the client that makes a request, found by calling each. */
 export async function clientMethods(): Promise<readonly ClientMethod[]> {
-  let seen: Omit<ClientMethod, 'name'> | undefined;
+  const seen: Omit<ClientMethod, 'name'>[] = [];
   const client = new FisheryClient({
     url: 'http://127.0.0.1',
     token: 't',
     attemptsMax: 1,
     fetch: async (input, init) => {
       const url = new URL(input instanceof Request ? input.url : input);
-      seen = { method: init?.method ?? 'GET', path: decodeURIComponent(url.pathname) };
+      seen.push({ method: init?.method ?? 'GET', path: decodeURIComponent(url.pathname) });
       return new Response('{}', { headers: { 'content-type': 'application/json' } });
     },
   });
   const found: ClientMethod[] = [];
   for (const [name, owner, method] of methodsOf(client)) {
-    seen = undefined;
     // What it makes of an answer that it did not expect is not the question here.
     await Promise.resolve(Reflect.apply(method, owner, Array.from({ length: 4 }, anyArgument))).catch(() => {});
-    if (seen !== undefined) found.push({ name, ...(seen as Omit<ClientMethod, 'name'>) });
+    for (const request of seen.splice(0)) found.push({ name, ...request });
   }
   return found;
 }
