@@ -196,13 +196,15 @@ export const needStatements: NeedStatements = {
   ],
   offers: [
     whole(
-      // From one pair to the next in the index, instead of past every slice of the machine.
+      // From one pair to the next in the index, instead of past every slice of the machine; pairs compared as such would make
+      // SQLite look at all that have the same pool.
       `WITH RECURSIVE offer (pool, family) AS (
          SELECT * FROM (SELECT pool, family FROM slices WHERE ${offered} ORDER BY pool, family LIMIT 1) AS first_one
          UNION ALL
-         SELECT slices.pool, slices.family FROM offer JOIN slices ON slices.id = (
-           SELECT id FROM slices WHERE ${offered} AND (pool, family) > (offer.pool, offer.family)
-           ORDER BY pool, family LIMIT 1))
+         SELECT slices.pool, slices.family FROM offer JOIN slices ON slices.id = coalesce(
+           (SELECT id FROM slices WHERE ${offered} AND pool = offer.pool AND family > offer.family
+            ORDER BY family LIMIT 1),
+           (SELECT id FROM slices WHERE ${offered} AND pool > offer.pool ORDER BY pool, family LIMIT 1)))
        SELECT pool, family FROM offer`,
       ({ machine }) => ({ machine }),
       (view, offers: readonly Offer[], { machine }) => view.loadOffers(machine, offers),

@@ -1,9 +1,8 @@
-import type { Command, CommandKind } from '../leases/commands.ts';
-import type { Answer } from '../leases/keyed.ts';
+import type { Command } from '../leases/commands.ts';
 import type { Health, Terms, Trouble } from '../leases/lease-service.ts';
-import type { Event } from '../leases/model.ts';
 import { StoreError, type Reader, type StoreFailure } from '../leases/store.ts';
 import type { EngineOptions } from './engine.ts';
+import type { Packed } from './packing.ts';
 
 /** What the thread is started with. */
 export type EngineSetup = EngineOptions;
@@ -21,14 +20,23 @@ export type ToEngine =
 /** Why something was not answered. Classes do not pass between threads; what they say does. */
 export type Failure = Readonly<{ message: string; stack: string | undefined; store: StoreFailure | null }>;
 
-export type Reply = Readonly<{ id: number }> &
-  (Readonly<{ result: Answer<CommandKind> }> | Readonly<{ value: unknown }> | Readonly<{ failure: Failure }>);
+/** To what is no command, and to commands that were not answered. */
+export type Reply = Readonly<{ id: number }> & (Readonly<{ value: unknown }> | Readonly<{ failure: Failure }>);
 
 export type FromEngine =
   | Readonly<{ kind: 'opened' }>
   | Readonly<{ kind: 'not opened'; failure: Failure }>
-  /** Committed events first, in order; then the answers to the commands that caused them. `health` where it changed. */
-  | Readonly<{ kind: 'news'; events: readonly Event[]; replies: readonly Reply[]; health: Health | null }>
+  /**
+   * Committed events first, in order; then the answers to the commands that caused them, whose identifiers are `answered`.
+   * `health` where it changed.
+   */
+  | Readonly<{
+      kind: 'news';
+      packed: Packed;
+      answered: readonly number[];
+      replies: readonly Reply[];
+      health: Health | null;
+    }>
   | Readonly<{ kind: 'foreign commit' }>
   | Readonly<{ kind: 'trouble'; trouble: Omit<Trouble, 'cause'>; failure: Failure }>
   | Readonly<{ kind: 'sweep failed'; failure: Failure }>;

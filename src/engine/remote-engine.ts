@@ -15,6 +15,7 @@ import {
   type Reply,
   type ToEngine,
 } from './messages.ts';
+import { unpack } from './packing.ts';
 
 /** The thread's own program, which in a package is compiled like this one. */
 const program = new URL(import.meta.url.endsWith('.ts') ? 'thread.ts' : 'thread.js', import.meta.url);
@@ -193,11 +194,14 @@ class RemoteEngine implements Engine {
         this.#opening.reject(errorOf(message.failure));
         void this.#worker.terminate();
         break;
-      case 'news':
+      case 'news': {
+        const { events, answers } = unpack(message.packed);
         if (message.health) this.#reason = message.health.reason;
-        if (message.events.length > 0) this.#publish(message.events);
+        if (events.length > 0) this.#publish(events);
+        for (const [index, id] of message.answered.entries()) this.#take(id)?.resolve(answers[index]);
         for (const reply of message.replies) this.#settle(reply);
         break;
+      }
       case 'foreign commit':
         for (const wake of this.#foreignListeners) wake();
         break;
@@ -222,11 +226,15 @@ class RemoteEngine implements Engine {
   }
 
   #settle(reply: Reply): void {
-    const waiting = this.#waiting.get(reply.id);
-    this.#waiting.delete(reply.id);
-    if ('result' in reply) waiting?.resolve(reply.result);
-    else if ('value' in reply) waiting?.resolve(reply.value);
+    const waiting = this.#take(reply.id);
+    if ('value' in reply) waiting?.resolve(reply.value);
     else waiting?.reject(errorOf(reply.failure));
+  }
+
+  #take(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    return waiting;
   }
 
   #onExit(failure: unknown, code: number): void {

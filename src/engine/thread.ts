@@ -3,6 +3,8 @@
  * together, its events ahead of its answers.
  */
 import { parentPort, workerData } from 'node:worker_threads';
+import type { CommandKind } from '../leases/commands.ts';
+import type { Answer } from '../leases/keyed.ts';
 import type { Event } from '../leases/model.ts';
 import { openEngine, type Engine } from './engine.ts';
 import {
@@ -14,12 +16,15 @@ import {
   type Reply,
   type ToEngine,
 } from './messages.ts';
+import { pack } from './packing.ts';
 
 if (parentPort === null) throw new Error('this is the program of a worker thread');
 const port = parentPort;
 const send = (message: FromEngine) => port.postMessage(message);
 
 let events: Event[] = [];
+let answered: number[] = [];
+let answers: Answer<CommandKind>[] = [];
 let replies: Reply[] = [];
 let isFlushing = false;
 let lastReason: string | null = null;
@@ -33,9 +38,8 @@ function flushSoon(engine: Engine): void {
     const health = engine.leases.health();
     const isNew = health.reason !== lastReason;
     lastReason = health.reason;
-    send({ kind: 'news', events, replies, health: isNew ? health : null });
-    events = [];
-    replies = [];
+    send({ kind: 'news', packed: pack(events, answers), answered, replies, health: isNew ? health : null });
+    [events, answered, answers, replies] = [[], [], [], []];
   });
 }
 
@@ -68,7 +72,11 @@ function attend(engine: Engine, message: ToEngine): void {
   }
   for (const { id, command, terms } of message.executions)
     engine.leases.execute(command, terms).then(
-      (result) => reply(engine, { id, result }),
+      (result) => {
+        answered.push(id);
+        answers.push(result);
+        flushSoon(engine);
+      },
       (error: unknown) => reply(engine, { id, failure: failureOf(error) }),
     );
   for (const call of message.reads) answer(engine, call.id, read(engine, call));

@@ -49,7 +49,7 @@ export const limits = {
   /** Two clocks that drift apart by more than this from one transaction to the next: one of them was set. */
   clock_jump_us_max: 2_000_000,
   /** Free extents that a batch loads at first for the claims that compete for them; more, when these may not do. */
-  window_rows_first: 16,
+  window_rows_first: 4,
   /**
    * Shared blocks that a claim looks at, least crowded first, for one its holder is not on yet. A holder that is on all
    * of these gets a block of its own, or `no_ports` when nothing is free.

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { PortRange } from '../../src/net/ports.ts';
 import { fitOf } from '../../src/leases/allocator.ts';
 import type { Extent, Machine } from '../../src/leases/model.ts';
+import { limits } from '../../src/leases/limits.ts';
 import { roundsOf, together, type Need, type Needs } from '../../src/leases/needs.ts';
 import { View } from '../../src/leases/view.ts';
 
@@ -117,13 +118,14 @@ describe('what a batch needs', () => {
   ])('loads the rest of a long window only if need be: %s', (_, found, expected, largest = 0) => {
     const view = build();
     const claims = Array.from({ length: 100 }, (_, i) => needsOf([extents('p', i === 0 ? largest : 0)]));
-    const limits: number[][] = [];
+    const asked: number[][] = [];
     for (const round of roundsOf(claims, view)) {
-      limits.push(round.flatMap((need) => ('limit' in need ? need.limit : [])));
-      for (const ports of found.slice(0, limits.at(-1)?.[0])) view.extents.load(free(ports));
+      asked.push(round.flatMap((need) => ('limit' in need ? need.limit : [])));
+      for (const ports of found.slice(0, asked.at(-1)?.[0])) view.extents.load(free(ports));
     }
-    expect(limits.filter((round) => round.length > 0)).toEqual([
-      largest === 0 ? [16] : [16, 16],
+    const first = limits.window_rows_first;
+    expect(asked.filter((round) => round.length > 0)).toEqual([
+      largest === 0 ? [first] : [first, first],
       ...(expected.length > 0 ? [expected] : []),
     ]);
   });
