@@ -179,10 +179,11 @@ CREATE TABLE "pools" (
 CREATE TABLE "port_counts" (
 	"pool" text COLLATE "C" NOT NULL,
 	"machine" text COLLATE "C" NOT NULL,
+	"family" integer NOT NULL,
 	"protocol" text COLLATE "C" NOT NULL,
 	"state" text COLLATE "C" NOT NULL,
 	"ports" bigint NOT NULL,
-	CONSTRAINT "port_counts_pool_machine_protocol_state_pk" PRIMARY KEY("pool","machine","protocol","state")
+	CONSTRAINT "port_counts_machine_protocol_pool_family_state_pk" PRIMARY KEY("machine","protocol","pool","family","state")
 );
 --> statement-breakpoint
 CREATE TABLE "revocations" (

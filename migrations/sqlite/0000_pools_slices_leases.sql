@@ -197,10 +197,11 @@ CREATE TABLE `pools` (
 CREATE TABLE `port_counts` (
 	`pool` text NOT NULL,
 	`machine` text NOT NULL,
+	`family` integer NOT NULL,
 	`protocol` text NOT NULL,
 	`state` text NOT NULL,
 	`ports` integer NOT NULL,
-	PRIMARY KEY(`pool`, `machine`, `protocol`, `state`)
+	PRIMARY KEY(`machine`, `protocol`, `pool`, `family`, `state`)
 );
 --> statement-breakpoint
 CREATE TABLE `revocations` (

@@ -48,6 +48,7 @@ export const access = {
   endSession: users,
 
   grantLeases: users,
+  explainGrant: everyone,
   listLeases: everyone,
   getLease: everyone,
   releaseLease: users,

@@ -26,6 +26,7 @@ import { RateLimits } from './rate-limits.ts';
 import { agentRoutes } from './routes/agent.ts';
 import { auditRoutes } from './routes/audit.ts';
 import { attributionRoutes } from './routes/attribution.ts';
+import { explainRoutes } from './routes/explain.ts';
 import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
@@ -106,6 +107,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     sliceRoutes,
     sessionRoutes,
     leaseRoutes,
+    explainRoutes,
     revocationRoutes,
     agentRoutes,
     watchRoutes,

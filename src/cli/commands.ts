@@ -41,6 +41,11 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./verbs/log.ts')).watch.load(),
   },
   {
+    name: 'explain',
+    summary: 'Find out why a claim would be granted, or why not',
+    load: async () => (await import('./verbs/explain.ts')).explain.load(),
+  },
+  {
     name: 'pools',
     summary: 'Address prefixes, and how they are cut into slices',
     verbs: async () => (await import('./verbs/pools.ts')).verbs,

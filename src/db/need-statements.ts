@@ -3,7 +3,7 @@ import { portMax } from '../net/ports.ts';
 import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
 import type { NeedKind, NeedOf } from '../leases/needs.ts';
-import type { AuditEnd, Offer, View } from '../leases/view.ts';
+import type { AuditEnd, Offer, RoomRow, View } from '../leases/view.ts';
 import * as rows from './rows.ts';
 import type { AnyRow, Parameters } from './statement.ts';
 
@@ -247,6 +247,16 @@ export const needStatements: NeedStatements = {
          ORDER BY first_port DESC, id LIMIT 1) AS last_below WHERE last_port >= @first`,
       ({ slice, protocol, ports }) => ({ slice, protocol, ...ports }),
       loadLease,
+    ),
+  ],
+  room: [
+    whole(
+      `SELECT port_counts.*, CASE state WHEN 'free' THEN (
+         SELECT max(fit) FROM extents WHERE offered = 1 AND machine = port_counts.machine
+         AND protocol = port_counts.protocol AND pool = port_counts.pool AND family = port_counts.family
+       ) END AS fit FROM port_counts WHERE machine = @machine AND protocol = @protocol AND ports <> 0`,
+      ({ machine, protocol }) => ({ machine, protocol }),
+      (view, found: readonly RoomRow[], { machine, protocol }) => view.loadRoom(machine, protocol, found),
     ),
   ],
   nextRest: [

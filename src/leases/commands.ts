@@ -2,7 +2,9 @@ import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
+import type { Result } from '../net/result.ts';
 import type { Selector } from '../net/selector.ts';
+import type { LeaseError } from './errors.ts';
 import type {
   AccessToken,
   AuditEntry,
@@ -23,6 +25,7 @@ import type {
   Slice,
   TokenQuota,
 } from './model.ts';
+import type { UsageRow } from './store.ts';
 
 /** For whom a command is carried out; whatever it touches must belong to them, checked where nothing can race it. */
 export type Scope = Readonly<{
@@ -105,6 +108,28 @@ export type Denial = Pick<
   'token' | 'tokenName' | 'role' | 'requestId' | 'remoteAddress' | 'operation' | 'target' | 'code'
 > &
   Readonly<{ agoUs: number }>;
+
+/** Why nothing of a pool and family was in question for a claim. */
+export type Unsuitable = 'other_pool' | 'other_family' | 'other_labels' | 'slice_too_small' | 'not_offered';
+export type Room = Readonly<{
+  pool: string;
+  family: Family;
+  unsuitable: Unsuitable | null;
+  ports: Readonly<Record<UsageRow['state'], number>>;
+  /** Ports of the largest aligned block that is free; 0 where nothing is. */
+  largest: number;
+}>;
+export type Explanation = Readonly<{
+  machine: Machine;
+  /** Null: for anybody. */
+  holder: string | null;
+  verdict: Result<readonly Lease[], LeaseError>;
+  /** Of the claim's protocol, by pool and family. */
+  rooms: readonly Room[];
+  /** When the next ports of this protocol leave their rest. */
+  nextRestAt: number | null;
+  revision: number;
+}>;
 
 /** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
 export type Commands = {
@@ -190,6 +215,12 @@ export type Commands = {
   grantLeases: {
     input: Readonly<{ scope: Scope; claims: readonly Claim[]; placement?: Placement }> & Recipient;
     output: readonly Lease[];
+  };
+  /** What would be granted, or why nothing would, and how full the machine is. Grants nothing. */
+  explainGrant: {
+    input: Readonly<{ scope: Scope; claim: Claim; placement?: Placement }> &
+      (Recipient | Readonly<{ bystander: string }>);
+    output: Explanation;
   };
   releaseLease: { input: Readonly<{ scope: Scope; id: number; token: string }>; output: Lease };
   /** Every lease that all of these hold of. At the deadline (a length of time from now), or at once without one. */

@@ -2,6 +2,7 @@ import { auditNeeds, changedSince, noteAct, noteDenials, nothingChanged } from '
 import type { Command, CommandKind } from './commands.ts';
 import { drainSlice, handOverSlice, moveSlice, reclaimSlice } from './hand-over.ts';
 import { releaseLease, revokeLease } from './endings.ts';
+import { explainGrant } from './explain.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
 import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
@@ -34,6 +35,7 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   keepSession,
   endSession,
   grantLeases,
+  explainGrant,
   releaseLease,
   revokeLease,
   revokeLeases,

@@ -1,12 +1,12 @@
 import { familyOf } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { bindingOf, type Grantee } from './claims.ts';
-import type { Claim } from './commands.ts';
+import type { Claim, Placement } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { takeBlock } from './extents.ts';
 import { limits } from './limits.ts';
 import { holderKey, type Lease } from './model.ts';
-import { together } from './needs.ts';
+import { together, type Needs } from './needs.ts';
 import { onOneAddress, placementNeeds, Spread } from './placement.ts';
 import { leasesThatStand } from './replays.ts';
 import { granteeNamed, granteeNeeds, granteeOf } from './grantees.ts';
@@ -22,13 +22,7 @@ export const grantLeases: UseCase<'grantLeases'> = {
     const { claims, placement = 'any' } = grant;
     yield* granteeNeeds(view, grant);
     const to = granteeNamed(view, grant);
-    if (!to) return;
-    yield [
-      { need: 'machine', id: to.machine },
-      { need: 'offers', machine: to.machine },
-    ];
-    yield* together(claims.map((claim) => claimNeeds(view, to, claim)));
-    yield* placementNeeds(view, to, claims, placement);
+    if (to) yield* groundNeeds(view, to, claims, placement);
   },
 
   decide(grant, context) {
@@ -38,25 +32,44 @@ export const grantLeases: UseCase<'grantLeases'> = {
     if (count > limits.leases_per_grant_max) throw new Error(`${count} leases in one command`);
     const grantee = granteeOf(context, grant);
     if (!grantee.ok) return grantee;
-    const to = grantee.value;
-    const machine = view.machines.get(to.machine);
-    if (machine?.state !== 'active')
-      return err({ code: 'machine_not_active', machine: to.machine, state: machine?.state ?? 'unknown' });
-    const isTrusted = machine.enforcement === 'none';
-    const settle = (some: readonly Claim[], choose = (claim: Claim) => findSpot(view, to, claim)) =>
-      settleAll(view, to, some, choose, isTrusted);
-    switch (placement) {
-      case 'any':
-        return settle(claims);
-      case 'same_address':
-        return onOneAddress(view, to, claims, settle);
-      case 'spread': {
-        const spread = new Spread(view, to);
-        return settle(claims, (claim) => spread.choose(claim));
-      }
-    }
+    return settleFor(view, grantee.value, claims, placement);
   },
 };
+
+/** What is looked at to find room for the claims of somebody. */
+export function* groundNeeds(view: View, to: Grantee, claims: readonly Claim[], placement: Placement): Needs {
+  yield [
+    { need: 'machine', id: to.machine },
+    { need: 'offers', machine: to.machine },
+  ];
+  yield* together(claims.map((claim) => claimNeeds(view, to, claim)));
+  yield* placementNeeds(view, to, claims, placement);
+}
+
+/** Grants the claims to somebody who may have them, if there is room for all. */
+export function settleFor(
+  view: View,
+  to: Grantee,
+  claims: readonly Claim[],
+  placement: Placement,
+): Result<readonly Lease[], LeaseError> {
+  const machine = view.machines.get(to.machine);
+  if (machine?.state !== 'active')
+    return err({ code: 'machine_not_active', machine: to.machine, state: machine?.state ?? 'unknown' });
+  const isTrusted = machine.enforcement === 'none';
+  const settle = (some: readonly Claim[], choose = (claim: Claim) => findSpot(view, to, claim)) =>
+    settleAll(view, to, some, choose, isTrusted);
+  switch (placement) {
+    case 'any':
+      return settle(claims);
+    case 'same_address':
+      return onOneAddress(view, to, claims, settle);
+    case 'spread': {
+      const spread = new Spread(view, to);
+      return settle(claims, (claim) => spread.choose(claim));
+    }
+  }
+}
 
 function settleAll(
   view: View,

@@ -209,7 +209,7 @@ const originOf = ({ command, provenance }: Waiting): Pick<Trouble, 'command' | '
 const isAlone = ({ kind }: Command): boolean => alone.has(kind);
 const alone: ReadonlySet<CommandKind> = new Set([
   ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
-  ...(['routerApplied', 'sweep'] as const),
+  ...(['routerApplied', 'explainGrant', 'sweep'] as const),
 ]);
 
 /** How many of the waiting commands make the next batch: bounded by number and weight, at least one. */
@@ -228,6 +228,7 @@ function batchLength(waiting: readonly Waiting[]): number {
 
 function weightOf(command: Command): number {
   if (command.kind === 'grantLeases') return command.claims.reduce((sum, { count }) => sum + count, 0);
+  if (command.kind === 'explainGrant') return command.claim.count;
   if (command.kind === 'noteTokenUses') return command.uses.length;
   if (command.kind === 'noteDenials') return command.denials.length;
   if (command.kind === 'report') return command.leases.length + command.slices.length;

@@ -52,6 +52,8 @@ export type Need =
   | Readonly<{ need: 'extentsAround'; slice: number; protocol: Protocol; ports: PortRange }>
   /** The live lease that overlaps the ports: of several the one that begins last, in a shared block the oldest there. */
   | Readonly<{ need: 'occupant'; slice: number; protocol: Protocol; ports: PortRange }>
+  /** How many ports of the machine are in which use, and the largest aligned block that is free, by pool and family. */
+  | Readonly<{ need: 'room'; machine: string; protocol: Protocol }>
   /** When the next ports of the machine leave cooldown. */
   | Readonly<{ need: 'nextRest'; machine: string; protocol: Protocol }>
   // Windows: the best `limit` rows, in the order in which they would be chosen.

@@ -1,4 +1,4 @@
-import type { Address } from '../net/address.ts';
+import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type {
@@ -219,10 +219,12 @@ export type Tiling = Readonly<{
 
 export type Unapplied = Readonly<{ machine: string; at: number | null }>;
 
+/** `withheld`: free, but of a slice that the server does not grant from, because it drains, or its machine does. */
 export type UsageRow = Readonly<{
   pool: string;
   machine: string;
+  family: Family;
   protocol: Protocol;
-  state: 'free' | 'blocked' | 'exclusive' | 'shared' | 'cooling';
+  state: 'free' | 'withheld' | 'blocked' | 'exclusive' | 'shared' | 'cooling';
   ports: number;
 }>;

@@ -26,6 +26,7 @@ import {
   type Tenure,
 } from './model.ts';
 import type { Need, NeedOf } from './needs.ts';
+import type { UsageRow } from './store.ts';
 import { Journal, Table, type Change } from './table.ts';
 
 /** What a batch did to the table, for the store to write in one transaction. */
@@ -55,6 +56,9 @@ export type LogEnd = Readonly<{ epoch: number; revision: number; lastEventAt: nu
 export type AuditEnd = Readonly<{ id: number; at: number }>;
 /** Something that a machine can be granted from. */
 export type Offer = Readonly<{ pool: string; family: Family }>;
+
+/** `fit`: exponent of the largest aligned block that may be granted from; null where the row is not of free ports. */
+export type RoomRow = UsageRow & Readonly<{ fit: number | null }>;
 
 /** An event without what the log itself adds. */
 type Content = Event extends infer E ? (E extends Event ? Omit<E, 'revision' | 'at' | 'machine'> : never) : never;
@@ -127,6 +131,7 @@ export class View {
   #waitingPools: readonly string[] | undefined;
   readonly #occupants = new Map<number, number>();
   readonly #nextRests = new Map<string, number | null>();
+  readonly #rooms = new Map<string, readonly RoomRow[]>();
   /** By holder: places of shared blocks that the store says it is not a member of. */
   readonly #outside = new Map<string, Set<string>>();
 
@@ -264,6 +269,10 @@ export class View {
     this.#nextRests.set(`${machine}/${protocol}`, at);
   }
 
+  loadRoom(machine: string, protocol: Protocol, rows: readonly RoomRow[]): void {
+    this.#rooms.set(`${machine}/${protocol}`, rows);
+  }
+
   /** One answer to `joinableBlocks`: a block that the holder is not a member of. */
   loadJoinable(holder: string, block: SharedBlock): void {
     this.blocks.load(block);
@@ -305,6 +314,11 @@ export class View {
 
   nextRestOf(machine: string, protocol: Protocol): number | null {
     return known(this.#nextRests.get(`${machine}/${protocol}`), `the next rest of ${machine}/${protocol}`);
+  }
+
+  /** As it was before this batch. */
+  roomOf(machine: string, protocol: Protocol): readonly RoomRow[] {
+    return known(this.#rooms.get(`${machine}/${protocol}`), `the room of ${machine}/${protocol}`);
   }
 
   /** The holder on the machine that has this user id. */

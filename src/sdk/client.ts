@@ -16,6 +16,7 @@ import type {
   AttributionQuery,
 } from '../wire/attribution.ts';
 import type { AuditEntry, AuditQuery } from '../wire/audit.ts';
+import type { Explain, Explanation } from '../wire/explain.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
@@ -236,6 +237,11 @@ export class FisheryClient {
     metrics: (o?: CallOptions): Promise<string> => this.#outside(['metrics'], { ...o, text: 'text/plain' }),
     openApi: (o?: CallOptions): Promise<Readonly<Record<string, unknown>>> => this.#outside(['openapi.json'], o),
   };
+
+  /** What would come of a claim, and why: its leases, or the reason why there would be none. Grants nothing. */
+  explain(body: z.input<typeof Explain>, o?: CallOptions): Promise<Explanation> {
+    return this.#say(['explain'], body, o, { repeatable: true });
+  }
 
   events(query: z.input<typeof EventsQuery> = {}, o?: CallOptions): Promise<EventList> {
     return this.#get(['events'], query, o);

@@ -86,6 +86,16 @@ describe('the verbs of an operator', () => {
       new RegExp(`^tcp +4224-4351 +exclusive +${lease} +- +-$`, 'm'),
     );
 
+    const wouldBe = await must('explain --machine edge-1 --holder web --ports 128 --count 2 --select country=de');
+    expect(wouldBe).toMatch(/^would be granted to web on edge-1:\nADDRESS .*(?:\n198\.51\.100\.3 .*){2}\n\nPOOL /);
+    const never = await fishery(`explain --session ${session.id} --ports 1024`);
+    expect([never.code, never.out]).toEqual([4, expect.stringMatching(/: no_ports\nno free block of 1024 tcp ports/)]);
+    const reserved = await must(
+      'leases reserve edge-1 web --unit web.service --count 2 --placement same_address --ids',
+    );
+    expect(await must('leases list --reserved true --ids')).toBe(reserved);
+    for (const id of reserved.trim().split('\n')) await must(`leases revoke ${id} --yes`);
+
     expect(await answered(Lease, `leases revoke ${lease} --reason abuse --yes`)).toMatchObject({ reason: 'abuse' });
     await must(`sessions end ${session.id} --yes`);
     await must(`slices drain ${slice} --yes`);

@@ -27,6 +27,7 @@ async function play(story: readonly Step[]): Promise<void> {
       // A report of one item that was rejected is as good as a command that was refused, but for the answer that is kept.
       const isQuiet = results.every((result, index) => {
         const { dryRun, provenance } = orders[index]?.terms ?? {};
+        if (orders[index]?.command.kind === 'explainGrant' && provenance === undefined) return true;
         if (dryRun) return true;
         // What somebody answers for is written down, whatever comes of it.
         if (provenance?.audit) return false;

@@ -18,6 +18,7 @@ import type {
   PastUse,
   PortInstant,
   Reader,
+  UsageRow,
   UsesFilter,
 } from '../../src/leases/store.ts';
 import type { Tables } from './memory-store.ts';
@@ -216,25 +217,7 @@ export class MemoryReader implements Reader {
     return page(tokens, (row) => row.id, request);
   }
 
-  async usage() {
-    const { leases, extents, blocks } = this.#store.tables;
-    const ports = new Map<string, number>();
-    type Row = Readonly<{ pool: string; machine: string; protocol: string; ports: { first: number; last: number } }>;
-    const add = (row: Row, state: string) => {
-      const key = `${row.pool} ${row.machine} ${row.protocol} ${state}`;
-      ports.set(key, (ports.get(key) ?? 0) + portCount(row.ports));
-    };
-    for (const extent of extents.values()) add(extent, extent.state);
-    for (const block of blocks.values()) add(block, 'shared');
-    for (const lease of leases.values()) {
-      if (lease.state === 'cooling') add(lease, 'cooling');
-      else if (hasOccupants(lease) && lease.mode === 'exclusive') add(lease, 'exclusive');
-    }
-    return [...ports].map(([key, count]) => {
-      const [pool, machine, protocol, state] = key.split(' ');
-      return { pool, machine, protocol, state, ports: count } as Awaited<ReturnType<Reader['usage']>>[number];
-    });
-  }
+  usage = async () => usageOf(this.#store.tables);
 
   async oldestUnapplied(limit: number) {
     const { machines } = this.#store.tables;
@@ -260,3 +243,31 @@ type Place = Pick<Extent, 'protocol' | 'ports'>;
 
 export const byPlace = (a: Place, b: Place): number =>
   a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.ports.first - b.ports.first;
+
+/** Ports by use, counted one by one. */
+export function usageOf({ leases, extents, blocks, slices }: Tables): readonly UsageRow[] {
+  const ports = new Map<string, number>();
+  type Row = Readonly<{
+    slice: number;
+    pool: string;
+    machine: string;
+    protocol: string;
+    ports: { first: number; last: number };
+  }>;
+  const add = (row: Row, state: string) => {
+    const address = slices.get(row.slice)?.address ?? '';
+    const key = `${row.pool} ${row.machine} ${address.includes(':') ? 6 : 4} ${row.protocol} ${state}`;
+    ports.set(key, (ports.get(key) ?? 0) + portCount(row.ports));
+  };
+  for (const extent of extents.values())
+    add(extent, extent.state === 'free' && !extent.offered ? 'withheld' : extent.state);
+  for (const block of blocks.values()) add(block, 'shared');
+  for (const lease of leases.values()) {
+    if (lease.state === 'cooling') add(lease, 'cooling');
+    else if (hasOccupants(lease) && lease.mode === 'exclusive') add(lease, 'exclusive');
+  }
+  return [...ports].map(([key, count]) => {
+    const [pool, machine, family, protocol, state] = key.split(' ');
+    return { pool, machine, family: Number(family), protocol, state, ports: count } as UsageRow;
+  });
+}

@@ -28,7 +28,7 @@ import type { Need } from '../../src/leases/needs.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../src/leases/store.ts';
 import type { Change } from '../../src/leases/table.ts';
 import { View } from '../../src/leases/view.ts';
-import { byPlace, MemoryReader } from './memory-reader.ts';
+import { byPlace, MemoryReader, usageOf } from './memory-reader.ts';
 
 /** Every row there is, by key. What tests look at when they look at everything. */
 export type Tables = Readonly<{
@@ -329,6 +329,21 @@ export class MemoryStore implements Store {
           [...tables.leases.values()]
             .filter((lease) => isIn(lease, need) && lease.endedAt === null && rangesOverlap(lease.ports, need.ports))
             .sort((a, b) => b.ports.first - a.ports.first || a.id - b.id)[0],
+        );
+        return;
+      }
+      case 'room': {
+        const { machine, protocol } = need;
+        const fitting = [...tables.extents.values()].filter(
+          (row) => row.offered && row.machine === machine && row.protocol === protocol,
+        );
+        const rows = usageOf(tables).filter((row) => row.machine === machine && row.protocol === protocol);
+        const fitOf = ({ pool, family }: (typeof rows)[number]) =>
+          Math.max(...fitting.filter((row) => row.pool === pool && row.family === family).map(({ fit }) => fit));
+        view.loadRoom(
+          machine,
+          protocol,
+          rows.map((row) => ({ ...row, fit: row.state === 'free' ? fitOf(row) : null })),
         );
         return;
       }

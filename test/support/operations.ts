@@ -151,6 +151,7 @@ const rawClaim: fc.Arbitrary<RawClaim> = fc.oneof(
 
 const kinds: readonly Command['kind'][] = [
   ...Array<'grantLeases'>(16).fill('grantLeases'),
+  ...Array<'explainGrant'>(2).fill('explainGrant'),
   ...Array<'report'>(20).fill('report'),
   ...Array<'releaseLease'>(6).fill('releaseLease'),
   ...Array<'sweep'>(4).fill('sweep'),
@@ -313,6 +314,11 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
           placement,
         }
       );
+    case 'explainGrant': {
+      const [claim] = claims.map(claimOf(session ?? { machine }, tables));
+      const whose = session && flag ? { session: session.id } : { bystander: machine };
+      return claim && { kind, scope: {}, claim, placement, ...whose };
+    }
     case 'releaseLease':
       return (
         lease && { kind, scope: {}, id: lease.id, token: other % 5 === 0 ? staleToken(lease) : formatToken(lease) }
@@ -394,7 +400,7 @@ function reportOf(pick: number, other: number, flag: boolean, slice?: Slice, lea
 }
 
 const claimOf =
-  (session: Session, tables: Tables) =>
+  (session: Pick<Session, 'machine'>, tables: Tables) =>
   ({ at: where, select, count, ...raw }: RawClaim): Claim => {
     const slices = [...tables.slices.values()].filter((slice) => slice.machine === session.machine);
     const slice = where === null ? undefined : slices[where % Math.max(1, slices.length)];

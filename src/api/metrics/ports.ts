@@ -25,7 +25,10 @@ function add<L extends string>(totals: Totals<L>, labels: Readonly<Record<L, str
 export function portMetrics({ reader, clock }: Context, registry: Registry): void {
   const registers = [registry];
   const nowUs = () => clock.nowUs();
-  const usage = shared(nowUs, () => reader.usage());
+  // Whether the server grants from them now is a matter of a slice's way, and does not make them used.
+  const usage = shared(nowUs, async () =>
+    (await reader.usage()).map((row): UsageRow => ({ ...row, state: row.state === 'withheld' ? 'free' : row.state })),
+  );
   const pools = shared(nowUs, () => firstOf((page) => reader.pools(page), pools_listed_max));
   const siteOf = (pool: Pool | undefined): string => pool?.labels['site'] ?? '';
   const poolLabels = async () => {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Claim, Recipient } from '../../leases/commands.ts';
+import type { Recipient } from '../../leases/commands.ts';
 import type { Lease } from '../../leases/model.ts';
 import { overOf } from '../../leases/replays.ts';
 import * as wire from '../../wire/leases.ts';
@@ -12,6 +12,7 @@ import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../p
 import { apiProblem, leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { isDryRun, resource, run } from '../resource.ts';
+import { claimOf } from '../wire-claims.ts';
 
 const ByLeaseId = z.strictObject({ id: LeaseId });
 
@@ -186,20 +187,6 @@ function recipientOf(principal: Principal, { session, reservation }: wire.LeaseG
     throw apiProblem('forbidden', `a ${principal.role} token cannot reserve; the roles that can: operator`);
   return { reservation: { ...reservation, unit: reservation.unit ?? null } };
 }
-
-const claimOf = (claim: wire.Claim): Claim => ({
-  protocol: claim.protocol,
-  ports: claim.ports ?? null,
-  count: claim.count,
-  mode: claim.mode,
-  binding: claim.binding ?? null,
-  pool: claim.pool ?? null,
-  select: claim.select ?? null,
-  family: claim.family ?? null,
-  sticky: claim.sticky,
-  address: claim.address ?? null,
-  at: claim.at === undefined ? null : { address: claim.at.address, firstPort: claim.at.first_port },
-});
 
 /** The state in which the leases are shown is the one of `revision`. */
 const listOf = (leases: readonly Lease[]): wire.LeaseList => ({

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { Claim, GrantQuery, LeaseGrant, LeaseListQuery, LeaseRevoke, type Lease } from '../../wire/leases.ts';
+import { GrantQuery, LeaseListQuery, LeaseRevoke, type Lease, type LeaseList } from '../../wire/leases.ts';
 import { exitCodes } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
-import { placeField, selectorField } from './fields.ts';
+import { claimFlags } from './claims.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const columns: Columns<Lease> = {
@@ -17,6 +17,28 @@ const columns: Columns<Lease> = {
   session: ({ session }) => session,
   granted: ({ granted_at }) => granted_at,
 };
+
+const grantFlags = z.strictObject({
+  ...claimFlags.shape,
+  wait: GrantQuery.shape.wait,
+  apply_timeout_s: z.number().min(0).max(60).default(10).meta({
+    description: 'How long to wait for the agent to make it true, in seconds',
+  }),
+});
+
+/** What is said of leases that were asked for. */
+const granted = {
+  inWords: ({ leases }: LeaseList) => tableOf(columns, leases),
+  code: ({ leases }: LeaseList, { flags: { wait }, context }: GrantCall) => {
+    const late = wait === 'applied' ? leases.filter(({ state }) => state === 'pending') : [];
+    for (const { id } of late) context.complain(`${id} is pending: the agent has not made it true in time`);
+    return late.length > 0 ? exitCodes.timedOut : exitCodes.ok;
+  },
+};
+type GrantCall = Readonly<{
+  flags: Readonly<{ wait: 'applied' | 'stored' }>;
+  context: Readonly<{ complain: (line: string) => void }>;
+}>;
 
 export const verbs = [
   listVerb({
@@ -39,32 +61,28 @@ export const verbs = [
     summary: 'Ask for a lease in a session; `fishery hold` does so for a program',
     operations: ['grantLeases'],
     args: ['session'],
-    flags: z.strictObject({
-      protocol: Claim.shape.protocol.default('tcp').meta({ description: 'icmp means echo: ports are identifiers' }),
-      ports: Claim.shape.ports,
-      count: Claim.shape.count,
-      mode: Claim.shape.mode,
-      binding: Claim.shape.binding,
-      pool: Claim.shape.pool.meta({ description: 'The pool that it must come from' }),
-      select: selectorField.optional().meta({ description: 'Only from pools whose labels match' }),
-      family: Claim.shape.family.meta({ description: 'IP version' }),
-      address: Claim.shape.address,
-      at: placeField.optional().meta({ description: 'This very block, by ADDRESS:FIRST_PORT' }),
-      sticky: Claim.shape.sticky,
-      placement: LeaseGrant.shape.placement,
-      wait: GrantQuery.shape.wait,
-      apply_timeout_s: z.number().min(0).max(60).default(10).meta({
-        description: 'How long to wait for the agent to make it true, in seconds',
-      }),
-    }),
+    flags: grantFlags,
     change: ({ client, args, flags: { wait, apply_timeout_s, placement, ...claim }, options }) =>
-      client.leases.grant({ ...args, placement, claims: [claim] }, { ...options, wait, timeoutS: apply_timeout_s }),
-    inWords: ({ leases }) => tableOf(columns, leases),
-    code: ({ leases }, { flags: { wait }, context }) => {
-      const late = wait === 'applied' ? leases.filter(({ state }) => state === 'pending') : [];
-      for (const { id } of late) context.complain(`${id} is pending: the agent has not made it true in time`);
-      return late.length > 0 ? exitCodes.timedOut : exitCodes.ok;
+      client.leases.grant({ ...args, claims: [claim], placement }, { ...options, wait, timeoutS: apply_timeout_s }),
+    ...granted,
+  }),
+  changeVerb({
+    name: 'reserve',
+    summary: 'Lease ports that nobody has to keep alive, for a program with a static configuration',
+    operations: ['grantLeases'],
+    args: ['machine', 'holder'],
+    flags: z.strictObject({
+      unit: z.string().optional().meta({ description: 'The systemd unit that it is for, and ends with' }),
+      ...grantFlags.shape,
+    }),
+    change: ({ client, args, flags: { wait, apply_timeout_s, placement, unit, ...claim }, options }) => {
+      const reservation = { ...args, ...(unit === undefined ? {} : { unit }) };
+      return client.leases.grant(
+        { reservation, claims: [claim], placement },
+        { ...options, wait, timeoutS: apply_timeout_s },
+      );
     },
+    ...granted,
   }),
   changeVerb({
     name: 'release',

@@ -72,7 +72,8 @@ function* checkLog(note: Note): Read<{ revision: number; oldest: number; count: 
 function* checkCounts(note: Note): Read<void> {
   const kept = yield* all<UsageRow>('SELECT * FROM port_counts WHERE ports <> 0');
   const counted = yield* all<UsageRow>(usageSql);
-  const keyOf = ({ pool, machine, protocol, state }: UsageRow) => `${pool}/${machine}/${protocol}/${state}`;
+  const keyOf = ({ pool, machine, family, protocol, state }: UsageRow) =>
+    `${pool}/${machine}/${family}/${protocol}/${state}`;
   const ports = new Map(kept.map((row) => [keyOf(row), row.ports]));
   for (const row of counted) {
     const key = keyOf(row);

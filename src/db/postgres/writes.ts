@@ -1,10 +1,10 @@
 import { getTableName } from 'drizzle-orm';
 import { getTableConfig, type PgTable } from 'drizzle-orm/pg-core';
 import type pg from 'pg';
+import { portsMoved } from '../../leases/usage.ts';
 import type { Changes } from '../../leases/view.ts';
 import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
-import { portsMoved } from '../usage.ts';
 import { answersOf } from './pipeline.ts';
 import * as schema from './schema.ts';
 
@@ -43,9 +43,10 @@ function stepsOf({ table, deleted, updated, inserted }: ChangedRows): readonly S
 /** Ports that changed their use are added to one count and taken from another. */
 function countingStep(changes: Changes): readonly Step[] {
   const rows = portsMoved(changes);
-  const text = `INSERT INTO port_counts (pool, machine, protocol, state, ports)
-    SELECT * FROM json_to_recordset($1::json) AS moved (pool text, machine text, protocol text, state text, ports int8)
-    ON CONFLICT (pool, machine, protocol, state) DO UPDATE SET ports = port_counts.ports + excluded.ports`;
+  const text = `INSERT INTO port_counts (pool, machine, family, protocol, state, ports)
+    SELECT * FROM json_to_recordset($1::json)
+      AS moved (pool text, machine text, family int4, protocol text, state text, ports int8)
+    ON CONFLICT (machine, protocol, pool, family, state) DO UPDATE SET ports = port_counts.ports + excluded.ports`;
   return rows.length === 0 ? [] : [{ name: 'port_counts', text, rows }];
 }
 

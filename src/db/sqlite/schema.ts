@@ -429,11 +429,12 @@ export const portCounts = sqliteTable(
   {
     pool: text().notNull(),
     machine: text().notNull(),
+    family: integer().notNull(),
     protocol: text().notNull(),
     state: text().notNull(),
     ports: integer().notNull(),
   },
-  (t) => [primaryKey({ columns: [t.pool, t.machine, t.protocol, t.state] })],
+  (t) => [primaryKey({ columns: [t.machine, t.protocol, t.pool, t.family, t.state] })],
 );
 
 /** Who did what: see `AuditEntry`. */

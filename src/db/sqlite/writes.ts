@@ -1,9 +1,9 @@
 import type Database from 'better-sqlite3';
+import { portsMoved } from '../../leases/usage.ts';
 import type { Changes } from '../../leases/view.ts';
 import { changedRows, type WrittenTable } from '../changed-rows.ts';
 import { RowWriter } from './row-writer.ts';
 import * as schema from './schema.ts';
-import { portsMoved } from '../usage.ts';
 import type { Connection } from './statements.ts';
 
 /** Writes what a batch changed. To be called inside the transaction that loaded its view. */
@@ -15,8 +15,9 @@ export class Writes {
   constructor(connection: Connection) {
     this.#connection = connection;
     this.#count = connection.prepare(
-      `INSERT INTO port_counts (pool, machine, protocol, state, ports) VALUES (@pool, @machine, @protocol, @state, @ports)
-       ON CONFLICT (pool, machine, protocol, state) DO UPDATE SET ports = ports + excluded.ports`,
+      `INSERT INTO port_counts (pool, machine, family, protocol, state, ports)
+       VALUES (@pool, @machine, @family, @protocol, @state, @ports)
+       ON CONFLICT (machine, protocol, pool, family, state) DO UPDATE SET ports = ports + excluded.ports`,
     );
   }
 

@@ -1,0 +1,109 @@
+import type { Family } from '../net/address.ts';
+import { err, ok, type Result } from '../net/result.ts';
+import { isSelected, orderOf, type Grantee } from './claims.ts';
+import type { Claim, Commands, Room, Scope, Unsuitable } from './commands.ts';
+import type { LeaseError, LeaseErrorCode } from './errors.ts';
+import { granteeNamed, granteeNeeds, granteeOf } from './grantees.ts';
+import { groundNeeds, settleFor } from './grants.ts';
+import { together, type Need, type Needs } from './needs.ts';
+import type { UsageRow } from './store.ts';
+import type { UseCase } from './use-case.ts';
+import type { RoomRow, View } from './view.ts';
+
+/** What there is nothing to explain about: the question itself is wrong, or not the caller's to ask. */
+const misaddressed: ReadonlySet<LeaseErrorCode> = new Set<LeaseErrorCode>([
+  ...(['session_not_found', 'machine_not_found', 'holder_not_found', 'not_yours'] as const),
+]);
+
+/** Decided by what decides grants, and undone: it cannot say anything else than what a grant would come to. */
+export const explainGrant: UseCase<'explainGrant'> = {
+  *needs(question, { view }) {
+    const { claim, placement = 'any' } = question;
+    if ('bystander' in question) yield [{ need: 'machine', id: question.bystander }];
+    else yield* granteeNeeds(view, { ...question, claims: [claim] });
+    const to = granteeFor(view, question);
+    if (!to) return;
+    const { machine } = to;
+    const { protocol } = claim;
+    yield* together([
+      groundNeeds(view, to, [claim], placement),
+      roomNeeds(view, machine, claim),
+      only([{ need: 'nextRest', machine, protocol }]),
+    ]);
+  },
+
+  decide(question, context) {
+    const { view } = context;
+    const { claim, placement = 'any' } = question;
+    const named = granteeFor(view, question);
+    const machine = named && view.machines.get(named.machine);
+    const may = 'bystander' in question ? standBy(question) : granteeOf(context, { ...question, claims: [claim] });
+    if (!may.ok && misaddressed.has(may.error.code)) return may;
+    if (!named || !machine) return err({ code: 'machine_not_found', machine: named?.machine ?? '' });
+    const mark = view.mark();
+    const verdict = may.ok ? settleFor(view, named, [claim], placement) : may;
+    view.rewindTo(mark);
+    return ok({
+      machine,
+      holder: 'bystander' in question ? null : named.holder,
+      verdict,
+      rooms: roomsOf(view, machine.id, claim),
+      nextRestAt: view.nextRestOf(machine.id, claim.protocol),
+      revision: view.revision,
+    });
+  },
+};
+
+/** Who is bound to something of a machine asks for somebody there. */
+const standBy = ({ scope, bystander }: Readonly<{ scope: Scope; bystander: string }>): Result<unknown, LeaseError> =>
+  scope.machine === undefined ? ok(undefined) : err({ code: 'not_yours', item: `machine "${bystander}"` });
+
+function* only(needs: readonly Need[]): Needs {
+  yield needs;
+}
+
+/** A bystander has nothing on the machine; no holder has an empty name. */
+function granteeFor(view: View, question: Commands['explainGrant']['input']): Grantee | undefined {
+  if ('bystander' in question) return { machine: question.bystander, holder: '', session: null, unit: null };
+  return granteeNamed(view, { ...question, claims: [question.claim] });
+}
+
+function* roomNeeds(view: View, machine: string, { protocol }: Claim): Needs {
+  yield [{ need: 'room', machine, protocol }];
+  yield view.roomOf(machine, protocol).map(({ pool }): Need => ({ need: 'pool', id: pool }));
+}
+
+function roomsOf(view: View, machine: string, claim: Claim): readonly Room[] {
+  const offers = view.offersOf(machine);
+  const groups = Map.groupBy(view.roomOf(machine, claim.protocol), ({ pool, family }) => `${pool}/${family}`);
+  const rooms = [...groups.values()].flatMap((rows): Room[] => {
+    const [first] = rows;
+    if (!first) return [];
+    const { pool, family } = first;
+    const isOffered = offers.some((offer) => offer.pool === pool && offer.family === family);
+    return [{ pool, family, unsuitable: whyNot(view, claim, pool, family, isOffered), ...portsOf(rows) }];
+  });
+  return rooms.sort((a, b) => (a.pool === b.pool ? a.family - b.family : a.pool < b.pool ? -1 : 1));
+}
+
+function portsOf(rows: readonly RoomRow[]): Pick<Room, 'ports' | 'largest'> {
+  const of = (state: UsageRow['state']) => rows.reduce((sum, row) => (row.state === state ? sum + row.ports : sum), 0);
+  const ports = {
+    free: of('free'),
+    withheld: of('withheld'),
+    exclusive: of('exclusive'),
+    shared: of('shared'),
+    cooling: of('cooling'),
+    blocked: of('blocked'),
+  };
+  return { ports, largest: Math.max(0, ...rows.map(({ fit }) => (fit === null ? 0 : 2 ** fit))) };
+}
+
+function whyNot(view: View, claim: Claim, id: string, family: Family, isOffered: boolean): Unsuitable | null {
+  const pool = view.pools.get(id);
+  if (claim.pool !== null && claim.pool !== id) return 'other_pool';
+  if (claim.family !== null && claim.family !== family) return 'other_family';
+  if (!isSelected(claim, pool)) return 'other_labels';
+  if (!pool || orderOf(claim, pool) === undefined) return 'slice_too_small';
+  return isOffered ? null : 'not_offered';
+}

@@ -1,0 +1,90 @@
+import { z } from 'zod';
+import { Claim, LeaseGrant } from './leases.ts';
+import { FamilyNumber, Instant, Name, Ports, ProtocolName, Revision, SessionId, SliceId } from './primitives.ts';
+import { machineStates } from './machines.ts';
+
+export const Explain = z
+  .strictObject({
+    session: SessionId.optional().meta({ description: 'For this session.' }),
+    machine: Name.optional().meta({ description: 'Instead of a session: on this machine.' }),
+    holder: Name.optional().meta({
+      description:
+        'For this holder of the machine. Without it: for somebody who has nothing on the machine; a holder asks for itself.',
+    }),
+    claim: Claim,
+    placement: LeaseGrant.shape.placement,
+  })
+  .refine((question) => (question.session === undefined) !== (question.machine === undefined), {
+    path: ['session'],
+    message: 'either a session or a machine is required',
+  })
+  .refine((question) => question.holder === undefined || question.session === undefined, {
+    path: ['holder'],
+    message: 'a session says whose it is',
+  })
+  .meta({ id: 'Explain', description: 'A claim, to find out what would come of it.' });
+
+const count = z.int().min(0);
+
+export const Explanation = z
+  .strictObject({
+    granted: z.boolean().meta({ description: 'Whether the claim would be granted now.' }),
+    reason: z
+      .strictObject({
+        code: z.string(),
+        title: z.string(),
+        detail: z.string(),
+        cause: z.string(),
+        remedy: z.string(),
+      })
+      .nullable()
+      .meta({ description: 'Why not: the problem that the grant would be answered with.' }),
+    leases: z
+      .array(
+        z.strictObject({
+          slice: SliceId,
+          pool: Name,
+          address: z.string(),
+          protocol: ProtocolName,
+          ports: Ports,
+          mode: z.enum(['exclusive', 'shared']),
+        }),
+      )
+      .meta({ description: 'What would be granted; empty when nothing would.' }),
+    machine: Name,
+    machine_state: z.enum(machineStates),
+    holder: Name.nullable().meta({ description: 'null: for somebody who has nothing on the machine.' }),
+    rooms: z
+      .array(
+        z.strictObject({
+          pool: Name,
+          family: FamilyNumber,
+          unsuitable: z
+            .enum(['other_pool', 'other_family', 'other_labels', 'slice_too_small', 'not_offered'])
+            .nullable()
+            .meta({
+              description:
+                'Why nothing of it is in question. other_pool, other_family, other_labels: the claim asks for another. ' +
+                'slice_too_small: for a block of that size. not_offered: no slice is assigned and granted from by the server.',
+            }),
+          ports: z.strictObject({
+            free: count,
+            withheld: count.meta({ description: 'Free, but of slices that drain or that the machine grants from.' }),
+            exclusive: count.meta({ description: 'Leased to one holder.' }),
+            shared: count.meta({ description: 'In blocks that holders share.' }),
+            cooling: count.meta({ description: 'At rest after use.' }),
+            blocked: count.meta({ description: 'A stranger has them.' }),
+          }),
+          largest_block_ports: count.meta({ description: 'The largest aligned block that is free; 0: none.' }),
+        }),
+      )
+      .meta({ description: 'What the machine has for this protocol, by pool and family.' }),
+    next_ports_at: Instant.nullable().meta({
+      description: 'When the next ports of this protocol leave their rest; null: none rest.',
+    }),
+    revision: Revision.meta({ description: 'The state of the table that this is true of.' }),
+  })
+  .meta({ id: 'Explanation' });
+
+export type Explain = z.infer<typeof Explain>;
+export type Explanation = z.infer<typeof Explanation>;
