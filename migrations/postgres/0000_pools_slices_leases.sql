@@ -36,6 +36,20 @@ CREATE TABLE "audit" (
 	"changes_omitted" bigint NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE "epochs" (
+	"number" bigint PRIMARY KEY NOT NULL,
+	"id" text COLLATE "C" NOT NULL,
+	"cause" text COLLATE "C" NOT NULL,
+	"detail" text COLLATE "C" NOT NULL,
+	"after_revision" bigint NOT NULL,
+	"from_revision" bigint NOT NULL,
+	"began_at" bigint NOT NULL,
+	"confirmed_at" bigint,
+	"confirmed_by" text COLLATE "C",
+	"revision" bigint NOT NULL,
+	CONSTRAINT "epochs_from" CHECK (after_revision < from_revision)
+);
+--> statement-breakpoint
 CREATE TABLE "events" (
 	"revision" bigint PRIMARY KEY NOT NULL,
 	"at" bigint NOT NULL,
@@ -130,6 +144,7 @@ CREATE TABLE "log_end" (
 	"revision" bigint NOT NULL,
 	"last_event_at" bigint NOT NULL,
 	"allocator_epoch" integer NOT NULL,
+	"confirmed_at" bigint,
 	"cluster" text COLLATE "C" NOT NULL,
 	CONSTRAINT "log_end_one_row" CHECK ("only" = 1)
 );
@@ -301,6 +316,7 @@ CREATE INDEX "audit_at" ON "audit" USING btree ("at","id");--> statement-breakpo
 CREATE INDEX "audit_token" ON "audit" USING btree ("token","id");--> statement-breakpoint
 CREATE INDEX "audit_operation" ON "audit" USING btree ("operation","id");--> statement-breakpoint
 CREATE INDEX "audit_target" ON "audit" USING btree ("target","id");--> statement-breakpoint
+CREATE UNIQUE INDEX "epochs_id" ON "epochs" USING btree ("id");--> statement-breakpoint
 CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
 CREATE INDEX "events_steering" ON "events" USING btree ("revision") WHERE steering = 1;--> statement-breakpoint
 CREATE INDEX "extents_offered" ON "extents" USING btree ("machine","protocol","pool","family","fit","rested_since","slice","first_port") WHERE offered = 1;--> statement-breakpoint

@@ -42,6 +42,21 @@ CREATE INDEX `audit_at` ON `audit` (`at`,`id`);--> statement-breakpoint
 CREATE INDEX `audit_token` ON `audit` (`token`,`id`);--> statement-breakpoint
 CREATE INDEX `audit_operation` ON `audit` (`operation`,`id`);--> statement-breakpoint
 CREATE INDEX `audit_target` ON `audit` (`target`,`id`);--> statement-breakpoint
+CREATE TABLE `epochs` (
+	`number` integer PRIMARY KEY NOT NULL,
+	`id` text NOT NULL,
+	`cause` text NOT NULL,
+	`detail` text NOT NULL,
+	`after_revision` integer NOT NULL,
+	`from_revision` integer NOT NULL,
+	`began_at` integer NOT NULL,
+	`confirmed_at` integer,
+	`confirmed_by` text,
+	`revision` integer NOT NULL,
+	CONSTRAINT "epochs_from" CHECK(after_revision < from_revision)
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `epochs_id` ON `epochs` (`id`);--> statement-breakpoint
 CREATE TABLE `events` (
 	`revision` integer PRIMARY KEY NOT NULL,
 	`at` integer NOT NULL,

@@ -65,6 +65,8 @@ export const access = {
 
   listEvents: readers,
   listAudit: readers,
+  getEpoch: everyone,
+  confirmEpoch: operator,
   attribute: readers,
   attributionHistory: readers,
   attributeBulk: readers,

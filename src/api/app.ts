@@ -15,10 +15,12 @@ import { DenialLog } from './denial-log.ts';
 import { Denials } from './denials.ts';
 import { auth } from './plugins/auth.ts';
 import { denialLog } from './plugins/denial-log.ts';
+import { Epochs } from './epochs.ts';
 import { docs } from './plugins/docs.ts';
 import { metrics } from './plugins/metrics.ts';
 import { operations } from './plugins/operations.ts';
 import { problemOf, problems, sendProblem } from './plugins/problems.ts';
+import { seen } from './plugins/seen.ts';
 import { serving } from './plugins/serving.ts';
 import { tokens } from './plugins/tokens.ts';
 import { validation } from './plugins/validation.ts';
@@ -27,6 +29,7 @@ import { agentRoutes } from './routes/agent.ts';
 import { auditRoutes } from './routes/audit.ts';
 import { attributionRoutes } from './routes/attribution.ts';
 import { explainRoutes } from './routes/explain.ts';
+import { epochRoutes } from './routes/epoch.ts';
 import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
@@ -68,6 +71,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     denials: new Denials(),
     instruments: instruments(registry),
     watchers: new Watchers({ ...limits, nowUs }),
+    epochs: new Epochs({ ...parts, nowUs: () => parts.clock.nowUs(), newId: () => crypto.randomUUID() }),
     flows: new FlowQueries({ timeout_ms: limits.flow_query_ms, pending_max: flow_queries_pending_max }),
     stopping: stopping.signal,
   };
@@ -97,11 +101,13 @@ export function buildApp(parts: Parts): FastifyInstance {
   app.register(auth, { context });
   app.register(tokens, { context });
   app.register(denialLog, { context });
+  app.register(seen, { context });
   app.register(metrics, { context, registry });
   app.register(fastifySSE);
   app.register(docs, { version: parts.version });
   for (const routes of [
     serverRoutes,
+    epochRoutes,
     poolRoutes,
     machineRoutes,
     sliceRoutes,

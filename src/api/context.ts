@@ -1,5 +1,6 @@
 import type { DenialLog } from './denial-log.ts';
 import type { Denials } from './denials.ts';
+import type { Epochs } from './epochs.ts';
 import type { FlowQueries } from './flow-queries.ts';
 import type { Instruments } from './metrics/instruments.ts';
 import type { Parts } from './parts.ts';
@@ -17,6 +18,7 @@ export type Context = Parts &
     denials: Denials;
     instruments: Instruments;
     denialLog: DenialLog;
+    epochs: Epochs;
     watchers: Watchers;
     flows: FlowQueries;
     /** Aborted when the app begins to close: waits end, streams end, what was answered is durable. */

@@ -14,6 +14,7 @@ import type { Lease, LeaseGrant, LeaseList, LeaseRelease, LeaseRevoke } from '..
 import type { Page } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
 import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
+import type { Epoch, EpochConfirm } from '../wire/epochs.ts';
 import type { About, Readiness } from '../wire/server.ts';
 import type { Session, SessionOpen } from '../wire/sessions.ts';
 import type {
@@ -412,6 +413,26 @@ export const rotatedToken: TokenCreated = {
   secret,
 };
 
+export const epochInDoubt: Epoch = {
+  number: 2,
+  id: 'b2f0a9c4-5d0e-4c39-8f57-0d8e6f1c7a11',
+  state: 'in_doubt',
+  cause: 'older_than_mark',
+  detail: 'the database ends at revision 900, and 950 had been given out',
+  lost_after: 900,
+  first_revision: 1_000_000_000_001,
+  began_at: at.created,
+  confirmed_at: null,
+  confirmed_by: null,
+};
+export const epoch: Epoch = {
+  ...epochInDoubt,
+  state: 'confirmed',
+  confirmed_at: at.seen,
+  confirmed_by: 'token-9 (operator admin)',
+};
+export const epochConfirm: EpochConfirm = { epoch: 2 };
+
 export const about: About = {
   name: 'fishery',
   version: '0.1.0',
@@ -419,7 +440,7 @@ export const about: About = {
   docs: '/docs',
   openapi: '/openapi.json',
 };
-export const readiness: Readiness = { status: 'ready', revision: 57 };
+export const readiness: Readiness = { status: 'ready', reason: null, revision: 57 };
 export const metrics = [
   '# HELP fishery_pool_ports Ports of slices that machines own, by pool and what they are. Site: the label of the pool.',
   '# TYPE fishery_pool_ports gauge',

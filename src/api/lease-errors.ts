@@ -372,7 +372,24 @@ export const leaseErrors: LeaseErrorKinds = {
       'The revision was never given out by this log. Whoever has it followed another one: the server was restored from a backup or began anew.',
     remedy:
       'Take a snapshot (`GET /v1/machines/{id}/desired`, `GET /v1/routes`, or the lists) and go on from its revision.',
-    detail: (e) => `the log ends at revision ${e.newest}, before ${e.revision}`,
+    detail: (e) => `the log ends at revision ${e.newest}, and never had ${e.revision}`,
+  },
+  read_only_epoch: {
+    status: 503,
+    title: 'The table may lack what was answered before',
+    cause:
+      'The database was restored from a backup, lost its end in a failover, or is not the one that clients know: somebody may use ports that it takes for free. Nothing is granted, ended or freed until that is certain; keepalives and reads are answered.',
+    remedy:
+      'An operator makes sure that nothing uses ports that this table would give away, and says so: `POST /v1/server/confirm-epoch`. `GET /v1/server/epoch` tells why.',
+    detail: (e) => `epoch ${e.epoch} is in doubt: see GET /v1/server/epoch`,
+    passing: true,
+  },
+  epoch_superseded: {
+    status: 409,
+    title: 'The table is in another epoch',
+    cause: 'The epoch of the request is over, or never was: another one has begun since it was looked at.',
+    remedy: 'Read `GET /v1/server/epoch` and decide about that one.',
+    detail: (e) => `the table is in epoch ${e.current}, not in ${e.epoch}`,
   },
   token_not_found: {
     status: 404,

@@ -3,7 +3,7 @@ import type { Event, Interest } from '../leases/model.ts';
 import { weightOf } from './accept.ts';
 import type { Context } from './context.ts';
 import { EventStream } from './event-stream.ts';
-import { principalOf } from './principal.ts';
+import { principalOf, refuseInDoubt } from './principal.ts';
 import { apiProblem } from './problems.ts';
 import { seconds } from './units.ts';
 
@@ -12,7 +12,7 @@ export type LogStream = Readonly<{
   /** Changes after this revision; undefined: from now on. The header Last-Event-ID wins over it. */
   from: number | undefined;
   /** What the client gets to see of an event: undefined is nothing, `compacted` is that it has to take a snapshot. */
-  present: (event: Event) => unknown;
+  present: (event: Exclude<Event, { kind: 'epoch' }>) => unknown;
   /** Called when the stream is open; what it returns is called when it is over. */
   attach?: (events: EventStream) => () => void;
 }>;
@@ -30,6 +30,7 @@ export async function streamLog(
   const seen = lastEventId(request);
   const stream = await open();
   const principal = principalOf(request);
+  await refuseInDoubt(principal, context.epochs);
   const watcher = context.watchers.open(principal);
   if (watcher === undefined) {
     const own = context.watchers.countOf(principal.token);
@@ -49,8 +50,8 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
   const { feed, reader, limits, clock, instruments } = context;
   const events = new EventStream(reply, limits);
   const newest = await reader.revision();
-  // Whoever has seen more than there is followed another log: it was restored from a backup, or began anew.
-  if (stream.from !== undefined && stream.from > newest) {
+  // Whoever has seen what is not there followed another log: it was restored from a backup, or began anew.
+  if (stream.from !== undefined && (stream.from > newest || context.epochs.isLost(stream.from))) {
     await events.send({ event: 'compacted', data: { oldest_revision: newest } });
     return;
   }
@@ -72,8 +73,11 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
         events.offer({ event: 'bookmark', id: String(item.revision), data: { revision: item.revision } });
         continue;
       }
-      const { revision } = item.event;
-      const data = await stream.present(item.event);
+      const { event } = item;
+      const { revision } = event;
+      // What was followed so far may be of a log that is lost; the snapshot is of this one. Its confirmation is no change.
+      const data =
+        event.kind !== 'epoch' ? await stream.present(event) : event.epoch.from === revision ? 'compacted' : undefined;
       if (data === undefined) continue;
       if (data === 'compacted') {
         await events.send({ event: 'compacted', data: { oldest_revision: revision } });

@@ -77,6 +77,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   if (route.operation.id !== 'getHealth' && route.operation.id !== 'getReadiness') add('rate_limited');
   // The path alone can be malformed, too: `%zz`.
   add('malformed_request');
+  if (!reads && roles !== 'open') add('read_only_epoch');
   if (!reads) add('body_too_large', 'unsupported_media_type', 'read_only', 'overloaded');
   if (takesKey(route.method, route.operation)) add('idempotency_key_reused');
   return errorCodes.filter((code) => codes.has(code));

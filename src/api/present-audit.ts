@@ -3,6 +3,7 @@ import type { AuditChange, AuditEntry } from '../leases/model.ts';
 import type * as wire from '../wire/audit.ts';
 import { formatInstant } from '../wire/instants.ts';
 import {
+  presentEpoch,
   presentHolder,
   presentLease,
   presentMachine,
@@ -75,5 +76,7 @@ function shown(change: AuditChange): readonly [Shown, Shown] {
       return both(change, presentRevocation);
     case 'token':
       return both(change, presentToken);
+    case 'epoch':
+      return both(change, presentEpoch);
   }
 }

@@ -1,4 +1,5 @@
 import type {
+  Epoch,
   Event,
   Extent,
   Holder,
@@ -17,6 +18,7 @@ import type { DesiredState, PageOf, Tiling } from '../leases/store.ts';
 import { protocols } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
 import type { PastLease } from '../wire/attribution.ts';
+import type * as epochs from '../wire/epochs.ts';
 import { formatInstant } from '../wire/instants.ts';
 import type * as leases from '../wire/leases.ts';
 import type { Page } from '../wire/lists.ts';
@@ -276,8 +278,8 @@ export function presentTiling({ extents, leases: live, blocked }: Tiling): slice
 
 const presentDesiredPool = (pool: Pool): agent.DesiredPool => ({ id: pool.id, prefixes: [...pool.prefixes] });
 
-export const presentDesired = (desired: DesiredState, epoch: string): agent.Desired => ({
-  epoch,
+export const presentDesired = (desired: DesiredState): agent.Desired => ({
+  epoch: desired.epoch.id,
   revision: desired.revision,
   machine: desired.machine.id,
   fence_s: seconds(desired.machine.fenceUs),
@@ -297,8 +299,8 @@ function presentBlockedPorts({ slices: owned, blocked }: DesiredState): agent.Bl
   });
 }
 
-/** What concerns a machine. Tokens and routers concern no machine, and are left out of its streams by the core. */
-export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' }>): agent.Change {
+/** What concerns a machine. Tokens, routers and epochs concern no machine, and are left out of its streams by the core. */
+export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' | 'epoch' }>): agent.Change {
   const head = { revision: event.revision, at: formatInstant(event.at) };
   switch (event.kind) {
     case 'pool':
@@ -330,5 +332,19 @@ export function presentLogEntry(event: Event): agent.LogEntry {
   const head = { revision: event.revision, at: formatInstant(event.at) };
   if (event.kind === 'token') return { kind: 'token', ...head, token: presentToken(event.token) };
   if (event.kind === 'router') return { kind: 'router', ...head, router: presentRouter(event.router) };
+  if (event.kind === 'epoch') return { kind: 'epoch', ...head, epoch: presentEpoch(event.epoch) };
   return presentChange(event);
 }
+
+export const presentEpoch = (epoch: Epoch): epochs.Epoch => ({
+  number: epoch.number,
+  id: epoch.id,
+  state: epoch.confirmedAt === null ? 'in_doubt' : 'confirmed',
+  cause: epoch.cause,
+  detail: epoch.detail,
+  lost_after: epoch.after,
+  first_revision: epoch.from,
+  began_at: formatInstant(epoch.beganAt),
+  confirmed_at: instantOrNull(epoch.confirmedAt),
+  confirmed_by: epoch.confirmedBy,
+});

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { everything, type Scope } from '../leases/commands.ts';
-import type { Role, TokenQuota } from '../leases/model.ts';
-import { ApiProblem } from './problems.ts';
+import type { Epoch, Role, TokenQuota } from '../leases/model.ts';
+import { ApiProblem, leaseProblem } from './problems.ts';
 import { detailOf } from './errors.ts';
 
 /** Who calls: what the token says. */
@@ -31,6 +31,9 @@ export function principalOf(request: FastifyRequest): Principal {
   return request.principal;
 }
 
+/** Who says or does something, for people. */
+export const witnessOf = ({ token, name, role }: Principal): string => `token-${token} (${role} ${name})`;
+
 /** What the decision itself checks, where nothing can race it. */
 export function scopeOf(principal: Principal): Scope {
   const { role, machine, holder } = principal;
@@ -48,6 +51,18 @@ export function owns(principal: Principal, owner: Owner): boolean {
   if ('router' in owner) return principal.role === 'router' && principal.router === owner.router;
   if (principal.machine !== owner.machine) return false;
   return principal.role === 'agent' || (owner.holder !== undefined && principal.holder === owner.holder);
+}
+
+/**
+ * What the table says in doubt may be long past, and an agent or a router that made it true could bring back what is somebody
+ * else's by now. They keep what they have.
+ */
+export async function refuseInDoubt(
+  { role }: Principal,
+  epochs: Readonly<{ isInDoubt: () => Promise<boolean>; current: Pick<Epoch, 'number'> }>,
+): Promise<void> {
+  if ((role === 'agent' || role === 'router') && (await epochs.isInDoubt()))
+    throw leaseProblem({ code: 'read_only_epoch', epoch: epochs.current.number }, 0);
 }
 
 /** For what no command decides about: reads, and the agent's own paths. */

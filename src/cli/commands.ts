@@ -106,6 +106,11 @@ export const commands: readonly Entry[] = [
     verbs: async () => (await import('./verbs/tokens.ts')).verbs,
   },
   {
+    name: 'epoch',
+    summary: 'Whether something that was answered may be missing, after a restored backup',
+    verbs: async () => (await import('./verbs/epoch.ts')).verbs,
+  },
+  {
     name: 'migrate',
     summary: 'Bring the tables of the database up to date, or say what is missing',
     nodeMajorMin,

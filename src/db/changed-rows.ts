@@ -6,7 +6,7 @@ import type { AnyRow } from './statement.ts';
 /** The tables that a batch writes, by the names that both schemas export them under. */
 export type WrittenTable =
   | ('pools' | 'machines' | 'holders' | 'slices' | 'tenures' | 'sessions' | 'leases' | 'extents' | 'sharedBlocks')
-  | ('revocations' | 'accessTokens' | 'routers' | 'keptAnswers' | 'audit' | 'events');
+  | ('revocations' | 'accessTokens' | 'routers' | 'keptAnswers' | 'epochs' | 'audit' | 'events');
 
 /** What a batch does to one table. What leaves goes first: a row may take the place that another has just left. */
 export type ChangedRows = Readonly<{
@@ -38,6 +38,7 @@ export function changedRows(changes: Changes): readonly ChangedRows[] {
     changed('routers', changes.routers, rows.routerRow),
     changed('keptAnswers', changes.keptAnswers, rows.keptAnswerRow),
     { table: 'audit', deleted: [], updated: [], inserted: changes.audit.map(rows.auditRow) },
+    changed('epochs', changes.epochs, rows.epochRow),
     { table: 'events', deleted: [], updated: [], inserted: changes.events.map(rows.eventRow) },
   ];
 }

@@ -1,6 +1,6 @@
 import type { Protocol } from '../net/protocol.ts';
 import { inEffect } from '../leases/expiry.ts';
-import type { Lease, Machine, Session } from '../leases/model.ts';
+import type { Epoch, Lease, Machine, Session } from '../leases/model.ts';
 import type { DesiredState, Tiling } from '../leases/store.ts';
 import * as rows from './rows.ts';
 import { all, map, one, type Read } from './statement.ts';
@@ -24,6 +24,12 @@ export function* leaseReader(): Read<(row: LeaseAndSession) => Lease> {
 
 export function* revision(): Read<number> {
   return (yield* one<{ revision: number | null }>('SELECT max(revision) AS revision FROM events'))?.revision ?? 0;
+}
+
+export function* epoch(): Read<Epoch> {
+  const found = yield* one<rows.EpochRow>('SELECT * FROM epochs ORDER BY number DESC LIMIT 1');
+  if (!found) throw new Error('the table is in no epoch');
+  return rows.epochOf(found);
 }
 
 export function* machine(id: string): Read<Machine | undefined> {
@@ -79,6 +85,7 @@ export function* desired(id: string): Read<DesiredState | undefined> {
   );
   const known = new Set(slices.map((slice) => slice.id));
   return {
+    epoch: yield* epoch(),
     revision: yield* revision(),
     machine: found,
     pools: pools.map(rows.poolOf),

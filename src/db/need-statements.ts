@@ -36,7 +36,7 @@ const soonest = (table: string): string =>
 /** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
 export const numberParameters: ReadonlySet<string> = new Set([
   ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],
-  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id', 'through', 'from'],
+  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id', 'through', 'from', 'epoch_number'],
 ]);
 
 export const needStatements: NeedStatements = {
@@ -96,6 +96,20 @@ export const needStatements: NeedStatements = {
       'SELECT * FROM access_tokens WHERE id = @token',
       ({ id }) => ({ token: id }),
       (view, row: rows.AccessTokenRow) => view.accessTokens.load(rows.accessTokenOf(row)),
+    ),
+  ],
+  epoch: [
+    each(
+      'SELECT * FROM epochs WHERE number = @epoch_number',
+      ({ number }) => ({ epoch_number: number }),
+      (view, row: rows.EpochRow) => view.epochs.load(rows.epochOf(row)),
+    ),
+  ],
+  epochById: [
+    each(
+      'SELECT * FROM epochs WHERE id = @id',
+      ({ id }) => ({ id }),
+      (view, row: rows.EpochRow) => view.epochs.load(rows.epochOf(row)),
     ),
   ],
   router: [

@@ -2,6 +2,7 @@ import { steering } from '../leases/model.ts';
 import type {
   AccessToken,
   AuditEntry,
+  Epoch,
   Event,
   Holder,
   Interest,
@@ -35,6 +36,7 @@ import * as rows from './rows.ts';
 import { byNumber, byText, newestFirst, defined, scan, type Key } from './paging.ts';
 import {
   desired,
+  epoch,
   leaseReader,
   leaseSelect,
   machine,
@@ -50,7 +52,6 @@ export type Reads = Readonly<{
   run: <T>(read: () => Read<T>) => Promise<T>;
   /** Several statements that must see one state of the table. */
   snapshot: <T>(read: () => Read<T>) => Promise<T>;
-  epoch: () => Promise<string>;
 }>;
 
 /** What is read outside of decisions; written once for both databases. */
@@ -61,8 +62,12 @@ export class SqlReader implements Reader {
     this.#reads = reads;
   }
 
-  epoch(): Promise<string> {
-    return this.#reads.epoch();
+  epoch(): Promise<Epoch> {
+    return this.#reads.run(epoch);
+  }
+
+  async epochs(): Promise<readonly Epoch[]> {
+    return (await this.#all<rows.EpochRow>('SELECT * FROM epochs ORDER BY number')).map(rows.epochOf);
   }
 
   revision(): Promise<number> {

@@ -6,6 +6,7 @@ import type {
   AccessToken,
   AuditChange,
   AuditEntry,
+  Epoch,
   Event,
   Extent,
   Holder,
@@ -33,6 +34,7 @@ export type SliceRow = Row<typeof schema.slices>;
 export type TenureRow = Row<typeof schema.tenures>;
 export type SessionRow = Row<typeof schema.sessions>;
 export type LeaseRow = Row<typeof schema.leases>;
+export type EpochRow = Row<typeof schema.epochs>;
 export type ExtentRow = Row<typeof schema.extents>;
 export type SharedBlockRow = Row<typeof schema.sharedBlocks>;
 export type AccessTokenRow = Row<typeof schema.accessTokens>;
@@ -437,6 +439,32 @@ export const accessTokenOf = (row: AccessTokenRow): AccessToken => ({
   expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
   lastUsedAt: row.last_used_at,
+});
+
+export const epochRow = (epoch: Epoch): EpochRow => ({
+  number: epoch.number,
+  id: epoch.id,
+  cause: epoch.cause,
+  detail: epoch.detail,
+  after_revision: epoch.after,
+  from_revision: epoch.from,
+  began_at: epoch.beganAt,
+  confirmed_at: epoch.confirmedAt,
+  confirmed_by: epoch.confirmedBy,
+  revision: epoch.revision,
+});
+
+export const epochOf = (row: EpochRow): Epoch => ({
+  number: row.number,
+  id: row.id,
+  cause: row.cause as Epoch['cause'],
+  detail: row.detail,
+  after: row.after_revision,
+  from: row.from_revision,
+  beganAt: row.began_at,
+  confirmedAt: row.confirmed_at,
+  confirmedBy: row.confirmed_by,
+  revision: row.revision,
 });
 
 export const routerRow = (router: Router): RouterRow => ({

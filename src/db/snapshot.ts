@@ -7,8 +7,6 @@ import type { Read } from './statement.ts';
  */
 export interface Snapshot extends AsyncDisposable {
   run<T>(read: Read<T>): Promise<T>;
-  /** The part of its identity that tokens carry. */
-  readonly allocatorEpoch: number;
 }
 
 /** Throws a `StoreError` that says what to do: there is no database, or its tables are not as this code knows them. */

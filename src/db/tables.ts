@@ -31,6 +31,7 @@ export const tableShapes: readonly TableShape[] = (
     'routers',
     'keptAnswers',
     'audit',
+    'epochs',
     'events',
     'history',
   ] as const

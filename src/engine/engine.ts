@@ -47,6 +47,10 @@ export async function openEngine(
   const store = await openStore(location, randomUUID);
   const clock = new SteadyClock();
   const leases = new LeaseService({ store, clock, onTrouble });
+  // What the store found out about itself when it was opened is in the log before anybody is answered.
+  const { id } = await store.reader.epoch();
+  const look = { epoch: id, revision: 0, witness: 'this server', newId: randomUUID() };
+  await leases.execute({ kind: 'weighSeen', ...look });
   const sweeper = new Sweeper({
     execute: (sweep) => leases.execute(sweep),
     store,

@@ -52,6 +52,7 @@ export function changedSince(view: View, mark: number): Changed {
     ...of('lease', view.leases.changesSince(mark)),
     ...of('revocation', view.revocations.changesSince(mark)),
     ...of('token', facts),
+    ...of('epoch', view.epochs.changesSince(mark)),
   ];
   const changes = all.slice(0, limits.audit_changes_max);
   return { changes, changesOmitted: all.length - changes.length };
@@ -66,6 +67,8 @@ export function itemOf(change: AuditChange): string {
     case 'machine':
     case 'router':
       return `${change.kind}s/${rowOf<{ id: string }>(change).id}`;
+    case 'epoch':
+      return `epochs/${rowOf(change).number}`;
     default:
       return `${change.kind}s/${change.kind}-${rowOf<{ id: number }>(change).id}`;
   }

@@ -8,6 +8,7 @@ import type { LeaseError } from './errors.ts';
 import type {
   AccessToken,
   AuditEntry,
+  Epoch,
   Binding,
   CarveOut,
   Holder,
@@ -283,6 +284,24 @@ export type Commands = {
     input: Readonly<{ id: number; hash: string; graceUs: number; expiry?: TokenExpiry }>;
     output: AccessToken;
   };
+  /**
+   * A client has seen this revision of this epoch. When this table was never there, it lacks what was answered before: an
+   * epoch begins that is in doubt.
+   */
+  weighSeen: {
+    input: Readonly<{
+      epoch: string;
+      revision: number;
+      /** Who says so, for people. */
+      witness: string;
+      /** A random identity for the epoch that begins, if one does. */
+      newId: string;
+    }>;
+    /** The epoch that the table is in then. */
+    output: Readonly<{ epoch: number; isInDoubt: boolean }>;
+  };
+  /** Somebody answers for it that no port is given twice by this table as it is. */
+  confirmEpoch: { input: Readonly<{ number: number; by: string }>; output: Epoch };
   revokeToken: { input: Readonly<{ id: number }>; output: AccessToken };
   /** When tokens were last used, many at once. One row for each and no event: it changes nothing. */
   noteTokenUses: {

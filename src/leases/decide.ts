@@ -1,8 +1,10 @@
+import { err } from '../net/result.ts';
 import { auditNeeds, changedSince, noteAct, noteDenials, nothingChanged } from './audit.ts';
 import type { Command, CommandKind } from './commands.ts';
 import { drainSlice, handOverSlice, moveSlice, reclaimSlice } from './hand-over.ts';
 import { releaseLease, revokeLease } from './endings.ts';
 import { explainGrant } from './explain.ts';
+import { beginIfLost, confirmEpoch, isRefusedInDoubt, weighSeen } from './epochs.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
 import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
@@ -50,6 +52,8 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   revokeToken,
   noteTokenUses,
   noteDenials,
+  weighSeen,
+  confirmEpoch,
   sweep,
 };
 
@@ -88,11 +92,18 @@ const keyOf = ({ dryRun, provenance }: Pick<Order, 'dryRun' | 'provenance'>): Id
  * Decides the commands in order. Each sees what those before it did; one that is refused, that was to be tried only, or
  * that runs into a bug, is undone and does not touch the others.
  */
-export const decideAll = (batch: readonly Order[], context: Context): readonly Outcome[] =>
-  batch.map((order) => decide(order, context));
+export function decideAll(batch: readonly Order[], context: Context): readonly Outcome[] {
+  beginIfLost(context.view);
+  return batch.map((order) => decide(order, context));
+}
 
 function decide<K extends CommandKind>(order: Order<K>, context: Context): Outcome {
   const { view } = context;
+  if (isRefusedInDoubt(view, order.command.kind)) {
+    const result = err({ code: 'read_only_epoch' as const, epoch: view.epoch });
+    if (order.provenance && isAudited(order)) noteAct(view, order.provenance, result, nothingChanged);
+    return { result };
+  }
   const mark = view.mark();
   try {
     const key = keyOf(order);

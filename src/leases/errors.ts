@@ -75,6 +75,9 @@ type Codes = {
   /** A request came again, and what it was granted then is over by now. All of it is listed, also what is not over. */
   replay_over: { items: readonly Readonly<{ item: string; state: string; ending: string | null }>[] };
   secret_shown_once: { token: number };
+  /** The epoch is in doubt. */
+  read_only_epoch: { epoch: number };
+  epoch_superseded: { epoch: number; current: number };
 };
 
 export type LeaseErrorCode = keyof Codes;

@@ -155,7 +155,9 @@ export class LeaseService {
 
   /** To be called as soon as the store has made the view: the instants of both clocks are compared. */
   #contextOf(view: View): Context {
-    return { view, now: view.now, startedAt: this.#uptime.startedAt(this.#clock.nowUs(), view.now) };
+    const servedSince = this.#uptime.startedAt(this.#clock.nowUs(), view.now);
+    // While the table was in doubt nobody could be kept alive either.
+    return { view, now: view.now, startedAt: Math.max(servedSince, view.confirmedAt ?? view.now) };
   }
 
   /** A batch that the database refused for a row is repeated singly: only the command that is at fault fails. */

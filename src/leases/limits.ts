@@ -46,6 +46,10 @@ export const limits = {
   events_kept_min: 1_000_000,
   /** By how much a host's clock may run slower than the server's during a fence: its guard shuts so much later. */
   clock_skew_us: 1_000_000,
+  /** An epoch's first revision is a multiple of this, plus one: half a year of the highest rate there is. */
+  epoch_revisions: 1_000_000_000_000,
+  /** A client that claims to have seen an epoch further ahead is not believed that far: numbers must last. */
+  epochs_ahead_max: 16,
   /** Two clocks that drift apart by more than this from one transaction to the next: one of them was set. */
   clock_jump_us_max: 2_000_000,
   /** Free extents that a batch loads at first for the claims that compete for them; more, when these may not do. */

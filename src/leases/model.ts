@@ -282,6 +282,7 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     /** A pool, a machine or a router was deleted; its name may come back for another. */
     | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine' | 'router'; id: string }>
     | Readonly<{ kind: 'token'; token: TokenFacts }>
+    | Readonly<{ kind: 'epoch'; epoch: Epoch }>
   );
 
 /** What routes depend on, see `Interest`. No machine can have such a name. */
@@ -296,7 +297,8 @@ export function concerns(event: Event, interest: Interest): boolean {
 }
 
 /** Whether routes, or the choice of them, may depend on it. */
-export const isSteering = ({ kind }: Event): boolean => kind === 'slice' || kind === 'pool' || kind === 'machine';
+export const isSteering = ({ kind }: Event): boolean =>
+  kind === 'slice' || kind === 'pool' || kind === 'machine' || kind === 'epoch';
 
 /** What no machine is told: what is not its business, and a slice as long as the routers do not know the way to it. */
 export const isHidden = (event: Event): boolean =>
@@ -308,6 +310,48 @@ export const isHidden = (event: Event): boolean =>
 /** Whose watchers hear of the slice. */
 export const audienceOf = (slice: Pick<Slice, 'machine' | 'route'>): string | null =>
   slice.route === 'adding' ? null : slice.machine;
+
+/** What made an epoch begin. All but `first`: the table may lack what was answered before. */
+export type EpochCause =
+  | 'first'
+  /** The database is older than the high-water mark beside it, or has none: it is a copy, or was restored. */
+  | 'older_than_mark'
+  /** Another system or timeline of the database wrote last: a failover, or a restored backup. */
+  | 'other_database'
+  /** The log ended below what this server itself had committed. */
+  | 'log_went_back'
+  /** A client had seen a higher revision. */
+  | 'client_saw_more'
+  /** A client knows an epoch that this table has never been in. */
+  | 'client_knows_other';
+
+/**
+ * A stretch of the log in which nothing that was answered is missing. Where something may be missing another one begins,
+ * far above every revision that can have been given out: so no identifier ever means two things, and a revision alone
+ * tells whether it was lost.
+ */
+export type Epoch = Readonly<{
+  /** What tokens of leases carry. */
+  number: number;
+  /** Random; what clients present. */
+  id: string;
+  cause: EpochCause;
+  detail: string;
+  /** The log ended here when the epoch began: revisions above, up to its own first, are lost. */
+  after: number;
+  /** Its first revision. */
+  from: number;
+  beganAt: number;
+  /** Null as long as it is in doubt: nothing is granted, ended or freed until it is certain that no port is given twice. */
+  confirmedAt: number | null;
+  /** `machines`, when every one of them has told what it has, or who took the responsibility. */
+  confirmedBy: string | null;
+  revision: number;
+}>;
+
+/** Whether a revision was given out by a server whose table is not this one. */
+export const isLostTo = (epoch: Pick<Epoch, 'after' | 'from'>, revision: number): boolean =>
+  epoch.after < revision && revision < epoch.from;
 
 export type Role = 'operator' | 'viewer' | 'agent' | 'holder' | 'router';
 export type AccessToken = Readonly<{
@@ -368,6 +412,7 @@ type Audited = {
   lease: Lease;
   revocation: Revocation;
   token: TokenFacts;
+  epoch: Epoch;
 };
 
 export type AuditOutcome = 'done' | 'replayed' | 'refused' | 'denied';

@@ -25,6 +25,8 @@ export type Need =
   | Readonly<{ need: 'accessToken'; id: number }>
   | Readonly<{ need: 'router'; id: string }>
   | Readonly<{ need: 'keptAnswer'; token: number; key: string }>
+  | Readonly<{ need: 'epoch'; number: number }>
+  | Readonly<{ need: 'epochById'; id: string }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
   /** The slice that this pool made at this port of this address, whatever its state. */

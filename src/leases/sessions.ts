@@ -44,12 +44,19 @@ export const openSession: UseCase<'openSession'> = {
 
 /** One row and no event, however many leases live by it. */
 export const keepSession: UseCase<'keepSession'> = {
-  needs: ({ scope, id }, { view }) => sessionNeeds(view, scope, id),
+  *needs({ scope, id }, { view }) {
+    yield* sessionNeeds(view, scope, id);
+    const session = view.beganInDoubt ? view.sessions.get(id) : undefined;
+    if (session) yield [{ need: 'machine', id: session.machine }];
+  },
 
   decide({ scope, id }, context) {
     const { view, now } = context;
     const found = liveSession(context, scope, id);
     if (!found.ok) return found;
+    // On a machine with an agent the host knows better than the table who has which port; elsewhere nobody does.
+    const isKnown = view.beganInDoubt && view.machines.get(found.value.machine)?.enforcement === 'agent';
+    if (view.isInDoubt && !isKnown) return err({ code: 'read_only_epoch', epoch: view.epoch });
     const session = { ...found.value, expiresAt: Math.max(found.value.expiresAt, now + found.value.ttlUs) };
     view.sessions.put(session);
     return ok(session);

@@ -4,6 +4,7 @@ import type { Protocol } from '../net/protocol.ts';
 import type {
   AccessToken,
   AuditEntry,
+  Epoch,
   Event,
   Extent,
   Holder,
@@ -148,7 +149,10 @@ export type UsesFilter = Readonly<{ since: number; until: number }> &
 
 /** What is read outside of decisions. Lease states come out as they are in effect: those of an ended session are `ending`. */
 export interface Reader {
-  epoch(): Promise<string>;
+  /** The one that the table is in. */
+  epoch(): Promise<Epoch>;
+  /** Every one that there was, the first first: as many as there were restored backups and failovers. */
+  epochs(): Promise<readonly Epoch[]>;
   revision(): Promise<number>;
   pool(id: string): Promise<Pool | undefined>;
   pools(page: PageRequest): Promise<PageOf<Pool>>;
@@ -197,6 +201,7 @@ export interface Reader {
 }
 
 export type DesiredState = Readonly<{
+  epoch: Epoch;
   revision: number;
   machine: Machine;
   pools: readonly Pool[];

@@ -11,6 +11,8 @@ import {
   tenureKey,
   type AccessToken,
   type AuditEntry,
+  type Epoch,
+  type EpochCause,
   type Event,
   type Extent,
   type Holder,
@@ -44,14 +46,34 @@ export type Changes = Readonly<{
   revocations: readonly Change<Revocation>[];
   routers: readonly Change<Router>[];
   keptAnswers: readonly Change<KeptAnswer>[];
+  epochs: readonly Change<Epoch>[];
   /** New ones, in order. */
   audit: readonly AuditEntry[];
-  /** In order, without a gap from the revision that the view began with. */
+  /** In order, without a gap from the revision that the view began with, but for where an epoch begins. */
   events: readonly Event[];
 }>;
 
-/** Where the log stands. `epoch` is the allocator epoch that tokens carry. */
-export type LogEnd = Readonly<{ epoch: number; revision: number; lastEventAt: number }>;
+/** What the store itself found: the table may lack what was answered before. */
+export type Loss = Readonly<{
+  cause: EpochCause;
+  detail: string;
+  /** The highest revision that is known to have been given out. */
+  revision: number;
+  /** A random identity for the epoch that begins. */
+  newId: string;
+}>;
+
+/** Where the log stands. `epoch` is the allocator epoch that tokens carry; `confirmedAt` is null while it is in doubt. */
+export type LogEnd = Readonly<{
+  epoch: number;
+  confirmedAt: number | null;
+  revision: number;
+  lastEventAt: number;
+  loss?: Loss | undefined;
+  /** Which database this is, where that can be told: a part of the identity of each epoch that begins here. */
+  database?: string;
+}>;
+
 /** The last entry of the audit log; zeros when there is none. */
 export type AuditEnd = Readonly<{ id: number; at: number }>;
 /** Something that a machine can be granted from. */
@@ -101,6 +123,7 @@ export class View {
     (row) => answerKey(row.token, row.key),
     this.#journal,
   );
+  readonly epochs = new Table<Epoch, number>('epoch', (row) => row.number, this.#journal);
 
   /** What the store found due, oldest first. The rows themselves are in the tables too. */
   readonly due = {
@@ -125,6 +148,7 @@ export class View {
   readonly #events: Event[] = [];
   readonly #audit: AuditEntry[] = [];
   #auditEnd: AuditEnd | undefined;
+  #standing: Readonly<{ epoch: number; confirmedAt: number | null; base: number }>;
   readonly #asked = new Set<string>();
   #asksForRevocations = false;
   readonly #offers = new Map<string, readonly Offer[]>();
@@ -137,11 +161,35 @@ export class View {
 
   constructor(end: LogEnd, now: number) {
     this.#end = end;
+    this.#standing = { epoch: end.epoch, confirmedAt: end.confirmedAt, base: end.revision };
     this.#now = now;
   }
 
   get epoch(): number {
-    return this.#end.epoch;
+    return this.#standing.epoch;
+  }
+
+  /** Since when it is certain that nothing that was answered is missing; null while that is in doubt. */
+  get confirmedAt(): number | null {
+    return this.#standing.confirmedAt;
+  }
+
+  get database(): string | undefined {
+    return this.#end.database;
+  }
+
+  get loss(): Loss | undefined {
+    return this.#end.loss;
+  }
+
+  /** Whether something that was answered may be missing. */
+  get isInDoubt(): boolean {
+    return this.confirmedAt === null;
+  }
+
+  /** Whether that was so, or found out by the store, before the batch: what its needs go by. */
+  get beganInDoubt(): boolean {
+    return this.#end.confirmedAt === null || this.loss !== undefined;
   }
 
   /** The instant of the transaction, on the clock that the store goes by. */
@@ -150,12 +198,12 @@ export class View {
   }
 
   get revision(): number {
-    return this.#end.revision + this.#events.length;
+    return this.#events.at(-1)?.revision ?? this.#end.revision;
   }
 
   /** Appends to the log. `make` gets the revision and the time of the event it makes; log time only ever rises. */
   log<C extends Content>(machine: string | null, make: (revision: number, at: number) => C): C {
-    const revision = this.revision + 1;
+    const revision = Math.max(this.revision, this.#standing.base) + 1;
     const at = Math.max(this.#now, (this.#events.at(-1)?.at ?? this.#end.lastEventAt) + 1);
     const content = make(revision, at);
     this.#events.push({ revision, at, machine, ...content });
@@ -163,7 +211,14 @@ export class View {
     return content;
   }
 
-  /** What this batch appended to the log so far, without a gap from where it began. */
+  /** From here on the epoch is this one, and revisions are above `base`. */
+  enterEpoch({ number, confirmedAt }: Pick<Epoch, 'number' | 'confirmedAt'>, base: number): void {
+    const before = this.#standing;
+    this.#standing = { epoch: number, confirmedAt, base };
+    this.#journal.record({ undo: () => (this.#standing = before) });
+  }
+
+  /** What this batch appended to the log so far, without a gap from where it began, but for where an epoch begins. */
   get events(): readonly Event[] {
     return this.#events;
   }
@@ -210,6 +265,7 @@ export class View {
       routers: this.routers.changes(),
       keptAnswers: this.keptAnswers.changes(),
       audit: this.#audit,
+      epochs: this.epochs.changes(),
       events: this.#events,
     };
   }
@@ -244,6 +300,8 @@ export class View {
         return this.routers.ask(need.id);
       case 'keptAnswer':
         return this.keptAnswers.ask(answerKey(need.token, need.key));
+      case 'epoch':
+        return this.epochs.ask(need.number);
       default: {
         const text = JSON.stringify(need);
         const isNew = !this.#asked.has(text);
@@ -326,6 +384,13 @@ export class View {
     for (const holder of this.holders.values()) if (holder.machine === machine && holder.uid === uid) return holder;
     if (!this.#hasAsked({ need: 'holderByUid', machine, uid }))
       throw new Error(`the holder with uid ${uid} on ${machine} was never asked for`);
+    return undefined;
+  }
+
+  /** The epoch that clients know by this id. */
+  epochById(id: string): Epoch | undefined {
+    for (const epoch of this.epochs.values()) if (epoch.id === id) return epoch;
+    if (!this.#hasAsked({ need: 'epochById', id })) throw new Error(`the epoch ${id} was never asked for`);
     return undefined;
   }
 

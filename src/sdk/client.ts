@@ -17,6 +17,7 @@ import type {
 } from '../wire/attribution.ts';
 import type { AuditEntry, AuditQuery } from '../wire/audit.ts';
 import type { Explain, Explanation } from '../wire/explain.ts';
+import type { Epoch, EpochConfirm } from '../wire/epochs.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
 import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
@@ -38,6 +39,7 @@ import type {
   Unblock,
 } from '../wire/slices.ts';
 import type { TokenCreate, TokenCreated, TokenInfo, TokenListQuery, TokenRotate, TokenUpdate } from '../wire/tokens.ts';
+import type { LogPosition } from './seen.ts';
 import { Transport, type Call, type ClientOptions, type QueryValue } from './transport.ts';
 
 /** What the caller may say about any call. */
@@ -88,6 +90,16 @@ export class FisheryClient {
 
   constructor(options: ClientOptions) {
     this.#transport = new Transport(options);
+  }
+
+  /** How far this client has followed the log, by what it was answered; undefined before the first answer. */
+  get seen(): LogPosition | undefined {
+    return this.#transport.seen.latest;
+  }
+
+  /** Says that the log was followed so far by a stream, in the epoch that the server told last. */
+  reached(revision: number): void {
+    this.#transport.seen.reach(revision);
   }
 
   readonly pools = {
@@ -236,6 +248,11 @@ export class FisheryClient {
     /** In the text format of Prometheus. */
     metrics: (o?: CallOptions): Promise<string> => this.#outside(['metrics'], { ...o, text: 'text/plain' }),
     openApi: (o?: CallOptions): Promise<Readonly<Record<string, unknown>>> => this.#outside(['openapi.json'], o),
+    /** Whether the table may lack what was answered before. */
+    epoch: (o?: CallOptions): Promise<Epoch> => this.#get(['server', 'epoch'], {}, o),
+    /** Answers for it that nobody uses a port that the table would give to another; `read_only_epoch` is over then. */
+    confirmEpoch: (body: EpochConfirm, o?: ChangeOptions): Promise<Epoch> =>
+      this.#post(['server', 'confirm-epoch'], body, o),
   };
 
   /** What would come of a claim, and why: its leases, or the reason why there would be none. Grants nothing. */

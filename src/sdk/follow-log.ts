@@ -20,6 +20,8 @@ export type FollowedLog<Snapshot> = Readonly<{
   takeSnapshot: (signal: AbortSignal | undefined) => Promise<Snapshot>;
   /** The raw stream of changes after `from`. */
   openStream: (from: number, signal: AbortSignal) => Promise<ReadableStream<Uint8Array>>;
+  /** Called with each revision that the stream has reached. */
+  onReached: (revision: number) => void;
 }>;
 
 export type LogItem<Snapshot, Change, Query> =
@@ -65,6 +67,7 @@ export async function* followLog<Snapshot extends Revised, Change extends Revise
           // A server may repeat what it sent just before the connection broke; a consumer must not see it twice.
           if (event.type === 'change' ? reached <= revision : reached < revision) continue;
           revision = reached;
+          log.onReached(revision);
           yield event;
         }
       } catch (thrown) {

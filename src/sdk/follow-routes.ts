@@ -26,6 +26,7 @@ export async function* followRoutes(
     name: 'the routes',
     takeSnapshot: (signal: AbortSignal | undefined) => client.routes.get(filter, signal ? { signal } : {}),
     openStream: (from: number, signal: AbortSignal) => client.routes.watch(filter, from, signal),
+    onReached: (revision: number) => client.reached(revision),
   };
   for await (const item of followLog<RouteSnapshot, RouteChange>(log, options))
     // Nobody asks a router anything.

@@ -25,6 +25,7 @@ export async function* follow(
     name: machine,
     takeSnapshot: (signal: AbortSignal | undefined) => client.agent.desired(machine, signal ? { signal } : {}),
     openStream: (from: number, signal: AbortSignal) => client.agent.watch(machine, from, signal),
+    onReached: (revision: number) => client.reached(revision),
   };
   for await (const item of followLog<Desired, Change, FlowQuery>(log, options))
     yield item.type === 'snapshot' ? { type: 'snapshot', desired: item.snapshot } : item;

@@ -4,6 +4,7 @@
  */
 export { FisheryClient, everyItem } from './client.ts';
 export type { CallOptions, ChangeOptions, GrantOptions, PageOptions, RouteFilter, SayOptions } from './client.ts';
+export type { LogPosition } from './seen.ts';
 export type { ClientOptions } from './transport.ts';
 export { tlsFilesOf, type TlsFiles } from './tls.ts';
 export { FisheryError, isFisheryError, localCodes } from './errors.ts';

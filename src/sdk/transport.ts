@@ -1,5 +1,6 @@
 import { backoffMs, pause } from './backoff.ts';
 import { errorOfAnswer, errorOfFetch, FisheryError, localCodes, parseJson } from './errors.ts';
+import { SeenByUs } from './seen.ts';
 import { fetchWithTls, type Fetch, type TlsFiles } from './tls.ts';
 
 export type ClientOptions = Readonly<{
@@ -54,6 +55,8 @@ export class Transport {
   readonly #timeoutMs: number;
   readonly #attemptsMax: number;
   readonly #random: () => number;
+  /** What the server has told, and is told again with every call. */
+  readonly seen = new SeenByUs();
 
   constructor(options: ClientOptions) {
     this.#base = baseOf(options.url);
@@ -99,11 +102,12 @@ export class Transport {
     const timer = setTimeout(() => opening.abort(new DOMException('no answer', 'TimeoutError')), timeoutMs);
     try {
       const response = await this.#fetch(url, {
-        headers: { authorization: `Bearer ${this.#token()}`, accept: 'text/event-stream' },
+        headers: { authorization: `Bearer ${this.#token()}`, accept: 'text/event-stream', ...this.seen.header },
         redirect: 'error',
         cache: 'no-store',
         signal: AbortSignal.any([signal, opening.signal]),
       });
+      this.seen.note(response.headers);
       if (!response.ok) throw errorOfAnswer(what, response, await response.text());
       if (!response.body || !/^text\/event-stream\b/.test(response.headers.get('content-type') ?? ''))
         throw new FisheryError(`${what}: the answer is no event stream`, {
@@ -132,6 +136,7 @@ export class Transport {
         headers: {
           authorization: `Bearer ${this.#token()}`,
           accept: `${call.text ?? 'application/json'}, application/problem+json`,
+          ...this.seen.header,
           ...(call.body === undefined ? {} : { 'content-type': call.bodyType ?? 'application/json' }),
           ...call.headers,
         },
@@ -140,6 +145,7 @@ export class Transport {
         redirect: 'error',
         signal: call.signal ? AbortSignal.any([call.signal, timeout]) : timeout,
       });
+      this.seen.note(response.headers);
       const body = await response.text();
       if (!response.ok) return errorOfAnswer(what, response, body);
       if (response.status === 204) return { value: undefined };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { Epoch } from './epochs.ts';
 import { PageQuery, queryNumber } from './lists.ts';
 import { Holder } from './machines.ts';
 import { Lease } from './leases.ts';
@@ -101,6 +102,7 @@ export const LogEntry = z
       at: Instant,
       router: Router,
     }),
+    z.strictObject({ kind: z.literal('epoch'), revision: Revision, at: Instant, epoch: Epoch }),
   ])
   .meta({ id: 'LogEntry' });
 

@@ -15,7 +15,10 @@ export const Health = z.strictObject({ status: z.literal('ok') }).meta({ id: 'He
 
 export const Readiness = z
   .strictObject({
-    status: z.literal('ready'),
+    status: z.enum(['ready', 'read_only']).meta({
+      description: 'read_only: it answers keepalives and reads, but grants nothing until `reason` is mended.',
+    }),
+    reason: z.string().nullable(),
     revision: z.int().meta({ description: 'The newest revision of the log.' }),
   })
   .meta({ id: 'Readiness' });

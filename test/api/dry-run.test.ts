@@ -8,6 +8,7 @@ import { furnished, type Furnished, type Method } from '../support/api-world.ts'
 /** Operations that are called with another method than GET and decide nothing in the core, with the reason. */
 const cannotBeTried: Partial<Record<OperationId, string>> = {
   attributeBulk: 'reads: its list is too long for a query',
+  explainGrant: 'reads: it says what would be, and changes nothing',
   answerFlowQuery: 'passes an answer on to whoever asked, and writes nothing',
 };
 

@@ -268,6 +268,7 @@ describe('the Idempotency-Key itself', () => {
     ).toEqual([
       'answerFlowQuery',
       'attributeBulk',
+      'explainGrant',
       'keepMachine',
       'keepSession',
       'reportApplied',

@@ -286,7 +286,7 @@ describe('the log', () => {
     const revision = await newest();
     const answer = await f.world.call('GET', `/v1/events?after=${revision + 1}`);
     expect(answer.refusal).toEqual([409, 'revision_unknown']);
-    expect(answer.problem.detail).toBe(`the log ends at revision ${revision}, before ${revision + 1}`);
+    expect(answer.problem.detail).toBe(`the log ends at revision ${revision}, and never had ${revision + 1}`);
   });
 });
 

@@ -33,6 +33,7 @@ describe('the server about itself', () => {
     const { revision } = await f.world.must(EventList, 'GET', '/v1/events?limit=1');
     expect((await f.world.call('GET', '/readyz', { token: null })).as(Readiness)).toEqual({
       status: 'ready',
+      reason: null,
       revision,
     });
   });

@@ -103,6 +103,12 @@ describe('the verbs of an operator', () => {
     expect(await must('machines uncordon edge-1')).toMatch(/^state +active$/m);
   });
 
+  it('tell in which epoch the table is, and confirm it', async () => {
+    expect(await must('epoch get')).toMatch(/^number +1\n[^]*^state +confirmed$/m);
+    expect(await must('epoch confirm --epoch 1 --yes')).toMatch(/^state +confirmed$/m);
+    expect((await fishery('epoch confirm --epoch 2 --yes')).code).toBe(4);
+  });
+
   it('show one thing with all that is known of it', async () => {
     await must('pools create shown --prefix 203.0.113.0/30 --label site=fra1');
     expect((await must('pools get shown')).split('\n')).toEqual(

@@ -2,6 +2,7 @@ import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { leaseRow } from '../../src/db/rows.ts';
+import { HighWaterMark } from '../../src/db/sqlite/mark.ts';
 import { SqliteStore } from '../../src/db/sqlite/store.ts';
 import type { Lease } from '../../src/leases/model.ts';
 import { readTables } from '../support/stored-tables.ts';
@@ -51,7 +52,9 @@ async function withConnection(
   const connection = new Database(join(temporary.directory, 'fishery.db'), { timeout: 10 });
   const store = new SqliteStore({
     connection,
-    ...{ epoch: 'e', allocatorEpoch: 1, onClose: () => connection.close() },
+    mark: new HighWaterMark(temporary.directory, undefined),
+    newEpoch: () => 'e',
+    onClose: () => connection.close(),
   });
   try {
     await use(store, connection);

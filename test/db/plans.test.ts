@@ -82,7 +82,7 @@ describe('what is read outside of decisions', () => {
     const plans = await plansOf(async (connection) => {
       const statements = new Statements(connection);
       const run = async <T>(read: () => Read<T>) => statements.run(read());
-      const reader = new SqlReader({ run, snapshot: run, epoch: async () => 'epoch' });
+      const reader = new SqlReader({ run, snapshot: run });
       await reader.revision();
       await reader.oldestRevision();
       for (const find of [reader.pool('p'), reader.machine('m'), reader.slice(1), reader.lease(1), reader.session(1)])

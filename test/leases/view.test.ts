@@ -15,7 +15,7 @@ const free = (ports: PortRange): Extent => ({
   ...{ slice: 1, protocol: 'tcp', ports, machine: 'm', pool: 'p', family: 4, state: 'free', offered: true },
   ...{ fit: fitOf(ports), restedSince: 0, reusableAt: null, blocked: null },
 });
-const build = () => new View({ epoch: 1, revision: 41, lastEventAt: 1_000 }, 500);
+const build = () => new View({ epoch: 1, confirmedAt: 0, revision: 41, lastEventAt: 1_000 }, 500);
 
 describe('a view', () => {
   it('takes a row that was never asked for as a bug, not as absent', () => {

@@ -31,27 +31,31 @@ describe('a dump', () => {
     const lines = await dumpOf({ url: undefined, directory: source.directory });
     await using database = await temporaryDatabase('');
     const there = { url: database.url, directory: '' };
-    await restore(there, linesOf(lines), () => 'epoch-2');
+    await restore(there, linesOf(lines), { newEpoch: () => 'epoch-2' });
     expect(await database.read()).toEqual(readTables(source.directory));
     const restored = await database.open({ clock: 'server' });
     expect(new Set(await restored.reader.usage())).toEqual(new Set(await source.store.reader.usage()));
     const again = await dumpOf(there);
     expect(rowsOf(again)).toEqual(rowsOf(lines));
 
-    // The table there goes on: new revisions, another epoch, and everything that was promised before.
-    const world = new World(await database.open({ clock: 'server' }), before.clock);
-    expect(await world.store.reader.epoch()).toMatch(/^epoch-2\./);
+    // The table there goes on once somebody says that it may, with everything that was promised before.
+    const world = new World(await database.open({ clock: 'server', newEpoch: () => 'epoch-9' }), before.clock);
+    expect(await world.machine('edge-9')).toBe('read_only_epoch');
+    expect(await world.store.reader.epoch()).toMatchObject({
+      ...{ number: 2, cause: 'other_database', id: expect.stringMatching(/^epoch-9\.\d+/) as string },
+    });
+    expect(await world.confirm(2)).toBe('by token-9');
     const session = (await world.store.reader.sessions({ state: 'live' }, { limit: 1, cursor: null })).items[0];
     if (!session) throw new Error('no session');
     expect(await world.keep(session)).toMatch(/^until/);
     await world.pass(200);
     expect(await world.machine('edge-9')).toBe('edge-9');
-    expect(world.events[0]?.revision).toBe((JSON.parse(again[0] ?? '{}') as { revision: number }).revision + 1);
+    expect(world.events[0]?.revision).toBe(1_000_000_000_001);
 
     await using back = await temporaryStore();
     await back.store.close();
     const home = { url: undefined, directory: back.directory };
-    await restore(home, linesOf(await dumpOf(there)), () => 'epoch-3');
+    await restore(home, linesOf(await dumpOf(there)), { newEpoch: () => 'epoch-3' });
     expect(readTables(back.directory)).toEqual(await database.read());
   });
 
@@ -78,9 +82,9 @@ describe('a dump', () => {
     await using copy = await temporaryStore();
     await copy.store.close();
     const lines = await dumpOf(there);
-    expect((await restore({ url: undefined, directory: copy.directory }, linesOf(lines), () => 'e')).revision).toBe(
-      (await database.read()).events.length,
-    );
+    expect(
+      (await restore({ url: undefined, directory: copy.directory }, linesOf(lines), { newEpoch: () => 'e' })).revision,
+    ).toBe((await database.read()).events.length);
   });
 });
 
@@ -92,10 +96,11 @@ describe('a restore into PostgreSQL', () => {
     await using database = await temporaryDatabase('');
     const there = { url: database.url, directory: '' };
     const spoilt = lines.map((line) => line.replace(/"members":\d+/, '"members":9'));
-    await expect(restore(there, linesOf(spoilt), () => 'x')).rejects.toThrow(/127\.0\.0\.1|not whole/);
+    await expect(restore(there, linesOf(spoilt), { newEpoch: () => 'x' })).rejects.toThrow(/127\.0\.0\.1|not whole/);
     expect((await database.read()).events).toEqual([]);
-    await restore(there, linesOf(lines), () => 'y');
-    await expect(restore(there, linesOf(lines), () => 'z')).rejects.toThrow(/is not empty: restore into a new one/);
-    expect(await database.query('SELECT value FROM meta')).toEqual([{ value: 'y' }]);
+    await restore(there, linesOf(lines), { newEpoch: () => 'y' });
+    await expect(restore(there, linesOf(lines), { newEpoch: () => 'z' })).rejects.toThrow(
+      /is not empty: restore into a new one/,
+    );
   });
 });

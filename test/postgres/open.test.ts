@@ -110,25 +110,13 @@ describe('servers that start at once on an empty database', () => {
   it('make its tables once, and are one and the same', async () => {
     await using database = await temporaryDatabase('');
     const stores = await Promise.all(['a', 'b', 'c', 'd'].map((epoch) => database.open({ newEpoch: () => epoch })));
-    const epochs = new Set(await Promise.all(stores.map(({ reader }) => reader.epoch())));
+    const epochs = new Set((await Promise.all(stores.map(({ reader }) => reader.epoch()))).map(({ id }) => id));
     expect(epochs.size).toBe(1);
     // System identifier and timeline: after a failover, or on a restored copy, it is another.
     const [here] = await onPostgres(
       'SELECT system_identifier::text AS id FROM pg_control_system()',
       inject('postgresUrl'),
     );
-    expect([...epochs][0]).toMatch(new RegExp(`^[abcd]\\.${String(here?.['id'])}\\.1$`));
-  });
-
-  it('take another timeline for another history: what is granted there has another allocator epoch', async () => {
-    await using database = await temporaryDatabase('');
-    const world = new World(await database.open({ clock: 'server' }));
-    await world.machine('edge-1');
-    const epochOf = async () =>
-      await world.store.transact({ now: world.clock.us, *needs() {}, decide: (view) => view.epoch });
-    expect(await epochOf()).toBe(1);
-    await database.query(`UPDATE log_end SET cluster = '1.1'`);
-    expect(await epochOf()).toBe(2);
-    expect(await epochOf()).toBe(2);
+    expect([...epochs][0]).toMatch(new RegExp(`^[abcd]\\.${String(here?.['id'])}\\.1\\.\\d+\\.\\d+$`));
   });
 });

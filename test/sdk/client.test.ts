@@ -15,6 +15,8 @@ const rows: readonly Row[] = [
     'POST /v1/pools',
     { id: 'p', prefixes: ['192.0.2.0/24'] },
   ],
+  ['server.epoch', (c) => c.server.epoch(), 'GET /v1/server/epoch'],
+  ['server.confirmEpoch', (c) => c.server.confirmEpoch({ epoch: 2 }), 'POST /v1/server/confirm-epoch', { epoch: 2 }],
   ['pools.get', (c) => c.pools.get('p'), 'GET /v1/pools/p'],
   ['pools.list', (c) => c.pools.list({ limit: 5, cursor: 'a/b' }), 'GET /v1/pools?limit=5&cursor=a/b'],
   [

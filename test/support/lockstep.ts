@@ -23,8 +23,8 @@ export type Subject = Readonly<{ store: Store; reopen: () => Promise<Store>; rea
  * tell the same of the past as somebody who looked at the time.
  */
 export async function playInLockstep(subject: Subject, story: readonly Step[]): Promise<void> {
-  const memory = new MemoryStore();
   let { store } = subject;
+  const memory = new MemoryStore(await store.reader.epoch());
   let plain = new World(memory);
   let real = new World(store);
   const history = new NaiveHistory();

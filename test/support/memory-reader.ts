@@ -6,6 +6,7 @@ import {
   holderKey,
   type AccessToken,
   type AuditEntry,
+  type Epoch,
   type Event,
   type Extent,
   type Interest,
@@ -25,6 +26,7 @@ import type { Tables } from './memory-store.ts';
 
 /** What there is to read. */
 type Source = Readonly<{
+  epoch: Epoch;
   tables: Tables;
   events: readonly Event[];
   revision: number;
@@ -58,7 +60,8 @@ export class MemoryReader implements Reader {
     this.#store = store;
   }
 
-  epoch = async () => 'memory';
+  epoch = async () => this.#store.epoch;
+  epochs = async () => [...this.#store.tables.epochs.values()];
   revision = async () => this.#store.revision;
   router = async (id: string) => this.#store.tables.routers.get(id);
   routers = async (request: PageRequest) => page(this.#store.tables.routers.values(), (row) => row.id, request);
@@ -130,6 +133,7 @@ export class MemoryReader implements Reader {
         ['assigning', 'assigned', 'draining'].includes(row.state),
     );
     return {
+      epoch: this.#store.epoch,
       revision,
       machine,
       pools: [...tables.pools.values()],

@@ -1,3 +1,4 @@
+import { firstEpoch } from '../../src/db/first-epoch.ts';
 import { addressToBigInt, familyOf } from '../../src/net/address.ts';
 import { portCount, rangesOverlap } from '../../src/net/ports.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
@@ -10,6 +11,7 @@ import {
   tenureKey,
   type AccessToken,
   type AuditEntry,
+  type Epoch,
   type Event,
   type Extent,
   type Holder,
@@ -46,6 +48,7 @@ export type Tables = Readonly<{
   routers: Map<string, Router>;
   keptAnswers: Map<string, KeptAnswer>;
   audit: Map<number, AuditEntry>;
+  epochs: Map<number, Epoch>;
 }>;
 
 /** A store made of maps and filters: slow, obvious, and held to the same contract as the real one. */
@@ -65,6 +68,7 @@ export class MemoryStore implements Store {
     routers: new Map(),
     keptAnswers: new Map(),
     audit: new Map(),
+    epochs: new Map(),
   };
   events: readonly Event[] = [];
   readonly reader: Reader = new MemoryReader(this);
@@ -74,10 +78,27 @@ export class MemoryStore implements Store {
   failure: StoreError | undefined;
   #lastEventAt = 0;
   #isClosed = false;
+  readonly #database: string | undefined;
+
+  /** `first`: the epoch that it begins in; what follows a dot in its id is the name of the database. */
+  constructor(first: Epoch = firstEpoch('memory')) {
+    this.tables.epochs.set(first.number, first);
+    const [, ...database] = first.id.split('.');
+    this.#database = database.length > 0 ? database.join('.') : undefined;
+  }
+
+  get epoch(): Epoch {
+    return [...this.tables.epochs.values()].at(-1) ?? firstEpoch('memory');
+  }
 
   async transact<T>(work: Work<T>): Promise<T> {
     if (this.#isClosed) throw new StoreError('closed', 'the store is closed');
-    const view = new View({ epoch: 1, revision: this.revision, lastEventAt: this.#lastEventAt }, work.now);
+    const { number: epoch, confirmedAt } = this.epoch;
+    const database = this.#database === undefined ? {} : { database: this.#database };
+    const view = new View(
+      { epoch, confirmedAt, revision: this.revision, lastEventAt: this.#lastEventAt, ...database },
+      work.now,
+    );
     for (const round of work.needs(view)) for (const need of round) this.#load(view, need);
     const result = work.decide(view);
     if (this.failure) throw this.failure;
@@ -97,6 +118,7 @@ export class MemoryStore implements Store {
     write(tables.routers, changes.routers, (row) => row.id);
     for (const entry of changes.audit) write(tables.audit, [{ before: undefined, after: entry }], ({ id }) => id);
     write(tables.keptAnswers, changes.keptAnswers, (row) => answerKey(row.token, row.key));
+    write(tables.epochs, changes.epochs, (row) => row.number);
     this.events = [...this.events, ...changes.events];
     this.revision = changes.events.at(-1)?.revision ?? this.revision;
     this.#lastEventAt = changes.events.at(-1)?.at ?? this.#lastEventAt;
@@ -243,6 +265,17 @@ export class MemoryStore implements Store {
           (need.route === 'adding' ? view.due.routed : view.due.withdrawn).push(slice);
         }
         return;
+      case 'epoch': {
+        loadOne(view.epochs, tables.epochs.get(need.number));
+        return;
+      }
+      case 'epochById': {
+        loadOne(
+          view.epochs,
+          [...tables.epochs.values()].find((row) => row.id === need.id),
+        );
+        return;
+      }
       case 'sliceAt': {
         loadOne(
           view.slices,

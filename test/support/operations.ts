@@ -180,6 +180,10 @@ const kinds: readonly Command['kind'][] = [
     'putRouter',
     'deleteRouter',
     ...Array<'routerApplied'>(4).fill('routerApplied'),
+    'confirmEpoch',
+    'confirmEpoch',
+    'confirmEpoch',
+    'weighSeen',
   ] as const),
   ...(['createToken', 'updateToken', 'rotateToken', 'revokeToken', 'noteTokenUses'] as const),
 ];
@@ -353,6 +357,15 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       const some = other % 7 === 0 ? 100_000 : other % 3 === 0 ? (one(revisions) ?? 0) : Math.max(...revisions);
       return { kind, router: routers[pick % 2] ?? 'south', revision: some };
     }
+    case 'weighSeen': {
+      const epoch = one(tables.epochs.values());
+      const id = other === 1 ? 'stranger' : (epoch?.id ?? '');
+      // Mostly what there is.
+      const revision = (epoch?.from ?? 0) + (other % 4 === 0 ? 1_000_000 : 0);
+      return { kind, epoch: id, revision, witness: 'a test', newId: `epoch-of-${pick}-${tables.epochs.size}` };
+    }
+    case 'confirmEpoch':
+      return { kind, number: Math.max(...tables.epochs.keys()) - (other % 9 === 0 ? 1 : 0), by: 'a test' };
     case 'createPool':
       // Under the name of one that is gone, perhaps, and of another size then.
       return { ...small, kind, id: 'v6', prefixes: [prefix('2001:db8::/48')], slicePorts: flag ? 4 : 8 };

@@ -10,7 +10,7 @@ export type Stored = Readonly<{ tables: Tables; events: readonly Event[] }>;
 
 const names = [
   ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
-  ...['revocations', 'access_tokens', 'routers', 'kept_answers', 'audit', 'events'],
+  ...['revocations', 'access_tokens', 'routers', 'kept_answers', 'epochs', 'audit', 'events'],
 ] as const;
 
 /** Every row of a SQLite database, read over a connection of its own. */
@@ -53,6 +53,7 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
       routers: byKey(all('routers', rows.routerOf), (row) => row.id),
       audit: byKey(all('audit', rows.auditOf), (row) => row.id),
       keptAnswers: byKey(all('kept_answers', rows.keptAnswerOf), (row) => answerKey(row.token, row.key)),
+      epochs: byKey(all('epochs', rows.epochOf), (row) => row.number),
     },
     events: all('events', rows.eventOf).sort((a, b) => a.revision - b.revision),
   };

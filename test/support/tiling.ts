@@ -1,5 +1,12 @@
 import type { Event } from '../../src/leases/model.ts';
-import { endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from '../../src/db/check/row-flaws.ts';
+import {
+  beginsEpoch,
+  endedBy,
+  flawsOfLease,
+  flawsOfMembership,
+  isAsTold,
+  type Told,
+} from '../../src/db/check/row-flaws.ts';
 import { flawsOfSlice } from '../../src/db/check/slice-flaws.ts';
 import type { Tables } from './memory-store.ts';
 
@@ -60,6 +67,9 @@ function flawsOfRows(tables: Tables, events: readonly Event[], historySince: num
     ...[...tables.slices.values()].map((row): Told => ({ kind: 'slice', row })),
     ...[...tables.revocations.values()].map((row): Told => ({ kind: 'revocation', row })),
     ...[...tables.sessions.values()].map((row): Told => ({ kind: 'session', row })),
+    ...[...tables.epochs.values()]
+      .filter(({ cause }) => cause !== 'first')
+      .map((row): Told => ({ kind: 'epoch', row })),
     ...[...tables.leases.values()].map((row): Told => ({
       kind: 'lease',
       row,
@@ -71,8 +81,9 @@ function flawsOfRows(tables: Tables, events: readonly Event[], historySince: num
       ),
     })),
   ];
+  const byRevision = new Map(events.map((event) => [event.revision, event]));
   return told.flatMap((one) => {
-    const event = events[one.row.revision - 1];
+    const event = byRevision.get(one.row.revision);
     return event && isAsTold(one, event) ? [] : [`a ${one.kind} is not as revision ${one.row.revision} says`];
   });
 }
@@ -81,7 +92,8 @@ function flawsOfLog(events: readonly Event[]): readonly string[] {
   const flaws: string[] = [];
   for (const [index, event] of events.entries()) {
     const previous = events[index - 1];
-    if (event.revision !== (previous?.revision ?? 0) + 1) flaws.push(`revision ${event.revision} follows a gap`);
+    if (event.revision !== (previous?.revision ?? 0) + 1 && !beginsEpoch(event, previous?.revision ?? 0))
+      flaws.push(`revision ${event.revision} follows a gap`);
     if (previous && event.at <= previous.at) flaws.push(`revision ${event.revision} goes back in time`);
   }
   return flaws;

@@ -287,6 +287,19 @@ export class World {
     );
   }
 
+  /** A client says what it has seen; the epoch that the table is in then. */
+  seen(epoch: string, revision: number): Promise<string> {
+    const newId = `epoch-${this.events.length}`;
+    return this.#say(
+      this.execute({ kind: 'weighSeen', epoch, revision, witness: 'token-7', newId }),
+      (weighed) => `epoch ${weighed.epoch}`,
+    );
+  }
+
+  confirm(number: number, by = 'token-9'): Promise<string> {
+    return this.#say(this.execute({ kind: 'confirmEpoch', number, by }), (epoch) => `by ${epoch.confirmedBy}`);
+  }
+
   /** Sweeps until nothing is left over; how many rows moved. */
   async sweep(itemsMax: number = limits.sweep_items_max): Promise<number> {
     let moved = 0;

@@ -17,6 +17,11 @@ export const serving = fp<ServingOptions>(
       reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
       // What is true of ports now is not true later, and some answers carry secrets.
       if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
+      // What the client presents from now on. Not for strangers; and a snapshot says itself of which revision it is.
+      if (request.principal !== null) {
+        reply.header('fishery-epoch', context.epochs.current.id);
+        if (!reply.hasHeader('fishery-revision')) reply.header('fishery-revision', context.epochs.revision);
+      }
       // A connection that stays open would keep the server waiting for its next request.
       if (context.stopping.aborted) reply.header('connection', 'close');
     });

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { presentDesired } from '../present.ts';
-import { principalOf, requireOwn } from '../principal.ts';
+import { principalOf, refuseInDoubt, requireOwn } from '../principal.ts';
 import { apiProblem, leaseProblem } from '../problems.ts';
 import { ById, numberOf } from '../requests.ts';
 import { resource, run } from '../resource.ts';
@@ -21,16 +21,17 @@ export const agentRoutes = resource('agent', (app, context) => {
         summary: 'Take a snapshot of what a machine must make true',
         description: 'One consistent state at `revision`; the event stream goes on from there.',
         answers: { 200: 'Everything that the agent of this machine must make true.' },
-        errors: ['machine_not_found'],
+        errors: ['machine_not_found', 'read_only_epoch'],
         examples: { answers: { 200: examples.desired } },
       }),
     },
     async (request) => {
       const { id } = request.params;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
+      await refuseInDoubt(principalOf(request), context.epochs);
       const desired = await context.reader.desired(id);
       if (desired === undefined) throw leaseProblem({ code: 'machine_not_found', machine: id }, context.clock.nowUs());
-      return presentDesired(desired, await context.reader.epoch());
+      return presentDesired(desired);
     },
   );
 
@@ -97,7 +98,7 @@ export const agentRoutes = resource('agent', (app, context) => {
         version,
         appliedRevision: applied_revision,
       });
-      return { epoch: await context.reader.epoch(), revision: answer.revision, fence_s: seconds(answer.fenceUs) };
+      return { epoch: context.epochs.current.id, revision: answer.revision, fence_s: seconds(answer.fenceUs) };
     },
   );
 

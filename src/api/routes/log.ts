@@ -27,7 +27,7 @@ export const logRoutes = resource('log', (app, context) => {
       // Read before the events: what comes in between is left for the next call, and nothing is passed over.
       const revision = await context.reader.revision();
       // Whoever has seen more than there is would hear nothing until the log has come so far, and then miss what was before.
-      if (after > revision)
+      if (after > revision || context.epochs.isLost(after))
         throw leaseProblem({ code: 'revision_unknown', revision: after, newest: revision }, context.clock.nowUs());
       const found = await context.reader.eventsAfter(after, machine ?? null, limit);
       const last = found.at(-1)?.revision;

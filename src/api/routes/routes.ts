@@ -10,7 +10,7 @@ import type { Context } from '../context.ts';
 import * as examples from '../examples/routes.ts';
 import { streamLog } from '../log-stream.ts';
 import { operation } from '../operation.ts';
-import { principalOf, notYours } from '../principal.ts';
+import { principalOf, notYours, refuseInDoubt } from '../principal.ts';
 import { apiProblem } from '../problems.ts';
 import { defined } from '../requests.ts';
 import { resource } from '../resource.ts';
@@ -47,20 +47,22 @@ export const routeRoutes = resource('routes', (app, context) => {
           'goes on from there. As JSON, as CSV (RFC 4180), or with `format=nft` as a file for `nft -f`: maps from address ' +
           'and port to the mark and the next hop of the machine, and a chain that marks by them.',
         answers: { 200: 'The routes, in the order of their slices.' },
-        errors: ['not_acceptable', 'overloaded'],
+        errors: ['read_only_epoch', 'not_acceptable', 'overloaded'],
         examples: { answers: { 200: examples.routeSnapshot } },
         alternatives: { 'text/csv': examples.routesAsCsv, 'text/plain': examples.routesAsNft },
       }),
     },
     async (request, reply) => {
       const { format, ...filter } = request.query;
-      await knownRouter(context, request.principal?.router ?? null);
+      const principal = principalOf(request);
+      await knownRouter(context, principal.router);
+      await refuseInDoubt(principal, context.epochs);
       const type = format === undefined ? preferredOf(request.headers.accept, mediaTypes) : typeOf[format];
       if (type === undefined)
         throw apiProblem('not_acceptable', `there is ${mediaTypes.join(', ')}, and none of these is accepted`);
       const table = await takeRoutes(context.reader, defined(filter));
       if (table === undefined) throw apiProblem('overloaded', 'routes change faster than they can be read');
-      const epoch = await context.reader.epoch();
+      const epoch = context.epochs.current.id;
       const { revision, sliceSizes } = table;
       const file = fileOf[type]({ epoch, revision, sliceSizes, routes: table.routes() });
       void reply.header('fishery-revision', String(revision)).header('vary', 'accept').type(`${type}${header[type]}`);
@@ -86,7 +88,7 @@ export const routeRoutes = resource('routes', (app, context) => {
           'reach back to where you are, or other pools match `select` now; take a snapshot; the stream ends. Without ' +
           '`from` the stream begins now. A client that stops reading is cut off, and goes on from its last id.',
         answers: { 200: 'The stream. It ends when the server stops or the token is revoked.' },
-        errors: ['not_acceptable', 'too_many_watchers'],
+        errors: ['read_only_epoch', 'not_acceptable', 'too_many_watchers'],
         examples: { answers: { 200: examples.routeStream } },
         produces: 'text/event-stream',
       }),
@@ -133,7 +135,7 @@ class RouteChanges {
     this.#filter = filter;
   }
 
-  async of(event: Event): Promise<wire.RouteChange | 'compacted' | undefined> {
+  async of(event: Exclude<Event, { kind: 'epoch' }>): Promise<wire.RouteChange | 'compacted' | undefined> {
     if (event.kind === 'slice') return this.#ofSlice(event);
     if (event.kind === 'machine') return this.#ofMachine(event);
     // Which of its routes are meant has perhaps changed; what came before is not in the log in front of us.

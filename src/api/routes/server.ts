@@ -69,7 +69,12 @@ export const serverRoutes = resource('server', (app, context) => {
     async () => {
       const state = await readiness(context, startedAt);
       if (!state.ok) throw apiProblem('not_ready', state.error);
-      return { status: 'ready' as const, revision: state.value };
+      const { number, confirmedAt, detail } = await context.reader.epoch();
+      const base = { revision: state.value };
+      // Not `not_ready`: whoever takes a server out of service for that would cut off the agents, too.
+      if (confirmedAt === null)
+        return { status: 'read_only' as const, reason: `epoch ${number} is in doubt: ${detail}`, ...base };
+      return { status: 'ready' as const, reason: null, ...base };
     },
   );
 

@@ -29,7 +29,7 @@ export const watchRoutes = resource('watch', (app, context) => {
           'stream ends. `query` (agents only): a question to the flow log, answered with `POST …/flow-answers`. Without ' +
           '`from` the stream begins now. A client that stops reading is cut off, and goes on from its last id.',
         answers: { 200: 'The stream. It ends when the server stops or the token is revoked.' },
-        errors: ['machine_not_found', 'not_acceptable', 'too_many_watchers'],
+        errors: ['machine_not_found', 'read_only_epoch', 'not_acceptable', 'too_many_watchers'],
         examples: { answers: { 200: examples.stream } },
         produces: 'text/event-stream',
       }),

@@ -10,12 +10,16 @@ import { reportingStoreErrors, storeLocation, storeSettings } from '../store-set
 export const command = defineCommand({
   settings: z.strictObject({
     ...storeSettings,
+    moved: z.boolean().default(false).meta({
+      description: 'Nothing was changed after the dump: the table goes on here as the very same',
+    }),
     file: z.string().optional().meta({ description: 'Dump to read; standard input without' }),
   }),
-  details: `Into an empty database only, all or nothing, and checked before it is kept. The table becomes another one: it has a new
-epoch, and leases that are granted from here on cannot be taken for those of the table that was dumped. Make sure that no
-server grants from that one any more. Access tokens are restored, their secrets are with whoever has them.`,
-  run: ({ file, ...settings }, { print, complain }) =>
+  details: `Into an empty database only, all or nothing, and checked before it is kept. What was answered after the dump is not in it,
+so the server that is started on it is read-only until every machine has told what it has, or an operator confirms
+(POST /v1/server/confirm-epoch). With --moved it goes on at once: for a dump that was made after the last server was
+stopped. Access tokens are restored, their secrets are with whoever has them.`,
+  run: ({ file, moved, ...settings }, { print, complain }) =>
     reportingStoreErrors(complain, async () => {
       try {
         if (file !== undefined) await access(file, constants.R_OK);
@@ -25,7 +29,7 @@ server grants from that one any more. Access tokens are restored, their secrets 
       }
       const input = file === undefined ? process.stdin : createReadStream(file);
       const lines = createInterface({ input, crlfDelay: Infinity });
-      const { rows, revision } = await restore(storeLocation(settings), lines, randomUUID);
+      const { rows, revision } = await restore(storeLocation(settings), lines, { newEpoch: randomUUID, moved });
       print(`restored    ${rows} rows`);
       print(`revision    ${revision}`);
       return exitCodes.ok;

@@ -1,5 +1,5 @@
 import { addressKey, type Address } from '../../net/address.ts';
-import type { Event, Revocation, Session } from '../../leases/model.ts';
+import type { Epoch, Event, Revocation, Session } from '../../leases/model.ts';
 import type { UsageRow } from '../../leases/store.ts';
 import { historySince } from '../history.ts';
 import * as rows from '../rows.ts';
@@ -7,7 +7,7 @@ import type { Snapshot } from '../snapshot.ts';
 import { usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
 import { checkAudit } from './audit-flaws.ts';
-import { endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
+import { beginsEpoch, endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
 import { flawsOfSlice } from './slice-flaws.ts';
 
 /** What a check came to. `flaws` has the first of them, `flawCount` counts all. */
@@ -59,7 +59,8 @@ function* checkLog(note: Note): Read<{ revision: number; oldest: number; count: 
     );
     for (const event of page.map(rows.eventOf)) {
       if (!previous) oldest = event.revision;
-      else if (event.revision !== previous.revision + 1) note([`revision ${event.revision} follows a gap`]);
+      else if (event.revision !== previous.revision + 1 && !beginsEpoch(event, previous.revision))
+        note([`revision ${event.revision} follows a gap`]);
       if (previous && event.at <= previous.at) note([`revision ${event.revision} goes back in time`]);
       previous = event;
     }
@@ -233,7 +234,7 @@ function* checkSessions(note: Note, oldest: number): Read<number> {
   return count;
 }
 
-/** Pools, machines, holders, routers and revocations, of which there are as many as an operator makes. */
+/** Pools, machines, holders, routers, revocations and epochs, of which there are as many as an operator makes. */
 function* checkFew(note: Note, oldest: number): Read<void> {
   const pools = (yield* all<rows.PoolRow>('SELECT * FROM pools')).map(rows.poolOf);
   const machines = (yield* all<rows.MachineRow>('SELECT * FROM machines')).map(rows.machineOf);
@@ -270,6 +271,25 @@ function* checkFew(note: Note, oldest: number): Read<void> {
     'routers',
     routers.map((row) => ({ kind: 'router', row })),
   );
+  const epochs = (yield* all<rows.EpochRow>('SELECT * FROM epochs ORDER BY number')).map(rows.epochOf);
+  note(epochs.flatMap(flawsOfEpoch));
+  yield* compareWithLog(
+    note,
+    oldest,
+    'epochs',
+    // The first was there before the log.
+    epochs.filter(({ cause }) => cause !== 'first').map((row) => ({ kind: 'epoch', row })),
+  );
+}
+
+/** They follow one another, each above where the log ended before. */
+function flawsOfEpoch(epoch: Epoch, index: number, all: readonly Epoch[]): readonly string[] {
+  const next = all[index + 1];
+  const flaws: string[] = [];
+  if (index === 0 && epoch.cause !== 'first') flaws.push('the first epoch is missing');
+  if (next && (next.after < epoch.from - 1 || next.from <= next.after))
+    flaws.push(`epoch ${next.number} begins inside of epoch ${epoch.number}`);
+  return flaws;
 }
 
 /** Which rows of a table are looked at: those with an id above `after`, through `through`. All, when not given. */
@@ -291,5 +311,6 @@ function* compareWithLog(note: Note, oldest: number, table: string, told: readon
 }
 
 function nameOf({ kind, row }: Told): string {
+  if (kind === 'epoch') return `epoch ${row.number}`;
   return 'id' in row ? `${kind}-${row.id}` : `${kind} ${row.machine}/${row.name}`;
 }

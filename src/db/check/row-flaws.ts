@@ -1,5 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Event, Holder, Lease, Machine, Pool, Revocation, Router, Session, Slice } from '../../leases/model.ts';
+import type {
+  Epoch,
+  Event,
+  Holder,
+  Lease,
+  Machine,
+  Pool,
+  Revocation,
+  Router,
+  Session,
+  Slice,
+} from '../../leases/model.ts';
 
 /** What does not hold of a lease by itself, live or long over. */
 export function flawsOfLease(lease: Lease): readonly string[] {
@@ -49,6 +60,10 @@ export const endedBy = (
 ): EndedBy =>
   revocation ?? (endingAt !== null && historySince !== null && endingAt <= historySince ? 'forgotten' : undefined);
 
+/** The one gap that may be: where an epoch begins, which says where the log ended before. */
+export const beginsEpoch = (event: Event, previous: number): boolean =>
+  event.kind === 'epoch' && event.epoch.from === event.revision && event.epoch.after === previous;
+
 export type Told =
   | Readonly<{ kind: 'slice'; row: Slice }>
   | Readonly<{ kind: 'session'; row: Session }>
@@ -57,7 +72,8 @@ export type Told =
   | Readonly<{ kind: 'pool'; row: Pool }>
   | Readonly<{ kind: 'machine'; row: Machine }>
   | Readonly<{ kind: 'holder'; row: Holder }>
-  | Readonly<{ kind: 'router'; row: Router }>;
+  | Readonly<{ kind: 'router'; row: Router }>
+  | Readonly<{ kind: 'epoch'; row: Epoch }>;
 
 /** The log tells of every change but those that follow by themselves: a row is as the event of its revision left it. */
 export function isAsTold(told: Told, event: Event): boolean {
@@ -93,6 +109,8 @@ export function isAsTold(told: Told, event: Event): boolean {
       const { appliedRevision, seenAt } = told.row;
       return event.kind === 'router' && isDeepStrictEqual({ ...event.router, appliedRevision, seenAt }, told.row);
     }
+    case 'epoch':
+      return event.kind === 'epoch' && isDeepStrictEqual(event.epoch, told.row);
   }
 }
 

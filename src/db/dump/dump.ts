@@ -10,8 +10,7 @@ const rows_per_step = 1_000;
  * memory is a thousand rows.
  */
 export async function* dump(snapshot: Snapshot): AsyncGenerator<string, void, void> {
-  const { allocatorEpoch } = snapshot;
-  yield headerLine({ schema: schemaStep(), allocatorEpoch, revision: await snapshot.run(revision()) });
+  yield headerLine({ schema: schemaStep(), revision: await snapshot.run(revision()) });
   const counts: Record<string, number> = {};
   for (const shape of tableShapes) {
     let count = 0;

@@ -14,7 +14,6 @@ const formatNumber = 1;
 export type Header = Readonly<{
   /** The last step of the migrations: rows are as it left the tables. */
   schema: string;
-  allocatorEpoch: number;
   revision: number;
 }>;
 
@@ -27,8 +26,8 @@ export type Line =
 export const schemaStep = (): string =>
   stepsIn(fileURLToPath(new URL('../../../migrations/sqlite', import.meta.url))).at(-1) ?? '';
 
-export const headerLine = ({ schema, allocatorEpoch, revision }: Header): string =>
-  JSON.stringify({ fishery_dump: formatNumber, schema, allocator_epoch: allocatorEpoch, revision });
+export const headerLine = ({ schema, revision }: Header): string =>
+  JSON.stringify({ fishery_dump: formatNumber, schema, revision });
 
 export const rowLine = ({ name, columns }: TableShape, row: AnyRow): string =>
   JSON.stringify({ table: name, row: Object.fromEntries(columns.map((column) => [column.name, row[column.name]])) });
@@ -51,10 +50,10 @@ export function parseLine(text: string): Result<Line, string> {
 }
 
 function parseHeader(line: Readonly<Record<string, unknown>>): Result<Line, string> {
-  const { fishery_dump: format, schema, allocator_epoch: allocatorEpoch, revision } = line;
+  const { fishery_dump: format, schema, revision } = line;
   if (format !== formatNumber) return err(`its format is ${String(format)}, this Fishery reads ${formatNumber}`);
-  if (typeof schema !== 'string' || !isCount(allocatorEpoch) || !isCount(revision)) return err('the header is damaged');
-  return ok({ is: 'header', header: { schema, allocatorEpoch, revision } });
+  if (typeof schema !== 'string' || !isCount(revision)) return err('the header is damaged');
+  return ok({ is: 'header', header: { schema, revision } });
 }
 
 function whatIsWrong({ name, columns }: TableShape, row: Readonly<Record<string, unknown>>): string | undefined {

@@ -13,19 +13,22 @@ export interface RestoreTarget extends Snapshot {
   insert(shape: TableShape, rows: readonly AnyRow[]): Promise<void>;
   /** Counts what is kept as counts, once all rows are there. */
   count(): Promise<void>;
-  /** Gives it its identity, the epoch that it was opened with, and commits. Without it everything is undone when the target is disposed of. */
-  finish(allocatorEpoch: number): Promise<void>;
+  /**
+   * Commits; without it everything is undone when the target is disposed of. Whoever opens the table next finds out that
+   * it was restored, unless it `moved`: then it goes on as the very same.
+   */
+  finish(how: Readonly<{ moved: boolean }>): Promise<void>;
 }
 
 /**
- * Puts a dump into an empty database, of either kind, all or nothing, and checks it before it is committed. The table
- * becomes another one by that: it has a new epoch, and what is granted from here on carries a new allocator epoch, because
- * the one that was dumped may have gone on granting. How many rows there are.
+ * Puts a dump into an empty database, of either kind, all or nothing, and checks it before it is committed. The server that
+ * was dumped may have gone on granting, so an epoch begins when a server starts on it, and is in doubt. `moved` is the word
+ * of whoever calls that it did not: nothing was changed after the dump, nor will be. How many rows there are.
  */
 export async function restore(
   location: StoreLocation,
   lines: AsyncIterable<string>,
-  newEpoch: () => string,
+  { newEpoch, moved = false }: Readonly<{ newEpoch: () => string; moved?: boolean }>,
 ): Promise<Readonly<{ rows: number; revision: number }>> {
   const numbered = parsed(lines);
   const first = await numbered.next();
@@ -39,12 +42,12 @@ export async function restore(
   if (revision !== header.revision)
     throw new StoreError('io', `the dump ends at revision ${revision}, its header says ${header.revision}`);
   if (flawCount > 0) throw new StoreError('io', `what was dumped is not whole, ${flawCount} flaws: ${flaws[0]}`);
-  await target.finish(header.allocatorEpoch + 1);
+  await target.finish({ moved });
   return { rows, revision };
 }
 
 async function openTarget({ url, directory }: StoreLocation, epoch: string): Promise<RestoreTarget> {
-  if (url === undefined) return (await import('../sqlite/restore-target.ts')).openSqliteTarget(directory, epoch);
+  if (url === undefined) return (await import('../sqlite/restore-target.ts')).openSqliteTarget(directory);
   return (await import('../postgres/restore-target.ts')).openPostgresTarget(url, epoch);
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { StoreError, type Store } from '../../leases/store.ts';
+import { firstEpoch } from '../first-epoch.ts';
 import { clientConfig, connectionLimits, openPool } from './connections.ts';
 import { namingDatabase } from './errors.ts';
 import { ForeignCommits } from './foreign-commits.ts';
@@ -12,7 +13,7 @@ import { clusterExpression } from './transaction.ts';
 export type PostgresOptions = Readonly<{
   /** `postgres://user:password@host:port/database`, with the parameters that libpq knows. */
   url: string;
-  /** A new identity of the table, random: taken only when the tables are made. */
+  /** A new identity of the table, random: for when the tables are made, and for each epoch that begins later. */
   newEpoch: () => string;
   /**
    * Whose clock decides. Servers that share a database go by the database's, or they would disagree about what is over.
@@ -35,6 +36,7 @@ export async function openPostgresStore({ url, newEpoch, clock = 'database' }: P
     writers: openPool(url, connectionLimits.writers_max),
     foreign: new ForeignCommits(url, randomUUID()),
     clock,
+    newEpoch,
   });
 }
 
@@ -85,10 +87,22 @@ export function problemOf({ number, version, encoding, standby }: Server): Store
   return undefined;
 }
 
+/** The rows that each database begins with. A copy of one that nothing was ever written to is a new one. */
 async function identify(client: pg.Client, epoch: string): Promise<void> {
-  await client.query(`INSERT INTO meta (key, value) VALUES ('epoch', $1) ON CONFLICT (key) DO NOTHING`, [epoch]);
+  const first = firstEpoch(epoch);
   await client.query(
-    `INSERT INTO log_end ("only", revision, last_event_at, allocator_epoch, cluster)
-     VALUES (1, 0, 0, 1, ${clusterExpression}) ON CONFLICT ("only") DO NOTHING`,
+    `INSERT INTO epochs (number, id, cause, detail, after_revision, from_revision, began_at, confirmed_at, revision)
+     VALUES (1, $1 || '.' || ${clusterExpression}, $2, $3, 0, 1, 0, 0, 0) ON CONFLICT DO NOTHING`,
+    [epoch, first.cause, first.detail],
+  );
+  await client.query(
+    `INSERT INTO log_end ("only", revision, last_event_at, allocator_epoch, confirmed_at, cluster)
+     VALUES (1, 0, 0, 1, 0, ${clusterExpression}) ON CONFLICT ("only") DO NOTHING`,
+  );
+  await client.query(
+    `WITH copied AS (
+       UPDATE log_end SET cluster = ${clusterExpression} WHERE revision = 0 AND cluster <> ${clusterExpression} RETURNING 1)
+     UPDATE epochs SET id = $1 || '.' || ${clusterExpression} WHERE number = 1 AND EXISTS (SELECT 1 FROM copied)`,
+    [epoch],
   );
 }

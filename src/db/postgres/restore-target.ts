@@ -22,17 +22,18 @@ export async function openPostgresTarget(url: string, epoch: string): Promise<Re
     await client.query('BEGIN');
     // Servers that were started too early wait here, and find that they are on another table than they were.
     await client.query('SELECT 1 FROM log_end FOR UPDATE');
-    for (const { name } of tableShapes)
-      if ((await client.query(`SELECT 1 FROM ${name} LIMIT 1`)).rowCount !== 0)
+    for (const { name, key } of tableShapes)
+      if (key !== 'epochs' && (await client.query(`SELECT 1 FROM ${name} LIMIT 1`)).rowCount !== 0)
         throw new StoreError('io', 'the database is not empty: restore into a new one');
-    return targetOn(url, client, epoch);
+    await client.query('DELETE FROM epochs');
+    return targetOn(url, client);
   } catch (error) {
     await client.end().catch(() => {});
     throw namingDatabase(url, error);
   }
 }
 
-function targetOn(url: string, client: pg.Client, epoch: string): RestoreTarget {
+function targetOn(url: string, client: pg.Client): RestoreTarget {
   const attempt = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work;
@@ -41,25 +42,25 @@ function targetOn(url: string, client: pg.Client, epoch: string): RestoreTarget 
     }
   };
   return {
-    allocatorEpoch: 1,
     run: (read) => attempt(readOn(client, read)),
     insert: ({ key }, rows) => attempt(insertRows(client, schema[key], rows)),
     count: async () => {
       await attempt(client.query(`INSERT INTO port_counts ${usageSql}`));
     },
-    finish: (allocatorEpoch) => attempt(finish(client, epoch, allocatorEpoch)),
+    finish: ({ moved }) => attempt(finish(client, moved)),
     // Undoes what was not committed.
     [Symbol.asyncDispose]: () => client.end(),
   };
 }
 
-async function finish(client: pg.Client, epoch: string, allocatorEpoch: number): Promise<void> {
-  await client.query(`UPDATE meta SET value = $1 WHERE key = 'epoch'`, [epoch]);
+async function finish(client: pg.Client, moved: boolean): Promise<void> {
   await client.query(
-    `UPDATE log_end SET allocator_epoch = $1, cluster = ${clusterExpression},
+    `UPDATE log_end SET cluster = CASE WHEN $1::boolean THEN ${clusterExpression} ELSE 'a dump' END,
+     allocator_epoch = (SELECT max(number) FROM epochs),
+     confirmed_at = (SELECT confirmed_at FROM epochs ORDER BY number DESC LIMIT 1),
      revision = coalesce((SELECT max(revision) FROM events), 0),
      last_event_at = coalesce((SELECT at FROM events ORDER BY revision DESC LIMIT 1), 0)`,
-    [allocatorEpoch],
+    [moved],
   );
   await client.query('COMMIT');
 }

@@ -43,6 +43,7 @@ export const leases = translated(common.leases);
 export const extents = translated(common.extents);
 export const sharedBlocks = translated(common.sharedBlocks);
 export const revocations = translated(common.revocations);
+export const epochs = translated(common.epochs);
 export const accessTokens = translated(common.accessTokens);
 export const routers = translated(common.routers);
 export const audit = translated(common.audit);
@@ -62,6 +63,8 @@ export const logEnd = pgTable(
     revision: bigint({ mode: 'number' }).notNull(),
     last_event_at: bigint({ mode: 'number' }).notNull(),
     allocator_epoch: integer().notNull(),
+    /** Of that epoch; null while it is in doubt. */
+    confirmed_at: bigint({ mode: 'number' }),
     cluster: text().notNull(),
   },
   () => [check('log_end_one_row', sql`"only" = 1`)],

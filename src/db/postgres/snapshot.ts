@@ -15,7 +15,6 @@ export async function openPostgresSnapshot(url: string): Promise<Snapshot> {
     await client.connect();
     await client.query(beginSnapshot);
     refuseOther(await standingOf(client));
-    const { rows } = await client.query<{ allocator_epoch: number }>('SELECT allocator_epoch FROM log_end');
     return {
       run: async (read) => {
         try {
@@ -24,7 +23,6 @@ export async function openPostgresSnapshot(url: string): Promise<Snapshot> {
           throw namingDatabase(url, error);
         }
       },
-      allocatorEpoch: rows[0]?.allocator_epoch ?? 1,
       [Symbol.asyncDispose]: () => client.end(),
     };
   } catch (error) {

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Store, Work } from '../../leases/store.ts';
-import { View } from '../../leases/view.ts';
+import { View, type Loss } from '../../leases/view.ts';
 import { forgetStatements } from '../forgetting.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
@@ -11,13 +11,19 @@ import { loadRound } from './loads.ts';
 import { answersOf } from './pipeline.ts';
 import { readInSnapshot, readOn } from './reads.ts';
 import { positional } from './statements.ts';
-import { begin, clusterExpression, commit, type Turn } from './transaction.ts';
+import { begin, commit, type Turn } from './transaction.ts';
 import { write } from './writes.ts';
 
 /** Of a transaction or a read that came to nothing for a reason that lies in others: see `isWorthRetrying`. */
 const attempts_max = 3;
 
-type Parts = Readonly<{ readers: pg.Pool; writers: pg.Pool; foreign: ForeignCommits; clock: 'database' | 'server' }>;
+type Parts = Readonly<{
+  readers: pg.Pool;
+  writers: pg.Pool;
+  foreign: ForeignCommits;
+  clock: 'database' | 'server';
+  newEpoch: () => string;
+}>;
 
 /**
  * The store on a PostgreSQL database that any number of servers share. Their transactions take turns: each locks the one
@@ -30,17 +36,20 @@ export class PostgresStore implements Store {
   readonly #writers: pg.Pool;
   readonly #foreign: ForeignCommits;
   readonly #clock: Parts['clock'];
+  readonly #newEpoch: () => string;
+  /** The highest revision that this server has seen committed. */
+  #reached = 0;
   #isClosed = false;
 
-  constructor({ readers, writers, foreign, clock }: Parts) {
+  constructor({ readers, writers, foreign, clock, newEpoch }: Parts) {
     this.#readers = readers;
     this.#writers = writers;
     this.#foreign = foreign;
     this.#clock = clock;
+    this.#newEpoch = newEpoch;
     this.reader = new SqlReader({
       run: (read) => this.#read((client) => readOn(client, read())),
       snapshot: (read) => this.#read((client) => readInSnapshot(client, read())),
-      epoch: () => this.#read(epochOf),
     });
   }
 
@@ -91,35 +100,53 @@ export class PostgresStore implements Store {
 
   async #attempt<T>(client: pg.ClientBase, { now, needs, decide }: Work<T>): Promise<T> {
     const turn = await begin(client);
-    const isSameHistory = turn.cluster === turn.lastCluster;
-    // Another history may lack what was answered before: what is granted from here on must not be taken for it.
-    const epoch = turn.allocatorEpoch + (isSameHistory ? 0 : 1);
+    const { allocatorEpoch: epoch, confirmedAt, revision, lastEventAt, cluster: database } = turn;
     const view = new View(
-      { epoch, revision: turn.revision, lastEventAt: turn.lastEventAt },
+      { epoch, confirmedAt, revision, lastEventAt, database, loss: this.#lossIn(turn) },
       this.#clock === 'database' ? turn.now : now,
     );
     for (const round of needs(view)) await loadRound(client, view, round);
     const result = decide(view);
     const changes = view.changes();
     const isUnchanged = Object.values(changes).every((changed) => changed.length === 0);
-    if (isUnchanged && isSameHistory) {
+    if (isUnchanged) {
       await client.query('ROLLBACK');
+      this.#reached = Math.max(this.#reached, revision);
       return result;
     }
     const writing = write(client, changes);
-    const finishing = this.#finish(client, view, turn, epoch);
+    const finishing = this.#finish(client, view, turn);
     await answersOf<unknown>([writing, finishing]);
     const transaction = await finishing;
     await commit(client, this.#writers, { transaction, cluster: turn.cluster });
+    this.#reached = view.revision;
     return result;
   }
 
+  /** Another history may lack what was answered before, and so does a log that ends below what this server has seen. */
+  #lossIn({ cluster, lastCluster, revision }: Turn): Loss | undefined {
+    const known = Math.max(this.#reached, revision);
+    const shows = (cause: Loss['cause'], detail: string) => ({
+      cause,
+      detail,
+      revision: known,
+      newId: this.#newEpoch(),
+    });
+    // What nothing was ever written to has nothing to lose, wherever it was copied from.
+    if (cluster !== lastCluster && known > 0)
+      return shows('other_database', `this is database ${cluster}, and ${lastCluster} wrote last`);
+    if (revision < this.#reached)
+      return shows('log_went_back', `the log ends at revision ${revision}, and ${known} had been committed`);
+    return undefined;
+  }
+
   /** Moves the end of the log and says so to the other servers; the number of the transaction. */
-  async #finish(client: pg.ClientBase, view: View, turn: Turn, epoch: number): Promise<string> {
-    const text = `UPDATE log_end SET revision = $1, last_event_at = $2, allocator_epoch = $3, cluster = $4
-      RETURNING pg_current_xact_id()::text AS transaction, pg_notify($5, $6)`;
+  async #finish(client: pg.ClientBase, view: View, turn: Turn): Promise<string> {
+    const text = `UPDATE log_end SET revision = $1, last_event_at = $2, allocator_epoch = $3, confirmed_at = $4, cluster = $5
+      RETURNING pg_current_xact_id()::text AS transaction, pg_notify($6, $7)`;
     const lastEventAt = view.events.at(-1)?.at ?? turn.lastEventAt;
-    const values = [view.revision, lastEventAt, epoch, turn.cluster, this.#foreign.channel, this.#foreign.ownPayload];
+    const standing = [view.revision, lastEventAt, view.epoch, view.confirmedAt, turn.cluster];
+    const values = [...standing, this.#foreign.channel, this.#foreign.ownPayload];
     const { rows } = await client.query<{ transaction: string }>({ name: 'log_end', text, values });
     if (!rows[0]) throw new Error('log_end has no row');
     return rows[0].transaction;
@@ -156,11 +183,4 @@ export class PostgresStore implements Store {
       client.release(!isUsable);
     }
   }
-}
-
-async function epochOf(client: pg.ClientBase): Promise<string> {
-  const text = `SELECT value || '.' || ${clusterExpression} AS epoch FROM meta WHERE key = 'epoch'`;
-  const { rows } = await client.query<{ epoch: string }>({ name: 'epoch', text });
-  if (!rows[0]) throw new Error('meta has no epoch');
-  return rows[0].epoch;
 }

@@ -9,6 +9,7 @@ export type Turn = Readonly<{
   revision: number;
   lastEventAt: number;
   allocatorEpoch: number;
+  confirmedAt: number | null;
   /** The database's clock, in microseconds. */
   now: number;
   /** System identifier and timeline of the database that answers, and of the one that wrote last. */
@@ -16,14 +17,25 @@ export type Turn = Readonly<{
   lastCluster: string;
 }>;
 
-type EndRow = Readonly<{ revision: number; last_event_at: number; allocator_epoch: number; cluster: string }>;
+type EndRow = Readonly<{
+  revision: number;
+  last_event_at: number;
+  allocator_epoch: number;
+  confirmed_at: number | null;
+  cluster: string;
+}>;
 type HereRow = Readonly<{ now: number; cluster: string }>;
 
-/** Which history this is: another system, or a timeline that began at a failover or at a restored backup, is another. */
+/**
+ * Which history this is: another system, or a timeline that began at a failover or at a restored backup, is another. So is
+ * another database of the same system, and a table that was made anew in it, from a logical backup.
+ */
 export const clusterExpression = `(SELECT system_identifier FROM pg_control_system())::text
-  || '.' || ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8::text`;
+  || '.' || ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8::text
+  || '.' || (SELECT oid FROM pg_database WHERE datname = current_database())::text
+  || '.' || 'log_end'::regclass::oid::text`;
 
-const turnText = 'SELECT revision, last_event_at, allocator_epoch, cluster FROM log_end FOR UPDATE';
+const turnText = 'SELECT revision, last_event_at, allocator_epoch, confirmed_at, cluster FROM log_end FOR UPDATE';
 const hereText = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, ${clusterExpression} AS cluster`;
 
 /**
@@ -43,6 +55,7 @@ export async function begin(client: pg.ClientBase): Promise<Turn> {
     revision: end.revision,
     lastEventAt: end.last_event_at,
     allocatorEpoch: end.allocator_epoch,
+    confirmedAt: end.confirmed_at,
     // Log time goes on from the last event, also when the database's clock was set back.
     now: Math.max(here.now, end.last_event_at + 1),
     cluster: here.cluster,

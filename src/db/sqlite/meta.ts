@@ -1,7 +1,7 @@
 import type Database from 'better-sqlite3';
 import type { Connection } from './statements.ts';
 
-/** What the database says of itself: its identity, and whether whoever had it open last has closed it. */
+/** What the database says of itself: whether whoever had it open last has closed it. */
 export class Meta {
   readonly #get: Database.Statement<[string], { value: string }>;
   readonly #set: Database.Statement<[string, string]>;
@@ -11,22 +11,6 @@ export class Meta {
     this.#set = connection.prepare(
       'INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
     );
-  }
-
-  /** Who this table is: another epoch is another table, whatever its revisions say. */
-  epoch(make: () => string): string {
-    return this.#kept('epoch', make);
-  }
-
-  /** The part of it that tokens carry. */
-  allocatorEpoch(): number {
-    return Number(this.#kept('allocator_epoch', () => '1'));
-  }
-
-  /** Makes the table another one. */
-  identify(epoch: string, allocatorEpoch: number): void {
-    this.#set.run('epoch', epoch);
-    this.#set.run('allocator_epoch', String(allocatorEpoch));
   }
 
   wasClosed(): boolean {
@@ -40,13 +24,5 @@ export class Meta {
 
   noteClosed(): void {
     this.#set.run('open', '0');
-  }
-
-  #kept(key: string, make: () => string): string {
-    const found = this.#get.get(key)?.value;
-    if (found !== undefined) return found;
-    const made = make();
-    this.#set.run(key, made);
-    return made;
   }
 }

@@ -2,17 +2,19 @@ import Database from 'better-sqlite3';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError, type Store } from '../../leases/store.ts';
+import { storeErrorOf } from './errors.ts';
+import { ensureEpoch, standingOf } from './epoch-rows.ts';
 import { lockDirectory } from './lock.ts';
+import { HighWaterMark, lossShownBy, readMark } from './mark.ts';
 import { Meta } from './meta.ts';
 import { upgrade } from './migrations.ts';
 import { SqliteStore } from './store.ts';
 import type { Connection } from './statements.ts';
-import { storeErrorOf } from './errors.ts';
 
 export type OpenOptions = Readonly<{
   /** Made when missing. Holds `fishery.db`, its write-ahead log and the lock. */
   directory: string;
-  /** A new identity of the table, random: taken only when the database is made. */
+  /** A new identity of the table, random: for when the database is made, and for each epoch that begins later. */
   newEpoch: () => string;
   /** Looks through the whole file for damage. Without it, only after the last server did not close it. */
   check?: boolean;
@@ -29,28 +31,35 @@ export async function openSqliteStore(options: OpenOptions): Promise<Store> {
   makeDirectory(directory);
   const unlock = lockDirectory(directory);
   let connection: Connection | undefined;
+  let mark: HighWaterMark | undefined;
   try {
     connection = connect(join(directory, 'fishery.db'), options.size_bytes_max);
     upgrade(connection);
+    ensureEpoch(connection, newEpoch);
     const meta = new Meta(connection);
     if (options.check === true || !meta.wasClosed()) check(connection, directory);
     meta.noteOpen();
-    const identity = { epoch: meta.epoch(newEpoch), allocatorEpoch: meta.allocatorEpoch() };
-    return new SqliteStore({ connection, ...identity, onClose: closer(connection, meta, unlock) });
+    const standing = standingOf(connection);
+    const shown = lossShownBy(readMark(directory), standing);
+    const loss = shown && { cause: 'older_than_mark' as const, ...shown };
+    mark = new HighWaterMark(directory, shown ? undefined : { epoch: standing.epoch, reached: standing.revision });
+    return new SqliteStore({ connection, mark, loss, newEpoch, onClose: closer(connection, mark, meta, unlock) });
   } catch (error) {
     connection?.close();
+    mark?.close();
     unlock();
     throw storeErrorOf(error);
   }
 }
 
-const closer = (connection: Connection, meta: Meta, unlock: () => void) => () => {
+const closer = (connection: Connection, mark: HighWaterMark, meta: Meta, unlock: () => void) => () => {
   try {
     meta.noteClosed();
   } catch {
     // On a full disk, say. The next start looks through the file then, and that is all that comes of it.
   }
   connection.close();
+  mark.close();
   unlock();
 };
 

@@ -4,8 +4,9 @@ import type { RestoreTarget } from '../dump/restore.ts';
 import { tableShapes } from '../tables.ts';
 import { usageSql } from '../usage.ts';
 import { storeErrorOf } from './errors.ts';
+import { standingOf } from './epoch-rows.ts';
 import { lockDirectory } from './lock.ts';
-import { Meta } from './meta.ts';
+import { HighWaterMark, removeMark } from './mark.ts';
 import { upgrade } from './migrations.ts';
 import { connect, makeDirectory } from './open.ts';
 import { RowWriter } from './row-writer.ts';
@@ -13,18 +14,19 @@ import * as schema from './schema.ts';
 import { Statements, type Connection } from './statements.ts';
 
 /** A database in the directory that has nothing in it; it is made when missing. No server may run on it. */
-export async function openSqliteTarget(directory: string, epoch: string): Promise<RestoreTarget> {
+export async function openSqliteTarget(directory: string): Promise<RestoreTarget> {
   makeDirectory(directory);
   const unlock = lockDirectory(directory);
   let connection: Connection | undefined;
   try {
     connection = connect(join(directory, 'fishery.db'), undefined);
     upgrade(connection);
-    for (const { name } of tableShapes)
-      if (connection.prepare(`SELECT 1 FROM ${name} LIMIT 1`).get() !== undefined)
+    for (const { name, key } of tableShapes)
+      if (key !== 'epochs' && connection.prepare(`SELECT 1 FROM ${name} LIMIT 1`).get() !== undefined)
         throw new StoreError('io', `the database in ${directory} is not empty: restore into a new directory`);
     connection.exec('BEGIN IMMEDIATE');
-    return targetOn(connection, epoch, unlock);
+    connection.exec('DELETE FROM epochs');
+    return targetOn(connection, directory, unlock);
   } catch (error) {
     connection?.close();
     unlock();
@@ -32,7 +34,7 @@ export async function openSqliteTarget(directory: string, epoch: string): Promis
   }
 }
 
-function targetOn(connection: Connection, epoch: string, unlock: () => void): RestoreTarget {
+function targetOn(connection: Connection, directory: string, unlock: () => void): RestoreTarget {
   const statements = new Statements(connection);
   const attempt = <T>(work: () => T): T => {
     try {
@@ -42,7 +44,6 @@ function targetOn(connection: Connection, epoch: string, unlock: () => void): Re
     }
   };
   return {
-    allocatorEpoch: 1,
     run: async (read) => attempt(() => statements.run(read)),
     insert: async ({ key }, rows) =>
       attempt(() => {
@@ -50,9 +51,14 @@ function targetOn(connection: Connection, epoch: string, unlock: () => void): Re
         for (const row of rows) writer.insert(row);
       }),
     count: async () => attempt(() => void connection.exec(`INSERT INTO port_counts ${usageSql}`)),
-    finish: async (allocatorEpoch) =>
+    finish: async ({ moved }) =>
       attempt(() => {
-        new Meta(connection).identify(epoch, allocatorEpoch);
+        // Before the commit: a mark of an epoch that the database is not in yet shows a loss, and one that is missing too.
+        removeMark(directory);
+        if (moved) {
+          const { epoch, revision } = standingOf(connection);
+          new HighWaterMark(directory, { epoch, reached: revision }).close();
+        }
         connection.exec('COMMIT');
       }),
     [Symbol.asyncDispose]: async () => {

@@ -383,6 +383,24 @@ export const revocations = sqliteTable(
   ],
 );
 
+/** One row for each epoch that the table was in: the last is the one that it is in. */
+export const epochs = sqliteTable(
+  'epochs',
+  {
+    number: integer().primaryKey(),
+    id: text().notNull(),
+    cause: text().notNull(),
+    detail: text().notNull(),
+    after_revision: integer().notNull(),
+    from_revision: integer().notNull(),
+    began_at: integer().notNull(),
+    confirmed_at: integer(),
+    confirmed_by: text(),
+    revision: integer().notNull(),
+  },
+  (t) => [uniqueIndex('epochs_id').on(t.id), check('epochs_from', sql`after_revision < from_revision`)],
+);
+
 export const accessTokens = sqliteTable(
   'access_tokens',
   {

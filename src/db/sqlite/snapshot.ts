@@ -19,7 +19,6 @@ export async function openSqliteSnapshot(directory: string): Promise<Snapshot> {
     opened.exec('BEGIN');
     refuseOther(standingOf(opened));
     const statements = new Statements(opened);
-    const [meta] = statements.all({ sql: `SELECT value FROM meta WHERE key = 'allocator_epoch'`, parameters: {} });
     return {
       run: async (read) => {
         try {
@@ -28,7 +27,6 @@ export async function openSqliteSnapshot(directory: string): Promise<Snapshot> {
           throw storeErrorOf(error);
         }
       },
-      allocatorEpoch: Number(meta?.['value'] ?? 1),
       [Symbol.asyncDispose]: async () => void opened.close(),
     };
   } catch (error) {

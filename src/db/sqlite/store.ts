@@ -1,17 +1,27 @@
+import type { Epoch } from '../../leases/model.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
-import { View } from '../../leases/view.ts';
+import { View, type Changes, type Loss } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
+import { epoch } from '../composed-reads.ts';
 import { forgetStatements } from '../forgetting.ts';
 import { needStatements, type NeedStatement } from '../need-statements.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
 import type { Read } from '../statement.ts';
 import { storeErrorOf } from './errors.ts';
+import type { HighWaterMark } from './mark.ts';
 import { Statements, type Connection } from './statements.ts';
 import { Writes } from './writes.ts';
 
-/** `onClose` closes the connection, and whatever belongs to it. */
-type Parts = Readonly<{ connection: Connection; epoch: string; allocatorEpoch: number; onClose: () => void }>;
+type Parts = Readonly<{
+  connection: Connection;
+  mark: HighWaterMark;
+  /** What the mark showed when the store was opened. */
+  loss?: Omit<Loss, 'newId'> | undefined;
+  newEpoch: () => string;
+  /** Closes the connection, and whatever belongs to it. */
+  onClose: () => void;
+}>;
 
 /**
  * The store on one SQLite file. One process writes, and it does so in one thread: transactions follow one another, and a
@@ -20,29 +30,51 @@ type Parts = Readonly<{ connection: Connection; epoch: string; allocatorEpoch: n
 export class SqliteStore implements Store {
   readonly reader: Reader;
   readonly #connection: Connection;
-  readonly #allocatorEpoch: number;
+  readonly #mark: HighWaterMark;
+  readonly #newEpoch: () => string;
+  #epoch: Epoch;
+  #loss: Parts['loss'];
   readonly #statements: Statements;
   readonly #writes: Writes;
   readonly #onClose: () => void;
 
-  constructor({ connection, epoch, allocatorEpoch, onClose }: Parts) {
+  constructor({ connection, mark, loss, newEpoch, onClose }: Parts) {
     this.#connection = connection;
-    this.#allocatorEpoch = allocatorEpoch;
+    this.#mark = mark;
+    this.#loss = loss;
+    this.#newEpoch = newEpoch;
     this.#statements = new Statements(connection);
     this.#writes = new Writes(connection);
     this.#onClose = onClose;
     const run = async <T>(read: () => Read<T>) => this.#statements.run(read());
-    this.reader = new SqlReader({ run, snapshot: run, epoch: async () => epoch });
+    this.reader = new SqlReader({ run, snapshot: run });
+    this.#epoch = this.#statements.run(epoch());
   }
 
   async transact<T>({ now, needs, decide }: Work<T>): Promise<T> {
-    return this.#inTransaction(() => {
-      const view = new View(this.#logEnd(), now);
+    const { result, changes } = this.#inTransaction(() => {
+      const end = this.#logEnd();
+      const view = new View(end, now);
       for (const round of needs(view)) for (const need of round) this.#load(view, need);
       const result = decide(view);
-      this.#writes.apply(view.changes());
-      return result;
+      const changes = view.changes();
+      this.#writes.apply(changes);
+      this.#mark.secure((epochIn(changes) ?? this.#epoch).id, end.revision, view.revision);
+      return { result, changes };
     });
+    this.#follow(changes);
+    return result;
+  }
+
+  #follow(changes: Changes): void {
+    const epoch = epochIn(changes);
+    if (epoch) {
+      this.#epoch = epoch;
+      // Said in the log by now.
+      this.#loss = undefined;
+    }
+    const last = changes.events.at(-1);
+    if (last) this.#mark.reach(last.revision);
   }
 
   async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {
@@ -90,7 +122,13 @@ export class SqliteStore implements Store {
     const last = this.#connection
       .prepare<[], { revision: number; at: number }>('SELECT revision, at FROM events ORDER BY revision DESC LIMIT 1')
       .get();
-    return { epoch: this.#allocatorEpoch, revision: last?.revision ?? 0, lastEventAt: last?.at ?? 0 };
+    return {
+      epoch: this.#epoch.number,
+      confirmedAt: this.#epoch.confirmedAt,
+      revision: last?.revision ?? 0,
+      lastEventAt: last?.at ?? 0,
+      loss: this.#loss && { ...this.#loss, newId: this.#newEpoch() },
+    };
   }
 
   #inTransaction<T>(work: () => T): T {
@@ -102,3 +140,6 @@ export class SqliteStore implements Store {
     }
   }
 }
+
+/** The epoch that a batch began or confirmed, the last of them. */
+const epochIn = ({ epochs }: Changes): Epoch | undefined => epochs.at(-1)?.after;

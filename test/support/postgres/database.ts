@@ -86,7 +86,10 @@ export class TemporaryDatabase implements AsyncDisposable {
     const all = [...tables, 'access_tokens', 'routers', 'events', 'port_counts', 'history'].map(
       (table) => `DELETE FROM ${table}`,
     );
-    await this.query(`${all.join('; ')}; UPDATE log_end SET revision = 0, last_event_at = 0`);
+    await this.query(
+      `${all.join('; ')}; DELETE FROM epochs WHERE number > 1;
+      UPDATE log_end SET revision = 0, last_event_at = 0, allocator_epoch = 1, confirmed_at = 0`,
+    );
   }
 
   read(): Promise<Stored> {

@@ -1,0 +1,94 @@
+import { err, ok } from '../net/result.ts';
+import type { CommandKind } from './commands.ts';
+import { limits } from './limits.ts';
+import type { Epoch } from './model.ts';
+import type { UseCase } from './use-case.ts';
+import type { Loss, View } from './view.ts';
+
+/**
+ * A table that was restored from a backup, or lost its end in a failover, must not hand out ports twice. What shows it is
+ * evidence: of the store (a high-water mark, the identity of the database, a log that went back) or of a client that has
+ * seen more. Evidence makes an epoch begin, which is in doubt until somebody makes sure (docs/decisions/0011).
+ */
+
+/** What is safe however much the table lacks: it gives nobody a port, and takes none back. */
+const carriedOutInDoubt: ReadonlySet<CommandKind> = new Set<CommandKind>([
+  // The hosts go on as they are, which was without overlap.
+  'agentKeepalive',
+  'keepSession',
+  'weighSeen',
+  'confirmEpoch',
+  // Whoever has to mend it must get in, and whoever should not must be kept out.
+  'createToken',
+  'updateToken',
+  'rotateToken',
+  'revokeToken',
+  'noteTokenUses',
+  'noteDenials',
+]);
+
+export const isRefusedInDoubt = (view: View, kind: CommandKind): boolean =>
+  view.isInDoubt && !carriedOutInDoubt.has(kind);
+
+/** What the store found out comes before anything that is decided on what it loaded. */
+export function beginIfLost(view: View): void {
+  if (view.loss) beginEpoch(view, view.loss);
+}
+
+export const weighSeen: UseCase<'weighSeen'> = {
+  *needs({ epoch }, { view }) {
+    yield [
+      { need: 'epoch', number: view.epoch },
+      { need: 'epochById', id: epoch },
+    ];
+  },
+
+  decide({ epoch: id, revision, witness, newId }, { view }) {
+    // One doubt is enough, and the epoch that is in it is above all that was given out.
+    if (view.isInDoubt) return ok({ epoch: view.epoch, isInDoubt: true });
+    const known = view.epochById(id);
+    // What was lost to a former epoch was found out then.
+    if (known && (known.number !== view.epoch || revision <= view.revision))
+      return ok({ epoch: view.epoch, isInDoubt: false });
+    const cause = known ? 'client_saw_more' : 'client_knows_other';
+    const detail = known
+      ? `${witness} has seen revision ${revision}, the log ends at ${view.revision}`
+      : `${witness} has seen revision ${revision} of epoch ${id}, which this table was never in`;
+    beginEpoch(view, { cause, detail, revision, newId });
+    return ok({ epoch: view.epoch, isInDoubt: true });
+  },
+};
+
+export const confirmEpoch: UseCase<'confirmEpoch'> = {
+  *needs({ number }, { view }) {
+    yield [{ need: 'epoch', number: view.epoch }];
+    yield [{ need: 'epoch', number }];
+  },
+
+  decide({ number, by }, { view }) {
+    const epoch = view.epochs.get(number);
+    if (!epoch || number !== view.epoch) return err({ code: 'epoch_superseded', epoch: number, current: view.epoch });
+    if (epoch.confirmedAt !== null) return ok(epoch);
+    return ok(putEpoch(view, (revision, at) => ({ ...epoch, confirmedAt: at, confirmedBy: by, revision })));
+  },
+};
+
+function beginEpoch(view: View, { cause, detail, revision: seen, newId }: Loss): void {
+  const { epoch_revisions: span, epochs_ahead_max } = limits;
+  const after = view.revision;
+  const own = Math.floor(after / span);
+  const shown = Math.floor(seen / span);
+  const turn = (shown - own <= epochs_ahead_max ? Math.max(own, shown) : own) + 1;
+  const number = Math.max(turn + 1, view.epoch + 1);
+  const id = view.database === undefined ? newId : `${newId}.${view.database}`;
+  const terms = { number, id, cause, detail, after, confirmedAt: null, confirmedBy: null };
+  view.enterEpoch(terms, turn * span);
+  putEpoch(view, (revision, at) => ({ ...terms, from: revision, beganAt: at, revision }));
+}
+
+function putEpoch(view: View, make: (revision: number, at: number) => Epoch): Epoch {
+  const { epoch } = view.log(null, (revision, at) => ({ kind: 'epoch', epoch: make(revision, at) }));
+  view.epochs.put(epoch);
+  view.enterEpoch(epoch, view.revision);
+  return epoch;
+}

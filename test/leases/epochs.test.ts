@@ -1,0 +1,157 @@
+import { describe, expect, it } from 'vitest';
+import { isLostTo } from '../../src/leases/model.ts';
+import { limits } from '../../src/leases/limits.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { flawsOf } from '../support/tiling.ts';
+import { ledger, second, tcp, World } from '../support/world.ts';
+
+const span = limits.epoch_revisions;
+
+/** A machine with an agent, one without, a holder with a session and a lease on each. */
+async function town() {
+  const store = new MemoryStore();
+  const world = new World(store);
+  await world.pool('v4', ['198.51.100.0/30']);
+  await world.machine('edge-1');
+  await world.machine('bare', 'none');
+  for (const machine of ['edge-1', 'bare']) {
+    await world.holder(machine, 'web');
+    await world.ready(machine, 'v4');
+  }
+  await world.alive('edge-1');
+  const web = await world.session('edge-1', 'web');
+  const bare = await world.session('bare', 'web');
+  const [lease] = await world.leases(web, tcp(8));
+  const [bareLease] = await world.leases(bare, tcp(8));
+  if (!lease || !bareLease) throw new Error('no leases');
+  return { store, world, web, bare, lease, bareLease };
+}
+
+describe('what a client has seen', () => {
+  it('is as it should be, and nothing happens', async () => {
+    const { store, world } = await town();
+    const { revision } = store;
+    await ledger([
+      ['as far as the log goes', () => world.seen('memory', revision), 'epoch 1'],
+      ['less', () => world.seen('memory', 0), 'epoch 1'],
+    ]);
+    expect(store.revision).toBe(revision);
+  });
+
+  it('is more than there is: an epoch begins, far above all that can have been given out', async () => {
+    const { store, world } = await town();
+    const after = store.revision;
+    expect(await world.seen('memory', after + 40)).toBe('epoch 2');
+    expect(world.events.at(-1)).toMatchObject({
+      revision: span + 1,
+      machine: null,
+      kind: 'epoch',
+      epoch: {
+        ...{ number: 2, cause: 'client_saw_more', after, from: span + 1, confirmedAt: null, confirmedBy: null },
+        detail: `token-7 has seen revision ${after + 40}, the log ends at ${after}`,
+      },
+    });
+    const epoch = await store.reader.epoch();
+    expect([after, after + 1, after + 40, span, span + 1].map((revision) => isLostTo(epoch, revision))).toEqual([
+      ...[false, true, true, true, false],
+    ]);
+    expect(flawsOf(store.tables, store.events)).toEqual([]);
+  });
+
+  it('is of a table that this one never was', async () => {
+    const { store, world } = await town();
+    expect(await world.seen('stranger', 1)).toBe('epoch 2');
+    expect((await store.reader.epoch()).cause).toBe('client_knows_other');
+  });
+
+  it('is no news while the epoch is in doubt, nor when it was lost to a former one', async () => {
+    const { store, world } = await town();
+    const after = store.revision;
+    await ledger([
+      ['one saw more', () => world.seen('memory', after + 1), 'epoch 2'],
+      ['another saw still more', () => world.seen('memory', after + 2), 'epoch 2'],
+      ['a third knows another table', () => world.seen('stranger', 1), 'epoch 2'],
+      ['it is confirmed', () => world.confirm(2), 'by token-9'],
+      ['a late one saw more of the former epoch', () => world.seen('memory', after + 3), 'epoch 2'],
+      ['more of this one than there is', () => world.seen(store.epoch.id, span + 9), 'epoch 3'],
+    ]);
+  });
+
+  it('makes the next epoch begin above it, but for a number that nobody can have seen', async () => {
+    const { store, world } = await town();
+    await ledger([
+      ['an epoch that was lost whole', () => world.seen('memory', 3 * span + 5), 'epoch 5'],
+      ['is confirmed', () => world.confirm(5), 'by token-9'],
+      ['nonsense', () => world.seen('stranger', 900 * span), 'epoch 6'],
+    ]);
+    expect((await store.reader.epoch()).from).toBe(5 * span + 1);
+  });
+});
+
+describe('an epoch in doubt', () => {
+  it('keeps alive what is alive, and gives, ends and frees nothing', async () => {
+    const { store, world, web, bare, lease, bareLease } = await town();
+    const before = structuredClone({ leases: store.tables.leases, extents: store.tables.extents });
+    await world.seen('stranger', 1);
+    await ledger([
+      ['a grant', () => world.grant(web, tcp(1)), 'read_only_epoch'],
+      ['a slice', () => world.assign('edge-1', 'v4'), 'read_only_epoch'],
+      ['a release', () => world.release(lease), 'read_only_epoch'],
+      ['a release where the table is all there is', () => world.release(bareLease), 'read_only_epoch'],
+      ['a report', () => world.report(lease, 'active'), 'read_only_epoch'],
+      ['the sweeper', () => world.execute({ kind: 'sweep', itemsMax: 9 }), expect.objectContaining({ ok: false })],
+      ['an agent', () => world.alive('edge-1'), 'for 30 s'],
+      ['a session on its machine', () => world.keep(web), 'until +30 s'],
+      ['a session where no agent knows better', () => world.keep(bare), 'read_only_epoch'],
+    ]);
+    expect({ leases: store.tables.leases, extents: store.tables.extents }).toEqual(before);
+    expect(flawsOf(store.tables, store.events)).toEqual([]);
+  });
+
+  it('is over when it is confirmed, and everybody has their whole time from then', async () => {
+    const { store, world, web, bare, lease } = await town();
+    await world.seen('stranger', 1);
+    await ledger([
+      ['an hour passes', () => world.clock.passSeconds(3_600), undefined],
+      ['another epoch than this', () => world.confirm(1), 'epoch_superseded'],
+      ['one that never was', () => world.confirm(3), 'epoch_superseded'],
+      ['this one', () => world.confirm(2), 'by token-9'],
+      ['once more', () => world.confirm(2, 'somebody else'), 'by token-9'],
+      ['the sweeper finds nothing over', () => world.pass(29), undefined],
+      ['the machine is not fenced', () => world.lookMachine('edge-1'), 'active'],
+      [
+        'both sessions live',
+        async () => [await world.keep(web), await world.keep(bare)],
+        ['until +30 s', 'until +30 s'],
+      ],
+      [
+        'a lease of before is known by its token',
+        () => world.release(lease),
+        '198.51.100.0:4088-4095/tcp ending released',
+      ],
+      ['31 seconds without a word', () => world.pass(31), undefined],
+      ['are the end, as ever', () => world.keep(web), 'session_ended'],
+    ]);
+    expect(world.troubles).toEqual([]);
+    expect(flawsOf(store.tables, store.events)).toEqual([]);
+  });
+
+  it('gives nothing that it grants later a name that was given before', async () => {
+    const { store, world, web } = await town();
+    await world.seen('memory', store.revision + 1_000);
+    await world.confirm(2);
+    const [lease] = await world.leases(web, tcp(1));
+    expect(lease).toMatchObject({ id: span + 3, epoch: 2 });
+    expect((await world.session('edge-1', 'web')).id).toBe(span + 4);
+  });
+
+  it('is undone with nothing that was refused in the same moment', async () => {
+    const { store, world, web } = await town();
+    // Weighed before the grant is looked at: whoever saw more is not answered before nothing is granted any more.
+    const weighed = world.seen('stranger', 1);
+    const granted = world.grant(web, tcp(1));
+    expect(await Promise.all([weighed, granted])).toEqual(['epoch 2', 'read_only_epoch']);
+    expect((await store.reader.epoch()).confirmedAt).toBeNull();
+    expect(world.clock.us / second).toBeGreaterThan(0);
+  });
+});
