@@ -13,6 +13,8 @@ const changes_per_second = 1_000;
 const changes_per_round = 5_000;
 const rounds = 5;
 const stalling_agents = 4;
+/** The few agents of the second half are granted thousands of ports each. */
+const slices_of_stalling = 8;
 const set_up_at_once = 32;
 const grace_ms = 500;
 const program = fileURLToPath(new URL('../load/watchers.ts', import.meta.url));
@@ -21,12 +23,15 @@ const program = fileURLToPath(new URL('../load/watchers.ts', import.meta.url));
 export const push: Suite = async function* (settings) {
   using scratch = new Scratch();
   await using world = await World.start(scratch.path, settings);
-  await world.pool('bench', agents);
+  await world.pool('bench', agents + stalling_agents * slices_of_stalling);
   const machines = Array.from({ length: agents }, (_, index) => `agent-${index}`);
   const sessions: string[] = [];
   for (let first = 0; first < agents; first += set_up_at_once) {
     const some = machines.slice(first, first + set_up_at_once);
-    sessions.push(...(await Promise.all(some.map((id) => world.machine(id, 'bench', 1)))));
+    const opened = some.map((id, index) =>
+      world.machine(id, 'bench', first + index < stalling_agents ? slices_of_stalling : 1),
+    );
+    sessions.push(...(await Promise.all(opened)));
   }
   const { revision } = await world.client.events({ limit: 1 });
   using load = new Load();

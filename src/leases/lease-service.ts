@@ -118,34 +118,43 @@ export class LeaseService {
   }
 
   async #runBatch(): Promise<void> {
-    const count = batchLength(this.#waiting);
-    const batch = this.#waiting.slice(0, count);
-    this.#waiting = this.#waiting.slice(count);
-    await this.#commit(batch);
+    // Not before the store is ready for it: whoever shares the database may have to wait for its turn, and what arrives
+    // meanwhile belongs to this batch.
+    let batch: readonly Waiting[] | undefined;
+    await this.#commit(() => (batch ??= this.#nextBatch()));
     this.#isRunning = false;
     // Not at once: what arrived during the write is still in the sockets, and belongs in the next batch.
     if (this.#waiting.length > 0) this.#start();
     else for (const tell of this.#whenIdle.splice(0)) tell();
   }
 
-  async #commit(batch: readonly Waiting[]): Promise<void> {
-    const decided = await this.#transact(batch);
+  #nextBatch(): readonly Waiting[] {
+    const count = batchLength(this.#waiting);
+    const batch = this.#waiting.slice(0, count);
+    this.#waiting = this.#waiting.slice(count);
+    return batch;
+  }
+
+  /** `take` gives the same batch whenever it is called; it is settled by the first call. */
+  async #commit(take: () => readonly Waiting[]): Promise<void> {
+    const decided = await this.#transact(take);
+    const batch = take();
     if (decided instanceof StoreError) return this.#recover(batch, decided);
     this.#publish(decided.events);
     for (const [index, waiting] of batch.entries()) this.#answer(waiting, decided.outcomes[index]);
   }
 
-  async #transact(batch: readonly Waiting[]): Promise<Decided | StoreError> {
+  async #transact(take: () => readonly Waiting[]): Promise<Decided | StoreError> {
     // Made for the view that the store hands in first; the decision is about the same view.
     let context: Context;
     try {
       const decided = await this.#store.transact({
         now: this.#clock.nowUs(),
-        needs: (view) => needsOf(batch, (context = this.#contextOf(view))),
-        decide: (view): Decided => ({ outcomes: decideAll(batch, context), events: view.events }),
+        needs: (view) => needsOf(take(), (context = this.#contextOf(view))),
+        decide: (view): Decided => ({ outcomes: decideAll(take(), context), events: view.events }),
       });
       // A batch of nothing but dry runs wrote nothing, and so proves nothing.
-      if (this.#failure && batch.some(({ dryRun }) => !dryRun)) this.#failure = undefined;
+      if (this.#failure && take().some(({ dryRun }) => !dryRun)) this.#failure = undefined;
       return decided;
     } catch (cause) {
       // Whatever else the store or the needs of a command throw is a bug, and treated like a refused row: one by one.
@@ -167,7 +176,7 @@ export class LeaseService {
       this.#onTrouble({ kind: 'bug', message: error.message, cause: error, ...originOf(only) });
       only.reject(error);
     } else if (error.failure === 'constraint') {
-      for (const waiting of batch) await this.#commit([waiting]);
+      for (const waiting of batch) await this.#commit(() => [waiting]);
     } else {
       // Said once, when it begins; `health()` tells how it stands, and the next command tries again.
       if (this.#failure?.failure !== error.failure)

@@ -15,14 +15,17 @@ const machine = (id: string): Command<'createMachine'> => ({
   fenceUs: 1,
 });
 
-/** Counts transactions, and holds each one up until it is let go. */
+/** Counts transactions, and holds each one up: before its turn, and before its commit. */
 class CountingStore extends MemoryStore {
   transactions = 0;
+  turn: Promise<void> = Promise.resolve();
   gate: Promise<void> = Promise.resolve();
   override async transact<T>(work: Work<T>): Promise<T> {
     this.transactions++;
+    await this.turn;
+    const result = await super.transact(work);
     await this.gate;
-    return super.transact(work);
+    return result;
   }
 }
 
@@ -54,6 +57,20 @@ describe('group commit', () => {
     gate.resolve(undefined);
     await Promise.all([first, ...later]);
     expect(store.transactions).toBe(2);
+    expect(store.events.map((event) => event.machine)).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  it('takes along what arrives while the store waits for its turn', async () => {
+    const store = new CountingStore();
+    const turn = Promise.withResolvers<undefined>();
+    store.turn = turn.promise;
+    const { service } = build(store);
+    const first = service.execute(machine('a'));
+    await new Promise((resolve) => setImmediate(resolve));
+    const later = ['b', 'c', 'd'].map((id) => service.execute(machine(id)));
+    turn.resolve(undefined);
+    await Promise.all([first, ...later]);
+    expect(store.transactions).toBe(1);
     expect(store.events.map((event) => event.machine)).toEqual(['a', 'b', 'c', 'd']);
   });
 
