@@ -96,8 +96,9 @@ export async function takeRoutes(reader: Source, filter: RouteFilter): Promise<R
     const from = await reader.revision();
     const { pool, machine } = filter;
     const part = { ...(pool === undefined ? {} : { pool }), ...(machine === undefined ? {} : { machine }) };
-    for await (const found of everyPage((page) => reader.pools(page))) found.forEach((row) => table.putPool(row));
-    for await (const found of everyPage((page) => reader.machines(page))) found.forEach((row) => table.putMachine(row));
+    for await (const found of everyPage((page) => reader.pools({}, page))) found.forEach((row) => table.putPool(row));
+    for await (const found of everyPage((page) => reader.machines({}, page)))
+      found.forEach((row) => table.putMachine(row));
     for await (const found of everyPage((page) => reader.slices(part, page)))
       found.forEach((row) => table.putSlice(row));
     if (await catchUp(reader, table, from)) return table;

@@ -12,7 +12,7 @@ export async function presentWaiting({ reader, clock }: Parts, slices: readonly 
   if (waiting.length === 0) return slices.map(presentSlice);
   const names = [...new Set(waiting.map(({ pool }) => pool))];
   const pools = new Map(await Promise.all(names.map(async (name) => [name, await reader.pool(name)] as const)));
-  const { items: routers } = await reader.routers({ limit: routers_per_page, cursor: null });
+  const { items: routers } = await reader.routers({}, { limit: routers_per_page, cursor: null });
   const now = clock.nowUs();
   return slices.map((slice): wire.Slice => {
     const pool = waiting.includes(slice) ? pools.get(slice.pool) : undefined;

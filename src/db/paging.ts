@@ -11,6 +11,12 @@ export const byNumber: Key = { column: 'id', kind: 'number' };
 export const newestFirst: Key = { ...byNumber, newestFirst: true };
 export const byText = (column: string): Key => ({ column, kind: 'text' });
 
+/** What no index knows, and is looked at row by row: fields that must be equal, and what is to be said otherwise. */
+export type Filter<Row, Item> = Readonly<{
+  fields?: Readonly<Partial<Item>>;
+  isMeant?: (item: Item, row: Row) => boolean;
+}>;
+
 /**
  * One page of what matches, in the order of the key, from after the cursor. A filter that no index knows is applied here
  * and bounded: a page may come out short, or empty, with a cursor from which the search goes on.
@@ -18,7 +24,7 @@ export const byText = (column: string): Key => ({ column, kind: 'text' });
 export function* scan<Row extends AnyRow, Item>(
   { limit, cursor }: PageRequest,
   key: Key,
-  filter: Readonly<Partial<Item>> | undefined,
+  filter: Filter<Row, Item>,
   itemOf: (row: Row) => Item,
   read: (after: string | number, limit: number) => Read<readonly Row[]>,
 ): Read<PageOf<Item>> {
@@ -30,7 +36,7 @@ export function* scan<Row extends AnyRow, Item>(
     const rows = yield* read(after, rowsPerRead);
     for (const row of rows) {
       const item = itemOf(row);
-      const isWanted = matches(item, filter);
+      const isWanted = matches(item, filter.fields) && filter.isMeant?.(item, row) !== false;
       // One more than the page has: the list goes on, from the last one that is in it.
       if (isWanted && items.length === limit) return { items, next: String(after) };
       if (isWanted) items.push(item);
@@ -41,9 +47,9 @@ export function* scan<Row extends AnyRow, Item>(
   return { items, next: String(after) };
 }
 
-const matches = <Item>(item: Item, filter?: Readonly<Partial<Item>>): boolean =>
-  filter === undefined ||
-  (Object.keys(filter) as (keyof Item)[]).every((name) => filter[name] === undefined || filter[name] === item[name]);
+const matches = <Item>(item: Item, fields?: Readonly<Partial<Item>>): boolean =>
+  fields === undefined ||
+  (Object.keys(fields) as (keyof Item)[]).every((name) => fields[name] === undefined || fields[name] === item[name]);
 
 /** The entries that have a value. */
 export const defined = (entries: Readonly<Record<string, string | undefined>>): Readonly<Record<string, string>> =>

@@ -1,3 +1,5 @@
+import { prefixContains } from '../net/prefix.ts';
+import { matches, type Selector } from '../net/selector.ts';
 import { steering } from '../leases/model.ts';
 import type {
   AccessToken,
@@ -17,13 +19,18 @@ import type {
 import type {
   AuditFilter,
   DesiredState,
+  HolderFilter,
+  LabelFilter,
   LeaseFilter,
+  MachineFilter,
   PageOf,
   PageRequest,
   PastUse,
+  PoolFilter,
   PortInstant,
   Reader,
   RevocationFilter,
+  RouterFilter,
   SessionFilter,
   SliceFilter,
   TokenFilter,
@@ -33,7 +40,8 @@ import type {
   UsesFilter,
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
-import { byNumber, byText, newestFirst, defined, scan, type Key } from './paging.ts';
+import { labelsMatch, withLabels } from './labelled.ts';
+import { byNumber, byText, newestFirst, defined, scan, type Filter, type Key } from './paging.ts';
 import {
   desired,
   epoch,
@@ -46,6 +54,10 @@ import {
 } from './composed-reads.ts';
 import { historySince, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
+
+/** Whether the labels of a thing are as asked. */
+const bears = ({ labels }: Pick<Pool, 'labels'>, selector: Selector | undefined): boolean =>
+  selector === undefined || matches(selector, labels);
 
 /** How a database carries out reads. It may have to begin one again: what is handed over makes it. */
 export type Reads = Readonly<{
@@ -82,8 +94,10 @@ export class SqlReader implements Reader {
     return map(await this.#one<rows.PoolRow>('SELECT * FROM pools WHERE id = @id', { id }), rows.poolOf);
   }
 
-  pools(page: PageRequest): Promise<PageOf<Pool>> {
-    return this.#page('pools', byText('id'), page, rows.poolOf);
+  pools({ labels, address }: PoolFilter, page: PageRequest): Promise<PageOf<Pool>> {
+    const isMeant = (pool: Pool) =>
+      bears(pool, labels) && (address === undefined || pool.prefixes.some((prefix) => prefixContains(prefix, address)));
+    return this.#page('pools', byText('id'), page, rows.poolOf, {}, { isMeant });
   }
 
   async poolSlices(pool: string): Promise<Readonly<{ assigned: number; cooling: number }>> {
@@ -100,8 +114,9 @@ export class SqlReader implements Reader {
     return this.#reads.run(() => machine(id));
   }
 
-  machines(page: PageRequest): Promise<PageOf<Machine>> {
-    return this.#page('machines', byText('id'), page, rows.machineOf);
+  machines({ labels, ...fields }: MachineFilter, page: PageRequest): Promise<PageOf<Machine>> {
+    const isMeant = (found: Machine) => bears(found, labels);
+    return this.#page('machines', byText('id'), page, rows.machineOf, {}, { fields, isMeant });
   }
 
   async holder(on: string, name: string): Promise<Holder | undefined> {
@@ -109,8 +124,8 @@ export class SqlReader implements Reader {
     return map(await this.#one<rows.HolderRow>(sql, { machine: on, name }), rows.holderOf);
   }
 
-  holders(on: string, page: PageRequest): Promise<PageOf<Holder>> {
-    return this.#page('holders', byText('name'), page, rows.holderOf, { machine: on });
+  holders(on: string, fields: HolderFilter, page: PageRequest): Promise<PageOf<Holder>> {
+    return this.#page('holders', byText('name'), page, rows.holderOf, { machine: on }, { fields });
   }
 
   async slice(id: number): Promise<Slice | undefined> {
@@ -118,8 +133,9 @@ export class SqlReader implements Reader {
   }
 
   slices(filter: SliceFilter, page: PageRequest): Promise<PageOf<Slice>> {
+    const { poolLabels: _pool, machineLabels: _machine, ...fields } = filter;
     const where = defined({ machine: filter.machine, address: filter.address });
-    return this.#page('slices', byNumber, page, rows.sliceOf, where, filter);
+    return this.#page('slices', byNumber, page, rows.sliceOf, where, { fields }, filter);
   }
 
   tiling(slice: number): Promise<Tiling> {
@@ -131,7 +147,16 @@ export class SqlReader implements Reader {
   }
 
   sessions(filter: SessionFilter, page: PageRequest): Promise<PageOf<Session>> {
-    return this.#page('sessions', byNumber, page, rows.sessionOf, defined({ machine: filter.machine }), filter);
+    const { machineLabels: _machine, ...fields } = filter;
+    return this.#page(
+      'sessions',
+      byNumber,
+      page,
+      rows.sessionOf,
+      defined({ machine: filter.machine }),
+      { fields },
+      filter,
+    );
   }
 
   async lease(id: number): Promise<Lease | undefined> {
@@ -142,21 +167,23 @@ export class SqlReader implements Reader {
   }
 
   leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>> {
-    const { session, machine: on } = filter;
+    const { poolLabels: _pool, machineLabels: _machine, ...fields } = filter;
+    const { session, machine: on } = fields;
     const part = (where: string) =>
       `${leaseSelect} WHERE ${where} AND leases.id > @after ORDER BY leases.id LIMIT @limit`;
+    const list = (sql: string, parameters: Parameters) => all<LeaseAndSession>(withLabels(sql, filter), parameters);
     const read = (after: string | number, limit: number): Read<readonly LeaseAndSession[]> => {
-      if (session === null) return all(part('leases.session IS NULL'), { after, limit });
-      if (session !== undefined) return all(part('leases.session = @session'), { session, after, limit });
-      if (on === undefined) return all(part('true'), { after, limit });
+      if (session === null) return list(part('leases.session IS NULL'), { after, limit });
+      if (session !== undefined) return list(part('leases.session = @session'), { session, after, limit });
+      if (on === undefined) return list(part('true'), { after, limit });
       // Live and past leases of a machine are in an index each, so that the past weighs nothing on the live.
       const half = (is: 'NULL' | 'NOT NULL', name: string) =>
         `SELECT * FROM (${part(`leases.machine = @machine AND leases.ended_at IS ${is}`)}) AS ${name}`;
       const both = `${half('NULL', 'live')} UNION ALL ${half('NOT NULL', 'past')} ORDER BY id LIMIT @limit`;
-      return all(both, { machine: on, after, limit });
+      return list(both, { machine: on, after, limit });
     };
     return this.#reads.run(function* () {
-      return yield* scan(page, byNumber, filter, yield* leaseReader(), read);
+      return yield* scan(page, byNumber, { fields, isMeant: labelsMatch(filter) }, yield* leaseReader(), read);
     });
   }
 
@@ -166,7 +193,7 @@ export class SqlReader implements Reader {
   }
 
   revocations(filter: RevocationFilter, page: PageRequest): Promise<PageOf<Revocation>> {
-    return this.#page('revocations', byNumber, page, rows.revocationOf, {}, filter);
+    return this.#page('revocations', byNumber, page, rows.revocationOf, {}, { fields: filter });
   }
 
   desired(id: string): Promise<DesiredState | undefined> {
@@ -209,8 +236,9 @@ export class SqlReader implements Reader {
     return map(await this.#one<rows.RouterRow>('SELECT * FROM routers WHERE id = @id', { id }), rows.routerOf);
   }
 
-  routers(page: PageRequest): Promise<PageOf<Router>> {
-    return this.#page('routers', byText('id'), page, rows.routerOf);
+  routers({ labels }: RouterFilter, page: PageRequest): Promise<PageOf<Router>> {
+    const isMeant = (router: Router) => bears(router, labels);
+    return this.#page('routers', byText('id'), page, rows.routerOf, {}, { isMeant });
   }
 
   async accessToken(hash: string): Promise<AccessToken | undefined> {
@@ -245,11 +273,11 @@ export class SqlReader implements Reader {
     };
     const sql = `SELECT * FROM audit WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT @limit`;
     const read = (after: string | number, limit: number) => all<rows.AuditRow>(sql, { ...given, after, limit });
-    return this.#reads.run(() => scan(page, newestFirst, filter, rows.auditOf, read));
+    return this.#reads.run(() => scan(page, newestFirst, { fields: filter }, rows.auditOf, read));
   }
 
   accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>> {
-    return this.#page('access_tokens', byNumber, page, rows.accessTokenOf, {}, filter);
+    return this.#page('access_tokens', byNumber, page, rows.accessTokenOf, {}, { fields: filter });
   }
 
   usage(): Promise<readonly UsageRow[]> {
@@ -271,21 +299,22 @@ export class SqlReader implements Reader {
     }));
   }
 
-  /** One page of a table in the order of `key`; `where` is what an index finds, `filter` what is looked at row by row. */
-  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller says what the SQL yields
+  /** One page of a table in the order of `key`; `where` is what an index finds, `filter` and `labels` what is looked at row by row. */
   #page<Row extends AnyRow, Item>(
     table: string,
     key: Key,
     page: PageRequest,
     itemOf: (row: Row) => Item,
     where: Readonly<Record<string, string>> = {},
-    filter?: Readonly<Partial<Item>>,
+    filter: Filter<Row, Item> = {},
+    labels: LabelFilter = {},
   ): Promise<PageOf<Item>> {
     const conditions = Object.keys(where).map((column) => `${column} = @${column}`);
     const every = [...conditions, `${key.column} > @after`].join(' AND ');
-    const sql = `SELECT * FROM ${table} WHERE ${every} ORDER BY ${key.column} LIMIT @limit`;
+    const sql = withLabels(`SELECT * FROM ${table} WHERE ${every} ORDER BY ${key.column} LIMIT @limit`, labels);
     const read = (after: string | number, limit: number) => all<Row>(sql, { ...where, after, limit });
-    return this.#reads.run(() => scan(page, key, filter, itemOf, read));
+    const meant = { isMeant: labelsMatch(labels), ...filter };
+    return this.#reads.run(() => scan(page, key, meant, itemOf, read));
   }
 
   #one<Row>(sql: string, parameters?: Parameters): Promise<Row | undefined> {

@@ -1,6 +1,7 @@
 import type { Address, Family } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
+import type { Selector } from '../net/selector.ts';
 import type {
   AccessToken,
   AuditEntry,
@@ -96,7 +97,21 @@ export type PageRequest = Readonly<{ limit: number; cursor: string | null }>;
 /** A page may be short, even empty, and go on: `next` alone says whether that was all. */
 export type PageOf<T> = Readonly<{ items: readonly T[]; next: string | null }>;
 
-export type LeaseFilter = Readonly<{
+/**
+ * What the labels must be of the pool and of the machine that something belongs to, as they are now. What belongs to none
+ * any more is as if that had no labels.
+ */
+export type LabelFilter = Readonly<{ poolLabels?: Selector; machineLabels?: Selector }>;
+export type PoolFilter = Readonly<{ labels?: Selector; address?: Address }>;
+export type MachineFilter = Readonly<{
+  labels?: Selector;
+  state?: Machine['state'];
+  enforcement?: Machine['enforcement'];
+}>;
+export type RouterFilter = Readonly<{ labels?: Selector }>;
+export type HolderFilter = Readonly<{ kind?: Holder['kind'] }>;
+
+type LeaseFields = Readonly<{
   machine?: string;
   holder?: string;
   /** Null: only reservations. */
@@ -104,23 +119,28 @@ export type LeaseFilter = Readonly<{
   slice?: number;
   pool?: string;
   protocol?: Protocol;
+  mode?: Lease['mode'];
   state?: LeaseState;
 }>;
-export type SliceFilter = Readonly<{
+export type LeaseFilter = LeaseFields & LabelFilter;
+type SliceFields = Readonly<{
   machine?: string;
   pool?: string;
   state?: Slice['state'];
   address?: Address;
   route?: Slice['route'];
+  allocator?: Slice['allocator'];
 }>;
+export type SliceFilter = SliceFields & LabelFilter;
 export type RevocationFilter = Readonly<{ state?: Revocation['state'] }>;
-export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }>;
+export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }> &
+  Pick<LabelFilter, 'machineLabels'>;
 
 /** `since` and `until`: microseconds, from the one and before the other. */
 export type AuditFilter = Partial<Pick<AuditEntry, 'token' | 'role' | 'operation' | 'target' | 'outcome'>> &
   Readonly<{ since?: number; until?: number }>;
 
-export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string }>;
+export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string; router?: string }>;
 
 /** One port of an address at one instant (microseconds). */
 export type PortInstant = Readonly<{ address: Address; protocol: Protocol; port: number; at: number }>;
@@ -155,12 +175,12 @@ export interface Reader {
   epochs(): Promise<readonly Epoch[]>;
   revision(): Promise<number>;
   pool(id: string): Promise<Pool | undefined>;
-  pools(page: PageRequest): Promise<PageOf<Pool>>;
+  pools(filter: PoolFilter, page: PageRequest): Promise<PageOf<Pool>>;
   poolSlices(pool: string): Promise<Readonly<{ assigned: number; cooling: number }>>;
   machine(id: string): Promise<Machine | undefined>;
-  machines(page: PageRequest): Promise<PageOf<Machine>>;
+  machines(filter: MachineFilter, page: PageRequest): Promise<PageOf<Machine>>;
   holder(machine: string, name: string): Promise<Holder | undefined>;
-  holders(machine: string, page: PageRequest): Promise<PageOf<Holder>>;
+  holders(machine: string, filter: HolderFilter, page: PageRequest): Promise<PageOf<Holder>>;
   slice(id: number): Promise<Slice | undefined>;
   slices(filter: SliceFilter, page: PageRequest): Promise<PageOf<Slice>>;
   /** Free, blocked and cooling pieces, and the live leases (pending to cooling): together they tile the slice. */
@@ -184,7 +204,7 @@ export interface Reader {
   /** From here on the history is whole: what was over before has been removed. null: nothing was ever removed. */
   historySince(): Promise<number | null>;
   router(id: string): Promise<Router | undefined>;
-  routers(page: PageRequest): Promise<PageOf<Router>>;
+  routers(filter: RouterFilter, page: PageRequest): Promise<PageOf<Router>>;
   /** The token that has, or had before its last rotation, the secret with this hash. Whether it is live is not looked at. */
   accessToken(hash: string): Promise<AccessToken | undefined>;
   accessTokenById(id: number): Promise<AccessToken | undefined>;

@@ -20,11 +20,19 @@ import type { Explain, Explanation } from '../wire/explain.ts';
 import type { Epoch, EpochConfirm } from '../wire/epochs.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
 import type { Page, PageQuery } from '../wire/lists.ts';
-import type { Holder, HolderPut, Machine, MachineCreate, MachineUpdate } from '../wire/machines.ts';
-import type { Pool, PoolCreate, PoolUpdate } from '../wire/pools.ts';
+import type {
+  Holder,
+  HolderListQuery,
+  HolderPut,
+  Machine,
+  MachineCreate,
+  MachineListQuery,
+  MachineUpdate,
+} from '../wire/machines.ts';
+import type { Pool, PoolCreate, PoolListQuery, PoolUpdate } from '../wire/pools.ts';
 import type { Revocation, RevocationCreate, RevocationListQuery } from '../wire/revocations.ts';
 import type { RouteSnapshot, RoutesQuery } from '../wire/routes.ts';
-import type { Router, RouterPut, RoutesApplied } from '../wire/routers.ts';
+import type { Router, RouterListQuery, RouterPut, RoutesApplied } from '../wire/routers.ts';
 import type { About, Health, Readiness } from '../wire/server.ts';
 import type { Session, SessionListQuery, SessionOpen } from '../wire/sessions.ts';
 import type {
@@ -105,7 +113,7 @@ export class FisheryClient {
   readonly pools = {
     create: (body: z.input<typeof PoolCreate>, o?: ChangeOptions): Promise<Pool> => this.#post(['pools'], body, o),
     get: (id: string, o?: CallOptions): Promise<Pool> => this.#get(['pools', id], {}, o),
-    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Pool>> => this.#get(['pools'], query, o),
+    list: (query: PoolListQuery = {}, o?: CallOptions): Promise<Page<Pool>> => this.#get(['pools'], query, o),
     update: (pool: Seen, body: z.input<typeof PoolUpdate>, o?: ChangeOptions): Promise<Pool> =>
       this.#change('PATCH', ['pools', pool.id], pool, body, o),
     delete: (pool: Seen, o?: ChangeOptions): Promise<void> =>
@@ -116,12 +124,12 @@ export class FisheryClient {
     create: (body: z.input<typeof MachineCreate>, o?: ChangeOptions): Promise<Machine> =>
       this.#post(['machines'], body, o),
     get: (id: string, o?: CallOptions): Promise<Machine> => this.#get(['machines', id], {}, o),
-    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Machine>> => this.#get(['machines'], query, o),
+    list: (query: MachineListQuery = {}, o?: CallOptions): Promise<Page<Machine>> => this.#get(['machines'], query, o),
     update: (machine: Seen, body: z.input<typeof MachineUpdate>, o?: ChangeOptions): Promise<Machine> =>
       this.#change('PATCH', ['machines', machine.id], machine, body, o),
     putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
       this.#send('PUT', ['machines', machine, 'holders', name], body, o),
-    holders: (machine: string, query: PageOptions = {}, o?: CallOptions): Promise<Page<Holder>> =>
+    holders: (machine: string, query: HolderListQuery = {}, o?: CallOptions): Promise<Page<Holder>> =>
       this.#get(['machines', machine, 'holders'], query, o),
   };
 
@@ -218,7 +226,7 @@ export class FisheryClient {
     put: (id: string, body: z.input<typeof RouterPut> = {}, o?: ChangeOptions): Promise<Router> =>
       this.#send('PUT', ['routers', id], body, o),
     get: (id: string, o?: CallOptions): Promise<Router> => this.#get(['routers', id], {}, o),
-    list: (query: PageOptions = {}, o?: CallOptions): Promise<Page<Router>> => this.#get(['routers'], query, o),
+    list: (query: RouterListQuery = {}, o?: CallOptions): Promise<Page<Router>> => this.#get(['routers'], query, o),
     delete: (id: string, o?: ChangeOptions): Promise<void> => this.#send('DELETE', ['routers', id], undefined, o),
     /** Everything that was told about routes through `revision` is true on the router. May be said twice. */
     applied: (id: string, body: RoutesApplied, o?: SayOptions): Promise<Router> =>

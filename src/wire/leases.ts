@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { PageQuery, pageOf, queryNumber } from './lists.ts';
+import { labelFilters, pageOf, PageQuery, queryNumber } from './lists.ts';
 import {
   AddressText,
   FamilyNumber,
@@ -157,7 +157,9 @@ const leaseFilters = PageQuery.extend({
   slice: SliceId.optional(),
   pool: Name.optional(),
   protocol: ProtocolName.optional(),
+  mode: z.enum(['exclusive', 'shared']).optional().meta({ description: 'Only leases like this.' }),
   state: z.enum(leaseStates).optional(),
+  ...labelFilters,
 });
 export const LeaseListQuery = leaseFilters.refine(
   (query) => query.session === undefined || query.reserved === undefined,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { SelectorText } from './primitives.ts';
 
 /**
  * A number as it stands in a query string. Only plain decimal digits are read: `Number('')` is 0 and `Number('0x10')` is
@@ -26,6 +27,16 @@ export const PageQuery = z.strictObject({
   limit: queryNumber(z.int().min(1).max(1_000)).default(100).meta({ description: 'How many items at most.' }),
   cursor: z.string().max(200).optional().meta({ description: '`next` of the page before.' }),
 });
+/** Filters of a list by labels that are not the things' own. */
+export const labelFilters = {
+  select: SelectorText.optional().meta({ description: 'Only in pools whose labels match.' }),
+  select_machine: SelectorText.optional().meta({ description: 'Only on machines whose labels match.' }),
+};
+/** The filter of a list by the things' own labels. */
+export const ownLabelFilter = {
+  select: SelectorText.optional().meta({ description: 'Only those whose labels match.' }),
+};
+
 export const pageOf = <T extends z.ZodType>(id: string, item: T) =>
   z
     .strictObject({

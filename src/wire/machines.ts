@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
-import { pageOf } from './lists.ts';
+import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import { AddressText, Instant, Labels, Name, Revision } from './primitives.ts';
 
 export const machineStates = ['active', 'cordoned', 'draining', 'fenced', 'lost'] as const;
@@ -93,6 +93,14 @@ export const Holder = z
   .meta({ id: 'Holder' });
 
 export const MachinePage = pageOf('MachinePage', Machine);
+export const MachineListQuery = PageQuery.extend({
+  ...ownLabelFilter,
+  state: z.enum(machineStates).optional(),
+  enforcement: z.enum(['agent', 'none']).optional().meta({ description: 'Only those that are made true like this.' }),
+});
+export const HolderListQuery = PageQuery.extend({
+  kind: z.enum(['fish', 'proxy']).optional().meta({ description: 'Only those of this kind.' }),
+});
 export const HolderPage = pageOf('HolderPage', Holder);
 
 export type MachineCreate = z.infer<typeof MachineCreate>;
@@ -100,3 +108,5 @@ export type MachineUpdate = z.infer<typeof MachineUpdate>;
 export type Machine = z.infer<typeof Machine>;
 export type HolderPut = z.infer<typeof HolderPut>;
 export type Holder = z.infer<typeof Holder>;
+export type MachineListQuery = z.input<typeof MachineListQuery>;
+export type HolderListQuery = z.input<typeof HolderListQuery>;

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { isPowerOfTwo } from '../net/ports.ts';
 import { hostPrefix } from '../net/prefix.ts';
-import { pageOf } from './lists.ts';
+import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import { AddressText, Instant, Labels, Name, Ports, PrefixText, Revision } from './primitives.ts';
 import { PoolRouters } from './routers.ts';
 
@@ -92,7 +92,12 @@ export const Pool = z
   .meta({ id: 'Pool' });
 
 export const PoolPage = pageOf('PoolPage', Pool);
+export const PoolListQuery = PageQuery.extend({
+  ...ownLabelFilter,
+  address: AddressText.optional().meta({ description: 'Only those with a prefix that this address is in.' }),
+});
 
 export type PoolCreate = z.infer<typeof PoolCreate>;
 export type PoolUpdate = z.infer<typeof PoolUpdate>;
 export type Pool = z.infer<typeof Pool>;
+export type PoolListQuery = z.input<typeof PoolListQuery>;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { parseSelector } from '../net/selector.ts';
-import { pageOf } from './lists.ts';
+import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import { Instant, Labels, Name, Revision } from './primitives.ts';
 
 export const RouterPut = z.strictObject({ labels: Labels.default({}) }).meta({ id: 'RouterPut' });
@@ -16,6 +16,7 @@ export const Router = z
     revision: Revision,
   })
   .meta({ id: 'Router', description: 'What steers packets that come back to the machines.' });
+export const RouterListQuery = PageQuery.extend(ownLabelFilter);
 export const RouterPage = pageOf('RouterPage', Router);
 
 export const RoutesApplied = z
@@ -57,3 +58,4 @@ export type RouterPut = z.infer<typeof RouterPut>;
 export type Router = z.infer<typeof Router>;
 export type RoutesApplied = z.infer<typeof RoutesApplied>;
 export type PoolRouters = z.infer<typeof PoolRouters>;
+export type RouterListQuery = z.input<typeof RouterListQuery>;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { PageQuery, pageOf } from './lists.ts';
+import { labelFilters, pageOf, PageQuery } from './lists.ts';
 import { Instant, Name, Revision, SessionId } from './primitives.ts';
 
 export const SessionOpen = z
@@ -31,6 +31,7 @@ export const SessionListQuery = PageQuery.extend({
   machine: Name.optional(),
   holder: Name.optional(),
   state: z.enum(['live', 'ended']).optional(),
+  select_machine: labelFilters.select_machine,
 });
 export const SessionPage = pageOf('SessionPage', Session);
 

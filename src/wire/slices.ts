@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { PageQuery, pageOf } from './lists.ts';
+import { labelFilters, pageOf, PageQuery } from './lists.ts';
 import {
   AddressText,
   FamilyNumber,
@@ -97,6 +97,8 @@ export const SliceListQuery = PageQuery.extend({
   pool: Name.optional(),
   state: z.enum(sliceStates).optional(),
   address: AddressText.optional(),
+  allocator: Allocator.optional().meta({ description: 'Only those in which this one grants.' }),
+  ...labelFilters,
   route: z.enum(routeStates).optional().meta({ description: '`adding` and `removing` wait for routers.' }),
 });
 export const SlicePage = pageOf('SlicePage', Slice);

@@ -79,6 +79,7 @@ export const TokenListQuery = PageQuery.extend({
   role: z.enum(roles).optional(),
   machine: Name.optional(),
   holder: Name.optional(),
+  router: Name.optional(),
 });
 
 export const TokenInfo = z

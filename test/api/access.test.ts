@@ -56,6 +56,21 @@ const call = (id: OperationId, token: string | null, of: Furnished = f) => {
 };
 
 describe.each(guarded)('%s', (id) => {
+  it('never says a secret again that it was shown in a wrong place', async () => {
+    const route = f.world.app.operations.find(({ operation }) => operation.id === id);
+    const secret = formatSecret(new Uint8Array(32).fill(7));
+    const shown = f.world.logged.length;
+    const body = { token: secret, secret, password: secret, claims: [{ authorization: secret }] };
+    const url = `${pathOf(route?.url ?? '')}?token=${secret}&access_token=${secret}`;
+    const headers = { 'idempotency-key': secret, 'if-match': secret, cookie: `token=${secret}` };
+    for (const token of [f.world.operator, secret]) {
+      const inBody = route?.operation.examples.body === undefined ? {} : { body };
+      const answer = await f.world.call(route?.method as Method, url, { token, headers, ...inBody });
+      expect(answer.text + JSON.stringify(answer.headers)).not.toContain(secret);
+    }
+    expect(f.world.logged.slice(shown).join()).not.toContain(secret);
+  });
+
   it('asks who is there', async () => {
     const answer = await call(id, null);
     expect(answer.refusal).toEqual([401, 'unauthenticated']);
@@ -74,6 +89,7 @@ describe.each(guarded)('%s', (id) => {
     ]) {
       const answer = await call(id, token);
       expect(answer.refusal, token).toEqual([401, 'unauthenticated']);
+      expect(answer.text).not.toContain(token);
     }
     expect(f.world.snapshot()).toEqual(before);
   });

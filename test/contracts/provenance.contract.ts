@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { PageOf, PageRequest, Store } from '../../src/leases/store.ts';
+import type { Store } from '../../src/leases/store.ts';
+import { walk } from '../support/pages.ts';
 import { audited, keyed, must, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
@@ -16,17 +17,6 @@ export function provenanceContract(name: string, open: () => Promise<Opened>): v
     await world.holder('edge-1', 'web');
     await world.ready('edge-1', 'v4', 2);
     return world;
-  }
-
-  /** All items of a list, page by page. */
-  async function walk<T>(list: (page: PageRequest) => Promise<PageOf<T>>, limit: number): Promise<readonly T[]> {
-    const items: T[] = [];
-    for (let cursor: string | null = null; ;) {
-      const page: PageOf<T> = await list({ limit, cursor });
-      items.push(...page.items);
-      if (page.next === null || items.length > 1_000) return items;
-      cursor = page.next;
-    }
   }
 
   describe(`${name}, as a store of who asked for what`, () => {

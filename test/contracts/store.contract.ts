@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Claim, Placement } from '../../src/leases/commands.ts';
 import { formatToken, steering, type Lease, type RouterDemand } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
+import { walk } from '../support/pages.ts';
 import { factsWith } from '../support/token-values.ts';
 import { address, at, second, shared, tcp, udp, World } from '../support/world.ts';
 
@@ -26,20 +27,6 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       await world.ready(machine, 'v6');
     }
     return world;
-  }
-
-  /** All items of a list, page by page. */
-  async function walk<T>(list: (page: PageRequest) => Promise<PageOf<T>>, limit: number): Promise<readonly T[]> {
-    const items: T[] = [];
-    let cursor: string | null = null;
-    for (let pages = 0; pages < 1_000; pages++) {
-      const page: PageOf<T> = await list({ limit, cursor });
-      expect(page.items.length).toBeLessThanOrEqual(limit);
-      items.push(...page.items);
-      if (page.next === null) return items;
-      cursor = page.next;
-    }
-    throw new Error('the list has no end');
   }
 
   describe(`${name}, as a store`, () => {
@@ -128,14 +115,14 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       const web = await world.session('edge-1', 'web');
       await world.leases(web, tcp(1), tcp(1), tcp(1));
       const lists: ((page: PageRequest) => Promise<PageOf<unknown>>)[] = [
-        (page) => reader.pools(page),
-        (page) => reader.machines(page),
-        (page) => reader.holders('edge-1', page),
+        (page) => reader.pools({}, page),
+        (page) => reader.machines({}, page),
+        (page) => reader.holders('edge-1', {}, page),
         (page) => reader.slices({}, page),
         (page) => reader.sessions({}, page),
         (page) => reader.leases({}, page),
         (page) => reader.accessTokens({}, page),
-        (page) => reader.routers(page),
+        (page) => reader.routers({}, page),
       ];
       for (const list of lists) {
         const whole = (await list(all)).items;
@@ -143,7 +130,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
         for (const limit of [1, 2, whole.length]) expect(await walk(list, limit)).toEqual(whole);
         expect((await list({ limit: whole.length, cursor: null })).next).toBeNull();
       }
-      expect((await reader.machines(all)).items.map(({ id }) => id)).toEqual([
+      expect((await reader.machines({}, all)).items.map(({ id }) => id)).toEqual([
         'a',
         'a.1',
         'b',
@@ -152,7 +139,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
         'edge-2',
       ]);
       // The cursor is the key itself.
-      expect((await reader.machines({ limit: 2, cursor: 'a.1' })).items.map(({ id }) => id)).toEqual(['b', 'c-2']);
+      expect((await reader.machines({}, { limit: 2, cursor: 'a.1' })).items.map(({ id }) => id)).toEqual(['b', 'c-2']);
     });
 
     it('lists what a filter names, live and past', async () => {
@@ -424,7 +411,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       await world.applied('north');
       expect(await waiting()).toEqual([south[2]?.id]);
       expect((await reader.desired('edge-1'))?.slices.map(({ id }) => id)).toEqual(north.map(({ id }) => id));
-      expect((await reader.routers(page)).items.map(({ id, seenAt }) => `${id} ${seenAt}`)).toEqual([
+      expect((await reader.routers({}, page)).items.map(({ id, seenAt }) => `${id} ${seenAt}`)).toEqual([
         `north ${world.clock.us}`,
         `south ${world.clock.us}`,
       ]);

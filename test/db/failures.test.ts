@@ -70,7 +70,7 @@ describe('a database that cannot be written for a while', () => {
       connection.pragma('query_only = ON');
       await expect(world.execute(machine('a'))).rejects.toMatchObject({ failure: 'read_only' });
       expect(world.service.health().writable).toBe(false);
-      expect(await store.reader.machines({ limit: 5, cursor: null })).toEqual({ items: [], next: null });
+      expect(await store.reader.machines({}, { limit: 5, cursor: null })).toEqual({ items: [], next: null });
       connection.pragma('query_only = OFF');
       expect(await world.machine('a')).toBe('a');
       expect(world.service.health().writable).toBe(true);

@@ -96,11 +96,14 @@ describe('what is read outside of decisions', () => {
       await reader.eventsAfter(1, steering, 5);
       await reader.router('r');
       await reader.poolSlices('p');
-      for (const filter of [{}, { machine: 'm' }, { session: 1 }]) await reader.leases(filter, page);
-      for (const filter of [{}, { machine: 'm' }]) await reader.sessions(filter, page);
+      const owners = { poolLabels: [], machineLabels: [] };
+      for (const filter of [{}, { machine: 'm' }, { session: 1 }, { session: null }])
+        for (const labels of [{}, owners]) await reader.leases({ ...filter, ...labels }, page);
+      for (const filter of [{}, { machine: 'm' }])
+        for (const labels of [{}, { machineLabels: [] }]) await reader.sessions({ ...filter, ...labels }, page);
       for (const filter of [{}, { machine: 'm' }, { address: address('198.51.100.0') }])
-        await reader.slices(filter, page);
-      await reader.holders('m', { limit: 5, cursor: 'h' });
+        for (const labels of [{}, owners]) await reader.slices({ ...filter, ...labels }, page);
+      await reader.holders('m', {}, { limit: 5, cursor: 'h' });
     });
     expect(plans.size).toBeGreaterThan(20);
     for (const [text, plan] of plans) expect([text, scans(plan)]).toEqual([text, []]);

@@ -1,6 +1,7 @@
 import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
+import { listsContract } from '../contracts/lists.contract.ts';
 import { provenanceContract } from '../contracts/provenance.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { temporaryStore } from '../support/temporary-store.ts';
@@ -10,3 +11,4 @@ historyContract('SQLite', () => temporaryStore());
 accessContract('SQLite', () => temporaryStore());
 lifecycleContract('SQLite', () => temporaryStore());
 provenanceContract('SQLite', () => temporaryStore());
+listsContract('SQLite', () => temporaryStore());

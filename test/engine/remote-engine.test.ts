@@ -69,7 +69,7 @@ describe('an engine in a thread of its own', () => {
   it('answers a dry run with what would be', async () => {
     const engine = await start();
     expect(await engine.leases.execute(machine('a'), { dryRun: true })).toMatchObject({ ok: true });
-    expect((await engine.reader.machines(everything)).items).toEqual([]);
+    expect((await engine.reader.machines({}, everything)).items).toEqual([]);
   });
 
   it('sweeps by itself once it is told to', async () => {
@@ -99,7 +99,7 @@ describe('an engine in a thread of its own', () => {
     await expect(engine.reader.revision()).rejects.toMatchObject({ failure: 'closed' });
     expect(engine.leases.health()).toMatchObject({ writable: false });
     const again = await start();
-    expect((await again.reader.machines(everything)).items).toHaveLength(50);
+    expect((await again.reader.machines({}, everything)).items).toHaveLength(50);
   });
 
   it('reports a bug with where it was, and goes on', async () => {

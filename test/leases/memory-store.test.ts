@@ -1,6 +1,7 @@
 import { accessContract } from '../contracts/access.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
+import { listsContract } from '../contracts/lists.contract.ts';
 import { provenanceContract } from '../contracts/provenance.contract.ts';
 import { storeContract } from '../contracts/store.contract.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -15,3 +16,4 @@ historyContract('memory', open);
 accessContract('memory', open);
 lifecycleContract('memory', open);
 provenanceContract('memory', open);
+listsContract('memory', open);

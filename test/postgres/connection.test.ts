@@ -45,7 +45,7 @@ describe('a database that is away for a while', () => {
     const look = () =>
       Promise.all([
         ...[reader.desired('edge-1'), reader.tiling(20), reader.leases({ machine: 'edge-1' }, page)],
-        ...[reader.eventsAfter(3, 'edge-2', 9), reader.revision(), reader.usage(), reader.machines(page)],
+        ...[reader.eventsAfter(3, 'edge-2', 9), reader.revision(), reader.usage(), reader.machines({}, page)],
       ]);
     const before = await look();
     for (let round = 0; round < 3; round++) {

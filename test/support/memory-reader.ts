@@ -1,4 +1,6 @@
 import { portCount, type PortRange } from '../../src/net/ports.ts';
+import { prefixContains } from '../../src/net/prefix.ts';
+import { matches as selects, type Selector } from '../../src/net/selector.ts';
 import { inEffect } from '../../src/leases/expiry.ts';
 import {
   concerns,
@@ -14,11 +16,16 @@ import {
 } from '../../src/leases/model.ts';
 import type {
   AuditFilter,
+  HolderFilter,
+  LabelFilter,
+  MachineFilter,
   PageOf,
   PageRequest,
   PastUse,
+  PoolFilter,
   PortInstant,
   Reader,
+  RouterFilter,
   UsageRow,
   UsesFilter,
 } from '../../src/leases/store.ts';
@@ -52,6 +59,13 @@ function page<Row>(
 const matches = <Row>(row: Row, filter: Partial<Row>): boolean =>
   (Object.keys(filter) as (keyof Row)[]).every((key) => filter[key] === undefined || row[key] === filter[key]);
 
+const bearing =
+  (selector: Selector | undefined) =>
+  ({ labels }: Readonly<{ labels: Readonly<Record<string, string>> }>): boolean =>
+    selector === undefined || selects(selector, labels);
+
+type Owned = Readonly<{ pool?: string; machine: string | null }>;
+
 /** Reads of everything, from maps. */
 export class MemoryReader implements Reader {
   readonly #store: Source;
@@ -64,16 +78,41 @@ export class MemoryReader implements Reader {
   epochs = async () => [...this.#store.tables.epochs.values()];
   revision = async () => this.#store.revision;
   router = async (id: string) => this.#store.tables.routers.get(id);
-  routers = async (request: PageRequest) => page(this.#store.tables.routers.values(), (row) => row.id, request);
+  async routers({ labels }: RouterFilter, request: PageRequest) {
+    return page([...this.#store.tables.routers.values()].filter(bearing(labels)), (row) => row.id, request);
+  }
   pool = async (id: string) => this.#store.tables.pools.get(id);
-  pools = async (request: PageRequest) => page(this.#store.tables.pools.values(), (row) => row.id, request);
+  async pools({ labels, address }: PoolFilter, request: PageRequest) {
+    const rows = [...this.#store.tables.pools.values()]
+      .filter(bearing(labels))
+      .filter(({ prefixes }) => address === undefined || prefixes.some((prefix) => prefixContains(prefix, address)));
+    return page(rows, (row) => row.id, request);
+  }
   machine = async (id: string) => this.#store.tables.machines.get(id);
-  machines = async (request: PageRequest) => page(this.#store.tables.machines.values(), (row) => row.id, request);
+  async machines({ labels, ...fields }: MachineFilter, request: PageRequest) {
+    const rows = [...this.#store.tables.machines.values()]
+      .filter(bearing(labels))
+      .filter((row) => matches(row, fields));
+    return page(rows, (row) => row.id, request);
+  }
   holder = async (machine: string, name: string) => this.#store.tables.holders.get(holderKey(machine, name));
   slice = async (id: number) => this.#store.tables.slices.get(id);
   session = async (id: number) => this.#store.tables.sessions.get(id);
   revocation = async (id: number) => this.#store.tables.revocations.get(id);
   accessTokenById = async (id: number) => this.#store.tables.accessTokens.get(id);
+
+  #isMeant<Row extends Owned>(row: Row, filter: LabelFilter & Partial<Row>): boolean {
+    const { poolLabels, machineLabels } = filter;
+    const { pools, machines } = this.#store.tables;
+    const owners = [
+      [poolLabels, pools.get(row.pool ?? '')],
+      [machineLabels, machines.get(row.machine ?? '')],
+    ] as const;
+    const fields = { ...filter, poolLabels: undefined, machineLabels: undefined };
+    return (
+      owners.every(([selector, owner]) => bearing(selector)({ labels: owner?.labels ?? {} })) && matches(row, fields)
+    );
+  }
 
   async poolSlices(pool: string) {
     const slices = [...this.#store.tables.slices.values()].filter((slice) => slice.pool === pool);
@@ -81,13 +120,13 @@ export class MemoryReader implements Reader {
     return { assigned: count(['assigning', 'assigned', 'draining']), cooling: count(['cooling']) };
   }
 
-  async holders(machine: string, request: PageRequest) {
-    const rows = [...this.#store.tables.holders.values()].filter((holder) => holder.machine === machine);
+  async holders(machine: string, filter: HolderFilter, request: PageRequest) {
+    const rows = [...this.#store.tables.holders.values()].filter((row) => matches(row, { machine, ...filter }));
     return page(rows, (row) => row.name, request);
   }
 
   async slices(filter: Parameters<Reader['slices']>[0], request: PageRequest) {
-    const rows = [...this.#store.tables.slices.values()].filter((slice) => matches(slice, filter));
+    const rows = [...this.#store.tables.slices.values()].filter((slice) => this.#isMeant(slice, filter));
     return page(rows, (row) => row.id, request);
   }
 
@@ -103,7 +142,7 @@ export class MemoryReader implements Reader {
   }
 
   async sessions(filter: Parameters<Reader['sessions']>[0], request: PageRequest) {
-    const rows = [...this.#store.tables.sessions.values()].filter((session) => matches(session, filter));
+    const rows = [...this.#store.tables.sessions.values()].filter((session) => this.#isMeant(session, filter));
     return page(rows, (row) => row.id, request);
   }
 
@@ -117,7 +156,7 @@ export class MemoryReader implements Reader {
   }
 
   async leases(filter: Parameters<Reader['leases']>[0], request: PageRequest) {
-    const rows = this.#leases().filter((lease) => matches(lease, filter));
+    const rows = this.#leases().filter((lease) => this.#isMeant(lease, filter));
     return page(rows, (row) => row.id, request);
   }
 

@@ -11,7 +11,7 @@ const machines_listed_max = 5_000;
 export function machineMetrics({ reader, clock }: Context, registry: Registry): void {
   const registers = [registry];
   const nowUs = () => clock.nowUs();
-  const machines = shared(nowUs, () => firstOf((page) => reader.machines(page), machines_listed_max));
+  const machines = shared(nowUs, () => firstOf((page) => reader.machines({}, page), machines_listed_max));
   const unapplied = shared(nowUs, () => reader.oldestUnapplied(machines_listed_max));
 
   new Gauge({

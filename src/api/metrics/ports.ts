@@ -29,7 +29,7 @@ export function portMetrics({ reader, clock }: Context, registry: Registry): voi
   const usage = shared(nowUs, async () =>
     (await reader.usage()).map((row): UsageRow => ({ ...row, state: row.state === 'withheld' ? 'free' : row.state })),
   );
-  const pools = shared(nowUs, () => firstOf((page) => reader.pools(page), pools_listed_max));
+  const pools = shared(nowUs, () => firstOf((page) => reader.pools({}, page), pools_listed_max));
   const siteOf = (pool: Pool | undefined): string => pool?.labels['site'] ?? '';
   const poolLabels = async () => {
     const known = new Map((await pools()).map((pool) => [pool.id, pool]));

@@ -98,12 +98,14 @@ export const leaseRoutes = resource('leases', (app, context) => {
       }),
     },
     async (request) => {
-      const { limit, cursor, session, reserved, slice, ...names } = request.query;
+      const { limit, cursor, session, reserved, slice, select, select_machine, ...names } = request.query;
       const filter = defined({
         ...names,
         ...ownLeasesOnly(principalOf(request), names),
         session: reserved ? null : session === undefined ? undefined : numberOf(session),
         slice: slice === undefined ? undefined : numberOf(slice),
+        poolLabels: select,
+        machineLabels: select_machine,
       });
       return page(await context.reader.leases(filter, pageRequest({ limit, cursor }, 'number')), presentLease);
     },

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { PageQuery } from '../../wire/lists.ts';
 import * as wire from '../../wire/machines.ts';
 import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
@@ -46,7 +45,7 @@ export const machineRoutes = resource('machines', (app, context) => {
   app.get(
     '/v1/machines',
     {
-      schema: { querystring: PageQuery, response: { 200: wire.MachinePage } },
+      schema: { querystring: wire.MachineListQuery, response: { 200: wire.MachinePage } },
       config: operation({
         id: 'listMachines',
         tag: 'machines',
@@ -56,7 +55,10 @@ export const machineRoutes = resource('machines', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.machine) } },
       }),
     },
-    async ({ query }) => page(await context.reader.machines(pageRequest(query, 'name')), presentMachine),
+    async ({ query: { limit, cursor, select, ...fields } }) => {
+      const filter = defined({ ...fields, labels: select });
+      return page(await context.reader.machines(filter, pageRequest({ limit, cursor }, 'name')), presentMachine);
+    },
   );
 
   app.get(
@@ -148,7 +150,7 @@ export const machineRoutes = resource('machines', (app, context) => {
   app.get(
     '/v1/machines/:id/holders',
     {
-      schema: { params: ById, querystring: PageQuery, response: { 200: wire.HolderPage } },
+      schema: { params: ById, querystring: wire.HolderListQuery, response: { 200: wire.HolderPage } },
       config: operation({
         id: 'listHolders',
         tag: 'machines',
@@ -162,7 +164,9 @@ export const machineRoutes = resource('machines', (app, context) => {
       const { id } = request.params;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
       await machineOf(context, id);
-      return page(await context.reader.holders(id, pageRequest(request.query, 'name')), presentHolder);
+      const { limit, cursor, ...filter } = request.query;
+      const found = await context.reader.holders(id, defined(filter), pageRequest({ limit, cursor }, 'name'));
+      return page(found, presentHolder);
     },
   );
 });

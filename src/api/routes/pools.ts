@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import type { Pool } from '../../leases/model.ts';
 import { slotTotal } from '../../leases/slots.ts';
-import { PageQuery } from '../../wire/lists.ts';
 import * as wire from '../../wire/pools.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
@@ -52,7 +51,7 @@ export const poolRoutes = resource('pools', (app, context) => {
   app.get(
     '/v1/pools',
     {
-      schema: { querystring: PageQuery, response: { 200: wire.PoolPage } },
+      schema: { querystring: wire.PoolListQuery, response: { 200: wire.PoolPage } },
       config: operation({
         id: 'listPools',
         tag: 'pools',
@@ -62,8 +61,9 @@ export const poolRoutes = resource('pools', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.pool) } },
       }),
     },
-    async ({ query }) => {
-      const found = await context.reader.pools(pageRequest(query, 'name'));
+    async ({ query: { limit, cursor, select, address } }) => {
+      const filter = defined({ labels: select, address });
+      const found = await context.reader.pools(filter, pageRequest({ limit, cursor }, 'name'));
       const items = await Promise.all(found.items.map((pool) => withCounts(context, pool)));
       return page({ items, next: found.next }, (item) => item);
     },

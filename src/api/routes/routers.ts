@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { PageQuery } from '../../wire/lists.ts';
 import * as wire from '../../wire/routers.ts';
 import * as examples from '../examples/routes.ts';
 import { pageWith } from '../examples.ts';
@@ -7,7 +6,7 @@ import { operation } from '../operation.ts';
 import { page, presentRouter } from '../present.ts';
 import { principalOf, requireOwn } from '../principal.ts';
 import { leaseProblem } from '../problems.ts';
-import { ById, pageRequest } from '../requests.ts';
+import { ById, defined, pageRequest } from '../requests.ts';
 import { resource, run } from '../resource.ts';
 
 export const routerRoutes = resource('routers', (app, context) => {
@@ -35,7 +34,7 @@ export const routerRoutes = resource('routers', (app, context) => {
   app.get(
     '/v1/routers',
     {
-      schema: { querystring: PageQuery, response: { 200: wire.RouterPage } },
+      schema: { querystring: wire.RouterListQuery, response: { 200: wire.RouterPage } },
       config: operation({
         id: 'listRouters',
         tag: 'routes',
@@ -45,7 +44,8 @@ export const routerRoutes = resource('routers', (app, context) => {
         examples: { answers: { 200: pageWith(examples.router) } },
       }),
     },
-    async ({ query }) => page(await context.reader.routers(pageRequest(query, 'name')), presentRouter),
+    async ({ query }) =>
+      page(await context.reader.routers(defined({ labels: query.select }), pageRequest(query, 'name')), presentRouter),
   );
 
   app.get(

@@ -56,8 +56,10 @@ export const sessionRoutes = resource('sessions', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.session) } },
       }),
     },
-    async ({ query: { limit, cursor, ...filter } }) =>
-      page(await context.reader.sessions(defined(filter), pageRequest({ limit, cursor }, 'number')), presentSession),
+    async ({ query: { limit, cursor, select_machine, ...fields } }) => {
+      const filter = defined({ ...fields, machineLabels: select_machine });
+      return page(await context.reader.sessions(filter, pageRequest({ limit, cursor }, 'number')), presentSession);
+    },
   );
 
   app.get(

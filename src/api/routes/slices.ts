@@ -92,8 +92,9 @@ export const sliceRoutes = resource('slices', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.slice) } },
       }),
     },
-    async ({ query: { limit, cursor, ...filter } }) => {
-      const found = await context.reader.slices(defined(filter), pageRequest({ limit, cursor }, 'number'));
+    async ({ query: { limit, cursor, select, select_machine, ...fields } }) => {
+      const filter = defined({ ...fields, poolLabels: select, machineLabels: select_machine });
+      const found = await context.reader.slices(filter, pageRequest({ limit, cursor }, 'number'));
       return page({ items: await presentWaiting(context, found.items), next: found.next }, (slice) => slice);
     },
   );

@@ -88,8 +88,8 @@ export const tokenRoutes = resource('tokens', (app, context) => {
       }),
     },
     async ({ query }) => {
-      const { role, machine, holder } = query;
-      const filter = defined({ role, machine, holder });
+      const { role, machine, holder, router } = query;
+      const filter = defined({ role, machine, holder, router });
       return page(await context.reader.accessTokens(filter, pageRequest(query, 'number')), presentToken);
     },
   );

@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { PageQuery } from '../../wire/lists.ts';
-import { HolderPut, type Holder } from '../../wire/machines.ts';
+import { HolderPut, type Holder, HolderListQuery } from '../../wire/machines.ts';
 import type { Columns } from '../output/table.ts';
 import { changeVerb, filtersOf, listVerb } from './verb.ts';
 
@@ -18,7 +17,7 @@ export const verbs = [
     summary: 'List who may use ports on a machine',
     operations: ['listHolders'],
     args: ['machine'],
-    flags: filtersOf(PageQuery),
+    flags: filtersOf(HolderListQuery),
     page: ({ client, args, flags, options }, page) =>
       client.machines.holders(args.machine, { ...flags, ...page }, options),
     columns,

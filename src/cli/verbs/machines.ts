@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import type { FisheryClient } from '../../sdk/index.ts';
-import { PageQuery } from '../../wire/lists.ts';
-import { MachineCreate, type Machine } from '../../wire/machines.ts';
+import { MachineCreate, type Machine, MachineListQuery } from '../../wire/machines.ts';
 import { AddressText } from '../../wire/primitives.ts';
 import type { Columns } from '../output/table.ts';
 import { changedLabels, labelChanges, labelsField } from './fields.ts';
@@ -30,7 +29,7 @@ export const verbs = [
     name: 'list',
     summary: 'List machines',
     operations: ['listMachines'],
-    flags: filtersOf(PageQuery),
+    flags: filtersOf(MachineListQuery),
     page: ({ client, flags, options }, page) => client.machines.list({ ...flags, ...page }, options),
     columns,
   }),

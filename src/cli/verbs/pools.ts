@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import type { FisheryClient } from '../../sdk/index.ts';
-import { PageQuery } from '../../wire/lists.ts';
-import { PoolCreate, PoolUpdate, type Pool } from '../../wire/pools.ts';
+import { PoolCreate, PoolUpdate, type Pool, PoolListQuery } from '../../wire/pools.ts';
 import { PrefixText } from '../../wire/primitives.ts';
 import type { Columns } from '../output/table.ts';
 import {
@@ -38,7 +37,7 @@ export const verbs = [
     name: 'list',
     summary: 'List pools',
     operations: ['listPools'],
-    flags: filtersOf(PageQuery),
+    flags: filtersOf(PoolListQuery),
     page: ({ client, flags, options }, page) => client.pools.list({ ...flags, ...page }, options),
     columns,
   }),

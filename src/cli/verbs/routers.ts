@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { PageQuery } from '../../wire/lists.ts';
-import { RoutesApplied, type Router } from '../../wire/routers.ts';
+import { RoutesApplied, type Router, RouterListQuery } from '../../wire/routers.ts';
 import type { Columns } from '../output/table.ts';
 import { labelsField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
@@ -17,7 +16,7 @@ export const verbs = [
     name: 'list',
     summary: 'List routers, with how far each has got',
     operations: ['listRouters'],
-    flags: filtersOf(PageQuery),
+    flags: filtersOf(RouterListQuery),
     page: ({ client, flags, options }, page) => client.routers.list({ ...flags, ...page }, options),
     columns,
   }),

@@ -194,7 +194,7 @@ const listFlags = z.strictObject({
 
 const selectorFilter = selectorField.optional();
 type Filters<Shape> = {
-  [Key in Exclude<keyof Shape, 'limit' | 'cursor'>]: Key extends 'select' ? typeof selectorFilter : Shape[Key];
+  [Key in Exclude<keyof Shape, 'limit' | 'cursor'>]: Key extends `select${string}` ? typeof selectorFilter : Shape[Key];
 };
 
 /**
@@ -204,7 +204,7 @@ type Filters<Shape> = {
 export function filtersOf<Q extends z.ZodObject>(query: Q): z.ZodObject<Filters<Q['shape']>> {
   const filters = Object.entries(query.shape as Readonly<Record<string, z.ZodType>>).flatMap(([key, schema]) => {
     if (key === 'limit' || key === 'cursor') return [];
-    const filter = key === 'select' ? selectorFilter : schema;
+    const filter = key.startsWith('select') ? selectorFilter : schema;
     const description = filterWords[key] ?? schema.description;
     return [[key, description === undefined ? filter : filter.meta({ description })]];
   });
