@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 const kernelTests = 'test/kernel/**/*.test.ts';
 const postgresTests = 'test/postgres/**/*.test.ts';
+const loadTests = 'test/load/**/*.test.ts';
+const elsewhere = [kernelTests, postgresTests, loadTests];
 
 export default defineConfig({
   test: {
@@ -12,7 +14,7 @@ export default defineConfig({
     expect: { poll: { timeout: 20_000 } },
     setupFiles: ['test/support/property-limits.ts'],
     projects: [
-      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: [kernelTests, postgresTests] } },
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: elsewhere } },
       {
         extends: true,
         // A real server, started once for all of them.
@@ -26,6 +28,16 @@ export default defineConfig({
           // Namespaces, sysctls and 5-tuples are one machine's: one file at a time, and not beside the unit tests.
           fileParallelism: false,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'load',
+          include: [loadTests],
+          globalSetup: 'test/support/postgres/global-setup.ts',
+          // A minute in which every core is busy: nothing else could be in time beside it.
+          sequence: { groupOrder: 2 },
         },
       },
     ],

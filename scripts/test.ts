@@ -1,6 +1,6 @@
 /**
- * What `npm test` runs: the unit tests always, the kernel tests and those on a PostgreSQL server where they can run.
- * Arguments are handed to vitest, so `npm test -- settings` runs the files with "settings" in their path. With
+ * What `npm test` runs: the unit tests always, the kernel tests, those on a PostgreSQL server and those under load where
+ * they can run. Arguments are handed to vitest, so `npm test -- settings` runs the files with "settings" in their path. With
  * --require-all (or FISHERY_REQUIRE_ALL=1) whatever could not run is a failure.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -71,6 +71,7 @@ const suites = [
   { suite: 'unit', reason: undefined },
   { suite: 'kernel', reason: kernelObstacle() },
   { suite: 'postgres', reason: postgresObstacle() },
+  { suite: 'load', reason: postgresObstacle() },
 ];
 const folder = mkdtempSync(join(tmpdir(), 'fishery-test-'));
 try {
