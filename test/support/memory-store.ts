@@ -1,8 +1,7 @@
 import { firstEpoch } from '../../src/db/first-epoch.ts';
 import { addressToBigInt, familyOf } from '../../src/net/address.ts';
-import { portCount, rangesOverlap } from '../../src/net/ports.ts';
+import { rangesOverlap } from '../../src/net/ports.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
-import { limits } from '../../src/leases/limits.ts';
 import {
   answerKey,
   hasOccupants,
@@ -30,6 +29,8 @@ import type { Need } from '../../src/leases/needs.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../src/leases/store.ts';
 import type { Change } from '../../src/leases/table.ts';
 import { View } from '../../src/leases/view.ts';
+import { forgetFrom, pruneTables } from './memory-forgetting.ts';
+import { loadOffers } from './memory-offers.ts';
 import { byPlace, MemoryReader, usageOf } from './memory-reader.ts';
 
 /** Every row there is, by key. What tests look at when they look at everything. */
@@ -132,37 +133,14 @@ export class MemoryStore implements Store {
     return { dropped, more: surplus > dropped };
   }
 
-  async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]) {
-    const { leases, sessions, revocations, tenures } = this.tables;
-    const before = now - keptUs;
-    let removed = 0;
-    const remove = <Key, Row>(table: Map<Key, Row>, overAt: (row: Row) => number | null) => {
-      const over = [...table].flatMap(([key, row]) => ((overAt(row) ?? Infinity) <= before ? [{ key, row }] : []));
-      // Where several were over at once, in the order of their ids, as they come here.
-      over.sort((a, b) => (overAt(a.row) ?? 0) - (overAt(b.row) ?? 0));
-      for (const { key } of over.slice(0, rowsMax - removed)) {
-        table.delete(key);
-        removed++;
-      }
-    };
-    remove(leases, (row) => row.endedAt);
-    const hasLeases = (id: number) => [...leases.values()].some((lease) => lease.session === id);
-    remove(sessions, (row) => (row.settled && !hasLeases(row.id) ? row.endedAt : null));
-    remove(revocations, (row) => ((row.doneAt ?? Infinity) <= before ? row.endedAt : null));
-    remove(tenures, (row) => row.until);
-    if (removed > 0) this.historySince = Math.max(before, this.historySince ?? before);
-    return { removed, more: removed >= rowsMax };
+  async prune(step: Parameters<Store['prune']>[0]) {
+    const { removed, more, historySince } = pruneTables(this.tables, step);
+    if (removed > 0) this.historySince = Math.max(historySince, this.historySince ?? historySince);
+    return { removed, more };
   }
 
-  async forget({ what, before, rowsMax }: Parameters<Store['forget']>[0]) {
-    const forgetFrom = <Key>(table: Map<Key, { at: number }>, kept: Key | undefined) => {
-      const old = [...table].filter(([key, { at }]) => at < before && key !== kept).sort(([, a], [, b]) => a.at - b.at);
-      const gone = old.slice(0, rowsMax);
-      for (const [key] of gone) table.delete(key);
-      return { dropped: gone.length, more: gone.length === rowsMax };
-    };
-    const { keptAnswers, audit } = this.tables;
-    return what === 'answers' ? forgetFrom(keptAnswers, undefined) : forgetFrom(audit, [...audit.keys()].at(-1));
+  async forget(step: Parameters<Store['forget']>[0]) {
+    return forgetFrom(this.tables, step);
   }
 
   onForeignCommit(): () => void {
@@ -180,17 +158,6 @@ export class MemoryStore implements Store {
     };
     const isIn = (row: { slice: number; protocol: string }, place: { slice: number; protocol: string }) =>
       row.slice === place.slice && row.protocol === place.protocol;
-    const isOn = (
-      row: { slice: number; protocol: string },
-      place: { machine: string; protocol: string; address: string },
-    ) => {
-      const slice = tables.slices.get(row.slice);
-      return row.protocol === place.protocol && slice?.address === place.address && slice.machine === place.machine;
-    };
-    const isMember = (block: SharedBlock, holder: string) =>
-      [...tables.leases.values()].some(
-        (lease) => placeOf(lease) === placeOf(block) && lease.holder === holder && hasOccupants(lease),
-      );
     switch (need.need) {
       case 'pool': {
         loadOne(view.pools, tables.pools.get(need.id));
@@ -390,81 +357,11 @@ export class MemoryStore implements Store {
         return;
       }
       case 'offeredExtents':
-        for (const extent of [...tables.extents.values()]
-          .filter(
-            (row) =>
-              row.offered &&
-              row.machine === need.machine &&
-              row.protocol === need.protocol &&
-              row.pool === need.pool &&
-              row.family === need.family &&
-              row.fit >= need.order,
-          )
-          .sort(byChoice)
-          .slice(0, need.limit))
-          view.extents.load(extent);
-        return;
       case 'joinableBlocks':
-        for (const block of [...tables.blocks.values()]
-          .filter(
-            (row) =>
-              row.offered &&
-              row.machine === need.machine &&
-              row.protocol === need.protocol &&
-              row.binding === need.binding &&
-              row.pool === need.pool &&
-              row.family === need.family &&
-              (need.ports === null || portCount(row.ports) === need.ports),
-          )
-          .filter((row) => !isMember(row, need.holder))
-          .sort((a, b) => a.members - b.members || a.slice - b.slice || a.ports.first - b.ports.first)
-          .slice(0, need.limit))
-          view.loadJoinable(need.holder, block);
-        return;
       case 'extentsAt':
-        for (const extent of [...tables.extents.values()]
-          .filter((row) => isOn(row, need) && row.offered && row.fit >= need.order)
-          .sort(byChoice)
-          .slice(0, need.limit))
-          view.extents.load(extent);
-        return;
       case 'joinableAt':
-        for (const block of [...tables.blocks.values()]
-          .filter(
-            (row) =>
-              isOn(row, need) &&
-              row.offered &&
-              row.binding === need.binding &&
-              (need.ports === null || portCount(row.ports) === need.ports),
-          )
-          .filter((row) => !isMember(row, need.holder))
-          .sort((a, b) => a.members - b.members || a.slice - b.slice || a.ports.first - b.ports.first)
-          .slice(0, need.limit))
-          view.loadJoinable(need.holder, block);
-        return;
       case 'roomySlices':
-        for (const extent of [...tables.slices.values()]
-          .filter(
-            (row) =>
-              row.machine === need.machine &&
-              row.state === 'assigned' &&
-              row.allocator === 'server' &&
-              row.pool === need.pool &&
-              familyOf(row.address) === need.family,
-          )
-          .sort((a, b) => a.id - b.id)
-          .slice(0, limits.slices_looked_at_max)
-          .flatMap((slice) =>
-            [...tables.extents.values()]
-              .filter(
-                (row) =>
-                  row.slice === slice.id && row.protocol === need.protocol && row.offered && row.fit >= need.order,
-              )
-              .sort(byChoice)
-              .slice(0, 1),
-          )
-          .slice(0, need.limit))
-          view.extents.load(extent);
+        loadOffers(tables, view, need);
         return;
       case 'returnedSlices':
         for (const slice of [...tables.slices.values()]
@@ -609,10 +506,6 @@ export class MemoryStore implements Store {
     }
   }
 }
-
-/** The order in which a grant chooses. */
-const byChoice = (a: Extent, b: Extent): number =>
-  a.fit - b.fit || a.restedSince - b.restedSince || a.slice - b.slice || a.ports.first - b.ports.first;
 
 const firstDue = <Row>(rows: readonly Row[], by: (row: Row) => number, limit: number): readonly Row[] =>
   [...rows].sort((a, b) => by(a) - by(b)).slice(0, limit);
