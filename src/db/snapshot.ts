@@ -7,6 +7,8 @@ import type { Read } from './statement.ts';
  */
 export interface Snapshot extends AsyncDisposable {
   run<T>(read: Read<T>): Promise<T>;
+  /** What is wrong with the file itself, where the database does not look after that: goes through all of it. */
+  damage(): Promise<readonly string[]>;
 }
 
 /** Throws a `StoreError` that says what to do: there is no database, or its tables are not as this code knows them. */

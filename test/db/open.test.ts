@@ -5,6 +5,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { check } from '../../src/db/check/check.ts';
+import { openSnapshot } from '../../src/db/snapshot.ts';
 import { openSqliteStore, type OpenOptions } from '../../src/db/sqlite/open.ts';
 import { StoreError, type Store } from '../../src/leases/store.ts';
 import { World } from '../support/world.ts';
@@ -176,6 +178,17 @@ describe('a database that is damaged', () => {
     await damage();
     const store = await open();
     await store.close();
+  });
+
+  it('is not looked through after an unclean end when it is large, and found by a check', async () => {
+    await damage();
+    noteUnclean();
+    const store = await open({ file_checked_bytes_max: 8_192 });
+    await store.close();
+    await using snapshot = await openSnapshot({ url: undefined, directory });
+    const { flaws, flawCount } = await check(snapshot);
+    expect(flaws[0]).toMatch(/fishery\.db is damaged: /);
+    expect(flawCount).toBeGreaterThan(0);
   });
 
   it('is opened after an unclean end when it is whole', async () => {

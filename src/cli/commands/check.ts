@@ -11,7 +11,8 @@ export const command = defineCommand({
   }),
   details: `Slices are disjoint; extents, leases and shared blocks tile each of them; every row agrees with those that it refers to
 and with what the log told of it; the log has no gap. Looked at in one state of the database, with nothing of the code that
-grants, so that a mistake there shows here. Servers go on meanwhile.`,
+grants, so that a mistake there shows here. On SQLite the file itself is looked through too, which a server does by itself
+only when it is small and was not closed. Servers go on meanwhile.`,
   run: (settings, { print, complain }) =>
     reportingStoreErrors(complain, async () => {
       await using snapshot = await openSnapshot(storeLocation(settings));

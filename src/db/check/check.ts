@@ -33,6 +33,9 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
     flawCount += found.length;
     flaws.push(...found.slice(0, flaws_kept_max - flaws.length));
   };
+  note(await snapshot.damage());
+  // What is read from a damaged file would say nothing more.
+  if (flawCount > 0) return { revision: 0, counts: { slices: 0, leases: 0, sessions: 0, events: 0 }, flaws, flawCount };
   const { revision, oldest, count: events } = await snapshot.run(checkLog(note));
   const since = await snapshot.run(historySince());
   const slices = await snapshot.run(checkSlices(note, oldest, since));

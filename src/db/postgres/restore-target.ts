@@ -43,6 +43,7 @@ function targetOn(url: string, client: pg.Client): RestoreTarget {
   };
   return {
     run: (read) => attempt(readOn(client, read)),
+    damage: async () => [],
     insert: ({ key }, rows) => attempt(insertRows(client, schema[key], rows)),
     count: async () => {
       await attempt(client.query(`INSERT INTO port_counts ${usageSql}`));

@@ -23,6 +23,7 @@ export async function openPostgresSnapshot(url: string): Promise<Snapshot> {
           throw namingDatabase(url, error);
         }
       },
+      damage: async () => [],
       [Symbol.asyncDispose]: () => client.end(),
     };
   } catch (error) {

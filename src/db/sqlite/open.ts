@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { StoreError, type Store } from '../../leases/store.ts';
 import { storeErrorOf } from './errors.ts';
 import { ensureEpoch, standingOf } from './epoch-rows.ts';
+import { damageIn } from './damage.ts';
 import { lockDirectory } from './lock.ts';
 import { HighWaterMark, lossShownBy, readMark } from './mark.ts';
 import { Meta } from './meta.ts';
@@ -11,13 +12,22 @@ import { upgrade } from './migrations.ts';
 import { SqliteStore } from './store.ts';
 import type { Connection } from './statements.ts';
 
+/**
+ * A larger file is not looked through at the start after a kill: that would take a second for each gigabyte, and more from
+ * a slow disk, in which every machine waits. What a kill leaves is whole by the write-ahead log; `fishery check` looks
+ * through all of it while the server runs.
+ */
+const checked_bytes_max = 64 * 1024 * 1024;
+
 export type OpenOptions = Readonly<{
   /** Made when missing. Holds `fishery.db`, its write-ahead log and the lock. */
   directory: string;
   /** A new identity of the table, random: for when the database is made, and for each epoch that begins later. */
   newEpoch: () => string;
-  /** Looks through the whole file for damage. Without it, only after the last server did not close it. */
+  /** Looks through the whole file for damage. Without it, only after the last server did not close it, and not a large one. */
   check?: boolean;
+  /** What is a large one. */
+  file_checked_bytes_max?: number;
   /** How large the file may become; nothing is written beyond. Unlimited when not given. */
   size_bytes_max?: number;
 }>;
@@ -37,7 +47,8 @@ export async function openSqliteStore(options: OpenOptions): Promise<Store> {
     upgrade(connection);
     ensureEpoch(connection, newEpoch);
     const meta = new Meta(connection);
-    if (options.check === true || !meta.wasClosed()) check(connection, directory);
+    const isDue = !meta.wasClosed() && fileBytes(connection) <= (options.file_checked_bytes_max ?? checked_bytes_max);
+    if (options.check === true || isDue) refuseDamaged(connection, directory);
     meta.noteOpen();
     const standing = standingOf(connection);
     const shown = lossShownBy(readMark(directory), standing);
@@ -89,9 +100,11 @@ export function connect(path: string, sizeBytesMax: number | undefined): Connect
   return connection;
 }
 
-function check(connection: Connection, directory: string): void {
-  const found = connection.pragma('quick_check(5)') as { quick_check: string }[];
-  const flaws = found.map((row) => row.quick_check).filter((text) => text !== 'ok');
+const fileBytes = (connection: Connection): number =>
+  Number(connection.pragma('page_count', { simple: true })) * Number(connection.pragma('page_size', { simple: true }));
+
+function refuseDamaged(connection: Connection, directory: string): void {
+  const flaws = damageIn(connection, 5);
   if (flaws.length === 0) return;
   const where = join(directory, 'fishery.db');
   throw new StoreError('corrupt', `${where} is damaged, restore a backup: ${flaws.join('; ')}`);

@@ -45,6 +45,8 @@ function targetOn(connection: Connection, directory: string, unlock: () => void)
   };
   return {
     run: async (read) => attempt(() => statements.run(read)),
+    // Nothing was read from it: what is written is as it was taken.
+    damage: async () => [],
     insert: async ({ key }, rows) =>
       attempt(() => {
         const writer = new RowWriter(connection, schema[key]);

@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { StoreError } from '../../leases/store.ts';
 import { refuseOther, type Standing } from '../migration-steps.ts';
 import type { Snapshot } from '../snapshot.ts';
+import { damageIn } from './damage.ts';
 import { storeErrorOf } from './errors.ts';
 import { standingOf } from './migrations.ts';
 import { Statements } from './statements.ts';
+
+const flaws_of_file_max = 20;
 
 /** The database in a directory as it is now. A server may have it open: its write-ahead log keeps this state readable. */
 export async function openSqliteSnapshot(directory: string): Promise<Snapshot> {
@@ -23,6 +26,13 @@ export async function openSqliteSnapshot(directory: string): Promise<Snapshot> {
       run: async (read) => {
         try {
           return statements.run(read);
+        } catch (error) {
+          throw storeErrorOf(error);
+        }
+      },
+      damage: async () => {
+        try {
+          return damageIn(opened, flaws_of_file_max).map((flaw) => `${file} is damaged: ${flaw}`);
         } catch (error) {
           throw storeErrorOf(error);
         }
