@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { RevocationCreate, RevocationListQuery, type Revocation } from '../../wire/revocations.ts';
 import type { Columns } from '../output/table.ts';
+import { selectorField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const columns: Columns<Revocation> = {
@@ -44,10 +45,9 @@ export const verbs = [
       machine: machine.meta({ description: 'On this machine' }),
       holder: holder.meta({ description: 'Of holders with this name' }),
       pool: pool.meta({ description: 'In this pool' }),
-      select: z
-        .string()
-        .optional()
-        .meta({ description: 'In pools with labels like that: country=de,product in (a,b)' }),
+      select: selectorField.optional().meta({
+        description: 'In pools with labels like that: country=de,product in (a,b)',
+      }),
       prefix: z.string().optional().meta({ description: 'On addresses within this prefix' }),
       session: session.meta({ description: 'Of this session' }),
       deadline_s: deadline_s.meta({ description: 'How long they may go on, in seconds; default: not at all' }),
