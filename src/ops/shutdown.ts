@@ -40,6 +40,7 @@ export class Shutdown {
   readonly #begun = new AbortController();
   readonly #resolve: (code: 0 | 1) => void;
   #ignoreUntil_ms = 0;
+  #code: 0 | 1 = 0;
 
   constructor(options: ShutdownOptions) {
     this.#options = { repeat_ignored_ms: 500, log: console, host: process, ...options };
@@ -61,8 +62,12 @@ export class Shutdown {
     this.#closers.push({ name, close });
   }
 
-  /** Begins the end without a signal. Calling it again changes nothing. */
-  begin(reason: string): Promise<0 | 1> {
+  /**
+   * Begins the end without a signal. Calling it again changes nothing, but for the code: with 1, what ends is a failure,
+   * however well it closes, and whoever keeps the process running should start it again.
+   */
+  begin(reason: string, code: 0 | 1 = 0): Promise<0 | 1> {
+    if (code === 1) this.#code = 1;
     if (!this.signal.aborted) {
       this.#ignoreUntil_ms = performance.now() + this.#options.repeat_ignored_ms;
       this.#options.log.info(`shutting down: ${reason}`);
@@ -84,7 +89,6 @@ export class Shutdown {
   }
 
   async #closeAll(): Promise<void> {
-    let code: 0 | 1 = 0;
     const { promise: deadline, resolve: giveUp } = Promise.withResolvers<'late'>();
     const timer = setTimeout(() => giveUp('late'), this.#options.deadline_ms);
     for (let closer = this.#closers.pop(); closer; closer = this.#closers.pop()) {
@@ -95,16 +99,16 @@ export class Shutdown {
         if (outcome !== 'late') continue;
         const left = [name, ...this.#closers.map((other) => other.name).reverse()];
         this.#options.log.error(`not closed within ${this.#options.deadline_ms} ms: ${left.join(', ')}`);
-        code = 1;
+        this.#code = 1;
         break;
       } catch (cause) {
         this.#options.log.error(`closing ${name} failed: ${cause instanceof Error ? cause.message : String(cause)}`);
-        code = 1;
+        this.#code = 1;
       }
     }
     clearTimeout(timer);
     this.#options.host.off('SIGTERM', this.#onSigterm);
     this.#options.host.off('SIGINT', this.#onSigint);
-    this.#resolve(code);
+    this.#resolve(this.#code);
   }
 }

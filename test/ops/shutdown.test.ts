@@ -38,6 +38,15 @@ describe('closing', () => {
     },
   );
 
+  it('is a failure where it was begun as one, or told so on the way', async () => {
+    const { shutdown } = begin();
+    expect(await shutdown.begin('the engine is gone', 1)).toBe(1);
+    const { shutdown: another } = begin();
+    another.register('server', () => sleep(5));
+    void another.begin('SIGTERM');
+    expect(await another.begin('the engine is gone', 1)).toBe(1);
+  });
+
   it('aborts its signal first, so that waits end by themselves', async () => {
     const { shutdown } = begin();
     let aborted = false;

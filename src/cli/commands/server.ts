@@ -133,7 +133,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
       onSweepFailure: (error) => log.warn({ err: error }, 'a sweep failed; the next one tries again'),
       onDeath: (reason) => {
         log.fatal({ reason }, 'the engine is gone');
-        void shutdown.begin('the engine is gone');
+        void shutdown.begin('the engine is gone', 1);
       },
     },
   );
