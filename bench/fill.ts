@@ -41,13 +41,13 @@ export function fill(directory: string, fillings: readonly Filling[]): number {
 }
 
 /**
- * Takes indexes and triggers off the leases; what has to be executed to have them again. Ten million rows are put into an
+ * Takes indexes and triggers off leases and extents; what has to be executed to have them again. Ten million rows are put into an
  * index faster by sorting them once than one by one.
  */
 export function takeIndexesAway(db: Database.Database): readonly Readonly<{ name: string; sql: string }>[] {
   const later = db
     .prepare<[], { type: string; name: string; sql: string }>(
-      `SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'leases' AND type IN ('index', 'trigger') AND sql IS NOT NULL`,
+      `SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ('leases', 'extents') AND type IN ('index', 'trigger') AND sql IS NOT NULL`,
     )
     .all();
   for (const { type, name } of later) db.exec(`DROP ${type} "${name}"`);
