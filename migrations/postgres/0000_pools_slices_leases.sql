@@ -154,6 +154,9 @@ CREATE TABLE "machines" (
 	"labels" text COLLATE "C" NOT NULL,
 	"enforcement" text COLLATE "C" NOT NULL,
 	"state" text COLLATE "C" NOT NULL,
+	"intent" text COLLATE "C" NOT NULL,
+	"drain_by" bigint,
+	"settled" integer NOT NULL,
 	"fence_us" bigint NOT NULL,
 	"mark" bigint,
 	"next_hops" text COLLATE "C" NOT NULL,
@@ -308,10 +311,11 @@ CREATE TABLE "tenures" (
 );
 --> statement-breakpoint
 ALTER TABLE "holders" ADD CONSTRAINT "holders_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
-ALTER TABLE "sessions" ADD CONSTRAINT "sessions_machine_holder_holders_machine_name_fk" FOREIGN KEY ("machine","holder") REFERENCES "public"."holders"("machine","name") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "slices" ADD CONSTRAINT "slices_machine_machines_id_fk" FOREIGN KEY ("machine") REFERENCES "public"."machines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_hash" ON "access_tokens" USING btree ("hash");--> statement-breakpoint
 CREATE UNIQUE INDEX "access_tokens_former_hash" ON "access_tokens" USING btree ("former_hash") WHERE former_hash IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "access_tokens_machine" ON "access_tokens" USING btree ("machine","id") WHERE machine IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
+CREATE INDEX "access_tokens_router" ON "access_tokens" USING btree ("router","id") WHERE router IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
 CREATE INDEX "audit_at" ON "audit" USING btree ("at","id");--> statement-breakpoint
 CREATE INDEX "audit_token" ON "audit" USING btree ("token","id");--> statement-breakpoint
 CREATE INDEX "audit_operation" ON "audit" USING btree ("operation","id");--> statement-breakpoint
@@ -336,13 +340,15 @@ CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","r
 CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' THEN holder ELSE '' END),"ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "leases_oldest" ON "leases" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "machines_unsettled" ON "machines" USING btree ("id") WHERE settled = 0;--> statement-breakpoint
 CREATE INDEX "revocations_waiting" ON "revocations" USING btree ("revoke_at") WHERE state = 'waiting';--> statement-breakpoint
 CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE state = 'ending';--> statement-breakpoint
 CREATE INDEX "revocations_ended" ON "revocations" USING btree ("ended_at");--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
+CREATE INDEX "sessions_machine_live" ON "sessions" USING btree ("machine","id") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_oldest" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE INDEX "shared_blocks_offered" ON "shared_blocks" USING btree ("machine","protocol","binding","pool","family","members","slice","first_port") WHERE offered = 1;--> statement-breakpoint
 CREATE INDEX "shared_blocks_blocked" ON "shared_blocks" USING btree ("machine") WHERE blocked_since IS NOT NULL;--> statement-breakpoint

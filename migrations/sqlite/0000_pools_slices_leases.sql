@@ -21,6 +21,8 @@ CREATE TABLE `access_tokens` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `access_tokens_hash` ON `access_tokens` (`hash`);--> statement-breakpoint
 CREATE UNIQUE INDEX `access_tokens_former_hash` ON `access_tokens` (`former_hash`) WHERE former_hash IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `access_tokens_machine` ON `access_tokens` (`machine`,`id`) WHERE machine IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
+CREATE INDEX `access_tokens_router` ON `access_tokens` (`router`,`id`) WHERE router IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
 CREATE TABLE `audit` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`at` integer NOT NULL,
@@ -171,6 +173,9 @@ CREATE TABLE `machines` (
 	`labels` text NOT NULL,
 	`enforcement` text NOT NULL,
 	`state` text NOT NULL,
+	`intent` text NOT NULL,
+	`drain_by` integer,
+	`settled` integer NOT NULL,
 	`fence_us` integer NOT NULL,
 	`mark` integer,
 	`next_hops` text NOT NULL,
@@ -184,7 +189,8 @@ CREATE TABLE `machines` (
 	`revision` integer NOT NULL
 );
 --> statement-breakpoint
-CREATE INDEX `machines_silent` ON `machines` (seen_at + fence_us) WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `machines_silent` ON `machines` (seen_at + fence_us) WHERE state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `machines_unsettled` ON `machines` (`id`) WHERE settled = 0;--> statement-breakpoint
 CREATE TABLE `meta` (
 	`key` text PRIMARY KEY NOT NULL,
 	`value` text NOT NULL
@@ -266,13 +272,13 @@ CREATE TABLE `sessions` (
 	`opened_at` integer NOT NULL,
 	`ended_at` integer,
 	`revision` integer NOT NULL,
-	FOREIGN KEY (`machine`,`holder`) REFERENCES `holders`(`machine`,`name`) ON UPDATE no action ON DELETE no action,
 	CONSTRAINT "sessions_state" CHECK(state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended'))
 );
 --> statement-breakpoint
 CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_unsettled` ON `sessions` (`id`) WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
 CREATE INDEX `sessions_machine` ON `sessions` (`machine`,`id`);--> statement-breakpoint
+CREATE INDEX `sessions_machine_live` ON `sessions` (`machine`,`id`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_oldest` ON `sessions` (`ended_at`) WHERE state = 'ended' AND settled = 1;--> statement-breakpoint
 CREATE TABLE `shared_blocks` (
 	`slice` integer NOT NULL,

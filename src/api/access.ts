@@ -28,6 +28,7 @@ export const access = {
   listMachines: readers,
   getMachine: readersAndAgent,
   updateMachine: operator,
+  deleteMachine: operator,
   putHolder: operator,
   listHolders: readersAndAgent,
 

@@ -87,13 +87,15 @@ export const machineCreate: z.input<typeof MachineCreate> = {
   mark: 257,
   next_hops: ['192.0.2.11'],
 };
-export const machineUpdate: MachineUpdate = { state: 'cordoned' };
+export const machineUpdate: MachineUpdate = { state: 'draining', drain_deadline_s: 600 };
 
 export const machine: Machine = {
   id: 'edge-1',
   labels: { rack: 'b7' },
   enforcement: 'agent',
   state: 'active',
+  intent: 'active',
+  drain_by: null,
   fence_s: 30,
   mark: 257,
   next_hops: ['192.0.2.11'],
@@ -107,7 +109,7 @@ export const machine: Machine = {
   updated_at: at.seen,
   revision: 5,
 };
-export const cordonedMachine: Machine = { ...machine, state: 'cordoned' };
+export const drainingMachine: Machine = { ...machine, state: 'draining', intent: 'draining', drain_by: at.ended };
 
 export const holderPut: z.input<typeof HolderPut> = { kind: 'proxy', uid: 1_001 };
 export const holder: Holder = {

@@ -81,16 +81,34 @@ export const leaseErrors: LeaseErrorKinds = {
   machine_exists: {
     status: 409,
     title: 'The machine exists already',
-    cause: 'A machine of this name was created before. Names are never reused.',
+    cause: 'A machine of this name was created before, and not deleted.',
     remedy: 'Choose another name, or update the machine that is there (`PATCH /v1/machines/{id}`).',
     detail: (e) => `there is a machine "${e.machine}" already`,
   },
   machine_not_found: {
     status: 404,
     title: 'No such machine',
-    cause: 'The request names a machine that was never created.',
+    cause: 'The request names a machine that was never created, or was deleted.',
     remedy: 'List the machines (`GET /v1/machines`) and use one of their names, or create it.',
     detail: (e) => `there is no machine "${e.machine}"`,
+  },
+  machine_in_use: {
+    status: 409,
+    title: 'Something lives on the machine',
+    cause:
+      'A machine is deleted only when it has no slice, not even one that rests, and no holder has a live session there.',
+    remedy:
+      'Drain it (`PATCH /v1/machines/{id}` with state `draining`, or `lost` when it is gone for good), end its sessions (`DELETE /v1/sessions/{id}`), and wait until `GET /v1/slices?machine=…` is empty.',
+    detail: (e) => `${e.item} of machine "${e.machine}" is ${e.state}`,
+  },
+  machine_lost: {
+    status: 409,
+    title: 'The machine is stated to be lost',
+    cause:
+      'An operator stated that this machine cannot send, and its slices are given to others. An answered keepalive would open its guard again.',
+    remedy:
+      'Find out why it was given up. When it is to come back, set its state to `active` (`PATCH /v1/machines/{id}`): what was reclaimed meanwhile it does not get back.',
+    detail: (e) => `machine "${e.machine}" is lost, so its keepalives are not answered`,
   },
   machine_not_active: {
     status: 409,

@@ -91,6 +91,8 @@ export const presentMachine = (machine: Machine): machines.Machine => ({
   labels: { ...machine.labels },
   enforcement: machine.enforcement,
   state: machine.state,
+  intent: machine.intent,
+  drain_by: instantOrNull(machine.drainBy),
   fence_s: seconds(machine.fenceUs),
   mark: machine.mark,
   next_hops: [...machine.nextHops],

@@ -22,10 +22,13 @@ export type ChangedRows = Readonly<{
  */
 export function changedRows(changes: Changes): readonly ChangedRows[] {
   const leases = changed('leases', changes.leases, rows.leaseRow);
+  const holders = changed('holders', changes.holders, rows.holderRow);
   return [
+    // Holders refer to their machine: they go before it, and come after it.
+    { ...holders, inserted: [], updated: [] },
     changed('pools', changes.pools, rows.poolRow),
     changed('machines', changes.machines, rows.machineRow),
-    changed('holders', changes.holders, rows.holderRow),
+    { ...holders, deleted: [] },
     changed('slices', changes.slices, rows.sliceRow),
     changed('tenures', changes.tenures, rows.tenureRow),
     changed('sessions', changes.sessions, rows.sessionRow),

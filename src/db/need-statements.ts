@@ -91,13 +91,7 @@ export const needStatements: NeedStatements = {
       loadBlock,
     ),
   ],
-  accessToken: [
-    each(
-      'SELECT * FROM access_tokens WHERE id = @token',
-      ({ id }) => ({ token: id }),
-      (view, row: rows.AccessTokenRow) => view.accessTokens.load(rows.accessTokenOf(row)),
-    ),
-  ],
+  accessToken: [each('SELECT * FROM access_tokens WHERE id = @token', ({ id }) => ({ token: id }), loadToken)],
   epoch: [
     each(
       'SELECT * FROM epochs WHERE number = @epoch_number',
@@ -117,6 +111,41 @@ export const needStatements: NeedStatements = {
       'SELECT * FROM routers WHERE id = @router',
       ({ id }) => ({ router: id }),
       (view, row: rows.RouterRow) => view.routers.load(rows.routerOf(row)),
+    ),
+  ],
+  ownedByMachine: [
+    each(
+      'SELECT * FROM slices WHERE machine = @machine ORDER BY id LIMIT 1',
+      ({ machine }) => ({ machine }),
+      loadSlice,
+    ),
+  ],
+  liveSession: [
+    each(
+      `SELECT * FROM sessions WHERE machine = @machine AND state = 'live' ORDER BY id LIMIT 1`,
+      ({ machine }) => ({ machine }),
+      (view, row: rows.SessionRow) => view.sessions.load(rows.sessionOf(row)),
+    ),
+  ],
+  machineHolders: [
+    each(
+      'SELECT * FROM holders WHERE machine = @machine',
+      ({ machine }) => ({ machine }),
+      (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
+    ),
+  ],
+  machineTokens: [
+    each(
+      'SELECT * FROM access_tokens WHERE machine = @machine AND revoked_at IS NULL ORDER BY id',
+      ({ machine }) => ({ machine }),
+      loadToken,
+    ),
+  ],
+  routerTokens: [
+    each(
+      'SELECT * FROM access_tokens WHERE router = @router AND revoked_at IS NULL ORDER BY id',
+      ({ router }) => ({ router }),
+      loadToken,
     ),
   ],
   routers: [
@@ -441,10 +470,35 @@ export const needStatements: NeedStatements = {
   ],
   silentMachines: [
     each(
-      `SELECT * FROM machines WHERE state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL
+      `SELECT * FROM machines WHERE state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL
        AND fence_us <= @fence_us_max AND seen_at + fence_us <= @before ORDER BY seen_at + fence_us, id LIMIT @limit`,
       ({ before, fenceUsMax, limit }) => ({ before, fence_us_max: fenceUsMax, limit }),
       (view, row: rows.MachineRow) => due(view.machines, view.due.machines, rows.machineOf(row)),
+    ),
+  ],
+  unsettledMachines: [
+    each(
+      `SELECT * FROM machines WHERE settled = 0 AND (intent = 'draining' OR seen_at IS NULL OR (
+         fence_us <= @fence_us_max AND seen_at + fence_us <= @before)) ORDER BY id LIMIT @limit`,
+      ({ before, fenceUsMax, limit }) => ({ before, fence_us_max: fenceUsMax, limit }),
+      (view, row: rows.MachineRow) => due(view.machines, view.due.emptying, rows.machineOf(row)),
+    ),
+  ],
+  undrainedSlices: [
+    each(
+      `SELECT * FROM slices WHERE machine = @machine AND (state IN ('assigning', 'assigned') OR (
+         state = 'draining' AND coalesce(drain_by, @before + 1) > @before)) ORDER BY id LIMIT @limit`,
+      // No slice drains by an instant that never comes.
+      ({ machine, drainBy, limit }) => ({ machine, before: drainBy, limit }),
+      (view, row: rows.SliceRow) => due(view.slices, view.due.staying, rows.sliceOf(row)),
+    ),
+  ],
+  unreclaimedSlices: [
+    each(
+      `SELECT * FROM slices WHERE machine = @machine AND reclaimed = 0 AND state IN ('assigning', 'assigned', 'draining')
+       ORDER BY id LIMIT @limit`,
+      ({ machine, limit }) => ({ machine, limit }),
+      (view, row: rows.SliceRow) => due(view.slices, view.due.staying, rows.sliceOf(row)),
     ),
   ],
 };
@@ -474,6 +528,10 @@ function whole<N, Row>(
 
 function loadSlice(view: View, row: rows.SliceRow): void {
   view.slices.load(rows.sliceOf(row));
+}
+
+function loadToken(view: View, row: rows.AccessTokenRow): void {
+  view.accessTokens.load(rows.accessTokenOf(row));
 }
 
 function loadLease(view: View, row: rows.LeaseRow): void {

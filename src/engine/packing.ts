@@ -51,9 +51,7 @@ export function unpack({ rows, events, answers }: Packed): Readonly<{
       const lease = at(event);
       return { revision: lease.revision, at: rows[event]?.[0] ?? NaN, machine: lease.machine, kind: 'lease', lease };
     }),
-    answers: answers.map((answer) =>
-      'ok' in answer ? answer : ({ ok: true, value: answer.map(at) }),
-    ),
+    answers: answers.map((answer) => ('ok' in answer ? answer : { ok: true, value: answer.map(at) })),
   };
 }
 

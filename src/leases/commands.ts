@@ -179,13 +179,17 @@ export type Commands = {
     input: IfRevision &
       Readonly<{
         id: string;
-        state?: 'active' | 'cordoned';
+        state?: Machine['intent'];
+        /** Draining: a length of time from now, after which the leases of its slices end. */
+        drainDeadlineUs?: number | null;
         labels?: Labels;
         mark?: number | null;
         nextHops?: readonly Address[];
       }>;
     output: Machine;
   };
+  /** Only one that nothing lives on. Its holders go with it, and its tokens are revoked. */
+  deleteMachine: { input: IfRevision & Readonly<{ id: string }>; output: Machine };
   putHolder: {
     /** `holderKind`: `kind` is the command's. */
     input: Readonly<{ machine: string; name: string; holderKind: 'fish' | 'proxy'; uid: number | null }>;
@@ -256,7 +260,7 @@ export type Commands = {
     output: Readonly<{ revision: number; fenceUs: number }>;
   };
   putRouter: { input: Readonly<{ id: string; labels: Labels }>; output: Router };
-  /** Nobody waits for it any more. */
+  /** Nobody waits for it any more, and its tokens are revoked. */
   deleteRouter: { input: Readonly<{ id: string }>; output: Router };
   /** All that the log says about routes, through `revision`, is true on the router. */
   routerApplied: { input: Readonly<{ router: string; revision: number }>; output: Router };

@@ -7,7 +7,7 @@ import { explainGrant } from './explain.ts';
 import { beginIfLost, confirmEpoch, isRefusedInDoubt, weighSeen } from './epochs.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
-import { agentKeepalive, createMachine, putHolder, updateMachine } from './machines.ts';
+import { agentKeepalive, createMachine, deleteMachine, putHolder, updateMachine } from './machines.ts';
 import { roundsOf, together, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
 import type { IdempotencyKey, Provenance } from './provenance.ts';
@@ -26,6 +26,7 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   deletePool,
   createMachine,
   updateMachine,
+  deleteMachine,
   putHolder,
   assignSlices,
   drainSlice,

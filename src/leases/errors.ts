@@ -17,6 +17,10 @@ type Codes = {
   pool_too_small: { pool: string; slicePorts: number; first: number; last: number };
   machine_exists: { machine: string };
   machine_not_found: { machine: string };
+  /** `item`: one of what lives there, a slice or a session. */
+  machine_in_use: { machine: string; item: string; state: string };
+  /** An operator stated that it cannot send: its keepalives are not answered. */
+  machine_lost: { machine: string };
   machine_not_active: { machine: string; state: string };
   holder_not_found: { machine: string; holder: string };
   holder_needs_uid: { machine: string; holder: string };

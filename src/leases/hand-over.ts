@@ -84,13 +84,19 @@ export const reclaimSlice: UseCase<'reclaimSlice'> = {
       return err({ code: 'machine_reachable', machine: machine.id, state: machine.state });
     const at = reclaimableAt(machine, context);
     if (now < at) return err({ code: 'reclaim_too_early', slice: slice.id, machine: machine.id, at });
-    const { next } = slice;
-    const taken = drain(context, slice, { force: true, next, ending: 'fenced' }, { reclaimed: true });
-    const { agent } = machine;
-    if (agent) view.machines.put({ ...machine, agent: { ...agent, mustApply: view.revision } });
-    return ok(taken);
+    return ok(reclaim(context, slice, machine.id));
   },
 };
+
+/** Takes a slice from a machine that cannot send; where it was on its way to, it goes. */
+export function reclaim(context: Context, slice: Slice, from: string): Slice {
+  const { view } = context;
+  const { next } = slice;
+  const taken = drain(context, slice, { force: true, next, ending: 'fenced' }, { reclaimed: true });
+  const machine = view.machines.get(from);
+  if (machine?.agent) view.machines.put({ ...machine, agent: { ...machine.agent, mustApply: view.revision } });
+  return taken;
+}
 
 /**
  * When the machine's guard has shut for certain. Before this server took over somebody may have answered later than is
@@ -130,6 +136,8 @@ function ownedSlice(
 type Drain = Readonly<{
   deadlineUs?: Commands['drainSlice']['input']['deadlineUs'];
   force?: boolean;
+  /** At this instant, instead of a length of time from now. */
+  by?: number | null;
   next: Slice['next'];
   ending: Revocation['ending'];
 }>;
@@ -141,11 +149,11 @@ type Drain = Readonly<{
 export function drain(
   context: Context,
   slice: Slice,
-  { deadlineUs = null, force = false, next, ending }: Drain,
+  { deadlineUs = null, force = false, by = null, next, ending }: Drain,
   change: Partial<Slice> = {},
 ): Slice {
   const { view, now } = context;
-  const deadline = force ? now : deadlineUs === null ? null : now + deadlineUs;
+  const deadline = force ? now : deadlineUs === null ? by : now + deadlineUs;
   const isSooner = deadline !== null && (slice.drainBy === null || deadline < slice.drainBy);
   const drainBy = isSooner ? deadline : slice.drainBy;
   const isSame = slice.next?.machine === next?.machine && slice.next?.allocator === next?.allocator;

@@ -1,8 +1,10 @@
 import { err, ok } from '../net/result.ts';
 import type { Address } from '../net/address.ts';
+import type { Commands } from './commands.ts';
 import { holderKey, sameLabels, type Machine } from './model.ts';
 import { staleRevision } from './revisions.ts';
-import type { UseCase } from './use-case.ts';
+import { endToken } from './tokens.ts';
+import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
 export const createMachine: UseCase<'createMachine'> = {
@@ -15,7 +17,8 @@ export const createMachine: UseCase<'createMachine'> = {
     return ok(
       putMachine(view, id, (revision, at) => {
         const born = { createdAt: at, updatedAt: at, revision };
-        return { id, labels, enforcement, state: 'active', fenceUs, mark, nextHops, agent: null, ...born };
+        const state = { state: 'active', intent: 'active', drainBy: null, settled: true } as const;
+        return { id, labels, enforcement, ...state, fenceUs, mark, nextHops, agent: null, ...born };
       }),
     );
   },
@@ -26,17 +29,76 @@ export const updateMachine: UseCase<'updateMachine'> = {
     yield [{ need: 'machine', id }];
   },
 
-  decide(input, { view }) {
+  decide(input, context) {
+    const { view } = context;
     const machine = view.machines.get(input.id);
     if (!machine) return err({ code: 'machine_not_found', machine: input.id });
     const stale = staleRevision(`machine "${machine.id}"`, input.ifRevision, machine.revision);
     if (stale) return err(stale);
-    const { state = machine.state, labels = machine.labels, mark = machine.mark, nextHops = machine.nextHops } = input;
+    const { labels = machine.labels, mark = machine.mark, nextHops = machine.nextHops } = input;
+    const standing = standingOf(machine, input, context);
+    const { state, intent, drainBy } = standing;
     // What changes nothing is no news: the log stays quiet.
     const isSameWay = mark === machine.mark && sameAddresses(nextHops, machine.nextHops);
-    if (state === machine.state && sameLabels(labels, machine.labels) && isSameWay) return ok(machine);
-    const change = { state, labels, mark, nextHops };
+    const isSameState = state === machine.state && intent === machine.intent && drainBy === machine.drainBy;
+    if (isSameState && sameLabels(labels, machine.labels) && isSameWay) return ok(machine);
+    const change = { ...standing, labels, mark, nextHops };
     return ok(putMachine(view, machine.id, (revision, at) => ({ ...machine, ...change, updatedAt: at, revision })));
+  },
+};
+
+type Standing = Pick<Machine, 'state' | 'intent' | 'drainBy' | 'settled'>;
+
+/** How a machine stands when an operator has said what it is to be. Of several deadlines to drain the earliest counts. */
+function standingOf(
+  machine: Machine,
+  { state: intent = machine.intent, drainDeadlineUs = null }: Commands['updateMachine']['input'],
+  context: Context,
+): Standing {
+  const isDraining = intent === 'draining';
+  const former = isDraining && machine.intent === 'draining' ? machine.drainBy : null;
+  const deadline = isDraining && drainDeadlineUs !== null ? context.now + drainDeadlineUs : null;
+  const drainBy = former === null || deadline === null ? (former ?? deadline) : Math.min(former, deadline);
+  const isSame = intent === machine.intent && drainBy === machine.drainBy;
+  const settled = isSame ? machine.settled : !isDraining && intent !== 'lost';
+  if (intent === 'lost') return { state: 'lost', intent, drainBy, settled };
+  // What an operator says does not bring an agent back.
+  const isSilent = machine.state === 'fenced' || (machine.state === 'lost' && hasFallenSilent(machine, context));
+  return { state: isSilent ? 'fenced' : intent, intent, drainBy, settled };
+}
+
+const hasFallenSilent = ({ enforcement, agent, fenceUs }: Machine, { now, startedAt }: Context): boolean =>
+  enforcement === 'agent' && agent !== null && now >= Math.max(agent.seenAt, startedAt) + fenceUs;
+
+/** Only a machine that nothing lives on. Who had ports there in the past stays known; its name may come back for another. */
+export const deleteMachine: UseCase<'deleteMachine'> = {
+  *needs({ id }) {
+    yield [
+      { need: 'machine', id },
+      { need: 'ownedByMachine', machine: id },
+      { need: 'liveSession', machine: id },
+      { need: 'machineHolders', machine: id },
+      { need: 'machineTokens', machine: id },
+    ];
+  },
+
+  decide({ id, ifRevision }, { view }) {
+    const machine = view.machines.get(id);
+    if (!machine) return err({ code: 'machine_not_found', machine: id });
+    const stale = staleRevision(`machine "${id}"`, ifRevision, machine.revision);
+    if (stale) return err(stale);
+    for (const { id: slice, machine: of, state } of view.slices.values())
+      if (of === id) return err({ code: 'machine_in_use', machine: id, item: `slice-${slice}`, state });
+    for (const { id: session, machine: of, state } of view.sessions.values())
+      if (of === id && state === 'live')
+        return err({ code: 'machine_in_use', machine: id, item: `session-${session}`, state });
+    for (const token of [...view.accessTokens.values()]) if (token.machine === id) endToken(view, token);
+    for (const holder of [...view.holders.values()])
+      if (holder.machine === id) view.holders.remove(holderKey(id, holder.name));
+    // Told to everybody: whoever follows this machine alone hears of it, too.
+    view.log(null, () => ({ kind: 'deleted', what: 'machine', id }));
+    view.machines.remove(id);
+    return ok(machine);
   },
 };
 
@@ -83,12 +145,14 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
   decide({ machine: id, bootId, version, appliedRevision }, { view, now }) {
     const found = view.machines.get(id);
     if (!found) return err({ code: 'machine_not_found', machine: id });
+    // An answer would open its guard, against the word of an operator that others go by.
+    if (found.state === 'lost') return err({ code: 'machine_lost', machine: id });
     const mustApply = found.agent?.mustApply ?? 0;
     // The answer would open the guard for ports that may be another machine's by now.
     if (appliedRevision < mustApply) return err({ code: 'machine_behind', machine: id, revision: mustApply });
     const machine = { ...found, agent: { bootId, version, seenAt: now, appliedRevision, mustApply } };
     if (machine.state === 'fenced')
-      putMachine(view, id, (revision, at) => ({ ...machine, state: 'active', updatedAt: at, revision }));
+      putMachine(view, id, (revision, at) => ({ ...machine, state: machine.intent, updatedAt: at, revision }));
     else view.machines.put(machine);
     return ok({ revision: view.revision, fenceUs: machine.fenceUs });
   },
@@ -101,6 +165,9 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
 export function fenceMachine(view: View, machine: Machine): void {
   putMachine(view, machine.id, (revision, at) => ({ ...machine, state: 'fenced', updatedAt: at, revision }));
 }
+
+/** Each of its slices has followed. Nobody's news: their own events told it. */
+export const noteSettled = (view: View, machine: Machine): void => view.machines.put({ ...machine, settled: true });
 
 function putMachine(view: View, id: string, make: (revision: number, at: number) => Machine): Machine {
   const { subject } = view.log(id, (revision, at) => ({ kind: 'machine', subject: make(revision, at) }));

@@ -51,6 +51,12 @@ export type Machine = Readonly<{
   labels: Labels;
   enforcement: 'agent' | 'none';
   state: MachineState;
+  /** What an operator said last that it is to be: what it is again when its agent is back from being fenced. */
+  intent: Exclude<MachineState, 'fenced'>;
+  /** Draining: when the leases of its slices are ended. */
+  drainBy: number | null;
+  /** Not draining and not lost, or each of its slices has followed. */
+  settled: boolean;
   fenceUs: number;
   /** How routers send packets to it: a packet mark, and next hops, one per family at most. Nothing here goes by them. */
   mark: number | null;

@@ -37,7 +37,15 @@ export type Need =
   | Readonly<{ need: 'ownedOfPool'; pool: string }>
   /** The last entry of the audit log. */
   | Readonly<{ need: 'auditEnd' }>
+  /** The slice of the machine with the lowest id. */
+  | Readonly<{ need: 'ownedByMachine'; machine: string }>
+  /** The live session on the machine with the lowest id. */
+  | Readonly<{ need: 'liveSession'; machine: string }>
   // Whole, because few by nature.
+  | Readonly<{ need: 'machineHolders'; machine: string }>
+  /** Those that are not revoked. */
+  | Readonly<{ need: 'machineTokens'; machine: string }>
+  | Readonly<{ need: 'routerTokens'; router: string }>
   | Readonly<{ need: 'pools' }>
   | Readonly<{ need: 'routers' }>
   /** The pools with slices whose routers have not all acknowledged that a route came or went. */
@@ -158,8 +166,20 @@ export type Need =
   | Readonly<{ need: 'restedExtents'; before: number; limit: number }>
   /** Cooling slices without any live lease whose route was not withdrawn yet. */
   | Readonly<{ need: 'restedSlices'; before: number; limit: number }>
-  /** Active machines with an agent that was not heard of for its fence, among those with a fence of at most so long. */
-  | Readonly<{ need: 'silentMachines'; before: number; fenceUsMax: number; limit: number }>;
+  /**
+   * Machines with an agent that was not heard of for its fence, among those with a fence of at most so long: those that are
+   * not known as fenced or lost already.
+   */
+  | Readonly<{ need: 'silentMachines'; before: number; fenceUsMax: number; limit: number }>
+  /**
+   * Machines that are to be emptied and not settled, by name: of those that are lost, the ones whose agent was not heard of
+   * for its fence by then, among those with a fence of at most so long.
+   */
+  | Readonly<{ need: 'unsettledMachines'; before: number; fenceUsMax: number; limit: number }>
+  /** Slices of the machine, by id, that do not drain yet, or (where it is given) not by this instant. */
+  | Readonly<{ need: 'undrainedSlices'; machine: string; drainBy: number | null; limit: number }>
+  /** Slices of the machine, by id, that do not rest yet and were not reclaimed. */
+  | Readonly<{ need: 'unreclaimedSlices'; machine: string; limit: number }>;
 
 export type NeedKind = Need['need'];
 export type NeedOf<K extends NeedKind> = Extract<Need, { need: K }>;

@@ -4,6 +4,7 @@ import { sameLabels, type Router, type Slice } from './model.ts';
 import type { Need, Needs } from './needs.ts';
 import { knownThrough } from './routing.ts';
 import { confirmRoute, freeingNeeds, freeSlice, withdrawRoute } from './slices.ts';
+import { endToken } from './tokens.ts';
 import type { UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
@@ -28,12 +29,16 @@ export const putRouter: UseCase<'putRouter'> = {
 /** What waited for it alone goes on with the next sweep. */
 export const deleteRouter: UseCase<'deleteRouter'> = {
   *needs({ id }) {
-    yield [{ need: 'router', id }];
+    yield [
+      { need: 'router', id },
+      { need: 'routerTokens', router: id },
+    ];
   },
 
   decide({ id }, { view }) {
     const found = view.routers.get(id);
     if (!found) return err({ code: 'router_not_found', router: id });
+    for (const token of [...view.accessTokens.values()]) if (token.router === id) endToken(view, token);
     view.log(null, () => ({ kind: 'deleted', what: 'router', id }));
     view.routers.remove(id);
     return ok(found);

@@ -1,5 +1,6 @@
 import { ok } from '../net/result.ts';
 import { leave, leaseInEffect, leavingNeeds, needsProof } from './endings.ts';
+import { emptyingNeeds, emptyMachines } from './emptying.ts';
 import { hasLapsed } from './expiry.ts';
 import { giveBack } from './extents.ts';
 import { limits } from './limits.ts';
@@ -37,6 +38,7 @@ export const sweep: UseCase<'sweep'> = {
     yield draining.map(({ slice }) => ({ need: 'occupants', slice }));
     yield* waitingNeeds(view, boundOf(itemsMax));
     yield* revocationNeeds(view, now, boundOf(itemsMax));
+    yield* emptyingNeeds(view, { now, startedAt });
   },
 
   decide({ itemsMax }, context) {
@@ -49,11 +51,13 @@ export const sweep: UseCase<'sweep'> = {
     for (const slice of due.slices) withdraw(context.view, slice);
     settleRoutes(context.view);
     for (const machine of due.machines) fenceMachine(context.view, machine);
+    const emptied = emptyMachines(context);
     const { unsettled, unsettledLeases, sessions, leases, extents, slices, machines, routed, withdrawn } = due;
     const kinds = [sessions, leases, extents, slices, machines, routed, withdrawn];
-    const settled = unsettledLeases.length + unsettled.length + revoked.moved;
+    const settled = unsettledLeases.length + unsettled.length + revoked.moved + emptied.moved;
     const moved = kinds.reduce((sum, rows) => sum + rows.length, settled);
-    const more = revoked.more || [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
+    const more =
+      revoked.more || emptied.more || [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
     return ok({ moved, more });
   },
 };

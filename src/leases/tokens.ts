@@ -69,11 +69,16 @@ export const revokeToken: UseCase<'revokeToken'> = {
   decide({ id }, { view }) {
     const token = view.accessTokens.get(id);
     if (!token) return err({ code: 'token_not_found', token: id });
-    if (token.revokedAt !== null) return ok(token);
-    const secrets = { hash: token.hash, formerHash: null };
-    return ok(putToken(view, secrets, (_, at) => ({ ...factsOf(token), formerUntil: null, revokedAt: at })));
+    return ok(endToken(view, token));
   },
 };
+
+/** Nobody gets in with it any more. */
+export function endToken(view: View, token: AccessToken): AccessToken {
+  if (token.revokedAt !== null) return token;
+  const secrets = { hash: token.hash, formerHash: null };
+  return putToken(view, secrets, (_, at) => ({ ...factsOf(token), formerUntil: null, revokedAt: at }));
+}
 
 export const noteTokenUses: UseCase<'noteTokenUses'> = {
   *needs({ uses }) {

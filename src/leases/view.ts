@@ -134,6 +134,9 @@ export class View {
     extents: [] as Extent[],
     slices: [] as Slice[],
     machines: [] as Machine[],
+    emptying: [] as Machine[],
+    /** Slices of the first of those that have not followed. */
+    staying: [] as Slice[],
     revocations: [] as Revocation[],
     /** Slices whose routers know the way, or have let go of it. */
     routed: [] as Slice[],

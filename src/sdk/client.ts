@@ -127,6 +127,9 @@ export class FisheryClient {
     list: (query: MachineListQuery = {}, o?: CallOptions): Promise<Page<Machine>> => this.#get(['machines'], query, o),
     update: (machine: Seen, body: z.input<typeof MachineUpdate>, o?: ChangeOptions): Promise<Machine> =>
       this.#change('PATCH', ['machines', machine.id], machine, body, o),
+    /** One that nothing lives on; its tokens are revoked. */
+    delete: (machine: Seen, o?: ChangeOptions): Promise<void> =>
+      this.#change('DELETE', ['machines', machine.id], machine, undefined, o),
     putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
       this.#send('PUT', ['machines', machine, 'holders', name], body, o),
     holders: (machine: string, query: HolderListQuery = {}, o?: CallOptions): Promise<Page<Holder>> =>

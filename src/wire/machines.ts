@@ -3,6 +3,8 @@ import { familyOf } from '../net/address.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import { AddressText, Instant, Labels, Name, Revision } from './primitives.ts';
 
+/** What an operator says that a machine is to be; `fenced` it becomes by itself. */
+export const machineIntents = ['active', 'cordoned', 'draining', 'lost'] as const;
 export const machineStates = ['active', 'cordoned', 'draining', 'fenced', 'lost'] as const;
 
 const Mark = z
@@ -34,19 +36,47 @@ export const MachineCreate = z
 
 export const MachineUpdate = z
   .strictObject({
-    state: z.enum(['active', 'cordoned']).optional(),
+    state: z
+      .enum(machineIntents)
+      .optional()
+      .meta({
+        description:
+          'cordoned: leases stay, nothing new is granted. draining: all its slices drain. lost: it cannot send any more, ' +
+          'which an operator states; its keepalives are refused, and all its slices are reclaimed once its guard has shut for certain.',
+      }),
+    drain_deadline_s: z
+      .int()
+      .min(0)
+      .max(604_800)
+      .optional()
+      .meta({
+        description:
+          'How long the leases of a machine that is draining may go on, in seconds; without it until they end by themselves. ' +
+          'Of several deadlines the earliest counts.',
+      }),
     labels: Labels.optional(),
     mark: Mark.optional(),
     next_hops: NextHops.optional(),
   })
-  .meta({ id: 'MachineUpdate', description: 'cordoned: leases stay, nothing new is granted.' });
+  .refine(
+    (body) => body.drain_deadline_s === undefined || body.state === 'draining',
+    'drain_deadline_s goes with the state draining',
+  )
+  .meta({ id: 'MachineUpdate', description: 'What is left out stays as it is.' });
 
 export const Machine = z
   .strictObject({
     id: Name,
     labels: Labels,
     enforcement: z.enum(['agent', 'none']),
-    state: z.enum(machineStates),
+    state: z.enum(machineStates).meta({
+      description:
+        'fenced: its agent fell silent for longer than its fence, and the guard on the host has shut by itself.',
+    }),
+    intent: z.enum(machineIntents).meta({
+      description: 'What an operator said last that it is to be; what a fenced one is again when its agent is back.',
+    }),
+    drain_by: Instant.nullable().meta({ description: 'When the leases of a draining machine are ended, if ever.' }),
     fence_s: z.int(),
     mark: z.int().nullable(),
     next_hops: z.array(z.string()),

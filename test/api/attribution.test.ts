@@ -4,6 +4,7 @@ import type { Holder, Lease, Machine, Tenure } from '../../src/leases/model.ts';
 import type { Address } from '../../src/net/address.ts';
 import type { FlowAnswer } from '../../src/wire/agent.ts';
 import { formatInstant } from '../../src/wire/instants.ts';
+import { asCreated } from '../support/world.ts';
 
 /** Seconds into an afternoon, as the core counts time. */
 const t = (s: number): number => 1_769_868_000_000_000 + s * 1_000_000;
@@ -18,7 +19,7 @@ const machine: Machine = {
   id: 'edge-1',
   labels: {},
   enforcement: 'agent',
-  state: 'active',
+  ...asCreated,
   fenceUs: 30_000_000,
   mark: null,
   nextHops: [],

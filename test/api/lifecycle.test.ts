@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AppliedAnswer, Desired } from '../../src/wire/agent.ts';
 import { Lease } from '../../src/wire/leases.ts';
+import { Machine } from '../../src/wire/machines.ts';
 import { Revocation, RevocationPage } from '../../src/wire/revocations.ts';
 import { Slice } from '../../src/wire/slices.ts';
 import { furnished, type Furnished } from '../support/api-world.ts';
@@ -131,6 +132,65 @@ describe('a revocation', () => {
     expect((await revoke({ select: 'country=nowhere', forced: true })).refusal).toEqual([422, 'nothing_selected']);
     const unknown = await f.world.call('GET', '/v1/revocations/revocation-999');
     expect(unknown.refusal).toEqual([404, 'revocation_not_found']);
+    expect(f.world.snapshot()).toEqual(before);
+  });
+});
+
+describe('a machine', () => {
+  const change = (id: string, body: object) => f.world.call('PATCH', `/v1/machines/${id}`, { body });
+  const remove = (id: string) => f.world.call('DELETE', `/v1/machines/${id}`);
+
+  it('drains: its slices follow, and its leases end by the deadline', async () => {
+    const one = await lease();
+    const draining = (await change('edge-1', { state: 'draining', drain_deadline_s: 5 })).as(Machine);
+    expect(draining).toMatchObject({ state: 'draining', intent: 'draining' });
+    expect(draining.drain_by).not.toBeNull();
+    await sweep();
+    expect(await read()).toMatchObject({ state: 'draining', drain_by: draining.drain_by });
+    f.world.clock.advance_s(6);
+    await sweep();
+    expect(await look(one)).toMatchObject({ state: 'ending', ending: 'revoked' });
+    expect((await change('edge-1', { state: 'active' })).as(Machine)).toMatchObject({
+      state: 'active',
+      drain_by: null,
+    });
+    expect(await read()).toMatchObject({ state: 'draining' });
+  });
+
+  it('that is lost is not answered, and loses its slices', async () => {
+    expect((await change('edge-1', { state: 'lost' })).as(Machine)).toMatchObject({ state: 'lost', intent: 'lost' });
+    const body = { boot_id: 'b', version: '1', applied_revision: 0 };
+    const keepalive = await f.world.call('POST', '/v1/machines/edge-1/keepalive', { token: f.agent, body });
+    expect(keepalive.refusal).toEqual([409, 'machine_lost']);
+    f.world.clock.advance_s(40);
+    await sweep();
+    expect(await read()).toMatchObject({ reclaimed: true });
+  });
+
+  it('is deleted when nothing lives there, and its agent has no token any more', async () => {
+    const before = f.world.snapshot();
+    expect((await remove('edge-1')).refusal).toEqual([409, 'machine_in_use']);
+    expect((await remove('edge-9')).refusal).toEqual([404, 'machine_not_found']);
+    expect(f.world.snapshot()).toEqual(before);
+    await f.world.run({ kind: 'createMachine', id: 'edge-7', labels: {}, enforcement: 'agent', fenceUs: 1e6 });
+    const secret = await f.world.token('agent', 'edge-7');
+    const own = () => f.world.call('GET', '/v1/machines/edge-7', { token: secret });
+    expect((await own()).status).toBe(200);
+    expect((await remove('edge-7')).status).toBe(204);
+    expect((await own()).refusal).toEqual([401, 'unauthenticated']);
+    expect((await f.world.call('GET', '/v1/machines/edge-7')).refusal).toEqual([404, 'machine_not_found']);
+  });
+
+  it.each([
+    { state: 'fenced' },
+    { state: 'gone' },
+    { drain_deadline_s: 5 },
+    { state: 'cordoned', drain_deadline_s: 5 },
+    { state: 'draining', drain_deadline_s: -1 },
+    { state: 'draining', drain_deadline_s: 1e9 },
+  ])('is nothing like %j', async (body) => {
+    const before = f.world.snapshot();
+    expect((await change('edge-1', body)).refusal).toEqual([400, 'validation_failed']);
     expect(f.world.snapshot()).toEqual(before);
   });
 });

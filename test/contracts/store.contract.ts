@@ -4,7 +4,7 @@ import { formatToken, steering, type Lease, type RouterDemand } from '../../src/
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
 import { walk } from '../support/pages.ts';
 import { factsWith } from '../support/token-values.ts';
-import { address, at, second, shared, tcp, udp, World } from '../support/world.ts';
+import { asCreated, address, at, second, shared, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
 
@@ -89,7 +89,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
             nextHops: [],
             labels: {},
           };
-          view.machines.put({ id: 'edge-1', enforcement: 'agent', state: 'active', ...born });
+          view.machines.put({ id: 'edge-1', enforcement: 'agent', ...asCreated, ...born });
         },
       });
       await expect(work).rejects.toMatchObject({ failure: 'constraint' });

@@ -5,9 +5,10 @@ import type { Extent, Machine } from '../../src/leases/model.ts';
 import { limits } from '../../src/leases/limits.ts';
 import { roundsOf, together, type Need, type Needs } from '../../src/leases/needs.ts';
 import { View } from '../../src/leases/view.ts';
+import { asCreated } from '../support/world.ts';
 
 const machine = (id: string, revision = 1): Machine => ({
-  ...{ id, labels: {}, enforcement: 'agent', state: 'active', fenceUs: 1, mark: null, nextHops: [], agent: null },
+  ...{ id, labels: {}, enforcement: 'agent', ...asCreated, fenceUs: 1, mark: null, nextHops: [], agent: null },
   ...{ createdAt: 0, updatedAt: 0, revision },
 });
 const port = (at: number): PortRange => ({ first: at, last: at });

@@ -46,6 +46,7 @@ const rows: readonly Row[] = [
     'PATCH /v1/machines/m',
     { state: 'cordoned' },
   ],
+  ['machines.delete', (c) => c.machines.delete({ id: 'm', revision: 7 }), 'DELETE /v1/machines/m'],
   [
     'machines.putHolder',
     (c) => c.machines.putHolder('m', 'h', { kind: 'proxy', uid: 104 }),

@@ -31,6 +31,7 @@ import type { Change } from '../../src/leases/table.ts';
 import { View } from '../../src/leases/view.ts';
 import { forgetFrom, pruneTables } from './memory-forgetting.ts';
 import { loadOffers } from './memory-offers.ts';
+import { loadForLifecycle } from './memory-lifecycle.ts';
 import { byPlace, MemoryReader, usageOf } from './memory-reader.ts';
 
 /** Every row there is, by key. What tests look at when they look at everything. */
@@ -281,6 +282,16 @@ export class MemoryStore implements Store {
         loadOne(view.slices, owned.sort((a, b) => a.id - b.id)[0]);
         return;
       }
+      case 'ownedByMachine':
+      case 'liveSession':
+      case 'machineHolders':
+      case 'machineTokens':
+      case 'routerTokens':
+      case 'unsettledMachines':
+      case 'undrainedSlices':
+      case 'unreclaimedSlices':
+        loadForLifecycle(tables, view, need);
+        return;
       case 'pools':
         for (const pool of tables.pools.values()) view.pools.load(pool);
         return;
@@ -491,7 +502,8 @@ export class MemoryStore implements Store {
           [...tables.machines.values()].filter(
             (row) =>
               row.enforcement === 'agent' &&
-              row.state === 'active' &&
+              row.state !== 'fenced' &&
+              row.state !== 'lost' &&
               row.agent !== null &&
               row.fenceUs <= need.fenceUsMax &&
               row.agent.seenAt + row.fenceUs <= need.before,

@@ -17,7 +17,7 @@ import type { Tables } from './memory-store.ts';
 import { address, audited, keyed, must, nobody, prefix, second } from './world.ts';
 
 /**
- * Random things that can happen to a small table: three machines (one without an agent), two pools, one of them with routers to
+ * Random things that can happen to a small table: three machines (one without an agent) and one that comes and goes, two pools, one of them with routers to
  * wait for, slices of 16 ports.
  * Steps name what they are about by a number, taken modulo what there is when they run, so that any list of them is a
  * story and shrinks to a shorter one.
@@ -53,6 +53,7 @@ type RawClaim = Readonly<{
 }>;
 
 const machines = ['edge-1', 'edge-2', 'bare'] as const;
+const spare = 'edge-3';
 const routers = ['north', 'south'] as const;
 const holders = ['web', 'mail', 'fish'] as const;
 
@@ -73,6 +74,22 @@ const putHolder = (machine: string, name: string, uid: number): Command =>
     ? { kind: 'putHolder', machine, name, holderKind: 'fish', uid: null }
     : { kind: 'putHolder', machine, name, holderKind: 'proxy', uid };
 
+const newMachine = (id: string): Command => ({
+  kind: 'createMachine',
+  id,
+  labels: {},
+  enforcement: id === 'bare' ? 'none' : 'agent',
+  fenceUs: 100 * second,
+  mark: null,
+  nextHops: [],
+});
+
+/** What an operator says that a machine is to be: mostly that it is active. */
+const intents = [
+  ...Array<'active'>(10).fill('active'),
+  ...(['cordoned', 'cordoned', 'draining', 'lost'] as const),
+] as const;
+
 /** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
 export const prologue: readonly Command[] = [
   {
@@ -89,15 +106,7 @@ export const prologue: readonly Command[] = [
   },
   { kind: 'putRouter', id: 'north', labels: {} },
   ...machines.flatMap((machine): Command[] => [
-    {
-      kind: 'createMachine',
-      id: machine,
-      labels: {},
-      enforcement: machine === 'bare' ? 'none' : 'agent',
-      fenceUs: 100 * second,
-      mark: null,
-      nextHops: [],
-    },
+    newMachine(machine),
     ...holders.map((name, index) => putHolder(machine, name, 900 + index)),
     { kind: 'assignSlices', machine, pool: 'v4', count: 1, family: null, at: null },
     ...holders.map((holder): Command => ({ kind: 'openSession', scope: {}, machine, holder, ttlUs: 300 * second })),
@@ -179,6 +188,9 @@ const kinds: readonly Command['kind'][] = [
     'createPool',
     'putRouter',
     'deleteRouter',
+    'updateMachine',
+    'createMachine',
+    'deleteMachine',
     ...Array<'routerApplied'>(4).fill('routerApplied'),
     'confirmEpoch',
     'confirmEpoch',
@@ -250,7 +262,8 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     const list = [...rows];
     return list[pick % Math.max(1, list.length)];
   };
-  const machine = machines[pick % 3] ?? 'bare';
+  // Now and then one that comes and goes.
+  const machine = pick % 8 === 7 ? spare : (machines[pick % 3] ?? 'bare');
   const slice = one(tables.slices.values());
   const lease = one([...tables.leases.values()].filter((row) => row.endedAt === null || pick % 7 === 0));
   const session = one([...tables.sessions.values()].filter((row) => row.state === 'live' || pick % 7 === 0));
@@ -332,9 +345,13 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     case 'report':
       return reportOf(pick, other, flag, slice, lease);
     case 'updateMachine':
-      return { kind, id: machine, state: flag || other % 4 > 0 ? 'active' : 'cordoned' };
+      return {
+        ...{ kind, id: machine, state: intents[other % intents.length] ?? 'active' },
+        ...(other % 5 === 0 ? { drainDeadlineUs: (other % 3) * 30 * second } : {}),
+      };
     case 'agentKeepalive':
-      return { kind, machine, bootId: 'boot', version: '1', appliedRevision: 0 };
+      // Mostly with nothing applied, which is enough as long as nothing was reclaimed.
+      return { kind, machine, bootId: 'boot', version: '1', appliedRevision: flag ? 0 : 1_000_000 };
     case 'sweep':
       return { kind, itemsMax: flag ? 100 : 2 };
     case 'putHolder':
@@ -370,7 +387,9 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       // Under the name of one that is gone, perhaps, and of another size then.
       return { ...small, kind, id: 'v6', prefixes: [prefix('2001:db8::/48')], slicePorts: flag ? 4 : 8 };
     case 'createMachine':
-      return undefined;
+      return newMachine(flag ? spare : machine);
+    case 'deleteMachine':
+      return { kind, id: flag ? spare : machine };
     case 'createToken':
       return { kind, name: 'ci', role: 'holder', machine, holder: holders[other % 3] ?? 'web', ...secret(), ...expiry };
     case 'updateToken':

@@ -59,6 +59,9 @@ export const at = (text: string, firstPort: number): Pick<Claim, 'at'> => ({
   at: { address: address(text), firstPort },
 });
 
+/** How a machine stands that was just created. */
+export const asCreated = { state: 'active', intent: 'active', drainBy: null, settled: true } as const;
+
 /** No router is waited for. */
 export const nobody: RouterDemand = { ids: null, select: null, policy: 'none' };
 /** What alice does, who answers for it. */
@@ -177,6 +180,17 @@ export class World {
 
   // What happens.
 
+  /** What an operator says that a machine is to be; what it is then. */
+  say(id: string, change: Partial<Commands['updateMachine']['input']>): Promise<string> {
+    return this.#say(this.execute({ kind: 'updateMachine', id, ...change }), ({ state, intent }) =>
+      state === intent ? state : `${state}, ${intent} when it is back`,
+    );
+  }
+
+  remove(id: string, ifRevision: number | null = null): Promise<string> {
+    return this.#say(this.execute({ kind: 'deleteMachine', id, ifRevision }), (machine) => `${machine.id} is gone`);
+  }
+
   assign(machine: string, pool: string, rest: Partial<Commands['assignSlices']['input']> = {}): Promise<string> {
     const input = { machine, pool, count: 1, family: null, at: null, ...rest };
     return this.#say(this.execute({ kind: 'assignSlices', ...input }), (slices) => slices.map(showSlice).join(', '));
@@ -280,9 +294,9 @@ export class World {
     );
   }
 
-  alive(machine: string, bootId = 'boot-1'): Promise<string> {
+  alive(machine: string, bootId = 'boot-1', appliedRevision = 0): Promise<string> {
     return this.#say(
-      this.execute({ kind: 'agentKeepalive', machine, bootId, version: '1', appliedRevision: 0 }),
+      this.execute({ kind: 'agentKeepalive', machine, bootId, version: '1', appliedRevision }),
       ({ fenceUs }) => `for ${fenceUs / second} s`,
     );
   }

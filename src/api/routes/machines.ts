@@ -92,25 +92,55 @@ export const machineRoutes = resource('machines', (app, context) => {
       config: operation({
         id: 'updateMachine',
         tag: 'machines',
-        summary: 'Cordon a machine, make it active again, or change its labels and how it is reached',
+        summary:
+          'Cordon or drain a machine, give it up, make it active again, or change its labels and how it is reached',
+        description:
+          'Slices follow one after the other. A slice that drains goes on doing so when its machine is made active again, ' +
+          'and one that was reclaimed does not come back. What is said of a machine that is fenced counts when its agent is back.',
         answers: { 200: 'The machine as it is now.' },
         errors: ['machine_not_found'],
         revision: 'required',
         dryRun: true,
-        examples: { body: examples.machineUpdate, answers: { 200: examples.cordonedMachine } },
+        examples: { body: examples.machineUpdate, answers: { 200: examples.drainingMachine } },
       }),
     },
     async (request, reply) => {
-      const { next_hops: nextHops, ...body } = request.body;
+      const { next_hops: nextHops, drain_deadline_s, ...body } = request.body;
       const ifRevision = ifRevisionOf(request);
       const machine = await run(context, request, {
         kind: 'updateMachine',
         id: request.params.id,
         ifRevision,
         ...defined({ ...body, nextHops }),
+        drainDeadlineUs: drain_deadline_s === undefined ? null : microseconds(drain_deadline_s),
       });
       showRevision(reply, machine);
       return presentMachine(machine);
+    },
+  );
+
+  app.delete(
+    '/v1/machines/:id',
+    {
+      schema: { params: ById, response: { 204: z.void() } },
+      config: operation({
+        id: 'deleteMachine',
+        tag: 'machines',
+        summary: 'Delete a machine',
+        description:
+          'Only when it has no slice and no holder has a live session there. Its holders go with it, and its tokens (of the ' +
+          'agent and of holders) are revoked. Who had ports there in the past can still be asked.',
+        answers: { 204: 'It is gone; its name may be used for another.' },
+        errors: ['machine_not_found', 'machine_in_use'],
+        revision: 'required',
+        dryRun: true,
+        examples: { answers: {} },
+      }),
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      await run(context, request, { kind: 'deleteMachine', id, ifRevision: ifRevisionOf(request) });
+      return reply.code(204).send();
     },
   );
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { FisheryClient } from '../../sdk/index.ts';
-import { MachineCreate, type Machine, MachineListQuery } from '../../wire/machines.ts';
+import { MachineCreate, MachineListQuery, MachineUpdate, type Machine } from '../../wire/machines.ts';
 import { AddressText } from '../../wire/primitives.ts';
 import type { Columns } from '../output/table.ts';
 import { changedLabels, labelChanges, labelsField } from './fields.ts';
@@ -13,7 +13,7 @@ const wayFlags = {
 
 const columns: Columns<Machine> = {
   machine: ({ id }) => id,
-  state: ({ state }) => state,
+  state: ({ state, intent }) => (state === 'fenced' && intent !== 'active' ? `${state} (${intent})` : state),
   enforcement: ({ enforcement }) => enforcement,
   'agent seen': ({ agent }) => agent?.seen_at,
   applied: ({ agent }) => agent?.applied_revision,
@@ -91,5 +91,38 @@ export const verbs = [
     args: ['machine'],
     subject,
     change: ({ client, options }, machine) => client.machines.update(machine, { state: 'active' }, options),
+  }),
+  changeVerb({
+    name: 'drain',
+    summary: 'Take all slices back from a machine',
+    operations: ['updateMachine'],
+    args: ['machine'],
+    flags: z.strictObject({
+      deadline_s: MachineUpdate.shape.drain_deadline_s.meta({
+        description: 'How long its leases may go on, in seconds',
+      }),
+    }),
+    subject,
+    question: (_call, machine) => `Drain machine ${machine.id}?`,
+    change: ({ client, flags: { deadline_s }, options }, machine) =>
+      client.machines.update(machine, { state: 'draining', drain_deadline_s: deadline_s }, options),
+  }),
+  changeVerb({
+    name: 'lost',
+    summary: 'State that a machine cannot send any more: all its slices are reclaimed',
+    operations: ['updateMachine'],
+    args: ['machine'],
+    subject,
+    question: (_call, machine) => `Give up machine ${machine.id}, which is ${machine.state}, and reclaim its slices?`,
+    change: ({ client, options }, machine) => client.machines.update(machine, { state: 'lost' }, options),
+  }),
+  changeVerb({
+    name: 'delete',
+    summary: 'Delete a machine that nothing lives on',
+    operations: ['deleteMachine'],
+    args: ['machine'],
+    subject,
+    question: (_call, machine) => `Delete machine ${machine.id}, with its holders and its tokens?`,
+    change: ({ client, options }, machine) => client.machines.delete(machine, options),
   }),
 ];

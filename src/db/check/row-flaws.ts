@@ -98,9 +98,11 @@ export function isAsTold(told: Told, event: Event): boolean {
     case 'pool':
       // Where the cursors are, only the store needs to know.
       return event.kind === 'pool' && isDeepStrictEqual({ ...event.pool, cursors: told.row.cursors }, told.row);
-    case 'machine':
-      // That its agent lives is no change.
-      return event.kind === 'machine' && isDeepStrictEqual({ ...event.subject, agent: told.row.agent }, told.row);
+    case 'machine': {
+      const { agent, settled } = told.row;
+      // That its agent lives is no change, nor is how far its slices have followed.
+      return event.kind === 'machine' && isDeepStrictEqual({ ...event.subject, agent, settled }, told.row);
+    }
     case 'holder':
       // Where its sticky claims go is the store's to know.
       return event.kind === 'holder' && isDeepStrictEqual({ ...event.holder, sticky: told.row.sticky }, told.row);

@@ -1,4 +1,4 @@
-import { check, foreignKey, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
+import { check, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 import { sql } from 'drizzle-orm';
 import { party, span } from '../history-keys.ts';
 
@@ -42,6 +42,9 @@ export const machines = sqliteTable(
     labels: text().notNull(),
     enforcement: text().notNull(),
     state: text().notNull(),
+    intent: text().notNull(),
+    drain_by: integer(),
+    settled: integer().notNull(),
     fence_us: integer().notNull(),
     mark: integer(),
     /** JSON list of addresses. */
@@ -55,10 +58,13 @@ export const machines = sqliteTable(
     updated_at: integer().notNull(),
     revision: integer().notNull(),
   },
-  () => [
+  (t) => [
     index('machines_silent')
       .on(sql`seen_at + fence_us`)
-      .where(sql`state = 'active' AND enforcement = 'agent' AND seen_at IS NOT NULL`),
+      .where(sql`state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL`),
+    index('machines_unsettled')
+      .on(t.id)
+      .where(sql`settled = 0`),
   ],
 );
 
@@ -189,10 +195,12 @@ export const sessions = sqliteTable(
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
     index('sessions_machine').on(t.machine, t.id),
+    index('sessions_machine_live')
+      .on(t.machine, t.id)
+      .where(sql`state = 'live'`),
     index('sessions_oldest')
       .on(t.ended_at)
       .where(sql`state = 'ended' AND settled = 1`),
-    foreignKey({ columns: [t.machine, t.holder], foreignColumns: [holders.machine, holders.name] }),
     check('sessions_state', sql`state IN ('live', 'ended') AND (ending IS NOT NULL) = (state = 'ended')`),
   ],
 );
@@ -427,6 +435,12 @@ export const accessTokens = sqliteTable(
     uniqueIndex('access_tokens_former_hash')
       .on(t.former_hash)
       .where(sql`former_hash IS NOT NULL`),
+    index('access_tokens_machine')
+      .on(t.machine, t.id)
+      .where(sql`machine IS NOT NULL AND revoked_at IS NULL`),
+    index('access_tokens_router')
+      .on(t.router, t.id)
+      .where(sql`router IS NOT NULL AND revoked_at IS NULL`),
     check('access_tokens_former', sql`(former_hash IS NULL) = (former_until IS NULL)`),
   ],
 );
