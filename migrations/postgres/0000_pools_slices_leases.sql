@@ -78,6 +78,14 @@ CREATE TABLE "extents" (
 	CONSTRAINT "extents_state" CHECK (state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free'))
 );
 --> statement-breakpoint
+CREATE TABLE "held_ports" (
+	"machine" text COLLATE "C" NOT NULL,
+	"holder" text COLLATE "C" NOT NULL,
+	"protocol" text COLLATE "C" NOT NULL,
+	"ports" bigint NOT NULL,
+	CONSTRAINT "held_ports_machine_holder_protocol_pk" PRIMARY KEY("machine","holder","protocol")
+);
+--> statement-breakpoint
 CREATE TABLE "history" (
 	"id" bigint PRIMARY KEY NOT NULL,
 	"complete_since" bigint NOT NULL
@@ -88,6 +96,7 @@ CREATE TABLE "holders" (
 	"name" text COLLATE "C" NOT NULL,
 	"kind" text COLLATE "C" NOT NULL,
 	"uid" bigint,
+	"limits" text COLLATE "C",
 	"sticky_v4" text COLLATE "C",
 	"sticky_v6" text COLLATE "C",
 	"created_at" bigint NOT NULL,
@@ -165,6 +174,7 @@ CREATE TABLE "machines" (
 	"seen_at" bigint,
 	"applied_revision" bigint,
 	"must_apply" bigint,
+	"limited_holders" integer NOT NULL,
 	"created_at" bigint NOT NULL,
 	"updated_at" bigint NOT NULL,
 	"revision" bigint NOT NULL
@@ -328,6 +338,7 @@ CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE st
 CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "extents_blocked" ON "extents" USING btree ("machine") WHERE state = 'blocked';--> statement-breakpoint
 CREATE INDEX "holders_uid" ON "holders" USING btree ("machine","uid") WHERE uid IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "holders_limited" ON "holders" USING btree ("machine") WHERE limits IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "kept_answers_at" ON "kept_answers" USING btree ("at");--> statement-breakpoint
 CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine" ON "leases" USING btree ("machine","id") WHERE ended_at IS NULL;--> statement-breakpoint
@@ -347,6 +358,7 @@ CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE stat
 CREATE INDEX "revocations_ended" ON "revocations" USING btree ("ended_at");--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
+CREATE INDEX "sessions_of_holder" ON "sessions" USING btree ("machine","holder") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "sessions_machine_live" ON "sessions" USING btree ("machine","id") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_oldest" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint

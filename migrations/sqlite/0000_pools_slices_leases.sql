@@ -93,6 +93,14 @@ CREATE INDEX `extents_offered` ON `extents` (`machine`,`protocol`,`pool`,`family
 CREATE INDEX `extents_cooling` ON `extents` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `extents_next_rest` ON `extents` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `extents_blocked` ON `extents` (`machine`) WHERE state = 'blocked';--> statement-breakpoint
+CREATE TABLE `held_ports` (
+	`machine` text NOT NULL,
+	`holder` text NOT NULL,
+	`protocol` text NOT NULL,
+	`ports` integer NOT NULL,
+	PRIMARY KEY(`machine`, `holder`, `protocol`)
+);
+--> statement-breakpoint
 CREATE TABLE `history` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`complete_since` integer NOT NULL
@@ -103,6 +111,7 @@ CREATE TABLE `holders` (
 	`name` text NOT NULL,
 	`kind` text NOT NULL,
 	`uid` integer,
+	`limits` text,
 	`sticky_v4` text,
 	`sticky_v6` text,
 	`created_at` integer NOT NULL,
@@ -113,6 +122,7 @@ CREATE TABLE `holders` (
 );
 --> statement-breakpoint
 CREATE INDEX `holders_uid` ON `holders` (`machine`,`uid`) WHERE uid IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `holders_limited` ON `holders` (`machine`) WHERE limits IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `kept_answers` (
 	`token` integer NOT NULL,
 	`key` text NOT NULL,
@@ -184,6 +194,7 @@ CREATE TABLE `machines` (
 	`seen_at` integer,
 	`applied_revision` integer,
 	`must_apply` integer,
+	`limited_holders` integer DEFAULT 0 NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`revision` integer NOT NULL
@@ -277,6 +288,7 @@ CREATE TABLE `sessions` (
 --> statement-breakpoint
 CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_unsettled` ON `sessions` (`id`) WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
+CREATE INDEX `sessions_of_holder` ON `sessions` (`machine`,`holder`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_machine` ON `sessions` (`machine`,`id`);--> statement-breakpoint
 CREATE INDEX `sessions_machine_live` ON `sessions` (`machine`,`id`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_oldest` ON `sessions` (`ended_at`) WHERE state = 'ended' AND settled = 1;--> statement-breakpoint

@@ -111,12 +111,14 @@ export const machine: Machine = {
 };
 export const drainingMachine: Machine = { ...machine, state: 'draining', intent: 'draining', drain_by: at.ended };
 
-export const holderPut: z.input<typeof HolderPut> = { kind: 'proxy', uid: 1_001 };
+const holderLimits = { ports_min: { tcp: 256 }, ports_max: { tcp: 4_096, udp: 1_024 }, sessions_max: 8 };
+export const holderPut: z.input<typeof HolderPut> = { kind: 'proxy', uid: 1_001, limits: holderLimits };
 export const holder: Holder = {
   machine: 'edge-1',
   name: 'haproxy',
   kind: 'proxy',
   uid: 1_001,
+  limits: holderLimits,
   created_at: at.created,
   updated_at: at.created,
 };

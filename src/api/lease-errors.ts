@@ -155,6 +155,40 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Declare a second holder under another name.',
     detail: (e) => `holder "${e.holder}" on "${e.machine}" is of kind ${e.kind}`,
   },
+  holder_ports_exceeded: {
+    status: 409,
+    title: 'The holder would have too many ports',
+    cause: 'The ports that the holder has of this protocol and those that it asks for are more than its `ports_max`.',
+    remedy:
+      'Release leases first (one counts until its ports are proven unused), ask for less, or have an operator raise `ports_max` of the holder.',
+    detail: (e) =>
+      `holder "${e.holder}" on "${e.machine}" has ${e.held} ${e.protocol} ports and would have ${e.held + e.ports}; it may have ${e.max}`,
+  },
+  ports_kept_for_others: {
+    status: 503,
+    title: 'What is free is kept for other holders',
+    cause:
+      'Other holders of the machine have a `ports_min` that they have not used yet, and no more than that is free.',
+    remedy:
+      'Assign another slice to the machine, ask for less, or have an operator lower `ports_min` of those holders.',
+    passing: true,
+    detail: (e) =>
+      `${e.free} ${e.protocol} ports are free on "${e.machine}", and ${e.kept} of them are kept for other holders: ${e.ports} are too many`,
+  },
+  holder_sessions_exceeded: {
+    status: 409,
+    title: 'The holder has as many sessions as it may have',
+    cause: 'The holder has `sessions_max` live sessions.',
+    remedy: 'End a session first, or wait until one expires; or have an operator raise `sessions_max` of the holder.',
+    detail: (e) => `holder "${e.holder}" on "${e.machine}" may have ${e.max} live sessions, and has them`,
+  },
+  limited_holders_exceeded: {
+    status: 409,
+    title: 'Too many holders of the machine have limits',
+    cause: 'Each grant on a machine looks at the limits of all its holders; so there is a bound to how many have some.',
+    remedy: 'Take the limits of another holder of the machine away: put it without `limits`.',
+    detail: (e) => `"${e.machine}" may have ${e.max} holders with limits, and has them`,
+  },
   slice_not_found: {
     status: 404,
     title: 'No such slice',

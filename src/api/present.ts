@@ -3,6 +3,7 @@ import type {
   Event,
   Extent,
   Holder,
+  HolderLimits,
   Lease,
   Machine,
   Pool,
@@ -15,7 +16,7 @@ import type {
 } from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
 import type { DesiredState, PageOf, Tiling } from '../leases/store.ts';
-import { protocols } from '../net/protocol.ts';
+import { protocols, type Protocol } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
 import type { PastLease } from '../wire/attribution.ts';
 import type * as epochs from '../wire/epochs.ts';
@@ -110,11 +111,22 @@ export const presentMachine = (machine: Machine): machines.Machine => ({
   revision: machine.revision,
 });
 
+const presentLimits = ({ portsMin, portsMax, sessionsMax }: HolderLimits): machines.HolderLimits => ({
+  ports_min: onlyLimited(portsMin, 0),
+  ports_max: onlyLimited(portsMax, null),
+  ...(sessionsMax === null ? {} : { sessions_max: sessionsMax }),
+});
+
+/** By protocol, without those whose number says that there is no limit. */
+const onlyLimited = (ports: Readonly<Record<Protocol, number | null>>, none: 0 | null) =>
+  Object.fromEntries(protocols.flatMap((name) => (ports[name] === none ? [] : [[name, Number(ports[name])]])));
+
 export const presentHolder = (holder: Holder): machines.Holder => ({
   machine: holder.machine,
   name: holder.name,
   kind: holder.kind,
   uid: holder.uid,
+  limits: holder.limits && presentLimits(holder.limits),
   created_at: formatInstant(holder.createdAt),
   updated_at: formatInstant(holder.updatedAt),
 });

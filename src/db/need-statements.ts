@@ -3,7 +3,7 @@ import { portMax } from '../net/ports.ts';
 import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
 import type { NeedKind, NeedOf } from '../leases/needs.ts';
-import type { AuditEnd, Offer, RoomRow, View } from '../leases/view.ts';
+import type { AuditEnd, HeldPorts, Offer, RoomRow, View } from '../leases/view.ts';
 import * as rows from './rows.ts';
 import type { AnyRow, Parameters } from './statement.ts';
 
@@ -36,7 +36,19 @@ const soonest = (table: string): string =>
 /** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
 export const numberParameters: ReadonlySet<string> = new Set([
   ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],
-  ...['before', 'fence_us_max', 'limit', 'born', 'after_at', 'after_id', 'through', 'from', 'epoch_number'],
+  ...[
+    'before',
+    'fence_us_max',
+    'limit',
+    'born',
+    'after_at',
+    'after_id',
+    'through',
+    'from',
+    'epoch_number',
+    'now',
+    'up',
+  ],
 ]);
 
 export const needStatements: NeedStatements = {
@@ -290,6 +302,41 @@ export const needStatements: NeedStatements = {
          ORDER BY first_port DESC, id LIMIT 1) AS last_below WHERE last_port >= @first`,
       ({ slice, protocol, ports }) => ({ slice, protocol, ...ports }),
       loadLease,
+    ),
+  ],
+  limitedHolders: [
+    each(
+      'SELECT * FROM holders WHERE machine = @machine AND limits IS NOT NULL',
+      ({ machine }) => ({ machine }),
+      (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
+    ),
+    whole(
+      `SELECT held_ports.* FROM holders JOIN held_ports
+       ON held_ports.machine = holders.machine AND held_ports.holder = holders.name
+       WHERE holders.machine = @machine AND holders.limits IS NOT NULL`,
+      ({ machine }) => ({ machine }),
+      (view, found: readonly HeldPorts[], { machine }) => view.loadHeld(machine, found),
+    ),
+  ],
+  heldRecount: [
+    whole(
+      `SELECT machine, holder, protocol, CAST(sum(ports) AS bigint) AS ports FROM (
+         SELECT machine, holder, protocol, last_port - first_port + 1 AS ports FROM leases
+         WHERE machine = @machine AND ended_at IS NULL AND ${occupied}
+         UNION ALL SELECT machine, holder, protocol, -ports FROM held_ports WHERE machine = @machine
+       ) AS pieces GROUP BY machine, holder, protocol HAVING sum(ports) <> 0`,
+      ({ machine }) => ({ machine }),
+      (view, found: readonly HeldPorts[], { machine }) => view.loadRecount(machine, found),
+    ),
+  ],
+  liveSessions: [
+    each(
+      // The later of the two is a session's deadline: what was written, and its whole time after the server's start.
+      `SELECT count(*) AS count FROM sessions WHERE machine = @machine AND holder = @holder AND state = 'live'
+       AND (expires_at > @now OR ttl_us > @up)`,
+      ({ machine, holder, now, up }) => ({ machine, holder, now, up }),
+      (view, row: Readonly<{ count: number }>, { machine, holder }) =>
+        view.loadLiveSessions(machine, holder, row.count),
     ),
   ],
   room: [

@@ -10,6 +10,7 @@ import type {
   Event,
   Extent,
   Holder,
+  HolderLimits,
   KeptAnswer,
   Lease,
   Machine,
@@ -95,6 +96,7 @@ export const machineRow = (machine: Machine): MachineRow => ({
   seen_at: machine.agent?.seenAt ?? null,
   applied_revision: machine.agent?.appliedRevision ?? null,
   must_apply: machine.agent?.mustApply ?? null,
+  limited_holders: machine.limitedHolders,
   created_at: machine.createdAt,
   updated_at: machine.updatedAt,
   revision: machine.revision,
@@ -111,6 +113,7 @@ export const machineOf = (row: MachineRow): Machine => ({
   fenceUs: row.fence_us,
   mark: row.mark,
   nextHops: JSON.parse(row.next_hops) as Machine['nextHops'],
+  limitedHolders: row.limited_holders,
   agent:
     row.seen_at === null
       ? null
@@ -131,6 +134,7 @@ export const holderRow = (holder: Holder): HolderRow => ({
   name: holder.name,
   kind: holder.kind,
   uid: holder.uid,
+  limits: holder.limits && JSON.stringify(holder.limits),
   sticky_v4: holder.sticky.v4,
   sticky_v6: holder.sticky.v6,
   created_at: holder.createdAt,
@@ -143,6 +147,7 @@ export const holderOf = (row: HolderRow): Holder => ({
   name: row.name,
   kind: row.kind as Holder['kind'],
   uid: row.uid,
+  limits: row.limits === null ? null : (JSON.parse(row.limits) as HolderLimits),
   sticky: { v4: row.sticky_v4 as Address | null, v6: row.sticky_v6 as Address | null },
   createdAt: row.created_at,
   updatedAt: row.updated_at,

@@ -2,8 +2,8 @@ import { getTableName } from 'drizzle-orm';
 import { getTableConfig, type SQLiteTable } from 'drizzle-orm/sqlite-core';
 import * as schema from './sqlite/schema.ts';
 
-/** The name under which both schemas export a table that has the data of the domain. Port counts follow from the others. */
-export type TableKey = Exclude<keyof typeof schema, 'meta' | 'portCounts'>;
+/** The name under which both schemas export a table that has the data of the domain. Counts follow from the others. */
+export type TableKey = Exclude<keyof typeof schema, 'meta' | 'portCounts' | 'heldPorts'>;
 
 /** A table as both databases have it. */
 export type TableShape = Readonly<{

@@ -1,6 +1,11 @@
 const ports = (family: string, state: string): string =>
   `SELECT pool, machine, ${family} AS family, protocol, ${state} AS state, last_port - first_port + 1 AS ports FROM`;
 
+/** Counts what holders have on machines where that is kept. */
+export const heldSql = `SELECT machine, holder, protocol, sum(last_port - first_port + 1) AS ports FROM leases
+  WHERE ended_at IS NULL AND state IN ('pending', 'active', 'ending')
+  AND machine IN (SELECT id FROM machines WHERE limited_holders > 0) GROUP BY machine, holder, protocol`;
+
 /** Counts the ports of every live row, which takes as long as there are such: columns as in `UsageRow`, in its order. */
 export const usageSql = `SELECT pool, machine, family, protocol, state, sum(ports) AS ports FROM (
     ${ports('family', `CASE WHEN state = 'free' AND offered = 0 THEN 'withheld' ELSE state END`)} extents

@@ -12,6 +12,7 @@ import type {
   Binding,
   CarveOut,
   Holder,
+  HolderLimits,
   Labels,
   Lease,
   Machine,
@@ -192,7 +193,14 @@ export type Commands = {
   deleteMachine: { input: IfRevision & Readonly<{ id: string }>; output: Machine };
   putHolder: {
     /** `holderKind`: `kind` is the command's. */
-    input: Readonly<{ machine: string; name: string; holderKind: 'fish' | 'proxy'; uid: number | null }>;
+    input: Readonly<{
+      machine: string;
+      name: string;
+      holderKind: 'fish' | 'proxy';
+      uid: number | null;
+      /** Absent or null: none. */
+      limits?: HolderLimits | null;
+    }>;
     output: Holder;
   };
   assignSlices: {

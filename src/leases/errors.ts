@@ -28,6 +28,19 @@ type Codes = {
   /** `other` is the holder on this machine that has the user id. */
   holder_uid_taken: { machine: string; holder: string; uid: number; other: string };
   holder_kind_fixed: { machine: string; holder: string; kind: string };
+  /** With what the request asks for, the holder would have more ports of the protocol than it may. */
+  holder_ports_exceeded: {
+    machine: string;
+    holder: string;
+    protocol: string;
+    held: number;
+    ports: number;
+    max: number;
+  };
+  /** `kept`: what other holders of the machine have a right to and do not have yet; `free`: what there is. */
+  ports_kept_for_others: { machine: string; protocol: string; ports: number; free: number; kept: number };
+  holder_sessions_exceeded: { machine: string; holder: string; max: number };
+  limited_holders_exceeded: { machine: string; max: number };
   slice_not_found: { slice: number };
   slice_misaligned: { firstPort: number; slicePorts: number };
   slice_outside_pool: { address: string; firstPort: number; pool: string };

@@ -8,6 +8,7 @@ import { limits } from './limits.ts';
 import { holderKey, type Lease } from './model.ts';
 import { together, type Needs } from './needs.ts';
 import { onOneAddress, placementNeeds, Spread } from './placement.ts';
+import { Quota, quotaNeeds } from './quotas.ts';
 import { leasesThatStand } from './replays.ts';
 import { granteeNamed, granteeNeeds, granteeOf } from './grantees.ts';
 import { claimNeeds, findSpot, type Spot } from './spots.ts';
@@ -42,6 +43,7 @@ export function* groundNeeds(view: View, to: Grantee, claims: readonly Claim[], 
     { need: 'machine', id: to.machine },
     { need: 'offers', machine: to.machine },
   ];
+  yield quotaNeeds(view, to.machine);
   yield* together(claims.map((claim) => claimNeeds(view, to, claim)));
   yield* placementNeeds(view, to, claims, placement);
 }
@@ -58,7 +60,7 @@ export function settleFor(
     return err({ code: 'machine_not_active', machine: to.machine, state: machine?.state ?? 'unknown' });
   const isTrusted = machine.enforcement === 'none';
   const settle = (some: readonly Claim[], choose = (claim: Claim) => findSpot(view, to, claim)) =>
-    settleAll(view, to, some, choose, isTrusted);
+    settleAll(view, to, some, choose, isTrusted, machine.limitedHolders > 0 ? new Quota(view, to) : null);
   switch (placement) {
     case 'any':
       return settle(claims);
@@ -77,12 +79,15 @@ function settleAll(
   claims: readonly Claim[],
   choose: (claim: Claim) => Result<Spot, LeaseError>,
   isTrusted: boolean,
+  quota: Quota | null,
 ): Result<readonly Lease[], LeaseError> {
   const leases: Lease[] = [];
   for (const claim of claims)
     for (let like = 0; like < claim.count; like++) {
       const spot = choose(claim);
       if (!spot.ok) return spot;
+      const taken = quota?.take(claim.protocol, spot.value);
+      if (taken && !taken.ok) return taken;
       leases.push(settleOn(view, to, claim, spot.value, isTrusted));
     }
   return ok(leases);

@@ -220,7 +220,7 @@ const originOf = ({ command, provenance }: Waiting): Pick<Trouble, 'command' | '
 const isAlone = ({ kind }: Command): boolean => alone.has(kind);
 const alone: ReadonlySet<CommandKind> = new Set([
   ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
-  ...(['routerApplied', 'explainGrant', 'sweep'] as const),
+  ...(['routerApplied', 'putHolder', 'explainGrant', 'sweep'] as const),
 ]);
 
 /** How many of the waiting commands make the next batch: bounded by number and weight, at least one. */

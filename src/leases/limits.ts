@@ -14,6 +14,8 @@ export const limits = {
   spread_slices_max: 256,
   /** Addresses on which a request for one common address is tried. */
   common_addresses_tried_max: 16,
+  /** Holders of one machine that have limits: a grant there looks at all of them. */
+  limited_holders_max: 256,
   slices_per_assign_max: 1_024,
   reports_max: 20_000,
   /** Tokens whose last use is noted by one command. */

@@ -2,6 +2,8 @@ import { err, ok } from '../net/result.ts';
 import type { Address } from '../net/address.ts';
 import type { Commands } from './commands.ts';
 import { holderKey, sameLabels, type Machine } from './model.ts';
+import { sameLimits } from './quotas.ts';
+import { limits as bounds } from './limits.ts';
 import { staleRevision } from './revisions.ts';
 import { endToken } from './tokens.ts';
 import type { Context, UseCase } from './use-case.ts';
@@ -18,7 +20,7 @@ export const createMachine: UseCase<'createMachine'> = {
       putMachine(view, id, (revision, at) => {
         const born = { createdAt: at, updatedAt: at, revision };
         const state = { state: 'active', intent: 'active', drainBy: null, settled: true } as const;
-        return { id, labels, enforcement, ...state, fenceUs, mark, nextHops, agent: null, ...born };
+        return { id, labels, enforcement, ...state, fenceUs, mark, nextHops, limitedHolders: 0, agent: null, ...born };
       }),
     );
   },
@@ -103,15 +105,16 @@ export const deleteMachine: UseCase<'deleteMachine'> = {
 };
 
 export const putHolder: UseCase<'putHolder'> = {
-  *needs({ machine, name, uid }) {
+  *needs({ machine, name, uid, limits = null }, { view }) {
     yield [
       { need: 'machine', id: machine },
       { need: 'holder', machine, name },
       ...(uid === null ? [] : [{ need: 'holderByUid', machine, uid } as const]),
     ];
+    if (limits !== null && view.machines.get(machine)?.limitedHolders === 0) yield [{ need: 'heldRecount', machine }];
   },
 
-  decide({ machine: id, name, holderKind: kind, uid }, { view }) {
+  decide({ machine: id, name, holderKind: kind, uid, limits = null }, { view }) {
     const machine = view.machines.get(id);
     if (!machine) return err({ code: 'machine_not_found', machine: id });
     // The guard on the host tells proxies apart by the user id of their sockets, and by nothing else.
@@ -120,16 +123,32 @@ export const putHolder: UseCase<'putHolder'> = {
     const found = view.holders.get(holderKey(id, name));
     if (found && found.kind !== kind)
       return err({ code: 'holder_kind_fixed', machine: id, holder: name, kind: found.kind });
-    if (found && found.uid === uid) return ok(found);
+    if (found && found.uid === uid && sameLimits(found.limits, limits)) return ok(found);
     // Also where no agent is yet: an agent that comes later must find holders that it can tell apart.
     if (uid === 0) return err({ code: 'holder_uid_root', machine: id, holder: name });
     const other = uid === null ? undefined : view.holderByUid(id, uid);
-    if (uid !== null && other)
+    if (uid !== null && other && other.name !== name)
       return err({ code: 'holder_uid_taken', machine: id, holder: name, uid, other: other.name });
+    const limited = machine.limitedHolders + Number(limits !== null) - Number((found?.limits ?? null) !== null);
+    if (limited > Math.max(machine.limitedHolders, bounds.limited_holders_max))
+      return err({ code: 'limited_holders_exceeded', machine: id, max: bounds.limited_holders_max });
+    // No news to anybody: the holder is.
+    if (limited !== machine.limitedHolders) view.machines.put({ ...machine, limitedHolders: limited });
+    if (limited > 0 && machine.limitedHolders === 0) view.beginCounting(id);
     const sticky = found?.sticky ?? { v4: null, v6: null };
     const { holder } = view.log(id, (revision, at) => ({
       kind: 'holder',
-      holder: { machine: id, name, kind, uid, sticky, createdAt: found?.createdAt ?? at, updatedAt: at, revision },
+      holder: {
+        machine: id,
+        name,
+        kind,
+        uid,
+        limits,
+        sticky,
+        createdAt: found?.createdAt ?? at,
+        updatedAt: at,
+        revision,
+      },
     }));
     view.holders.put(holder);
     return ok(holder);

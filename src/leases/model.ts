@@ -61,6 +61,8 @@ export type Machine = Readonly<{
   /** How routers send packets to it: a packet mark, and next hops, one per family at most. Nothing here goes by them. */
   mark: number | null;
   nextHops: readonly Address[];
+  /** How many of its holders have limits. Where none has, nobody counts what holders have. */
+  limitedHolders: number;
   agent: Readonly<{
     bootId: string;
     version: string;
@@ -74,11 +76,21 @@ export type Machine = Readonly<{
   revision: number;
 }>;
 
+/** What a holder may have at most, and what is kept for it. */
+export type HolderLimits = Readonly<{
+  /** So many ports are kept for it from other holders of its machine; 0: none. */
+  portsMin: Readonly<Record<Protocol, number>>;
+  /** Null: as many as there are. */
+  portsMax: Readonly<Record<Protocol, number | null>>;
+  sessionsMax: number | null;
+}>;
+
 export type Holder = Readonly<{
   machine: string;
   name: string;
   kind: 'fish' | 'proxy';
   uid: number | null;
+  limits: HolderLimits | null;
   /** Where its last sticky claims were granted from, by family. */
   sticky: Readonly<{ v4: Address | null; v6: Address | null }>;
   createdAt: number;

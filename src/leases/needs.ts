@@ -66,6 +66,12 @@ export type Need =
   | Readonly<{ need: 'room'; machine: string; protocol: Protocol }>
   /** When the next ports of the machine leave cooldown. */
   | Readonly<{ need: 'nextRest'; machine: string; protocol: Protocol }>
+  /** The holders of the machine that have limits, and what each of them has. */
+  | Readonly<{ need: 'limitedHolders'; machine: string }>
+  /** What the holders of the machine have, against what was noted of it when last they were counted. */
+  | Readonly<{ need: 'heldRecount'; machine: string }>
+  /** How many sessions of the holder are live; `up`: for how long the server has been (microseconds). */
+  | Readonly<{ need: 'liveSessions'; machine: string; holder: string; now: number; up: number }>
   // Windows: the best `limit` rows, in the order in which they would be chosen.
   /** Offered extents with fit ≥ order: tightest fit first, then longest rested, then by slice and first port. */
   | Readonly<{

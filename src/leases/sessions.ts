@@ -12,18 +12,25 @@ import type { View } from './view.ts';
 export const openSession: UseCase<'openSession'> = {
   replay: sessionThatLives,
 
-  *needs({ machine, holder }) {
+  *needs({ machine, holder }, { view, now, startedAt }) {
     yield [
       { need: 'machine', id: machine },
       { need: 'holder', machine, name: holder },
     ];
+    const max = view.holders.get(holderKey(machine, holder))?.limits?.sessionsMax ?? null;
+    if (max !== null) yield [{ need: 'liveSessions', machine, holder, now, up: now - startedAt }];
   },
 
-  decide({ scope, machine, holder, ttlUs }, { view, now }) {
+  decide({ scope, machine, holder, ttlUs }, context) {
+    const { view, now } = context;
     if (!view.machines.get(machine)) return err({ code: 'machine_not_found', machine });
-    if (!view.holders.get(holderKey(machine, holder))) return err({ code: 'holder_not_found', machine, holder });
+    const known = view.holders.get(holderKey(machine, holder));
+    if (!known) return err({ code: 'holder_not_found', machine, holder });
     const foreign = outOfScope(view, scope, { machine, holder }, `holder ${holder} on ${machine}`);
     if (foreign) return err(foreign);
+    const max = known.limits?.sessionsMax ?? null;
+    if (max !== null && view.liveSessionsOf(machine, holder, context) >= max)
+      return err({ code: 'holder_sessions_exceeded', machine, holder, max });
     return ok(
       putSession(view, machine, (revision, at) => ({
         id: revision,

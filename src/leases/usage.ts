@@ -4,7 +4,7 @@ import type { Protocol } from '../net/protocol.ts';
 import { hasOccupants, type Extent, type Lease } from './model.ts';
 import type { UsageRow } from './store.ts';
 import type { Change } from './table.ts';
-import type { Changes } from './view.ts';
+import type { Changes, HeldPorts } from './view.ts';
 
 type Use = UsageRow['state'];
 type Place = Readonly<{ pool: string; machine: string; protocol: Protocol; ports: PortRange }>;
@@ -47,4 +47,24 @@ const useOfExtent = ({ state, offered }: Extent): Use => (state === 'free' && !o
 function useOfLease(lease: Lease): Use | undefined {
   if (lease.state === 'cooling') return 'cooling';
   return hasOccupants(lease) && lease.mode === 'exclusive' ? 'exclusive' : undefined;
+}
+
+/** By how much a batch changes what holders have, of the leases that are counted. */
+export function heldMoved(
+  changes: readonly Change<Lease>[],
+  isCounted: (lease: Lease) => boolean,
+): readonly HeldPorts[] {
+  const moved = new Map<string, HeldPorts>();
+  const add = (lease: Lease | undefined, sign: number) => {
+    if (!lease || !hasOccupants(lease) || !isCounted(lease)) return;
+    const { machine, holder, protocol } = lease;
+    const key = `${machine}/${holder}/${protocol}`;
+    const ports = (moved.get(key)?.ports ?? 0) + sign * portCount(lease.ports);
+    moved.set(key, { machine, holder, protocol, ports });
+  };
+  for (const { before, after } of changes) {
+    add(before, -1);
+    add(after, 1);
+  }
+  return [...moved.values()].filter(({ ports }) => ports !== 0);
 }

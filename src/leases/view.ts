@@ -29,6 +29,8 @@ import {
 } from './model.ts';
 import type { Need, NeedOf } from './needs.ts';
 import type { UsageRow } from './store.ts';
+import { heldMoved } from './usage.ts';
+import { hasLapsed } from './expiry.ts';
 import { Journal, Table, type Change } from './table.ts';
 
 /** What a batch did to the table, for the store to write in one transaction. */
@@ -49,6 +51,8 @@ export type Changes = Readonly<{
   epochs: readonly Change<Epoch>[];
   /** New ones, in order. */
   audit: readonly AuditEntry[];
+  /** By how much what holders have is another, on machines where that is counted. */
+  held: readonly HeldPorts[];
   /** In order, without a gap from the revision that the view began with, but for where an epoch begins. */
   events: readonly Event[];
 }>;
@@ -81,6 +85,9 @@ export type Offer = Readonly<{ pool: string; family: Family }>;
 
 /** `fit`: exponent of the largest aligned block that may be granted from; null where the row is not of free ports. */
 export type RoomRow = UsageRow & Readonly<{ fit: number | null }>;
+
+/** Ports of a protocol that a holder has: of its pending, active and ending leases. */
+export type HeldPorts = Readonly<{ machine: string; holder: string; protocol: Protocol; ports: number }>;
 
 /** An event without what the log itself adds. */
 type Content = Event extends infer E ? (E extends Event ? Omit<E, 'revision' | 'at' | 'machine'> : never) : never;
@@ -159,6 +166,12 @@ export class View {
   readonly #occupants = new Map<number, number>();
   readonly #nextRests = new Map<string, number | null>();
   readonly #rooms = new Map<string, readonly RoomRow[]>();
+  readonly #liveSessions = new Map<string, number>();
+  /** By machine. */
+  readonly #held = new Map<string, readonly HeldPorts[]>();
+  readonly #recounts = new Map<string, readonly HeldPorts[]>();
+  /** Machines on which counting begins with this batch. */
+  #countingOn: string | undefined;
   /** By holder: places of shared blocks that the store says it is not a member of. */
   readonly #outside = new Map<string, Set<string>>();
 
@@ -267,6 +280,7 @@ export class View {
       revocations: this.revocations.changes(),
       routers: this.routers.changes(),
       keptAnswers: this.keptAnswers.changes(),
+      held: this.#heldMoved(),
       audit: this.#audit,
       epochs: this.epochs.changes(),
       events: this.#events,
@@ -330,6 +344,18 @@ export class View {
     this.#nextRests.set(`${machine}/${protocol}`, at);
   }
 
+  loadHeld(machine: string, rows: readonly HeldPorts[]): void {
+    this.#held.set(machine, rows);
+  }
+
+  loadRecount(machine: string, rows: readonly HeldPorts[]): void {
+    this.#recounts.set(machine, rows);
+  }
+
+  loadLiveSessions(machine: string, holder: string, count: number): void {
+    this.#liveSessions.set(holderKey(machine, holder), count);
+  }
+
   loadRoom(machine: string, protocol: Protocol, rows: readonly RoomRow[]): void {
     this.#rooms.set(`${machine}/${protocol}`, rows);
   }
@@ -375,6 +401,43 @@ export class View {
 
   nextRestOf(machine: string, protocol: Protocol): number | null {
     return known(this.#nextRests.get(`${machine}/${protocol}`), `the next rest of ${machine}/${protocol}`);
+  }
+
+  /** How many ports of each protocol the holder has now; 0 where it has no limits and nobody looked. */
+  heldBy(machine: string, holder: string): Readonly<Record<Protocol, number>> {
+    const held = { tcp: 0, udp: 0, icmp: 0 };
+    for (const row of known(this.#held.get(machine), `what holders of ${machine} have`))
+      if (row.holder === holder) held[row.protocol] += row.ports;
+    for (const row of heldMoved(this.leases.changes(), (lease) => lease.machine === machine && lease.holder === holder))
+      held[row.protocol] += row.ports;
+    return held;
+  }
+
+  /** From this batch on what holders of the machine have is counted. Nothing else may happen in it. */
+  beginCounting(machine: string): void {
+    known(this.#recounts.get(machine), `what holders of ${machine} have`);
+    const before = this.#countingOn;
+    this.#countingOn = machine;
+    this.#journal.record({ undo: () => (this.#countingOn = before) });
+  }
+
+  /** How many sessions of the holder are live; what was overdue when the batch began is not. */
+  liveSessionsOf(machine: string, holder: string, time: Readonly<{ now: number; startedAt: number }>): number {
+    let count = known(this.#liveSessions.get(holderKey(machine, holder)), `the live sessions of ${machine}/${holder}`);
+    const isLive = (session: Session | undefined) =>
+      session?.machine === machine &&
+      session.holder === holder &&
+      session.state === 'live' &&
+      !hasLapsed(session, time);
+    for (const { before, after } of this.sessions.changes()) count += Number(isLive(after)) - Number(isLive(before));
+    return count;
+  }
+
+  #heldMoved(): readonly HeldPorts[] {
+    if (this.#countingOn !== undefined) return this.#recounts.get(this.#countingOn) ?? [];
+    const counted = new Set<string>();
+    for (const { id, limitedHolders } of this.machines.values()) if (limitedHolders > 0) counted.add(id);
+    return counted.size === 0 ? [] : heldMoved(this.leases.changes(), ({ machine }) => counted.has(machine));
   }
 
   /** As it was before this batch. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
+import { protocols } from '../net/protocol.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import { AddressText, Instant, Labels, Name, Revision } from './primitives.ts';
 
@@ -90,6 +91,26 @@ export const Machine = z
   })
   .meta({ id: 'Machine' });
 
+const PortCount = z.int().min(0).max(1_073_741_824).optional();
+const PortsByProtocol = z.strictObject({ tcp: PortCount, udp: PortCount, icmp: PortCount });
+
+const HolderLimits = z
+  .strictObject({
+    ports_min: PortsByProtocol.default({}).meta({
+      description: 'So many ports are kept for it: leases of other holders of the machine leave them free.',
+    }),
+    ports_max: PortsByProtocol.default({}).meta({
+      description:
+        'So many ports it may have, of all its leases together; absent: as many as there are. A lease counts until its ' +
+        'ports are proven unused; a shared one with all ports of its block.',
+    }),
+    sessions_max: z.int().min(0).max(1_000_000).optional().meta({ description: 'So many live sessions.' }),
+  })
+  .refine(
+    ({ ports_min: min, ports_max: max }) => protocols.every((name) => (min[name] ?? 0) <= (max[name] ?? Infinity)),
+    { path: ['ports_min'], message: 'is more than ports_max' },
+  );
+
 export const HolderPut = z
   .strictObject({
     kind: z.enum(['fish', 'proxy']),
@@ -104,6 +125,9 @@ export const HolderPut = z
           "The user id that the proxy's sockets have: the egress guard on the host lets nobody else use its ports. " +
           'Not 0 (root), and no two holders of a machine have the same.',
       }),
+    limits: HolderLimits.optional().meta({
+      description: 'What is absent is not limited. Absent altogether: nothing is.',
+    }),
   })
   .refine(
     (holder) => holder.kind === 'proxy' || holder.uid === null,
@@ -117,6 +141,7 @@ export const Holder = z
     name: Name,
     kind: z.enum(['fish', 'proxy']),
     uid: z.int().nullable(),
+    limits: HolderLimits.nullable().meta({ description: 'null: none.' }),
     created_at: Instant,
     updated_at: Instant,
   })
@@ -136,6 +161,7 @@ export const HolderPage = pageOf('HolderPage', Holder);
 export type MachineCreate = z.infer<typeof MachineCreate>;
 export type MachineUpdate = z.infer<typeof MachineUpdate>;
 export type Machine = z.infer<typeof Machine>;
+export type HolderLimits = z.infer<typeof HolderLimits>;
 export type HolderPut = z.infer<typeof HolderPut>;
 export type Holder = z.infer<typeof Holder>;
 export type MachineListQuery = z.input<typeof MachineListQuery>;

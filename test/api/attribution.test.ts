@@ -23,6 +23,7 @@ const machine: Machine = {
   fenceUs: 30_000_000,
   mark: null,
   nextHops: [],
+  limitedHolders: 0,
   agent: { bootId: 'b', version: '0.1.0', seenAt: t(95), appliedRevision: 50, mustApply: 0 },
   createdAt: t(-10),
   updatedAt: t(95),
@@ -30,7 +31,7 @@ const machine: Machine = {
 };
 
 const fish: Holder = {
-  ...{ machine: 'edge-1', name: 'fish', kind: 'fish', uid: null, sticky: { v4: null, v6: null } },
+  ...{ machine: 'edge-1', name: 'fish', kind: 'fish', uid: null, limits: null, sticky: { v4: null, v6: null } },
   ...{ createdAt: t(-5), updatedAt: t(-5), revision: 5 },
 };
 

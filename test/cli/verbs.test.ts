@@ -57,6 +57,11 @@ describe('the verbs of an operator', () => {
     });
     await answered(Machine, 'machines create edge-1 --enforcement none --fence-s 60');
     await must('holders put edge-1 web --kind proxy --uid 1000');
+    await must(
+      'holders put edge-1 web --kind proxy --uid 1000 --ports-max tcp=1024,udp=64 --ports-min tcp=8 --sessions-max 2',
+    );
+    expect(await must('holders list edge-1')).toMatch(/^web .*tcp=8 +tcp=1024,udp=64 +2 /m);
+    expect((await fishery('holders put edge-1 web --kind proxy --uid 1000 --ports-max tcp')).code).toBe(2);
     const { slices } = await answered(SliceList, 'slices assign demo edge-1 --at 198.51.100.3:4096');
     expect(slices).toMatchObject([{ address: '198.51.100.3', ports: { first: 4_096, last: 5_119 } }]);
     const slice = slices[0]?.id ?? '';

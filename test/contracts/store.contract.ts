@@ -87,6 +87,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
             fenceUs: 1,
             mark: null,
             nextHops: [],
+            limitedHolders: 0,
             labels: {},
           };
           view.machines.put({ id: 'edge-1', enforcement: 'agent', ...asCreated, ...born });

@@ -45,7 +45,7 @@ beforeAll(async () => {
     granted,
     ended: [{ id: `lease-${first.id}`, by: 'released', sentMs: 150, answered }],
     taken: [],
-    stored: { tables: store.tables, events: store.events },
+    stored: { tables: store.tables, events: store.events, held: [] },
     histories: [
       {
         ...{ watcher: 'w', machine: null },

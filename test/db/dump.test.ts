@@ -33,9 +33,10 @@ describe('a dump', () => {
     const before = await fillTable(source.store);
     const lines = await dumpOf(source);
     await using target = await emptyDirectory();
-    const { tables, events } = readTables(source.directory);
+    const stored = readTables(source.directory);
+    const { events } = stored;
     expect(await into(target, lines)).toEqual({ rows: lines.length - 2, revision: events.length });
-    expect(readTables(target.directory)).toEqual({ tables, events });
+    expect(readTables(target.directory)).toEqual(stored);
 
     // It may lack what was answered after it was made: nothing is granted before somebody says that it does not.
     const world = new World(await target.reopen(), before.clock);

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
-import { formatToken, type Lease, type Session } from '../../src/leases/model.ts';
+import { check } from '../../src/db/check/check.ts';
+import { openSnapshot } from '../../src/db/snapshot.ts';
+import { formatToken, type HolderLimits, type Lease, type Session } from '../../src/leases/model.ts';
 import { SteadyClock } from '../../src/ops/clock.ts';
 import { temporaryDatabase, type TemporaryDatabase } from '../support/postgres/database.ts';
 import { Replica } from '../support/replica.ts';
@@ -40,6 +42,93 @@ async function expectSameHistory(database: TemporaryDatabase, all: readonly Repl
 }
 
 describe('several servers on one database', () => {
+  it('keep to the limits of a holder together, to the port and to the session', async () => {
+    await using database = await temporaryDatabase();
+    const [web, mail] = await furnish(database);
+    if (!web || !mail) throw new Error('no sessions');
+    const all = await replicas(database, 3);
+    const [first] = all;
+    const limit = (name: string, uid: number, limits: HolderLimits) =>
+      first?.service.execute({ kind: 'putHolder', machine: 'bare', name, holderKind: 'proxy', uid, limits });
+    const none = { tcp: 0, udp: 0, icmp: 0 };
+    await limit('web', 900, { portsMin: none, portsMax: { tcp: 100, udp: null, icmp: null }, sessionsMax: 4 });
+    // Of 2,048 ports so many are kept that 148 are left for others.
+    await limit('mail', 901, {
+      portsMin: { ...none, udp: 1_900 },
+      portsMax: { ...none, tcp: 7, icmp: 0 },
+      sessionsMax: null,
+    });
+    const held: Lease[] = [];
+    const codes = new Set<string>();
+    const work = async (replica: Replica, turn: number) => {
+      for (let round = 0; round < 5; round++) {
+        for (const [session, one] of [
+          [web, tcp(1)],
+          [web, tcp(2)],
+          [web, udp(4)],
+          [mail, tcp(1)],
+        ] as const) {
+          const result = await replica.service.execute({
+            kind: 'grantLeases',
+            scope: {},
+            session: session.id,
+            claims: [one],
+          });
+          if (!result.ok) codes.add(result.error.code);
+          else if ((turn + round) % 3 > 0) held.push(...result.value);
+          else
+            for (const lease of result.value)
+              must(
+                await replica.service.execute({
+                  kind: 'releaseLease',
+                  scope: {},
+                  id: lease.id,
+                  token: formatToken(lease),
+                }),
+              );
+        }
+      }
+    };
+    await Promise.all(all.flatMap((replica) => Array.from({ length: 6 }, (_, turn) => work(replica, turn))));
+    expect([...codes].sort()).toEqual(['holder_ports_exceeded', 'ports_kept_for_others']);
+    // What was released rests until somebody sweeps.
+    await first?.service.execute({ kind: 'sweep', itemsMax: 250 });
+    const fill = async (session: Session, one: ReturnType<typeof tcp>) => {
+      for (;;) {
+        const result = await first?.service.execute({
+          kind: 'grantLeases',
+          scope: {},
+          session: session.id,
+          claims: [one],
+        });
+        if (!result?.ok) return;
+        held.push(...result.value);
+      }
+    };
+    for (const [session, one] of [
+      [web, tcp(1)],
+      [web, udp(1)],
+      [mail, tcp(1)],
+    ] as const)
+      await fill(session, one);
+    const portsOf = (holder: string, protocol: string) =>
+      held
+        .filter((lease) => lease.holder === holder && lease.protocol === protocol)
+        .reduce((sum, { ports }) => sum + ports.last - ports.first + 1, 0);
+    expect([portsOf('web', 'tcp'), portsOf('mail', 'tcp'), portsOf('web', 'udp')]).toEqual([100, 7, 148]);
+    const opened = await Promise.all(
+      all.flatMap(({ service }) =>
+        [1, 2, 3].map(() =>
+          service.execute({ kind: 'openSession', scope: {}, machine: 'bare', holder: 'web', ttlUs: 60_000_000 }),
+        ),
+      ),
+    );
+    expect(opened.filter(({ ok }) => ok)).toHaveLength(3);
+    await using snapshot = await openSnapshot({ url: database.url, directory: '' });
+    expect((await check(snapshot)).flaws).toEqual([]);
+    await expectSameHistory(database, all);
+  });
+
   it('grant and take back at the same time, and no port twice', async () => {
     await using database = await temporaryDatabase();
     const [web, mail] = await furnish(database);

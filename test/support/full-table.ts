@@ -11,6 +11,14 @@ export async function fillTable(store: Store): Promise<World> {
     await world.alive(machine);
     for (const holder of ['web', 'mail']) await world.holder(machine, holder, 'proxy', holder === 'web' ? 900 : 901);
     await world.holder(machine, 'fish', 'fish');
+    await world.execute({
+      ...({ kind: 'putHolder', machine, name: 'web', holderKind: 'proxy', uid: 900 } as const),
+      limits: {
+        portsMin: { tcp: 8, udp: 0, icmp: 0 },
+        portsMax: { tcp: 1_024, udp: null, icmp: null },
+        sessionsMax: 9,
+      },
+    });
   }
   await world.machine('bare', 'none');
   await world.pool('routed', ['192.0.2.0/30'], { routers: { ids: ['north', 'south'], select: null, policy: 1 } });

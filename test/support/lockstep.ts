@@ -1,5 +1,7 @@
 import { expect } from 'vitest';
 import type { Store } from '../../src/leases/store.ts';
+import type { HeldPorts } from '../../src/leases/view.ts';
+import { heldOf } from './memory-reader.ts';
 import { MemoryStore, type Tables } from './memory-store.ts';
 import { NaiveHistory } from './naive-history.ts';
 import { ordersOf, prologue, type Step } from './operations.ts';
@@ -47,7 +49,9 @@ export async function playInLockstep(subject: Subject, story: readonly Step[]): 
       ];
       expect(found).toEqual(wanted);
     }
-    const { tables, events } = await subject.read();
+    const { tables, events, held } = await subject.read();
+    const isCounted = ({ machine }: HeldPorts) => (tables.machines.get(machine)?.limitedHolders ?? 0) > 0;
+    expect(new Set(held)).toEqual(new Set(heldOf(memory.tables).filter(isCounted)));
     expect(withAnswersRead(tables)).toEqual(withAnswersRead(memory.tables));
     expect(events).toEqual(memory.events);
     expect(flawsOf(tables, events, memory.historySince)).toEqual([]);

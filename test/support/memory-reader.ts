@@ -29,6 +29,7 @@ import type {
   UsageRow,
   UsesFilter,
 } from '../../src/leases/store.ts';
+import type { HeldPorts } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
 
 /** What there is to read. */
@@ -286,6 +287,18 @@ type Place = Pick<Extent, 'protocol' | 'ports'>;
 
 export const byPlace = (a: Place, b: Place): number =>
   a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.ports.first - b.ports.first;
+
+/** What holders have, counted lease by lease. */
+export function heldOf({ leases }: Pick<Tables, 'leases'>): readonly HeldPorts[] {
+  const ports = new Map<string, HeldPorts>();
+  for (const lease of leases.values()) {
+    if (!hasOccupants(lease)) continue;
+    const { machine, holder, protocol } = lease;
+    const key = `${machine}/${holder}/${protocol}`;
+    ports.set(key, { machine, holder, protocol, ports: (ports.get(key)?.ports ?? 0) + portCount(lease.ports) });
+  }
+  return [...ports.values()];
+}
 
 /** Ports by use, counted one by one. */
 export function usageOf({ leases, extents, blocks, slices }: Tables): readonly UsageRow[] {

@@ -32,7 +32,7 @@ import { View } from '../../src/leases/view.ts';
 import { forgetFrom, pruneTables } from './memory-forgetting.ts';
 import { loadOffers } from './memory-offers.ts';
 import { loadForLifecycle } from './memory-lifecycle.ts';
-import { byPlace, MemoryReader, usageOf } from './memory-reader.ts';
+import { byPlace, heldOf, MemoryReader, usageOf } from './memory-reader.ts';
 
 /** Every row there is, by key. What tests look at when they look at everything. */
 export type Tables = Readonly<{
@@ -340,6 +340,36 @@ export class MemoryStore implements Store {
           [...tables.leases.values()]
             .filter((lease) => isIn(lease, need) && lease.endedAt === null && rangesOverlap(lease.ports, need.ports))
             .sort((a, b) => b.ports.first - a.ports.first || a.id - b.id)[0],
+        );
+        return;
+      }
+      case 'limitedHolders': {
+        const limited = [...tables.holders.values()].filter(
+          (row) => row.machine === need.machine && row.limits !== null,
+        );
+        for (const row of limited) view.holders.load(row);
+        view.loadHeld(
+          need.machine,
+          heldOf(tables).filter(
+            (row) => row.machine === need.machine && limited.some(({ name }) => name === row.holder),
+          ),
+        );
+        return;
+      }
+      case 'heldRecount': {
+        // Nothing is kept here that could be behind.
+        view.loadRecount(need.machine, []);
+        return;
+      }
+      case 'liveSessions': {
+        const { machine, holder, now, up } = need;
+        const live = [...tables.sessions.values()].filter(
+          (row) => row.machine === machine && row.holder === holder && row.state === 'live',
+        );
+        view.loadLiveSessions(
+          machine,
+          holder,
+          live.filter(({ expiresAt, ttlUs }) => Math.max(expiresAt, now - up + ttlUs) > now).length,
         );
         return;
       }

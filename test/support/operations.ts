@@ -7,6 +7,7 @@ import {
   formatToken,
   type Binding,
   type CarveOut,
+  type HolderLimits,
   type Lease,
   type Mode,
   type RouterDemand,
@@ -69,7 +70,13 @@ const carvings: readonly (readonly CarveOut[])[] = [
   [{ prefix: prefix('198.51.100.0/31'), ports: { first: 60, last: 67 } }],
 ];
 
-const putHolder = (machine: string, name: string, uid: number): Command =>
+const quotas: readonly HolderLimits[] = [
+  { portsMin: { tcp: 4, udp: 0, icmp: 0 }, portsMax: { tcp: null, udp: null, icmp: null }, sessionsMax: null },
+  { portsMin: { tcp: 0, udp: 8, icmp: 1 }, portsMax: { tcp: 8, udp: 12, icmp: null }, sessionsMax: 3 },
+  { portsMin: { tcp: 0, udp: 0, icmp: 0 }, portsMax: { tcp: 4, udp: 1, icmp: 2 }, sessionsMax: 1 },
+];
+
+const putHolder = (machine: string, name: string, uid: number): Command & { kind: 'putHolder' } =>
   name === 'fish'
     ? { kind: 'putHolder', machine, name, holderKind: 'fish', uid: null }
     : { kind: 'putHolder', machine, name, holderKind: 'proxy', uid };
@@ -355,7 +362,10 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     case 'sweep':
       return { kind, itemsMax: flag ? 100 : 2 };
     case 'putHolder':
-      return putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 4));
+      return {
+        ...putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 3)),
+        ...(flag ? { limits: quotas[pick % quotas.length] ?? null } : {}),
+      };
     case 'updatePool': {
       const carved = carvings[other % carvings.length] ?? [];
       const prefixes = [prefix('198.51.100.0/31'), ...(flag ? [prefix('203.0.113.0/32')] : [])];

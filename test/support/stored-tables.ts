@@ -4,13 +4,15 @@ import * as rows from '../../src/db/rows.ts';
 import type { AnyRow } from '../../src/db/statement.ts';
 import type { Event } from '../../src/leases/model.ts';
 import { answerKey, holderKey, placeOf, tenureKey } from '../../src/leases/model.ts';
+import type { HeldPorts } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
 
-export type Stored = Readonly<{ tables: Tables; events: readonly Event[] }>;
+/** `held`: what holders have, as it is kept, on machines where it is. */
+export type Stored = Readonly<{ tables: Tables; events: readonly Event[]; held: readonly HeldPorts[] }>;
 
 const names = [
   ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
-  ...['revocations', 'access_tokens', 'routers', 'kept_answers', 'epochs', 'audit', 'events'],
+  ...['revocations', 'access_tokens', 'routers', 'kept_answers', 'epochs', 'audit', 'events', 'held_ports'],
 ] as const;
 
 /** Every row of a SQLite database, read over a connection of its own. */
@@ -37,10 +39,12 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
     ((found[table] ?? []) as readonly Row[]).map(valueOf);
   const byKey = <Key, Value>(values: readonly Value[], keyOf: (value: Value) => Key) =>
     new Map(values.map((value) => [keyOf(value), value]));
+  const machines = all('machines', rows.machineOf);
+  const counted = new Set(machines.filter(({ limitedHolders }) => limitedHolders > 0).map(({ id }) => id));
   return {
     tables: {
       pools: byKey(all('pools', rows.poolOf), (row) => row.id),
-      machines: byKey(all('machines', rows.machineOf), (row) => row.id),
+      machines: byKey(machines, (row) => row.id),
       holders: byKey(all('holders', rows.holderOf), (row) => holderKey(row.machine, row.name)),
       slices: byKey(all('slices', rows.sliceOf), (row) => row.id),
       tenures: byKey(all('tenures', rows.tenureOf), (row) => tenureKey(row.slice, row.generation)),
@@ -55,6 +59,11 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
       keptAnswers: byKey(all('kept_answers', rows.keptAnswerOf), (row) => answerKey(row.token, row.key)),
       epochs: byKey(all('epochs', rows.epochOf), (row) => row.number),
     },
+    held: all('held_ports', (row: HeldPorts) => row)
+      .filter(({ machine, ports }) => counted.has(machine) && ports !== 0)
+      .sort((a, b) => (placeOfHeld(a) < placeOfHeld(b) ? -1 : 1)),
     events: all('events', rows.eventOf).sort((a, b) => a.revision - b.revision),
   };
 }
+
+const placeOfHeld = ({ machine, holder, protocol }: HeldPorts): string => `${machine}/${holder}/${protocol}`;

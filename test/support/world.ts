@@ -60,7 +60,13 @@ export const at = (text: string, firstPort: number): Pick<Claim, 'at'> => ({
 });
 
 /** How a machine stands that was just created. */
-export const asCreated = { state: 'active', intent: 'active', drainBy: null, settled: true } as const;
+export const asCreated = {
+  limitedHolders: 0,
+  state: 'active',
+  intent: 'active',
+  drainBy: null,
+  settled: true,
+} as const;
 
 /** No router is waited for. */
 export const nobody: RouterDemand = { ids: null, select: null, policy: 'none' };

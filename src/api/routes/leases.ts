@@ -55,6 +55,8 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'no_slices',
           'no_ports',
           'no_common_address',
+          'holder_ports_exceeded',
+          'ports_kept_for_others',
           'claim_refused',
           'lease_over',
           'replay_over',

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { protocols } from '../../net/protocol.ts';
 import * as wire from '../../wire/machines.ts';
 import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
@@ -158,9 +159,17 @@ export const machineRoutes = resource('machines', (app, context) => {
         summary: 'Declare who may use ports on a machine',
         description:
           'A fish forwards packets through the TUN device; a proxy opens sockets, and the egress guard of the host knows ' +
-          'it by their user id. Putting the same again changes nothing. The kind stays what it was first.',
+          'it by their user id. Putting the same again changes nothing. The kind stays what it was first. `limits` are set as a ' +
+          'whole: how many ports and sessions it may have, and how many ports are kept for it.',
         answers: { 200: 'The holder.' },
-        errors: ['machine_not_found', 'holder_needs_uid', 'holder_uid_root', 'holder_uid_taken', 'holder_kind_fixed'],
+        errors: [
+          'machine_not_found',
+          'holder_needs_uid',
+          'holder_uid_root',
+          'holder_uid_taken',
+          'holder_kind_fixed',
+          'limited_holders_exceeded',
+        ],
         dryRun: true,
         examples: { body: examples.holderPut, answers: { 200: examples.holder } },
       }),
@@ -173,6 +182,7 @@ export const machineRoutes = resource('machines', (app, context) => {
           name: request.params.name,
           holderKind: request.body.kind,
           uid: request.body.uid,
+          limits: request.body.limits === undefined ? null : limitsOf(request.body.limits),
         }),
       ),
   );
@@ -200,3 +210,12 @@ export const machineRoutes = resource('machines', (app, context) => {
     },
   );
 });
+
+/** Limits that limit nothing are none. */
+function limitsOf({ ports_min: min, ports_max: max, sessions_max: sessions }: wire.HolderLimits) {
+  const sessionsMax = sessions ?? null;
+  const portsMin = { tcp: min.tcp ?? 0, udp: min.udp ?? 0, icmp: min.icmp ?? 0 };
+  const portsMax = { tcp: max.tcp ?? null, udp: max.udp ?? null, icmp: max.icmp ?? null };
+  const isNone = sessionsMax === null && protocols.every((name) => portsMin[name] === 0 && portsMax[name] === null);
+  return isNone ? null : { portsMin, portsMax, sessionsMax };
+}

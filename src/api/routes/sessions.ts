@@ -25,7 +25,13 @@ export const sessionRoutes = resource('sessions', (app, context) => {
           'A holder opens its own; an agent opens those of the fish on its machine. Keep it alive at a third of its TTL: ' +
           'when it ends, all its leases end with it.',
         answers: { 201: 'The session.' },
-        errors: ['machine_not_found', 'machine_not_active', 'holder_not_found', 'replay_over'],
+        errors: [
+          'machine_not_found',
+          'machine_not_active',
+          'holder_not_found',
+          'holder_sessions_exceeded',
+          'replay_over',
+        ],
         dryRun: true,
         examples: { body: examples.sessionOpen, answers: { 201: examples.session } },
       }),

@@ -147,6 +147,18 @@ export const cooldownField = read((text) => {
   return good(cooldown);
 });
 
+/** `tcp=4096,udp=64`: how many of each protocol. */
+export const countsField = read((text) => {
+  const counts: Partial<Record<(typeof protocols)[number], number>> = {};
+  for (const part of text.split(',')) {
+    const [, name, count] = /^(\w+)=(\d{1,10})$/.exec(part) ?? [];
+    const protocol = protocols.find((known) => known === name);
+    if (protocol === undefined || protocol in counts) return bad(`"${text}" is not like tcp=4096 or tcp=4096,udp=64`);
+    counts[protocol] = Number(count);
+  }
+  return good(counts);
+});
+
 const secondsPer = { s: 1, m: 60, h: 3_600, d: 86_400 } as const;
 
 /** An instant, or how long ago it was: `2026-01-31T14:03:07Z`, `90s`, `15m`, `2h`, `7d`. */

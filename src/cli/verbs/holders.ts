@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { HolderPut, type Holder, HolderListQuery } from '../../wire/machines.ts';
 import type { Columns } from '../output/table.ts';
+import { countsField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb } from './verb.ts';
 
 const columns: Columns<Holder> = {
@@ -8,8 +9,17 @@ const columns: Columns<Holder> = {
   machine: ({ machine }) => machine,
   kind: ({ kind }) => kind,
   uid: ({ uid }) => uid,
+  'ports min': ({ limits }) => portsIn(limits?.ports_min),
+  'ports max': ({ limits }) => portsIn(limits?.ports_max),
+  'sessions max': ({ limits }) => limits?.sessions_max,
   updated: ({ updated_at }) => updated_at,
 };
+
+/** `tcp=256,udp=64`. */
+const portsIn = (ports: Readonly<Record<string, number | undefined>> = {}): string =>
+  Object.entries(ports)
+    .map(([protocol, count]) => `${protocol}=${count}`)
+    .join(',');
 
 export const verbs = [
   listVerb({
@@ -30,7 +40,11 @@ export const verbs = [
     flags: z.strictObject({
       kind: HolderPut.shape.kind.meta({ description: 'What it is' }),
       uid: HolderPut.shape.uid.meta({ description: 'User id of a proxy: the guard lets nobody else use its ports' }),
+      ports_min: countsField.default({}).meta({ description: 'Ports kept for it: tcp=256, or tcp=256,udp=64' }),
+      ports_max: countsField.default({}).meta({ description: 'Ports that it may have: tcp=4096, or tcp=4096,udp=64' }),
+      sessions_max: z.int().min(0).optional().meta({ description: 'Live sessions that it may have' }),
     }),
-    change: ({ client, args, flags, options }) => client.machines.putHolder(args.machine, args.holder, flags, options),
+    change: ({ client, args, flags: { kind, uid, ...limits }, options }) =>
+      client.machines.putHolder(args.machine, args.holder, { kind, uid, limits }, options),
   }),
 ];

@@ -1,10 +1,11 @@
 import { addressKey, type Address } from '../../net/address.ts';
 import type { Epoch, Event, Revocation, Session } from '../../leases/model.ts';
 import type { UsageRow } from '../../leases/store.ts';
+import type { HeldPorts } from '../../leases/view.ts';
 import { historySince } from '../history.ts';
 import * as rows from '../rows.ts';
 import type { Snapshot } from '../snapshot.ts';
-import { usageSql } from '../usage.ts';
+import { heldSql, usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
 import { checkAudit } from './audit-flaws.ts';
 import { beginsEpoch, endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
@@ -45,6 +46,7 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
   await snapshot.run(checkFew(note, oldest));
   await snapshot.run(checkAudit(note, revision));
   await snapshot.run(checkCounts(note));
+  await snapshot.run(checkHeld(note));
   return { revision, counts: { slices, leases, sessions, events }, flaws, flawCount };
 }
 
@@ -85,6 +87,27 @@ function* checkCounts(note: Note): Read<void> {
     ports.delete(key);
   }
   for (const [key, kept] of ports) note([`${key}: no ports, kept as ${kept}`]);
+}
+
+/** What holders have is kept truly, on machines where it is, and so is on which. */
+function* checkHeld(note: Note): Read<void> {
+  const machines = yield* all<{ id: string; kept: number; counted: number }>(
+    `SELECT id, limited_holders AS kept, (
+       SELECT count(*) FROM holders WHERE holders.machine = machines.id AND limits IS NOT NULL) AS counted FROM machines`,
+  );
+  for (const { id, kept, counted } of machines)
+    if (kept !== counted) note([`machine ${id} has ${counted} limited holders, kept as ${kept}`]);
+  const kept = yield* all<HeldPorts>(
+    `SELECT * FROM held_ports WHERE ports <> 0 AND machine IN (SELECT id FROM machines WHERE limited_holders > 0)`,
+  );
+  const keyOf = ({ machine, holder, protocol }: HeldPorts) => `${machine}/${holder}/${protocol}`;
+  const ports = new Map(kept.map((row) => [keyOf(row), row.ports]));
+  for (const row of yield* all<HeldPorts>(heldSql)) {
+    const key = keyOf(row);
+    if (row.ports !== ports.get(key)) note([`${key} has ${row.ports} ports, kept as ${ports.get(key) ?? 0}`]);
+    ports.delete(key);
+  }
+  for (const [key, count] of ports) note([`${key} has no ports, kept as ${count}`]);
 }
 
 /** Slice by slice, all of each: some at once, with every row between the first and the last of them. */

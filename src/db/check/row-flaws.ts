@@ -75,6 +75,8 @@ export type Told =
   | Readonly<{ kind: 'router'; row: Router }>
   | Readonly<{ kind: 'epoch'; row: Epoch }>;
 
+const unsaidOf = ({ agent, settled, limitedHolders }: Machine) => ({ agent, settled, limitedHolders });
+
 /** The log tells of every change but those that follow by themselves: a row is as the event of its revision left it. */
 export function isAsTold(told: Told, event: Event): boolean {
   switch (told.kind) {
@@ -98,11 +100,9 @@ export function isAsTold(told: Told, event: Event): boolean {
     case 'pool':
       // Where the cursors are, only the store needs to know.
       return event.kind === 'pool' && isDeepStrictEqual({ ...event.pool, cursors: told.row.cursors }, told.row);
-    case 'machine': {
-      const { agent, settled } = told.row;
-      // That its agent lives is no change, nor is how far its slices have followed.
-      return event.kind === 'machine' && isDeepStrictEqual({ ...event.subject, agent, settled }, told.row);
-    }
+    case 'machine':
+      // That its agent lives is no change, how far its slices have followed neither, and limits are its holders'.
+      return event.kind === 'machine' && isDeepStrictEqual({ ...event.subject, ...unsaidOf(told.row) }, told.row);
     case 'holder':
       // Where its sticky claims go is the store's to know.
       return event.kind === 'holder' && isDeepStrictEqual({ ...event.holder, sticky: told.row.sticky }, told.row);

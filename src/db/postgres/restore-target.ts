@@ -2,7 +2,7 @@ import pg from 'pg';
 import { StoreError } from '../../leases/store.ts';
 import type { RestoreTarget } from '../dump/restore.ts';
 import { tableShapes } from '../tables.ts';
-import { usageSql } from '../usage.ts';
+import { heldSql, usageSql } from '../usage.ts';
 import { clientConfig } from './connections.ts';
 import { namingDatabase } from './errors.ts';
 import { prepare } from './open.ts';
@@ -47,6 +47,7 @@ function targetOn(url: string, client: pg.Client): RestoreTarget {
     insert: ({ key }, rows) => attempt(insertRows(client, schema[key], rows)),
     count: async () => {
       await attempt(client.query(`INSERT INTO port_counts ${usageSql}`));
+      await attempt(client.query(`INSERT INTO held_ports ${heldSql}`));
     },
     finish: ({ moved }) => attempt(finish(client, moved)),
     // Undoes what was not committed.

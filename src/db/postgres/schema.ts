@@ -27,7 +27,18 @@ const text = customType<{ data: string }>({ dataType: () => 'text COLLATE "C"' }
 /** Columns that 32 bits are enough for. All others hold revisions, microseconds or user ids, and get 64. */
 const isNarrow = (name: string): boolean =>
   /(?:_port|_ports|^usable_first|^usable_last)$/.test(name) ||
-  ['family', 'fit', 'members', 'offered', 'settled', 'reclaimed', 'steering', 'generation', 'epoch'].includes(name);
+  [
+    'family',
+    'fit',
+    'members',
+    'offered',
+    'settled',
+    'limited_holders',
+    'reclaimed',
+    'steering',
+    'generation',
+    'epoch',
+  ].includes(name);
 
 /** Those above, for the references of those below. */
 const byName = new Map<string, PgTable>();
@@ -50,6 +61,7 @@ export const audit = translated(common.audit);
 export const keptAnswers = translated(common.keptAnswers);
 export const events = translated(common.events);
 export const portCounts = translated(common.portCounts);
+export const heldPorts = translated(common.heldPorts);
 export const history = translated(common.history);
 
 /**

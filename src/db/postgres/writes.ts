@@ -16,7 +16,7 @@ const verbs: readonly Verb[] = ['deleted', 'updated', 'inserted'];
  * database runs them in this order. To be called inside the transaction that loaded the view.
  */
 export async function write(client: pg.ClientBase, changes: Changes): Promise<void> {
-  const steps = [...changedRows(changes).flatMap(stepsOf), ...countingStep(changes)];
+  const steps = [...changedRows(changes).flatMap(stepsOf), ...countingStep(changes), ...holdingStep(changes)];
   const results = await answersOf(
     steps.map(({ name, text, rows }) => client.query({ name, text, values: [jsonOf(rows)] })),
   );
@@ -48,6 +48,13 @@ function countingStep(changes: Changes): readonly Step[] {
       AS moved (pool text, machine text, family int4, protocol text, state text, ports int8)
     ON CONFLICT (machine, protocol, pool, family, state) DO UPDATE SET ports = port_counts.ports + excluded.ports`;
   return rows.length === 0 ? [] : [{ name: 'port_counts', text, rows }];
+}
+
+function holdingStep({ held: rows }: Changes): readonly Step[] {
+  const text = `INSERT INTO held_ports (machine, holder, protocol, ports)
+    SELECT * FROM json_to_recordset($1::json) AS moved (machine text, holder text, protocol text, ports int8)
+    ON CONFLICT (machine, holder, protocol) DO UPDATE SET ports = held_ports.ports + excluded.ports`;
+  return rows.length === 0 ? [] : [{ name: 'held_ports', text, rows }];
 }
 
 /** Text that came from clients may hold what JavaScript and SQLite take for text and PostgreSQL does not. */

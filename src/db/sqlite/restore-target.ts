@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { StoreError } from '../../leases/store.ts';
 import type { RestoreTarget } from '../dump/restore.ts';
 import { tableShapes } from '../tables.ts';
-import { usageSql } from '../usage.ts';
+import { heldSql, usageSql } from '../usage.ts';
 import { storeErrorOf } from './errors.ts';
 import { standingOf } from './epoch-rows.ts';
 import { lockDirectory } from './lock.ts';
@@ -52,7 +52,8 @@ function targetOn(connection: Connection, directory: string, unlock: () => void)
         const writer = new RowWriter(connection, schema[key]);
         for (const row of rows) writer.insert(row);
       }),
-    count: async () => attempt(() => void connection.exec(`INSERT INTO port_counts ${usageSql}`)),
+    count: async () =>
+      attempt(() => void connection.exec(`INSERT INTO port_counts ${usageSql}; INSERT INTO held_ports ${heldSql}`)),
     finish: async ({ moved }) =>
       attempt(() => {
         // Before the commit: a mark of an epoch that the database is not in yet shows a loss, and one that is missing too.

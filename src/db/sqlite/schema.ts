@@ -54,6 +54,8 @@ export const machines = sqliteTable(
     seen_at: integer(),
     applied_revision: integer(),
     must_apply: integer(),
+    /** How many of its holders have limits. */
+    limited_holders: integer().notNull().default(0),
     created_at: integer().notNull(),
     updated_at: integer().notNull(),
     revision: integer().notNull(),
@@ -77,6 +79,7 @@ export const holders = sqliteTable(
     name: text().notNull(),
     kind: text().notNull(),
     uid: integer(),
+    limits: text(),
     sticky_v4: text(),
     sticky_v6: text(),
     created_at: integer().notNull(),
@@ -90,6 +93,9 @@ export const holders = sqliteTable(
     index('holders_uid')
       .on(t.machine, t.uid)
       .where(sql`uid IS NOT NULL`),
+    index('holders_limited')
+      .on(t.machine)
+      .where(sql`limits IS NOT NULL`),
   ],
 );
 
@@ -194,6 +200,9 @@ export const sessions = sqliteTable(
     index('sessions_unsettled')
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
+    index('sessions_of_holder')
+      .on(t.machine, t.holder)
+      .where(sql`state = 'live'`),
     index('sessions_machine').on(t.machine, t.id),
     index('sessions_machine_live')
       .on(t.machine, t.id)
@@ -495,6 +504,18 @@ export const audit = sqliteTable(
     index('audit_operation').on(t.operation, t.id),
     index('audit_target').on(t.target, t.id),
   ],
+);
+
+/** How many ports holders have, kept up by each commit, on machines of which some holder has limits. */
+export const heldPorts = sqliteTable(
+  'held_ports',
+  {
+    machine: text().notNull(),
+    holder: text().notNull(),
+    protocol: text().notNull(),
+    ports: integer().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.machine, t.holder, t.protocol] })],
 );
 
 /** What was answered to requests that came with an Idempotency-Key, for as long as one may come again. */

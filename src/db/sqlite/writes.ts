@@ -10,6 +10,7 @@ import type { Connection } from './statements.ts';
 export class Writes {
   readonly #connection: Connection;
   readonly #count: Database.Statement;
+  readonly #hold: Database.Statement;
   readonly #writers = new Map<WrittenTable, RowWriter>();
 
   constructor(connection: Connection) {
@@ -18,6 +19,10 @@ export class Writes {
       `INSERT INTO port_counts (pool, machine, family, protocol, state, ports)
        VALUES (@pool, @machine, @family, @protocol, @state, @ports)
        ON CONFLICT (machine, protocol, pool, family, state) DO UPDATE SET ports = ports + excluded.ports`,
+    );
+    this.#hold = connection.prepare(
+      `INSERT INTO held_ports (machine, holder, protocol, ports) VALUES (@machine, @holder, @protocol, @ports)
+       ON CONFLICT (machine, holder, protocol) DO UPDATE SET ports = ports + excluded.ports`,
     );
   }
 
@@ -28,6 +33,7 @@ export class Writes {
       for (const row of inserted) this.#writer(table).insert(row);
     }
     for (const moved of portsMoved(changes)) this.#count.run(moved);
+    for (const moved of changes.held) this.#hold.run(moved);
   }
 
   #writer(table: WrittenTable): RowWriter {
