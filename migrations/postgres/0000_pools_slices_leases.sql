@@ -343,9 +343,9 @@ CREATE INDEX "kept_answers_at" ON "kept_answers" USING btree ("at");--> statemen
 CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine" ON "leases" USING btree ("machine","id") WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_machine_past" ON "leases" USING btree ("machine","id") WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "leases_session" ON "leases" USING btree ("session","id");--> statement-breakpoint
-CREATE INDEX "leases_reserved" ON "leases" USING btree ("id") WHERE session IS NULL;--> statement-breakpoint
+CREATE INDEX "leases_settled" ON "leases" USING btree ("session","id") WHERE state NOT IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE state IN ('pending', 'active');--> statement-breakpoint
+CREATE INDEX "leases_reserved" ON "leases" USING btree ("id") WHERE session IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' THEN holder ELSE '' END),"ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint

@@ -170,9 +170,9 @@ CREATE TABLE `leases` (
 CREATE UNIQUE INDEX `leases_live` ON `leases` (`slice`,`protocol`,`first_port`,CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_machine` ON `leases` (`machine`,`id`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_machine_past` ON `leases` (`machine`,`id`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
-CREATE INDEX `leases_session` ON `leases` (`session`,`id`);--> statement-breakpoint
-CREATE INDEX `leases_reserved` ON `leases` (`id`) WHERE session IS NULL;--> statement-breakpoint
+CREATE INDEX `leases_settled` ON `leases` (`session`,`id`) WHERE state NOT IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
+CREATE INDEX `leases_reserved` ON `leases` (`id`) WHERE session IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_past` ON `leases` (`slice`,`protocol`,`first_port`,CASE WHEN mode = 'shared' THEN holder ELSE '' END,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint

@@ -174,13 +174,19 @@ export class SqlReader implements Reader {
     const list = (sql: string, parameters: Parameters) => all<LeaseAndSession>(withLabels(sql, filter), parameters);
     const read = (after: string | number, limit: number): Read<readonly LeaseAndSession[]> => {
       if (session === null) return list(part('leases.session IS NULL'), { after, limit });
-      if (session !== undefined) return list(part('leases.session = @session'), { session, after, limit });
+      // Some leases are in an index each: those of a session that have to be ended with it and those that have not; those of
+      // a machine that are live and those that are over, so that the past weighs nothing on the live.
+      const half = (where: string, name: string) => `SELECT * FROM (${part(where)}) AS ${name}`;
+      const both = (one: string, other: string) =>
+        `${half(one, 'one')} UNION ALL ${half(other, 'the_other')} ORDER BY id LIMIT @limit`;
+      if (session !== undefined) {
+        const its = (isIn: 'IN' | 'NOT IN') =>
+          `leases.session = @session AND leases.state ${isIn} ('pending', 'active')`;
+        return list(both(its('IN'), its('NOT IN')), { session, after, limit });
+      }
       if (on === undefined) return list(part('true'), { after, limit });
-      // Live and past leases of a machine are in an index each, so that the past weighs nothing on the live.
-      const half = (is: 'NULL' | 'NOT NULL', name: string) =>
-        `SELECT * FROM (${part(`leases.machine = @machine AND leases.ended_at IS ${is}`)}) AS ${name}`;
-      const both = `${half('NULL', 'live')} UNION ALL ${half('NOT NULL', 'past')} ORDER BY id LIMIT @limit`;
-      return list(both, { machine: on, after, limit });
+      const its = (is: 'NULL' | 'NOT NULL') => `leases.machine = @machine AND leases.ended_at IS ${is}`;
+      return list(both(its('NULL'), its('NOT NULL')), { machine: on, after, limit });
     };
     return this.#reads.run(function* () {
       return yield* scan(page, byNumber, { fields, isMeant: labelsMatch(filter) }, yield* leaseReader(), read);

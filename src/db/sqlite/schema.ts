@@ -262,13 +262,16 @@ export const leases = sqliteTable(
     index('leases_machine_past')
       .on(t.machine, t.id)
       .where(sql`ended_at IS NOT NULL`),
-    index('leases_session').on(t.session, t.id),
-    index('leases_reserved')
-      .on(t.id)
-      .where(sql`session IS NULL`),
+    // A lease is in one of the two: a grant pays for one index, not for two.
+    index('leases_settled')
+      .on(t.session, t.id)
+      .where(sql`state NOT IN ('pending', 'active')`),
     index('leases_unsettled')
       .on(t.session, t.id)
       .where(sql`state IN ('pending', 'active')`),
+    index('leases_reserved')
+      .on(t.id)
+      .where(sql`session IS NULL`),
     index('leases_cooling')
       .on(t.reusable_at)
       .where(sql`state = 'cooling'`),
