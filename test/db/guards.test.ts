@@ -77,7 +77,7 @@ describe('the database by itself', () => {
     ['a free slice with an owner', () => run(`UPDATE slices SET state = 'free', route = 'none'`), 'slices_owner'],
     ['a slice without a route', () => run(`UPDATE slices SET route = 'none'`), 'slices_route'],
     ['a block without members', () => run('UPDATE shared_blocks SET members = 0'), 'shared_blocks_members'],
-    ['a session of nobody', () => run(`UPDATE sessions SET holder = 'nobody'`), 'FOREIGN KEY'],
+    ['a holder of nobody', () => run(`UPDATE holders SET machine = 'nobody'`), 'FOREIGN KEY'],
   ])('judges %s', async (_, change, refusal) => {
     await using temporary = await temporaryStore();
     const scene = await setGuardScene(temporary.store);

@@ -72,7 +72,7 @@ describe('the database by itself', () => {
     ],
     ['a slice that goes back a generation', () => 'UPDATE slices SET generation = 0', 'only rises'],
     ['a free slice with an owner', () => `UPDATE slices SET state = 'free'`, 'slices_owner'],
-    ['a session of nobody', () => `UPDATE sessions SET holder = 'nobody'`, 'foreign key'],
+    ['a holder of nobody', () => `UPDATE holders SET machine = 'nobody'`, 'foreign key'],
     ['a second end of the log', () => 'UPDATE log_end SET "only" = 2', 'log_end_one_row'],
   ])('judges %s', async (_, sqlOf, refusal) => {
     const attempt = database.query(`BEGIN; ${sqlOf(scene)}; ROLLBACK`);
