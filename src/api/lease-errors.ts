@@ -432,7 +432,7 @@ export const leaseErrors: LeaseErrorKinds = {
     cause:
       'The database was restored from a backup, lost its end in a failover, or is not the one that clients know: somebody may use ports that it takes for free. Nothing is granted, ended or freed until that is certain; keepalives and reads are answered.',
     remedy:
-      'An operator makes sure that nothing uses ports that this table would give away, and says so: `POST /v1/server/confirm-epoch`. `GET /v1/server/epoch` tells why.',
+      'It ends by itself an hour later when every machine has an agent, and each has told that it has nothing which the table lacks. Or an operator makes sure that nothing uses ports that this table would give away, and says so: `POST /v1/server/confirm-epoch`. `GET /v1/server/epoch` tells why.',
     detail: (e) => `epoch ${e.epoch} is in doubt: see GET /v1/server/epoch`,
     passing: true,
   },

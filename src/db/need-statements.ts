@@ -48,6 +48,8 @@ export const numberParameters: ReadonlySet<string> = new Set([
     'epoch_number',
     'now',
     'up',
+    'since',
+    'after',
   ],
 ]);
 
@@ -109,6 +111,15 @@ export const needStatements: NeedStatements = {
       'SELECT * FROM epochs WHERE number = @epoch_number',
       ({ number }) => ({ epoch_number: number }),
       (view, row: rows.EpochRow) => view.epochs.load(rows.epochOf(row)),
+    ),
+  ],
+  unheard: [
+    each(
+      `SELECT count(*) AS unheard FROM (
+         SELECT 1 AS one FROM machines WHERE id <> @except AND state NOT IN ('lost', 'fenced')
+         AND (enforcement = 'none' OR seen_at IS NULL OR seen_at < @since OR applied_revision > @after) LIMIT 1) AS found`,
+      ({ except, since, after }) => ({ except, since, after }),
+      (view, row: Readonly<{ unheard: number }>) => view.loadUnheard(row.unheard > 0),
     ),
   ],
   epochById: [

@@ -1,7 +1,8 @@
 import { err, ok } from '../net/result.ts';
 import type { CommandKind } from './commands.ts';
 import { limits } from './limits.ts';
-import type { Epoch } from './model.ts';
+import { isLostTo, type Epoch, type EpochCause, type Machine } from './model.ts';
+import type { Needs } from './needs.ts';
 import type { UseCase } from './use-case.ts';
 import type { Loss, View } from './view.ts';
 
@@ -72,6 +73,47 @@ export const confirmEpoch: UseCase<'confirmEpoch'> = {
     return ok(putEpoch(view, (revision, at) => ({ ...epoch, confirmedAt: at, confirmedBy: by, revision })));
   },
 };
+
+/**
+ * Evidence that came before anything was decided, of a table that is the beginning of what was lost: a revision that it has
+ * is the same there. What a client shows comes later, when others may have been answered under the same numbers.
+ */
+const foundAtOnce: ReadonlySet<EpochCause> = new Set<EpochCause>([
+  'older_than_mark',
+  'other_database',
+  'log_went_back',
+]);
+
+/** When no machine can send any more that was never answered since the doubt began: one that the table lacks, above all. */
+const allFencedAt = ({ beganAt }: Epoch): number => beganAt + limits.fence_us_max + limits.clock_skew_us;
+
+/** What the keepalive of a machine needs known once a table may have lost something. Before that, nothing. */
+export function* epochNeeds(view: View, machine: string): Needs {
+  if (view.epoch === 1 && !view.isInDoubt) return;
+  yield [{ need: 'epoch', number: view.epoch }];
+  const epoch = view.epochs.get(view.epoch);
+  if (epoch && view.isInDoubt && view.now >= allFencedAt(epoch))
+    yield [{ need: 'unheard', except: machine, since: epoch.beganAt, after: epoch.after }];
+}
+
+/** Whether a machine made true what the table has lost: the answer would open its guard for ports that may be another's. */
+export function hasAppliedLost(view: View, revision: number): boolean {
+  if (view.epoch === 1 || view.isInDoubt) return false;
+  const epoch = view.epochs.get(view.epoch);
+  return epoch !== undefined && isLostTo(epoch, revision);
+}
+
+/**
+ * The doubt is over by itself when every machine has told, since it began, that it made nothing true which the table lacks,
+ * and whoever else there may be has fenced. A machine without an agent tells nothing: then an operator has to.
+ */
+export function endDoubtIfAllTold(view: View, { agent, enforcement }: Machine): void {
+  const epoch = view.isInDoubt ? view.epochs.get(view.epoch) : undefined;
+  if (!epoch || !foundAtOnce.has(epoch.cause) || agent === null || enforcement === 'none') return;
+  if (agent.appliedRevision > epoch.after) return;
+  if (view.isAnyUnheard === false && view.now >= allFencedAt(epoch))
+    putEpoch(view, (revision, at) => ({ ...epoch, confirmedAt: at, confirmedBy: 'machines', revision }));
+}
 
 function beginEpoch(view: View, { cause, detail, revision: seen, newId }: Loss): void {
   const { epoch_revisions: span, epochs_ahead_max } = limits;

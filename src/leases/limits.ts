@@ -48,6 +48,8 @@ export const limits = {
   events_kept_min: 1_000_000,
   /** By how much a host's clock may run slower than the server's during a fence: its guard shuts so much later. */
   clock_skew_us: 1_000_000,
+  /** The longest fence that a machine can have: after it, one that is not answered provably sends nothing. */
+  fence_us_max: 3_600_000_000,
   /** An epoch's first revision is a multiple of this, plus one: half a year of the highest rate there is. */
   epoch_revisions: 1_000_000_000_000,
   /** A client that claims to have seen an epoch further ahead is not believed that far: numbers must last. */

@@ -1,9 +1,11 @@
 import { err, ok } from '../net/result.ts';
 import type { Address } from '../net/address.ts';
 import type { Commands } from './commands.ts';
+import { endDoubtIfAllTold, epochNeeds, hasAppliedLost } from './epochs.ts';
 import { holderKey, sameLabels, type Machine } from './model.ts';
 import { sameLimits } from './quotas.ts';
 import { limits as bounds } from './limits.ts';
+import { together, type Needs } from './needs.ts';
 import { staleRevision } from './revisions.ts';
 import { endToken } from './tokens.ts';
 import type { Context, UseCase } from './use-case.ts';
@@ -157,8 +159,8 @@ export const putHolder: UseCase<'putHolder'> = {
 
 /** One row and no event: it says that the agent lives, not that anything changed. */
 export const agentKeepalive: UseCase<'agentKeepalive'> = {
-  *needs({ machine }) {
-    yield [{ need: 'machine', id: machine }];
+  *needs({ machine }, { view }) {
+    yield* together([machineNeeds(machine), epochNeeds(view, machine)]);
   },
 
   decide({ machine: id, bootId, version, appliedRevision }, { view, now }) {
@@ -166,6 +168,10 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
     if (!found) return err({ code: 'machine_not_found', machine: id });
     // An answer would open its guard, against the word of an operator that others go by.
     if (found.state === 'lost') return err({ code: 'machine_lost', machine: id });
+    // It can have been reclaimed from since; the table may have lost that.
+    if (view.isInDoubt && found.state === 'fenced') return err({ code: 'read_only_epoch', epoch: view.epoch });
+    if (hasAppliedLost(view, appliedRevision))
+      return err({ code: 'machine_behind', machine: id, revision: view.epochs.get(view.epoch)?.from ?? 0 });
     const mustApply = found.agent?.mustApply ?? 0;
     // The answer would open the guard for ports that may be another machine's by now.
     if (appliedRevision < mustApply) return err({ code: 'machine_behind', machine: id, revision: mustApply });
@@ -173,9 +179,14 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
     if (machine.state === 'fenced')
       putMachine(view, id, (revision, at) => ({ ...machine, state: machine.intent, updatedAt: at, revision }));
     else view.machines.put(machine);
+    endDoubtIfAllTold(view, machine);
     return ok({ revision: view.revision, fenceUs: machine.fenceUs });
   },
 };
+
+function* machineNeeds(id: string): Needs {
+  yield [{ need: 'machine', id }];
+}
 
 /**
  * The guard on the host has shut by now, for want of an answered keepalive. Nothing new is granted there until the agent

@@ -332,8 +332,10 @@ export const audienceOf = (slice: Pick<Slice, 'machine' | 'route'>): string | nu
 /** What made an epoch begin. All but `first`: the table may lack what was answered before. */
 export type EpochCause =
   | 'first'
-  /** The database is older than the high-water mark beside it, or has none: it is a copy, or was restored. */
+  /** The database is older than the high-water mark beside it: it was restored. */
   | 'older_than_mark'
+  /** The high-water mark is of another database, damaged or missing: this one was copied, or put in the place of another. */
+  | 'other_mark'
   /** Another system or timeline of the database wrote last: a failover, or a restored backup. */
   | 'other_database'
   /** The log ended below what this server itself had committed. */

@@ -27,6 +27,8 @@ export type Need =
   | Readonly<{ need: 'keptAnswer'; token: number; key: string }>
   | Readonly<{ need: 'epoch'; number: number }>
   | Readonly<{ need: 'epochById'; id: string }>
+  /** Whether any machine but this one and those that are shut out (fenced, lost) has not told since an instant that it applied no higher revision than this. */
+  | Readonly<{ need: 'unheard'; except: string; since: number; after: number }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
   /** The slice that this pool made at this port of this address, whatever its state. */

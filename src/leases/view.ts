@@ -164,6 +164,7 @@ export class View {
   readonly #offers = new Map<string, readonly Offer[]>();
   #waitingPools: readonly string[] | undefined;
   readonly #occupants = new Map<number, number>();
+  #isAnyUnheard: boolean | undefined;
   readonly #nextRests = new Map<string, number | null>();
   readonly #rooms = new Map<string, readonly RoomRow[]>();
   readonly #liveSessions = new Map<string, number>();
@@ -338,6 +339,15 @@ export class View {
 
   loadOccupants(slice: number, count: number): void {
     this.#occupants.set(slice, count);
+  }
+
+  loadUnheard(isAny: boolean): void {
+    this.#isAnyUnheard = isAny;
+  }
+
+  /** Undefined when nobody asked. */
+  get isAnyUnheard(): boolean | undefined {
+    return this.#isAnyUnheard;
   }
 
   loadNextRest(machine: string, protocol: Protocol, at: number | null): void {

@@ -4,6 +4,7 @@ import { Instant, Revision } from './primitives.ts';
 export const epochCauses = [
   'first',
   'older_than_mark',
+  'other_mark',
   'other_database',
   'log_went_back',
   'client_saw_more',
@@ -20,7 +21,8 @@ export const Epoch = z
     }),
     cause: z.enum(epochCauses).meta({
       description:
-        'Why it began. older_than_mark: the database is older than what was answered (it was restored or copied). ' +
+        'Why it began. older_than_mark: the database is older than what was answered (it was restored). other_mark: ' +
+        'the mark beside the database is of another one, damaged or missing. ' +
         'other_database: a failover, or a restored backup. log_went_back: commits are missing. client_saw_more, ' +
         'client_knows_other: a client has seen what this table never had.',
     }),

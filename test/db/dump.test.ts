@@ -42,7 +42,7 @@ describe('a dump', () => {
     const world = new World(await target.reopen(), before.clock);
     expect(await world.machine('edge-8')).toBe('read_only_epoch');
     expect(world.events.map((event) => event.kind === 'epoch' && event.epoch)).toMatchObject([
-      { number: 2, cause: 'older_than_mark', after: events.length, from: 1_000_000_000_001, confirmedAt: null },
+      { number: 2, cause: 'other_mark', after: events.length, from: 1_000_000_000_001, confirmedAt: null },
     ]);
     expect(await world.execute({ kind: 'confirmEpoch', number: 2, by: 'a test' })).toMatchObject({ ok: true });
     // What both may grant from here on is not the same, by whatever name.

@@ -73,6 +73,29 @@ describe('a database that was restored', () => {
     expect((await check(snapshot)).flaws).toEqual([]);
   });
 
+  it('goes on by itself when every machine told that it has nothing which is lost', async () => {
+    const first = await open();
+    for (const id of ['one', 'two']) await first.machine(id);
+    await close(first);
+    const backup = backUp('backup.db');
+    await filled(1);
+    putBack(backup);
+    const world = await open();
+    const tell = (machine: string) =>
+      world.execute({ kind: 'agentKeepalive', machine, bootId: 'b', version: '1', appliedRevision: 2 });
+    const stands = async () => (await world.store.reader.epoch()).confirmedBy;
+    await tell('one');
+    world.clock.passSeconds(3_602);
+    await tell('one');
+    expect(await stands()).toBeNull();
+    await tell('two');
+    expect(await stands()).toBe('machines');
+    expect(await stateOf(world)).toBe('goes on in epoch 2');
+    await close(world);
+    await using snapshot = await openSnapshot({ url: undefined, directory: live });
+    expect((await check(snapshot)).flaws).toEqual([]);
+  });
+
   it('stays in doubt over any number of starts', async () => {
     await filled(5);
     const backup = backUp('backup.db');
@@ -116,7 +139,9 @@ describe('a database that was restored', () => {
     for (const number of [2, 3]) {
       putBack(backup);
       const world = await open();
-      expect(await stateOf(world)).toBe(`in doubt: epoch ${number}, older_than_mark`);
+      expect(await stateOf(world)).toBe(
+        `in doubt: epoch ${number}, ${number === 2 ? 'older_than_mark' : 'other_mark'}`,
+      );
       expect((await world.store.reader.epoch()).from).toBe((number - 1) * 1_000_000_000_000 + 1);
       await world.confirm(number);
       await close(world);
@@ -129,7 +154,7 @@ describe('a database that was restored', () => {
     cpSync(live, elsewhere, { recursive: true });
     rmSync(join(elsewhere, 'fishery.mark'));
     const world = await open(elsewhere);
-    expect(await stateOf(world)).toBe('in doubt: epoch 2, older_than_mark');
+    expect(await stateOf(world)).toBe('in doubt: epoch 2, other_mark');
     expect((await world.store.reader.epoch()).detail).toMatch(/no fishery\.mark beside the database/);
     await close(world);
   });

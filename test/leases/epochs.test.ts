@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isLostTo } from '../../src/leases/model.ts';
+import type { Loss } from '../../src/leases/view.ts';
 import { limits } from '../../src/leases/limits.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { flawsOf } from '../support/tiling.ts';
@@ -88,6 +89,77 @@ describe('what a client has seen', () => {
   });
 });
 
+describe('machines that tell what they have', () => {
+  const hour = 3_600;
+  /** Two machines with agents, in a table that was found restored at revision `after`. */
+  async function restored(cause: Loss['cause'] = 'older_than_mark') {
+    const store = new MemoryStore();
+    const world = new World(store);
+    await world.machine('edge-1');
+    await world.machine('edge-2');
+    const after = store.revision;
+    store.loss = { cause, detail: 'a test', revision: after + 10, newId: 'restored' };
+    const tell = async (machine: string, appliedRevision: number) => {
+      const told = await world.execute({ kind: 'agentKeepalive', machine, bootId: 'b', version: '1', appliedRevision });
+      return told.ok ? `epoch ${(await store.reader.epoch()).confirmedBy ?? 'in doubt'}` : told.error.code;
+    };
+    expect(await tell('edge-1', 0)).toBe('epoch in doubt');
+    return { store, world, after, tell, pass: (seconds: number) => () => world.clock.passSeconds(seconds) };
+  }
+
+  it('end the doubt when none has anything that is lost, once whoever else there may be has fenced', async () => {
+    const { store, world, after, tell, pass } = await restored();
+    await ledger([
+      ['one', () => tell('edge-1', after), 'epoch in doubt'],
+      ['the other', () => tell('edge-2', after - 1), 'epoch in doubt'],
+      ['nearly an hour, and a second for the clocks', pass(hour), undefined],
+      ['is not enough', () => tell('edge-1', after), 'epoch in doubt'],
+      ['an hour and two seconds are', pass(2), undefined],
+      ['and it is over', () => tell('edge-2', after), 'epoch machines'],
+    ]);
+    expect(await world.machine('edge-3')).toBe('edge-3');
+    expect(flawsOf(store.tables, store.events)).toEqual([]);
+  });
+
+  it('do not when one has seen more, was not heard, or has no agent', async () => {
+    const { world, store, after, tell, pass } = await restored();
+    await ledger([
+      ['an hour', pass(hour + 2), undefined],
+      ['the other was not heard', () => tell('edge-1', after), 'epoch in doubt'],
+      ['the other has seen more', () => tell('edge-2', after + 1), 'epoch in doubt'],
+      ['so', () => tell('edge-1', after), 'epoch in doubt'],
+      ['it is confirmed', () => world.confirm(2), 'by token-9'],
+      ['it must take a snapshot before its guard opens again', () => tell('edge-2', after + 1), 'machine_behind'],
+      ['which it did', () => tell('edge-2', store.revision), 'epoch token-9'],
+    ]);
+    const fenced = await restored();
+    fenced.store.tables.machines.forEach((row, id) => {
+      if (id === 'edge-2') fenced.store.tables.machines.set(id, { ...row, state: 'fenced' });
+    });
+    await ledger([
+      ['an hour', fenced.pass(hour + 2), undefined],
+      ['one that was fenced is shut out, and waited for by nobody', () => fenced.tell('edge-1', 0), 'epoch machines'],
+    ]);
+    const bare = await restored();
+    bare.store.tables.machines.forEach((row, id) => {
+      if (id === 'edge-2') bare.store.tables.machines.set(id, { ...row, enforcement: 'none' });
+    });
+    await ledger([
+      ['an hour', bare.pass(hour + 2), undefined],
+      ['a machine without an agent tells nothing', () => bare.tell('edge-1', bare.after), 'epoch in doubt'],
+    ]);
+  });
+
+  it('do not when a client found it out: others may have been answered under the same revisions', async () => {
+    const { after, tell, pass } = await restored('client_saw_more');
+    await ledger([
+      ['an hour', pass(hour + 2), undefined],
+      ['one', () => tell('edge-1', after), 'epoch in doubt'],
+      ['the other', () => tell('edge-2', after), 'epoch in doubt'],
+    ]);
+  });
+});
+
 describe('an epoch in doubt', () => {
   it('keeps alive what is alive, and gives, ends and frees nothing', async () => {
     const { store, world, web, bare, lease, bareLease } = await town();
@@ -106,6 +178,18 @@ describe('an epoch in doubt', () => {
     ]);
     expect({ leases: store.tables.leases, extents: store.tables.extents }).toEqual(before);
     expect(flawsOf(store.tables, store.events)).toEqual([]);
+  });
+
+  it('does not open the guard of a machine that was fenced: others may have what it had', async () => {
+    const { world } = await town();
+    await world.pass(31);
+    expect(await world.lookMachine('edge-1')).toBe('fenced');
+    await world.seen('stranger', 1);
+    await ledger([
+      ['in doubt', () => world.alive('edge-1'), 'read_only_epoch'],
+      ['it is confirmed', () => world.confirm(2), 'by token-9'],
+      ['then', () => world.alive('edge-1'), 'for 30 s'],
+    ]);
   });
 
   it('is over when it is confirmed, and everybody has their whole time from then', async () => {

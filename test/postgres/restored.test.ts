@@ -53,6 +53,27 @@ describe('a database that was copied or restored', () => {
   });
 });
 
+describe('a database after a failover', () => {
+  it('goes on by itself when every machine told that it has nothing which is lost', async () => {
+    await using server = await replica();
+    const made = { kind: 'createMachine', labels: {}, enforcement: 'agent', fenceUs: 30_000_000 } as const;
+    for (const id of ['one', 'two']) await server.service.execute({ ...made, id });
+    await database.query(`UPDATE log_end SET cluster = regexp_replace(cluster, '^(\\d+)\\.1\\.', '\\1.7.')`);
+    const tell = (id: string, appliedRevision: number) =>
+      server.service.execute({ kind: 'agentKeepalive', machine: id, bootId: 'b', version: '1', appliedRevision });
+    const stands = async () => (await server.store.reader.epoch()).confirmedBy;
+    await tell('one', 2);
+    await database.query(`UPDATE epochs SET began_at = began_at - 3602000000 WHERE number = 2`);
+    await tell('one', 2);
+    await tell('two', 3);
+    await tell('one', 2);
+    expect(await stands()).toBeNull();
+    await tell('two', 1);
+    expect(await stands()).toBe('machines');
+    expect(await change(server)).toBe('done');
+  });
+});
+
 describe('a log that loses its end under servers that run', () => {
   it('is noticed by the server that had seen more, and by all others through it', async () => {
     await using one = await replica();

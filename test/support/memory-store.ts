@@ -28,7 +28,7 @@ import {
 import type { Need } from '../../src/leases/needs.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../src/leases/store.ts';
 import type { Change } from '../../src/leases/table.ts';
-import { View } from '../../src/leases/view.ts';
+import { View, type Loss } from '../../src/leases/view.ts';
 import { forgetFrom, pruneTables } from './memory-forgetting.ts';
 import { loadOffers } from './memory-offers.ts';
 import { loadForLifecycle } from './memory-lifecycle.ts';
@@ -80,6 +80,8 @@ export class MemoryStore implements Store {
   failure: StoreError | undefined;
   #lastEventAt = 0;
   #isClosed = false;
+  /** What this store is to find out with the next batch. */
+  loss: Loss | undefined;
   readonly #database: string | undefined;
 
   /** `first`: the epoch that it begins in; what follows a dot in its id is the name of the database. */
@@ -98,13 +100,14 @@ export class MemoryStore implements Store {
     const { number: epoch, confirmedAt } = this.epoch;
     const database = this.#database === undefined ? {} : { database: this.#database };
     const view = new View(
-      { epoch, confirmedAt, revision: this.revision, lastEventAt: this.#lastEventAt, ...database },
+      { epoch, confirmedAt, revision: this.revision, lastEventAt: this.#lastEventAt, loss: this.loss, ...database },
       work.now,
     );
     for (const round of work.needs(view)) for (const need of round) this.#load(view, need);
     const result = work.decide(view);
     if (this.failure) throw this.failure;
     const changes = view.changes();
+    if (changes.epochs.length > 0) this.loss = undefined;
     const { tables } = this;
     write(tables.pools, changes.pools, (row) => row.id);
     write(tables.machines, changes.machines, (row) => row.id);
@@ -235,6 +238,18 @@ export class MemoryStore implements Store {
         return;
       case 'epoch': {
         loadOne(view.epochs, tables.epochs.get(need.number));
+        return;
+      }
+      case 'unheard': {
+        const isHeard = (row: Machine) =>
+          row.enforcement === 'agent' &&
+          row.agent !== null &&
+          row.agent.seenAt >= need.since &&
+          row.agent.appliedRevision <= need.after;
+        const others = [...tables.machines.values()].filter(
+          ({ id, state }) => id !== need.except && state !== 'lost' && state !== 'fenced',
+        );
+        view.loadUnheard(!others.every(isHeard));
         return;
       }
       case 'epochById': {

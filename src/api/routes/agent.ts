@@ -82,7 +82,7 @@ export const agentRoutes = resource('agent', (app, context) => {
           'Only an answered keepalive keeps the egress guard of the host open; the fencing horizon counts from when it was ' +
           'sent.',
         answers: { 200: 'How far the log is, and how long the guard may stay open.' },
-        errors: ['machine_not_found', 'machine_behind', 'machine_lost'],
+        errors: ['machine_not_found', 'machine_behind', 'machine_lost', 'read_only_epoch'],
         dryRun: true,
         examples: { body: examples.agentKeepalive, answers: { 200: examples.agentKeepaliveAnswer } },
       }),

@@ -1,5 +1,7 @@
 import { closeSync, constants, fsyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { EpochCause } from '../../leases/model.ts';
+import type { Loss } from '../../leases/view.ts';
 
 /** What the file beside the database says: in which epoch it was, and how far it had come. */
 export type Mark = Readonly<{
@@ -40,23 +42,23 @@ export type Standing = Readonly<{ epoch: string; former: ReadonlySet<string>; re
 export function lossShownBy(
   mark: Mark | 'damaged' | undefined,
   { epoch, former, revision }: Standing,
-): Readonly<{ detail: string; revision: number }> | undefined {
-  const shows = (detail: string, known = revision) => ({ detail, revision: known });
+): Omit<Loss, 'newId'> | undefined {
+  const shows = (cause: EpochCause, detail: string, known = revision) => ({ cause, detail, revision: known });
   // What nothing was ever written to has nothing to lose.
   if (mark === undefined)
     return revision === 0
       ? undefined
-      : shows('there is no fishery.mark beside the database: it was restored or copied');
-  if (mark === 'damaged') return shows('fishery.mark beside the database is damaged');
+      : shows('other_mark', 'there is no fishery.mark beside the database: it was restored or copied');
+  if (mark === 'damaged') return shows('other_mark', 'fishery.mark beside the database is damaged');
   const known = Math.max(mark.reached, mark.reserved - reserved_ahead_revisions);
   // A new epoch is in the database before it is in the mark.
   if (former.has(mark.epoch)) return undefined;
   if (mark.epoch !== epoch)
     return mark.reached === 0
       ? lossShownBy(undefined, { epoch, former, revision })
-      : shows(`fishery.mark is of epoch ${mark.epoch}, which the database was never in`, mark.reached);
+      : shows('other_mark', `fishery.mark is of epoch ${mark.epoch}, which the database was never in`, mark.reached);
   if (revision >= known) return undefined;
-  return shows(`the database ends at revision ${revision}, and ${known} had been given out`, known);
+  return shows('older_than_mark', `the database ends at revision ${revision}, and ${known} had been given out`, known);
 }
 
 /**

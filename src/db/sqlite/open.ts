@@ -51,9 +51,8 @@ export async function openSqliteStore(options: OpenOptions): Promise<Store> {
     if (options.check === true || isDue) refuseDamaged(connection, directory);
     meta.noteOpen();
     const standing = standingOf(connection);
-    const shown = lossShownBy(readMark(directory), standing);
-    const loss = shown && { cause: 'older_than_mark' as const, ...shown };
-    mark = new HighWaterMark(directory, shown ? undefined : { epoch: standing.epoch, reached: standing.revision });
+    const loss = lossShownBy(readMark(directory), standing);
+    mark = new HighWaterMark(directory, loss ? undefined : { epoch: standing.epoch, reached: standing.revision });
     return new SqliteStore({ connection, mark, loss, newEpoch, onClose: closer(connection, mark, meta, unlock) });
   } catch (error) {
     connection?.close();
