@@ -168,7 +168,8 @@ export class SqlReader implements Reader {
 
   leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>> {
     const { poolLabels: _pool, machineLabels: _machine, ...fields } = filter;
-    const { session, machine: on } = fields;
+    const { session, machine: on, slice, state } = fields;
+    const isLive = state !== undefined && state !== 'ended' && state !== 'refused';
     const part = (where: string) =>
       `${leaseSelect} WHERE ${where} AND leases.id > @after ORDER BY leases.id LIMIT @limit`;
     const list = (sql: string, parameters: Parameters) => all<LeaseAndSession>(withLabels(sql, filter), parameters);
@@ -184,8 +185,12 @@ export class SqlReader implements Reader {
           `leases.session = @session AND leases.state ${isIn} ('pending', 'active')`;
         return list(both(its('IN'), its('NOT IN')), { session, after, limit });
       }
+      // What is live on a slice is no more than it has ports; what was may be without end, and is looked for in order.
+      if (slice !== undefined && isLive)
+        return list(part('leases.slice = @slice AND leases.ended_at IS NULL'), { slice, after, limit });
       if (on === undefined) return list(part('true'), { after, limit });
       const its = (is: 'NULL' | 'NOT NULL') => `leases.machine = @machine AND leases.ended_at IS ${is}`;
+      if (isLive) return list(part(its('NULL')), { machine: on, after, limit });
       return list(both(its('NULL'), its('NOT NULL')), { machine: on, after, limit });
     };
     return this.#reads.run(function* () {

@@ -180,6 +180,12 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(await ids({ slice: a.slice })).toEqual(
         [a, c, d].filter((lease) => lease.slice === a.slice).map(({ id }) => id),
       );
+      for (const { id, slice } of [a, b, c, d]) {
+        expect(await ids({ slice, state: 'active' })).toEqual(slice === b.slice ? [b.id] : []);
+        expect(await ids({ slice, state: 'pending', machine: 'edge-1' })).toEqual(slice === c.slice ? [c.id] : []);
+        if (id === a.id || id === d.id) expect(await ids({ slice, state: 'ended' })).toContain(id);
+      }
+      expect(await ids({ machine: 'edge-1', state: 'active' })).toEqual([b.id]);
       expect(await ids({ machine: 'nowhere' })).toEqual([]);
 
       const sessions = async (filter: Parameters<typeof reader.sessions>[0]) =>

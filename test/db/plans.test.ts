@@ -96,8 +96,9 @@ describe('what is read outside of decisions', () => {
       await reader.eventsAfter(1, steering, 5);
       await reader.router('r');
       await reader.poolSlices('p');
+      const live = { machine: 'm', state: 'active' } as const;
       const owners = { poolLabels: [], machineLabels: [] };
-      for (const filter of [{}, { machine: 'm' }, { session: 1 }, { session: null }])
+      for (const filter of [{}, { machine: 'm' }, { session: 1 }, { session: null }, live, { ...live, slice: 1 }])
         for (const labels of [{}, owners]) await reader.leases({ ...filter, ...labels }, page);
       for (const filter of [{}, { machine: 'm' }])
         for (const labels of [{}, { machineLabels: [] }]) await reader.sessions({ ...filter, ...labels }, page);
