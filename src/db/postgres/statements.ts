@@ -1,5 +1,6 @@
 import type { NeedKind, Need } from '../../leases/needs.ts';
-import { needStatements, numberParameters, type NeedStatement } from '../need-statements.ts';
+import type { NeedStatement } from '../need-statement.ts';
+import { needStatements, numberParameters } from '../need-statements.ts';
 import type { AnyRow, Parameters, Statement, Value } from '../statement.ts';
 
 /** A statement as PostgreSQL takes it. The name makes a connection parse and plan it once. */
