@@ -4,6 +4,7 @@ import type { Address, Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryError, type Followed } from '../sdk/index.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import { BlockedOnHost } from './blocked-on-host.ts';
 import { DesiredMachine, type Touched } from './desired.ts';
 import type { HostLoad, HostSettings } from './desired-host.ts';
 import type { FishLeases } from './fish-leases.ts';
@@ -18,6 +19,7 @@ import type { Reports } from './reports.ts';
 import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
 import { isIn } from './standing-problems.ts';
 import type { StateFile } from './state-file.ts';
+import { UnitsOnHost } from './units-on-host.ts';
 import { Bell, doze, isOver, whenOver } from './waiting.ts';
 
 /** The server, as the agent speaks with it. */
@@ -38,6 +40,8 @@ export type AgentParts = Readonly<{
   reports: Reports;
   placeholders: Placeholders;
   sockets: SocketTable;
+  /** See `UnitsOnHost`. */
+  unitsGone(units: readonly string[]): Promise<ReadonlySet<string>>;
   /** null on a host without fish. */
   fish: Readonly<{ start: () => Promise<FishPort>; leases: Pick<FishLeases, 'run' | 'look' | 'end'> }> | null;
   log: Logger;
@@ -64,6 +68,8 @@ export class Agent {
   readonly hostKeeper: HostKeeper;
   readonly #parts: AgentParts;
   readonly #slices = new SlicesOnHost();
+  readonly #blocked: BlockedOnHost;
+  readonly #units: UnitsOnHost;
   readonly #firstPass = Promise.withResolvers<undefined>();
   #hasSnapshot = false;
   #hostIsDue = true;
@@ -83,6 +89,9 @@ export class Agent {
     this.#parts = parts;
     const { machine, host, stateFile, settings, log, placeholders, sockets, guard } = parts;
     this.desired = new DesiredMachine(machine);
+    const isOurMark = (socket: number) => (socket & settings.markMask) === settings.mark;
+    this.#blocked = new BlockedOnHost({ sockets, isOurMark, now: () => parts.now() });
+    this.#units = new UnitsOnHost({ goneOf: (units) => parts.unitsGone(units), log, now: () => parts.now() });
     this.leases = new LeasesOnHost({
       changeElements: (add, remove) => this.hostKeeper.changeElements(add, remove),
       placeholders,
@@ -91,7 +100,7 @@ export class Agent {
         if (!this.#fish) throw new Error('fish does not run');
         return this.#fish.setBlocks(blocks);
       },
-      isOurMark: (mark) => (mark & settings.markMask) === settings.mark,
+      isOurMark,
       log,
       now: () => parts.now(),
     });
@@ -291,7 +300,12 @@ export class Agent {
       (address) => hostKeeper.hasAddress(address),
       (slice) => leases.holds((lease) => lease.slice === slice),
     );
-    reports.add(outcomes, slices, revision);
+    const clear = this.#blocked.look(desired);
+    desired.unblock(clear);
+    // Of a lease that has just come to its end there is nothing more to say.
+    const over = new Set(outcomes.flatMap(({ lease, state }) => (state === 'active' ? [] : [lease])));
+    const gone = (await this.#units.look(desired)).filter(({ lease }) => !over.has(lease));
+    reports.add([...outcomes, ...gone], slices, revision, clear);
     fish?.leases.look();
     // Only now: what fish lacks must not keep proxies from their leases.
     if (fishProblem) throw fishProblem;

@@ -1,6 +1,6 @@
 import { parseAddress } from '../net/address.ts';
 import { parsePrefix, prefixContains, type Prefix } from '../net/prefix.ts';
-import type { Change, Desired } from '../wire/agent.ts';
+import type { BlockedPorts, Change, Desired } from '../wire/agent.ts';
 import type { Lease } from '../wire/leases.ts';
 import type { Holder } from '../wire/machines.ts';
 import type { Revocation } from '../wire/revocations.ts';
@@ -41,6 +41,9 @@ function isWithin(prefix: Prefix, address: string): boolean {
   return parsed.ok && prefixContains(prefix, parsed.value);
 }
 
+export const keyOfBlocked = ({ slice, protocol, ports }: BlockedPorts): string =>
+  `${slice}/${protocol}/${ports.first}-${ports.last}`;
+
 /** A lease here is one of these; every other state means that it is over and gone from the table. */
 export const onHostStates: readonly string[] = ['pending', 'active', 'ending'] satisfies Lease['state'][];
 const sliceStates: readonly string[] = ['assigning', 'assigned', 'draining'] satisfies Slice['state'][];
@@ -62,6 +65,7 @@ export class DesiredMachine {
   readonly #slices = new Map<string, Slice>();
   readonly #holders = new Map<string, Holder>();
   readonly #leases = new Map<string, Lease>();
+  readonly #blocked = new Map<string, BlockedPorts>();
   readonly #bySession = new Map<string, Set<string>>();
   /** Ended ones that still have leases here: a change of such a lease must not bring it to life again. */
   readonly #endedSessions = new Map<string, NonNullable<Lease['ending']>>();
@@ -100,6 +104,16 @@ export class DesiredMachine {
     return this.#leases;
   }
 
+  /** Ports of its slices that a stranger kept a lease from, by `keyOfBlocked`. */
+  get blocked(): ReadonlyMap<string, BlockedPorts> {
+    return this.#blocked;
+  }
+
+  /** The strangers are gone, as far as this host can say; the server is told. */
+  unblock(places: readonly BlockedPorts[]): void {
+    for (const place of places) this.#blocked.delete(keyOfBlocked(place));
+  }
+
   /** Takes a snapshot in place of everything known. */
   reset(snapshot: Desired): Touched {
     const before = [...this.#leases.keys()];
@@ -112,6 +126,8 @@ export class DesiredMachine {
     for (const slice of snapshot.slices) this.#slices.set(slice.id, slice);
     for (const holder of snapshot.holders) this.#holders.set(holder.name, holder);
     for (const lease of snapshot.leases) this.#setLease(lease);
+    this.#blocked.clear();
+    for (const place of snapshot.blocked) this.#blocked.set(keyOfBlocked(place), place);
     return { host: true, everything: true, leases: [...new Set([...before, ...this.#leases.keys()])] };
   }
 
@@ -160,6 +176,8 @@ export class DesiredMachine {
 
   #applySlice(slice: Slice): Touched {
     const isOurs = slice.machine === this.machine && sliceStates.includes(slice.state) && !slice.reclaimed;
+    for (const place of [...this.#blocked.values()])
+      if (place.slice === slice.id && (!isOurs || place.generation !== slice.generation)) this.unblock([place]);
     if (isOurs) {
       this.#slices.set(slice.id, slice);
       return touchedHost;
@@ -196,9 +214,17 @@ export class DesiredMachine {
 
   #applyLease(lease: Lease): Touched {
     if (lease.machine !== this.machine) return untouched;
+    if (lease.state === 'refused') this.#block(lease);
     if (onHostStates.includes(lease.state)) this.#setLease(lease);
     else if (!this.#dropLease(lease.id)) return untouched;
     return { ...untouched, leases: [lease.id] };
+  }
+
+  #block({ slice, protocol, ports }: Lease): void {
+    const generation = this.#slices.get(slice)?.generation;
+    if (generation === undefined) return;
+    const place = { slice, generation, protocol, ports };
+    this.#blocked.set(keyOfBlocked(place), place);
   }
 
   #setLease(lease: Lease): void {

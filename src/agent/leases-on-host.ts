@@ -39,7 +39,7 @@ export type LeaseHost = Readonly<{
 
 /** What is to be told to the server about a lease. */
 export type LeaseOutcome = Readonly<{ lease: string; token: string }> &
-  (Readonly<{ state: 'active' | 'empty' }> | (Readonly<{ state: 'refused' }> & Refusal));
+  (Readonly<{ state: 'active' | 'empty' | 'unit_gone' }> | (Readonly<{ state: 'refused' }> & Refusal));
 
 /**
  * `opening`: its elements are counted, nothing else is sure. `up`: everything is in place. `clearing`: it ends, and

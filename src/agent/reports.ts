@@ -1,5 +1,6 @@
-import type { Applied, AppliedAnswer } from '../wire/agent.ts';
+import type { Applied, AppliedAnswer, BlockedPorts } from '../wire/agent.ts';
 import type { Logger } from '../ops/logger.ts';
+import { keyOfBlocked } from './desired.ts';
 import type { LeaseOutcome } from './leases-on-host.ts';
 import { Bell, isOver } from './waiting.ts';
 
@@ -25,6 +26,7 @@ export class Reports {
   readonly #parts: ReportParts;
   readonly #leases = new Map<string, LeaseOutcome>();
   readonly #slices = new Map<string, SliceOutcome>();
+  readonly #clear = new Map<string, BlockedPorts>();
   #revision = 0;
   #reported = -1;
   readonly #bell = new Bell();
@@ -37,12 +39,19 @@ export class Reports {
 
   /** How much is still to be told. */
   get waiting(): number {
-    return this.#leases.size + this.#slices.size;
+    return this.#leases.size + this.#slices.size + this.#clear.size;
   }
 
-  add(leases: readonly LeaseOutcome[], slices: readonly SliceOutcome[], revision: number): void {
+  /** `clear`: blocked ports whose strangers are gone. */
+  add(
+    leases: readonly LeaseOutcome[],
+    slices: readonly SliceOutcome[],
+    revision: number,
+    clear: readonly BlockedPorts[] = [],
+  ): void {
     for (const outcome of leases) this.#leases.set(outcome.lease, outcome);
     for (const outcome of slices) this.#slices.set(outcome.slice, outcome);
+    for (const place of clear) this.#clear.set(keyOfBlocked(place), place);
     this.#revision = Math.max(this.#revision, revision);
     if (this.waiting > 0) this.#bell.ring();
   }
@@ -51,6 +60,7 @@ export class Reports {
   clear(): void {
     this.#leases.clear();
     this.#slices.clear();
+    this.#clear.clear();
     this.#revision = 0;
   }
 
@@ -75,14 +85,15 @@ export class Reports {
   async #send(signal: AbortSignal): Promise<void> {
     const leases = [...this.#leases.values()].slice(0, items_max);
     const slices = [...this.#slices.values()].slice(0, items_max);
-    const applied: Applied = { revision: this.#revision, leases, slices };
+    const clear = [...this.#clear.values()].slice(0, items_max);
+    const applied: Applied = { revision: this.#revision, leases, slices, ...(clear.length > 0 ? { clear } : {}) };
     for (let attempt = 1; !isOver(signal); attempt++) {
       try {
         const answer = await this.#parts.send(applied, signal);
         this.#reported = applied.revision;
         for (const rejection of answer.rejected) this.#parts.log.info(rejection, 'the server dropped a report');
         this.rejected += answer.rejected.length;
-        this.#forget(leases, slices);
+        this.#forget(leases, slices, clear);
         return;
       } catch (error) {
         if (isOver(signal)) return;
@@ -90,7 +101,7 @@ export class Reports {
         if (this.#parts.isHopeless(error)) {
           // The next snapshot shows what the server makes of it, and what still stands is reported again then.
           this.#parts.log.error(`the server does not understand a report, it is dropped: ${why}`);
-          this.#forget(leases, slices);
+          this.#forget(leases, slices, clear);
           return;
         }
         this.#parts.log.warn({ waiting: this.waiting, attempt }, `report not delivered: ${why}`);
@@ -100,7 +111,8 @@ export class Reports {
   }
 
   /** But for what something newer has come up about meanwhile. */
-  #forget(leases: readonly LeaseOutcome[], slices: readonly SliceOutcome[]): void {
+  #forget(leases: readonly LeaseOutcome[], slices: readonly SliceOutcome[], clear: readonly BlockedPorts[]): void {
+    for (const each of clear) if (this.#clear.get(keyOfBlocked(each)) === each) this.#clear.delete(keyOfBlocked(each));
     for (const each of leases) if (this.#leases.get(each.lease) === each) this.#leases.delete(each.lease);
     for (const each of slices) if (this.#slices.get(each.slice) === each) this.#slices.delete(each.slice);
   }

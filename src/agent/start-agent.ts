@@ -12,6 +12,7 @@ import type { HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import { LinuxHost } from './linux/linux-host.ts';
+import { unitsGone } from './linux/units.ts';
 import { watchForMeddling } from './linux/meddling.ts';
 import { takeLock, type Lock } from './lock.ts';
 import { Placeholders } from './placeholders.ts';
@@ -170,6 +171,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     reports,
     placeholders,
     sockets,
+    unitsGone,
     fish:
       settings.fish && fishLeases
         ? { start: startFishOnTun.bind(null, settings, settings.fish, budget.flows_max), leases: fishLeases }

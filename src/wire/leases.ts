@@ -78,7 +78,9 @@ export const LeaseGrant = z
           .regex(/^[\w:.@\\-]{1,250}\.[a-z]{1,12}$/)
           .optional()
           .meta({
-            description: 'The systemd unit that the leases are for: they end when the agent finds that it is gone.',
+            description:
+              'The systemd unit that the leases are for: they end when the agent finds that it is not installed and does not run. ' +
+              'One that only stopped keeps them.',
             examples: ['squid.service'],
           }),
       })

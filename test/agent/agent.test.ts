@@ -11,7 +11,7 @@ import { statusOf } from '../../src/agent/status.ts';
 import { metricsText } from '../../src/agent/metrics.ts';
 import { FisheryError, type Followed } from '../../src/sdk/index.ts';
 import type { Applied, Change, FlowAnswer } from '../../src/wire/agent.ts';
-import { desired, instant, lease, slice, withFish, withoutFish } from '../support/agent-values.ts';
+import { desired, holder, instant, lease, slice, withFish, withoutFish } from '../support/agent-values.ts';
 import { FakeHost } from '../support/fake-host.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
@@ -110,6 +110,7 @@ class World {
       reports: this.reports,
       placeholders: this.placeholders,
       sockets: this.sockets,
+      unitsGone: async (units) => new Set(units.filter((unit) => unit === 'gone.service')),
       fish: hasFish ? { start: () => this.#startFish(), leases: this.fishLeases } : null,
       log: this.log,
       now: () => performance.now(),
@@ -206,6 +207,27 @@ describe('before the server has said anything', () => {
     world.start();
     await expect(world.running).rejects.toMatchObject({ status: 401 });
     expect(world.host.done).toEqual([]);
+  });
+});
+
+describe('what is looked at now and then', () => {
+  it('is reported: blocked ports that are clear, and units that are gone', async () => {
+    const ports = { first: 9_000, last: 9_007 };
+    const blocked = [{ slice: 'slice-1', generation: 1, protocol: 'tcp' as const, ports }];
+    const reserved = (number: number, unit: string) =>
+      lease(number, { session: null, unit, holder: 'squid', state: 'active', ports: { first: number, last: number } });
+    world.start();
+    world.say(
+      snapshot({
+        slices: [slice(1, { state: 'assigned' })],
+        holders: [holder('squid', 2_001)],
+        leases: [reserved(9_100, 'gone.service'), reserved(9_101, 'squid.service')],
+        blocked,
+      }),
+    );
+    await vi.waitFor(() => expect(world.applied.flatMap(({ clear = [] }) => clear)).toEqual(blocked));
+    expect(world.told()).toContain('lease-9100 unit_gone');
+    expect(world.told()).not.toContain('lease-9101 unit_gone');
   });
 });
 

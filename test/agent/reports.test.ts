@@ -63,6 +63,18 @@ describe('reports', () => {
     await server.stop();
   });
 
+  it('say which blocked ports are clear, until that is answered too', async () => {
+    const server = new Server();
+    const clear = [{ slice: 'slice-1', generation: 3, protocol: 'tcp' as const, ports: { first: 8, last: 15 } }];
+    server.reports.add([], [], 17, clear);
+    await settle();
+    await server.answer(new Error('away'));
+    expect(server.heard).toEqual([1, 2].map(() => ({ revision: 17, leases: [], slices: [], clear })));
+    await server.answer();
+    expect(server.reports.waiting).toBe(0);
+    await server.stop();
+  });
+
   it('are repeated until they are answered', async () => {
     const server = new Server();
     server.reports.add([outcome(1)], [], 1);

@@ -2,14 +2,14 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { HostProblem } from '../host.ts';
 
-/** Both tools live in sbin, which is not on everybody's path; the locale keeps their messages in one language. */
+/** Some tools live in sbin, which is not on everybody's path; the locale keeps their messages in one language. */
 const environment = { PATH: '/usr/sbin:/sbin:/usr/bin:/bin', LC_ALL: 'C' } as const;
 const command_timeout_ms = 10_000;
 /** A listing of ten thousand addresses is about a megabyte. */
 const output_bytes_max = 64 * 1_048_576;
 
 /** Which packages bring the tools, for whoever lacks one. */
-const packages = { ip: 'iproute2', nft: 'nftables' } as const;
+const packages = { ip: 'iproute2', nft: 'nftables', systemctl: 'systemd' } as const;
 export type Tool = keyof typeof packages;
 
 export type Output = Readonly<{ code: number; stdout: string; stderr: string }>;
