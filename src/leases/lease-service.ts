@@ -217,10 +217,11 @@ const originOf = ({ command, provenance }: Waiting): Pick<Trouble, 'command' | '
 });
 
 /** Commands that rearrange what others were loaded for: they get a batch of their own. */
-const isAlone = ({ kind }: Command): boolean => alone.has(kind);
+const isAlone = (command: Command): boolean =>
+  alone.has(command.kind) || (command.kind === 'putHolder' && command.limits != null);
 const alone: ReadonlySet<CommandKind> = new Set([
   ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
-  ...(['routerApplied', 'putHolder', 'explainGrant', 'sweep'] as const),
+  ...(['routerApplied', 'explainGrant', 'sweep'] as const),
 ]);
 
 /** How many of the waiting commands make the next batch: bounded by number and weight, at least one. */
