@@ -166,6 +166,9 @@ CREATE TABLE "machines" (
 	"intent" text COLLATE "C" NOT NULL,
 	"drain_by" bigint,
 	"settled" integer NOT NULL,
+	"wants" text COLLATE "C" NOT NULL,
+	"wants_missing" text COLLATE "C" NOT NULL,
+	"wants_look_at" bigint,
 	"fence_us" bigint NOT NULL,
 	"mark" bigint,
 	"next_hops" text COLLATE "C" NOT NULL,
@@ -352,6 +355,7 @@ CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_po
 CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "leases_oldest" ON "leases" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "machines_wanting" ON "machines" USING btree ("wants_look_at","id") WHERE state = 'active' AND wants_look_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_unsettled" ON "machines" USING btree ("id") WHERE settled = 0;--> statement-breakpoint
 CREATE INDEX "revocations_waiting" ON "revocations" USING btree ("revoke_at") WHERE state = 'waiting';--> statement-breakpoint
 CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE state = 'ending';--> statement-breakpoint

@@ -186,6 +186,9 @@ CREATE TABLE `machines` (
 	`intent` text NOT NULL,
 	`drain_by` integer,
 	`settled` integer NOT NULL,
+	`wants` text NOT NULL,
+	`wants_missing` text NOT NULL,
+	`wants_look_at` integer,
 	`fence_us` integer NOT NULL,
 	`mark` integer,
 	`next_hops` text NOT NULL,
@@ -201,6 +204,7 @@ CREATE TABLE `machines` (
 );
 --> statement-breakpoint
 CREATE INDEX `machines_silent` ON `machines` (seen_at + fence_us) WHERE state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `machines_wanting` ON `machines` (`wants_look_at`,`id`) WHERE state = 'active' AND wants_look_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `machines_unsettled` ON `machines` (`id`) WHERE settled = 0;--> statement-breakpoint
 CREATE TABLE `meta` (
 	`key` text PRIMARY KEY NOT NULL,

@@ -86,6 +86,7 @@ export const machineCreate: z.input<typeof MachineCreate> = {
   fence_s: 30,
   mark: 257,
   next_hops: ['192.0.2.11'],
+  wants: [{ pool: 'fra1', family: 4, slices: 2 }],
 };
 export const machineUpdate: MachineUpdate = { state: 'draining', drain_deadline_s: 600 };
 
@@ -99,6 +100,7 @@ export const machine: Machine = {
   fence_s: 30,
   mark: 257,
   next_hops: ['192.0.2.11'],
+  wants: [{ pool: 'fra1', family: 4, slices: 2, missing: 1 }],
   agent: {
     boot_id: '5f2d6b1c-8f0e-4c58-9b3e-0c6a51a2d5b7',
     version: '0.1.0',

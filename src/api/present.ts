@@ -97,6 +97,13 @@ export const presentMachine = (machine: Machine): machines.Machine => ({
   fence_s: seconds(machine.fenceUs),
   mark: machine.mark,
   next_hops: [...machine.nextHops],
+  wants: machine.wants.map(({ pool, select, family, slices }, index) => ({
+    ...(pool === null ? {} : { pool }),
+    ...(select === null ? {} : { select }),
+    ...(family === null ? {} : { family }),
+    slices,
+    missing: machine.wanting.missing[index] ?? 0,
+  })),
   agent:
     machine.agent === null
       ? null

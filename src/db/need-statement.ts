@@ -1,5 +1,6 @@
 import type { NeedKind, NeedOf } from '../leases/needs.ts';
 import type { View } from '../leases/view.ts';
+import * as rows from './rows.ts';
 import type { AnyRow, Parameters } from './statement.ts';
 
 /**
@@ -34,4 +35,33 @@ export function whole<N, Row>(
 ): NeedStatement<N> {
   // The rows of this statement are of this kind: it stands beside it.
   return { sql, parameters, take: (view, need, found) => take(view, found as readonly Row[], need) };
+}
+
+export function loadSlice(view: View, row: rows.SliceRow): void {
+  view.slices.load(rows.sliceOf(row));
+}
+
+export function loadToken(view: View, row: rows.AccessTokenRow): void {
+  view.accessTokens.load(rows.accessTokenOf(row));
+}
+
+export function loadLease(view: View, row: rows.LeaseRow): void {
+  view.leases.load(rows.leaseOf(row));
+}
+
+export function loadExtent(view: View, row: rows.ExtentRow): void {
+  view.extents.load(rows.extentOf(row));
+}
+
+export function loadBlock(view: View, row: rows.SharedBlockRow): void {
+  view.blocks.load(rows.sharedBlockOf(row));
+}
+
+export function loadUnsettledLease(view: View, row: rows.LeaseRow): void {
+  due(view.leases, view.due.unsettledLeases, rows.leaseOf(row));
+}
+
+export function due<Row>(table: { load: (row: Row) => void }, list: Row[], row: Row): void {
+  table.load(row);
+  list.push(row);
 }

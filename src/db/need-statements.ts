@@ -2,8 +2,20 @@ import { addressKey } from '../net/address.ts';
 import { portMax } from '../net/ports.ts';
 import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
-import type { AuditEnd, HeldPorts, Offer, RoomRow, View } from '../leases/view.ts';
-import { each, whole, type NeedStatements } from './need-statement.ts';
+import type { AuditEnd, HeldPorts, Offer, RoomRow } from '../leases/view.ts';
+import { lifecycleNeeds } from './lifecycle-needs.ts';
+import {
+  due,
+  each,
+  loadBlock,
+  loadExtent,
+  loadLease,
+  loadSlice,
+  loadToken,
+  loadUnsettledLease,
+  whole,
+  type NeedStatements,
+} from './need-statement.ts';
 import * as rows from './rows.ts';
 
 /** Leases whose users are not proven gone. */
@@ -122,41 +134,6 @@ export const needStatements: NeedStatements = {
       'SELECT * FROM routers WHERE id = @router',
       ({ id }) => ({ router: id }),
       (view, row: rows.RouterRow) => view.routers.load(rows.routerOf(row)),
-    ),
-  ],
-  ownedByMachine: [
-    each(
-      'SELECT * FROM slices WHERE machine = @machine ORDER BY id LIMIT 1',
-      ({ machine }) => ({ machine }),
-      loadSlice,
-    ),
-  ],
-  liveSession: [
-    each(
-      `SELECT * FROM sessions WHERE machine = @machine AND state = 'live' ORDER BY id LIMIT 1`,
-      ({ machine }) => ({ machine }),
-      (view, row: rows.SessionRow) => view.sessions.load(rows.sessionOf(row)),
-    ),
-  ],
-  machineHolders: [
-    each(
-      'SELECT * FROM holders WHERE machine = @machine',
-      ({ machine }) => ({ machine }),
-      (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
-    ),
-  ],
-  machineTokens: [
-    each(
-      'SELECT * FROM access_tokens WHERE machine = @machine AND revoked_at IS NULL ORDER BY id',
-      ({ machine }) => ({ machine }),
-      loadToken,
-    ),
-  ],
-  routerTokens: [
-    each(
-      'SELECT * FROM access_tokens WHERE router = @router AND revoked_at IS NULL ORDER BY id',
-      ({ router }) => ({ router }),
-      loadToken,
     ),
   ],
   routers: [
@@ -522,58 +499,5 @@ export const needStatements: NeedStatements = {
       (view, row: rows.MachineRow) => due(view.machines, view.due.machines, rows.machineOf(row)),
     ),
   ],
-  unsettledMachines: [
-    each(
-      `SELECT * FROM machines WHERE settled = 0 AND (intent = 'draining' OR seen_at IS NULL OR (
-         fence_us <= @fence_us_max AND seen_at + fence_us <= @before)) ORDER BY id LIMIT @limit`,
-      ({ before, fenceUsMax, limit }) => ({ before, fence_us_max: fenceUsMax, limit }),
-      (view, row: rows.MachineRow) => due(view.machines, view.due.emptying, rows.machineOf(row)),
-    ),
-  ],
-  undrainedSlices: [
-    each(
-      `SELECT * FROM slices WHERE machine = @machine AND (state IN ('assigning', 'assigned') OR (
-         state = 'draining' AND coalesce(drain_by, @before + 1) > @before)) ORDER BY id LIMIT @limit`,
-      // No slice drains by an instant that never comes.
-      ({ machine, drainBy, limit }) => ({ machine, before: drainBy, limit }),
-      (view, row: rows.SliceRow) => due(view.slices, view.due.staying, rows.sliceOf(row)),
-    ),
-  ],
-  unreclaimedSlices: [
-    each(
-      `SELECT * FROM slices WHERE machine = @machine AND reclaimed = 0 AND state IN ('assigning', 'assigned', 'draining')
-       ORDER BY id LIMIT @limit`,
-      ({ machine, limit }) => ({ machine, limit }),
-      (view, row: rows.SliceRow) => due(view.slices, view.due.staying, rows.sliceOf(row)),
-    ),
-  ],
+  ...lifecycleNeeds,
 };
-
-function loadSlice(view: View, row: rows.SliceRow): void {
-  view.slices.load(rows.sliceOf(row));
-}
-
-function loadToken(view: View, row: rows.AccessTokenRow): void {
-  view.accessTokens.load(rows.accessTokenOf(row));
-}
-
-function loadLease(view: View, row: rows.LeaseRow): void {
-  view.leases.load(rows.leaseOf(row));
-}
-
-function loadExtent(view: View, row: rows.ExtentRow): void {
-  view.extents.load(rows.extentOf(row));
-}
-
-function loadBlock(view: View, row: rows.SharedBlockRow): void {
-  view.blocks.load(rows.sharedBlockOf(row));
-}
-
-export function loadUnsettledLease(view: View, row: rows.LeaseRow): void {
-  due(view.leases, view.due.unsettledLeases, rows.leaseOf(row));
-}
-
-function due<Row>(table: { load: (row: Row) => void }, list: Row[], row: Row): void {
-  table.load(row);
-  list.push(row);
-}

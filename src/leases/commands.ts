@@ -26,6 +26,7 @@ import type {
   SessionEnding,
   Slice,
   TokenQuota,
+  Want,
 } from './model.ts';
 import type { UsageRow } from './store.ts';
 
@@ -173,6 +174,7 @@ export type Commands = {
       fenceUs: number;
       mark?: number | null;
       nextHops?: readonly Address[];
+      wants?: readonly Want[];
     }>;
     output: Machine;
   };
@@ -186,6 +188,8 @@ export type Commands = {
         labels?: Labels;
         mark?: number | null;
         nextHops?: readonly Address[];
+        /** All of them. */
+        wants?: readonly Want[];
       }>;
     output: Machine;
   };

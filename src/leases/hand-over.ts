@@ -10,6 +10,7 @@ import { staleRevision } from './revisions.ts';
 import { changeSlice, restIfLeft } from './slices.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
+import { lookAtWants } from './wants.ts';
 
 /**
  * How a slice leaves its machine. Always the same way: nothing new is granted in it, its leases end, its machine proves it
@@ -159,7 +160,10 @@ export function drain(
   const isSame = slice.next?.machine === next?.machine && slice.next?.allocator === next?.allocator;
   if (slice.state === 'draining' && !isSooner && isSame && Object.keys(change).length === 0) return slice;
   const draining = changeSlice(view, slice, { ...change, state: 'draining', drainBy, next });
-  if (slice.state !== 'draining') offerSlice(view, draining);
+  if (slice.state !== 'draining') {
+    offerSlice(view, draining);
+    lookAtWants(view, slice.machine, now);
+  }
   // A lease that ended and waits for its machine's proof is waited for in vain when the machine is out of reach.
   if (deadline !== null && (isSooner || ending === 'fenced') && view.occupantsOf(slice.id) > 0) {
     const scope = { machine: slice.machine, holder: null, pools: null, prefix: null, session: null, slice: slice.id };

@@ -17,6 +17,11 @@ export const limits = {
   /** Holders of one machine that have limits: a grant there looks at all of them. */
   limited_holders_max: 256,
   slices_per_assign_max: 1_024,
+  /** Slices that one step assigns for each want of a machine. */
+  slices_per_want_step: 8,
+  /** How long until a machine that is short of slices, or has all that it wants, is looked at again. */
+  wants_unmet_look_us: 10_000_000,
+  wants_met_look_us: 300_000_000,
   reports_max: 20_000,
   /** Tokens whose last use is noted by one command. */
   token_uses_max: 1_000,

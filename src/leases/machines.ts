@@ -1,8 +1,9 @@
-import { err, ok } from '../net/result.ts';
+import { err, ok, type Result } from '../net/result.ts';
 import type { Address } from '../net/address.ts';
 import type { Commands } from './commands.ts';
 import { endDoubtIfAllTold, epochNeeds, hasAppliedLost } from './epochs.ts';
-import { holderKey, sameLabels, type Machine } from './model.ts';
+import type { LeaseError } from './errors.ts';
+import { holderKey, sameLabels, type Machine, type Want } from './model.ts';
 import { sameLimits } from './quotas.ts';
 import { limits as bounds } from './limits.ts';
 import { together, type Needs } from './needs.ts';
@@ -10,18 +11,21 @@ import { staleRevision } from './revisions.ts';
 import { endToken } from './tokens.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
+import { sameWants, shortageNeeds, shortagesOf } from './wants.ts';
 
 export const createMachine: UseCase<'createMachine'> = {
-  *needs({ id }) {
-    yield [{ need: 'machine', id }];
+  *needs({ id, wants = [] }) {
+    yield [{ need: 'machine', id }, ...(wants.length > 0 ? shortageNeeds(id) : [])];
   },
 
-  decide({ id, labels, enforcement, fenceUs, mark = null, nextHops = [] }, { view }) {
+  decide({ id, labels, enforcement, fenceUs, mark = null, nextHops = [], wants = [] }, { view, now }) {
     if (view.machines.get(id)) return err({ code: 'machine_exists', machine: id });
+    const wanted = wantedOf(view, id, wants, now);
+    if (!wanted.ok) return wanted;
     return ok(
       putMachine(view, id, (revision, at) => {
         const born = { createdAt: at, updatedAt: at, revision };
-        const state = { state: 'active', intent: 'active', drainBy: null, settled: true } as const;
+        const state = { state: 'active', intent: 'active', drainBy: null, settled: true, ...wanted.value } as const;
         return { id, labels, enforcement, ...state, fenceUs, mark, nextHops, limitedHolders: 0, agent: null, ...born };
       }),
     );
@@ -29,12 +33,12 @@ export const createMachine: UseCase<'createMachine'> = {
 };
 
 export const updateMachine: UseCase<'updateMachine'> = {
-  *needs({ id }) {
-    yield [{ need: 'machine', id }];
+  *needs({ id, wants = [] }) {
+    yield [{ need: 'machine', id }, ...(wants.length > 0 ? shortageNeeds(id) : [])];
   },
 
   decide(input, context) {
-    const { view } = context;
+    const { view, now } = context;
     const machine = view.machines.get(input.id);
     if (!machine) return err({ code: 'machine_not_found', machine: input.id });
     const stale = staleRevision(`machine "${machine.id}"`, input.ifRevision, machine.revision);
@@ -45,11 +49,29 @@ export const updateMachine: UseCase<'updateMachine'> = {
     // What changes nothing is no news: the log stays quiet.
     const isSameWay = mark === machine.mark && sameAddresses(nextHops, machine.nextHops);
     const isSameState = state === machine.state && intent === machine.intent && drainBy === machine.drainBy;
-    if (isSameState && sameLabels(labels, machine.labels) && isSameWay) return ok(machine);
-    const change = { ...standing, labels, mark, nextHops };
+    const isSameWants = input.wants === undefined || sameWants(input.wants, machine.wants);
+    if (isSameState && sameLabels(labels, machine.labels) && isSameWay && isSameWants) return ok(machine);
+    const wanted = isSameWants ? ok({}) : wantedOf(view, machine.id, input.wants ?? [], now);
+    if (!wanted.ok) return wanted;
+    const change = { ...standing, ...wanted.value, labels, mark, nextHops };
     return ok(putMachine(view, machine.id, (revision, at) => ({ ...machine, ...change, updatedAt: at, revision })));
   },
 };
+
+/** What a machine is to have, and what it is short of as it is. */
+function wantedOf(
+  view: View,
+  id: string,
+  wants: readonly Want[],
+  now: number,
+): Result<Pick<Machine, 'wants' | 'wanting'>, LeaseError> {
+  const missing = wants.length > 0 ? shortagesOf(view, id, wants) : [];
+  for (const { pool } of wants) {
+    const isThere = pool === null || [...view.pools.values()].some((one) => one.id === pool);
+    if (!isThere) return err({ code: 'pool_not_found', pool });
+  }
+  return ok({ wants, wanting: { lookAt: wants.length > 0 ? now : null, missing } });
+}
 
 type Standing = Pick<Machine, 'state' | 'intent' | 'drainBy' | 'settled'>;
 
@@ -192,7 +214,10 @@ function* machineNeeds(id: string): Needs {
  * The guard on the host has shut by now, for want of an answered keepalive. Nothing new is granted there until the agent
  * is back; what it has stays its own, because nobody has proven it empty.
  */
-export function fenceMachine(view: View, machine: Machine): void {
+export function fenceMachine(view: View, found: Machine): void {
+  const machine = view.machines.get(found.id);
+  // Its agent was heard, or an operator said something of it, just before in the same batch.
+  if (machine?.state !== found.state || machine.agent?.seenAt !== found.agent?.seenAt) return;
   putMachine(view, machine.id, (revision, at) => ({ ...machine, state: 'fenced', updatedAt: at, revision }));
 }
 

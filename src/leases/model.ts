@@ -45,6 +45,9 @@ export type Pool = Readonly<{
   revision: number;
 }>;
 
+/** So many slices of a pool, or of pools with such labels (one of `pool` and `select` is null). */
+export type Want = Readonly<{ pool: string | null; select: string | null; family: Family | null; slices: number }>;
+
 export type MachineState = 'active' | 'cordoned' | 'draining' | 'fenced' | 'lost';
 export type Machine = Readonly<{
   id: string;
@@ -57,6 +60,10 @@ export type Machine = Readonly<{
   drainBy: number | null;
   /** Not draining and not lost, or each of its slices has followed. */
   settled: boolean;
+  /** Which slices it is to have, at least. */
+  wants: readonly Want[];
+  /** When its wants are looked at next, and how many slices they (by their places) were short of the last time. */
+  wanting: Readonly<{ lookAt: number | null; missing: readonly number[] }>;
   fenceUs: number;
   /** How routers send packets to it: a packet mark, and next hops, one per family at most. Nothing here goes by them. */
   mark: number | null;

@@ -48,6 +48,8 @@ export type Need =
   /** Those that are not revoked. */
   | Readonly<{ need: 'machineTokens'; machine: string }>
   | Readonly<{ need: 'routerTokens'; router: string }>
+  /** How many slices the machine has that are assigned, or are being assigned, by pool and family. */
+  | Readonly<{ need: 'ownedSlices'; machine: string }>
   | Readonly<{ need: 'pools' }>
   | Readonly<{ need: 'routers' }>
   /** The pools with slices whose routers have not all acknowledged that a route came or went. */
@@ -184,6 +186,8 @@ export type Need =
    * for its fence by then, among those with a fence of at most so long.
    */
   | Readonly<{ need: 'unsettledMachines'; before: number; fenceUsMax: number; limit: number }>
+  /** Active machines whose wants are to be looked at, the longest due first. */
+  | Readonly<{ need: 'wantingMachines'; before: number; limit: number }>
   /** Slices of the machine, by id, that do not drain yet, or (where it is given) not by this instant. */
   | Readonly<{ need: 'undrainedSlices'; machine: string; drainBy: number | null; limit: number }>
   /** Slices of the machine, by id, that do not rest yet and were not reclaimed. */

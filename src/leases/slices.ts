@@ -14,6 +14,7 @@ import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
 type Assignment = Commands['assignSlices']['input'];
+type Asked = Pick<Assignment, 'count' | 'family'>;
 /** Either a slice that was given back and rested, or the place of one that was never made. */
 type Candidate = Readonly<{ returned: Slice } | { slot: Slot }>;
 type Choice = Readonly<{ candidates: readonly Candidate[]; cursors: Pool['cursors'] }>;
@@ -30,8 +31,7 @@ export const assignSlices: UseCase<'assignSlices'> = {
       yield [madeAt(pool, input.at.address, input.at.firstPort)];
       return;
     }
-    yield* returnedNeeds(view, pool, input);
-    yield* freshNeeds(view, pool, input);
+    yield* candidateNeeds(view, pool, input);
   },
 
   decide(input, context) {
@@ -44,10 +44,8 @@ export const assignSlices: UseCase<'assignSlices'> = {
       return err({ code: 'machine_not_active', machine: machine.id, state: machine.state });
     const found = input.at ? exactCandidate(view, pool, input.at) : nextCandidates(view, pool, input);
     if (!found.ok) return found;
-    const { candidates, cursors } = found.value;
-    // Not news to anybody: no event.
-    if (cursors.some((cursor, prefix) => cursor !== pool.cursors[prefix])) view.pools.put({ ...pool, cursors });
-    return ok(candidates.map((candidate) => assign(view, pool, machine, candidate)));
+    moveCursors(view, pool, found.value);
+    return ok(found.value.candidates.map((candidate) => assign(view, pool, machine, candidate)));
   },
 };
 
@@ -167,11 +165,17 @@ export function changeSlice(view: View, slice: Slice, change: Partial<Slice>): S
   return changed;
 }
 
+/** What can be chosen of: returned slices, and the slots ahead. */
+export function* candidateNeeds(view: View, pool: Pool, asked: Asked): Needs {
+  yield* returnedNeeds(view, pool, asked);
+  yield* freshNeeds(view, pool, asked);
+}
+
 /**
  * Asks for the slots ahead of the cursors until enough of them turn out to be unmade. Those in between were assigned by
  * name before the cursor came there; it passes them now, so each is stepped over once in the life of the pool.
  */
-function* freshNeeds(view: View, pool: Pool, { count, family }: Assignment): Needs {
+function* freshNeeds(view: View, pool: Pool, { count, family }: Asked): Needs {
   let missing = count - returnedSlices(view, pool, family).length;
   let round: Slot[] = [];
   let roundSize = missing;
@@ -195,7 +199,7 @@ const madeAt = (pool: Pool, address: Address, port: number): Need => ({
 });
 
 /** Window after window, until there are enough that the pool did not carve out or give up since they were last in use. */
-function* returnedNeeds(view: View, pool: Pool, { count, family }: Assignment): Needs {
+function* returnedNeeds(view: View, pool: Pool, { count, family }: Asked): Needs {
   const limit = limits.slices_per_assign_max;
   const terms = { need: 'returnedSlices', pool: pool.id, poolBornAt: pool.createdAt, family } as const;
   let known = 0;
@@ -219,8 +223,15 @@ const returnedSlices = (view: View, pool: Pool, family: Assignment['family']): r
   returned(view, pool, family).filter((slice) => !isWithheld(pool, slice));
 
 function nextCandidates(view: View, pool: Pool, input: Assignment): Result<Choice, LeaseError> {
-  const { count, family } = input;
+  const { count } = input;
   if (count > limits.slices_per_assign_max) throw new Error(`${count} slices in one command`);
+  const choice = candidatesUpTo(view, pool, input);
+  const available = choice.candidates.length;
+  return available < count ? err({ code: 'slices_exhausted', pool: pool.id, wanted: count, available }) : ok(choice);
+}
+
+/** As many as there are, if not as many as are asked for. */
+export function candidatesUpTo(view: View, pool: Pool, { count, family }: Asked): Choice {
   // Returned ones first: the table then grows no larger than what was ever in use at once.
   const candidates: Candidate[] = returnedSlices(view, pool, family)
     .slice(0, count)
@@ -231,10 +242,20 @@ function nextCandidates(view: View, pool: Pool, input: Assignment): Result<Choic
     if (!view.madeAt(pool, slot.address, slot.ports.first)) candidates.push({ slot });
     cursors[slot.prefix] = slot.slot + 1n;
   }
-  const available = candidates.length;
-  return available < count
-    ? err({ code: 'slices_exhausted', pool: pool.id, wanted: count, available })
-    : ok({ candidates, cursors });
+  return { candidates, cursors };
+}
+
+/** Gives the machine as many slices as there are, up to so many; how many that were. */
+export function assignUpTo(view: View, pool: Pool, machine: Machine, asked: Asked): number {
+  const choice = candidatesUpTo(view, pool, asked);
+  moveCursors(view, pool, choice);
+  for (const candidate of choice.candidates) assign(view, pool, machine, candidate);
+  return choice.candidates.length;
+}
+
+/** Not news to anybody: no event. */
+function moveCursors(view: View, pool: Pool, { cursors }: Choice): void {
+  if (cursors.some((cursor, prefix) => cursor !== pool.cursors[prefix])) view.pools.put({ ...pool, cursors });
 }
 
 const isOfFamily = (slice: Slice, family: Assignment['family']) =>

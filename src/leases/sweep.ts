@@ -12,6 +12,7 @@ import { extendSession, finishSession } from './sessions.ts';
 import { settleRoutes, waitingNeeds, withdraw } from './routers.ts';
 import { freeingNeeds } from './slices.ts';
 import type { Context, UseCase } from './use-case.ts';
+import { satisfyWants, wantNeeds } from './wants.ts';
 
 /** What time alone brings about, in bounded steps. Repeat it while it says that there is more. */
 export const sweep: UseCase<'sweep'> = {
@@ -39,6 +40,7 @@ export const sweep: UseCase<'sweep'> = {
     yield* waitingNeeds(view, boundOf(itemsMax));
     yield* revocationNeeds(view, now, boundOf(itemsMax));
     yield* emptyingNeeds(view, { now, startedAt });
+    yield* wantNeeds(view, now);
   },
 
   decide({ itemsMax }, context) {
@@ -52,12 +54,16 @@ export const sweep: UseCase<'sweep'> = {
     settleRoutes(context.view);
     for (const machine of due.machines) fenceMachine(context.view, machine);
     const emptied = emptyMachines(context);
+    const wanted = satisfyWants(context);
     const { unsettled, unsettledLeases, sessions, leases, extents, slices, machines, routed, withdrawn } = due;
     const kinds = [sessions, leases, extents, slices, machines, routed, withdrawn];
-    const settled = unsettledLeases.length + unsettled.length + revoked.moved + emptied.moved;
+    const settled = unsettledLeases.length + unsettled.length + revoked.moved + emptied.moved + wanted.moved;
     const moved = kinds.reduce((sum, rows) => sum + rows.length, settled);
     const more =
-      revoked.more || emptied.more || [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
+      revoked.more ||
+      emptied.more ||
+      wanted.more ||
+      [...kinds, unsettled, unsettledLeases].some((rows) => rows.length >= limit);
     return ok({ moved, more });
   },
 };

@@ -1,4 +1,4 @@
-import type { Address, Family } from '../net/address.ts';
+import { familyOf, type Address, type Family } from '../net/address.ts';
 import { rangesOverlap, type PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import { ExtentIndex } from './extent-index.ts';
@@ -88,6 +88,8 @@ export type RoomRow = UsageRow & Readonly<{ fit: number | null }>;
 
 /** Ports of a protocol that a holder has: of its pending, active and ending leases. */
 export type HeldPorts = Readonly<{ machine: string; holder: string; protocol: Protocol; ports: number }>;
+/** How many slices of a pool and family a machine has. */
+export type Owned = Readonly<{ pool: string; family: Family; slices: number }>;
 
 /** An event without what the log itself adds. */
 type Content = Event extends infer E ? (E extends Event ? Omit<E, 'revision' | 'at' | 'machine'> : never) : never;
@@ -142,6 +144,7 @@ export class View {
     slices: [] as Slice[],
     machines: [] as Machine[],
     emptying: [] as Machine[],
+    wanting: [] as Machine[],
     /** Slices of the first of those that have not followed. */
     staying: [] as Slice[],
     revocations: [] as Revocation[],
@@ -163,6 +166,7 @@ export class View {
   #asksForRevocations = false;
   readonly #offers = new Map<string, readonly Offer[]>();
   #waitingPools: readonly string[] | undefined;
+  readonly #owned = new Map<string, readonly Owned[]>();
   readonly #occupants = new Map<number, number>();
   #isAnyUnheard: boolean | undefined;
   readonly #nextRests = new Map<string, number | null>();
@@ -380,6 +384,25 @@ export class View {
   /** What the machine has to grant from. */
   offersOf(machine: string): readonly Offer[] {
     return known(this.#offers.get(machine), `the offers of ${machine}`);
+  }
+
+  loadOwned(machine: string, owned: readonly Owned[]): void {
+    this.#owned.set(machine, owned);
+  }
+
+  /** How many slices of the pool and family the machine has that are assigned, or are being assigned. */
+  ownedIn(machine: string, pool: string, family: Family | null): number {
+    const isCounted = (slice: Slice | undefined): boolean =>
+      (slice?.state === 'assigning' || slice?.state === 'assigned') &&
+      slice.machine === machine &&
+      slice.pool === pool &&
+      (family === null || familyOf(slice.address) === family);
+    let count = 0;
+    for (const owned of known(this.#owned.get(machine), `the slices that ${machine} has`))
+      if (owned.pool === pool && (family === null || owned.family === family)) count += owned.slices;
+    for (const { before, after } of this.slices.changes())
+      count += Number(isCounted(after)) - Number(isCounted(before));
+    return count;
   }
 
   /** The pools with slices that wait for routers. */

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
 import { protocols } from '../net/protocol.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
-import { AddressText, Instant, Labels, Name, Revision } from './primitives.ts';
+import { AddressText, FamilyNumber, Instant, Labels, Name, Revision, SelectorText } from './primitives.ts';
 
 /** What an operator says that a machine is to be; `fenced` it becomes by itself. */
 export const machineIntents = ['active', 'cordoned', 'draining', 'lost'] as const;
@@ -20,6 +20,17 @@ const NextHops = z
   .refine((hops) => new Set(hops.map(familyOf)).size === hops.length, 'at most one address of each family')
   .meta({ description: 'Where routers send what comes back for this machine: at most one address of each family.' });
 
+const want = {
+  pool: Name.optional(),
+  family: FamilyNumber.optional(),
+  slices: z.int().min(1).max(1_024).meta({ description: 'How many it is to have, at least.' }),
+};
+const MachineWant = z
+  .strictObject({ ...want, select: SelectorText.optional().meta({ description: 'Of pools whose labels match.' }) })
+  .refine((it) => (it.pool === undefined) !== (it.select === undefined), 'either a pool or a selector of pools')
+  .meta({ id: 'MachineWant', description: 'Slices that a machine gets by itself, and again for those that drain.' });
+const Wants = z.array(MachineWant).max(16);
+
 export const MachineCreate = z
   .strictObject({
     id: Name,
@@ -32,6 +43,7 @@ export const MachineCreate = z
     }),
     mark: Mark.default(null),
     next_hops: NextHops.default([]),
+    wants: Wants.default([]),
   })
   .meta({ id: 'MachineCreate' });
 
@@ -58,6 +70,7 @@ export const MachineUpdate = z
     labels: Labels.optional(),
     mark: Mark.optional(),
     next_hops: NextHops.optional(),
+    wants: Wants.optional().meta({ description: 'All of them. What it has too much is not taken away.' }),
   })
   .refine(
     (body) => body.drain_deadline_s === undefined || body.state === 'draining',
@@ -81,6 +94,15 @@ export const Machine = z
     fence_s: z.int(),
     mark: z.int().nullable(),
     next_hops: z.array(z.string()),
+    wants: z.array(
+      z
+        .strictObject({
+          ...want,
+          select: z.string().optional(),
+          missing: z.int().meta({ description: 'How many of these slices it lacked when that was last looked at.' }),
+        })
+        .meta({ id: 'MachineWanted' }),
+    ),
     agent: z
       .strictObject({ boot_id: z.string(), version: z.string(), seen_at: Instant, applied_revision: Revision })
       .nullable()

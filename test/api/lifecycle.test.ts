@@ -181,9 +181,30 @@ describe('a machine', () => {
     expect((await f.world.call('GET', '/v1/machines/edge-7')).refusal).toEqual([404, 'machine_not_found']);
   });
 
+  it('gets the slices that it wants, and says what it lacks', async () => {
+    const pool = { id: 'two', prefixes: ['203.0.113.0/31'], labels: { tier: 'gold' }, slice_ports: 65_536 };
+    expect((await f.world.call('POST', '/v1/pools', { body: { ...pool, usable_ports: whole } })).status).toBe(201);
+    const wants = [{ select: 'tier in (gold)', slices: 3 }];
+    const said = (await change('edge-1', { wants })).as(Machine);
+    expect(said.wants).toEqual([{ select: 'tier=gold', slices: 3, missing: 3 }]);
+    await sweep();
+    const machine = await f.world.must(Machine, 'GET', '/v1/machines/edge-1');
+    expect(machine.wants).toEqual([{ select: 'tier=gold', slices: 3, missing: 1 }]);
+    const metrics = (await f.world.call('GET', '/metrics')).text;
+    expect(metrics).toContain('fishery_machine_wants_unmet_slices{machine="edge-1"} 1');
+    expect((await change('edge-1', { wants: [{ pool: 'gone', slices: 1 }] })).refusal).toEqual([404, 'pool_not_found']);
+    expect((await change('edge-1', { wants: [] })).as(Machine).wants).toEqual([]);
+  });
+  const whole = { first: 0, last: 65_535 };
+
   it.each([
     { state: 'fenced' },
     { state: 'gone' },
+    { wants: [{ slices: 1 }] },
+    { wants: [{ pool: 'a', select: 'b', slices: 1 }] },
+    { wants: [{ pool: 'a', slices: 0 }] },
+    { wants: [{ select: '=', slices: 1 }] },
+    { wants: [{ pool: 'a', family: 5, slices: 1 }] },
     { drain_deadline_s: 5 },
     { state: 'cordoned', drain_deadline_s: 5 },
     { state: 'draining', drain_deadline_s: -1 },

@@ -1,7 +1,7 @@
-import { describe, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { limits } from '../../src/leases/limits.ts';
 import type { Store } from '../../src/leases/store.ts';
-import { ledger, tcp, World } from '../support/world.ts';
+import { ledger, must, second, tcp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
 
@@ -39,6 +39,80 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
         ['its turn', () => world.pass(0), undefined],
         ['fenced', () => world.look(lease ?? { id: 0 }), '198.51.100.0:4088-4095/tcp cooling fenced'],
         ['still gone', show, 'slices 0 leases 0'],
+      ]);
+    });
+
+    it('gives machines the slices that they want, and knows what they lack when it is opened again', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const wants = [
+        { pool: null, select: 'country=de', family: null, slices: 99 },
+        { pool: 'v6', select: null, family: 6, slices: 3 },
+      ] as const;
+      must(await world.execute({ kind: 'updateMachine', id: 'edge-1', wants }));
+      await world.sweep();
+      // Four addresses of 31 slices each.
+      const total = 4 * 31;
+      const machine = await world.store.reader.machine('edge-1');
+      expect(machine).toMatchObject({ wants, wanting: { missing: [Math.max(0, 99 - total), 0] } });
+      const { items } = await world.store.reader.slices({ machine: 'edge-1' }, { limit: 200, cursor: null });
+      expect(items.map(({ pool }) => pool).filter((pool) => pool === 'v6')).toHaveLength(3);
+      expect(items).toHaveLength(Math.min(99, total) + 3);
+      expect(await world.sweep()).toBe(0);
+    });
+
+    it('forgets a machine with its holders, keeps its past, and revokes its tokens and no others', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const session = await world.session('edge-1', 'web', 3_600);
+      await world.end(session);
+      const token = { kind: 'createToken', name: 'x', role: 'holder', holder: 'web' } as const;
+      const gone = must(await world.execute({ ...token, machine: 'edge-1', hash: 'h-1' }));
+      const stays = must(await world.execute({ ...token, machine: 'edge-2', hash: 'h-2' }));
+      await ledger([
+        ['gone', () => world.remove('edge-1'), 'edge-1 is gone'],
+        ['no machine', () => world.store.reader.machine('edge-1'), undefined],
+        ['no holder', () => world.store.reader.holder('edge-1', 'web'), undefined],
+        ['its session of old', async () => (await world.store.reader.session(session.id))?.state, 'ended'],
+        ['its token', async () => (await world.store.reader.accessTokenById(gone.id))?.revokedAt !== null, true],
+        ['another', async () => (await world.store.reader.accessTokenById(stays.id))?.revokedAt, null],
+        ['again', () => world.machine('edge-1'), 'edge-1'],
+        [
+          'in one batch',
+          () => Promise.all([world.remove('edge-1'), world.machine('edge-1'), world.holder('edge-1', 'web')]),
+          ['edge-1 is gone', 'edge-1', 'web 900'],
+        ],
+        [
+          'and once more',
+          () => Promise.all([world.remove('edge-1'), world.machine('edge-1'), world.holder('edge-1', 'web')]),
+          ['edge-1 is gone', 'edge-1', 'web 900'],
+        ],
+      ]);
+    });
+
+    it('drains a machine of many slices, and reclaims those of one that is lost, step by step', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const states = async (machine: string) => {
+        const { items } = await world.store.reader.slices({ machine }, { limit: 100, cursor: null });
+        return [
+          items.length,
+          ...new Set(items.map(({ state, reclaimed }) => `${state}${reclaimed ? ', reclaimed' : ''}`)),
+        ];
+      };
+      await world.ready('edge-1', 'v4', 20);
+      await world.ready('edge-2', 'v4', 20);
+      await world.alive('edge-2');
+      await ledger([
+        ['drained', () => world.say('edge-1', { state: 'draining', drainDeadlineUs: 60 * second }), 'draining'],
+        ['lost', () => world.say('edge-2', { state: 'lost' }), 'lost'],
+        ['the one follows', () => world.pass(1), undefined],
+        ['all', () => states('edge-1'), [20, 'draining']],
+        ['sooner', () => world.say('edge-1', { state: 'draining', drainDeadlineUs: 5 * second }), 'draining'],
+        ['the other waits for its fence', () => world.pass(29), undefined],
+        ['none', () => states('edge-2'), [20, 'assigned']],
+        ['its time', () => world.pass(1), undefined],
+        ['all', () => states('edge-2'), [20, 'cooling, reclaimed']],
       ]);
     });
   });

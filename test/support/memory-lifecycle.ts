@@ -1,10 +1,12 @@
+import { familyOf } from '../../src/net/address.ts';
+import type { Machine } from '../../src/leases/model.ts';
 import type { NeedOf } from '../../src/leases/needs.ts';
 import type { View } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
 
 type Need = NeedOf<
   | ('ownedByMachine' | 'liveSession' | 'machineHolders' | 'machineTokens' | 'routerTokens')
-  | ('unsettledMachines' | 'undrainedSlices' | 'unreclaimedSlices')
+  | ('wantingMachines' | 'ownedSlices' | 'unsettledMachines' | 'undrainedSlices' | 'unreclaimedSlices')
 >;
 
 /** What is asked for when machines and routers come to an end. */
@@ -30,6 +32,25 @@ export function loadForLifecycle(tables: Tables, view: View, need: Need): void {
     case 'routerTokens':
       for (const row of tables.accessTokens.values())
         if (row.router === need.router && row.revokedAt === null) view.accessTokens.load(row);
+      return;
+    case 'wantingMachines': {
+      const lookAt = ({ wanting }: Machine) => wanting.lookAt ?? Infinity;
+      for (const machine of [...tables.machines.values()]
+        .filter((row) => row.state === 'active' && lookAt(row) <= need.before)
+        .sort((a, b) => lookAt(a) - lookAt(b) || (a.id < b.id ? -1 : 1))
+        .slice(0, need.limit)) {
+        view.machines.load(machine);
+        view.due.wanting.push(machine);
+      }
+      return;
+    }
+    case 'ownedSlices':
+      view.loadOwned(
+        need.machine,
+        [...tables.slices.values()]
+          .filter(({ machine, state }) => machine === need.machine && (state === 'assigning' || state === 'assigned'))
+          .map(({ pool, address }) => ({ pool, family: familyOf(address), slices: 1 })),
+      );
       return;
     case 'unsettledMachines':
       for (const machine of [...tables.machines.values()]

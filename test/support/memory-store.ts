@@ -302,6 +302,8 @@ export class MemoryStore implements Store {
       case 'machineHolders':
       case 'machineTokens':
       case 'routerTokens':
+      case 'wantingMachines':
+      case 'ownedSlices':
       case 'unsettledMachines':
       case 'undrainedSlices':
       case 'unreclaimedSlices':

@@ -13,6 +13,7 @@ import {
   type RouterDemand,
   type Session,
   type Slice,
+  type Want,
 } from '../../src/leases/model.ts';
 import type { Tables } from './memory-store.ts';
 import { address, audited, keyed, must, nobody, prefix, second } from './world.ts';
@@ -96,6 +97,17 @@ const intents = [
   ...Array<'active'>(10).fill('active'),
   ...(['cordoned', 'cordoned', 'draining', 'lost'] as const),
 ] as const;
+
+/** What a machine may be said to want. */
+const wanted: readonly (readonly Want[])[] = [
+  [{ pool: 'v4', select: null, family: null, slices: 2 }],
+  [
+    { pool: null, select: 'kind', family: 6, slices: 3 },
+    { pool: 'v4', select: null, family: 4, slices: 1 },
+  ],
+  [{ pool: null, select: 'kind=none', family: null, slices: 1 }],
+  [],
+];
 
 /** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
 export const prologue: readonly Command[] = [
@@ -355,6 +367,7 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return {
         ...{ kind, id: machine, state: intents[other % intents.length] ?? 'active' },
         ...(other % 5 === 0 ? { drainDeadlineUs: (other % 3) * 30 * second } : {}),
+        ...(other % 6 === 1 ? { wants: wanted[pick % wanted.length] ?? [] } : {}),
       };
     case 'agentKeepalive':
       // Mostly with nothing applied, which is enough as long as nothing was reclaimed.

@@ -66,6 +66,8 @@ export const asCreated = {
   intent: 'active',
   drainBy: null,
   settled: true,
+  wants: [],
+  wanting: { lookAt: null, missing: [] },
 } as const;
 
 /** No router is waited for. */

@@ -26,6 +26,19 @@ export function machineMetrics({ reader, clock }: Context, registry: Registry): 
     },
   });
   new Gauge({
+    name: 'fishery_machine_wants_unmet_slices',
+    help: 'Slices that an active machine wants and lacks; machines that have all are left out.',
+    labelNames: ['machine'],
+    registers,
+    async collect() {
+      this.reset();
+      for (const { id, state, wanting } of await machines()) {
+        const missing = wanting.missing.reduce((sum, slices) => sum + slices, 0);
+        if (state === 'active' && missing > 0) this.set({ machine: id }, missing);
+      }
+    },
+  });
+  new Gauge({
     name: 'fishery_agent_seen_age_seconds',
     help: 'Time since the last keepalive of the agent of a machine.',
     labelNames: ['machine'],

@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import type { Want } from '../../leases/model.ts';
 import { protocols } from '../../net/protocol.ts';
+import { formatSelector } from '../../net/selector.ts';
 import * as wire from '../../wire/machines.ts';
 import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
@@ -21,14 +23,14 @@ export const machineRoutes = resource('machines', (app, context) => {
         tag: 'machines',
         summary: 'Create a machine',
         answers: { 201: 'The machine. Give its agent a token of role `agent` next.' },
-        errors: ['machine_exists'],
+        errors: ['machine_exists', 'pool_not_found'],
         revision: 'shown',
         dryRun: true,
         examples: { body: examples.machineCreate, answers: { 201: { ...examples.machine, agent: null } } },
       }),
     },
     async (request, reply) => {
-      const { id, labels, enforcement, fence_s, mark, next_hops } = request.body;
+      const { id, labels, enforcement, fence_s, mark, next_hops, wants } = request.body;
       const machine = await run(context, request, {
         kind: 'createMachine',
         id,
@@ -37,6 +39,7 @@ export const machineRoutes = resource('machines', (app, context) => {
         fenceUs: microseconds(fence_s),
         mark,
         nextHops: next_hops,
+        wants: wantsOf(wants),
       });
       showRevision(reply, machine);
       return reply.code(201).send(presentMachine(machine));
@@ -93,26 +96,26 @@ export const machineRoutes = resource('machines', (app, context) => {
       config: operation({
         id: 'updateMachine',
         tag: 'machines',
-        summary:
-          'Cordon or drain a machine, give it up, make it active again, or change its labels and how it is reached',
+        summary: 'Cordon or drain a machine, give it up, make it active again, or change its labels, wants and way',
         description:
           'Slices follow one after the other. A slice that drains goes on doing so when its machine is made active again, ' +
           'and one that was reclaimed does not come back. What is said of a machine that is fenced counts when its agent is back.',
         answers: { 200: 'The machine as it is now.' },
-        errors: ['machine_not_found'],
+        errors: ['machine_not_found', 'pool_not_found'],
         revision: 'required',
         dryRun: true,
         examples: { body: examples.machineUpdate, answers: { 200: examples.drainingMachine } },
       }),
     },
     async (request, reply) => {
-      const { next_hops: nextHops, drain_deadline_s, ...body } = request.body;
+      const { next_hops: nextHops, drain_deadline_s, wants, ...body } = request.body;
       const ifRevision = ifRevisionOf(request);
       const machine = await run(context, request, {
         kind: 'updateMachine',
         id: request.params.id,
         ifRevision,
         ...defined({ ...body, nextHops }),
+        ...(wants === undefined ? {} : { wants: wantsOf(wants) }),
         drainDeadlineUs: drain_deadline_s === undefined ? null : microseconds(drain_deadline_s),
       });
       showRevision(reply, machine);
@@ -219,3 +222,8 @@ function limitsOf({ ports_min: min, ports_max: max, sessions_max: sessions }: wi
   const isNone = sessionsMax === null && protocols.every((name) => portsMin[name] === 0 && portsMax[name] === null);
   return isNone ? null : { portsMin, portsMax, sessionsMax };
 }
+
+const wantsOf = (wants: NonNullable<wire.MachineUpdate['wants']>): readonly Want[] =>
+  wants.map(({ pool = null, select, family = null, slices }) => {
+    return { pool, select: select === undefined ? null : formatSelector(select), family, slices };
+  });

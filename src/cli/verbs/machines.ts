@@ -3,13 +3,18 @@ import type { FisheryClient } from '../../sdk/index.ts';
 import { MachineCreate, MachineListQuery, MachineUpdate, type Machine } from '../../wire/machines.ts';
 import { AddressText } from '../../wire/primitives.ts';
 import type { Columns } from '../output/table.ts';
-import { changedLabels, labelChanges, labelsField } from './fields.ts';
+import { changedLabels, labelChanges, labelsField, wantField } from './fields.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const wayFlags = {
   mark: z.int().min(1).max(4_294_967_295).optional().meta({ description: 'Packet mark that routers know it by' }),
   next_hop: z.array(AddressText).default([]).meta({ description: 'Where routers reach it; one per address family' }),
 };
+
+const wants = z
+  .array(wantField)
+  .default([])
+  .meta({ description: 'Slices it gets by itself: POOL=2, POOL/4=2 (IPv4), {site=fra1}=2 (pools with such labels)' });
 
 const columns: Columns<Machine> = {
   machine: ({ id }) => id,
@@ -18,6 +23,10 @@ const columns: Columns<Machine> = {
   'agent seen': ({ agent }) => agent?.seen_at,
   applied: ({ agent }) => agent?.applied_revision,
   version: ({ agent }) => agent?.version,
+  lacks: ({ wants: wanted }) => {
+    const missing = wanted.reduce((sum, want) => sum + want.missing, 0);
+    return missing === 0 ? undefined : `${missing} slices`;
+  },
   labels: ({ labels }) => labels,
 };
 
@@ -56,22 +65,29 @@ export const verbs = [
       label: labelsField.default({}).meta({ description: 'Label, as KEY=VALUE' }),
       enforcement: MachineCreate.shape.enforcement,
       fence_s: MachineCreate.shape.fence_s,
+      want: wants,
       ...wayFlags,
     }),
-    change: ({ client, args, flags: { label, next_hop, ...flags }, options }) =>
-      client.machines.create({ id: args.machine, labels: label, next_hops: next_hop, ...flags }, options),
+    change: ({ client, args, flags: { label, next_hop, want, ...flags }, options }) =>
+      client.machines.create({ id: args.machine, labels: label, next_hops: next_hop, wants: want, ...flags }, options),
   }),
   changeVerb({
     name: 'update',
-    summary: 'Change the labels of a machine, and how routers reach it',
+    summary: 'Change the labels of a machine, what it wants, and how routers reach it',
     operations: ['updateMachine'],
     args: ['machine'],
-    flags: z.strictObject({ ...labelChanges, ...wayFlags }),
+    flags: z.strictObject({
+      ...labelChanges,
+      want: wants,
+      want_nothing: z.boolean().default(false).meta({ description: 'It gets no more slices by itself' }),
+      ...wayFlags,
+    }),
     subject,
-    change: ({ client, flags: { mark, next_hop, ...flags }, options }, machine) => {
+    change: ({ client, flags: { mark, next_hop, want, want_nothing, ...flags }, options }, machine) => {
       const way = {
         ...(mark === undefined ? {} : { mark }),
         ...(next_hop.length === 0 ? {} : { next_hops: next_hop }),
+        ...(want.length === 0 && !want_nothing ? {} : { wants: want_nothing ? [] : want }),
       };
       return client.machines.update(machine, { labels: changedLabels(machine.labels, flags), ...way }, options);
     },

@@ -75,7 +75,12 @@ export type Told =
   | Readonly<{ kind: 'router'; row: Router }>
   | Readonly<{ kind: 'epoch'; row: Epoch }>;
 
-const unsaidOf = ({ agent, settled, limitedHolders }: Machine) => ({ agent, settled, limitedHolders });
+const unsaidOf = ({ agent, settled, wanting, limitedHolders }: Machine) => ({
+  agent,
+  settled,
+  wanting,
+  limitedHolders,
+});
 
 /** The log tells of every change but those that follow by themselves: a row is as the event of its revision left it. */
 export function isAsTold(told: Told, event: Event): boolean {

@@ -45,6 +45,10 @@ export const machines = sqliteTable(
     intent: text().notNull(),
     drain_by: integer(),
     settled: integer().notNull(),
+    /** JSON lists: what it wants, and how many slices of each are missing. */
+    wants: text().notNull(),
+    wants_missing: text().notNull(),
+    wants_look_at: integer(),
     fence_us: integer().notNull(),
     mark: integer(),
     /** JSON list of addresses. */
@@ -64,6 +68,9 @@ export const machines = sqliteTable(
     index('machines_silent')
       .on(sql`seen_at + fence_us`)
       .where(sql`state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL`),
+    index('machines_wanting')
+      .on(t.wants_look_at, t.id)
+      .where(sql`state = 'active' AND wants_look_at IS NOT NULL`),
     index('machines_unsettled')
       .on(t.id)
       .where(sql`settled = 0`),
