@@ -53,6 +53,12 @@ export class World implements AsyncDisposable {
     return session.id;
   }
 
+  /** The token that a holder's own program has: what operators do is audited besides, what holders do is not. */
+  async tokenOf(machine: string): Promise<string> {
+    const { secret } = await this.client.tokens.create({ name: machine, role: 'holder', machine, holder: 'proxy' });
+    return secret;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server[Symbol.asyncDispose]();
   }

@@ -67,7 +67,7 @@ class MadeUpLeases {
 const store = new MemoryStore();
 const secret = formatSecret(randomBytes(secretBytes));
 const token: AccessToken = {
-  ...{ id: 1, name: 'bench', role: 'operator', machine: null, holder: null, router: null },
+  ...{ id: 1, name: 'bench', role: 'holder', machine: 'bench', holder: 'proxy', router: null },
   ...{ hash: hashSecret(secret), formerHash: null, formerUntil: null },
   quota: { requestsPerS: null, requestsBurst: null, watchersMax: null },
   ...{ createdAt: 0, rotatedAt: null, expiresAt: null, revokedAt: null, lastUsedAt: null },

@@ -27,7 +27,7 @@ export const grants: Suite = async function* (settings) {
   await world.pool('bench', slices);
   const session = await world.machine('bench', 'bench', slices);
 
-  const ours = { url: world.server.url, token: world.token };
+  const ours = { url: world.server.url, token: await world.tokenOf('bench') };
   const theirs = { url: peerServer.url, token: /^token +(\S+)$/m.exec(peerServer.firstWords)?.[1] ?? '' };
   const claim = { protocol: 'tcp', ports: 1 };
   const run = (to: Target, connections: number, requests: number, claims: readonly object[]): Promise<LoadResult> =>

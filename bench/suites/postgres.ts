@@ -21,6 +21,7 @@ export const postgres: Suite = async function* (settings) {
   await using one = await World.start(scratch.path, flags);
   await one.pool('bench', slices);
   const session = await one.machine('bench', 'bench', slices);
+  const token = await one.tokenOf('bench');
   const script = await preparePeer(database.url, scratch.path);
   using load = new Load();
   using otherLoad = new Load();
@@ -28,7 +29,7 @@ export const postgres: Suite = async function* (settings) {
     const { latencies, seconds } = await from.run({
       origin: world.server.url.origin,
       ...{ connections, requests, path: '/v1/leases?wait=stored', expectStatus: 201, isKeyed: true, perSecond: null },
-      headers: { authorization: `Bearer ${one.token}` },
+      headers: { authorization: `Bearer ${token}` },
       bodies: [JSON.stringify({ session, claims: [{ protocol: 'tcp', ports: 1 }] })],
     });
     return latencies.length / seconds;
