@@ -36,6 +36,7 @@ import type {
   TokenFilter,
   Tiling,
   Unapplied,
+  WaitingSlices,
   UsageRow,
   UsesFilter,
 } from '../leases/store.ts';
@@ -108,6 +109,13 @@ export class SqlReader implements Reader {
     const count = (...states: string[]) =>
       counts.filter((row) => states.includes(row.state)).reduce((sum, row) => sum + row.count, 0);
     return { assigned: count('assigning', 'assigned', 'draining'), cooling: count('cooling') };
+  }
+
+  slicesWaiting(): Promise<readonly WaitingSlices[]> {
+    return this.#all<WaitingSlices>(
+      `SELECT pool, route, count(*) AS slices FROM slices WHERE route IN ('adding', 'removing') GROUP BY pool, route`,
+      {},
+    );
   }
 
   machine(id: string): Promise<Machine | undefined> {

@@ -132,6 +132,7 @@ type SliceFields = Readonly<{
   allocator?: Slice['allocator'];
 }>;
 export type SliceFilter = SliceFields & LabelFilter;
+export type WaitingSlices = Readonly<{ pool: string; route: 'adding' | 'removing'; slices: number }>;
 export type RevocationFilter = Readonly<{ state?: Revocation['state'] }>;
 export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }> &
   Pick<LabelFilter, 'machineLabels'>;
@@ -177,6 +178,8 @@ export interface Reader {
   pool(id: string): Promise<Pool | undefined>;
   pools(filter: PoolFilter, page: PageRequest): Promise<PageOf<Pool>>;
   poolSlices(pool: string): Promise<Readonly<{ assigned: number; cooling: number }>>;
+  /** How many slices wait for routers, by pool and by what they wait for, in no order. */
+  slicesWaiting(): Promise<readonly WaitingSlices[]>;
   machine(id: string): Promise<Machine | undefined>;
   machines(filter: MachineFilter, page: PageRequest): Promise<PageOf<Machine>>;
   holder(machine: string, name: string): Promise<Holder | undefined>;

@@ -193,6 +193,11 @@ describe('a router', () => {
     const { waiting_for } = await f.world.must(Slice, 'GET', `/v1/slices/${slice.id}`);
     expect(waiting_for?.routers).toEqual(['border-1']);
     expect(Math.floor(waiting_for?.age_s ?? 0)).toBe(90);
+    const { text: metrics } = await f.world.call('GET', '/metrics');
+    expect(metrics).toContain('fishery_slices_waiting_for_routers{pool="ams1",route="adding"} 1');
+    expect(
+      Number(/^fishery_router_behind_seconds\{router="border-1"\} (\S+)$/m.exec(metrics)?.[1]),
+    ).toBeGreaterThanOrEqual(90);
     expect(await acknowledge(slice.route.revision)).toMatchObject({ applied_revision: slice.route.revision });
     const routed = await f.world.must(Slice, 'GET', `/v1/slices/${slice.id}`);
     expect([routed.state, routed.route.state, routed.waiting_for]).toEqual(['assigned', 'routed', undefined]);

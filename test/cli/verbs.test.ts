@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { Lease } from '../../src/wire/leases.ts';
 import { Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
@@ -157,6 +157,28 @@ describe('the verbs of an operator', () => {
       b: '2',
       c: '3',
     });
+  });
+
+  it('give a machine the slices that it wants, take them back, and let it go', async () => {
+    await must(
+      'pools create wanted --prefix 192.0.2.8/31 --slice-ports 1024 --label tier=gold --cooldown-s tcp=0,udp=0,icmp=0',
+    );
+    const wants = '--want wanted/4=2 --want {tier=gold}=1';
+    const machine = await answered(Machine, `machines create wisher --enforcement none ${wants}`);
+    expect(machine.wants).toMatchObject([
+      { pool: 'wanted', family: 4, slices: 2 },
+      { select: 'tier=gold', slices: 1 },
+    ]);
+    const slices = async () => (await answered(z.array(z.unknown()), 'slices list --machine wisher')).length;
+    await expect.poll(slices).toBe(2);
+    expect((await fishery('machines update wisher --want nonsense')).code).toBe(2);
+    const drained = await answered(Machine, 'machines drain wisher --deadline-s 1 --yes');
+    expect(drained.state).toBe('draining');
+    await expect.poll(slices).toBe(0);
+    expect((await answered(Machine, 'machines lost wisher --yes')).state).toBe('lost');
+    expect((await answered(Machine, 'machines update wisher --want-nothing')).wants).toEqual([]);
+    await must('machines delete wisher --yes');
+    expect((await fishery('machines get wisher')).code).toBe(3);
   });
 
   it('declare routers, the pools that wait for them, and the way to machines', async () => {

@@ -414,6 +414,8 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       expect(await reader.eventsAfter(north[0]?.revision ?? 0, 'edge-1', 9)).toEqual([]);
       await world.applied('south', south[1]?.revision);
       expect(await waiting()).toEqual([...north, ...south.slice(2)].map(({ id }) => id));
+      const counted = (await reader.slicesWaiting()).map(({ pool, route, slices }) => `${pool} ${route} ${slices}`);
+      expect(counted.sort()).toEqual(['north adding 5', 'south adding 1']);
       expect((await reader.slice(south[0]?.id ?? 0))?.state).toBe('assigned');
       await world.applied('north');
       expect(await waiting()).toEqual([south[2]?.id]);

@@ -28,6 +28,7 @@ import type {
   RouterFilter,
   UsageRow,
   UsesFilter,
+  WaitingSlices,
 } from '../../src/leases/store.ts';
 import type { HeldPorts } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
@@ -119,6 +120,16 @@ export class MemoryReader implements Reader {
     const slices = [...this.#store.tables.slices.values()].filter((slice) => slice.pool === pool);
     const count = (states: readonly string[]) => slices.filter((slice) => states.includes(slice.state)).length;
     return { assigned: count(['assigning', 'assigned', 'draining']), cooling: count(['cooling']) };
+  }
+
+  async slicesWaiting() {
+    const counts = new Map<string, WaitingSlices>();
+    for (const { pool, route } of this.#store.tables.slices.values())
+      if (route === 'adding' || route === 'removing') {
+        const slices = (counts.get(`${pool}/${route}`)?.slices ?? 0) + 1;
+        counts.set(`${pool}/${route}`, { pool, route, slices });
+      }
+    return [...counts.values()];
   }
 
   async holders(machine: string, filter: HolderFilter, request: PageRequest) {

@@ -3,6 +3,7 @@ import { collectDefaultMetrics, type Registry } from 'prom-client';
 import type { Context } from '../context.ts';
 import { machineMetrics } from '../metrics/machines.ts';
 import { portMetrics } from '../metrics/ports.ts';
+import { routerMetrics } from '../metrics/routers.ts';
 import { serverMetrics } from '../metrics/server.ts';
 import { ApiProblem } from '../problems.ts';
 
@@ -39,6 +40,7 @@ export const metrics = fp<MetricsOptions>(
 
     portMetrics(context, registry);
     machineMetrics(context, registry);
+    routerMetrics(context, registry);
     serverMetrics(context, registry);
   },
   { name: 'fishery-metrics' },
