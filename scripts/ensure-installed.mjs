@@ -1,6 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -58,7 +68,14 @@ export function whatIsAmiss(root) {
  * @returns {Promise<boolean>} whether something was installed
  */
 export async function ensureInstalled({ root, env = process.env, log = (line) => console.error(line) }) {
-  if (whatIsAmiss(root) === undefined) return false;
+  const before = whatIsAmiss(root);
+  if (before === undefined) return false;
+  // npm would empty the folder behind the link, which belongs to another checkout.
+  if (lstatSync(join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink() === true)
+    throw new InstallError(
+      `The dependencies have to be installed, because ${before}; but ${join(root, 'node_modules')} is a link. ` +
+        'Remove the link, or install where it points to.',
+    );
   const release = await takeLock(root, log);
   try {
     const amiss = whatIsAmiss(root);

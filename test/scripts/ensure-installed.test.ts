@@ -1,5 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -111,6 +120,15 @@ describe('failing', () => {
       /npm ci succeeded, but the pinned Node.js v24.0.1 does not run.*ignore-scripts/,
     );
     await expect(ensure()).rejects.toThrow(/npm ci succeeded, but/);
+  });
+
+  it("does not happen through a link: what is behind it is another checkout's", async () => {
+    const other = join(folder, 'other');
+    mkdirSync(other);
+    writeFileSync(join(other, 'kept'), '');
+    symlinkSync(other, join(root, 'node_modules'));
+    await expect(ensure()).rejects.toThrow(/the last installation did not finish; but .*node_modules is a link/);
+    expect([calls(), readdirSync(other), locks()]).toEqual([[], ['kept'], []]);
   });
 
   it('says so when there is no npm', async () => {
