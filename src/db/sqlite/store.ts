@@ -1,3 +1,4 @@
+import type Database from 'better-sqlite3';
 import type { Epoch } from '../../leases/model.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
 import { View, type Changes, type Loss } from '../../leases/view.ts';
@@ -10,9 +11,13 @@ import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
 import type { Read } from '../statement.ts';
 import { storeErrorOf } from './errors.ts';
+import { KeptRows } from './kept-rows.ts';
 import type { HighWaterMark } from './mark.ts';
 import { Statements, type Connection } from './statements.ts';
 import { Writes } from './writes.ts';
+
+/** Where the log stands. */
+type LogEnd = Readonly<{ revision: number; lastEventAt: number }>;
 
 type Parts = Readonly<{
   connection: Connection;
@@ -36,6 +41,11 @@ export class SqliteStore implements Store {
   #epoch: Epoch;
   #loss: Parts['loss'];
   readonly #statements: Statements;
+  readonly #keptRows = new KeptRows();
+  readonly #dataVersion: Database.Statement<[], number>;
+  /** Of the file when this connection last looked: another one means that somebody else wrote. */
+  #knownVersion = -1;
+  #end: LogEnd | undefined;
   readonly #writes: Writes;
   readonly #onClose: () => void;
 
@@ -45,6 +55,7 @@ export class SqliteStore implements Store {
     this.#loss = loss;
     this.#newEpoch = newEpoch;
     this.#statements = new Statements(connection);
+    this.#dataVersion = connection.prepare<[], number>('PRAGMA data_version').pluck();
     this.#writes = new Writes(connection);
     this.#onClose = onClose;
     const run = async <T>(read: () => Read<T>) => this.#statements.run(read());
@@ -54,11 +65,15 @@ export class SqliteStore implements Store {
 
   async transact<T>({ now, needs, decide }: Work<T>): Promise<T> {
     const { result, changes } = this.#inTransaction(() => {
-      const end = this.#logEnd();
-      const view = new View(end, now);
+      this.#noticeOthers();
+      const end = (this.#end ??= this.#logEnd());
+      const loss = this.#loss && { ...this.#loss, newId: this.#newEpoch() };
+      const { number, confirmedAt } = this.#epoch;
+      const view = new View({ ...end, epoch: number, confirmedAt, loss }, now);
       for (const round of needs(view)) for (const need of round) this.#load(view, need);
       const result = decide(view);
       const changes = view.changes();
+      this.#keptRows.forget(changes);
       this.#writes.apply(changes);
       this.#mark.secure((epochIn(changes) ?? this.#epoch).id, end.revision, view.revision);
       return { result, changes };
@@ -75,7 +90,9 @@ export class SqliteStore implements Store {
       this.#loss = undefined;
     }
     const last = changes.events.at(-1);
-    if (last) this.#mark.reach(last.revision);
+    if (!last) return;
+    this.#end = { revision: last.revision, lastEventAt: last.at };
+    this.#mark.reach(last.revision);
   }
 
   async compact({ keep, rowsMax }: Readonly<{ keep: number; rowsMax: number }>): ReturnType<Store['compact']> {
@@ -94,6 +111,7 @@ export class SqliteStore implements Store {
   }
 
   async prune({ now, keptUs, rowsMax }: Parameters<Store['prune']>[0]): ReturnType<Store['prune']> {
+    this.#keptRows.forgetAll();
     return this.#inTransaction(() => this.#statements.run(prune(now - keptUs, rowsMax)));
   }
 
@@ -115,21 +133,31 @@ export class SqliteStore implements Store {
 
   #load(view: View, need: Need): void {
     // The table's entry under `need.need` is about exactly this need; the compiler cannot follow the correlation.
-    for (const { sql, parameters, take } of needStatements[need.need] as readonly NeedStatement<Need>[])
-      take(view, need, this.#statements.all({ sql, parameters: parameters(need) }));
+    for (const { sql, parameters: of, take } of needStatements[need.need] as readonly NeedStatement<Need>[]) {
+      const parameters = of(need);
+      const rows = this.#keptRows.read(need, parameters, () => this.#statements.all({ sql, parameters }));
+      take(view, need, rows);
+    }
   }
 
-  #logEnd() {
+  /** The lock keeps other servers out, but not somebody with a tool; what they changed is not to be overlooked. */
+  #noticeOthers(): void {
+    const version = this.#dataVersion.get() ?? -1;
+    if (version === this.#knownVersion) return;
+    this.#knownVersion = version;
+    this.#forgetAll();
+  }
+
+  #forgetAll(): void {
+    this.#keptRows.forgetAll();
+    this.#end = undefined;
+  }
+
+  #logEnd(): LogEnd {
     const last = this.#connection
       .prepare<[], { revision: number; at: number }>('SELECT revision, at FROM events ORDER BY revision DESC LIMIT 1')
       .get();
-    return {
-      epoch: this.#epoch.number,
-      confirmedAt: this.#epoch.confirmedAt,
-      revision: last?.revision ?? 0,
-      lastEventAt: last?.at ?? 0,
-      loss: this.#loss && { ...this.#loss, newId: this.#newEpoch() },
-    };
+    return { revision: last?.revision ?? 0, lastEventAt: last?.at ?? 0 };
   }
 
   #inTransaction<T>(work: () => T): T {
@@ -137,6 +165,8 @@ export class SqliteStore implements Store {
     try {
       return this.#connection.transaction(work).immediate();
     } catch (error) {
+      // Cheap, and right whatever it was that went wrong.
+      this.#forgetAll();
       throw storeErrorOf(error);
     }
   }
