@@ -23,6 +23,8 @@ export class TokenCache {
   readonly #options: TokenCacheOptions;
   /** In the order of their last use, the least recently used first. */
   readonly #entries = new Map<string, Entry>();
+  /** Under way: however many requests come with a token at once, it is looked up once. */
+  readonly #lookups = new Map<string, Promise<Credential | undefined>>();
   #changes = 0;
 
   constructor(options: TokenCacheOptions) {
@@ -33,9 +35,9 @@ export class TokenCache {
     return this.#entries.size;
   }
 
-  /** Whether the hash was somebody's not long ago, be it live or not. */
+  /** Whether the hash was somebody's not long ago, be it live or not, or is just being looked up for another request. */
   knows(hash: string): boolean {
-    return this.#entries.has(hash);
+    return this.#entries.has(hash) || this.#lookups.has(hash);
   }
 
   /** The live token with this hash. */
@@ -47,8 +49,29 @@ export class TokenCache {
       this.#entries.set(hash, known);
       return known.credential.validUntil > nowUs() ? known.credential : undefined;
     }
+    const underWay = this.#lookups.get(hash);
+    if (underWay !== undefined) return underWay;
+    const lookup = this.#lookUp(hash);
+    this.#lookups.set(hash, lookup);
+    try {
+      return await lookup;
+    } finally {
+      if (this.#lookups.get(hash) === lookup) this.#lookups.delete(hash);
+    }
+  }
+
+  /** To be called when something of the token has changed, durably. */
+  forget(id: number): void {
+    this.#changes++;
+    // They may have read the token as it was; who comes from here on must not go by that.
+    this.#lookups.clear();
+    for (const [hash, { credential }] of this.#entries) if (credential.token.id === id) this.#entries.delete(hash);
+  }
+
+  async #lookUp(hash: string): Promise<Credential | undefined> {
+    const { nowUs, lookup } = this.#options;
     const before = this.#changes;
-    const token = await this.#options.lookup(hash);
+    const token = await lookup(hash);
     const validUntil = token === undefined ? 0 : validUntilOf(token, hash, nowUs());
     if (token === undefined || validUntil <= nowUs()) {
       this.#entries.delete(hash);
@@ -57,12 +80,6 @@ export class TokenCache {
     const credential = { token, validUntil };
     if (before === this.#changes) this.#keep(hash, credential);
     return credential;
-  }
-
-  /** To be called when something of the token has changed, durably. */
-  forget(id: number): void {
-    this.#changes++;
-    for (const [hash, { credential }] of this.#entries) if (credential.token.id === id) this.#entries.delete(hash);
   }
 
   #keep(hash: string, credential: Credential): void {

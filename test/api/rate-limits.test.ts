@@ -144,4 +144,14 @@ describe('a stranger', () => {
     // Known for longer than the cache answers by itself.
     expect((await get(viewer)).status).toBe(200);
   });
+
+  it('is nobody who comes with a good token, however many requests come with it at once', async () => {
+    const { world, viewer } = await furnished({ limits });
+    await using _world = world;
+    const crowd = (token: string) =>
+      Promise.all(Array.from({ length: 20 }, async () => (await world.call('GET', '/v1/pools', { token })).status));
+    expect(new Set(await crowd(viewer))).toEqual(new Set([200]));
+    const unknown = `${viewer.slice(0, -1)}${viewer.endsWith('A') ? 'B' : 'A'}`;
+    expect((await crowd(unknown)).filter((status) => status === 401).length).toBeLessThanOrEqual(4);
+  });
 });

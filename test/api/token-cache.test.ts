@@ -30,6 +30,23 @@ describe('the token cache', () => {
     expect(state.lookups).toBe(1);
   });
 
+  it('asks once for a token that comes with many requests at once, and again after a change', async () => {
+    const { cache, state, add } = world();
+    const gate = Promise.withResolvers<undefined>();
+    state.gate = gate.promise;
+    add(tokenWith(1));
+    expect(cache.knows('hash-1')).toBe(false);
+    const early = [cache.find('hash-1'), cache.find('hash-1')];
+    expect([state.lookups, cache.knows('hash-1')]).toEqual([1, true]);
+    add(tokenWith(1, { revokedAt: 7 }));
+    cache.forget(1);
+    const late = cache.find('hash-1');
+    expect(state.lookups).toBe(2);
+    gate.resolve(undefined);
+    expect((await Promise.all(early)).map((found) => found?.token.id)).toEqual([1, 1]);
+    expect([await late, cache.knows('hash-1')]).toEqual([undefined, false]);
+  });
+
   it('keeps no token that is unknown, revoked, or stored under another hash', async () => {
     const { cache, table, add } = world();
     add(tokenWith(1, { revokedAt: 5 }));

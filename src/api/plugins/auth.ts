@@ -45,6 +45,7 @@ export const auth = fp<{ context: Context }>(
       const isKnown = tokens.knows(secretHash);
       if (!isKnown) chargeStranger(request);
       const credential = await tokens.find(secretHash);
+      if (credential === undefined && isKnown) chargeStranger(request);
       if (credential === undefined)
         throw deny('unknown_token', unauthenticated('the token is unknown, was revoked or replaced, or has expired'));
       if (!isKnown) rates.isNoStranger(request.ip);
