@@ -44,7 +44,12 @@ export const page = <T, W>(from: PageOf<T>, present: (item: T) => W): Page<W> =>
 
 export type SliceCounts = Readonly<{ total: bigint; assigned: number; cooling: number }>;
 
-export const presentPool = (pool: Pool, counts: SliceCounts): pools.Pool => ({
+export const presentPool = (pool: Pool, { total, assigned, cooling }: SliceCounts): pools.Pool => ({
+  ...presentPoolTerms(pool),
+  slices: { total: String(total), assigned, cooling },
+});
+
+const presentPoolTerms = (pool: Pool): agent.PoolTerms => ({
   id: pool.id,
   labels: { ...pool.labels },
   prefixes: [...pool.prefixes],
@@ -58,7 +63,6 @@ export const presentPool = (pool: Pool, counts: SliceCounts): pools.Pool => ({
     icmp: seconds(pool.cooldownUs.icmp),
   },
   routers: presentDemand(pool.routers),
-  slices: { total: String(counts.total), assigned: counts.assigned, cooling: counts.cooling },
   created_at: formatInstant(pool.createdAt),
   updated_at: formatInstant(pool.updatedAt),
   revision: pool.revision,
@@ -321,19 +325,48 @@ function presentBlockedPorts({ slices: owned, blocked }: DesiredState): agent.Bl
 }
 
 /** What concerns a machine. Tokens, routers and epochs concern no machine, and are left out of its streams by the core. */
+type CommonEntry = Extract<agent.Change, { kind: CommonKind }>;
+type CommonKind = 'deleted' | 'holder' | 'slice' | 'session' | 'lease' | 'revocation';
+
+/** As the agents see it, for whom less will do of pools and machines. */
 export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' | 'epoch' }>): agent.Change {
-  const head = { revision: event.revision, at: formatInstant(event.at) };
+  const head = headOf(event);
   switch (event.kind) {
     case 'pool':
       return { kind: 'pool', ...head, pool: presentDesiredPool(event.pool) };
+    case 'machine': {
+      const { id, fenceUs, state } = event.subject;
+      return { kind: 'machine', ...head, machine: id, fence_s: seconds(fenceUs), state };
+    }
+    default:
+      return presentCommon(event);
+  }
+}
+
+/** As readers of the whole log see it: all that is known of the one thing. */
+export function presentLogEntry(event: Event): agent.LogEntry {
+  const head = headOf(event);
+  switch (event.kind) {
+    case 'pool':
+      return { kind: 'pool', ...head, pool: presentPoolTerms(event.pool) };
     case 'machine':
-      return {
-        kind: 'machine',
-        ...head,
-        machine: event.subject.id,
-        fence_s: seconds(event.subject.fenceUs),
-        state: event.subject.state,
-      };
+      return { kind: 'machine', ...head, machine: presentMachine(event.subject) };
+    case 'token':
+      return { kind: 'token', ...head, token: presentToken(event.token) };
+    case 'router':
+      return { kind: 'router', ...head, router: presentRouter(event.router) };
+    case 'epoch':
+      return { kind: 'epoch', ...head, epoch: presentEpoch(event.epoch) };
+    default:
+      return presentCommon(event);
+  }
+}
+
+const headOf = ({ revision, at }: Event) => ({ revision, at: formatInstant(at) });
+
+function presentCommon(event: Extract<Event, { kind: CommonKind }>): CommonEntry {
+  const head = headOf(event);
+  switch (event.kind) {
     case 'deleted':
       return { kind: 'deleted', ...head, what: event.what, id: event.id };
     case 'holder':
@@ -347,14 +380,6 @@ export function presentChange(event: Exclude<Event, { kind: 'token' | 'router' |
     case 'revocation':
       return { kind: 'revocation', ...head, revocation: presentRevocation(event.revocation) };
   }
-}
-
-export function presentLogEntry(event: Event): agent.LogEntry {
-  const head = { revision: event.revision, at: formatInstant(event.at) };
-  if (event.kind === 'token') return { kind: 'token', ...head, token: presentToken(event.token) };
-  if (event.kind === 'router') return { kind: 'router', ...head, router: presentRouter(event.router) };
-  if (event.kind === 'epoch') return { kind: 'epoch', ...head, epoch: presentEpoch(event.epoch) };
-  return presentChange(event);
 }
 
 export const presentEpoch = (epoch: Epoch): epochs.Epoch => ({

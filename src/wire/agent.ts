@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Epoch } from './epochs.ts';
 import { PageQuery, queryNumber } from './lists.ts';
-import { Holder } from './machines.ts';
+import { Holder, Machine } from './machines.ts';
 import { Lease } from './leases.ts';
 import {
   AddressText,
@@ -16,6 +16,7 @@ import {
   SliceId,
   type SessionId,
 } from './primitives.ts';
+import { Pool } from './pools.ts';
 import { Revocation } from './revocations.ts';
 import { Session } from './sessions.ts';
 import { Router } from './routers.ts';
@@ -51,32 +52,30 @@ export const Desired = z
   })
   .meta({ id: 'Desired' });
 
-/** One entry of the log as a watcher sees it. The SSE id is the revision; each carries the whole new state of one thing. */
+const entry = <K extends string, S extends z.ZodRawShape>(kind: K, shape: S) =>
+  z.strictObject({ kind: z.literal(kind), revision: Revision, at: Instant, ...shape });
+
+/** What a machine's watchers and readers of the whole log see alike. */
+const commonEntries = [
+  entry('deleted', { what: z.enum(['pool', 'machine', 'router']), id: Name }).meta({
+    description: 'It is gone, and whatever is known of it.',
+  }),
+  entry('holder', { holder: Holder }),
+  entry('slice', { slice: Slice }),
+  entry('session', { session: Session }),
+  entry('lease', { lease: Lease }),
+  entry('revocation', { revocation: Revocation }),
+] as const;
+
+/**
+ * One entry of the log as a machine's watcher sees it. The SSE id is the revision; each carries the whole new state of one
+ * thing, of pools and of the machine itself as much as its agent needs.
+ */
 export const Change = z
   .discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('pool'), revision: Revision, at: Instant, pool: DesiredPool }),
-    z.strictObject({
-      kind: z.literal('machine'),
-      revision: Revision,
-      at: Instant,
-      machine: Name,
-      fence_s: z.int(),
-      state: z.string(),
-    }),
-    z
-      .strictObject({
-        kind: z.literal('deleted'),
-        revision: Revision,
-        at: Instant,
-        what: z.enum(['pool', 'machine', 'router']),
-        id: Name,
-      })
-      .meta({ description: 'It is gone, and whatever is known of it.' }),
-    z.strictObject({ kind: z.literal('holder'), revision: Revision, at: Instant, holder: Holder }),
-    z.strictObject({ kind: z.literal('slice'), revision: Revision, at: Instant, slice: Slice }),
-    z.strictObject({ kind: z.literal('session'), revision: Revision, at: Instant, session: Session }),
-    z.strictObject({ kind: z.literal('lease'), revision: Revision, at: Instant, lease: Lease }),
-    z.strictObject({ kind: z.literal('revocation'), revision: Revision, at: Instant, revocation: Revocation }),
+    entry('pool', { pool: DesiredPool }),
+    entry('machine', { machine: Name, fence_s: z.int(), state: z.string() }),
+    ...commonEntries,
   ])
   .meta({
     id: 'Change',
@@ -91,18 +90,18 @@ export const WatchQuery = z.strictObject({
   }),
 });
 
-/** The whole log has more than watchers of a machine get to see. */
+/** A pool as it was then; how many of its slices were with machines, other entries tell. */
+export const PoolTerms = Pool.omit({ slices: true }).meta({ id: 'PoolTerms' });
+
+/** One entry of the whole log: the whole new state of one thing. */
 export const LogEntry = z
   .discriminatedUnion('kind', [
-    ...Change.options,
-    z.strictObject({ kind: z.literal('token'), revision: Revision, at: Instant, token: TokenInfo }),
-    z.strictObject({
-      kind: z.literal('router'),
-      revision: Revision,
-      at: Instant,
-      router: Router,
-    }),
-    z.strictObject({ kind: z.literal('epoch'), revision: Revision, at: Instant, epoch: Epoch }),
+    entry('pool', { pool: PoolTerms }),
+    entry('machine', { machine: Machine }),
+    ...commonEntries,
+    entry('token', { token: TokenInfo }),
+    entry('router', { router: Router }),
+    entry('epoch', { epoch: Epoch }),
   ])
   .meta({ id: 'LogEntry' });
 
@@ -229,6 +228,7 @@ export type DesiredPool = z.infer<typeof DesiredPool>;
 export type Desired = z.infer<typeof Desired>;
 export type Change = z.infer<typeof Change>;
 export type LogEntry = z.infer<typeof LogEntry>;
+export type PoolTerms = z.infer<typeof PoolTerms>;
 export type EventsQuery = z.infer<typeof EventsQuery>;
 export type EventList = z.infer<typeof EventList>;
 export type Bookmark = z.infer<typeof Bookmark>;

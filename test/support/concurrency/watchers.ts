@@ -50,7 +50,7 @@ async function untilAborted(signal: AbortSignal, step: () => Promise<void>): Pro
     }
 }
 
-function nameOf(event: LogEntry): string {
+function nameOf(event: LogEntry | Change): string {
   switch (event.kind) {
     case 'lease':
       return called(event.revision, event.kind, `${event.lease.id} ${event.lease.state}`);
