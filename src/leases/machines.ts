@@ -194,6 +194,9 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
     if (view.isInDoubt && found.state === 'fenced') return err({ code: 'read_only_epoch', epoch: view.epoch });
     if (hasAppliedLost(view, appliedRevision))
       return err({ code: 'machine_behind', machine: id, revision: view.epochs.get(view.epoch)?.from ?? 0 });
+    // In doubt it is how a table learns what it lacks: stored, it keeps the doubt from ending by itself.
+    if (appliedRevision > view.revision && !view.isInDoubt)
+      return err({ code: 'revision_unknown', revision: appliedRevision, newest: view.revision });
     const mustApply = found.agent?.mustApply ?? 0;
     // The answer would open the guard for ports that may be another machine's by now.
     if (appliedRevision < mustApply) return err({ code: 'machine_behind', machine: id, revision: mustApply });

@@ -28,6 +28,7 @@ export const report: UseCase<'report'> = {
       throw new Error('too many reports in one command');
     const machine = view.machines.get(id);
     if (!machine) return err({ code: 'machine_not_found', machine: id });
+    if (revision > view.revision) return err({ code: 'revision_unknown', revision, newest: view.revision });
     if (machine.agent && revision > machine.agent.appliedRevision)
       view.machines.put({ ...machine, agent: { ...machine.agent, appliedRevision: revision } });
     const rejected: RejectedReport[] = [];

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AgentKeepaliveAnswer, EventList } from '../../src/wire/agent.ts';
+import { AgentKeepaliveAnswer, Desired, EventList } from '../../src/wire/agent.ts';
 import { Epoch } from '../../src/wire/epochs.ts';
 import { Readiness } from '../../src/wire/server.ts';
 import { Session } from '../../src/wire/sessions.ts';
@@ -127,6 +127,31 @@ describe('a server in doubt', () => {
     expect(confirmed.confirmed_by).toMatch(/^token-\d+ \(operator t1\)$/);
     expect((await f.world.call('POST', '/v1/machines', { body: { id: 'edge-9' } })).status).toBe(201);
     expect((await f.world.must(Readiness, 'GET', '/readyz', { token: null })).status).toBe('ready');
+  });
+
+  it('still learns from an agent what it lacks, and lets its guard open after a snapshot only', async () => {
+    const { id } = await epoch();
+    const lost = (await newest()) + 5;
+    const alive = (applied_revision: number, seen?: string) =>
+      f.world.call('POST', '/v1/machines/edge-1/keepalive', {
+        token: f.agent,
+        body: { ...keepalive, applied_revision },
+        ...(seen === undefined ? {} : { headers: { 'fishery-seen': seen } }),
+      });
+    // Whoever shows nothing with it proves nothing.
+    expect((await alive(lost)).refusal).toEqual([409, 'revision_unknown']);
+    const applied = { token: f.agent, body: { revision: lost, leases: [], slices: [] } };
+    expect((await f.world.call('POST', '/v1/machines/edge-1/applied', applied)).refusal).toEqual([
+      ...[409, 'revision_unknown'],
+    ]);
+    expect((await epoch()).state).toBe('confirmed');
+    // The host goes on as it is, as long as nobody knows what was lost.
+    expect((await alive(lost, `${id}/${lost}`)).status).toBe(200);
+    expect(await epoch()).toMatchObject({ number: 2, state: 'in_doubt', cause: 'client_saw_more' });
+    await f.world.must(Epoch, 'POST', '/v1/server/confirm-epoch', { body: { epoch: 2 } });
+    expect((await alive(lost)).refusal).toEqual([409, 'machine_behind']);
+    const { revision } = await f.world.must(Desired, 'GET', '/v1/machines/edge-1/desired', { token: f.agent });
+    expect((await alive(revision)).status).toBe(200);
   });
 
   it('has lost revisions that nobody goes on from', async () => {

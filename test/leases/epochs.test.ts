@@ -130,6 +130,7 @@ describe('machines that tell what they have', () => {
       ['so', () => tell('edge-1', after), 'epoch in doubt'],
       ['it is confirmed', () => world.confirm(2), 'by token-9'],
       ['it must take a snapshot before its guard opens again', () => tell('edge-2', after + 1), 'machine_behind'],
+      ['more than this epoch has is no way around that', () => tell('edge-2', store.revision + 1), 'revision_unknown'],
       ['which it did', () => tell('edge-2', store.revision), 'epoch token-9'],
     ]);
     const fenced = await restored();

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { MemoryStore } from '../support/memory-store.ts';
 import { ledger, second, tcp, World } from '../support/world.ts';
 
 let w: World;
@@ -82,6 +83,31 @@ describe('a machine', () => {
     await w.pass(100);
     await w.alive('edge-1');
     expect(await w.lookMachine('edge-1')).toBe('cordoned');
+  });
+
+  it('is not believed to have applied what the log never had, and nothing of that is kept', async () => {
+    const store = new MemoryStore();
+    w = new World(store);
+    await w.machine('edge-1', 'agent', 30);
+    await w.alive('edge-1');
+    const end = store.revision;
+    const report = async (revision: number) => {
+      const said = await w.execute({ kind: 'report', machine: 'edge-1', revision, leases: [], slices: [] });
+      return said.ok ? 'taken' : said.error.code;
+    };
+    w.clock.passSeconds(5);
+    const before = structuredClone(store.tables.machines);
+    await ledger([
+      ['a keepalive', () => w.alive('edge-1', 'boot-1', end + 1), 'revision_unknown'],
+      ['far beyond', () => w.alive('edge-1', 'boot-1', 999_999), 'revision_unknown'],
+      ['a report', () => report(end + 1), 'revision_unknown'],
+    ]);
+    // It was not heard either: its fence goes on.
+    expect(store.tables.machines).toEqual(before);
+    await ledger([
+      ['a keepalive of all there is', () => w.alive('edge-1', 'boot-1', end), 'for 30 s'],
+      ['a report', () => report(end), 'taken'],
+    ]);
   });
 
   it('hears of its keepalive without a word in the log', async () => {

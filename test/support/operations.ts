@@ -109,6 +109,12 @@ const wanted: readonly (readonly Want[])[] = [
   [],
 ];
 
+/** Mostly nothing, which is enough as long as nothing was reclaimed; or just enough; or more than the log has. */
+function appliedBy(tables: Tables, machine: string, other: number, flag: boolean): number {
+  if (flag) return 0;
+  return other % 7 === 0 ? 1_000_000 : (tables.machines.get(machine)?.agent?.mustApply ?? 0);
+}
+
 /** What is there before the story begins. The ids of slices and sessions are the revisions of their making. */
 export const prologue: readonly Command[] = [
   {
@@ -370,8 +376,7 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         ...(other % 6 === 1 ? { wants: wanted[pick % wanted.length] ?? [] } : {}),
       };
     case 'agentKeepalive':
-      // Mostly with nothing applied, which is enough as long as nothing was reclaimed.
-      return { kind, machine, bootId: 'boot', version: '1', appliedRevision: flag ? 0 : 1_000_000 };
+      return { kind, machine, bootId: 'boot', version: '1', appliedRevision: appliedBy(tables, machine, other, flag) };
     case 'sweep':
       return { kind, itemsMax: flag ? 100 : 2 };
     case 'putHolder':

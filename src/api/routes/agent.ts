@@ -48,7 +48,7 @@ export const agentRoutes = resource('agent', (app, context) => {
           'Each report stands alone: one that names a stale token is listed in the answer and moves nothing, the others ' +
           'count. A claim that the kernel refused becomes a blocked extent; `clear` says that its stranger is gone.',
         answers: { 200: 'Which reports were rejected, and why.' },
-        errors: ['machine_not_found'],
+        errors: ['machine_not_found', 'revision_unknown'],
         dryRun: true,
         examples: { body: examples.applied, answers: { 200: examples.appliedAnswer } },
       }),
@@ -82,7 +82,7 @@ export const agentRoutes = resource('agent', (app, context) => {
           'Only an answered keepalive keeps the egress guard of the host open; the fencing horizon counts from when it was ' +
           'sent.',
         answers: { 200: 'How far the log is, and how long the guard may stay open.' },
-        errors: ['machine_not_found', 'machine_behind', 'machine_lost', 'read_only_epoch'],
+        errors: ['machine_not_found', 'machine_behind', 'machine_lost', 'revision_unknown', 'read_only_epoch'],
         dryRun: true,
         examples: { body: examples.agentKeepalive, answers: { 200: examples.agentKeepaliveAnswer } },
       }),
