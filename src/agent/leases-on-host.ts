@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { familyOf, type Address } from '../net/address.ts';
 import { formatPorts } from '../net/ports.ts';
+import { toPlainText } from '../net/text.ts';
 import type { LeasedBlock } from '../fish/blocks.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Lease } from '../wire/leases.ts';
@@ -267,7 +268,7 @@ export class LeasesOnHost {
     if (!first) return undefined;
     const more = strangers.length > 1 ? ` and ${strangers.length - 1} more` : '';
     const detail = `port ${first.port} has ${describeUser(this.#host.sockets, first)}${more}`;
-    return { errno: 'EADDRINUSE', detail: detail.slice(0, detail_chars_max) };
+    return { errno: 'EADDRINUSE', detail };
   }
 
   async #leave(leaving: readonly Held[], outcomes: LeaseOutcome[]): Promise<void> {
@@ -375,7 +376,9 @@ export class LeasesOnHost {
     held.elements = [];
   }
 
-  #undo(held: Held, refusal: Refusal, outcomes: LeaseOutcome[]): void {
+  #undo(held: Held, { errno, detail: said }: Refusal, outcomes: LeaseOutcome[]): void {
+    // Processes name themselves as they like; the server takes a report with plain text only.
+    const refusal: Refusal = { errno, detail: toPlainText(said, detail_chars_max) };
     this.#enter(held, 'refused');
     this.#discount(held);
     held.refusal = refusal;

@@ -1,4 +1,5 @@
 import { err, ok, type Result } from './result.ts';
+import { plainText } from './text.ts';
 
 /**
  * Which things are meant, by their labels: `country=de,product in (a,b),site!=x,!legacy,tier`. The syntax is that of
@@ -133,6 +134,7 @@ class SelectorReader {
     this.#at += inside.length;
     if (this.#text[this.#at] !== '"') throw this.#expected('a closing quote');
     this.#at++;
+    if (!plainText.test(inside)) throw new Unreadable('the value of a label has no control characters');
     return inside.replaceAll(/\\(.)/gsu, '$1');
   }
 

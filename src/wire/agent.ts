@@ -14,6 +14,7 @@ import {
   ProtocolName,
   Revision,
   SliceId,
+  Text,
   type SessionId,
 } from './primitives.ts';
 import { Pool } from './pools.ts';
@@ -164,8 +165,8 @@ const LeaseReport = z.discriminatedUnion('state', [
     lease: LeaseId,
     token: LeaseToken,
     state: z.literal('refused'),
-    errno: z.string().max(32),
-    detail: z.string().max(500).meta({ description: 'Which port, and whose socket it is where the kernel tells.' }),
+    errno: Text(32),
+    detail: Text(500).meta({ description: 'Which port, and whose socket it is where the kernel tells.' }),
   }),
   z.strictObject({ lease: LeaseId, token: LeaseToken, state: z.literal('empty') }),
   z.strictObject({ lease: LeaseId, token: LeaseToken, state: z.literal('unit_gone') }),
@@ -218,7 +219,7 @@ export const AppliedAnswer = z.strictObject({ revision: Revision, rejected: z.ar
 });
 
 export const AgentKeepalive = z
-  .strictObject({ boot_id: z.string().min(1).max(64), version: z.string().max(64), applied_revision: Revision })
+  .strictObject({ boot_id: Text(64).min(1), version: Text(64), applied_revision: Revision })
   .meta({ id: 'AgentKeepalive' });
 export const AgentKeepaliveAnswer = z
   .strictObject({ epoch: z.string(), revision: Revision, fence_s: z.int() })

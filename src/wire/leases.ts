@@ -14,6 +14,7 @@ import {
   SelectorText,
   SessionId,
   SliceId,
+  Text,
 } from './primitives.ts';
 
 /** In one request, whether claimed one by one or by `count`. */
@@ -110,7 +111,7 @@ export const LeaseGrant = z
   .meta({ id: 'LeaseGrant', description: 'One lease or many: all are granted, or none.' });
 
 export const LeaseRelease = z.strictObject({ token: LeaseToken }).meta({ id: 'LeaseRelease' });
-export const LeaseRevoke = z.strictObject({ reason: z.string().max(200).default('') }).meta({ id: 'LeaseRevoke' });
+export const LeaseRevoke = z.strictObject({ reason: Text(200).default('') }).meta({ id: 'LeaseRevoke' });
 
 export const Lease = z
   .strictObject({

@@ -4,6 +4,7 @@ import { portMax } from '../net/ports.ts';
 import { parsePrefix } from '../net/prefix.ts';
 import { protocols } from '../net/protocol.ts';
 import { parseSelector, selectorBounds } from '../net/selector.ts';
+import { plainText } from '../net/text.ts';
 
 /**
  * The words that every resource is spelled with. A schema here is the single source of its validation, its TypeScript
@@ -15,6 +16,13 @@ export const Name = z
   .string()
   .regex(/^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/)
   .meta({ description: 'Lower-case letters, digits, dots and hyphens; 1 to 63 characters.', examples: ['edge-1'] });
+
+/** What people and programs write freely, and what is kept: of every string that is stored and has no form of its own. */
+export const Text = (units_max: number) =>
+  z
+    .string()
+    .max(units_max)
+    .regex(plainText, 'must be well-formed Unicode without control characters, such as line breaks');
 
 /** Identifiers that the server makes: a word and the revision at which the thing came to be. */
 const identifier = (word: string) =>
@@ -28,7 +36,7 @@ export const LeaseId = identifier('lease');
 export const TokenId = identifier('token');
 
 export const Labels = z
-  .record(z.string().regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/), z.string().max(63))
+  .record(z.string().regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/), Text(63))
   .refine((labels) => Object.keys(labels).length <= 32, 'at most 32 labels')
   .meta({ description: 'Free key-value pairs for selection, such as site or country.', examples: [{ site: 'fra1' }] });
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { PageQuery, pageOf } from './lists.ts';
-import { Instant, Name, PrefixText, Revision, SelectorText, SessionId, SliceId } from './primitives.ts';
+import { Instant, Name, PrefixText, Revision, SelectorText, SessionId, SliceId, Text } from './primitives.ts';
 
 export const RevocationId = z
   .string()
@@ -21,7 +21,7 @@ export const RevocationCreate = z
       description: 'How long the leases go on as they are, in seconds. Watchers hear of it at once, with `revoke_at`.',
     }),
     forced: z.literal(true).optional().meta({ description: 'At once, without a deadline.' }),
-    reason: z.string().max(200).default(''),
+    reason: Text(200).default(''),
   })
   .refine(
     ({ machine, holder, pool, select, prefix, session }) =>

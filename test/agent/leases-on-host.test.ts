@@ -5,6 +5,7 @@ import { LeasesOnHost, type FishRefusal } from '../../src/agent/leases-on-host.t
 import { Placeholders } from '../../src/agent/placeholders.ts';
 import { setName, type Element } from '../../src/agent/sets.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import { Applied } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, holder, lease } from '../support/agent-values.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
@@ -96,6 +97,15 @@ describe("a proxy's lease", () => {
     expect(await want(lease(1))).toEqual(['lease-1 refused EADDRINUSE']);
     expect(await want()).toEqual([]);
     expect(leases.status()).toEqual([]);
+  });
+
+  it('is refused in plain text, however the program that is in the way calls itself', async () => {
+    const socket = sockets.add(9_100, { uid: 33, state: 'listen', localAddress: '0.0.0.0' });
+    sockets.owners.set(socket.inode, [{ pid: 7, command: `a\u0000b\ud800\n${'🐟'.repeat(400)}` }]);
+    leases.touch(machine.reset(desired({ leases: [lease(1)], holders: [...machineHolders] })).leases);
+    const { outcomes } = await leases.work(machine);
+    const report = Applied.parse({ revision: 1, leases: outcomes, slices: [] });
+    expect(report.leases).toMatchObject([{ errno: 'EADDRINUSE', detail: containing('a\ufffdb\ufffd\ufffd🐟') }]);
   });
 
   it.each([

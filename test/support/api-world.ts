@@ -143,6 +143,11 @@ export class ApiWorld implements AsyncDisposable {
     this.#holdToItsWord();
   }
 
+  /** Where the store is. */
+  get directory(): string {
+    return this.#temporary.directory;
+  }
+
   static async open(options: WorldOptions = {}): Promise<ApiWorld> {
     const world = new ApiWorld(await temporaryStore(), options);
     world.operator = await world.token('operator');

@@ -4,7 +4,7 @@ import { audited, keyed, shared, tcp, udp, World } from './world.ts';
 /** A table with something of everything: each kind of row, in each of its states. */
 export async function fillTable(store: Store): Promise<World> {
   const world = new World(store);
-  await world.pool('v4', ['198.51.100.0/29'], { labels: { note: 'größer "quoted" \n', site: 'fra1' } });
+  await world.pool('v4', ['198.51.100.0/29'], { labels: { note: 'größer "quoted" \\ 🐟 \u2028 \n', site: 'fra1' } });
   await world.pool('v6', ['2001:db8::/48', '2001:db8:1::/64']);
   for (const machine of ['edge-1', 'edge-2']) {
     await world.machine(machine, 'agent', 86_400);
