@@ -169,7 +169,10 @@ const ifMatch: Json = {
 };
 
 const etag: Json = {
-  ETag: { schema: { type: 'string' }, description: 'The revision that is shown, in quotes: what If-Match takes.' },
+  ETag: {
+    schema: { type: 'string' },
+    description: 'The revision that is shown, in quotes: what If-Match takes. Not on a dry run.',
+  },
 };
 
 const idempotencyKey: Json = {

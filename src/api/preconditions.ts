@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { apiProblem } from './problems.ts';
+import { isDryRun } from './resource.ts';
 
 /**
  * Changes of pools, machines and slices name the revision that they are made on the ground of (RFC 9110, section 13.1.1),
@@ -20,7 +21,10 @@ export function ifRevisionOf(request: FastifyRequest): number | null {
   });
 }
 
-/** Answers about one thing say which revision of it they show. */
+/**
+ * Answers about one thing say which revision of it they show. What only would be has none: the revision that it would get
+ * goes to whatever comes next, and `If-Match` must not take that for what was shown.
+ */
 export function showRevision(reply: FastifyReply, { revision }: Readonly<{ revision: number }>): void {
-  reply.header('etag', `"${revision}"`);
+  if (!isDryRun(reply.request)) reply.header('etag', `"${revision}"`);
 }

@@ -18,7 +18,7 @@ export const QueryFlag = z.enum(['true', 'false']).transform((text) => text === 
 export const dryRunQuery = {
   dry_run: QueryFlag.optional().meta({
     description:
-      'true: answer what would be, with the header `fishery-dry-run: true`, and change nothing. Identifiers in the answer are provisional.',
+      'true: answer what would be, with the header `fishery-dry-run: true`, and change nothing. Identifiers and revisions in the answer are provisional, and there is no ETag.',
   }),
 };
 

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { access, type OperationId } from '../../src/api/access.ts';
 import { LeaseList, type Lease } from '../../src/wire/leases.ts';
+import { Pool } from '../../src/wire/pools.ts';
 import { SliceList } from '../../src/wire/slices.ts';
 import { TokenCreated } from '../../src/wire/tokens.ts';
 import { furnished, type Furnished, type Method } from '../support/api-world.ts';
@@ -72,6 +73,7 @@ describe('every operation that changes something', () => {
       const answer = await f.world.call(method, `${path}?dry_run=true`, given === undefined ? {} : { body: given });
       expect([200, 201], answer.text).toContain(answer.status);
       expect(answer.headers['fishery-dry-run']).toBe('true');
+      expect(answer.headers).not.toHaveProperty('etag');
     },
   );
 });
@@ -104,6 +106,16 @@ describe('a dry run', () => {
         'validation_failed',
       );
     expect((await f.world.call('GET', '/v1/machines?dry_run=true')).code).toBe('validation_failed');
+  });
+
+  it('shows no revision that a later change of somebody else would have', async () => {
+    await using world = (await furnished()).world;
+    const url = '/v1/pools/fra1';
+    const tried = await world.call('PATCH', `${url}?dry_run=true`, { body: { labels: { by: 'me' } } });
+    expect(tried.headers['etag']).toBeUndefined();
+    const would = tried.as(Pool).revision;
+    const theirs = await world.call('PATCH', url, { body: { labels: { by: 'them' } } });
+    expect(theirs.headers['etag']).toBe(`"${would}"`);
   });
 
   it('of a revocation leaves the token in force', async () => {
