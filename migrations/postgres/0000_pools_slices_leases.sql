@@ -225,6 +225,7 @@ CREATE TABLE "revocations" (
 	"prefix" text COLLATE "C",
 	"session" bigint,
 	"slice" bigint,
+	"lease" bigint,
 	"ending" text COLLATE "C" NOT NULL,
 	"reason" text COLLATE "C" NOT NULL,
 	"state" text COLLATE "C" NOT NULL,

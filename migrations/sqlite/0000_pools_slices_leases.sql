@@ -248,6 +248,7 @@ CREATE TABLE `revocations` (
 	`prefix` text,
 	`session` integer,
 	`slice` integer,
+	`lease` integer,
 	`ending` text NOT NULL,
 	`reason` text NOT NULL,
 	`state` text NOT NULL,

@@ -20,11 +20,21 @@ const untouched: Touched = { host: false, leases: [], everything: false };
 const touchedHost: Touched = { ...untouched, host: true };
 
 /** Whether the revocation ends a lease; what was granted later, it does not know of. */
-function coveredBy({ id, machine, holder, pools, prefix, session, slice }: Revocation): (lease: Lease) => boolean {
+function coveredBy({
+  id,
+  machine,
+  holder,
+  pools,
+  prefix,
+  session,
+  slice,
+  lease: only,
+}: Revocation): (lease: Lease) => boolean {
   const before = numberOf(id);
   const within = prefix === null ? null : parsePrefix(prefix);
   return (lease) =>
     numberOf(lease.id) < before &&
+    (only === null || only === lease.id) &&
     (machine === null || machine === lease.machine) &&
     (holder === null || holder === lease.holder) &&
     (pools === null || pools.includes(lease.pool)) &&

@@ -245,6 +245,7 @@ export const presentRevocation = (revocation: Revocation): revocations.Revocatio
   prefix: revocation.prefix,
   session: revocation.session === null ? null : `session-${revocation.session}`,
   slice: revocation.slice === null ? null : `slice-${revocation.slice}`,
+  lease: revocation.lease === null ? null : `lease-${revocation.lease}`,
   ending: revocation.ending,
   reason: revocation.reason,
   state: revocation.state,

@@ -250,12 +250,14 @@ export type Commands = {
       select: Selector | null;
       prefix: Prefix | null;
       session: number | null;
+      lease: number | null;
       deadlineUs: number | null;
       reason: string;
     }>;
     output: Revocation;
   };
-  revokeLease: { input: Readonly<{ id: number; reason: string }>; output: Lease };
+  /** With a deadline (a length of time from now) a revocation of this one lease follows, which goes on until then. */
+  revokeLease: { input: Readonly<{ id: number; deadlineUs: number | null; reason: string }>; output: Lease };
   /** What an agent made true. Each report stands alone: a stale one is rejected, the others count. */
   report: {
     input: Readonly<{

@@ -31,17 +31,6 @@ export const releaseLease: UseCase<'releaseLease'> = {
   },
 };
 
-export const revokeLease: UseCase<'revokeLease'> = {
-  replay: leaseAsItIs,
-
-  needs: ({ id }, { view }) => endingNeeds(view, id),
-
-  decide({ id, reason }, context) {
-    const lease = leaseInEffect(context.view, id);
-    return lease ? endLive(context, lease, 'revoked', reason) : err({ code: 'lease_not_found', lease: id });
-  },
-};
-
 export function* endingNeeds(view: View, id: number): Needs {
   yield [{ need: 'lease', id }];
   const lease = view.leases.get(id);

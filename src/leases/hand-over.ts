@@ -166,7 +166,8 @@ export function drain(
   }
   // A lease that ended and waits for its machine's proof is waited for in vain when the machine is out of reach.
   if (deadline !== null && (isSooner || ending === 'fenced') && view.occupantsOf(slice.id) > 0) {
-    const scope = { machine: slice.machine, holder: null, pools: null, prefix: null, session: null, slice: slice.id };
+    const nothingElse = { holder: null, pools: null, prefix: null, session: null, lease: null };
+    const scope = { ...nothingElse, machine: slice.machine, slice: slice.id };
     begin(context, scope, { ending, reason: `slice-${slice.id} is ${reasons[ending]}`, at: deadline });
   }
   return restIfLeft(context, draining);

@@ -191,6 +191,8 @@ export type RevocationScope = Readonly<{
   prefix: Prefix | null;
   session: number | null;
   slice: number | null;
+  /** That one alone; its `slice` is named too. */
+  lease: number | null;
 }>;
 
 /** Ends every lease that it covers and that was granted before it, at `revokeAt`: until then they are what they were. */

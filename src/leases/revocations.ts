@@ -3,21 +3,22 @@ import { err, ok, type Result } from '../net/result.ts';
 import { matches } from '../net/selector.ts';
 import type { Commands } from './commands.ts';
 import { covers } from './coverage.ts';
-import { leave, leaseInEffect, leavingNeeds, needsProof } from './endings.ts';
+import { endingNeeds, endLive, leave, leaseInEffect, leavingNeeds, needsProof } from './endings.ts';
 import type { LeaseError } from './errors.ts';
 import { limits } from './limits.ts';
-import { hasOccupants, holderKey, type Revocation, type RevocationScope } from './model.ts';
+import { hasOccupants, holderKey, type Lease, type Revocation, type RevocationScope } from './model.ts';
 import type { Need, NeedOf, Needs } from './needs.ts';
+import { leaseAsItIs } from './replays.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
 /**
- * Many leases ended by one row and one event. From the instant on that it takes effect every lease that it covers is read
+ * Leases, mostly many, ended by one row and one event. From the instant on that it takes effect every lease that it covers is read
  * as `ending`; the leases' own rows follow in bounded steps, slice by slice. What is granted later it does not cover.
  */
 
 export const revokeLeases: UseCase<'revokeLeases'> = {
-  *needs({ machine, holder, pool, select, session }) {
+  *needs({ machine, holder, pool, select, session, lease }, { view }) {
     yield [
       { need: 'endingRevocations' },
       ...(machine === null ? [] : [{ need: 'machine', id: machine } as const]),
@@ -25,7 +26,10 @@ export const revokeLeases: UseCase<'revokeLeases'> = {
       ...(pool === null ? [] : [{ need: 'pool', id: pool } as const]),
       ...(select === null ? [] : [{ need: 'pools' } as const]),
       ...(session === null ? [] : [{ need: 'session', id: session } as const]),
+      ...(lease === null ? [] : [{ need: 'lease', id: lease } as const]),
     ];
+    const ofLease = lease === null ? null : (view.leases.get(lease)?.session ?? null);
+    if (ofLease !== null) yield [{ need: 'session', id: ofLease }];
   },
 
   decide(input, context) {
@@ -36,8 +40,35 @@ export const revokeLeases: UseCase<'revokeLeases'> = {
   },
 };
 
+/** One, at once; or at its deadline, by a revocation that names it. */
+export const revokeLease: UseCase<'revokeLease'> = {
+  replay: leaseAsItIs,
+
+  needs: ({ id }, { view }) => endingNeeds(view, id),
+
+  decide({ id, deadlineUs, reason }, context) {
+    const found = liveLease(context.view, id);
+    if (!found.ok) return found;
+    const lease = found.value;
+    if (deadlineUs === null) return endLive(context, lease, 'revoked', reason);
+    const scope = { ...scopeOfLease(lease), holder: null, pools: null, prefix: null, session: null };
+    begin(context, scope, { ending: 'revoked', reason, at: context.now + deadlineUs });
+    return ok(leaseInEffect(context.view, id) ?? lease);
+  },
+};
+
+function liveLease(view: View, id: number): Result<Lease, LeaseError> {
+  const lease = leaseInEffect(view, id);
+  if (!lease) return err({ code: 'lease_not_found', lease: id });
+  const { state, ending } = lease;
+  return state === 'pending' || state === 'active' ? ok(lease) : err({ code: 'lease_over', lease: id, state, ending });
+}
+
+/** Its slice too: that is all that has to be gone through. */
+const scopeOfLease = ({ id, machine, slice }: Lease) => ({ machine, slice, lease: id });
+
 function scopeOf(
-  { machine, holder, pool, select, session, prefix }: Commands['revokeLeases']['input'],
+  { machine, holder, pool, select, session, lease, prefix }: Commands['revokeLeases']['input'],
   view: View,
 ): Result<RevocationScope, LeaseError> {
   if (machine !== null && !view.machines.get(machine)) return err({ code: 'machine_not_found', machine });
@@ -46,6 +77,8 @@ function scopeOf(
   if (pool !== null && !view.pools.get(pool)) return err({ code: 'pool_not_found', pool });
   const found = session === null ? undefined : view.sessions.get(session);
   if (session !== null && !found) return err({ code: 'session_not_found', session });
+  const one = lease === null ? undefined : liveLease(view, lease);
+  if (one && !one.ok) return one;
   const selected = select && [...view.pools.values()].filter(({ labels }) => matches(select, labels));
   if (selected?.length === 0) return err({ code: 'nothing_selected' });
   const pools = selected
@@ -53,7 +86,8 @@ function scopeOf(
     : pool === null
       ? null
       : [pool];
-  return ok({ machine: machine ?? found?.machine ?? null, holder, pools, prefix, session, slice: null });
+  const named = one ? scopeOfLease(one.value) : { machine: found?.machine ?? null, slice: null, lease: null };
+  return ok({ ...named, machine: machine ?? named.machine, holder, pools, prefix, session });
 }
 
 type Terms = Readonly<{ ending: Revocation['ending']; reason: string; at: number }>;

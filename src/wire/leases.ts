@@ -111,7 +111,20 @@ export const LeaseGrant = z
   .meta({ id: 'LeaseGrant', description: 'One lease or many: all are granted, or none.' });
 
 export const LeaseRelease = z.strictObject({ token: LeaseToken }).meta({ id: 'LeaseRelease' });
-export const LeaseRevoke = z.strictObject({ reason: Text(200).default('') }).meta({ id: 'LeaseRevoke' });
+/** In seconds; a week at most. */
+export const RevocationDeadline = z.int().min(0).max(604_800);
+
+export const LeaseRevoke = z
+  .strictObject({
+    deadline_s: RevocationDeadline.optional().meta({
+      description:
+        'How long the lease goes on as it is, in seconds. Watchers hear of it at once, as a revocation with `revoke_at`.',
+    }),
+    forced: z.literal(true).optional().meta({ description: 'At once, as without a deadline.' }),
+    reason: Text(200).default(''),
+  })
+  .refine((body) => body.deadline_s === undefined || body.forced === undefined, 'deadline_s or forced, not both')
+  .meta({ id: 'LeaseRevoke' });
 
 export const Lease = z
   .strictObject({

@@ -1,6 +1,7 @@
 import { z } from 'zod';
+import { RevocationDeadline } from './leases.ts';
 import { PageQuery, pageOf } from './lists.ts';
-import { Instant, Name, PrefixText, Revision, SelectorText, SessionId, SliceId, Text } from './primitives.ts';
+import { Instant, LeaseId, Name, PrefixText, Revision, SelectorText, SessionId, SliceId, Text } from './primitives.ts';
 
 export const RevocationId = z
   .string()
@@ -17,16 +18,17 @@ export const RevocationCreate = z
     }),
     prefix: PrefixText.optional().meta({ description: 'Leases on addresses within it.' }),
     session: SessionId.optional(),
-    deadline_s: z.int().min(0).max(604_800).optional().meta({
+    lease: LeaseId.optional().meta({ description: 'That one lease.' }),
+    deadline_s: RevocationDeadline.optional().meta({
       description: 'How long the leases go on as they are, in seconds. Watchers hear of it at once, with `revoke_at`.',
     }),
     forced: z.literal(true).optional().meta({ description: 'At once, without a deadline.' }),
     reason: Text(200).default(''),
   })
   .refine(
-    ({ machine, holder, pool, select, prefix, session }) =>
-      [machine, holder, pool, select, prefix, session].some((one) => one !== undefined),
-    'say which leases: by machine, holder, pool, select, prefix or session',
+    ({ machine, holder, pool, select, prefix, session, lease }) =>
+      [machine, holder, pool, select, prefix, session, lease].some((one) => one !== undefined),
+    'say which leases: by machine, holder, pool, select, prefix, session or lease',
   )
   .refine((body) => (body.deadline_s === undefined) !== (body.forced === undefined), 'either deadline_s or forced')
   .meta({ id: 'RevocationCreate', description: 'Every lease that all of what is given holds of.' });
@@ -39,7 +41,8 @@ export const Revocation = z
     pools: z.array(Name).nullable(),
     prefix: z.string().nullable(),
     session: SessionId.nullable(),
-    slice: SliceId.nullable().meta({ description: 'Of a slice that is drained, moved or reclaimed.' }),
+    slice: SliceId.nullable().meta({ description: 'Of a slice that is drained, moved or reclaimed, or of the lease.' }),
+    lease: LeaseId.nullable(),
     ending: z.enum(['revoked', 'moved', 'fenced']),
     reason: z.string(),
     state: z.enum(['waiting', 'ending', 'done']).meta({

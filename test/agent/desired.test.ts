@@ -105,7 +105,7 @@ describe('a change', () => {
 });
 
 describe('a revocation', () => {
-  const nothing = { machine: null, holder: null, pools: null, prefix: null, session: null, slice: null };
+  const nothing = { machine: null, holder: null, pools: null, prefix: null, session: null, slice: null, lease: null };
   const revocation = (over: Partial<Revocation>): Revocation => ({
     ...{ id: 'revocation-11', ...nothing, ending: 'revoked', reason: '', state: 'ending' },
     ...{ created_at: instant, revoke_at: instant, ended_at: instant, done_at: null, leases_ended: 0, revision: 11 },
@@ -125,6 +125,7 @@ describe('a revocation', () => {
     ['a pool', { pools: ['v4', 'v5'] }],
     ['a prefix', { prefix: '198.51.100.0/28' }],
     ['a session', { session: one.session, holder: 'web' }],
+    ['a lease', { lease: one.id, slice: one.slice }],
     ['a slice', { slice: one.slice, pools: ['v4'] }],
   ] as const)('ends the leases of %s', (_, over) => {
     expect(apply(over as Partial<Revocation>)).toEqual(first);

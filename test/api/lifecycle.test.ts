@@ -101,6 +101,25 @@ describe('a slice', () => {
 describe('a revocation', () => {
   const revoke = (body: object) => f.world.call('POST', '/v1/revocations', { body });
 
+  it('lets one lease go on until the deadline that an operator gives it', async () => {
+    const [one, two] = [await lease(), await lease()];
+    const path = `/v1/leases/${one.id}/revoke`;
+    expect((await f.world.call('POST', path, { body: { deadline_s: 60, forced: true } })).code).toBe(
+      'validation_failed',
+    );
+    const goesOn = await f.world.must(Lease, 'POST', path, { body: { deadline_s: 60, reason: 'maintenance' } });
+    expect(goesOn).toMatchObject({ id: one.id, ending: null });
+    const { items } = await f.world.must(RevocationPage, 'GET', '/v1/revocations?state=waiting');
+    expect(items).toMatchObject([{ lease: one.id, reason: 'maintenance', ending: 'revoked' }]);
+    const named = (await revoke({ lease: two.id, forced: true })).as(Revocation);
+    expect(named).toMatchObject({ state: 'ending', lease: two.id });
+    expect(await look(two)).toMatchObject({ state: 'ending', ending: 'revoked' });
+    expect(await look(one)).toMatchObject({ ending: null });
+    expect((await revoke({ lease: two.id, forced: true })).refusal).toEqual([410, 'lease_over']);
+    expect((await revoke({ lease: 'lease-999999', deadline_s: 1 })).refusal).toEqual([404, 'lease_not_found']);
+    expect((await f.world.must(Lease, 'POST', path, { body: { forced: true } })).ending).toBe('revoked');
+  });
+
   it('takes every lease of a holder at once, and tells how far it has come', async () => {
     const leases = [await lease(), await lease()];
     const revocation = (await revoke({ holder: 'haproxy', forced: true, reason: 'abuse' })).as(Revocation);

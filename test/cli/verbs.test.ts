@@ -101,6 +101,9 @@ describe('the verbs of an operator', () => {
     expect(await must('leases list --reserved true --ids')).toBe(reserved);
     for (const id of reserved.trim().split('\n')) await must(`leases revoke ${id} --yes`);
 
+    const goesOn = await answered(Lease, `leases revoke ${lease} --deadline-s 600 --yes`);
+    expect(goesOn).toMatchObject({ id: lease, ending: null });
+    expect(await must('revocations list --state waiting')).toContain(lease);
     expect(await answered(Lease, `leases revoke ${lease} --reason abuse --yes`)).toMatchObject({ reason: 'abuse' });
     await must(`sessions end ${session.id} --yes`);
     await must(`slices drain ${slice} --yes`);
@@ -205,11 +208,11 @@ describe('the verbs of an operator', () => {
   });
 
   it('show what would be, and change nothing', async () => {
-    const dry = await fishery('pools create dry --prefix 192.0.2.0/28 --dry-run');
+    const dry = await fishery('pools create dry --prefix 192.0.2.0/29 --dry-run');
     expect(dry).toMatchObject({ code: 0, err: 'fishery pools create: this is what would be: nothing was changed\n' });
     expect(dry.out).toMatch(/^id +dry$/m);
     expect((await fishery('pools get dry')).code).toBe(3);
-    await must('pools create dry --prefix 192.0.2.0/28');
+    await must('pools create dry --prefix 192.0.2.0/29');
     expect((await fishery('pools delete dry --dry-run')).code).toBe(0);
     await must('pools get dry');
   });

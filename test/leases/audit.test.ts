@@ -137,7 +137,10 @@ describe('the audit log', () => {
     await world.holder('bare', 'web');
     await world.ready('bare', 'v4');
     const [lease] = await world.leases(await world.session('bare', 'web'), tcp(4));
-    await act({ kind: 'revokeLease', id: lease?.id ?? 0, reason: 'abuse' }, `leases/lease-${lease?.id}`);
+    await act(
+      { kind: 'revokeLease', id: lease?.id ?? 0, deadlineUs: null, reason: 'abuse' },
+      `leases/lease-${lease?.id}`,
+    );
     expect(entries()[0]?.changes).toMatchObject([
       { kind: 'lease', before: { state: 'active', reason: null }, after: { state: 'cooling', reason: 'abuse' } },
     ]);

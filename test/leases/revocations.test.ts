@@ -44,6 +44,39 @@ const revocation = async (): Promise<Revocation> => {
 };
 const select = (text: string) => must(parseSelector(text));
 
+describe('revoking one lease', () => {
+  it('at its deadline lets it go on until then, and no other after', async () => {
+    const one = await lease(web);
+    const other = await lease(web);
+    expect(await w.revoke(one.id, 'why', 60 * second)).toMatch(/active/);
+    expect(await revocation()).toMatchObject({ state: 'waiting', lease: one.id, slice: one.slice, machine: 'edge-1' });
+    await w.pass(59);
+    expect(await states(one, other)).toBe('active, active');
+    await w.pass(1);
+    await w.sweep();
+    expect(await states(one, other)).toBe('ending revoked, active');
+    expect(await revocation()).toMatchObject({ state: 'done', leases: 1 });
+    expect(await w.store.reader.lease(one.id)).toMatchObject({ reason: 'why' });
+    expect(await w.revoke(one.id, 'again', 60 * second)).toBe('lease_over');
+  });
+
+  it('by a revocation that names it is the same, and one lease alone', async () => {
+    const one = await lease(web);
+    const other = await lease(web);
+    const foreign = await lease(mail);
+    expect(await w.revokeAll({ lease: one.id, machine: 'bare' })).toBe('ending');
+    expect(await w.revokeAll({ lease: one.id })).toBe('ending');
+    expect(await states(one, other, foreign)).toBe('ending revoked, active, active');
+    await w.sweep();
+    await w.sweep();
+    expect(await states(one, other, foreign)).toBe('ending revoked, active, active');
+    expect(await revocation()).toMatchObject({ state: 'done', leases: 1 });
+    expect(await w.revokeAll({ lease: one.id })).toBe('lease_over');
+    expect(await w.revokeAll({ lease: 999_999 })).toBe('lease_not_found');
+    expect(await w.revoke(999_999, '', second)).toBe('lease_not_found');
+  });
+});
+
 describe('revoking many leases', () => {
   it('is one row and one event: from then on all of them read as ending', async () => {
     const mine = [await lease(web), await lease(web, udp(4)), await lease(web, shared())];

@@ -309,7 +309,15 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     case 'reclaimSlice':
       return { kind, id: slice?.id ?? 1 };
     case 'revokeLeases': {
-      const nothing = { machine: null, holder: null, pool: null, select: null, prefix: null, session: null };
+      const nothing = {
+        machine: null,
+        holder: null,
+        pool: null,
+        select: null,
+        prefix: null,
+        session: null,
+        lease: null,
+      };
       const scope = [
         { machine },
         { holder: holders[other % 3] ?? 'web' },
@@ -317,7 +325,8 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         { pool: flag ? 'v4' : 'v6' },
         { prefix: prefix('198.51.100.0/32') },
         { session: session?.id ?? 1 },
-      ][pick % 6];
+        { lease: lease?.id ?? 1 },
+      ][pick % 7];
       const deadlineUs = other % 2 === 0 ? null : (other % 30) * second;
       return { kind, ...nothing, ...scope, deadlineUs, reason: 'test' };
     }
@@ -366,7 +375,9 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         lease && { kind, scope: {}, id: lease.id, token: other % 5 === 0 ? staleToken(lease) : formatToken(lease) }
       );
     case 'revokeLease':
-      return lease && { kind, id: lease.id, reason: 'test' };
+      return (
+        lease && { kind, id: lease.id, deadlineUs: other % 3 === 0 ? (other % 30) * second : null, reason: 'test' }
+      );
     case 'report':
       return reportOf(pick, other, flag, slice, lease);
     case 'updateMachine':

@@ -17,6 +17,7 @@ export const revocation: Revocation = {
   prefix: null,
   session: null,
   slice: null,
+  lease: null,
   ending: 'revoked',
   reason: 'the service moves',
   state: 'waiting',

@@ -12,6 +12,7 @@ import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../p
 import { apiProblem, leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
 import { isDryRun, resource, run } from '../resource.ts';
+import { microseconds } from '../units.ts';
 import { claimOf } from '../wire-claims.ts';
 
 const ByLeaseId = z.strictObject({ id: LeaseId });
@@ -170,7 +171,9 @@ export const leaseRoutes = resource('leases', (app, context) => {
         id: 'revokeLease',
         tag: 'leases',
         summary: 'Take a lease from its holder',
-        answers: { 200: 'The lease, `ending` until its ports are proven unused.' },
+        description:
+          'At once, or at `deadline_s`: until then the lease is what it was, and a revocation that names it waits.',
+        answers: { 200: 'The lease: `ending` until its ports are proven unused, or as it goes on to its deadline.' },
         errors: ['lease_not_found', 'lease_over', 'replay_over'],
         dryRun: true,
         examples: { body: examples.leaseRevoke, answers: { 200: examples.revokedLease } },
@@ -178,8 +181,10 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
     async (request) => {
       const { params, body } = request;
-      const reason = body?.reason ?? '';
-      return presentLease(await run(context, request, { kind: 'revokeLease', id: numberOf(params.id), reason }));
+      const { deadline_s, reason = '' } = body ?? {};
+      const deadlineUs = deadline_s === undefined ? null : microseconds(deadline_s);
+      const command = { kind: 'revokeLease', id: numberOf(params.id), deadlineUs, reason } as const;
+      return presentLease(await run(context, request, command));
     },
   );
 });

@@ -24,14 +24,14 @@ export const revocationRoutes = resource('revocations', (app, context) => {
         answers: { 201: 'The revocation: in effect already, or waiting for its deadline.' },
         errors: [
           ...(['machine_not_found', 'holder_not_found', 'pool_not_found', 'session_not_found'] as const),
-          'nothing_selected',
+          ...(['lease_not_found', 'lease_over', 'nothing_selected'] as const),
         ],
         dryRun: true,
         examples: { body: examples.revocationCreate, answers: { 201: examples.revocation } },
       }),
     },
     async (request, reply) => {
-      const { machine, holder, pool, select, prefix, session, deadline_s, reason } = request.body;
+      const { machine, holder, pool, select, prefix, session, lease, deadline_s, reason } = request.body;
       const revocation = await run(context, request, {
         kind: 'revokeLeases',
         machine: machine ?? null,
@@ -40,6 +40,7 @@ export const revocationRoutes = resource('revocations', (app, context) => {
         select: select ?? null,
         prefix: prefix ?? null,
         session: session === undefined ? null : numberOf(session),
+        lease: lease === undefined ? null : numberOf(lease),
         deadlineUs: deadline_s === undefined ? null : microseconds(deadline_s),
         reason,
       });

@@ -105,7 +105,12 @@ export const verbs = [
     summary: 'Take a lease from its holder',
     operations: ['revokeLease'],
     args: ['lease'],
-    flags: z.strictObject({ reason: LeaseRevoke.shape.reason.meta({ description: 'Why; the lease shows it' }) }),
+    flags: z.strictObject({
+      deadline_s: LeaseRevoke.shape.deadline_s.meta({
+        description: 'How long it may go on, in seconds; default: not at all',
+      }),
+      reason: LeaseRevoke.shape.reason.meta({ description: 'Why; the lease shows it' }),
+    }),
     question: ({ args }) => `Revoke ${args.lease}?`,
     change: ({ client, args, flags, options }) => client.leases.revoke(args.lease, flags, options),
   }),

@@ -12,6 +12,7 @@ const columns: Columns<Revocation> = {
   prefix: ({ prefix }) => prefix,
   session: ({ session }) => session,
   slice: ({ slice }) => slice,
+  lease: ({ lease }) => lease,
   ending: ({ ending }) => ending,
   state: ({ state }) => state,
   'revoke at': ({ revoke_at }) => revoke_at,
@@ -19,7 +20,7 @@ const columns: Columns<Revocation> = {
   reason: ({ reason }) => reason,
 };
 
-const { machine, holder, pool, session, deadline_s, reason } = RevocationCreate.shape;
+const { machine, holder, pool, session, lease, deadline_s, reason } = RevocationCreate.shape;
 
 export const verbs = [
   listVerb({
@@ -50,6 +51,7 @@ export const verbs = [
       }),
       prefix: z.string().optional().meta({ description: 'On addresses within this prefix' }),
       session: session.meta({ description: 'Of this session' }),
+      lease: lease.meta({ description: 'This one lease' }),
       deadline_s: deadline_s.meta({ description: 'How long they may go on, in seconds; default: not at all' }),
       reason: reason.meta({ description: 'Why; the leases show it' }),
     }),

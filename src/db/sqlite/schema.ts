@@ -382,6 +382,7 @@ export const revocations = sqliteTable(
     prefix: text(),
     session: integer(),
     slice: integer(),
+    lease: integer(),
     ending: text().notNull(),
     reason: text().notNull(),
     state: text().notNull(),
