@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isPowerOfTwo } from '../net/ports.ts';
 import { hostPrefix } from '../net/prefix.ts';
+import { unroutableIn } from '../net/unroutable.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import { AddressText, Instant, Labels, Name, Ports, PrefixText, Revision } from './primitives.ts';
 import { PoolRouters } from './routers.ts';
@@ -38,7 +39,16 @@ const NewCarveOut = z
   });
 const CarveOuts = z.array(NewCarveOut).max(256);
 
-const Prefixes = z.array(PrefixText).min(1).max(256);
+const PoolPrefix = PrefixText.superRefine((prefix, context) => {
+  const why = unroutableIn(prefix);
+  if (why !== undefined) context.addIssue({ code: 'custom', message: `no machine can send from "${prefix}": ${why}` });
+}).meta({
+  description:
+    'A network with its host bits zero, and nothing in it that no machine can send from: "this network", loopback, ' +
+    'link-local, multicast, reserved, or IPv4-mapped.',
+  examples: ['198.51.100.0/24'],
+});
+const Prefixes = z.array(PoolPrefix).min(1).max(256);
 const SharedBlockPorts = powerOfTwo(65_536).meta({
   description: 'Ports per shared block, when the grant does not say.',
 });

@@ -98,6 +98,8 @@ describe('POST /v1/pools', () => {
       409,
       'prefix_overlap',
     ],
+    ['addresses of no host', pool({ prefixes: ['192.0.2.0/24', '0.0.0.0/0'] }), 400, invalid, 'body.prefixes[1]'],
+    ['loopback', pool({ prefixes: ['::1/128'] }), 400, invalid, 'body.prefixes[0]'],
     ['a prefix that overlaps another pool', pool({ prefixes: ['198.51.100.8/30'] }), 409, 'prefix_overlap'],
     ['a prefix around another pool', pool({ prefixes: ['198.51.0.0/16'] }), 409, 'prefix_overlap'],
     ['a name that is taken', pool({ id: 'fra1' }), 409, 'pool_exists'],
@@ -155,6 +157,14 @@ describe('POST /v1/pools', () => {
       'body.slice_ports',
       'body.extra',
     ],
+  ]);
+});
+
+describe('PATCH pools', () => {
+  refuses('PATCH', '/v1/pools/fra1', [
+    ['multicast', { prefixes: ['198.51.100.0/28', '224.0.0.0/8'] }, 400, invalid, 'body.prefixes[1]'],
+    ['link-local', { prefixes: ['fe80::/64', '127.0.0.0/8'] }, 400, invalid, 'body.prefixes[0]', 'body.prefixes[1]'],
+    ['IPv4 in IPv6 form', { prefixes: ['::ffff:198.51.100.0/124'] }, 400, invalid, 'body.prefixes[0]'],
   ]);
 });
 
