@@ -29,6 +29,7 @@ export class GuardKeeper {
   #horizonAt = -Infinity;
   #told: 'open' | 'shut' | undefined;
   #lastAnswerAt: number | undefined;
+  #problem: string | null = null;
   /** Tells when the horizon passes, whatever the next keepalive is doing just then. */
   #horizon: NodeJS.Timeout | undefined;
 
@@ -54,6 +55,11 @@ export class GuardKeeper {
   /** Milliseconds since a keepalive was last answered; undefined when none was. */
   get answeredMsAgo(): number | undefined {
     return this.#lastAnswerAt === undefined ? undefined : this.#parts.now() - this.#lastAnswerAt;
+  }
+
+  /** Why the last keepalive was not answered, as the server or the network says; null when it was. */
+  get problem(): string | null {
+    return this.#problem;
   }
 
   /** After the table was made anew: what was promised for it still holds, and no longer. */
@@ -84,6 +90,7 @@ export class GuardKeeper {
       const answer = await send(Math.max(attempt_min_ms, everyMs), signal);
       this.#fence_s = answer.fence_s;
       this.#lastAnswerAt = now();
+      this.#problem = null;
       const horizonAt = sentAt + answer.fence_s * 1_000 - clockGrain_ms;
       if (horizonAt > now()) {
         this.#horizonAt = horizonAt;
@@ -94,7 +101,8 @@ export class GuardKeeper {
       return Math.max(pause_min_ms, (answer.fence_s * 1_000) / 3 - (now() - sentAt));
     } catch (error) {
       if (isOver(signal)) return 0;
-      log.warn({ open_for_ms: Math.round(this.openForMs) }, `keepalive not answered: ${messageOf(error)}`);
+      this.#problem = messageOf(error);
+      log.warn({ open_for_ms: Math.round(this.openForMs) }, `keepalive not answered: ${this.#problem}`);
       return Math.max(pause_min_ms, Math.min(1_000, everyMs / 4));
     }
   }

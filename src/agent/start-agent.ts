@@ -130,7 +130,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     fence_assumed_s,
   );
   const reports = new Reports({
-    send: (applied, signal) => client.agent.applied(machine, applied, { signal }),
+    send: (applied, signal) => client.agent.applied(machine, { boot_id: bootId(), ...applied }, { signal }),
     // What this agent says is wrong in itself; anything else (a token, a server in trouble) may be mended.
     isHopeless: (error) => error instanceof FisheryError && [400, 413, 422].includes(error.status ?? 0),
     pause: backOff,

@@ -21,7 +21,14 @@ export type AgentStatus = Readonly<{
   up_s: number;
   server: Readonly<{ url: string; problem: string | null }>;
   revision: Readonly<{ epoch: string; desired: number; applied: number }>;
-  guard: Readonly<{ open: boolean; open_for_s: number; fence_s: number; answered_s_ago: number | null }>;
+  /** `problem`: why the last keepalive was not answered. */
+  guard: Readonly<{
+    open: boolean;
+    open_for_s: number;
+    fence_s: number;
+    answered_s_ago: number | null;
+    problem: string | null;
+  }>;
   host: Readonly<{ problem: string | null; drift_repaired: number }>;
   reports: Readonly<{ waiting: number; rejected: number }>;
   placeholders: Readonly<{ open: number; max: number }>;
@@ -77,6 +84,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
       open_for_s: tenths(guard.openForMs),
       fence_s: guard.fence_s,
       answered_s_ago: answered === undefined ? null : tenths(answered),
+      problem: guard.problem,
     },
     host: { problem: health.problem, drift_repaired: agent.hostKeeper.driftRepaired },
     reports: { waiting: reports.waiting, rejected: reports.rejected },
@@ -145,7 +153,8 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
   if (path === '/status') send(response, 200, 'application/json', `${JSON.stringify(status, null, 2)}\n`);
   else if (path === '/metrics') send(response, 200, 'text/plain; version=0.0.4', await metricsText(status));
   else {
-    const shut = status.guard.open ? [] : ['the guard is shut'];
+    const why = status.guard.problem === null ? '' : `: ${status.guard.problem}`;
+    const shut = status.guard.open ? [] : [`the guard is shut${why}`];
     const said = [status.server.problem, status.host.problem, ...shut].filter((problem) => problem !== null);
     send(response, said.length === 0 ? 200 : 503, 'text/plain', `${said.join('\n') || 'ok'}\n`);
   }

@@ -258,6 +258,17 @@ export const leaseErrors: LeaseErrorKinds = {
       'The agent takes a snapshot (`GET /v1/machines/{id}/desired`), makes it true, and sends its keepalive with the revision that it then has.',
     detail: (e) => `machine "${e.machine}" must have applied revision ${e.revision} before its guard may open again`,
   },
+  machine_taken: {
+    status: 409,
+    title: 'Another boot speaks for the machine',
+    cause:
+      'An agent with another `boot_id` was answered, and its guard may still be open. Either the host was started anew a moment ago, or two hosts say that they are this machine: one is a clone of the other.',
+    remedy:
+      'After a reboot nothing: the agent tries again, and is answered when the guard of the boot before has shut for certain (`Retry-After`). A clone gets a machine, a token and a `state_dir` of its own.',
+    passing: true,
+    detail: (e) =>
+      `machine "${e.machine}" belongs to another boot of its host, or to another host, until ${formatInstant(e.at)} or as long as that is heard`,
+  },
   slice_not_assigned: {
     status: 409,
     title: 'The slice is not in a state for this',

@@ -55,11 +55,17 @@ export const leaseProblem = (error: LeaseError, nowUs: number): ApiProblem =>
   new ApiProblem(error.code, detailOf(error), extrasOf(error, nowUs));
 
 function extrasOf(error: LeaseError, nowUs: number): Extras {
-  const at = error.code === 'no_ports' ? error.nextAt : error.code === 'reclaim_too_early' ? error.at : null;
+  const at = passesAt(error);
   if (at !== null) return { retryAfterS: Math.max(1, Math.ceil((at - nowUs) / 1e6)) };
   if (error.code === 'replay_over')
     return { errors: error.items.map((item) => ({ path: item.item, message: stateOf(item) })) };
   return {};
+}
+
+/** When the refusal may be over, if that is known; microseconds since the epoch. */
+function passesAt(error: LeaseError): number | null {
+  if (error.code === 'no_ports') return error.nextAt;
+  return error.code === 'reclaim_too_early' || error.code === 'machine_taken' ? error.at : null;
 }
 
 /** The value of a command's result; its error becomes the answer. */

@@ -262,6 +262,8 @@ export type Commands = {
   report: {
     input: Readonly<{
       machine: string;
+      /** Which boot of the host speaks; undefined: it does not say. */
+      bootId?: string | undefined;
       revision: number;
       leases: readonly LeaseReport[];
       slices: readonly SliceReport[];

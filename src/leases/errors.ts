@@ -53,6 +53,8 @@ type Codes = {
   reclaim_too_early: { slice: number; machine: string; at: number };
   /** A keepalive of an agent that has not applied what was taken back: `revision` is the least that it must have. */
   machine_behind: { machine: string; revision: number };
+  /** An agent of another boot was heard, and may have its guard open until `at`. */
+  machine_taken: { machine: string; at: number };
   slice_not_assigned: { slice: number; state: string };
   slices_exhausted: { pool: string; wanted: number; available: number };
   session_not_found: { session: number };

@@ -2,8 +2,8 @@ import { err, ok, type Result } from '../net/result.ts';
 import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice } from './extents.ts';
-import { limits } from './limits.ts';
-import type { Machine, Revocation, Slice } from './model.ts';
+import { guardShutAt } from './guard-shut.ts';
+import type { Revocation, Slice } from './model.ts';
 import type { Need, Needs } from './needs.ts';
 import { begin } from './revocations.ts';
 import { staleRevision } from './revisions.ts';
@@ -83,7 +83,7 @@ export const reclaimSlice: UseCase<'reclaimSlice'> = {
     if (!machine) throw new Error(`slice-${slice.id} is on machine ${slice.machine}, which there is not`);
     if (machine.state !== 'fenced' && machine.state !== 'lost')
       return err({ code: 'machine_reachable', machine: machine.id, state: machine.state });
-    const at = reclaimableAt(machine, context);
+    const at = guardShutAt(machine, context);
     if (now < at) return err({ code: 'reclaim_too_early', slice: slice.id, machine: machine.id, at });
     return ok(reclaim(context, slice, machine.id));
   },
@@ -97,14 +97,6 @@ export function reclaim(context: Context, slice: Slice, from: string): Slice {
   const machine = view.machines.get(from);
   if (machine?.agent) view.machines.put({ ...machine, agent: { ...machine.agent, mustApply: view.revision } });
   return taken;
-}
-
-/**
- * When the machine's guard has shut for certain. Before this server took over somebody may have answered later than is
- * known, so the machine has its whole fence from then.
- */
-function reclaimableAt({ agent, fenceUs }: Machine, { startedAt }: Context): number {
-  return agent === null ? 0 : Math.max(agent.seenAt, startedAt) + fenceUs + limits.clock_skew_us;
 }
 
 /** What `drain` looks at. */

@@ -3,6 +3,7 @@ import type { Address } from '../net/address.ts';
 import type { Commands } from './commands.ts';
 import { endDoubtIfAllTold, epochNeeds, hasAppliedLost } from './epochs.ts';
 import type { LeaseError } from './errors.ts';
+import { takenUntil } from './guard-shut.ts';
 import { holderKey, sameLabels, type Machine, type Want } from './model.ts';
 import { sameLimits } from './quotas.ts';
 import { limits as bounds } from './limits.ts';
@@ -185,11 +186,14 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
     yield* together([machineNeeds(machine), epochNeeds(view, machine)]);
   },
 
-  decide({ machine: id, bootId, version, appliedRevision }, { view, now }) {
+  decide({ machine: id, bootId, version, appliedRevision }, context) {
+    const { view, now } = context;
     const found = view.machines.get(id);
     if (!found) return err({ code: 'machine_not_found', machine: id });
     // An answer would open its guard, against the word of an operator that others go by.
     if (found.state === 'lost') return err({ code: 'machine_lost', machine: id });
+    const takenTo = takenUntil(found, bootId, context);
+    if (takenTo !== undefined) return err({ code: 'machine_taken', machine: id, at: takenTo });
     // It can have been reclaimed from since; the table may have lost that.
     if (view.isInDoubt && found.state === 'fenced') return err({ code: 'read_only_epoch', epoch: view.epoch });
     if (hasAppliedLost(view, appliedRevision))

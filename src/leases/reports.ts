@@ -2,6 +2,7 @@ import { err, ok } from '../net/result.ts';
 import { blockedNeeds, blockAfterRefusal, clearBlocked } from './blocked.ts';
 import type { ClearReport, LeaseReport, RejectedReport, RejectionCode, SliceReport } from './commands.ts';
 import { endingNeeds, endLive, leave, leaveBlock, leaseInEffect, putLease } from './endings.ts';
+import { takenUntil } from './guard-shut.ts';
 import { limits } from './limits.ts';
 import { formatToken, type Lease } from './model.ts';
 import { together, type Needs } from './needs.ts';
@@ -22,12 +23,14 @@ export const report: UseCase<'report'> = {
     ]);
   },
 
-  decide({ machine: id, revision, leases, slices, clear = [] }, context) {
+  decide({ machine: id, bootId, revision, leases, slices, clear = [] }, context) {
     const { view } = context;
     if (leases.length + slices.length + clear.length > limits.reports_max)
       throw new Error('too many reports in one command');
     const machine = view.machines.get(id);
     if (!machine) return err({ code: 'machine_not_found', machine: id });
+    const takenTo = bootId === undefined ? undefined : takenUntil(machine, bootId, context);
+    if (takenTo !== undefined) return err({ code: 'machine_taken', machine: id, at: takenTo });
     if (revision > view.revision) return err({ code: 'revision_unknown', revision, newest: view.revision });
     if (machine.agent && revision > machine.agent.appliedRevision)
       view.machines.put({ ...machine, agent: { ...machine.agent, appliedRevision: revision } });

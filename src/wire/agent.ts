@@ -177,8 +177,13 @@ const SliceReport = z.strictObject({
   state: z.enum(['assigned', 'empty']),
 });
 
+const BootId = Text(64).min(1);
+
 export const Applied = z
   .strictObject({
+    boot_id: BootId.optional().meta({
+      description: 'As in keepalives: nobody but the boot that has the machine reports.',
+    }),
     revision: Revision.meta({
       description: 'The agent made everything true up to here, but for what it lists as refused.',
     }),
@@ -219,7 +224,7 @@ export const AppliedAnswer = z.strictObject({ revision: Revision, rejected: z.ar
 });
 
 export const AgentKeepalive = z
-  .strictObject({ boot_id: Text(64).min(1), version: Text(64), applied_revision: Revision })
+  .strictObject({ boot_id: BootId, version: Text(64), applied_revision: Revision })
   .meta({ id: 'AgentKeepalive' });
 export const AgentKeepaliveAnswer = z
   .strictObject({ epoch: z.string(), revision: Revision, fence_s: z.int() })

@@ -131,6 +131,17 @@ describe('the guard', () => {
     await stop();
   });
 
+  it('stays shut while another boot has the machine, says why, tries on, and opens when that is over', async () => {
+    answers = Array.from({ length: 4 }, () => ({ afterMs: 0, error: 'machine "m" belongs to another boot' }));
+    const { guard, stop } = keeper();
+    expect(guard.problem).toBeNull();
+    await vi.advanceTimersByTimeAsync(500);
+    expect([guard.isOpen, guard.problem, opened]).toEqual([false, 'machine "m" belongs to another boot', []]);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect([guard.isOpen, guard.problem]).toEqual([true, null]);
+    await stop();
+  });
+
   it('opens again with the next answer', async () => {
     answers = [...Array.from({ length: 10 }, () => ({ afterMs: 0, error: 'away' }))];
     const { guard, stop } = keeper();

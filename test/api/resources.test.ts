@@ -304,11 +304,32 @@ describe('what an agent must make true', () => {
   });
 
   it('is kept alive by keepalives, which are answered with the fence', async () => {
-    const body = { boot_id: 'other', version: '0.2.0', applied_revision: 3 };
+    const body = { boot_id: 'boot', version: '0.2.0', applied_revision: 3 };
     const url = '/v1/machines/edge-1/keepalive';
     const answer = await f.world.must(AgentKeepaliveAnswer, 'POST', url, { token: f.agent, body });
     expect(answer).toEqual({ epoch: 'epoch-1', fence_s: 30, revision: await newest() });
     const { agent } = await f.world.must(Machine, 'GET', '/v1/machines/edge-1');
-    expect(agent).toMatchObject({ boot_id: 'other', version: '0.2.0', applied_revision: 3 });
+    expect(agent).toMatchObject({ boot_id: 'boot', version: '0.2.0', applied_revision: 3 });
+  });
+
+  it('is one host: a clone of it is refused, told until when, and counted', async () => {
+    const say = (boot_id: string) =>
+      f.world.call('POST', '/v1/machines/edge-1/keepalive', {
+        token: f.agent,
+        body: { boot_id, version: '1', applied_revision: 0 },
+      });
+    expect((await say('boot')).status).toBe(200);
+    const clone = await say('clone');
+    expect(clone.refusal).toEqual([409, 'machine_taken']);
+    expect([clone.problem.retry_after_s, clone.headers['retry-after']]).toEqual([31, '31']);
+    const body = { boot_id: 'clone', revision: 0, leases: [], slices: [] };
+    const report = await f.world.call('POST', '/v1/machines/edge-1/applied', { token: f.agent, body });
+    expect(report.refusal).toEqual([409, 'machine_taken']);
+    expect((await f.world.must(Machine, 'GET', '/v1/machines/edge-1')).agent?.boot_id).toBe('boot');
+    const { text } = await f.world.call('GET', '/metrics');
+    expect(text).toContain('fishery_machine_taken_total{machine="edge-1"} 2');
+    f.world.clock.advance_s(31);
+    expect((await say('clone')).status).toBe(200);
+    expect((await say('boot')).refusal).toEqual([409, 'machine_taken']);
   });
 });

@@ -50,6 +50,8 @@ describe('a machine', () => {
       ['fenced', () => w.lookMachine('edge-1'), 'fenced'],
       ['nothing new', () => w.grant(session, tcp(1)), 'machine_not_active'],
       ['its sessions are its own', () => w.keep(session), 'until +3600 s'],
+      ['the clocks may differ', () => w.alive('edge-1', 'boot-2'), 'machine_taken'],
+      ['a second', () => w.pass(1), undefined],
       ['back', () => w.alive('edge-1', 'boot-2'), 'for 30 s'],
       ['active', () => w.lookMachine('edge-1'), 'active'],
       ['as before', () => w.grant(session, tcp(1)), '198.51.100.0:4095/tcp pending'],
@@ -83,6 +85,49 @@ describe('a machine', () => {
     await w.pass(100);
     await w.alive('edge-1');
     expect(await w.lookMachine('edge-1')).toBe('cordoned');
+  });
+
+  it('is one boot of one host at a time: another is refused until the guard of the former has shut', async () => {
+    const store = new MemoryStore();
+    w = new World(store);
+    await w.machine('edge-1', 'agent', 30);
+    await w.alive('edge-1', 'host-a');
+    const report = async (bootId?: string) => {
+      const said = { machine: 'edge-1', revision: store.revision, leases: [], slices: [] };
+      const done = await w.execute({ kind: 'report', bootId, ...said });
+      return done.ok ? 'taken' : done.error.code;
+    };
+    const seen = structuredClone(store.tables.machines);
+    await ledger([
+      ['a clone', () => w.alive('edge-1', 'host-b'), 'machine_taken'],
+      ['its reports', () => report('host-b'), 'machine_taken'],
+    ]);
+    expect(store.tables.machines).toEqual(seen);
+    await ledger([
+      ['reports of the one', () => report('host-a'), 'taken'],
+      ['the same boot with a new process', () => w.alive('edge-1', 'host-a'), 'for 30 s'],
+      ['time', () => w.pass(29), undefined],
+      ['the one', () => w.alive('edge-1', 'host-a'), 'for 30 s'],
+      ['time', () => w.pass(29), undefined],
+      ['the clone, however long it tries', () => w.alive('edge-1', 'host-b'), 'machine_taken'],
+      ['the one falls silent', () => w.pass(1.9), undefined],
+      ['its guard has not shut for certain', () => w.alive('edge-1', 'host-b'), 'machine_taken'],
+      ['it has', () => w.pass(0.1), undefined],
+      ['another boot has the machine', () => w.alive('edge-1', 'host-b'), 'for 30 s'],
+      ['which the former one hears', () => w.alive('edge-1', 'host-a'), 'machine_taken'],
+      ['and its reports, too', () => report('host-a'), 'machine_taken'],
+    ]);
+  });
+
+  it('waits its whole fence for another boot after a start of the server, which may not know who was answered', async () => {
+    await w.machine('edge-1', 'agent', 30);
+    await w.alive('edge-1', 'host-a');
+    w.clock.passSeconds(300);
+    const restarted = new World(w.store, w.clock);
+    await ledger([
+      ['another boot', () => restarted.alive('edge-1', 'host-b'), 'machine_taken'],
+      ['the same', () => restarted.alive('edge-1', 'host-a'), 'for 30 s'],
+    ]);
   });
 
   it('is not believed to have applied what the log never had, and nothing of that is kept', async () => {

@@ -387,7 +387,10 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         ...(other % 6 === 1 ? { wants: wanted[pick % wanted.length] ?? [] } : {}),
       };
     case 'agentKeepalive':
-      return { kind, machine, bootId: 'boot', version: '1', appliedRevision: appliedBy(tables, machine, other, flag) };
+      return {
+        ...{ kind, machine, bootId: other % 5 === 0 ? 'another boot' : 'boot', version: '1' },
+        appliedRevision: appliedBy(tables, machine, other, flag),
+      };
     case 'sweep':
       return { kind, itemsMax: flag ? 100 : 2 };
     case 'putHolder':

@@ -8,6 +8,8 @@ export type Instruments = Readonly<{
   /** From the arrival of a request for leases to its answer. */
   grant: (wait: 'applied' | 'stored', s: number) => void;
   grantRefused: (code: string) => void;
+  /** An agent of another boot than the machine's spoke for it. */
+  machineTaken: (machine: string) => void;
   /** From the instant that the log has for a change to the moment it is written to a watcher. */
   watchDelay: (s: number) => void;
   committed: (events: readonly Event[]) => void;
@@ -35,6 +37,12 @@ export function instruments(registry: Registry): Instruments {
     labelNames: ['code'],
     registers,
   });
+  const taken = new Counter({
+    name: 'fishery_machine_taken_total',
+    help: 'Keepalives and reports that were refused because another boot has the machine: a reboot at first, then a clone.',
+    labelNames: ['machine'],
+    registers,
+  });
   const watchDelay = new Histogram({
     name: 'fishery_watch_delay_seconds',
     help: 'Time from a change to when it is written to a watcher.',
@@ -52,6 +60,7 @@ export function instruments(registry: Registry): Instruments {
     request: (labels, s) => request.observe(labels, s),
     grant: (wait, s) => grant.observe({ wait }, s),
     grantRefused: (code) => refused.inc({ code }),
+    machineTaken: (machine) => taken.inc({ machine }),
     watchDelay: (s) => watchDelay.observe(s),
     committed: (events) => {
       commit.observe(events.length);

@@ -32,8 +32,10 @@ export const metrics = fp<MetricsOptions>(
         instruments.grant((request.query as { wait?: string }).wait === 'stored' ? 'stored' : 'applied', s);
     });
     app.addHook('onError', async (request, _reply, error) => {
-      const isGrant = request.routeOptions.config.operation?.id === 'grantLeases';
-      if (isGrant && error instanceof ApiProblem) instruments.grantRefused(error.code);
+      if (!(error instanceof ApiProblem)) return;
+      if (request.routeOptions.config.operation?.id === 'grantLeases') instruments.grantRefused(error.code);
+      // Said of machines that there are, by who has their token: there are no more series than machines.
+      if (error.code === 'machine_taken') instruments.machineTaken((request.params as { id: string }).id);
     });
     const stopCounting = context.leases.onEvents((events) => instruments.committed(events));
     app.addHook('onClose', async () => stopCounting());

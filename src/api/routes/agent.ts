@@ -46,20 +46,22 @@ export const agentRoutes = resource('agent', (app, context) => {
         summary: 'Report what was made true on the machine',
         description:
           'Each report stands alone: one that names a stale token is listed in the answer and moves nothing, the others ' +
-          'count. A claim that the kernel refused becomes a blocked extent; `clear` says that its stranger is gone.',
+          'count. A claim that the kernel refused becomes a blocked extent; `clear` says that its stranger is gone. With a ' +
+          '`boot_id` that is not the one whose keepalives are answered nothing counts (`machine_taken`).',
         answers: { 200: 'Which reports were rejected, and why.' },
-        errors: ['machine_not_found', 'revision_unknown'],
+        errors: ['machine_not_found', 'machine_taken', 'revision_unknown'],
         dryRun: true,
         examples: { body: examples.applied, answers: { 200: examples.appliedAnswer } },
       }),
     },
     async (request) => {
       const { id } = request.params;
-      const { revision, leases, slices, clear = [] } = request.body;
+      const { boot_id, revision, leases, slices, clear = [] } = request.body;
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
       const answer = await run(context, request, {
         kind: 'report',
         machine: id,
+        bootId: boot_id,
         revision,
         leases: leases.map((report) => ({ ...report, lease: numberOf(report.lease) })),
         slices: slices.map((report) => ({ ...report, slice: numberOf(report.slice) })),
@@ -80,9 +82,17 @@ export const agentRoutes = resource('agent', (app, context) => {
         summary: 'Say that the agent is alive',
         description:
           'Only an answered keepalive keeps the egress guard of the host open; the fencing horizon counts from when it was ' +
-          'sent.',
+          'sent. One boot of a host has the machine: another is refused (`machine_taken`) until the guard of the one that was ' +
+          'heard last has shut for certain.',
         answers: { 200: 'How far the log is, and how long the guard may stay open.' },
-        errors: ['machine_not_found', 'machine_behind', 'machine_lost', 'revision_unknown', 'read_only_epoch'],
+        errors: [
+          'machine_not_found',
+          'machine_taken',
+          'machine_behind',
+          'machine_lost',
+          'revision_unknown',
+          'read_only_epoch',
+        ],
         dryRun: true,
         examples: { body: examples.agentKeepalive, answers: { 200: examples.agentKeepaliveAnswer } },
       }),
