@@ -132,6 +132,8 @@ export class FisheryClient {
       this.#change('DELETE', ['machines', machine.id], machine, undefined, o),
     putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
       this.#send('PUT', ['machines', machine, 'holders', name], body, o),
+    holder: (machine: string, name: string, o?: CallOptions): Promise<Holder> =>
+      this.#get(['machines', machine, 'holders', name], {}, o),
     holders: (machine: string, query: HolderListQuery = {}, o?: CallOptions): Promise<Page<Holder>> =>
       this.#get(['machines', machine, 'holders'], query, o),
   };

@@ -312,6 +312,16 @@ describe('what an agent must make true', () => {
     expect(agent).toMatchObject({ boot_id: 'boot', version: '0.2.0', applied_revision: 3 });
   });
 
+  it('has its holders read one at a time, by its own agent too', async () => {
+    const read = (path: string, token = f.world.operator) => f.world.call('GET', `/v1/machines/${path}`, { token });
+    const { holders: all } = await f.world.must(Desired, 'GET', '/v1/machines/edge-1/desired', { token: f.agent });
+    const one = (await read('edge-1/holders/haproxy', f.agent)).as(Holder);
+    expect(all).toContainEqual(one);
+    expect((await read('edge-1/holders/nobody')).refusal).toEqual([404, 'holder_not_found']);
+    expect((await read('nowhere/holders/haproxy')).refusal).toEqual([404, 'machine_not_found']);
+    expect((await read('edge-2/holders/haproxy', f.agent)).refusal).toEqual([403, 'not_yours']);
+  });
+
   it('is one host: a clone of it is refused, told until when, and counted', async () => {
     const say = (boot_id: string) =>
       f.world.call('POST', '/v1/machines/edge-1/keepalive', {

@@ -102,6 +102,7 @@ const rows: readonly Row[] = [
     'POST /v1/sessions',
     { machine: 'm', holder: 'h', ttl_s: 9 },
   ],
+  ['machines.holder', (c) => c.machines.holder('m', 'h'), 'GET /v1/machines/m/holders/h'],
   ['sessions.get', (c) => c.sessions.get('session-1'), 'GET /v1/sessions/session-1'],
   ['sessions.list', (c) => c.sessions.list({ state: 'live' }), 'GET /v1/sessions?state=live'],
   ['sessions.keepalive', (c) => c.sessions.keepalive('session-1'), 'POST /v1/sessions/session-1/keepalive'],

@@ -9,6 +9,7 @@ import { operation } from '../operation.ts';
 import { page, presentHolder, presentMachine } from '../present.ts';
 import { ifRevisionOf, showRevision } from '../preconditions.ts';
 import { principalOf, requireOwn } from '../principal.ts';
+import { leaseProblem } from '../problems.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
 import { machineOf, resource, run } from '../resource.ts';
 import { microseconds } from '../units.ts';
@@ -188,6 +189,30 @@ export const machineRoutes = resource('machines', (app, context) => {
           limits: request.body.limits === undefined ? null : limitsOf(request.body.limits),
         }),
       ),
+  );
+
+  app.get(
+    '/v1/machines/:id/holders/:name',
+    {
+      schema: { params: z.strictObject({ id: Name, name: Name }), response: { 200: wire.Holder } },
+      config: operation({
+        id: 'getHolder',
+        tag: 'machines',
+        summary: 'Read one holder of a machine',
+        description: 'An agent reads those of its own machine only.',
+        answers: { 200: 'The holder.' },
+        errors: ['machine_not_found', 'holder_not_found'],
+        examples: { answers: { 200: examples.holder } },
+      }),
+    },
+    async (request) => {
+      const { id, name } = request.params;
+      requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
+      await machineOf(context, id);
+      const found = await context.reader.holder(id, name);
+      if (!found) throw leaseProblem({ code: 'holder_not_found', machine: id, holder: name }, context.clock.nowUs());
+      return presentHolder(found);
+    },
   );
 
   app.get(

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { HolderPut, type Holder, HolderListQuery } from '../../wire/machines.ts';
 import type { Columns } from '../output/table.ts';
 import { countsField } from './fields.ts';
-import { changeVerb, filtersOf, listVerb } from './verb.ts';
+import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const columns: Columns<Holder> = {
   holder: ({ name }) => name,
@@ -31,6 +31,13 @@ export const verbs = [
     page: ({ client, args, flags, options }, page) =>
       client.machines.holders(args.machine, { ...flags, ...page }, options),
     columns,
+  }),
+  readVerb({
+    name: 'get',
+    summary: 'Show one holder of a machine',
+    operations: ['getHolder'],
+    args: ['machine', 'holder'],
+    read: ({ client, args, options }) => client.machines.holder(args.machine, args.holder, options),
   }),
   changeVerb({
     name: 'put',
