@@ -346,7 +346,7 @@ export const leaseErrors: LeaseErrorKinds = {
   no_slices: {
     status: 409,
     title: 'The machine has no slice to grant from',
-    cause: 'No assigned slice of this machine matches the claim (pool, address family).',
+    cause: 'No assigned slice of this machine matches the claim (pool, labels, address family, address).',
     remedy: 'Assign slices to the machine (`POST /v1/slices`) and wait until they are `assigned`.',
     detail: (e) => `machine "${e.machine}" has no assigned slice that matches`,
   },

@@ -31,6 +31,8 @@ export type Need =
   | Readonly<{ need: 'unheard'; except: string; since: number; after: number }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
+  /** The first slice of the machine on this address that the server grants from. */
+  | Readonly<{ need: 'offeredAt'; machine: string; address: Address }>
   /** The slice that this pool made at this port of this address, whatever its state. */
   | Readonly<{ need: 'madeAt'; poolBornAt: number; address: Address; port: number }>
   /** The first slice that a machine has within the prefix, with any of these ports. */

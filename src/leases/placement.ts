@@ -34,13 +34,16 @@ const roomNeeds = (view: View, { machine }: Grantee, claim: Claim, limit: number
     return order === undefined ? [] : [{ need: 'roomySlices', ...where, order, limit }];
   });
 
+/** The one address that the claim may be on, where it says so. */
+const addressOf = ({ at, address }: Claim): Address | null => at?.address ?? address;
+
 /**
  * The addresses to try for leases that must all be on one, in order: those with room for the largest of the claims, what
  * sticky claims would rather have first, then the tightest.
  */
 export function commonAddresses(view: View, to: Grantee, claims: readonly Claim[]): readonly Address[] {
-  const named = claims.find(({ at }) => at !== null)?.at;
-  if (named) return [named.address];
+  const named = claims.map(addressOf).find((address) => address !== null);
+  if (named !== undefined) return [named];
   const [first, ...rest] = claims;
   if (!first) return [];
   const largest = rest.reduce((most, claim) => ((claim.ports ?? 0) > (most.ports ?? 0) ? claim : most), first);
@@ -72,7 +75,7 @@ export class Spread {
   choose(claim: Claim): Result<Spot, LeaseError> {
     const found = findSpot(this.#view, this.#to, claim);
     if (!found.ok) return found;
-    const named = claim.at?.address ?? claim.address;
+    const named = addressOf(claim);
     if (named !== null) {
       this.#count(named);
       return found;
@@ -141,7 +144,7 @@ export function onOneAddress<T>(
 ): Result<T, LeaseError> {
   const leases = claims.reduce((sum, { count }) => sum + count, 0);
   const addresses = commonAddresses(view, to, claims);
-  const isElsewhere = (address: Address) => claims.some(({ at }) => at !== null && at.address !== address);
+  const isElsewhere = (address: Address) => claims.some((claim) => (addressOf(claim) ?? address) !== address);
   for (const address of addresses) {
     if (isElsewhere(address)) break;
     const mark = view.mark();

@@ -42,6 +42,7 @@ export function* claimNeeds(view: View, to: Grantee, claim: Claim): Needs {
   const offers = claim.address === null ? offersFor(view, machine, claim) : [];
   yield [
     ...offers.flatMap((offer) => windowsOf(view, to, claim, offer)),
+    ...(claim.address === null ? [] : [{ need: 'offeredAt', machine, address: claim.address } as const]),
     ...addresses.flatMap((address) => needsAt(view, to, claim, address, claim.count)),
     { need: 'nextRest', machine, protocol },
   ];
@@ -116,7 +117,13 @@ function bestSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseErro
     err({ code: 'no_ports', machine, protocol, ports: 2 ** smallest, nextAt: view.nextRestOf(machine, protocol) });
   if (claim.address !== null) {
     const spot = spotAt(view, to, claim, claim.address);
-    return spot ? ok(spot) : none();
+    if (spot) return ok(spot);
+    // No wait helps where nothing of the machine on this address is what the claim asks for.
+    const [slice] = offeredAt(view, machine, claim.address);
+    if (!slice || !isOneOf(offers, { pool: slice.pool, family: familyOf(claim.address) }))
+      return err({ code: 'no_slices', machine });
+    if (orders.get(slice.pool) !== undefined) return none();
+    return err({ code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts: portCount(slice.ports) });
   }
 
   if (claim.mode === 'shared') {
@@ -137,13 +144,16 @@ function bestSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseErro
 const isOneOf = (offers: readonly Offer[], { pool, family }: Offer): boolean =>
   offers.some((offer) => offer.pool === pool && offer.family === family);
 
+/** The slices on an address that the machine is granted from, as far as they are known. */
+const offeredAt = (view: View, machine: string, address: Address): readonly Slice[] =>
+  [...view.slices.values()].filter((one) => one.address === address && one.machine === machine && isOffered(one));
+
 /** The best spot on one address, by the same rules. It is of one pool and of one family. */
 export function spotAt(view: View, to: Grantee, claim: Claim, address: Address): Spot | undefined {
   const { machine, holder } = to;
-  const here = new Map<number, Slice>();
-  for (const slice of view.slices.values())
-    if (slice.address === address && slice.machine === machine && isOffered(slice)) here.set(slice.id, slice);
-  const [first] = here.values();
+  const slices = offeredAt(view, machine, address);
+  const here = new Set(slices.map(({ id }) => id));
+  const [first] = slices;
   const isMeant = first && isOneOf(offersFor(view, machine, claim), { pool: first.pool, family: familyOf(address) });
   const pool = isMeant ? view.pools.get(first.pool) : undefined;
   const order = pool && orderOf(claim, pool);
@@ -153,7 +163,7 @@ export function spotAt(view: View, to: Grantee, claim: Claim, address: Address):
     if (block) return { join: block };
   }
   let best: Extent | undefined;
-  for (const slice of here.keys())
+  for (const slice of here)
     for (const extent of view.extentsOf(slice, claim.protocol))
       if (extent.offered && extent.fit >= order && (!best || comesBefore(extent, best))) best = extent;
   const block = best && topBlock(best.ports, order);

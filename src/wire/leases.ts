@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { familyOf } from '../net/address.ts';
 import { labelFilters, pageOf, PageQuery, queryNumber } from './lists.ts';
 import {
   AddressText,
@@ -64,6 +65,12 @@ export const Claim = ClaimOfOne.extend({
   .refine((claim) => claim.at === undefined || claim.address === undefined, {
     path: ['address'],
     message: '"at" says the address already',
+  })
+  .superRefine(({ family, at, address }, context) => {
+    const said = address ?? at?.address;
+    if (family === undefined || said === undefined || familyOf(said) === family) return;
+    const message = `"${said}" is no IPv${family} address`;
+    context.addIssue({ code: 'custom', path: address === undefined ? ['at', 'address'] : ['address'], message });
   })
   .meta({ id: 'Claim', description: 'What is asked of one lease, or of several that are alike.' });
 

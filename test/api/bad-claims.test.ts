@@ -32,7 +32,22 @@ const rows: readonly Row[] = [
   ['too many leases', { claims: [{ ...tcp, count: 1_024 }, { protocol: 'udp' }] }, 400, invalid, 'body.claims'],
   ['a placement nobody knows', { claims: [tcp], placement: 'near' }, 400, invalid, 'body.placement'],
   ['stickiness in words', { claims: [{ ...tcp, sticky: 'yes' }] }, 400, invalid, 'body.claims[0].sticky'],
-  ['an address of another machine', { claims: [{ ...tcp, address: '203.0.113.1' }] }, 503, 'no_ports'],
+  ['an address of nobody', { claims: [{ ...tcp, address: '203.0.113.1' }] }, 409, 'no_slices'],
+  ['an address of another machine', { claims: [{ ...tcp, address: '198.51.100.1' }] }, 409, 'no_slices'],
+  [
+    'an address of the other family',
+    { claims: [{ ...tcp, family: 6, address: place.address }] },
+    400,
+    invalid,
+    'body.claims[0].address',
+  ],
+  [
+    'a place of the other family',
+    { claims: [{ ...tcp, family: 6, at: place }] },
+    400,
+    invalid,
+    'body.claims[0].at.address',
+  ],
   [
     'more than one address has',
     { claims: [{ ...tcp, ports: 2_048, count: 2 }], placement: 'same_address' },

@@ -41,6 +41,16 @@ describe('POST /v1/explain', () => {
     expect(reason?.remedy).not.toBe('');
   });
 
+  it('says that no wait helps for an address that the machine has nothing on', async () => {
+    const there = { ...claim, address: '198.51.100.1' };
+    expect((await explain({ machine: 'edge-1', claim: there })).reason?.code).toBe('no_slices');
+    expect((await explain({ machine: 'edge-1', claim: { ...there, address: '198.51.100.0' } })).granted).toBe(true);
+    const crooked = await f.world.call('POST', '/v1/explain', {
+      body: { machine: 'edge-1', claim: { ...there, family: 6 } },
+    });
+    expect([...crooked.refusal, ...crooked.paths]).toEqual([400, 'validation_failed', 'body.claim.address']);
+  });
+
   it('is about themselves for holders and agents, about everybody for viewers', async () => {
     expect((await explain({ machine: 'edge-1', claim }, f.squid)).holder).toBe('squid');
     const refusal = async (token: string, body: object) =>

@@ -91,13 +91,21 @@ describe('a claim with select', () => {
   });
 });
 
+const nowhere = must(parseSelector('country=xx'));
+
 describe('a claim for an address', () => {
   it('gets any block on it, and none elsewhere', () =>
     ledger([
       ['there', () => w.grant(web, tcp(32, { address: address(two) })), '198.51.100.2:1056-1087/tcp active'],
       ['both slices', () => w.grant(web, tcp(64, { address: address(two) })), '198.51.100.2:1088-1151/tcp active'],
       ['what is left', () => w.grant(web, tcp(64, { address: address(two) })), 'no_ports'],
-      ['not its own', () => w.grant(web, tcp(1, { address: address('198.51.100.7') })), 'no_ports'],
+      [
+        'more than any of its slices has',
+        () => w.grant(web, tcp(128, { address: address(two) })),
+        'ports_exceed_slice',
+      ],
+      ['of labels that it lacks', () => w.grant(web, tcp(1, { address: address(two), select: nowhere })), 'no_slices'],
+      ['not its own', () => w.grant(web, tcp(1, { address: address('198.51.100.7') })), 'no_slices'],
       [
         'shared',
         () => w.grant(web, shared(16, { address: address(three) })),
@@ -182,6 +190,12 @@ describe('placement same_address', () => {
 
   it('goes where a claim names a block, and where a sticky one wants to be', () =>
     ledger([
+      ['by address', () => addresses(web, 'same_address', tcp(1, { address: address(three) }), tcp(1)), '3 3'],
+      [
+        'by two addresses',
+        () => addresses(web, 'same_address', tcp(1, { address: address(three) }), tcp(1, { address: address(two) })),
+        'no_common_address',
+      ],
       ['by name', () => addresses(web, 'same_address', tcp(8), tcp(8, at(three, 1_024))), '3 3'],
       [
         'two names',

@@ -269,6 +269,14 @@ export class MemoryStore implements Store {
         );
         return;
       }
+      case 'offeredAt': {
+        const here = [...tables.slices.values()].filter(
+          ({ machine, address, state, allocator }) =>
+            machine === need.machine && address === need.address && state === 'assigned' && allocator === 'server',
+        );
+        loadOne(view.slices, here.sort((a, b) => a.ports.first - b.ports.first)[0]);
+        return;
+      }
       case 'madeAt': {
         loadOne(
           view.slices,

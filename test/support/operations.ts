@@ -481,7 +481,17 @@ const claimOf =
     // Aligned mostly, and one step too far to the right now and then.
     const size = 2 ** Math.ceil(Math.log2(raw.ports ?? (raw.mode === 'shared' ? 4 : 1)));
     const firstPort = (slice?.ports.first ?? 0) + ((size * ((where ?? 0) >> 2)) % 16) + ((where ?? 0) === 255 ? 1 : 0);
-    const at = slice ? { address: slice.address, firstPort } : null;
+    // Now and then anywhere on the address, full or not.
+    const isAnywhere = slice !== undefined && (where ?? 0) % 8 === 3;
+    const at = slice && !isAnywhere ? { address: slice.address, firstPort } : null;
     const selector = select === null ? null : must(parseSelector(select));
-    return { ...raw, count: at ? 1 : count, select: selector, pool: null, family: null, address: null, at };
+    return {
+      ...raw,
+      count: at ? 1 : count,
+      select: selector,
+      pool: null,
+      family: null,
+      address: isAnywhere ? slice.address : null,
+      at,
+    };
   };
