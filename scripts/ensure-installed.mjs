@@ -48,7 +48,9 @@ export function whatIsAmiss(root) {
   try {
     stamp = readFileSync(join(root, stampFile), 'utf8').trim();
   } catch {
-    return 'the last installation did not finish';
+    // Somebody ran npm by themselves, which leaves its own account of what it installed once it has finished.
+    if (!isAsLocked(root)) return 'node_modules is not what package-lock.json says';
+    stamp = lockfileHash(root);
   }
   if (stamp !== lockfileHash(root)) return 'package-lock.json has changed since the last installation';
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -60,6 +62,25 @@ export function whatIsAmiss(root) {
   const found = spawnSync(binary, ['--version'], { encoding: 'utf8', timeout: 10_000 });
   if (found.stdout?.trim() !== expected) return `the pinned Node.js ${expected} does not run`;
   return undefined;
+}
+
+/**
+ * Whether npm's account of node_modules has every package of the lockfile, as it is there. What is optional may be missing:
+ * it is for other machines.
+ * @param {string} root
+ */
+function isAsLocked(root) {
+  try {
+    const packagesOf = (path) => JSON.parse(readFileSync(join(root, path), 'utf8')).packages;
+    const installed = packagesOf(join('node_modules', '.package-lock.json'));
+    return Object.entries(packagesOf('package-lock.json')).every(([path, wanted]) => {
+      const found = installed[path];
+      if (path === '' || (found === undefined && wanted.optional === true)) return true;
+      return found?.version === wanted.version && found.integrity === wanted.integrity;
+    });
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -67,6 +67,11 @@ export type Command<S extends SettingsSchema = SettingsSchema, F extends Setting
 
 export const noFlags = z.strictObject({});
 
+/** For commands that answer for programs too: what they would print as lines, they print as one document. */
+export const jsonFlag = z.strictObject({
+  json: z.boolean().default(false).meta({ description: 'Print the answer as one JSON document' }),
+});
+
 /** Writes a command down with `run` typed by its settings. */
 export const defineCommand = <S extends SettingsSchema, F extends SettingsSchema = typeof noFlags>(
   command: Command<S, F>,

@@ -174,6 +174,18 @@ describe('a failure', () => {
     expect(answer.text).not.toContain('swordfish');
     const line = f.world.logged.find((one) => one.includes('swordfish'));
     expect(line).toContain('trace-1');
+    expect(line).toContain('"stack"');
+  });
+
+  it('that is refused by a rule does not fill the log: no stack, and nothing at the usual level', async () => {
+    const session = (await f.world.openSession(f.haproxy, 'edge-1', 'haproxy', 60)).id;
+    const shown = f.world.logged.length;
+    const body = { session, claims: [{ protocol: 'udp', ports: 2_048, count: 9 }] };
+    const answer = await f.world.call('POST', '/v1/leases', { token: f.haproxy, body });
+    expect(answer.refusal).toEqual([503, 'no_ports']);
+    const lines = f.world.logged.slice(shown).map((one) => JSON.parse(one) as Readonly<Record<string, unknown>>);
+    expect(lines).toMatchObject([{ level: 20, code: 'no_ports' }]);
+    expect(JSON.stringify(lines)).not.toContain('"stack"');
   });
 });
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -107,6 +107,7 @@ describe('fishery dump and restore', () => {
       code: 1,
       err: 'fishery restore: line 1 of the dump: it is not an object in JSON\n',
     });
+    expect(existsSync(join(at('new'), 'fishery.db'))).toBe(false);
     expect((await fishery('restore', '--data-dir', at('new'), '--file', at('no'))).err).toMatch(
       /cannot be read \(ENOENT/,
     );
@@ -115,5 +116,49 @@ describe('fishery dump and restore', () => {
     expect((await fishery('restore', '--data-dir', at('data'), '--file', file)).err).toMatch(
       /is not empty: restore into a new directory\n$/,
     );
+  });
+
+  it("leave no empty database behind when a dump was cut off, and none of another's away", async () => {
+    await filled('data');
+    const file = at('dump.ndjson');
+    await fishery('dump', '--data-dir', at('data'), '--file', file);
+    const whole = readFileSync(file, 'utf8');
+    writeFileSync(file, whole.split('\n').slice(0, 5).join('\n'));
+    const failed = await fishery('restore', '--data-dir', at('new'), '--file', file);
+    expect(failed).toMatchObject({ code: 1, err: expect.stringContaining('cut off') as string });
+    expect(readdirSync(at('new')).filter((name) => name.startsWith('fishery.db'))).toEqual([]);
+    await fishery('migrate', '--data-dir', at('made'));
+    expect((await fishery('restore', '--data-dir', at('made'), '--file', file)).code).toBe(1);
+    expect(existsSync(join(at('made'), 'fishery.db'))).toBe(true);
+    writeFileSync(file, whole);
+    expect((await fishery('restore', '--data-dir', at('new'), '--file', file)).code).toBe(0);
+  });
+});
+
+describe('with --json', () => {
+  const document = async (...args: readonly string[]) => {
+    const { code, out, err } = await fishery(...args, '--json');
+    return { code, err, said: JSON.parse(out) as unknown };
+  };
+
+  it('the commands of the database say what came of it in one document, with the same exit codes', async () => {
+    const steps = ['0000_pools_slices_leases', '0001_guards'];
+    const none = ['--data-dir', at('none')];
+    const missing = { missing: steps, applied: [], schema: '0001_guards' };
+    expect(await document('migrate', '--check', ...none)).toEqual({ code: 1, err: '', said: missing });
+    expect((await document('migrate', ...none)).said).toEqual({ missing: [], applied: steps, schema: '0001_guards' });
+    expect((await document('migrate', '--check', ...none)).code).toBe(0);
+
+    await filled('data');
+    const file = at('dump.ndjson');
+    const checked = await document('check', '--data-dir', at('data'));
+    expect(checked).toMatchObject({ code: 0, err: '', said: { flaw_count: 0, flaws: [] } });
+    const { revision } = checked.said as { revision: number };
+    const rows = expect.any(Number) as number;
+    const dumped = await document('dump', '--data-dir', at('data'), '--file', file);
+    expect(dumped.said).toEqual({ file, rows, revision });
+    const restored = await document('restore', '--data-dir', at('new'), '--file', file);
+    expect(restored.said).toEqual({ rows: (dumped.said as { rows: number }).rows, revision });
+    expect(await fishery('dump', '--data-dir', at('data'), '--json')).toMatchObject({ code: 2, out: '' });
   });
 });

@@ -1,4 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -36,6 +37,29 @@ async function furnish(client: FisheryClient): Promise<string> {
   await client.slices.assign({ machine: 'm', pool: 'p', count: 8 });
   return (await client.sessions.open({ machine: 'm', holder: 'h', ttl_s: 600 })).id;
 }
+
+describe('a start', () => {
+  it('fails at once where no data directory can be made', async () => {
+    const run = new ServerProcess(['--data-dir', '/proc/x', '--port', '0']);
+    runs.push(run);
+    expect(await run.ended).toBe(1);
+    expect(run.err).toMatch(/^fishery server: the data directory \/proc\/x cannot be made: ENOENT/m);
+  });
+
+  it('that waits for a database which never answers ends when it is told to', async () => {
+    const silent = createServer((socket) => void socket.on('error', () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const asked = new Promise<Socket>((resolve) => silent.once('connection', resolve));
+    const { port } = silent.address() as AddressInfo;
+    const run = start('--database-url', `postgres://fishery@127.0.0.1:${port}/fishery`);
+    const socket = await asked;
+    run.child.kill('SIGTERM');
+    const ended = await Promise.race([run.ended, new Promise((resolve) => setTimeout(resolve, 5_000, 'still there'))]);
+    expect(ended).toBe(0);
+    socket.destroy();
+    silent.close();
+  });
+});
 
 describe('fishery server', () => {
   it('tells where it listens, where the docs and the token are, and never the token', async () => {

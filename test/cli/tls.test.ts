@@ -62,6 +62,8 @@ describe('a server with a certificate', () => {
   it('is reached by clients that trust its authority, and by no others', async () => {
     const run = start();
     expect(await run.url()).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
+    expect(run.out).toMatch(/Server listening at https:\/\/127/);
+    expect(run.out).not.toContain('listening at http:');
     expect((await (await clientOf(run, trusting())).pools.list()).items).toEqual([]);
     for (const tls of [undefined, { caFile: other.file }]) {
       const client = await clientOf(run, tls);

@@ -29,6 +29,12 @@ const entriesOf = (out: string) =>
     .split('\n')
     .map((line) => LogEntry.parse(JSON.parse(line)));
 
+it('fishery watch names the kinds there are to who asks for another', async () => {
+  const { code, out, err } = await watch('--kind bogus --until-now');
+  expect([code, out]).toEqual([2, '']);
+  expect(err).toMatch(/--kind.*bogus.*lease.*revocation/s);
+});
+
 describe('fishery watch', () => {
   it('prints the log so far, a line each, and ends when asked to', async () => {
     const { code, out, err } = await watch('--until-now');

@@ -64,6 +64,40 @@ const calls = () =>
   existsSync(join(root, 'calls')) ? readFileSync(join(root, 'calls'), 'utf8').trim().split('\n') : [];
 const locks = () => readdirSync(root).filter((name) => name.startsWith('.install-lock'));
 
+describe('what npm installed by itself', () => {
+  const packages = {
+    '': { version: '0.1.0' },
+    'node_modules/left-pad': { version: '1.0.0', integrity: 'sha512-a' },
+    'node_modules/for-macs': { version: '1.0.0', integrity: 'sha512-b', optional: true },
+  };
+  const byHand = (installed: object) => {
+    put('node_modules/.package-lock.json', JSON.stringify({ packages: installed }));
+    rmSync(join(root, 'node_modules/.fishery-installed'));
+  };
+  beforeEach(async () => {
+    put('package-lock.json', JSON.stringify({ packages }));
+    await ensure();
+    said = [];
+  });
+
+  it('is taken as it is when it is what the lockfile says', async () => {
+    byHand({ 'node_modules/left-pad': packages['node_modules/left-pad'] });
+    expect([whatIsAmiss(root), await ensure(), said]).toEqual([undefined, false, []]);
+    expect(calls()).toHaveLength(1);
+  });
+
+  it.each([
+    ['another version', { 'node_modules/left-pad': { version: '1.0.1', integrity: 'sha512-a' } }],
+    ['other contents', { 'node_modules/left-pad': { version: '1.0.0', integrity: 'sha512-c' } }],
+    ['a package less', {}],
+  ])('is installed anew where it has %s', async (_, installed) => {
+    byHand(installed);
+    expect(await ensure()).toBe(true);
+    expect(said[0]).toContain('because node_modules is not what package-lock.json says');
+    expect(calls()).toHaveLength(2);
+  });
+});
+
 describe('installing', () => {
   it('happens once, and is silent and idle after that', async () => {
     expect(whatIsAmiss(root)).toBe('node_modules is missing');
@@ -87,7 +121,11 @@ describe('installing', () => {
     ],
     ['the binary is gone', () => rmSync(join(root, 'node_modules/node/bin/node')), 'Node.js v24.0.1 does not run'],
     ['the binary is broken', () => put('node_modules/node/bin/node', 'x'), 'Node.js v24.0.1 does not run'],
-    ['an installation was cut off', () => rmSync(join(root, 'node_modules/.fishery-installed')), 'did not finish'],
+    [
+      'an installation was cut off',
+      () => rmSync(join(root, 'node_modules/.fishery-installed')),
+      'is not what package-lock.json says',
+    ],
   ])('happens again when %s', async (_what, spoil, reason) => {
     await ensure();
     spoil();
@@ -127,7 +165,9 @@ describe('failing', () => {
     mkdirSync(other);
     writeFileSync(join(other, 'kept'), '');
     symlinkSync(other, join(root, 'node_modules'));
-    await expect(ensure()).rejects.toThrow(/the last installation did not finish; but .*node_modules is a link/);
+    await expect(ensure()).rejects.toThrow(
+      /node_modules is not what package-lock.json says; but .*node_modules is a link/,
+    );
     expect([calls(), readdirSync(other), locks()]).toEqual([[], ['kept'], []]);
   });
 

@@ -40,6 +40,9 @@ export const problems = fp<ProblemOptions>(
       onProblem(request, problem);
       if (problem.status >= 500 && problem.code === 'internal_error')
         request.log.error({ err: error }, 'internal error');
+      // Refused by a rule: as it should be, and in the metrics. What failed below is the operator's to know of.
+      else if (problem.status >= 500 && error instanceof ApiProblem)
+        request.log.debug({ code: problem.code }, problem.message);
       else if (problem.status >= 500) request.log.warn({ code: problem.code, err: error }, problem.message);
       return sendProblem(problem, request, reply);
     });

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import { buildApp } from '../../api/app.ts';
 import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
 import { defaultLimits } from '../../api/parts.ts';
 import { TlsListener } from '../../api/tls.ts';
+import { makeDirectory } from '../../db/directory.ts';
 import { startEngine } from '../../engine/remote-engine.ts';
 import { Feed } from '../../feed/feed.ts';
 import { LogTail } from '../../feed/log-tail.ts';
@@ -96,7 +97,12 @@ SIGTERM finishes what is being answered, then ends.`,
     const log = createLogger({ level: settings.log_level, name: 'fishery-server' });
     const shutdown = new Shutdown({ deadline_ms: shutdown_deadline_ms, log });
     try {
-      const started = await startServer(settings, shutdown, log);
+      const starting = startServer(settings, shutdown, log);
+      const started = await Promise.race([starting, givenUp(shutdown)]);
+      if (started === undefined) {
+        starting.catch(() => {});
+        return await shutdown.finished;
+      }
       print(`listening   ${started.url}`);
       if (!isLoopback(settings.host) && settings.tls_cert_file === undefined)
         print('caution     without TLS in front, tokens cross the network in clear: anybody on the way can read them');
@@ -104,6 +110,8 @@ SIGTERM finishes what is being answered, then ends.`,
       print(`token       ${describe(started.operator)}`);
     } catch (error) {
       const problem = explain(error, settings);
+      // Told to end while it started: whatever it then could not do is no bug.
+      if (problem === undefined && shutdown.signal.aborted) return await shutdown.finished;
       if (problem === undefined) throw error;
       await shutdown.begin('the start failed');
       complain(problem);
@@ -112,6 +120,15 @@ SIGTERM finishes what is being answered, then ends.`,
     return await shutdown.finished;
   },
 });
+
+/** A start that is told to end may say for so long what came of it. */
+const start_grace_ms = 1_000;
+
+/** Told to end, the process does, whatever its start waits for: a database that does not answer, say. */
+async function givenUp(shutdown: Shutdown): Promise<undefined> {
+  await shutdown.finished;
+  await setTimeout(start_grace_ms, undefined, { ref: false });
+}
 
 type Settings = z.output<typeof serverSettings>;
 
@@ -140,7 +157,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   const { leases, reader } = engine;
   shutdown.register('engine', () => engine.close());
   // The operator token lies there, wherever the database is.
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  makeDirectory(directory);
 
   const feed = new Feed({ log: reader });
   const tail = await LogTail.start({
@@ -179,7 +196,12 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   if (tls) renewCertificate(tls, shutdown, log);
   // Last opened, first closed: answers and streams end while everything that they need is still there.
   shutdown.register('api', () => app.close());
-  await app.listen({ host: settings.host, port: settings.port });
+  await app.listen({
+    host: settings.host,
+    port: settings.port,
+    // Fastify does not know of a listener that it did not make itself.
+    listenTextResolver: (address) => `Server listening at ${tls ? address.replace(/^http:/, 'https:') : address}`,
+  });
   return { url: urlOf(tls ? 'https' : 'http', app.server.address()), operator };
 }
 
@@ -228,7 +250,9 @@ function urlOf(scheme: 'http' | 'https', bound: ReturnType<Server['address']>): 
 
 function describe(operator: OperatorToken): string {
   if (operator.outcome === 'exists')
-    return operator.fileExists ? `${operator.file} (the operator's)` : 'the operator has one; its file was taken away';
+    return operator.fileExists
+      ? `${operator.file} (the operator's)`
+      : `the operator has one already; it is not in ${operator.file}`;
   return `${operator.file} (the operator's, ${operator.outcome === 'written' ? 'written just now' : 'found there'})`;
 }
 

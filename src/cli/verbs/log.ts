@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { FisheryError } from '../../sdk/index.ts';
-import { EventsQuery, type LogEntry } from '../../wire/agent.ts';
+import { EventsQuery, LogEntry } from '../../wire/agent.ts';
 import { Revision } from '../../wire/primitives.ts';
 import { exitCodes } from '../command.ts';
 import { inOneLine } from '../output/one-line.ts';
@@ -12,6 +12,8 @@ import { verb } from './verb.ts';
 const trouble_wait_ms = 5_000;
 const page_entries = 1_000;
 
+const kinds = LogEntry.options.map(({ shape }) => shape.kind.value);
+
 /** The whole log, or what concerns one machine, as it grows: resumed after whatever the server does meanwhile. */
 export const watch = verb({
   name: 'watch',
@@ -20,7 +22,10 @@ export const watch = verb({
   flags: z.strictObject({
     after: Revision.optional().meta({ description: 'Begin after this revision; default: with what comes from now on' }),
     machine: EventsQuery.shape.machine.meta({ description: 'Only what concerns this machine' }),
-    kind: z.array(z.string()).default([]).meta({ description: 'Only changes of this kind: lease, slice, session …' }),
+    kind: z
+      .array(z.enum(kinds))
+      .default([])
+      .meta({ description: 'Only changes of this kind: lease, slice, session …' }),
     position_file: z.string().optional().meta({
       description: 'Keeps the revision that was reached; begins after it when it is there',
     }),

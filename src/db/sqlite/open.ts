@@ -1,7 +1,7 @@
 import Database from 'better-sqlite3';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError, type Store } from '../../leases/store.ts';
+import { makeDirectory } from '../directory.ts';
 import { storeErrorOf } from './errors.ts';
 import { ensureEpoch, standingOf } from './epoch-rows.ts';
 import { damageIn } from './damage.ts';
@@ -72,15 +72,6 @@ const closer = (connection: Connection, mark: HighWaterMark, meta: Meta, unlock:
   mark.close();
   unlock();
 };
-
-export function makeDirectory(directory: string): void {
-  try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new StoreError('io', `the data directory ${directory} cannot be made: ${reason}`, error);
-  }
-}
 
 export function connect(path: string, sizeBytesMax: number | undefined): Connection {
   const connection = new Database(path);
