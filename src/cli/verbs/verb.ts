@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { FisheryError, type ChangeOptions, type FisheryClient, type PageOptions } from '../../sdk/index.ts';
 import type { Page } from '../../wire/lists.ts';
 import type { noFlags } from '../command.ts';
-import { exitCodes, type Command, type CommandContext, type CommandEntry, type Positional } from '../command.ts';
+import { exitCodes, jsonFlag as outputFlags, type Command, type CommandContext, type CommandEntry, type Positional } from '../command.ts';
 import { clientOf, connectionSettings, exitCodeOf, linesOf } from '../connection.ts';
 import { describe } from '../output/describe.ts';
 import { tableOf, type Columns } from '../output/table.ts';
@@ -34,10 +34,6 @@ type Words<A extends Arguments, F extends z.ZodObject> = Readonly<{
   flags?: F;
   details?: string;
 }>;
-
-const outputFlags = z.strictObject({
-  json: z.boolean().default(false).meta({ description: 'Print the answer as one JSON document' }),
-});
 
 /** The frame of every verb: settings, a client, and the failures of calls as lines and exit codes. */
 export function verb<const A extends Arguments = [], F extends z.ZodObject = NoFlags>(
