@@ -4,6 +4,8 @@ import { isPostgresUrl, type StoreLocation } from '../db/open.ts';
 import { StoreError } from '../leases/store.ts';
 import { exitCodes } from './command.ts';
 
+export { makeDirectory } from '../db/directory.ts';
+
 /** The settings of every command that opens the store. */
 export const storeSettings = {
   data_dir: z.string().default('data').meta({ description: 'Where the database and the operator token are' }),

@@ -7,7 +7,6 @@ import { buildApp } from '../../api/app.ts';
 import { ensureOperatorToken, type OperatorToken } from '../../api/operator-token.ts';
 import { defaultLimits } from '../../api/parts.ts';
 import { TlsListener } from '../../api/tls.ts';
-import { makeDirectory } from '../../db/directory.ts';
 import { startEngine } from '../../engine/remote-engine.ts';
 import { Feed } from '../../feed/feed.ts';
 import { LogTail } from '../../feed/log-tail.ts';
@@ -21,7 +20,7 @@ import { TlsReloader } from '../../ops/tls-reloader.ts';
 import { packageVersion } from '../../ops/version.ts';
 import { defineCommand, exitCodes } from '../command.ts';
 import { ratesOf, rateSettings } from '../rate-settings.ts';
-import { storeLocation, storeSettings } from '../store-settings.ts';
+import { makeDirectory, storeLocation, storeSettings } from '../store-settings.ts';
 import { isLoopback, refineTls, tlsSettings } from '../tls-settings.ts';
 
 const day_us = 86_400_000_000;

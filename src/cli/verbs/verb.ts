@@ -2,7 +2,14 @@ import { z } from 'zod';
 import { FisheryError, type ChangeOptions, type FisheryClient, type PageOptions } from '../../sdk/index.ts';
 import type { Page } from '../../wire/lists.ts';
 import type { noFlags } from '../command.ts';
-import { exitCodes, jsonFlag as outputFlags, type Command, type CommandContext, type CommandEntry, type Positional } from '../command.ts';
+import {
+  exitCodes,
+  jsonFlag as outputFlags,
+  type Command,
+  type CommandContext,
+  type CommandEntry,
+  type Positional,
+} from '../command.ts';
 import { clientOf, connectionSettings, exitCodeOf, linesOf } from '../connection.ts';
 import { describe } from '../output/describe.ts';
 import { tableOf, type Columns } from '../output/table.ts';
