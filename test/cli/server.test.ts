@@ -54,7 +54,7 @@ describe('a start', () => {
     const run = start('--database-url', `postgres://fishery@127.0.0.1:${port}/fishery`);
     const socket = await asked;
     run.child.kill('SIGTERM');
-    const ended = await Promise.race([run.ended, new Promise((resolve) => setTimeout(resolve, 5_000, 'still there'))]);
+    const ended = await Promise.race([run.ended, new Promise((resolve) => setTimeout(resolve, 20_000, 'still there'))]);
     expect(ended).toBe(0);
     socket.destroy();
     silent.close();
@@ -65,7 +65,7 @@ describe('fishery server', () => {
   it('tells where it listens, where the docs and the token are, and never the token', async () => {
     const run = start();
     const url = await run.url();
-    expect(run.out).toContain(`docs        ${url}/docs`);
+    await expect.poll(() => run.out).toContain(`docs        ${url}/docs`);
     await expect.poll(() => run.out).toContain(join(data, 'operator.token'));
     expect((statSync(join(data, 'operator.token')).mode & 0o777).toString(8)).toBe('600');
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
