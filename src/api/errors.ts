@@ -119,9 +119,10 @@ export const apiErrors = {
   },
   unsupported_media_type: {
     status: 415,
-    title: 'The body is not JSON',
-    cause: 'The Content-Type header is not `application/json`.',
-    remedy: 'Send JSON and say so: `Content-Type: application/json`.',
+    title: 'The body is of a type that is not taken here',
+    cause: 'The Content-Type header is not `application/json`, or, where lists are looked up, neither CSV nor NDJSON.',
+    remedy:
+      'Send JSON and say so: `Content-Type: application/json`; for `POST /v1/attribution/bulk` `text/csv` or `application/x-ndjson`.',
   },
   instant_in_future: {
     status: 422,
