@@ -95,15 +95,16 @@ export class FlowLog {
   }
 
   /**
-   * Between these instants (µs) records may be further off than the margin: nobody looked at the clock for too long, or it
-   * was set.
+   * Between these instants (µs, in fractions too) records may be further off than the margin: nobody looked at the clock for
+   * too long, or it was set.
    */
   blur(from: number, to: number): void {
     const entry = this.#blurred % blurs_max;
     if (this.#blurred >= blurs_max) this.#coversSince = Math.max(this.#coversSince, this.#blurredTo[entry]! + 1);
     this.#blurred++;
-    this.#blurredFrom[entry] = from;
-    this.#blurredTo[entry] = to;
+    // Instants are whole microseconds, also those that an answer is made of.
+    this.#blurredFrom[entry] = Math.floor(from);
+    this.#blurredTo[entry] = Math.ceil(to);
   }
 
   /** Records that a flow has ended; the oldest entry makes room. */

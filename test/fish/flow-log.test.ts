@@ -216,6 +216,12 @@ describe('a clock that is not exact', () => {
     expect(ask(pond, pond.at(25)).coversSince).toBe(pond.at(0));
   });
 
+  test('answers with whole microseconds, also where nobody looked at the clock', () => {
+    const log = new FlowLog({ entriesMax: 4, since: 1_000, marginUs: 10 });
+    log.blur(2_000.25, 3_000.75);
+    expect([1_989, 1_990, 3_011, 3_012].map((at) => log.coversSince(at))).toEqual([1_000, 3_012, 3_012, 1_000]);
+  });
+
   test('begins to forget when there are too many gaps, the oldest first', () => {
     const pond = once();
     for (let gap = 0; gap < 4_096; gap++) pond.forwarder.blur(pond.at(1), pond.at(2));
