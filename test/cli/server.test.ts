@@ -1,31 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { FisheryClient, FisheryError } from '../../src/sdk/index.ts';
-import { ServerProcess } from '../support/server-process.ts';
+import type { ServerProcess } from '../support/server-process.ts';
+import { serverRuns } from '../support/server-runs.ts';
 
-let folder: string;
-let data: string;
-let runs: ServerProcess[];
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'fishery-server-'));
-  data = join(folder, 'data');
-  runs = [];
-});
-afterEach(async () => {
-  for (const run of runs) run.child.kill('SIGKILL');
-  await Promise.all(runs.map(({ ended }) => ended));
-  rmSync(folder, { recursive: true });
-});
-
-function start(...args: string[]): ServerProcess {
-  const run = new ServerProcess(['--data-dir', data, '--port', '0', ...args]);
-  runs.push(run);
-  return run;
-}
-const secret = () => readFileSync(join(data, 'operator.token'), 'utf8').trim();
+const test = serverRuns();
+const { start, secret } = test;
 const clientOf = async (run: ServerProcess) =>
   new FisheryClient({ url: await run.url(), token: secret(), attemptsMax: 1 });
 
@@ -40,8 +22,7 @@ async function furnish(client: FisheryClient): Promise<string> {
 
 describe('a start', () => {
   it('fails at once where no data directory can be made', async () => {
-    const run = new ServerProcess(['--data-dir', '/proc/x', '--port', '0']);
-    runs.push(run);
+    const run = test.run('--data-dir', '/proc/x', '--port', '0');
     expect(await run.ended).toBe(1);
     expect(run.err).toMatch(/^fishery server: the data directory \/proc\/x cannot be made: ENOENT/m);
   });
@@ -66,8 +47,8 @@ describe('fishery server', () => {
     const run = start();
     const url = await run.url();
     await expect.poll(() => run.out).toContain(`docs        ${url}/docs`);
-    await expect.poll(() => run.out).toContain(join(data, 'operator.token'));
-    expect((statSync(join(data, 'operator.token')).mode & 0o777).toString(8)).toBe('600');
+    await expect.poll(() => run.out).toContain(join(test.data, 'operator.token'));
+    expect((statSync(join(test.data, 'operator.token')).mode & 0o777).toString(8)).toBe('600');
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
     expect((await (await clientOf(run)).pools.list()).items).toEqual([]);
     expect(run.out + run.err).not.toContain(secret());
@@ -87,7 +68,7 @@ describe('fishery server', () => {
   it('does not warn of anything on a loopback address', async () => {
     const run = start();
     expect(await run.url()).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
-    await expect.poll(() => run.out).toContain(join(data, 'operator.token'));
+    await expect.poll(() => run.out).toContain(join(test.data, 'operator.token'));
     expect(run.out).not.toContain('caution');
   });
 
@@ -168,7 +149,7 @@ describe('fishery server', () => {
       async () => {
         const other = start();
         const port = new URL(await other.url()).port;
-        return ['--port', port, '--data-dir', join(folder, 'other')];
+        return ['--port', port, '--data-dir', join(test.folder, 'other')];
       },
       1,
       /^fishery server: port \d+ on 127\.0\.0\.1 is taken: .*$/m,
@@ -177,7 +158,7 @@ describe('fishery server', () => {
       'a data directory that another server has',
       async () => {
         await start().url();
-        return ['--port', '0', '--data-dir', data];
+        return ['--port', '0', '--data-dir', test.data];
       },
       1,
       /^fishery server: another Fishery server is running on .*$/m,
@@ -185,8 +166,8 @@ describe('fishery server', () => {
     [
       'a data directory that cannot be',
       async () => {
-        writeFileSync(join(folder, 'file'), '');
-        return ['--port', '0', '--data-dir', join(folder, 'file', 'data')];
+        writeFileSync(join(test.folder, 'file'), '');
+        return ['--port', '0', '--data-dir', join(test.folder, 'file', 'data')];
       },
       1,
       /^fishery server: the data directory .* cannot be made: .*$/m,
@@ -194,7 +175,7 @@ describe('fishery server', () => {
     [
       'a database that is none',
       async () => {
-        const dir = mkdtempSync(join(folder, 'bad-'));
+        const dir = mkdtempSync(join(test.folder, 'bad-'));
         writeFileSync(join(dir, 'fishery.db'), 'not a database'.repeat(1_000));
         return ['--port', '0', '--data-dir', dir];
       },
@@ -203,35 +184,34 @@ describe('fishery server', () => {
     ],
     [
       'a host that is not here',
-      async () => ['--host', '203.0.113.250', '--allow-plain-http', '--data-dir', data],
+      async () => ['--host', '203.0.113.250', '--allow-plain-http', '--data-dir', test.data],
       1,
       /^fishery server: 203\.0\.113\.250 is no address of this host.*$/m,
     ],
     [
       'an address that others can reach, without TLS',
-      async () => ['--host', '0.0.0.0', '--data-dir', data],
+      async () => ['--host', '0.0.0.0', '--data-dir', test.data],
       2,
       /^fishery server: --host: got "0\.0\.0\.0": others can reach this address, .* set tls_cert_file and tls_key_file, or allow_plain_http/m,
     ],
     [
       'a certificate without its key',
-      async () => ['--tls-cert-file', join(folder, 'cert.pem')],
+      async () => ['--tls-cert-file', join(test.folder, 'cert.pem')],
       2,
       /^fishery server: tls_key_file is required: set --tls-key-file, .*$/m,
     ],
     [
       'a certificate that is not there',
       async () => {
-        const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
-        return ['--data-dir', data, '--tls-cert-file', cert, '--tls-key-file', key];
+        const [cert, key] = [join(test.folder, 'cert.pem'), join(test.folder, 'key.pem')];
+        return ['--data-dir', test.data, '--tls-cert-file', cert, '--tls-key-file', key];
       },
       1,
       /^fishery server: .*cert\.pem: cannot be read \(no such file\)$/m,
     ],
     ['a port that is none', async () => ['--port', '70000'], 2, /^fishery server: --port: got 70000, expected .*$/m],
   ])('says in one line what is wrong with %s', async (_what, prepare, code, line) => {
-    const run = new ServerProcess(await prepare());
-    runs.push(run);
+    const run = test.run(...(await prepare()));
     expect(await run.ended).toBe(code);
     expect(run.err).toMatch(line);
     expect(run.err.trim().split('\n')).toHaveLength(1);

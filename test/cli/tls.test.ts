@@ -1,21 +1,19 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
 import { connect } from 'node:tls';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FisheryClient, isFisheryError, type TlsFiles } from '../../src/sdk/index.ts';
 import { root } from '../support/tree.ts';
 import { Authority, type CertificateFiles } from '../support/certificates.ts';
-import { ServerProcess } from '../support/server-process.ts';
+import type { ServerProcess } from '../support/server-process.ts';
+import { serverRuns } from '../support/server-runs.ts';
 
 let ca: Authority;
 let other: Authority;
 let server: CertificateFiles;
 let edge: CertificateFiles;
-let folder: string;
-let data: string;
-let runs: ServerProcess[];
+const test = serverRuns();
 beforeAll(async () => {
   ca = await Authority.make();
   other = await Authority.make('strangers');
@@ -26,25 +24,11 @@ afterAll(() => {
   ca[Symbol.dispose]();
   other[Symbol.dispose]();
 });
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'fishery-tls-'));
-  data = join(folder, 'data');
-  runs = [];
-});
-afterEach(async () => {
-  for (const run of runs) run.child.kill('SIGKILL');
-  await Promise.all(runs.map(({ ended }) => ended));
-  rmSync(folder, { recursive: true });
-});
 
-function start(...args: string[]): ServerProcess {
-  const files = ['--tls-cert-file', server.cert, '--tls-key-file', server.key];
-  const run = new ServerProcess(['--data-dir', data, '--port', '0', ...files, ...args]);
-  runs.push(run);
-  return run;
-}
+const start = (...args: string[]): ServerProcess =>
+  test.start('--tls-cert-file', server.cert, '--tls-key-file', server.key, ...args);
 const mutual = (...args: string[]) => start('--tls-client-ca-file', ca.file, ...args);
-const secret = () => readFileSync(join(data, 'operator.token'), 'utf8').trim();
+const { secret } = test;
 const clientOf = async (run: ServerProcess, tls: TlsFiles | undefined, token = secret) =>
   new FisheryClient({ url: await run.url(), token, attemptsMax: 1, tls });
 const codeOf = async (call: Promise<unknown>): Promise<string> => {
@@ -115,7 +99,7 @@ describe('a server with a certificate', () => {
         const env = { ...process.env, FISHERY_PORT: port, FISHERY_TLS_CERT_FILE: server.cert };
         spawn(process.execPath, [join(root, 'bin/healthcheck.mjs')], { env }).on('close', resolve);
       });
-    for (const run of [start(), mutual('--data-dir', join(folder, 'other'))])
+    for (const run of [start(), mutual('--data-dir', join(test.folder, 'other'))])
       expect(await check(new URL(await run.url()).port)).toBe(0);
     expect(await check('1')).toBe(1);
   });
@@ -134,7 +118,7 @@ describe('a renewed certificate', () => {
   };
 
   it('is taken in at SIGHUP without a connection lost, and a broken one is not', async () => {
-    const now = { cert: join(folder, 'now.pem'), key: join(folder, 'now.key') };
+    const now = { cert: join(test.folder, 'now.pem'), key: join(test.folder, 'now.key') };
     const put = (from: CertificateFiles) => {
       copyFileSync(from.cert, now.cert);
       copyFileSync(from.key, now.key);
@@ -221,7 +205,7 @@ describe('a client', () => {
   it('says at once what is wrong with its files', () => {
     const open = (tls: TlsFiles) => () => new FisheryClient({ url: 'https://127.0.0.1:1', token: 't', tls });
     expect(open({ certFile: edge.cert })).toThrow(/go together/);
-    expect(open({ caFile: join(folder, 'none') })).toThrow(/none: cannot be read \(ENOENT\)/);
+    expect(open({ caFile: join(test.folder, 'none') })).toThrow(/none: cannot be read \(ENOENT\)/);
     expect(open({ certFile: edge.cert, keyFile: server.key })).toThrow(/cannot be used/);
   });
 

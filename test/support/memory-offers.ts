@@ -8,16 +8,25 @@ import type { Tables } from './memory-store.ts';
 
 type OfferNeed = NeedOf<'offeredExtents' | 'joinableBlocks' | 'extentsAt' | 'joinableAt' | 'roomySlices'>;
 
+type Place = Readonly<{ machine: string; protocol: string }>;
+type JoinNeed = NeedOf<'joinableBlocks' | 'joinableAt'>;
+
 /** The order in which a grant chooses. */
 const byChoice = (a: Extent, b: Extent): number =>
   a.fit - b.fit || a.restedSince - b.restedSince || a.slice - b.slice || a.ports.first - b.ports.first;
+const byCrowd = (a: SharedBlock, b: SharedBlock): number =>
+  a.members - b.members || a.slice - b.slice || a.ports.first - b.ports.first;
+
+/** Whether the row is of the very pool that the window looks through. */
+const isIn = (row: Extent | SharedBlock, need: NeedOf<'offeredExtents' | 'joinableBlocks'>): boolean =>
+  row.machine === need.machine &&
+  row.protocol === need.protocol &&
+  row.pool === need.pool &&
+  row.family === need.family;
 
 /** What a grant may choose from. */
 export function loadOffers(tables: Tables, view: View, need: OfferNeed): void {
-  const isOn = (
-    row: { slice: number; protocol: string },
-    place: { machine: string; protocol: string; address: string },
-  ) => {
+  const isOn = (row: Extent | SharedBlock, place: Place & Readonly<{ address: string }>): boolean => {
     const slice = tables.slices.get(row.slice);
     return row.protocol === place.protocol && slice?.address === place.address && slice.machine === place.machine;
   };
@@ -25,82 +34,58 @@ export function loadOffers(tables: Tables, view: View, need: OfferNeed): void {
     [...tables.leases.values()].some(
       (lease) => placeOf(lease) === placeOf(block) && lease.holder === holder && hasOccupants(lease),
     );
+  const extents = (order: number, isHere: (row: Extent) => boolean): readonly Extent[] =>
+    [...tables.extents.values()].filter((row) => row.offered && row.fit >= order && isHere(row)).sort(byChoice);
+  const join = ({ binding, ports, holder, limit }: JoinNeed, isHere: (row: SharedBlock) => boolean) => {
+    const fits = (row: SharedBlock) =>
+      row.offered && row.binding === binding && (ports === null || portCount(row.ports) === ports) && isHere(row);
+    const found = [...tables.blocks.values()].filter((row) => fits(row) && !isMember(row, holder)).sort(byCrowd);
+    for (const block of found.slice(0, limit)) view.loadJoinable(holder, block);
+  };
+  const load = (found: readonly Extent[], limit: number) => {
+    for (const extent of found.slice(0, limit)) view.extents.load(extent);
+  };
   switch (need.need) {
     case 'offeredExtents':
-      for (const extent of [...tables.extents.values()]
-        .filter(
-          (row) =>
-            row.offered &&
-            row.machine === need.machine &&
-            row.protocol === need.protocol &&
-            row.pool === need.pool &&
-            row.family === need.family &&
-            row.fit >= need.order,
-        )
-        .sort(byChoice)
-        .slice(0, need.limit))
-        view.extents.load(extent);
+      load(
+        extents(need.order, (row) => isIn(row, need)),
+        need.limit,
+      );
       return;
     case 'joinableBlocks':
-      for (const block of [...tables.blocks.values()]
-        .filter(
-          (row) =>
-            row.offered &&
-            row.machine === need.machine &&
-            row.protocol === need.protocol &&
-            row.binding === need.binding &&
-            row.pool === need.pool &&
-            row.family === need.family &&
-            (need.ports === null || portCount(row.ports) === need.ports),
-        )
-        .filter((row) => !isMember(row, need.holder))
-        .sort((a, b) => a.members - b.members || a.slice - b.slice || a.ports.first - b.ports.first)
-        .slice(0, need.limit))
-        view.loadJoinable(need.holder, block);
+      join(need, (row) => isIn(row, need));
       return;
     case 'extentsAt':
-      for (const extent of [...tables.extents.values()]
-        .filter((row) => isOn(row, need) && row.offered && row.fit >= need.order)
-        .sort(byChoice)
-        .slice(0, need.limit))
-        view.extents.load(extent);
+      load(
+        extents(need.order, (row) => isOn(row, need)),
+        need.limit,
+      );
       return;
     case 'joinableAt':
-      for (const block of [...tables.blocks.values()]
-        .filter(
-          (row) =>
-            isOn(row, need) &&
-            row.offered &&
-            row.binding === need.binding &&
-            (need.ports === null || portCount(row.ports) === need.ports),
-        )
-        .filter((row) => !isMember(row, need.holder))
-        .sort((a, b) => a.members - b.members || a.slice - b.slice || a.ports.first - b.ports.first)
-        .slice(0, need.limit))
-        view.loadJoinable(need.holder, block);
+      join(need, (row) => isOn(row, need));
       return;
     case 'roomySlices':
-      for (const extent of [...tables.slices.values()]
-        .filter(
-          (row) =>
-            row.machine === need.machine &&
-            row.state === 'assigned' &&
-            row.allocator === 'server' &&
-            row.pool === need.pool &&
-            familyOf(row.address) === need.family,
-        )
-        .sort((a, b) => a.id - b.id)
-        .slice(0, limits.slices_looked_at_max)
-        .flatMap((slice) =>
-          [...tables.extents.values()]
-            .filter(
-              (row) => row.slice === slice.id && row.protocol === need.protocol && row.offered && row.fit >= need.order,
-            )
-            .sort(byChoice)
-            .slice(0, 1),
-        )
-        .slice(0, need.limit))
-        view.extents.load(extent);
+      load(
+        roomySlices(tables, need).flatMap((slice) =>
+          extents(need.order, (row) => row.slice === slice && row.protocol === need.protocol).slice(0, 1),
+        ),
+        need.limit,
+      );
       return;
   }
 }
+
+/** The slices that are looked at for leases that are to be spread, in order. */
+const roomySlices = (tables: Tables, need: NeedOf<'roomySlices'>): readonly number[] =>
+  [...tables.slices.values()]
+    .filter(
+      (row) =>
+        row.machine === need.machine &&
+        row.state === 'assigned' &&
+        row.allocator === 'server' &&
+        row.pool === need.pool &&
+        familyOf(row.address) === need.family,
+    )
+    .map(({ id }) => id)
+    .sort((a, b) => a - b)
+    .slice(0, limits.slices_looked_at_max);
