@@ -30,6 +30,7 @@ import { auditRoutes } from './routes/audit.ts';
 import { attributionRoutes } from './routes/attribution.ts';
 import { explainRoutes } from './routes/explain.ts';
 import { epochRoutes } from './routes/epoch.ts';
+import { holderRoutes } from './routes/holders.ts';
 import { leaseRoutes } from './routes/leases.ts';
 import { logRoutes } from './routes/log.ts';
 import { machineRoutes } from './routes/machines.ts';
@@ -110,6 +111,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     epochRoutes,
     poolRoutes,
     machineRoutes,
+    holderRoutes,
     sliceRoutes,
     sessionRoutes,
     leaseRoutes,

@@ -123,6 +123,7 @@ export const holder: Holder = {
   limits: holderLimits,
   created_at: at.created,
   updated_at: at.created,
+  revision: 6,
 };
 
 export const sliceAssign: z.input<typeof SliceAssign> = { machine: 'edge-1', pool: 'fra1', count: 1 };

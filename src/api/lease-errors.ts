@@ -67,9 +67,13 @@ export const leaseErrors: LeaseErrorKinds = {
   precondition_failed: {
     status: 412,
     title: 'It was changed since',
-    cause: 'If-Match names a revision that is not the present one: somebody changed the thing after it was read.',
+    cause:
+      'If-Match names a revision that is not the present one: somebody changed the thing after it was read, or took it away.',
     remedy: 'Read it again, look whether the change still makes sense, and repeat it with the new ETag.',
-    detail: (e) => `${e.item} is at revision ${e.current}, not ${e.given}`,
+    detail: (e) =>
+      e.current === null
+        ? `there is no ${e.item}, and If-Match asks for ${e.given === null ? 'any' : `revision ${e.given}`}`
+        : `${e.item} is at revision ${e.current}, not ${e.given}`,
   },
   pool_too_small: {
     status: 422,
@@ -186,7 +190,7 @@ export const leaseErrors: LeaseErrorKinds = {
     status: 409,
     title: 'Too many holders of the machine have limits',
     cause: 'Each grant on a machine looks at the limits of all its holders; so there is a bound to how many have some.',
-    remedy: 'Take the limits of another holder of the machine away: put it without `limits`.',
+    remedy: 'Take the limits of another holder of the machine away: put it with `limits: null`.',
     detail: (e) => `"${e.machine}" may have ${e.max} holders with limits, and has them`,
   },
   slice_not_found: {

@@ -72,7 +72,8 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   if (roles !== 'open') add('unauthenticated', 'forbidden', 'client_certificate_required');
   if (roles !== 'open' && (['agent', 'holder', 'router'] as const).some((bound) => roles.includes(bound)))
     add('not_yours');
-  if (route.operation.revision === 'required') add('precondition_required', 'precondition_failed');
+  if (route.operation.revision === 'required') add('precondition_required');
+  if (takesIfMatch(route.operation)) add('precondition_failed');
   if (route.operation.tag !== 'server') add('validation_failed');
   if (route.operation.id !== 'getHealth' && route.operation.id !== 'getReadiness') add('rate_limited');
   // The path alone can be malformed, too: `%zz`.
@@ -146,11 +147,14 @@ function parametersOf(route: DescribedRoute, components: Components): Json {
     ...parametersIn('path', route.params, components),
     ...parametersIn('query', route.query, components),
     ...(route.operation.produces === 'text/event-stream' ? [lastEventId] : []),
-    ...(route.operation.revision === 'required' ? [ifMatch] : []),
+    ...(takesIfMatch(route.operation) ? [{ ...ifMatch, required: route.operation.revision === 'required' }] : []),
     ...(takesKey(route.method, route.operation) ? [idempotencyKey] : []),
   ];
   return parameters.length === 0 ? {} : { parameters };
 }
+
+const takesIfMatch = ({ revision }: DescribedRoute['operation']): boolean =>
+  revision === 'required' || revision === 'optional';
 
 const lastEventId: Json = {
   name: 'Last-Event-ID',
@@ -163,7 +167,6 @@ const lastEventId: Json = {
 const ifMatch: Json = {
   name: 'If-Match',
   in: 'header',
-  required: true,
   description: 'The ETag of what is to be changed, as it was read last; `*` changes it whatever was done to it since.',
   schema: { type: 'string', pattern: '^(\\*|"[0-9]{1,15}")$', examples: ['"42"'] },
 };

@@ -55,9 +55,9 @@ export type Operation = Readonly<{
   dryRun?: true;
   /**
    * `shown`: the answer is about one thing that has a revision, and carries it as its ETag. `required`: the operation
-   * changes such a thing, and If-Match must name the revision too.
+   * changes such a thing, and If-Match must name the revision too; `optional`: it may.
    */
-  revision?: 'shown' | 'required';
+  revision?: 'shown' | 'required' | 'optional';
   /** Comes again without harm, by what it is: it takes no Idempotency-Key, and keeps no answer. */
   repeatable?: true;
   /** Media types of a body that is text instead of JSON; its route has a parser for them. */

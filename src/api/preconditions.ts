@@ -9,9 +9,15 @@ import { isDryRun } from './resource.ts';
 
 /** The revision in `If-Match`; null for `*`, which is "whatever it is". Compared by the core, with the change itself. */
 export function ifRevisionOf(request: FastifyRequest): number | null {
+  const given = ifRevisionGiven(request);
+  if (given !== undefined) return given;
+  throw apiProblem('precondition_required', `${request.method} needs If-Match: the ETag of what is to be changed`);
+}
+
+/** The same where a change may go without: undefined then. */
+export function ifRevisionGiven(request: FastifyRequest): number | null | undefined {
   const text = request.headers['if-match'];
-  if (text === undefined)
-    throw apiProblem('precondition_required', `${request.method} needs If-Match: the ETag of what is to be changed`);
+  if (text === undefined) return undefined;
   if (text === '*') return null;
   const revision = /^"([0-9]{1,15})"$/.exec(text)?.[1];
   if (revision !== undefined) return Number(revision);

@@ -140,6 +140,7 @@ export const presentHolder = (holder: Holder): machines.Holder => ({
   limits: holder.limits && presentLimits(holder.limits),
   created_at: formatInstant(holder.createdAt),
   updated_at: formatInstant(holder.updatedAt),
+  revision: holder.revision,
 });
 
 export const presentSlice = (slice: Slice): slices.Slice => ({

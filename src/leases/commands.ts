@@ -39,8 +39,8 @@ export type Scope = Readonly<{
 export const everything: Scope = {};
 
 /**
- * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Without, or null:
- * whatever it is.
+ * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Null:
+ * whatever it is, if it is there. Without: in any case.
  */
 export type IfRevision = Readonly<{ ifRevision?: number | null }>;
 
@@ -196,15 +196,15 @@ export type Commands = {
   /** Only one that nothing lives on. Its holders go with it, and its tokens are revoked. */
   deleteMachine: { input: IfRevision & Readonly<{ id: string }>; output: Machine };
   putHolder: {
-    /** `holderKind`: `kind` is the command's. */
-    input: Readonly<{
-      machine: string;
-      name: string;
-      holderKind: 'fish' | 'proxy';
-      uid: number | null;
-      /** Absent or null: none. */
-      limits?: HolderLimits | null;
-    }>;
+    /** What is absent stays as it is, or is not there yet: no user id, no limits. `holderKind`: `kind` is the command's. */
+    input: IfRevision &
+      Readonly<{
+        machine: string;
+        name: string;
+        holderKind: 'fish' | 'proxy';
+        uid?: number | null;
+        limits?: HolderLimits | null;
+      }>;
     output: Holder;
   };
   assignSlices: {

@@ -4,9 +4,12 @@ import type { LeaseError } from './errors.ts';
  * Whether a change was asked for on the ground of what is no longer so. Looked at with the change itself, where nothing
  * can come between.
  */
-export const staleRevision = (
+export function staleRevision(
   item: string,
   given: number | null | undefined,
-  current: number,
-): LeaseError | undefined =>
-  given == null || given === current ? undefined : { code: 'precondition_failed', item, given, current };
+  /** Null: there is no such thing, which is what nobody can have seen. */
+  current: number | null,
+): LeaseError | undefined {
+  if (given === undefined || (current !== null && (given ?? current) === current)) return undefined;
+  return { code: 'precondition_failed', item, given, current };
+}

@@ -130,8 +130,16 @@ export class FisheryClient {
     /** One that nothing lives on; its tokens are revoked. */
     delete: (machine: Seen, o?: ChangeOptions): Promise<void> =>
       this.#change('DELETE', ['machines', machine.id], machine, undefined, o),
-    putHolder: (machine: string, name: string, body: z.input<typeof HolderPut>, o?: ChangeOptions): Promise<Holder> =>
-      this.#send('PUT', ['machines', machine, 'holders', name], body, o),
+    /** What `body` leaves out stays as it is. With `ifRevision` only a holder that is there, and as it was seen. */
+    putHolder: (
+      machine: string,
+      name: string,
+      body: z.input<typeof HolderPut>,
+      { ifRevision: revision, ...o }: ChangeOptions & Partial<Readonly<{ ifRevision: Seen['revision'] }>> = {},
+    ): Promise<Holder> =>
+      revision === undefined
+        ? this.#send('PUT', ['machines', machine, 'holders', name], body, o)
+        : this.#change('PUT', ['machines', machine, 'holders', name], { revision }, body, o),
     holder: (machine: string, name: string, o?: CallOptions): Promise<Holder> =>
       this.#get(['machines', machine, 'holders', name], {}, o),
     holders: (machine: string, query: HolderListQuery = {}, o?: CallOptions): Promise<Page<Holder>> =>
@@ -323,9 +331,9 @@ export class FisheryClient {
 
   /** A change of what was seen: refused with `precondition_failed` when somebody changed it since. */
   #change<T>(
-    method: 'POST' | 'PATCH' | 'DELETE',
+    method: 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: readonly string[],
-    { revision }: Seen,
+    { revision }: Pick<Seen, 'revision'>,
     body: unknown,
     o?: ChangeOptions,
   ): Promise<T> {

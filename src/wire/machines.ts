@@ -141,18 +141,18 @@ export const HolderPut = z
       .min(0)
       .max(4_294_967_294)
       .nullable()
-      .default(null)
+      .optional()
       .meta({
         description:
           "The user id that the proxy's sockets have: the egress guard on the host lets nobody else use its ports. " +
-          'Not 0 (root), and no two holders of a machine have the same.',
+          'Not 0 (root), and no two holders of a machine have the same. Left out: as it is; null: none.',
       }),
-    limits: HolderLimits.optional().meta({
-      description: 'What is absent is not limited. Absent altogether: nothing is.',
+    limits: HolderLimits.nullable().optional().meta({
+      description: 'Set as a whole: what is absent in it is not limited. Left out altogether: as they are; null: none.',
     }),
   })
   .refine(
-    (holder) => holder.kind === 'proxy' || holder.uid === null,
+    ({ kind, uid = null }) => kind === 'proxy' || uid === null,
     'a fish has no uid: its packets come from the TUN device',
   )
   .meta({ id: 'HolderPut' });
@@ -166,6 +166,7 @@ export const Holder = z
     limits: HolderLimits.nullable().meta({ description: 'null: none.' }),
     created_at: Instant,
     updated_at: Instant,
+    revision: Revision,
   })
   .meta({ id: 'Holder' });
 

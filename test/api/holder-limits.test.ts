@@ -11,16 +11,23 @@ afterEach(async () => f.world[Symbol.asyncDispose]());
 
 const path = '/v1/machines/edge-1/holders/squid';
 const squid = { kind: 'proxy', uid: 1_002 };
-const put = (limits?: object) => f.world.must(Holder, 'PUT', path, { body: { ...squid, ...(limits && { limits }) } });
+const put = (limits?: object | null) =>
+  f.world.must(Holder, 'PUT', path, { body: { ...squid, ...(limits !== undefined && { limits }) } });
 
 describe('limits of a holder', () => {
-  it('are shown as they were put, and gone when it is put without', async () => {
+  it('are shown as they were put, stay when nothing is said of them, and are gone when that is said', async () => {
     const limits = { ports_min: { tcp: 8 }, ports_max: { tcp: 64, udp: 0 }, sessions_max: 0 };
     expect((await put(limits)).limits).toEqual(limits);
     const before = (await put(limits)).updated_at;
     expect((await put({ ports_max: { tcp: 64 } })).limits).toEqual({ ports_min: {}, ports_max: { tcp: 64 } });
-    expect((await put()).updated_at).not.toBe(before);
-    for (const nothing of [undefined, {}, { ports_min: { icmp: 0 } }]) expect((await put(nothing)).limits).toBeNull();
+    const changed = await put({ ports_max: { tcp: 65 } });
+    expect(changed.updated_at).not.toBe(before);
+    expect(await put()).toEqual(changed);
+    for (const nothing of [null, {}, { ports_min: { icmp: 0 } }]) {
+      await put(limits);
+      expect((await put(nothing)).limits).toBeNull();
+      expect((await put()).limits).toBeNull();
+    }
   });
 
   it('make sense by themselves', async () => {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Machine } from '../../src/wire/machines.ts';
+import { Holder, Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
 import { Slice } from '../../src/wire/slices.ts';
 import { furnished, type Furnished, type Method } from '../support/api-world.ts';
@@ -63,5 +63,49 @@ describe('pools', () => {
     expect((await remove(`"${pool.revision}"`)).status).toBe(204);
     expect((await f.world.call('GET', '/v1/pools/p')).refusal).toEqual([404, 'pool_not_found']);
     expect((await remove('*')).refusal).toEqual([404, 'pool_not_found']);
+  });
+});
+
+describe('holders', () => {
+  const url = '/v1/machines/edge-1/holders/squid';
+  const put = (body: object, ifMatch: string | null = null, at = url) =>
+    f.world.call('PUT', at, { ifMatch, body: { kind: 'proxy', ...body } });
+
+  it('show their revision as their ETag, in reading and in putting', async () => {
+    const read = await f.world.call('GET', url);
+    expect(read.headers['etag']).toBe(`"${read.as(Holder).revision}"`);
+    const same = await put({ uid: 1_002 });
+    expect(same.headers['etag']).toBe(read.headers['etag']);
+    const changed = await put({ uid: 1_012 });
+    expect(changed.headers['etag']).toBe(`"${changed.as(Holder).revision}"`);
+    expect((await f.world.call('GET', url)).headers['etag']).toBe(changed.headers['etag']);
+    expect((await put({ uid: 1_013 }, null, `${url}?dry_run=true`)).headers['etag']).toBeUndefined();
+  });
+
+  it('are put without an ETag, and with one only as they were seen', async () => {
+    const { revision } = await f.world.must(Holder, 'GET', url);
+    const before = f.world.snapshot();
+    const stale = await put({ limits: { sessions_max: 1 } }, `"${revision + 1}"`);
+    expect(stale.refusal).toEqual([412, 'precondition_failed']);
+    expect(stale.problem.detail).toBe(`holder "squid" on "edge-1" is at revision ${revision}, not ${revision + 1}`);
+    expect((await put({}, 'W/"1"')).paths).toEqual(['headers.if-match']);
+    expect(f.world.snapshot()).toEqual(before);
+    const limited = await put({ limits: { sessions_max: 1 } }, `"${revision}"`);
+    expect(limited.as(Holder)).toMatchObject({ uid: 1_002, limits: { sessions_max: 1 } });
+    expect((await put({ limits: null }, `"${revision}"`)).refusal).toEqual([412, 'precondition_failed']);
+    expect((await put({ limits: null }, '*')).as(Holder).limits).toBeNull();
+  });
+
+  it('are not made by who says that they are there', async () => {
+    const before = f.world.snapshot();
+    for (const [ifMatch, asked] of [
+      ['*', 'any'],
+      ['"7"', 'revision 7'],
+    ] as const) {
+      const refused = await put({ uid: 1_099 }, ifMatch, '/v1/machines/edge-1/holders/new');
+      expect(refused.refusal).toEqual([412, 'precondition_failed']);
+      expect(refused.problem.detail).toBe(`there is no holder "new" on "edge-1", and If-Match asks for ${asked}`);
+    }
+    expect(f.world.snapshot()).toEqual(before);
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { Lease } from '../../src/wire/leases.ts';
-import { Machine } from '../../src/wire/machines.ts';
+import { Holder, Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
 import { Session } from '../../src/wire/sessions.ts';
 import { SliceList } from '../../src/wire/slices.ts';
@@ -62,6 +62,15 @@ describe('the verbs of an operator', () => {
     );
     expect(await must('holders list edge-1')).toMatch(/^web .*tcp=8 +tcp=1024,udp=64 +2 /m);
     expect((await fishery('holders put edge-1 web --kind proxy --uid 1000 --ports-max tcp')).code).toBe(2);
+    const limited = await answered(Holder, 'holders put edge-1 web --kind proxy --uid 1001');
+    expect(limited).toMatchObject({ uid: 1_001, limits: { ports_max: { tcp: 1_024, udp: 64 }, sessions_max: 2 } });
+    const stale = `holders put edge-1 web --kind proxy --unlimited --if-revision ${limited.revision - 1}`;
+    expect(await fishery(stale)).toMatchObject({
+      code: 4,
+      err: expect.stringContaining('precondition_failed') as string,
+    });
+    const free = `holders put edge-1 web --kind proxy --unlimited --if-revision ${limited.revision}`;
+    expect(await answered(Holder, free)).toMatchObject({ uid: 1_001, limits: null });
     const { slices } = await answered(SliceList, 'slices assign demo edge-1 --at 198.51.100.3:4096');
     expect(slices).toMatchObject([{ address: '198.51.100.3', ports: { first: 4_096, last: 5_119 } }]);
     const slice = slices[0]?.id ?? '';

@@ -166,6 +166,8 @@ describe('a machine', () => {
   });
 });
 
+const none = { tcp: null, udp: null, icmp: null };
+
 describe('a holder', () => {
   it('is declared, and may change its user id but not its kind', async () => {
     await w.machine('edge-1');
@@ -182,6 +184,28 @@ describe('a holder', () => {
     expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
     await w.holder('edge-1', 'fish', 'fish');
     expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
+  });
+
+  it('keeps what nothing is said of, and is refused to whoever saw another', async () => {
+    await w.machine('edge-1');
+    await w.holder('edge-1', 'web', 'proxy', 900);
+    const limits = { portsMin: { tcp: 8, udp: 0, icmp: 0 }, portsMax: none, sessionsMax: 2 };
+    const put = async (over: object) => {
+      const said = await w.execute({ kind: 'putHolder', machine: 'edge-1', name: 'web', holderKind: 'proxy', ...over });
+      return said.ok ? [said.value.uid, said.value.limits, said.value.revision] : said.error.code;
+    };
+    const events = w.events.length;
+    await ledger([
+      ['limits, and nothing of the user', () => put({ limits }), [900, limits, events + 1]],
+      ['the user, and nothing of the limits', () => put({ uid: 901 }), [901, limits, events + 2]],
+      ['nothing of either', () => put({}), [901, limits, events + 2]],
+      ['seen before', () => put({ uid: 902, ifRevision: events + 1 }), 'precondition_failed'],
+      ['no user, where the guard needs one', () => put({ uid: null }), 'holder_needs_uid'],
+      ['no limits, as it was seen', () => put({ limits: null, ifRevision: events + 2 }), [901, null, events + 3]],
+      ['one that must be there', () => put({ name: 'mail', uid: 903, ifRevision: null }), 'precondition_failed'],
+      ['and is', () => put({ uid: 903, ifRevision: null }), [903, null, events + 4]],
+    ]);
+    expect((await w.store.reader.machine('edge-1'))?.limitedHolders).toBe(0);
   });
 
   it('has a user id that no other holder of its machine has, and that is not root', async () => {

@@ -53,6 +53,12 @@ const rows: readonly Row[] = [
     'PUT /v1/machines/m/holders/h',
     { kind: 'proxy', uid: 104 },
   ],
+  [
+    'machines.putHolder, as it was seen',
+    (c) => c.machines.putHolder('m', 'h', { kind: 'proxy', limits: null }, { ifRevision: 7 }),
+    'PUT /v1/machines/m/holders/h',
+    { kind: 'proxy', limits: null },
+  ],
   ['machines.holders', (c) => c.machines.holders('m'), 'GET /v1/machines/m/holders'],
   [
     'slices.assign',

@@ -43,6 +43,7 @@ export const holder = (name: string, uid: number | null): Holder => ({
   limits: null,
   created_at: at,
   updated_at: at,
+  revision: 4,
 });
 
 export function slice(number: number, over: Partial<Slice> = {}): Slice {

@@ -29,7 +29,7 @@ export type CallOptions = Readonly<{
   /** A secret; null: no token at all. Default: the operator's. */
   token?: string | null;
   body?: unknown;
-  /** null: none at all. Default: `*`. */
+  /** null: none at all. Default: `*`, but for PUT, which may make what is not there. */
   ifMatch?: string | null;
   /** Instead of `body`, as it is. */
   payload?: string | Buffer;
@@ -178,6 +178,7 @@ export class ApiWorld implements AsyncDisposable {
   async call(method: Method, url: string, options: CallOptions = {}): Promise<Answer> {
     const token = options.token === undefined ? this.operator : options.token;
     const hasBody = options.body !== undefined || options.payload !== undefined;
+    const { ifMatch = method === 'PUT' ? null : '*' } = options;
     const response = await this.app.inject({
       method,
       url,
@@ -185,7 +186,7 @@ export class ApiWorld implements AsyncDisposable {
         ...(token === null ? {} : { authorization: `Bearer ${token}` }),
         ...(hasBody ? { 'content-type': 'application/json' } : {}),
         // Whatever it is that is changed; tests of preconditions say otherwise.
-        ...(options.ifMatch === null ? {} : { 'if-match': options.ifMatch ?? '*' }),
+        ...(ifMatch === null ? {} : { 'if-match': ifMatch }),
         ...options.headers,
       },
       ...(hasBody ? { payload: options.payload ?? JSON.stringify(options.body) } : {}),

@@ -396,7 +396,9 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     case 'putHolder':
       return {
         ...putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 3)),
-        ...(flag ? { limits: quotas[pick % quotas.length] ?? null } : {}),
+        ...(flag ? { limits: quotas[pick % quotas.length] ?? null } : other % 4 === 0 ? { limits: null } : {}),
+        // Now and then one that must be there.
+        ...(pick % 8 === 0 ? { ifRevision: null } : {}),
       };
     case 'updatePool': {
       const carved = carvings[other % carvings.length] ?? [];

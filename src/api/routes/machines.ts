@@ -1,15 +1,12 @@
 import { z } from 'zod';
 import type { Want } from '../../leases/model.ts';
-import { protocols } from '../../net/protocol.ts';
 import { formatSelector } from '../../net/selector.ts';
 import * as wire from '../../wire/machines.ts';
-import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
-import { page, presentHolder, presentMachine } from '../present.ts';
+import { page, presentMachine } from '../present.ts';
 import { ifRevisionOf, showRevision } from '../preconditions.ts';
 import { principalOf, requireOwn } from '../principal.ts';
-import { leaseProblem } from '../problems.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
 import { machineOf, resource, run } from '../resource.ts';
 import { microseconds } from '../units.ts';
@@ -148,105 +145,7 @@ export const machineRoutes = resource('machines', (app, context) => {
       return reply.code(204).send();
     },
   );
-
-  app.put(
-    '/v1/machines/:id/holders/:name',
-    {
-      schema: {
-        params: z.strictObject({ id: Name, name: Name }),
-        body: wire.HolderPut,
-        response: { 200: wire.Holder },
-      },
-      config: operation({
-        id: 'putHolder',
-        tag: 'machines',
-        summary: 'Declare who may use ports on a machine',
-        description:
-          'A fish forwards packets through the TUN device; a proxy opens sockets, and the egress guard of the host knows ' +
-          'it by their user id. Putting the same again changes nothing. The kind stays what it was first. `limits` are set as a ' +
-          'whole: how many ports and sessions it may have, and how many ports are kept for it.',
-        answers: { 200: 'The holder.' },
-        errors: [
-          'machine_not_found',
-          'holder_needs_uid',
-          'holder_uid_root',
-          'holder_uid_taken',
-          'holder_kind_fixed',
-          'limited_holders_exceeded',
-        ],
-        dryRun: true,
-        examples: { body: examples.holderPut, answers: { 200: examples.holder } },
-      }),
-    },
-    async (request) =>
-      presentHolder(
-        await run(context, request, {
-          kind: 'putHolder',
-          machine: request.params.id,
-          name: request.params.name,
-          holderKind: request.body.kind,
-          uid: request.body.uid,
-          limits: request.body.limits === undefined ? null : limitsOf(request.body.limits),
-        }),
-      ),
-  );
-
-  app.get(
-    '/v1/machines/:id/holders/:name',
-    {
-      schema: { params: z.strictObject({ id: Name, name: Name }), response: { 200: wire.Holder } },
-      config: operation({
-        id: 'getHolder',
-        tag: 'machines',
-        summary: 'Read one holder of a machine',
-        description: 'An agent reads those of its own machine only.',
-        answers: { 200: 'The holder.' },
-        errors: ['machine_not_found', 'holder_not_found'],
-        examples: { answers: { 200: examples.holder } },
-      }),
-    },
-    async (request) => {
-      const { id, name } = request.params;
-      requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
-      await machineOf(context, id);
-      const found = await context.reader.holder(id, name);
-      if (!found) throw leaseProblem({ code: 'holder_not_found', machine: id, holder: name }, context.clock.nowUs());
-      return presentHolder(found);
-    },
-  );
-
-  app.get(
-    '/v1/machines/:id/holders',
-    {
-      schema: { params: ById, querystring: wire.HolderListQuery, response: { 200: wire.HolderPage } },
-      config: operation({
-        id: 'listHolders',
-        tag: 'machines',
-        summary: 'List the holders of a machine',
-        answers: { 200: 'One page of holders, by name.' },
-        errors: ['machine_not_found'],
-        examples: { answers: { 200: examples.pageWith(examples.holder) } },
-      }),
-    },
-    async (request) => {
-      const { id } = request.params;
-      requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
-      await machineOf(context, id);
-      const { limit, cursor, ...filter } = request.query;
-      const found = await context.reader.holders(id, defined(filter), pageRequest({ limit, cursor }, 'name'));
-      return page(found, presentHolder);
-    },
-  );
 });
-
-/** Limits that limit nothing are none. */
-function limitsOf({ ports_min: min, ports_max: max, sessions_max: sessions }: wire.HolderLimits) {
-  const sessionsMax = sessions ?? null;
-  const portsMin = { tcp: min.tcp ?? 0, udp: min.udp ?? 0, icmp: min.icmp ?? 0 };
-  const portsMax = { tcp: max.tcp ?? null, udp: max.udp ?? null, icmp: max.icmp ?? null };
-  const isNone = sessionsMax === null && protocols.every((name) => portsMin[name] === 0 && portsMax[name] === null);
-  return isNone ? null : { portsMin, portsMax, sessionsMax };
-}
 
 const wantsOf = (wants: NonNullable<wire.MachineUpdate['wants']>): readonly Want[] =>
   wants.map(({ pool = null, select, family = null, slices }) => {

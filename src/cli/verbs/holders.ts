@@ -47,11 +47,26 @@ export const verbs = [
     flags: z.strictObject({
       kind: HolderPut.shape.kind.meta({ description: 'What it is' }),
       uid: HolderPut.shape.uid.meta({ description: 'User id of a proxy: the guard lets nobody else use its ports' }),
-      ports_min: countsField.default({}).meta({ description: 'Ports kept for it: tcp=256, or tcp=256,udp=64' }),
-      ports_max: countsField.default({}).meta({ description: 'Ports that it may have: tcp=4096, or tcp=4096,udp=64' }),
+      ports_min: countsField.optional().meta({ description: 'Ports kept for it: tcp=256, or tcp=256,udp=64' }),
+      ports_max: countsField.optional().meta({ description: 'Ports it may have: tcp=4096, or tcp=4096,udp=64' }),
       sessions_max: z.int().min(0).optional().meta({ description: 'Live sessions that it may have' }),
+      unlimited: z.boolean().default(false).meta({ description: 'No limits but those that are given' }),
+      if_revision: z.int().min(0).optional().meta({ description: 'Only if it is still as it was at this revision' }),
     }),
-    change: ({ client, args, flags: { kind, uid, ...limits }, options }) =>
-      client.machines.putHolder(args.machine, args.holder, { kind, uid, limits }, options),
+    details:
+      'What is not given stays as it is. Limits are set together: when one of them is given, those that are not are none.',
+    change: ({ client, args, flags, options }) => {
+      const { kind, uid, unlimited, if_revision: ifRevision, ...limits } = flags;
+      const isLimited = Object.values(limits).some((limit) => limit !== undefined);
+      const body = {
+        kind,
+        ...(uid === undefined ? {} : { uid }),
+        ...(isLimited ? { limits } : unlimited ? { limits: null } : {}),
+      };
+      return client.machines.putHolder(args.machine, args.holder, body, {
+        ...options,
+        ...(ifRevision === undefined ? {} : { ifRevision }),
+      });
+    },
   }),
 ];
