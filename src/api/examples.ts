@@ -86,7 +86,7 @@ export const machineCreate: z.input<typeof MachineCreate> = {
   fence_s: 30,
   mark: 257,
   next_hops: ['192.0.2.11'],
-  wants: [{ pool: 'fra1', family: 4, slices: 2 }],
+  wants: [{ pool: 'fra1', family: 4, allocator: 'server', slices: 2 }],
 };
 export const machineUpdate: MachineUpdate = { state: 'draining', drain_deadline_s: 600 };
 
@@ -100,7 +100,7 @@ export const machine: Machine = {
   fence_s: 30,
   mark: 257,
   next_hops: ['192.0.2.11'],
-  wants: [{ pool: 'fra1', family: 4, slices: 2, missing: 1 }],
+  wants: [{ pool: 'fra1', family: 4, allocator: 'server', slices: 2, missing: 1 }],
   agent: {
     boot_id: '5f2d6b1c-8f0e-4c58-9b3e-0c6a51a2d5b7',
     version: '0.1.0',
@@ -126,7 +126,12 @@ export const holder: Holder = {
   revision: 6,
 };
 
-export const sliceAssign: z.input<typeof SliceAssign> = { machine: 'edge-1', pool: 'fra1', count: 1 };
+export const sliceAssign: z.input<typeof SliceAssign> = {
+  machine: 'edge-1',
+  pool: 'fra1',
+  count: 1,
+  allocator: 'server',
+};
 export const slice: Slice = {
   id: 'slice-12',
   pool: 'fra1',
@@ -157,7 +162,7 @@ export const assignedSlices: SliceList = {
 };
 export const sliceDrain: z.input<typeof SliceDrain> = { deadline_s: 120 };
 export const drainingSlice: Slice = { ...slice, state: 'draining', drain_by: at.ended, revision: 61 };
-export const sliceMove: z.input<typeof SliceMove> = { machine: 'edge-2', deadline_s: 120 };
+export const sliceMove: z.input<typeof SliceMove> = { machine: 'edge-2', allocator: 'server', deadline_s: 120 };
 export const movingSlice: Slice = { ...drainingSlice, next: { machine: 'edge-2', allocator: 'server' } };
 export const allocatorChange: z.input<typeof AllocatorChange> = { allocator: 'machine', deadline_s: 120 };
 export const handedOverSlice: Slice = { ...drainingSlice, next: { machine: 'edge-1', allocator: 'machine' } };

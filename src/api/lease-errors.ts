@@ -236,6 +236,14 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Name another machine, or leave the slice where it is.',
     detail: (e) => `slice-${e.slice} is on "${e.machine}"`,
   },
+  allocator_needs_agent: {
+    status: 409,
+    title: 'Nobody on the machine could allocate',
+    cause:
+      'A slice with the allocator `machine` is granted from by the agent of its machine, and this one has none (`enforcement: none`).',
+    remedy: 'Leave the slice to the allocator `server`, or name a machine that has an agent.',
+    detail: (e) => `machine "${e.machine}" has no agent that could grant in a slice`,
+  },
   machine_reachable: {
     status: 409,
     title: 'The machine may still send',

@@ -101,10 +101,11 @@ export const presentMachine = (machine: Machine): machines.Machine => ({
   fence_s: seconds(machine.fenceUs),
   mark: machine.mark,
   next_hops: [...machine.nextHops],
-  wants: machine.wants.map(({ pool, select, family, slices }, index) => ({
+  wants: machine.wants.map(({ pool, select, family, allocator, slices }, index) => ({
     ...(pool === null ? {} : { pool }),
     ...(select === null ? {} : { select }),
     ...(family === null ? {} : { family }),
+    allocator,
     slices,
     missing: machine.wanting.missing[index] ?? 0,
   })),

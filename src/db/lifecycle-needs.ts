@@ -61,8 +61,8 @@ export const lifecycleNeeds: Pick<
   ],
   ownedSlices: [
     whole(
-      `SELECT pool, family, count(*) AS slices FROM slices
-       WHERE machine = @machine AND state IN ('assigning', 'assigned') GROUP BY pool, family`,
+      `SELECT pool, family, allocator, count(*) AS slices FROM slices
+       WHERE machine = @machine AND state IN ('assigning', 'assigned') GROUP BY pool, family, allocator`,
       ({ machine }) => ({ machine }),
       (view, owned: readonly Owned[], { machine }) => view.loadOwned(machine, owned),
     ),

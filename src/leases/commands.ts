@@ -7,6 +7,7 @@ import type { Selector } from '../net/selector.ts';
 import type { LeaseError } from './errors.ts';
 import type {
   AccessToken,
+  Allocator,
   AuditEntry,
   Epoch,
   Binding,
@@ -214,15 +215,17 @@ export type Commands = {
       count: number;
       family: Family | null;
       at: Readonly<{ address: Address; firstPort: number }> | null;
+      /** Absent: the server. */
+      allocator?: Allocator;
     }>;
     output: readonly Slice[];
   };
   /** No new grants; free once its leases are over, the agent proved it empty and the cooldown has passed. */
   drainSlice: { input: Leaving; output: Slice };
-  /** The same, and then it goes to another machine. */
-  moveSlice: { input: Leaving & Readonly<{ machine: string }>; output: Slice };
+  /** The same, and then it goes to another machine, granted from by `allocator`; absent: the server. */
+  moveSlice: { input: Leaving & Readonly<{ machine: string; allocator?: Allocator }>; output: Slice };
   /** The same, and then it comes back to its machine, granted from by the other allocator. */
-  handOverSlice: { input: Leaving & Readonly<{ allocator: Slice['allocator'] }>; output: Slice };
+  handOverSlice: { input: Leaving & Readonly<{ allocator: Allocator }>; output: Slice };
   reclaimSlice: { input: IfRevision & Readonly<{ id: number }>; output: Slice };
   /** An operator states that the stranger on a blocked extent is gone. */
   unblock: { input: IfRevision & Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>; output: Slice };

@@ -22,6 +22,8 @@ type Codes = {
   /** An operator stated that it cannot send: its keepalives are not answered. */
   machine_lost: { machine: string };
   machine_not_active: { machine: string; state: string };
+  /** Where no agent is, nobody but the server could grant. */
+  allocator_needs_agent: { machine: string };
   holder_not_found: { machine: string; holder: string };
   holder_needs_uid: { machine: string; holder: string };
   holder_uid_root: { machine: string; holder: string };

@@ -1,4 +1,5 @@
 import { err, ok, type Result } from '../net/result.ts';
+import { noAgentFor } from './allocators.ts';
 import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice } from './extents.ts';
@@ -43,7 +44,10 @@ export const moveSlice: UseCase<'moveSlice'> = {
     if (target.state !== 'active') return err({ code: 'machine_not_active', machine: target.id, state: target.state });
     const slice = found.value;
     if (slice.machine === target.id) return err({ code: 'slice_there_already', slice: slice.id, machine: target.id });
-    const next = { machine: target.id, allocator: 'server' } as const;
+    const { allocator = 'server' } = input;
+    const nobody = noAgentFor(target, allocator);
+    if (nobody) return err(nobody);
+    const next = { machine: target.id, allocator };
     return ok(drain(context, slice, { ...input, next, ending: 'moved' }));
   },
 };
@@ -56,8 +60,11 @@ export const handOverSlice: UseCase<'handOverSlice'> = {
     const found = ownedSlice(context.view, input);
     if (!found.ok) return found;
     const slice = found.value;
-    const { machine } = slice;
-    if (machine === null) throw new Error(`slice-${slice.id} is ${slice.state} and has no machine`);
+    const owner = context.view.machines.get(slice.machine ?? '');
+    if (!owner) throw new Error(`slice-${slice.id} is ${slice.state} on machine ${slice.machine}, which there is not`);
+    const nobody = noAgentFor(owner, input.allocator);
+    if (nobody) return err(nobody);
+    const machine = owner.id;
     const isComing = slice.next?.machine === machine && slice.next.allocator === input.allocator;
     if (isComing || (slice.next === null && slice.state !== 'draining' && slice.allocator === input.allocator))
       return ok(slice);

@@ -1,5 +1,6 @@
 import { err, ok, type Result } from '../net/result.ts';
 import type { Address } from '../net/address.ts';
+import { noAgentFor } from './allocators.ts';
 import type { Commands } from './commands.ts';
 import { endDoubtIfAllTold, epochNeeds, hasAppliedLost } from './epochs.ts';
 import type { LeaseError } from './errors.ts';
@@ -19,7 +20,7 @@ export const createMachine: UseCase<'createMachine'> = {
 
   decide({ id, labels, enforcement, fenceUs, mark = null, nextHops = [], wants = [] }, { view, now }) {
     if (view.machines.get(id)) return err({ code: 'machine_exists', machine: id });
-    const wanted = wantedOf(view, id, wants, now);
+    const wanted = wantedOf(view, { id, enforcement }, wants, now);
     if (!wanted.ok) return wanted;
     return ok(
       putMachine(view, id, (revision, at) => {
@@ -50,7 +51,7 @@ export const updateMachine: UseCase<'updateMachine'> = {
     const isSameState = state === machine.state && intent === machine.intent && drainBy === machine.drainBy;
     const isSameWants = input.wants === undefined || sameWants(input.wants, machine.wants);
     if (isSameState && sameLabels(labels, machine.labels) && isSameWay && isSameWants) return ok(machine);
-    const wanted = isSameWants ? ok({}) : wantedOf(view, machine.id, input.wants ?? [], now);
+    const wanted = isSameWants ? ok({}) : wantedOf(view, machine, input.wants ?? [], now);
     if (!wanted.ok) return wanted;
     const change = { ...standing, ...wanted.value, labels, mark, nextHops };
     return ok(putMachine(view, machine.id, (revision, at) => ({ ...machine, ...change, updatedAt: at, revision })));
@@ -60,12 +61,14 @@ export const updateMachine: UseCase<'updateMachine'> = {
 /** What a machine is to have, and what it is short of as it is. */
 function wantedOf(
   view: View,
-  id: string,
+  machine: Pick<Machine, 'id' | 'enforcement'>,
   wants: readonly Want[],
   now: number,
 ): Result<Pick<Machine, 'wants' | 'wanting'>, LeaseError> {
-  const missing = wants.length > 0 ? shortagesOf(view, id, wants) : [];
-  for (const { pool } of wants) {
+  const missing = wants.length > 0 ? shortagesOf(view, machine.id, wants) : [];
+  for (const { pool, allocator } of wants) {
+    const nobody = noAgentFor(machine, allocator);
+    if (nobody) return err(nobody);
     const isThere = pool === null || [...view.pools.values()].some((one) => one.id === pool);
     if (!isThere) return err({ code: 'pool_not_found', pool });
   }

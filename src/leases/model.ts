@@ -45,8 +45,17 @@ export type Pool = Readonly<{
   revision: number;
 }>;
 
-/** So many slices of a pool, or of pools with such labels (one of `pool` and `select` is null). */
-export type Want = Readonly<{ pool: string | null; select: string | null; family: Family | null; slices: number }>;
+/** Who grants inside a slice. */
+export type Allocator = 'server' | 'machine';
+
+/** So many slices of a pool, or of pools with such labels (one of `pool` and `select` is null), that this one grants in. */
+export type Want = Readonly<{
+  pool: string | null;
+  select: string | null;
+  family: Family | null;
+  allocator: Allocator;
+  slices: number;
+}>;
 
 export type MachineState = 'active' | 'cordoned' | 'draining' | 'fenced' | 'lost';
 export type Machine = Readonly<{
@@ -123,11 +132,11 @@ export type Slice = Readonly<{
   state: SliceState;
   /** Rises each time the slice changes hands; a message that carries an older one is refused. */
   generation: number;
-  allocator: 'server' | 'machine';
+  allocator: Allocator;
   /** Draining: when its leases are ended, if they have not by themselves. */
   drainBy: number | null;
   /** Draining or cooling: who has it after its rest, instead of the pool. */
-  next: Readonly<{ machine: string; allocator: 'server' | 'machine' }> | null;
+  next: Readonly<{ machine: string; allocator: Allocator }> | null;
   /** Draining or cooling: its machine provably cannot send any more, so that nobody needs to prove it empty. */
   reclaimed: boolean;
   assignedAt: number | null;

@@ -50,7 +50,7 @@ export type Need =
   /** Those that are not revoked. */
   | Readonly<{ need: 'machineTokens'; machine: string }>
   | Readonly<{ need: 'routerTokens'; router: string }>
-  /** How many slices the machine has that are assigned, or are being assigned, by pool and family. */
+  /** How many slices the machine has that are assigned, or are being assigned, by pool, family and allocator. */
   | Readonly<{ need: 'ownedSlices'; machine: string }>
   | Readonly<{ need: 'pools' }>
   | Readonly<{ need: 'routers' }>

@@ -1,12 +1,21 @@
 import { familyOf, type Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
+import { canAllocate, noAgentFor } from './allocators.ts';
 import { isWithheld } from './carve-outs.ts';
 import { blockedNeeds, clearBlocked } from './blocked.ts';
 import type { Commands } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice, removeExtents, tileSlice } from './extents.ts';
 import { limits } from './limits.ts';
-import { audienceOf, tenureKey, type Machine, type Pool, type RouteState, type Slice } from './model.ts';
+import {
+  audienceOf,
+  tenureKey,
+  type Allocator,
+  type Machine,
+  type Pool,
+  type RouteState,
+  type Slice,
+} from './model.ts';
 import type { Need, NeedOf, Needs } from './needs.ts';
 import { staleRevision } from './revisions.ts';
 import { slotBeginningAt, slotsAhead, type Slot } from './slots.ts';
@@ -42,10 +51,13 @@ export const assignSlices: UseCase<'assignSlices'> = {
     if (!machine) return err({ code: 'machine_not_found', machine: input.machine });
     if (machine.state !== 'active')
       return err({ code: 'machine_not_active', machine: machine.id, state: machine.state });
+    const { allocator = 'server' } = input;
+    const nobody = noAgentFor(machine, allocator);
+    if (nobody) return err(nobody);
     const found = input.at ? exactCandidate(view, pool, input.at) : nextCandidates(view, pool, input);
     if (!found.ok) return found;
     moveCursors(view, pool, found.value);
-    return ok(found.value.candidates.map((candidate) => assign(view, pool, machine, candidate)));
+    return ok(found.value.candidates.map((candidate) => assign(view, pool, machine, candidate, allocator)));
   },
 };
 
@@ -102,7 +114,10 @@ export const freeingNeeds = ({ id, generation, pool, next }: Slice): readonly Ne
   ...(next === null ? [] : [{ need: 'machine', id: next.machine } as const]),
 ];
 
-/** The rest is over: the slice leaves its machine, and goes to the next one if that takes new ones still. */
+/**
+ * The rest is over: the slice leaves its machine, and goes to the next one if that takes new ones still. What has the name
+ * of the next machine by now may be another one, without an agent that could allocate.
+ */
 export function freeSlice(view: View, slice: Slice): void {
   const tenure = view.tenures.get(tenureKey(slice.id, slice.generation));
   removeExtents(view, slice);
@@ -117,8 +132,10 @@ export function freeSlice(view: View, slice: Slice): void {
   if (slice.next === null) return;
   const machine = view.machines.get(slice.next.machine);
   const pool = view.pools.get(slice.pool);
-  if (machine?.state === 'active' && pool?.createdAt === slice.poolBornAt && !isWithheld(pool, freed))
-    assign(view, pool, machine, { returned: freed }, slice.next.allocator);
+  const { allocator } = slice.next;
+  const isTaken = machine?.state === 'active' && canAllocate(machine, allocator);
+  if (isTaken && pool?.createdAt === slice.poolBornAt && !isWithheld(pool, freed))
+    assign(view, pool, machine, { returned: freed }, allocator);
 }
 
 /** The way to it goes from the routers; it stays with its machine until they have let go. */
@@ -246,10 +263,15 @@ export function candidatesUpTo(view: View, pool: Pool, { count, family }: Asked)
 }
 
 /** Gives the machine as many slices as there are, up to so many; how many that were. */
-export function assignUpTo(view: View, pool: Pool, machine: Machine, asked: Asked): number {
+export function assignUpTo(
+  view: View,
+  pool: Pool,
+  machine: Machine,
+  { allocator, ...asked }: Asked & Readonly<{ allocator: Allocator }>,
+): number {
   const choice = candidatesUpTo(view, pool, asked);
   moveCursors(view, pool, choice);
-  for (const candidate of choice.candidates) assign(view, pool, machine, candidate);
+  for (const candidate of choice.candidates) assign(view, pool, machine, candidate, allocator);
   return choice.candidates.length;
 }
 
@@ -274,13 +296,7 @@ function exactCandidate(view: View, pool: Pool, at: NonNullable<Assignment['at']
   return ok({ candidates: [slice ? { returned: slice } : { slot }], cursors: pool.cursors });
 }
 
-function assign(
-  view: View,
-  pool: Pool,
-  machine: Machine,
-  candidate: Candidate,
-  allocator: Slice['allocator'] = 'server',
-): Slice {
+function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate, allocator: Allocator): Slice {
   const route = pool.routers.policy === 'none' ? 'routed' : 'adding';
   const isUsable = machine.enforcement === 'none' && route === 'routed';
   const { slice } = view.log(audienceOf({ machine: machine.id, route }), (revision, at) => {

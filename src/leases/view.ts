@@ -10,6 +10,7 @@ import {
   placeOf,
   tenureKey,
   type AccessToken,
+  type Allocator,
   type AuditEntry,
   type Epoch,
   type EpochCause,
@@ -26,6 +27,7 @@ import {
   type SharedBlock,
   type Slice,
   type Tenure,
+  type Want,
 } from './model.ts';
 import type { Need, NeedOf } from './needs.ts';
 import type { UsageRow } from './store.ts';
@@ -88,8 +90,8 @@ export type RoomRow = UsageRow & Readonly<{ fit: number | null }>;
 
 /** Ports of a protocol that a holder has: of its pending, active and ending leases. */
 export type HeldPorts = Readonly<{ machine: string; holder: string; protocol: Protocol; ports: number }>;
-/** How many slices of a pool and family a machine has. */
-export type Owned = Readonly<{ pool: string; family: Family; slices: number }>;
+/** How many slices of a pool and family a machine has that one allocator grants in. */
+export type Owned = Readonly<{ pool: string; family: Family; allocator: Allocator; slices: number }>;
 
 /** An event without what the log itself adds. */
 type Content = Event extends infer E ? (E extends Event ? Omit<E, 'revision' | 'at' | 'machine'> : never) : never;
@@ -390,16 +392,17 @@ export class View {
     this.#owned.set(machine, owned);
   }
 
-  /** How many slices of the pool and family the machine has that are assigned, or are being assigned. */
-  ownedIn(machine: string, pool: string, family: Family | null): number {
+  /** How many slices of the pool the machine has that are assigned, or are being assigned, and are what it wants. */
+  ownedIn(machine: string, pool: string, { family, allocator }: Pick<Want, 'family' | 'allocator'>): number {
+    const isWanted = (one: Omit<Owned, 'slices'>): boolean =>
+      one.pool === pool && one.allocator === allocator && (family === null || one.family === family);
     const isCounted = (slice: Slice | undefined): boolean =>
       (slice?.state === 'assigning' || slice?.state === 'assigned') &&
       slice.machine === machine &&
-      slice.pool === pool &&
-      (family === null || familyOf(slice.address) === family);
+      isWanted({ ...slice, family: familyOf(slice.address) });
     let count = 0;
     for (const owned of known(this.#owned.get(machine), `the slices that ${machine} has`))
-      if (owned.pool === pool && (family === null || owned.family === family)) count += owned.slices;
+      if (isWanted(owned)) count += owned.slices;
     for (const { before, after } of this.slices.changes())
       count += Number(isCounted(after)) - Number(isCounted(before));
     return count;

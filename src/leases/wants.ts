@@ -17,13 +17,19 @@ export function* wantNeeds(view: View, now: number): Needs {
   const [machine] = view.due.wanting;
   if (!machine) return;
   yield shortageNeeds(machine.id);
+  // What the wants before take of each pool is not there for those that come after.
+  const taken = new Map<string, number>();
   for (const want of machine.wants) {
     const { family } = want;
     let count = Math.min(shortageOf(view, machine.id, want), limits.slices_per_want_step);
     for (const pool of poolsOf(view, want)) {
       if (count === 0) break;
-      yield* candidateNeeds(view, pool, { count, family });
-      count -= candidatesUpTo(view, pool, { count, family }).candidates.length;
+      const before = taken.get(pool.id) ?? 0;
+      const asked = { count: before + count, family };
+      yield* candidateNeeds(view, pool, asked);
+      const left = Math.max(0, candidatesUpTo(view, pool, asked).candidates.length - before);
+      taken.set(pool.id, before + left);
+      count -= left;
     }
   }
 }
@@ -40,13 +46,13 @@ export function satisfyWants({ view, now }: Context): Readonly<{ moved: number; 
   let assigned = 0;
   let isCut = false;
   for (const want of machine.wants) {
-    const { family } = want;
+    const { family, allocator } = want;
     const shortage = shortageOf(view, machine.id, want);
     let count = Math.min(shortage, limits.slices_per_want_step);
     for (const { id } of poolsOf(view, want)) {
       // As it is by now: its cursor moves with what was assigned before.
       const pool = view.pools.get(id);
-      const got = pool && count > 0 ? assignUpTo(view, pool, machine, { count, family }) : 0;
+      const got = pool && count > 0 ? assignUpTo(view, pool, machine, { count, family, allocator }) : 0;
       count -= got;
       assigned += got;
     }
@@ -83,12 +89,12 @@ export function lookAtWants(view: View, id: string | null, now: number): void {
 export const sameWants = (a: readonly Want[], b: readonly Want[]): boolean => textOf(a) === textOf(b);
 
 const textOf = (wants: readonly Want[]): string =>
-  JSON.stringify(wants.map(({ pool, select, family, slices }) => [pool, select, family, slices]));
+  JSON.stringify(wants.map(({ pool, select, family, allocator, slices }) => [pool, select, family, allocator, slices]));
 
 /** Each want by itself: a slice counts for every one that it meets. */
 function shortageOf(view: View, machine: string, want: Want): number {
   let held = 0;
-  for (const { id } of poolsOf(view, want)) held += view.ownedIn(machine, id, want.family);
+  for (const { id } of poolsOf(view, want)) held += view.ownedIn(machine, id, want);
   return Math.max(0, want.slices - held);
 }
 

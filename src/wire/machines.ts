@@ -2,7 +2,16 @@ import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
 import { protocols } from '../net/protocol.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
-import { AddressText, FamilyNumber, Instant, Labels, Name, Revision, SelectorText } from './primitives.ts';
+import {
+  AddressText,
+  AllocatorName,
+  FamilyNumber,
+  Instant,
+  Labels,
+  Name,
+  Revision,
+  SelectorText,
+} from './primitives.ts';
 
 /** What an operator says that a machine is to be; `fenced` it becomes by itself. */
 export const machineIntents = ['active', 'cordoned', 'draining', 'lost'] as const;
@@ -25,8 +34,13 @@ const want = {
   family: FamilyNumber.optional(),
   slices: z.int().min(1).max(1_024).meta({ description: 'How many it is to have, at least.' }),
 };
+const grantsInThem = 'Who grants in these slices; those in which another does are not counted.';
 const MachineWant = z
-  .strictObject({ ...want, select: SelectorText.optional().meta({ description: 'Of pools whose labels match.' }) })
+  .strictObject({
+    ...want,
+    allocator: AllocatorName.default('server').meta({ description: grantsInThem }),
+    select: SelectorText.optional().meta({ description: 'Of pools whose labels match.' }),
+  })
   .refine((it) => (it.pool === undefined) !== (it.select === undefined), 'either a pool or a selector of pools')
   .meta({ id: 'MachineWant', description: 'Slices that a machine gets by itself, and again for those that drain.' });
 const Wants = z.array(MachineWant).max(16);
@@ -98,6 +112,7 @@ export const Machine = z
       z
         .strictObject({
           ...want,
+          allocator: AllocatorName.meta({ description: grantsInThem }),
           select: z.string().optional(),
           missing: z.int().meta({ description: 'How many of these slices it lacked when that was last looked at.' }),
         })

@@ -35,6 +35,10 @@ export const SessionId = identifier('session');
 export const LeaseId = identifier('lease');
 export const TokenId = identifier('token');
 
+export const AllocatorName = z.enum(['server', 'machine']).meta({
+  description: 'Who grants inside the slice. Where the machine does, the server never grants, expires or frees.',
+});
+
 export const Labels = z
   .record(z.string().regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/), Text(63))
   .refine((labels) => Object.keys(labels).length <= 32, 'at most 32 labels')

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { labelFilters, pageOf, PageQuery } from './lists.ts';
 import {
   AddressText,
+  AllocatorName,
   FamilyNumber,
   Instant,
   Name,
@@ -16,8 +17,11 @@ export const sliceStates = ['assigning', 'assigned', 'draining', 'cooling', 'fre
 
 export const routeStates = ['none', 'adding', 'routed', 'removing'] as const;
 
-const Allocator = z.enum(['server', 'machine']).meta({
-  description: 'Who grants inside the slice. Where the machine does, the server never grants, expires or frees.',
+/** Of a slice that a machine gets. */
+export const AllocatorChoice = AllocatorName.default('server').meta({
+  description:
+    'Who is to grant inside the slice: the server, or the machine itself, for the broker on the host to grant from. ' +
+    'A machine without an agent has nobody who could.',
 });
 const deadline = z.int().min(0).max(604_800).optional().meta({
   description:
@@ -34,11 +38,11 @@ export const SliceDrain = z
   .refine(eitherOr, eitherOrText)
   .meta({ id: 'SliceDrain' });
 export const SliceMove = z
-  .strictObject({ machine: Name, deadline_s: deadline, force })
+  .strictObject({ machine: Name, allocator: AllocatorChoice, deadline_s: deadline, force })
   .refine(eitherOr, eitherOrText)
   .meta({ id: 'SliceMove' });
 export const AllocatorChange = z
-  .strictObject({ allocator: Allocator, deadline_s: deadline, force })
+  .strictObject({ allocator: AllocatorName, deadline_s: deadline, force })
   .refine(eitherOr, eitherOrText)
   .meta({ id: 'AllocatorChange' });
 
@@ -48,6 +52,7 @@ export const SliceAssign = z
     pool: Name,
     count: z.int().min(1).max(1_024).default(1),
     family: FamilyNumber.optional(),
+    allocator: AllocatorChoice,
     at: z
       .strictObject({ address: AddressText, first_port: Port })
       .optional()
@@ -65,10 +70,10 @@ export const Slice = z
     machine: Name.nullable(),
     state: z.enum(sliceStates),
     generation: z.int().meta({ description: 'Rises each time the slice changes hands.' }),
-    allocator: Allocator,
+    allocator: AllocatorName,
     drain_by: Instant.nullable().meta({ description: 'When the leases of a draining slice are ended, if ever.' }),
     next: z
-      .strictObject({ machine: Name, allocator: Allocator })
+      .strictObject({ machine: Name, allocator: AllocatorName })
       .nullable()
       .meta({ description: 'Who has it after its rest; null: the pool.' }),
     reclaimed: z.boolean().meta({ description: 'Its machine is out of reach, and nothing of it is waited for.' }),
@@ -97,7 +102,7 @@ export const SliceListQuery = PageQuery.extend({
   pool: Name.optional(),
   state: z.enum(sliceStates).optional(),
   address: AddressText.optional(),
-  allocator: Allocator.optional().meta({ description: 'Only those in which this one grants.' }),
+  allocator: AllocatorName.optional().meta({ description: 'Only those in which this one grants.' }),
   ...labelFilters,
   route: z.enum(routeStates).optional().meta({ description: '`adding` and `removing` wait for routers.' }),
 });

@@ -3,7 +3,7 @@ import { AppliedAnswer, Desired } from '../../src/wire/agent.ts';
 import { Lease } from '../../src/wire/leases.ts';
 import { Machine } from '../../src/wire/machines.ts';
 import { Revocation, RevocationPage } from '../../src/wire/revocations.ts';
-import { Slice } from '../../src/wire/slices.ts';
+import { Slice, SliceList } from '../../src/wire/slices.ts';
 import { furnished, type Furnished } from '../support/api-world.ts';
 
 /** Slices and leases over their whole life, as an operator and an agent see it. */
@@ -84,6 +84,35 @@ describe('a slice', () => {
     });
     expect(rejected).toMatchObject([{ item: f.slice, code: 'reclaimed' }]);
     expect((await keepalive(desired.revision)).status).toBe(200);
+  });
+
+  it('is assigned and moved for the machine to grant in itself, and so are those that it wants', async () => {
+    const pool = {
+      id: 'own',
+      prefixes: ['203.0.113.0/32'],
+      slice_ports: 16_384,
+      cooldown_s: { tcp: 0, udp: 0, icmp: 0 },
+    };
+    await f.world.call('POST', '/v1/pools', { body: pool });
+    await f.world.call('POST', '/v1/machines', { body: { id: 'bare', enforcement: 'none' } });
+    const assign = (machine: string, allocator?: string) =>
+      f.world.call('POST', '/v1/slices', { body: { machine, pool: 'own', allocator } });
+    expect((await assign('edge-1', 'machine')).as(SliceList).slices).toMatchObject([{ allocator: 'machine' }]);
+    expect((await assign('edge-1')).as(SliceList).slices).toMatchObject([{ allocator: 'server' }]);
+    const before = f.world.snapshot();
+    expect((await assign('bare', 'machine')).refusal).toEqual([409, 'allocator_needs_agent']);
+    expect((await assign('edge-1', 'nobody')).code).toBe('validation_failed');
+    const toBare = { machine: 'bare', allocator: 'machine' };
+    expect((await post('move', toBare)).refusal).toEqual([409, 'allocator_needs_agent']);
+    const wants = [{ pool: 'own', allocator: 'machine', slices: 1 }];
+    const wish = { body: { id: 'wisher', enforcement: 'none', wants } };
+    expect((await f.world.call('POST', '/v1/machines', wish)).refusal).toEqual([409, 'allocator_needs_agent']);
+    expect(f.world.snapshot()).toEqual(before);
+    const wisher = await f.world.must(Machine, 'POST', '/v1/machines', { body: { id: 'wisher', wants } });
+    expect(wisher.wants).toEqual([{ pool: 'own', allocator: 'machine', slices: 1, missing: 1 }]);
+    expect((await post('move', { machine: 'edge-2', allocator: 'machine' })).as(Slice)).toMatchObject({
+      next: { machine: 'edge-2', allocator: 'machine' },
+    });
   });
 
   it('is handed to the allocator of its machine by way of a rest', async () => {
@@ -205,10 +234,10 @@ describe('a machine', () => {
     expect((await f.world.call('POST', '/v1/pools', { body: { ...pool, usable_ports: whole } })).status).toBe(201);
     const wants = [{ select: 'tier in (gold)', slices: 3 }];
     const said = (await change('edge-1', { wants })).as(Machine);
-    expect(said.wants).toEqual([{ select: 'tier=gold', slices: 3, missing: 3 }]);
+    expect(said.wants).toEqual([{ select: 'tier=gold', allocator: 'server', slices: 3, missing: 3 }]);
     await sweep();
     const machine = await f.world.must(Machine, 'GET', '/v1/machines/edge-1');
-    expect(machine.wants).toEqual([{ select: 'tier=gold', slices: 3, missing: 1 }]);
+    expect(machine.wants).toEqual([{ select: 'tier=gold', allocator: 'server', slices: 3, missing: 1 }]);
     const metrics = (await f.world.call('GET', '/metrics')).text;
     expect(metrics).toContain('fishery_machine_wants_unmet_slices{machine="edge-1"} 1');
     expect((await change('edge-1', { wants: [{ pool: 'gone', slices: 1 }] })).refusal).toEqual([404, 'pool_not_found']);
@@ -224,6 +253,7 @@ describe('a machine', () => {
     { wants: [{ pool: 'a', slices: 0 }] },
     { wants: [{ select: '=', slices: 1 }] },
     { wants: [{ pool: 'a', family: 5, slices: 1 }] },
+    { wants: [{ pool: 'a', allocator: 'nobody', slices: 1 }] },
     { drain_deadline_s: 5 },
     { state: 'cordoned', drain_deadline_s: 5 },
     { state: 'draining', drain_deadline_s: -1 },

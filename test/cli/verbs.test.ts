@@ -187,6 +187,12 @@ describe('the verbs of an operator', () => {
     const drained = await answered(Machine, 'machines drain wisher --deadline-s 1 --yes');
     expect(drained.state).toBe('draining');
     await expect.poll(slices).toBe(0);
+    const own = await answered(Machine, 'machines create broker --want wanted=1@machine');
+    expect(own.wants).toMatchObject([{ pool: 'wanted', allocator: 'machine', slices: 1 }]);
+    expect(await answered(SliceList, 'slices assign demo broker --allocator machine')).toMatchObject({
+      slices: [{ allocator: 'machine' }],
+    });
+    expect((await fishery('slices assign demo wisher --allocator machine')).code).toBe(4);
     expect((await answered(Machine, 'machines lost wisher --yes')).state).toBe('lost');
     expect((await answered(Machine, 'machines update wisher --want-nothing')).wants).toEqual([]);
     await must('machines delete wisher --yes');

@@ -46,8 +46,8 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
       await using opened = await open();
       const world = await town(opened.store);
       const wants = [
-        { pool: null, select: 'country=de', family: null, slices: 99 },
-        { pool: 'v6', select: null, family: 6, slices: 3 },
+        { pool: null, select: 'country=de', family: null, allocator: 'server', slices: 99 },
+        { pool: 'v6', select: null, family: 6, allocator: 'machine', slices: 3 },
       ] as const;
       must(await world.execute({ kind: 'updateMachine', id: 'edge-1', wants }));
       await world.sweep();
@@ -58,6 +58,7 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
       const { items } = await world.store.reader.slices({ machine: 'edge-1' }, { limit: 200, cursor: null });
       expect(items.map(({ pool }) => pool).filter((pool) => pool === 'v6')).toHaveLength(3);
       expect(items).toHaveLength(Math.min(99, total) + 3);
+      for (const { pool, allocator } of items) expect(allocator).toBe(pool === 'v6' ? 'machine' : 'server');
       expect(await world.sweep()).toBe(0);
     });
 

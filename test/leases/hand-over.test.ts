@@ -5,6 +5,7 @@ import { at, ledger, second, shared, tcp, udp, World } from '../support/world.ts
 let w: World;
 let slice: Slice;
 const where = '198.51.100.0:32768-65535';
+const here = at('198.51.100.0', 32_768);
 
 beforeEach(async () => {
   w = new World();
@@ -153,6 +154,67 @@ describe('handing over the right to allocate', () => {
       ['nor shared', () => w.grant(session, shared()), 'no_slices'],
     ]);
     expect(await w.store.reader.slice(slice.id)).toMatchObject({ allocator: 'machine', next: null });
+  });
+});
+
+describe('a slice that a machine is to grant in itself', () => {
+  const look = async () => {
+    const { machine, state, allocator, generation, next } = (await w.store.reader.slice(slice.id)) ?? slice;
+    return `${allocator} ${state} ${machine} g${generation}${next ? ` then ${next.machine} ${next.allocator}` : ''}`;
+  };
+
+  it('is refused to a machine without an agent: to hand over, to move and to assign', async () => {
+    await w.pool('other', ['203.0.113.0/32']);
+    const [bare] = await w.ready('bare', 'other');
+    const before = structuredClone(w.events);
+    await ledger([
+      ['handed over', () => w.allocate(bare?.id ?? 0, 'machine'), 'allocator_needs_agent'],
+      ['moved', () => w.move(slice.id, 'bare', { allocator: 'machine' }), 'allocator_needs_agent'],
+      ['assigned', () => w.assign('bare', 'other', { allocator: 'machine' }), 'allocator_needs_agent'],
+      ['to the server it is', () => w.allocate(bare?.id ?? 0, 'server').then(Boolean), true],
+    ]);
+    expect(w.events).toEqual(before);
+  });
+
+  it('is so from the beginning where that is said, and nothing of the server’s is ever there', async () => {
+    await w.drain(slice.id, { force: true });
+    await w.reportSlice('edge-1', slice, 'empty');
+    await w.pass(120);
+    await ledger([
+      [
+        'assigned',
+        () => w.assign('edge-1', 'v4', { allocator: 'machine', ...here }),
+        `${where} assigning on edge-1 g2`,
+      ],
+      ['its agent has it', () => w.reportSlice('edge-1', { id: slice.id, generation: 2 }, 'assigned'), 'taken'],
+      ['looked at', look, 'machine assigned edge-1 g2'],
+    ]);
+    const { extents } = await w.store.reader.tiling(slice.id);
+    expect(extents.map(({ offered }) => offered)).toEqual([false, false, false]);
+  });
+
+  it('moves to be granted from by its next machine, where that is said, and by the server where not', async () => {
+    await w.move(slice.id, 'edge-2', { force: true, allocator: 'machine' });
+    await ledger([
+      ['on its way', look, 'server draining edge-1 g1 then edge-2 machine'],
+      ['empty', () => w.reportSlice('edge-1', slice, 'empty'), 'taken'],
+      ['rested', () => w.pass(120), undefined],
+      ['there', look, 'machine assigning edge-2 g2'],
+      ['and back', () => w.move(slice.id, 'edge-1', { force: true }), `${where} draining on edge-2 g2`],
+      ['on its way', look, 'machine draining edge-2 g2 then edge-1 server'],
+    ]);
+  });
+
+  it('goes to the pool when its next machine came back under its name without an agent', async () => {
+    await w.move(slice.id, 'edge-2', { force: true, allocator: 'machine' });
+    await w.remove('edge-2');
+    await w.machine('edge-2', 'none');
+    await ledger([
+      ['empty', () => w.reportSlice('edge-1', slice, 'empty'), 'taken'],
+      ['rested', () => w.pass(120), undefined],
+      ['nobody has it', () => w.lookSlice(slice), `${where} free g1`],
+      ['as the server’s it may', () => w.assign('edge-2', 'v4', here), `${where} assigned on edge-2 g2`],
+    ]);
   });
 });
 

@@ -16,7 +16,10 @@ beforeEach(async () => {
   await w.machine('bare', 'none');
 });
 
-const want = (slices: number, of: Partial<Want>): Want => ({ pool: null, select: null, family: null, slices, ...of });
+const want = (slices: number, of: Partial<Want>): Want => ({
+  ...{ pool: null, select: null, family: null, allocator: 'server', slices },
+  ...of,
+});
 const wants = (machine: string, ...list: Want[]) => w.say(machine, { wants: list });
 
 /** What the machine has, by pool, and what it lacks. */
@@ -50,6 +53,32 @@ describe('a machine that wants slices', () => {
       ['the sweeper', () => w.sweep().then(Boolean), true],
       ['all that there are', () => has('edge-1'), '2 small, 8 v4; lacks 0'],
     ]));
+
+  it('gets those that it is to grant in itself beside those that the server grants in', async () => {
+    await wants('edge-1', want(2, { pool: 'v4', allocator: 'machine' }), want(1, { pool: 'v4' }));
+    await w.sweep();
+    const allocators = async () => {
+      const { items } = await w.store.reader.slices({ machine: 'edge-1' }, { limit: 9, cursor: null });
+      return items.map(({ id, state, allocator }) => ({ id, said: `${state} ${allocator}` }));
+    };
+    const [first] = await allocators();
+    expect((await allocators()).map(({ said }) => said)).toEqual([
+      ...['assigning machine', 'assigning machine', 'assigning server'],
+    ]);
+    await ledger([
+      ['both', () => has('edge-1'), '3 v4; lacks 0, 0'],
+      ['taken from the machine', () => w.allocate(first?.id ?? 0, 'server', { force: true }).then(Boolean), true],
+      ['which wants another then', () => w.sweep().then(Boolean), true],
+      ['replaced', () => has('edge-1'), '3 v4; lacks 0, 0'],
+      [
+        'there is nobody to',
+        () => wants('bare', want(1, { pool: 'v4', allocator: 'machine' })),
+        'allocator_needs_agent',
+      ],
+      ['so it lacks nothing', () => has('bare'), 'nothing; lacks nothing'],
+    ]);
+    expect((await allocators()).filter(({ said }) => said === 'assigning machine')).toHaveLength(2);
+  });
 
   it('gets many, some at a step', async () => {
     const many = 3 * limits.slices_per_want_step + 1;

@@ -49,7 +49,7 @@ export function loadForLifecycle(tables: Tables, view: View, need: Need): void {
         need.machine,
         [...tables.slices.values()]
           .filter(({ machine, state }) => machine === need.machine && (state === 'assigning' || state === 'assigned'))
-          .map(({ pool, address }) => ({ pool, family: familyOf(address), slices: 1 })),
+          .map(({ pool, address, allocator }) => ({ pool, family: familyOf(address), allocator, slices: 1 })),
       );
       return;
     case 'unsettledMachines':

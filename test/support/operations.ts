@@ -100,12 +100,13 @@ const intents = [
 
 /** What a machine may be said to want. */
 const wanted: readonly (readonly Want[])[] = [
-  [{ pool: 'v4', select: null, family: null, slices: 2 }],
+  [{ pool: 'v4', select: null, family: null, allocator: 'server', slices: 2 }],
   [
-    { pool: null, select: 'kind', family: 6, slices: 3 },
-    { pool: 'v4', select: null, family: 4, slices: 1 },
+    { pool: null, select: 'kind', family: 6, allocator: 'machine', slices: 2 },
+    { pool: null, select: 'kind', family: 6, allocator: 'server', slices: 3 },
+    { pool: 'v4', select: null, family: 4, allocator: 'server', slices: 1 },
   ],
-  [{ pool: null, select: 'kind=none', family: null, slices: 1 }],
+  [{ pool: null, select: 'kind=none', family: null, allocator: 'server', slices: 1 }],
   [],
 ];
 
@@ -298,12 +299,18 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
     case 'assignSlices': {
       const at = flag ? { address: address(`198.51.100.${other % 2}`), firstPort: 32 + 16 * (other % 3) } : null;
       const pool = flag || other % 3 > 0 ? 'v4' : 'v6';
-      return { kind, machine, pool, count: at ? 1 : 1 + (other % 3), family: null, at };
+      // Now and then to be granted from by the machine, which one of them cannot do.
+      const allocator = pick % 5 === 4 ? 'machine' : 'server';
+      return { kind, machine, pool, count: at ? 1 : 1 + (other % 3), family: null, at, allocator };
     }
     case 'drainSlice':
       return { kind, id: slice?.id ?? 1, ...leavingTerms(other) };
     case 'moveSlice':
-      return { kind, id: slice?.id ?? 1, machine: machines[other % 3] ?? 'bare', ...leavingTerms(other >> 2) };
+      return {
+        ...{ kind, id: slice?.id ?? 1, machine: machines[other % 3] ?? 'bare' },
+        ...(flag ? { allocator: pick % 3 === 2 ? 'machine' : 'server' } : {}),
+        ...leavingTerms(other >> 2),
+      };
     case 'handOverSlice':
       return { kind, id: slice?.id ?? 1, allocator: flag ? 'server' : 'machine', ...leavingTerms(other) };
     case 'reclaimSlice':

@@ -21,7 +21,7 @@ export const machineRoutes = resource('machines', (app, context) => {
         tag: 'machines',
         summary: 'Create a machine',
         answers: { 201: 'The machine. Give its agent a token of role `agent` next.' },
-        errors: ['machine_exists', 'pool_not_found'],
+        errors: ['machine_exists', 'pool_not_found', 'allocator_needs_agent'],
         revision: 'shown',
         dryRun: true,
         examples: { body: examples.machineCreate, answers: { 201: { ...examples.machine, agent: null } } },
@@ -99,7 +99,7 @@ export const machineRoutes = resource('machines', (app, context) => {
           'Slices follow one after the other. A slice that drains goes on doing so when its machine is made active again, ' +
           'and one that was reclaimed does not come back. What is said of a machine that is fenced counts when its agent is back.',
         answers: { 200: 'The machine as it is now.' },
-        errors: ['machine_not_found', 'pool_not_found'],
+        errors: ['machine_not_found', 'pool_not_found', 'allocator_needs_agent'],
         revision: 'required',
         dryRun: true,
         examples: { body: examples.machineUpdate, answers: { 200: examples.drainingMachine } },
@@ -148,6 +148,6 @@ export const machineRoutes = resource('machines', (app, context) => {
 });
 
 const wantsOf = (wants: NonNullable<wire.MachineUpdate['wants']>): readonly Want[] =>
-  wants.map(({ pool = null, select, family = null, slices }) => {
-    return { pool, select: select === undefined ? null : formatSelector(select), family, slices };
+  wants.map(({ pool = null, select, family = null, allocator, slices }) => {
+    return { pool, select: select === undefined ? null : formatSelector(select), family, allocator, slices };
   });

@@ -60,6 +60,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
           'slice_carved_out',
           'slice_taken',
           'slices_exhausted',
+          'allocator_needs_agent',
         ],
         dryRun: true,
         examples: { body: examples.sliceAssign, answers: { 201: examples.assignedSlices } },
@@ -73,6 +74,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
         pool: body.pool,
         count: body.count,
         family: body.family ?? null,
+        allocator: body.allocator,
         at: body.at === undefined ? null : { address: body.at.address, firstPort: body.at.first_port },
       });
       return reply.code(201).send({ slices: slices.map(presentSlice) });
@@ -178,7 +180,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
         answers: { 200: 'The slice, on its way.' },
         errors: [
           ...(['slice_not_found', 'slice_not_assigned', 'slice_there_already'] as const),
-          ...(['machine_not_found', 'machine_not_active'] as const),
+          ...(['machine_not_found', 'machine_not_active', 'allocator_needs_agent'] as const),
         ],
         revision: 'required',
         dryRun: true,
@@ -186,9 +188,9 @@ export const sliceRoutes = resource('slices', (app, context) => {
       }),
     },
     async (request, reply) => {
-      const { machine } = request.body;
+      const { machine, allocator } = request.body;
       const leaving = leavingOf(request, request.body);
-      return answer(reply, await run(context, request, { kind: 'moveSlice', machine, ...leaving }));
+      return answer(reply, await run(context, request, { kind: 'moveSlice', machine, allocator, ...leaving }));
     },
   );
 
@@ -229,7 +231,7 @@ export const sliceRoutes = resource('slices', (app, context) => {
           'The slice drains, rests, and comes back to its machine one generation further: what the one granted is over ' +
           'before the other begins. In machine-allocated space the server never grants, expires or frees.',
         answers: { 200: 'The slice, on its way; as it is, when that is the allocator already.' },
-        errors: ['slice_not_found', 'slice_not_assigned'],
+        errors: ['slice_not_found', 'slice_not_assigned', 'allocator_needs_agent'],
         revision: 'required',
         dryRun: true,
         examples: { body: examples.allocatorChange, answers: { 200: examples.handedOverSlice } },

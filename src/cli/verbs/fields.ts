@@ -106,15 +106,21 @@ export const carveOutField = read((text) => {
 const prefixOf = (address: Result<Address, string>): Result<Prefix, string> =>
   address.ok ? good(hostPrefix(address.value)) : address;
 
-/** `fra1=2`, `fra1/4=2` (IPv4 alone), `{site=fra1,tier}=2` (pools with such labels): so many slices are wanted. */
+/**
+ * `fra1=2`, `fra1/4=2` (IPv4 alone), `{site=fra1,tier}=2` (pools with such labels): so many slices are wanted; with
+ * `@machine` behind it, for the machine to grant in itself.
+ */
 export const wantField = read((text) => {
-  const match = /^(?:\{(.+)\}|([^{}/=]+))(?:\/([46]))?=(\d{1,4})$/.exec(text);
-  const [, select, pool, family, slices] = match ?? [];
-  if (!match) return bad(`"${text}" is no want like fra1=2, fra1/4=2 or {site=fra1}=2`);
+  const match = /^(?:\{(.+)\}|([^{}/=]+))(?:\/([46]))?=(\d{1,4})(?:@(server|machine))?$/.exec(text);
+  const [, select, pool, family, slices, allocator] = match ?? [];
+  if (!match) return bad(`"${text}" is no want like fra1=2, fra1/4=2, {site=fra1}=2 or fra1=2@machine`);
   return good({
     ...(pool === undefined ? {} : { pool }),
     ...(select === undefined ? {} : { select }),
     ...(family === undefined ? {} : { family: family === '4' ? (4 as const) : (6 as const) }),
+    ...(allocator === undefined
+      ? {}
+      : { allocator: allocator === 'machine' ? ('machine' as const) : ('server' as const) }),
     slices: Number(slices),
   });
 });

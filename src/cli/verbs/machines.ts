@@ -14,7 +14,11 @@ const wayFlags = {
 const wants = z
   .array(wantField)
   .default([])
-  .meta({ description: 'Slices it gets by itself: POOL=2, POOL/4=2 (IPv4), {site=fra1}=2 (pools with such labels)' });
+  .meta({
+    description:
+      'Slices it gets by itself: POOL=2, POOL/4=2 (IPv4), {site=fra1}=2 (pools with such labels); with @machine behind, ' +
+      'to grant in itself',
+  });
 
 const columns: Columns<Machine> = {
   machine: ({ id }) => id,

@@ -3,6 +3,7 @@ import { formatPorts } from '../../net/ports.ts';
 import type { FisheryClient } from '../../sdk/index.ts';
 import {
   AllocatorChange,
+  AllocatorChoice,
   SliceAssign,
   SliceDrain,
   SliceListQuery,
@@ -47,6 +48,8 @@ const leaving = z.strictObject({
   force: SliceDrain.shape.force.meta({ description: 'End its leases at once' }),
 });
 
+const allocatorFlag = AllocatorChoice.meta({ description: 'Who grants inside it: the server, or the machine itself' });
+
 export const verbs = [
   listVerb({
     name: 'list',
@@ -79,6 +82,7 @@ export const verbs = [
     flags: z.strictObject({
       count: SliceAssign.shape.count.meta({ description: 'How many' }),
       family: SliceAssign.shape.family.meta({ description: 'IP version' }),
+      allocator: allocatorFlag,
       at: placeField.optional().meta({ description: 'This very slice, by ADDRESS:FIRST_PORT' }),
     }),
     change: ({ client, args, flags, options }) => client.slices.assign({ ...args, ...flags }, options),
@@ -99,7 +103,7 @@ export const verbs = [
     summary: 'Give a slice to another machine, by way of a drain and a rest',
     operations: ['moveSlice'],
     args: ['slice', 'machine'],
-    flags: leaving,
+    flags: z.strictObject({ ...leaving.shape, allocator: allocatorFlag }),
     subject,
     question: ({ args }, slice) => `Move ${inShort(slice)} to ${args.machine}?`,
     change: ({ client, args, flags, options }, slice) =>
