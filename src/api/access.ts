@@ -66,6 +66,7 @@ export const access = {
   answerFlowQuery: agent,
 
   listEvents: readers,
+  watchEvents: readers,
   listAudit: readers,
   getEpoch: everyone,
   confirmEpoch: operator,

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Event, Interest } from '../leases/model.ts';
+import { isLostTo, type Event, type Interest } from '../leases/model.ts';
 import { weightOf } from './accept.ts';
 import type { Context } from './context.ts';
 import { EventStream } from './event-stream.ts';
@@ -7,12 +7,16 @@ import { principalOf, refuseInDoubt } from './principal.ts';
 import { apiProblem } from './problems.ts';
 import { seconds } from './units.ts';
 
+type EpochEvent = Extract<Event, { kind: 'epoch' }>;
+
 export type LogStream = Readonly<{
   interest: Interest;
   /** Changes after this revision; undefined: from now on. The header Last-Event-ID wins over it. */
   from: number | undefined;
   /** What the client gets to see of an event: undefined is nothing, `compacted` is that it has to take a snapshot. */
-  present: (event: Exclude<Event, { kind: 'epoch' }>) => unknown;
+  present: (event: Exclude<Event, EpochEvent>) => unknown;
+  /** The same of an epoch, for who reads the log itself; for others, who know a state by it, the state has to be taken anew. */
+  presentEpoch?: (event: EpochEvent) => unknown;
   /** Called when the stream is open; what it returns is called when it is over. */
   attach?: (events: EventStream) => () => void;
 }>;
@@ -58,6 +62,7 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
   const from = stream.from ?? newest;
   // What happened while the client was away says nothing about how fast it is told.
   let isLive = false;
+  let reached = from;
   const detach = stream.attach?.(events) ?? (() => {});
   try {
     const { interest } = stream;
@@ -67,17 +72,19 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
         return;
       }
       if (item.type === 'caught_up') {
-        isLive = true;
-        // For a client that is behind, the next event is news enough.
+        reached = item.revision;
         // With an id of its own: a browser that reconnects then goes on from here.
-        events.offer({ event: 'bookmark', id: String(item.revision), data: { revision: item.revision } });
+        const bookmark = { event: 'bookmark', id: String(reached), data: { revision: reached } };
+        // That it has caught up is what a client may wait for; later, the next event is news enough for one that is behind.
+        if (isLive) events.offer(bookmark);
+        else if (!(await events.send(bookmark))) return;
+        isLive = true;
         continue;
       }
       const { event } = item;
       const { revision } = event;
-      // What was followed so far may be of a log that is lost; the snapshot is of this one. Its confirmation is no change.
-      const data =
-        event.kind !== 'epoch' ? await stream.present(event) : event.epoch.from === revision ? 'compacted' : undefined;
+      const data = event.kind === 'epoch' ? ofEpoch(stream, event, reached) : await stream.present(event);
+      reached = revision;
       if (data === undefined) continue;
       if (data === 'compacted') {
         await events.send({ event: 'compacted', data: { oldest_revision: revision } });
@@ -91,6 +98,12 @@ async function send(context: Context, reply: FastifyReply, stream: LogStream, si
     // The connection is of no further use, and a server that stops would wait for it.
     if (context.stopping.aborted) reply.raw.once('finish', () => reply.raw.socket?.destroySoon());
   }
+}
+
+function ofEpoch({ presentEpoch }: LogStream, event: EpochEvent, reached: number): unknown {
+  // What was followed so far may be of a log that is lost; the snapshot is of this one. Its confirmation is no change.
+  if (presentEpoch === undefined) return event.epoch.from === event.revision ? 'compacted' : undefined;
+  return isLostTo(event.epoch, reached) ? 'compacted' : presentEpoch(event);
 }
 
 function lastEventId(request: FastifyRequest): number | undefined {

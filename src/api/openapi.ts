@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bookmark, Change, Compacted, FlowQuery } from '../wire/agent.ts';
+import { Bookmark, Change, Compacted, FlowQuery, LogEntry } from '../wire/agent.ts';
 import { RouteChange } from '../wire/routes.ts';
 import { Problem } from '../wire/problems.ts';
 import { rolesOf, type OperationId } from './access.ts';
@@ -251,12 +251,25 @@ function successesOf(route: DescribedRoute, components: Components): Json {
   );
 }
 
+const changesOf: { readonly [id in OperationId]?: z.ZodType } = {
+  watchMachine: Change,
+  watchRoutes: RouteChange,
+  watchEvents: LogEntry,
+};
+
 /** OpenAPI 3.1 has no words for event streams: which event carries what is told beside the schema. */
 function streamOf(id: OperationId, components: Components): Json {
-  if (id !== 'watchMachine' && id !== 'watchRoutes') return {};
-  const common = { bookmark: components.of(Bookmark), compacted: components.of(Compacted) };
-  if (id === 'watchRoutes') return { 'x-events': { change: components.of(RouteChange), ...common } };
-  return { 'x-events': { change: components.of(Change), ...common, query: components.of(FlowQuery) } };
+  const change = changesOf[id];
+  if (change === undefined) return {};
+  const events = {
+    change,
+    bookmark: Bookmark,
+    compacted: Compacted,
+    ...(id === 'watchMachine' && { query: FlowQuery }),
+  };
+  return {
+    'x-events': Object.fromEntries(Object.entries(events).map(([name, schema]) => [name, components.of(schema)])),
+  };
 }
 
 const failureHeaders: Readonly<Record<number, Json>> = {

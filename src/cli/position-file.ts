@@ -1,8 +1,13 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { err, ok, type Result } from '../net/result.ts';
 
+export type PositionFile = Readonly<{
+  read: () => Result<number | undefined, string>;
+  write: (revision: number) => void;
+}>;
+
 /** A revision in a file of its own: a decimal number and a newline. */
-export const positionFile = (path: string) => ({
+export const positionFile = (path: string): PositionFile => ({
   /** Undefined when there is no such file yet. */
   read(): Result<number | undefined, string> {
     let text: string;
@@ -24,3 +29,36 @@ export const positionFile = (path: string) => ({
     renameSync(`${path}.new`, path);
   },
 });
+
+/**
+ * Keeps a position up to date: written as soon as there is nothing more at hand, so that a thousand revisions that come at
+ * once are one write, and at the end. A write that fails is thrown at the next call.
+ */
+export function positionKeeper(file: Pick<PositionFile, 'write'>) {
+  let kept: number | undefined;
+  let newest: number | undefined;
+  let isDue = false;
+  let failure: { cause: unknown } | undefined;
+  const write = () => {
+    if (newest === undefined || newest === kept) return;
+    file.write(newest);
+    kept = newest;
+  };
+  return {
+    reached(revision: number): void {
+      if (failure) throw failure.cause;
+      newest = revision;
+      if (isDue) return;
+      isDue = true;
+      setImmediate(() => {
+        isDue = false;
+        try {
+          write();
+        } catch (cause) {
+          failure = { cause };
+        }
+      });
+    },
+    end: write,
+  };
+}

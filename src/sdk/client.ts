@@ -7,6 +7,7 @@ import type {
   Desired,
   EventList,
   EventsQuery,
+  EventsWatchQuery,
   FlowAnswer,
 } from '../wire/agent.ts';
 import type {
@@ -78,6 +79,9 @@ const newKey = (): string => `${Date.now().toString(36)}-${crypto.randomUUID()}`
 
 /** Which routes: those that meet every condition given. `select` is about the labels of their pools. */
 export type RouteFilter = Omit<z.input<typeof RoutesQuery>, 'format'>;
+
+/** Which entries of the log: `kind` is a list with commas, like `lease,revocation`. */
+export type EventFilter = Omit<z.input<typeof EventsWatchQuery>, 'after'>;
 
 /** How long past its own deadline a grant's answer may still be under way. */
 const grantMarginMs = 5_000;
@@ -283,6 +287,11 @@ export class FisheryClient {
 
   events(query: z.input<typeof EventsQuery> = {}, o?: CallOptions): Promise<EventList> {
     return this.#get(['events'], query, o);
+  }
+
+  /** The raw stream of the log after revision `after`; `followEvents` makes it whole. */
+  watchEvents(filter: EventFilter, after: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    return this.#transport.openStream(['v1', 'events', 'watch'], { ...filter, after }, signal);
   }
 
   /** Who did what, the newest first. */

@@ -106,20 +106,50 @@ export const LogEntry = z
   ])
   .meta({ id: 'LogEntry' });
 
+/** What an entry of the whole log can be about. */
+export const logKinds = LogEntry.options.map(({ shape }) => shape.kind.value);
+const isLogKind = (text: string): text is LogEntry['kind'] => logKinds.some((kind) => kind === text);
+
+const LogKinds = z
+  .string()
+  .max(200)
+  .transform((text, context) => {
+    const kinds = text.split(',');
+    if (kinds.every(isLogKind)) return new Set(kinds);
+    context.addIssue({ code: 'custom', message: `must be kinds, separated by commas: ${logKinds.join(', ')}` });
+    return z.NEVER;
+  })
+  .meta({
+    description: `Only changes of these kinds, separated by commas: ${logKinds.join(', ')}.`,
+    examples: ['lease,revocation'],
+  });
+
+const logFilter = {
+  machine: Name.optional().meta({ description: 'Only what concerns this machine.' }),
+  kind: LogKinds.optional(),
+};
 export const EventsQuery = z.strictObject({
   after: queryNumber(Revision).default(0).meta({ description: 'Changes after this revision.' }),
   limit: PageQuery.shape.limit,
-  machine: Name.optional().meta({ description: 'Only what concerns this machine.' }),
+  ...logFilter,
+});
+export const EventsWatchQuery = z.strictObject({
+  after: queryNumber(Revision).optional().meta({
+    description: 'Changes after this revision; without it, from now on. The header Last-Event-ID wins over it.',
+  }),
+  ...logFilter,
 });
 export const EventList = z
   .strictObject({
     events: z.array(LogEntry),
-    next_after: Revision.meta({ description: 'Pass it as `after` to go on.' }),
-    revision: Revision,
+    next_after: Revision.meta({
+      description: 'Pass it as `after` to go on: so far the log was looked through, which may be past the last entry.',
+    }),
+    revision: Revision.meta({ description: 'Where the log ends.' }),
   })
   .meta({ id: 'EventList' });
 
-/** SSE event names on /watch: `change`, `bookmark` (revision reached, nothing for you), `compacted` (take a snapshot), `query`. */
+/** SSE event names of every stream: `change`, `bookmark` (revision reached, nothing for you), `compacted` (take a snapshot), `query`. */
 export const Bookmark = z.strictObject({ revision: Revision }).meta({ id: 'Bookmark' });
 export const Compacted = z.strictObject({ oldest_revision: Revision }).meta({ id: 'Compacted' });
 
@@ -236,6 +266,7 @@ export type Change = z.infer<typeof Change>;
 export type LogEntry = z.infer<typeof LogEntry>;
 export type PoolTerms = z.infer<typeof PoolTerms>;
 export type EventsQuery = z.infer<typeof EventsQuery>;
+export type EventsWatchQuery = z.infer<typeof EventsWatchQuery>;
 export type EventList = z.infer<typeof EventList>;
 export type Bookmark = z.infer<typeof Bookmark>;
 export type Compacted = z.infer<typeof Compacted>;

@@ -108,8 +108,8 @@ describe.each(guarded)('%s', (id) => {
 });
 
 describe('who may', () => {
-  // The stream never ends by itself; watch.test.ts opens it with every role that may.
-  it.each(guarded.filter((id) => id !== 'watchMachine' && id !== 'watchRoutes'))(
+  // Streams never end by themselves; their own tests open them with every role that may.
+  it.each(guarded.filter((id) => id !== 'watchMachine' && id !== 'watchRoutes' && id !== 'watchEvents'))(
     '%s is let through to the decision',
     async (id) => {
       const own = await furnished({ metricsOpen: false });

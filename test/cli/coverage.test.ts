@@ -4,7 +4,7 @@ import { documentedOperations } from '../support/openapi-document.ts';
 
 /** Operations that no verb carries out, and why an operator does not miss one. */
 const without: Readonly<Record<string, string>> = {
-  watchMachine: 'the stream that agents follow; `fishery watch --machine` follows the same log',
+  watchMachine: 'the stream that agents follow; `fishery watch --machine` shows an operator the same changes',
   reportApplied: "an agent's word on what its kernel holds: nobody else can know",
   keepMachine: "an agent's sign of life: to fake one would unfence a machine",
   answerFlowQuery: 'what an agent answers when the server asks it',

@@ -6,7 +6,7 @@ import { LogEntry } from '../../src/wire/agent.ts';
 import { fakeTerminal } from '../support/fake-terminal.ts';
 import { RealServer } from '../support/real-server.ts';
 import { runFishery } from '../support/run-fishery.ts';
-import { hangUp, inTurn, json, ScriptedServer } from '../support/scripted-server.ts';
+import { hangUp, inTurn, json, problem, ScriptedServer, stream, type Answer } from '../support/scripted-server.ts';
 
 let server: RealServer;
 let folder: string;
@@ -68,7 +68,7 @@ describe('fishery watch', () => {
 
   it('goes on with what comes, until it is interrupted, and says where it was', async () => {
     const terminal = fakeTerminal();
-    const watching = watch('--json --every-s 0.1', server.url, terminal);
+    const watching = watch('--json', server.url, terminal);
     await expect.poll(() => terminal.signals.listenerCount('SIGINT')).toBe(1);
     // Only what comes from now on is printed: give it the time to learn what now is.
     const { revision } = await server.client.server.readiness();
@@ -102,19 +102,39 @@ describe('fishery watch', () => {
   });
 
   it('outlives a server that is away, and prints nothing twice', async () => {
-    const { events, next_after, revision } = await server.client.events({});
-    const page = (first: number, last: number) =>
-      json({
-        events: events.slice(first, last),
-        next_after: first + (last - first),
-        revision: last === 4 ? 4 : revision,
-      });
-    await using played = await ScriptedServer.start(inTurn(page(0, 2), hangUp, hangUp, hangUp, hangUp, page(2, 4)));
-    const { code, out, err } = await watch('--json --until-now --every-s 0.1', played.url);
+    const { events } = await server.client.events({ limit: 4 });
+    const pieces = events.map((entry) => ({ event: 'change', id: entry.revision, data: entry }));
+    const breaking: Answer = (request, response) => {
+      stream(...pieces.slice(0, 2))(request, response);
+      setTimeout(() => response.destroy(), 50);
+    };
+    const streams = inTurn(breaking, hangUp, problem(503, 'shutting_down'), stream(...pieces.slice(1)));
+    await using played = await ScriptedServer.start((request, response) =>
+      (request.path === '/readyz' ? json({ status: 'ready', reason: null, revision: 4 }) : streams)(request, response),
+    );
+    const file = join(folder, 'away');
+    const { code, out, err } = await watch(`--json --until-now --kind machine --position-file ${file}`, played.url);
     expect(code).toBe(0);
-    expect(entriesOf(out)).toEqual(events.slice(0, next_after < 4 ? next_after : 4));
-    expect(err).toMatch(/trying again until it answers\n.*going on after revision 2\n$/);
-    expect(played.seen.map(({ query }) => query['after'])).toEqual(['0', '2', '2', '2', '2', '2']);
+    expect(entriesOf(out)).toEqual(events);
+    expect(err).toMatch(/^[^\n]*trying again until it answers\n[^\n]*going on after revision 2\n$/);
+    const opened = played.seen.filter(({ path }) => path === '/v1/events/watch');
+    expect(opened.map(({ query }) => query)).toEqual(['0', '2', '2', '2'].map((after) => ({ after, kind: 'machine' })));
+    expect(readFileSync(file, 'utf8')).toBe('4\n');
+  });
+
+  it('ends with what the server says when there is no going on', async () => {
+    const lost = inTurn(stream({ event: 'compacted', data: { oldest_revision: 9 } }));
+    await using played = await ScriptedServer.start((request, response) =>
+      (request.path === '/readyz'
+        ? json({ status: 'ready', reason: null, revision: 12 })
+        : request.path === '/v1/events/watch'
+          ? lost
+          : problem(410, 'compacted'))(request, response),
+    );
+    expect(await watch('--after 3', played.url)).toMatchObject({
+      ...{ code: 4, out: '' },
+      err: expect.stringContaining('the detail of compacted (compacted') as string,
+    });
   });
 
   it('says what is no longer in the log, or not yet', async () => {

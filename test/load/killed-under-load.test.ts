@@ -7,7 +7,7 @@ import { Asker } from '../support/concurrency/asking.ts';
 import { flawsOfRun } from '../support/concurrency/checker.ts';
 import { Fleet } from '../support/concurrency/fleet.ts';
 import { Ledger } from '../support/concurrency/ledger.ts';
-import { readLog, watchMachine } from '../support/concurrency/watchers.ts';
+import { followLog, readLog, watchMachine } from '../support/concurrency/watchers.ts';
 import { hold, revoke, revokeAll, shift } from '../support/concurrency/workers.ts';
 import { temporaryDatabase } from '../support/postgres/database.ts';
 
@@ -65,7 +65,8 @@ describe('servers that are killed at random while hundreds of clients use them',
 
       const watching = new AbortController();
       const watchers = [
-        ...['log-1', 'log-2'].map((name) => readLog(name, operator, watching.signal)),
+        readLog('log-by-pages', operator, watching.signal),
+        followLog('log-by-stream', operator, watching.signal),
         ...machines.map((machine) => watchMachine(`watch-${machine}`, machine, operator, watching.signal)),
       ];
       const loading = new AbortController();

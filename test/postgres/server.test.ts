@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { FisheryClient } from '../../src/sdk/index.ts';
+import { FisheryClient, followEvents } from '../../src/sdk/index.ts';
+import type { LogEntry } from '../../src/wire/agent.ts';
 import { temporaryDatabase, urlWith, type TemporaryDatabase } from '../support/postgres/database.ts';
 import { ServerProcess } from '../support/server-process.ts';
 
@@ -50,6 +51,25 @@ describe('fishery server on PostgreSQL', () => {
     const session = (await one.sessions.open({ machine: 'm', holder: 'h', ttl_s: 600 })).id;
     const granted = await other.leases.grant({ session, claims: [{ protocol: 'tcp', ports: 64 }] });
     expect((await one.leases.get(granted.leases[0]?.id ?? '')).state).toBe('active');
+
+    // Whom to ask for the log makes no difference either: what each streams is what each has in its pages.
+    for (const [from, to] of [
+      [one, other],
+      [other, one],
+    ] as const) {
+      const { events } = await to.events({ kind: 'machine,slice,lease' });
+      const seen: LogEntry[] = [];
+      for await (const item of followEvents(from, { kind: 'machine,slice,lease' }, { from: 0 }))
+        if (item.type === 'bookmark') break;
+        else seen.push(item.change);
+      expect(seen).toEqual(events);
+    }
+    const { revision: now } = await one.server.readiness();
+    const next = followEvents(other, { kind: 'machine' }, { from: now });
+    await expect(next.next()).resolves.toMatchObject({ value: { type: 'bookmark' } });
+    await one.machines.create({ id: 'm2', enforcement: 'none' });
+    await expect(next.next()).resolves.toMatchObject({ value: { change: { machine: { id: 'm2' } } } });
+    await next.return();
 
     // A token that is revoked here is refused there, and not only once it was forgotten.
     const spare = await one.tokens.create({ name: 'spare', role: 'viewer' });

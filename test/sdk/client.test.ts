@@ -193,7 +193,7 @@ const rows: readonly Row[] = [
   ['server.health', (c) => c.server.health(), 'GET /healthz'],
   ['server.readiness', (c) => c.server.readiness(), 'GET /readyz'],
   ['server.openApi', (c) => c.server.openApi(), 'GET /openapi.json'],
-  ['events', (c) => c.events({ after: 7, machine: 'm' }), 'GET /v1/events?after=7&machine=m'],
+  ['events', (c) => c.events({ after: 7, machine: 'm', kind: 'lease' }), 'GET /v1/events?after=7&machine=m&kind=lease'],
   [
     'attributionHistory',
     (c) => c.attributionHistory({ machine: 'm', holder: 'h', since: instant, limit: 5 }),

@@ -16,6 +16,7 @@ const otherwise: Readonly<Record<string, string>> = {
   'getRoutes format': 'a method for each format',
   'watchMachine from': 'the first argument after the machine: a number alone',
   'watchRoutes from': 'the first argument: a number alone',
+  'watchEvents after': 'the second argument: a number alone',
 };
 
 describe('the client and the OpenAPI document', () => {

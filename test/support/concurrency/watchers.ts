@@ -20,22 +20,33 @@ export function readLog(watcher: string, asker: Asker, signal: AbortSignal): Wat
   return { history: { watcher, machine: null, seen }, reached: () => after };
 }
 
-/** Follows what concerns a machine over one stream after another, each from any server, from where the last one broke. */
-export function watchMachine(watcher: string, machine: string, asker: Asker, signal: AbortSignal): Watcher {
+/** Follows the whole log over one stream after another, each from any server, from where the last one broke. */
+export const followLog = (watcher: string, asker: Asker, signal: AbortSignal): Watcher =>
+  followStreams({ watcher, machine: null }, signal, (reached) => asker.one().watchEvents({}, reached, signal));
+
+/** The same of what concerns a machine. */
+export const watchMachine = (watcher: string, machine: string, asker: Asker, signal: AbortSignal): Watcher =>
+  followStreams({ watcher, machine }, signal, (reached) => asker.one().agent.watch(machine, reached, signal));
+
+function followStreams(
+  whose: Pick<History, 'watcher' | 'machine'>,
+  signal: AbortSignal,
+  open: (reached: number) => Promise<ReadableStream<Uint8Array>>,
+): Watcher {
   const seen: string[] = [];
   let reached = 0;
   void untilAborted(signal, async () => {
-    const stream = await asker.one().agent.watch(machine, reached, signal);
+    const stream = await open(reached);
     const parser = new SseParser();
     for await (const chunk of stream)
       for (const { event, data } of parser.push(chunk)) {
-        const value = JSON.parse(data) as { revision: number };
-        if (event === 'compacted') throw new Error(`${watcher} was told to take a snapshot`);
-        if (event === 'change') seen.push(nameOf(value as Change));
+        const value = JSON.parse(data) as { revision: number; kind?: string };
+        if (event === 'compacted') throw new Error(`${whose.watcher} was told to take a snapshot`);
+        if (event === 'change' && value.kind !== 'token') seen.push(nameOf(value as LogEntry | Change));
         reached = Math.max(reached, value.revision);
       }
   });
-  return { history: { watcher, machine, seen }, reached: () => reached };
+  return { history: { ...whose, seen }, reached: () => reached };
 }
 
 /** Again and again; what a server that was just killed does to it is why. */
