@@ -33,6 +33,13 @@ const waiting = `route IN ('adding', 'removing')`;
 const soonest = (table: string): string =>
   `SELECT min(reusable_at) AS at FROM ${table} WHERE machine = @machine AND protocol = @protocol AND state = 'cooling'`;
 
+/**
+ * The answers that may be kept under many keys at once, as pairs of token and key: a batch on SQLite has one look-up per
+ * request, and to begin a statement costs more than to find nothing.
+ */
+export const keptAnswersUnder = `SELECT kept_answers.* FROM json_each(@pairs) AS asked
+  CROSS JOIN kept_answers ON token = asked.value ->> 0 AND kept_answers.key = asked.value ->> 1`;
+
 /** Numbers among the parameters; all others are text. PostgreSQL wants to be told, also where the value is null. */
 export const numberParameters: ReadonlySet<string> = new Set([
   ...['slice', 'generation', 'session', 'lease', 'token', 'port', 'first', 'last', 'uid', 'family', 'ports', 'order'],

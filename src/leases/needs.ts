@@ -222,7 +222,7 @@ export function* together(all: readonly Needs[]): Needs {
 export function* roundsOf(all: readonly Needs[], view: View): Needs {
   for (const asked of together(all)) {
     const contests = contestsIn(asked);
-    const round = asked.map((need) => beginningOf(need, contests)).filter((need) => view.ask(need));
+    const round = asked.map((need) => beginningOf(need, contests.get(need))).filter((need) => view.ask(need));
     if (round.length > 0) yield round;
     const rest = restOf(asked, contests, view).filter((need) => view.ask(need));
     if (rest.length > 0) yield rest;
@@ -241,7 +241,7 @@ function slicesOf(view: View): readonly Need[] {
 
 type Contested = NeedOf<'offeredExtents' | 'joinableBlocks' | 'extentsAt' | 'joinableAt' | 'roomySlices'>;
 /** Claims of one batch for the same kind of ports: how many, and the exponent of the largest block among them. */
-type Contest = Readonly<{ claims: number; order: number }>;
+type Contest = { readonly name: string; claims: number; order: number };
 
 const contested: ReadonlySet<Need['need']> = new Set<Contested['need']>([
   ...(['offeredExtents', 'joinableBlocks', 'extentsAt', 'joinableAt', 'roomySlices'] as const),
@@ -250,15 +250,20 @@ const isContested = (need: Need): need is Contested => contested.has(need.need);
 const contestOf = (need: Contested) =>
   `${need.need}/${need.machine}/${need.protocol}/${'pool' in need ? `${need.pool}/${need.family}` : need.address}`;
 
-function contestsIn(asked: readonly Need[]): ReadonlyMap<string, Contest> {
+/** The contest that each of the needs is in, if any. */
+function contestsIn(asked: readonly Need[]): ReadonlyMap<Need, Contest> {
   const contests = new Map<string, Contest>();
+  const ofNeed = new Map<Need, Contest>();
   for (const need of asked) {
     if (!isContested(need)) continue;
-    const { claims, order } = contests.get(contestOf(need)) ?? { claims: 0, order: 0 };
-    const size = need.need === 'offeredExtents' ? need.order : 0;
-    contests.set(contestOf(need), { claims: claims + need.limit, order: Math.max(order, size) });
+    const name = contestOf(need);
+    let contest = contests.get(name);
+    if (!contest) contests.set(name, (contest = { name, claims: 0, order: 0 }));
+    contest.claims += need.limit;
+    if (need.need === 'offeredExtents') contest.order = Math.max(contest.order, need.order);
+    ofNeed.set(need, contest);
   }
-  return contests;
+  return ofNeed;
 }
 
 /**
@@ -266,17 +271,13 @@ function contestsIn(asked: readonly Need[]): ReadonlyMap<string, Contest> {
  * Each claim spoils at most one candidate, so every window becomes as long as there are claims that compete for it:
  * then one is left for the last of them, unless the store has no more.
  */
-function widened<N extends Contested>(need: N, contests: ReadonlyMap<string, Contest>): N {
-  return { ...need, limit: contests.get(contestOf(need))?.claims ?? need.limit };
-}
+const widened = (need: Contested, { claims }: Contest): Contested => ({ ...need, limit: claims });
 
 /** What to ask for at first: of a long window of extents its beginning, because one extent may serve hundreds of claims. */
-function beginningOf(need: Need, contests: ReadonlyMap<string, Contest>): Need {
-  if (!isContested(need)) return need;
-  const window = widened(need, contests);
-  return window.need === 'offeredExtents' && window.limit > limits.window_rows_first
-    ? { ...window, limit: limits.window_rows_first }
-    : window;
+function beginningOf(need: Need, contest: Contest | undefined): Need {
+  if (!contest || !isContested(need)) return need;
+  const isLong = need.need === 'offeredExtents' && contest.claims > limits.window_rows_first;
+  return isLong ? { ...need, limit: limits.window_rows_first } : widened(need, contest);
 }
 
 /**
@@ -284,15 +285,15 @@ function beginningOf(need: Need, contests: ReadonlyMap<string, Contest>): Need {
  * in the contest at most: where the beginning has as many of these as there are claims, one is left for the last of them,
  * and no extent beyond it would be chosen before.
  */
-function restOf(asked: readonly Need[], contests: ReadonlyMap<string, Contest>, view: View): readonly Need[] {
+function restOf(asked: readonly Need[], contests: ReadonlyMap<Need, Contest>, view: View): readonly Need[] {
   const rest = new Map<string, Need>();
   for (const need of asked) {
-    if (need.need !== 'offeredExtents') continue;
-    const contest = contests.get(contestOf(need));
-    const key = `${contestOf(need)}/${need.order}`;
-    if (!contest || contest.claims <= limits.window_rows_first || rest.has(key)) continue;
+    const contest = contests.get(need);
+    if (need.need !== 'offeredExtents' || !contest || contest.claims <= limits.window_rows_first) continue;
+    const key = `${contest.name}/${need.order}`;
+    if (rest.has(key)) continue;
     if (view.roomIn(need, limits.window_rows_first, contest.order) < contest.claims)
-      rest.set(key, widened(need, contests));
+      rest.set(key, widened(need, contest));
   }
   return [...rest.values()];
 }

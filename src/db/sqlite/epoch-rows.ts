@@ -8,7 +8,7 @@ import type { Connection } from './statements.ts';
 /** A table that was just made is in its first epoch. */
 export function ensureEpoch(connection: Connection, newEpoch: () => string): void {
   if (connection.prepare('SELECT 1 FROM epochs LIMIT 1').get() === undefined)
-    new RowWriter(connection, schema.epochs).insert(epochRow(firstEpoch(newEpoch())));
+    new RowWriter(connection, schema.epochs).insert([epochRow(firstEpoch(newEpoch()))]);
 }
 
 /** Where the database says that it stands. */

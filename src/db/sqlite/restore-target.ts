@@ -63,8 +63,7 @@ function targetOn(connection: Connection, directory: string, { unlock, remove }:
     damage: async () => [],
     insert: async ({ key }, rows) =>
       attempt(() => {
-        const writer = new RowWriter(connection, schema[key]);
-        for (const row of rows) writer.insert(row);
+        new RowWriter(connection, schema[key]).insert(rows);
       }),
     count: async () =>
       attempt(() => void connection.exec(`INSERT INTO port_counts ${usageSql}; INSERT INTO held_ports ${heldSql}`)),

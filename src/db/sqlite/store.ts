@@ -6,9 +6,10 @@ import type { Need } from '../../leases/needs.ts';
 import { epoch } from '../composed-reads.ts';
 import { forgetStatements } from '../forgetting.ts';
 import type { NeedStatement } from '../need-statement.ts';
-import { needStatements } from '../need-statements.ts';
+import { keptAnswersUnder, needStatements } from '../need-statements.ts';
 import { prune } from '../pruning.ts';
 import { SqlReader } from '../reader.ts';
+import { keptAnswerOf, type KeptAnswerRow } from '../rows.ts';
 import type { Read } from '../statement.ts';
 import { storeErrorOf } from './errors.ts';
 import { KeptRows } from './kept-rows.ts';
@@ -70,7 +71,7 @@ export class SqliteStore implements Store {
       const loss = this.#loss && { ...this.#loss, newId: this.#newEpoch() };
       const { number, confirmedAt } = this.#epoch;
       const view = new View({ ...end, epoch: number, confirmedAt, loss }, now);
-      for (const round of needs(view)) for (const need of round) this.#load(view, need);
+      for (const round of needs(view)) this.#loadRound(view, round);
       const result = decide(view);
       const changes = view.changes();
       this.#keptRows.forget(changes);
@@ -129,6 +130,16 @@ export class SqliteStore implements Store {
 
   async close(): Promise<void> {
     if (this.#connection.open) this.#onClose();
+  }
+
+  #loadRound(view: View, round: readonly Need[]): void {
+    const pairs: (readonly [token: number, key: string])[] = [];
+    for (const need of round)
+      if (need.need === 'keptAnswer') pairs.push([need.token, need.key]);
+      else this.#load(view, need);
+    if (pairs.length === 0) return;
+    const found = this.#statements.all({ sql: keptAnswersUnder, parameters: { pairs: JSON.stringify(pairs) } });
+    for (const row of found) view.keptAnswers.load(keptAnswerOf(row as KeptAnswerRow));
   }
 
   #load(view: View, need: Need): void {

@@ -30,7 +30,7 @@ export class Writes {
     for (const { table, deleted, updated, inserted } of changedRows(changes)) {
       for (const row of deleted) this.#writer(table).delete(row);
       for (const { before, after } of updated) this.#writer(table).update(before, after);
-      for (const row of inserted) this.#writer(table).insert(row);
+      if (inserted.length > 0) this.#writer(table).insert(inserted);
     }
     for (const moved of portsMoved(changes)) this.#count.run(moved);
     for (const moved of changes.held) this.#hold.run(moved);
