@@ -140,7 +140,8 @@ describe('the alert rules', () => {
       ...['fishery_pool_ports', 'fishery_machine_ports', 'fishery_pool_slices', 'fishery_pool_exhaustion_seconds'],
       ...['fishery_machine_wants_unmet_slices', 'fishery_slices_waiting_for_routers', 'fishery_router_behind_seconds'],
       ...['fishery_grant_refusals_total', 'fishery_grant_duration_seconds_bucket', 'fishery_agent_behind_seconds'],
-      'fishery_machine_taken_total',
+      ...['fishery_machine_taken_total', 'fishery_leases_ending_oldest_seconds'],
+      ...['fishery_slices_draining_oldest_seconds', 'fishery_epoch_in_doubt'],
       ...['fishery_feed_lag_revisions', 'fishery_watch_delay_seconds_bucket', 'fishery_store_writable'],
     ])
       expect(metrics).toContain(metric);

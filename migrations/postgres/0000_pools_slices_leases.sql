@@ -295,6 +295,7 @@ CREATE TABLE "slices" (
 	"state" text COLLATE "C" NOT NULL,
 	"generation" integer NOT NULL,
 	"allocator" text COLLATE "C" NOT NULL,
+	"draining_since" bigint,
 	"drain_by" bigint,
 	"next_machine" text COLLATE "C",
 	"next_allocator" text COLLATE "C",
@@ -309,6 +310,7 @@ CREATE TABLE "slices" (
 	CONSTRAINT "slices_state" CHECK (state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_route" CHECK (route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
 	CONSTRAINT "slices_owner" CHECK ((machine IS NULL) = (state = 'free')),
+	CONSTRAINT "slices_draining_since" CHECK ((draining_since IS NOT NULL) = (state = 'draining')),
 	CONSTRAINT "slices_next" CHECK ((next_machine IS NULL) = (next_allocator IS NULL))
 );
 --> statement-breakpoint
@@ -351,6 +353,7 @@ CREATE INDEX "leases_settled" ON "leases" USING btree ("session","id") WHERE sta
 CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX "leases_reserved" ON "leases" USING btree ("id") WHERE session IS NULL;--> statement-breakpoint
 CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX "leases_ending" ON "leases" USING btree ("machine","ending_at") WHERE state = 'ending';--> statement-breakpoint
 CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_past" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' THEN holder ELSE '' END),"ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "leases_holder_past" ON "leases" USING btree ("machine","holder",(CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at","ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
@@ -376,5 +379,6 @@ CREATE INDEX "slices_offers" ON "slices" USING btree ("machine","pool","family")
 CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at");--> statement-breakpoint
 CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
 CREATE INDEX "slices_waiting" ON "slices" USING btree ("pool","route","route_revision","id") WHERE route IN ('adding', 'removing');--> statement-breakpoint
+CREATE INDEX "slices_draining" ON "slices" USING btree ("pool","machine","draining_since") WHERE state = 'draining';--> statement-breakpoint
 CREATE INDEX "tenures_place" ON "tenures" USING btree ("address","first_port","from_at");--> statement-breakpoint
 CREATE INDEX "tenures_oldest" ON "tenures" USING btree ("until_at") WHERE until_at IS NOT NULL;

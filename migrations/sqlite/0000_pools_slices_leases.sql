@@ -174,6 +174,7 @@ CREATE INDEX `leases_settled` ON `leases` (`session`,`id`) WHERE state NOT IN ('
 CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_reserved` ON `leases` (`id`) WHERE session IS NULL;--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
+CREATE INDEX `leases_ending` ON `leases` (`machine`,`ending_at`) WHERE state = 'ending';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_past` ON `leases` (`slice`,`protocol`,`first_port`,CASE WHEN mode = 'shared' THEN holder ELSE '' END,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `leases_holder_past` ON `leases` (`machine`,`holder`,CASE WHEN ended_at - granted_at <= 60000000 THEN 0 WHEN ended_at - granted_at <= 480000000 THEN 1 WHEN ended_at - granted_at <= 3600000000 THEN 2 WHEN ended_at - granted_at <= 28800000000 THEN 3 WHEN ended_at - granted_at <= 230400000000 THEN 4 WHEN ended_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END,`granted_at`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
@@ -329,6 +330,7 @@ CREATE TABLE `slices` (
 	`state` text NOT NULL,
 	`generation` integer NOT NULL,
 	`allocator` text NOT NULL,
+	`draining_since` integer,
 	`drain_by` integer,
 	`next_machine` text,
 	`next_allocator` text,
@@ -344,6 +346,7 @@ CREATE TABLE `slices` (
 	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_route" CHECK(route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
 	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free')),
+	CONSTRAINT "slices_draining_since" CHECK((draining_since IS NOT NULL) = (state = 'draining')),
 	CONSTRAINT "slices_next" CHECK((next_machine IS NULL) = (next_allocator IS NULL))
 );
 --> statement-breakpoint
@@ -354,6 +357,7 @@ CREATE INDEX `slices_offers` ON `slices` (`machine`,`pool`,`family`) WHERE state
 CREATE INDEX `slices_pool` ON `slices` (`pool`,`state`,`reusable_at`);--> statement-breakpoint
 CREATE INDEX `slices_cooling` ON `slices` (`reusable_at`) WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
 CREATE INDEX `slices_waiting` ON `slices` (`pool`,`route`,`route_revision`,`id`) WHERE route IN ('adding', 'removing');--> statement-breakpoint
+CREATE INDEX `slices_draining` ON `slices` (`pool`,`machine`,`draining_since`) WHERE state = 'draining';--> statement-breakpoint
 CREATE TABLE `tenures` (
 	`slice` integer NOT NULL,
 	`generation` integer NOT NULL,

@@ -141,6 +141,7 @@ export const slice: Slice = {
   state: 'assigned',
   generation: 1,
   allocator: 'server',
+  draining_since: null,
   drain_by: null,
   next: null,
   reclaimed: false,
@@ -161,7 +162,13 @@ export const assignedSlices: SliceList = {
   ],
 };
 export const sliceDrain: z.input<typeof SliceDrain> = { deadline_s: 120 };
-export const drainingSlice: Slice = { ...slice, state: 'draining', drain_by: at.ended, revision: 61 };
+export const drainingSlice: Slice = {
+  ...slice,
+  state: 'draining',
+  draining_since: at.seen,
+  drain_by: at.ended,
+  revision: 61,
+};
 export const sliceMove: z.input<typeof SliceMove> = { machine: 'edge-2', allocator: 'server', deadline_s: 120 };
 export const movingSlice: Slice = { ...drainingSlice, next: { machine: 'edge-2', allocator: 'server' } };
 export const allocatorChange: z.input<typeof AllocatorChange> = { allocator: 'machine', deadline_s: 120 };

@@ -153,6 +153,7 @@ export const presentSlice = (slice: Slice): slices.Slice => ({
   state: slice.state,
   generation: slice.generation,
   allocator: slice.allocator,
+  draining_since: instantOrNull(slice.drainingSince),
   drain_by: instantOrNull(slice.drainBy),
   next: slice.next && { ...slice.next },
   reclaimed: slice.reclaimed,

@@ -19,6 +19,8 @@ import type {
 import type {
   AuditFilter,
   DesiredState,
+  DrainingSlices,
+  EndingLeases,
   HolderFilter,
   LabelFilter,
   LeaseFilter,
@@ -53,6 +55,7 @@ import {
   tiling,
   type LeaseAndSession,
 } from './composed-reads.ts';
+import { leasesEnding } from './ending-leases.ts';
 import { historySince, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
 
@@ -109,6 +112,18 @@ export class SqlReader implements Reader {
     const count = (...states: string[]) =>
       counts.filter((row) => states.includes(row.state)).reduce((sum, row) => sum + row.count, 0);
     return { assigned: count('assigning', 'assigned', 'draining'), cooling: count('cooling') };
+  }
+
+  leasesEnding(machinesMax: number, leasesMax: number): Promise<readonly EndingLeases[]> {
+    return this.#reads.snapshot(() => leasesEnding(machinesMax, leasesMax));
+  }
+
+  slicesDraining(): Promise<readonly DrainingSlices[]> {
+    return this.#all<DrainingSlices>(
+      `SELECT pool, machine, count(*) AS slices, min(draining_since) AS since FROM slices WHERE state = 'draining'
+       GROUP BY pool, machine ORDER BY pool, machine`,
+      {},
+    );
   }
 
   slicesWaiting(): Promise<readonly WaitingSlices[]> {

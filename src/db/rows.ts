@@ -172,6 +172,7 @@ export const sliceRow = (slice: Slice): SliceRow => ({
   state: slice.state,
   generation: slice.generation,
   allocator: slice.allocator,
+  draining_since: slice.drainingSince,
   drain_by: slice.drainBy,
   next_machine: slice.next?.machine ?? null,
   next_allocator: slice.next?.allocator ?? null,
@@ -194,6 +195,7 @@ export const sliceOf = (row: SliceRow): Slice => ({
   state: row.state as Slice['state'],
   generation: row.generation,
   allocator: row.allocator as Slice['allocator'],
+  drainingSince: row.draining_since,
   drainBy: row.drain_by,
   next:
     row.next_machine === null

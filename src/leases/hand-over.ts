@@ -158,7 +158,8 @@ export function drain(
   const drainBy = isSooner ? deadline : slice.drainBy;
   const isSame = slice.next?.machine === next?.machine && slice.next?.allocator === next?.allocator;
   if (slice.state === 'draining' && !isSooner && isSame && Object.keys(change).length === 0) return slice;
-  const draining = changeSlice(view, slice, { ...change, state: 'draining', drainBy, next });
+  const drainingSince = slice.drainingSince ?? now;
+  const draining = changeSlice(view, slice, { ...change, state: 'draining', drainingSince, drainBy, next });
   if (slice.state !== 'draining') {
     offerSlice(view, draining);
     lookAtWants(view, slice.machine, now);

@@ -133,6 +133,8 @@ export type Slice = Readonly<{
   /** Rises each time the slice changes hands; a message that carries an older one is refused. */
   generation: number;
   allocator: Allocator;
+  /** Since when it drains; null in every other state. */
+  drainingSince: number | null;
   /** Draining: when its leases are ended, if they have not by themselves. */
   drainBy: number | null;
   /** Draining or cooling: who has it after its rest, instead of the pool. */

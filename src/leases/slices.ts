@@ -91,7 +91,11 @@ export function confirmSlice(view: View, slice: Slice): void {
 /** Nobody on its machine can send from it any more: it rests as long as the protocol with the longest cooldown. */
 export function restSlice({ view, now }: Context, slice: Slice): Slice {
   const cooldowns = Object.values(view.pools.get(slice.pool)?.cooldownUs ?? {});
-  return changeSlice(view, slice, { state: 'cooling', reusableAt: now + Math.max(0, ...cooldowns) });
+  return changeSlice(view, slice, {
+    state: 'cooling',
+    drainingSince: null,
+    reusableAt: now + Math.max(0, ...cooldowns),
+  });
 }
 
 /**
@@ -161,7 +165,7 @@ export function confirmRoute(view: View, slice: Slice): void {
 }
 
 /** Of a slice that is not to leave its machine. */
-const stays = { drainBy: null, next: null, reclaimed: false } as const;
+const stays = { drainingSince: null, drainBy: null, next: null, reclaimed: false } as const;
 
 const routeAs = (
   route: RouteState,

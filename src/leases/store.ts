@@ -132,6 +132,8 @@ type SliceFields = Readonly<{
   allocator?: Slice['allocator'];
 }>;
 export type SliceFilter = SliceFields & LabelFilter;
+export type EndingLeases = Readonly<{ machine: string; leases: number; since: number }>;
+export type DrainingSlices = Readonly<{ pool: string; machine: string; slices: number; since: number }>;
 export type WaitingSlices = Readonly<{ pool: string; route: 'adding' | 'removing'; slices: number }>;
 export type RevocationFilter = Readonly<{ state?: Revocation['state'] }>;
 export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?: Session['state'] }> &
@@ -178,6 +180,13 @@ export interface Reader {
   pool(id: string): Promise<Pool | undefined>;
   pools(filter: PoolFilter, page: PageRequest): Promise<PageOf<Pool>>;
   poolSlices(pool: string): Promise<Readonly<{ assigned: number; cooling: number }>>;
+  /**
+   * Leases that are `ending`: ports that nobody has proved empty yet. By machine, the first `machinesMax` by name of those
+   * that have any. `leasesMax`: so many are counted in all at most, and of each machine no more than its equal share.
+   */
+  leasesEnding(machinesMax: number, leasesMax: number): Promise<readonly EndingLeases[]>;
+  /** How many slices drain, by pool and machine, in this order, and since when the one that has for longest. */
+  slicesDraining(): Promise<readonly DrainingSlices[]>;
   /** How many slices wait for routers, by pool and by what they wait for, in no order. */
   slicesWaiting(): Promise<readonly WaitingSlices[]>;
   machine(id: string): Promise<Machine | undefined>;

@@ -71,6 +71,7 @@ export const Slice = z
     state: z.enum(sliceStates),
     generation: z.int().meta({ description: 'Rises each time the slice changes hands.' }),
     allocator: AllocatorName,
+    draining_since: Instant.nullable().meta({ description: 'Since when it drains, as long as it does.' }),
     drain_by: Instant.nullable().meta({ description: 'When the leases of a draining slice are ended, if ever.' }),
     next: z
       .strictObject({ machine: Name, allocator: AllocatorName })

@@ -136,6 +136,38 @@ describe('metrics', () => {
     ).toBe(true);
   });
 
+  it('tell what nobody has proved empty, and for how long', async () => {
+    const { world } = f;
+    const metric = async (name: string) =>
+      Number((await lines()).find((line) => line.startsWith(`${name} `))?.split(' ')[1]);
+    const leasesOf = 'machine="edge-1"';
+    const slicesOf = 'pool="fra1",machine="edge-1"';
+    expect((await lines()).filter((line) => /^fishery_(?:leases_ending|slices_draining)/.test(line))).toEqual([]);
+    const { id } = await world.openSession(f.haproxy, 'edge-1', 'haproxy', 600);
+    const leases = await world.grant(f.haproxy, id, [{ protocol: 'tcp', ports: 128 }]);
+    await world.report(f.agent, 'edge-1', leases, 'active');
+    await world.call('POST', `/v1/slices/${f.slice}/drain`, { body: {}, headers: { 'if-match': '*' } });
+    world.clock.advance_s(40);
+    await world.call('DELETE', `/v1/sessions/${id}`, { token: f.haproxy });
+    await world.run({ kind: 'sweep', itemsMax: 100 });
+    world.clock.advance_s(20);
+    expect(await metric(`fishery_leases_ending{${leasesOf}}`)).toBe(1);
+    expect(await metric(`fishery_leases_ending_oldest_seconds{${leasesOf}}`)).toBeCloseTo(20, 0);
+    expect(await metric(`fishery_slices_draining{${slicesOf}}`)).toBe(1);
+    expect(await metric(`fishery_slices_draining_oldest_seconds{${slicesOf}}`)).toBeCloseTo(60, 0);
+    await world.report(f.agent, 'edge-1', leases, 'empty');
+    world.clock.advance_s(10);
+    expect((await lines()).filter((line) => line.startsWith('fishery_leases_ending'))).toEqual([]);
+  });
+
+  it('say whether the epoch is in doubt', async () => {
+    expect(await lines()).toContain('fishery_epoch_in_doubt 0');
+    await f.world.call('GET', '/v1/pools', { headers: { 'fishery-seen': 'another/7' } });
+    expect(await lines()).toContain('fishery_epoch_in_doubt 1');
+    await f.world.call('POST', '/v1/server/confirm-epoch', { body: { epoch: 2 } });
+    expect(await lines()).toContain('fishery_epoch_in_doubt 0');
+  });
+
   it('name the pattern of a route and never a path', async () => {
     await f.world.call('GET', '/v1/leases/lease-77');
     await f.world.call('GET', '/secret-path');

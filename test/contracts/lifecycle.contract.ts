@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../src/leases/limits.ts';
+import type { Lease } from '../../src/leases/model.ts';
 import type { Store } from '../../src/leases/store.ts';
 import { ledger, must, second, tcp, World } from '../support/world.ts';
 
@@ -89,6 +90,56 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
           ['edge-1 is gone', 'edge-1', 'web 900'],
         ],
       ]);
+    });
+
+    it('counts what nobody has proved empty, with the age of the oldest, and no more than it is told to', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const { reader } = opened.store;
+      const leased: Record<string, readonly Lease[]> = {};
+      for (const machine of ['edge-1', 'edge-2']) {
+        await world.ready(machine, 'v4', 2);
+        await world.ready(machine, 'v6');
+        const session = await world.session(machine, 'web', 3_600);
+        leased[machine] = await world.leases(session, ...Array.from({ length: 4 }, () => tcp(8)));
+      }
+      expect([await reader.leasesEnding(9, 9), await reader.slicesDraining()]).toEqual([[], []]);
+      const since: number[] = [];
+      for (const machine of ['edge-2', 'edge-1'])
+        for (const lease of leased[machine]?.slice(0, 3) ?? []) {
+          world.clock.passSeconds(1);
+          await world.release(lease);
+          since.push((await reader.lease(lease.id))?.endingAt ?? 0);
+        }
+      const ending = (machine: string, leases: number, place: number) => ({ machine, leases, since: since[place] });
+      expect(await reader.leasesEnding(9, 100)).toEqual([ending('edge-1', 3, 3), ending('edge-2', 3, 0)]);
+      expect(await reader.leasesEnding(9, 5)).toEqual([ending('edge-1', 2, 3), ending('edge-2', 2, 0)]);
+      expect(await reader.leasesEnding(1, 100)).toEqual([ending('edge-1', 3, 3)]);
+      await world.report(leased['edge-2']?.[0] as Lease, 'empty');
+      expect(await reader.leasesEnding(9, 100)).toEqual([ending('edge-1', 3, 3), ending('edge-2', 2, 1)]);
+
+      const { items } = await reader.slices({ pool: 'v4' }, { limit: 9, cursor: null });
+      const began: number[] = [];
+      for (const { id } of items.slice(0, 3)) {
+        world.clock.passSeconds(1);
+        await world.drain(id);
+        began.push(world.clock.us);
+      }
+      world.clock.passSeconds(1);
+      // On other terms, and not since then.
+      await world.drain(items[0]?.id ?? 0, { deadlineUs: 60 * second });
+      const draining = (machine: string, slices: number, place: number) => ({
+        ...{ pool: 'v4', machine, slices, since: began[place] },
+      });
+      expect(await reader.slicesDraining()).toEqual([draining('edge-1', 2, 0), draining('edge-2', 1, 2)]);
+      const [first] = items;
+      expect((await reader.slice(first?.id ?? 0))?.drainingSince).toBe(began[0]);
+      for (const lease of leased['edge-1'] ?? []) await world.report(lease, 'empty');
+      await world.pass(60);
+      for (const lease of leased['edge-1'] ?? []) await world.report(lease, 'empty');
+      await world.reportSlice('edge-1', first ?? { id: 0, generation: 0 }, 'empty');
+      expect(await reader.slice(first?.id ?? 0)).toMatchObject({ state: 'cooling', drainingSince: null });
+      expect(await reader.slicesDraining()).toEqual([draining('edge-1', 1, 1), draining('edge-2', 1, 2)]);
     });
 
     it('drains a machine of many slices, and reclaims those of one that is lost, step by step', async () => {

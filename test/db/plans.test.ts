@@ -2,6 +2,7 @@ import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { needStatements } from '../../src/db/need-statements.ts';
+import { leasesEnding } from '../../src/db/ending-leases.ts';
 import { SqlReader } from '../../src/db/reader.ts';
 import { Statements, type Connection } from '../../src/db/sqlite/statements.ts';
 import type { Read } from '../../src/db/statement.ts';
@@ -96,6 +97,7 @@ describe('what is read outside of decisions', () => {
       await reader.eventsAfter(1, steering, 5);
       await reader.router('r');
       await reader.poolSlices('p');
+      await reader.slicesDraining();
       const live = { machine: 'm', state: 'active' } as const;
       const owners = { poolLabels: [], machineLabels: [] };
       for (const filter of [{}, { machine: 'm' }, { session: 1 }, { session: null }, live, { ...live, slice: 1 }])
@@ -108,5 +110,21 @@ describe('what is read outside of decisions', () => {
     });
     expect(plans.size).toBeGreaterThan(20);
     for (const [text, plan] of plans) expect([text, scans(plan)]).toEqual([text, []]);
+  });
+
+  it('steps from machine to machine for what is not proved empty, and counts in an index alone', async () => {
+    const read = leasesEnding(5, 5);
+    const first = read.next().value;
+    const second = read.next([{ machine: 'm', since: 1 }]).value;
+    const texts = [first, second].map((statement) => ('sql' in statement ? statement.sql : ''));
+    const plans = await plansOf((connection) => texts.forEach((text) => connection.prepare(text)));
+    expect(plans.size).toBe(2);
+    for (const plan of plans.values()) {
+      const steps = plan.split('; ').filter((line) => line.includes(' leases '));
+      expect(steps.length).toBe(3);
+      for (const step of steps) expect(step).toMatch(/leases USING COVERING INDEX leases_ending/);
+      expect(steps.filter((step) => step.startsWith('SCAN'))).toHaveLength(1);
+      expect(plan).not.toContain('TEMP B-TREE');
+    }
   });
 });

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { clientConfig } from '../../src/db/postgres/connections.ts';
+import { leasesEnding } from '../../src/db/ending-leases.ts';
 import { batchStatements } from '../../src/db/postgres/statements.ts';
 import { needStatements } from '../../src/db/need-statements.ts';
 import type { NeedKind } from '../../src/leases/needs.ts';
@@ -53,5 +54,21 @@ describe('what a round of a decision loads', () => {
     expect(plan).toMatch(/sessions_unsettled/);
     // A full sort would read them all first.
     expect(plan).toMatch(/Limit\n.*(?:Incremental Sort|Nested Loop)/);
+  });
+});
+
+describe('what is counted for metrics', () => {
+  it('is found from machine to machine by an index of what is not proved empty', async () => {
+    const read = leasesEnding(5, 5);
+    for (const statement of [read.next().value, read.next([{ machine: 'm', since: 1 }]).value]) {
+      const names = new Map<string, string>();
+      const text = ('sql' in statement ? statement.sql : '').replaceAll(/@(\w+)/g, (_, name: string) => {
+        if (!names.has(name)) names.set(name, `$${names.size + 1}`);
+        return names.get(name) ?? '';
+      });
+      const plan = await planOf(text);
+      expect(plan).not.toMatch(/Seq Scan on leases|Sort/);
+      expect(plan.match(/on leases/g)).toEqual(plan.match(/(?<=using leases_ending )on leases/g));
+    }
   });
 });

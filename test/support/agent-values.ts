@@ -56,6 +56,7 @@ export function slice(number: number, over: Partial<Slice> = {}): Slice {
     state: 'assigned',
     generation: 1,
     allocator: 'server',
+    draining_since: null,
     drain_by: null,
     next: null,
     reclaimed: false,

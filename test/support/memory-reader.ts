@@ -122,6 +122,28 @@ export class MemoryReader implements Reader {
     return { assigned: count(['assigning', 'assigned', 'draining']), cooling: count(['cooling']) };
   }
 
+  async leasesEnding(machinesMax: number, leasesMax: number) {
+    const ending = [...this.#store.tables.leases.values()].filter(({ state }) => state === 'ending');
+    const machines = [...Map.groupBy(ending, ({ machine }) => machine)].sort(([a], [b]) => (a < b ? -1 : 1));
+    const listed = machines.slice(0, machinesMax);
+    const share = Math.max(1, Math.floor(leasesMax / listed.length));
+    return listed.map(([machine, leases]) => ({
+      machine,
+      leases: Math.min(share, leases.length),
+      since: Math.min(...leases.map(({ endingAt }) => endingAt ?? NaN)),
+    }));
+  }
+
+  async slicesDraining() {
+    const draining = [...this.#store.tables.slices.values()].filter(({ state }) => state === 'draining');
+    const places = Map.groupBy(draining, ({ pool, machine }) => `${pool} ${machine}`);
+    return [...places].sort().map(([place, slices]) => {
+      const [pool = '', machine = ''] = place.split(' ');
+      const since = Math.min(...slices.map(({ drainingSince }) => drainingSince ?? NaN));
+      return { pool, machine, slices: slices.length, since };
+    });
+  }
+
   async slicesWaiting() {
     const counts = new Map<string, WaitingSlices>();
     for (const { pool, route } of this.#store.tables.slices.values())

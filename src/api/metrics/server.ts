@@ -12,7 +12,7 @@ const tokens_age_us_max = 60_000_000;
 
 /** How the server itself is doing. */
 export function serverMetrics(context: Context, registry: Registry): void {
-  const { reader, clock, feed, watchers, flows, leases, denials, denialLog, tls } = context;
+  const { reader, clock, epochs, feed, watchers, flows, leases, denials, denialLog, tls } = context;
   const registers = [registry];
   const gauge = (name: string, help: string, value: () => number | Promise<number>) =>
     new Gauge({
@@ -26,6 +26,11 @@ export function serverMetrics(context: Context, registry: Registry): void {
 
   gauge('fishery_store_writable', '1 when the last command could be written, 0 when nothing can.', () =>
     leases.health().writable ? 1 : 0,
+  );
+  gauge(
+    'fishery_epoch_in_doubt',
+    '1 while the table may lack what was answered: nothing is granted, ended or freed.',
+    () => (epochs.current.confirmedAt === null ? 1 : 0),
   );
   gauge('fishery_log_revision', 'The newest revision of the log.', () => reader.revision());
   gauge('fishery_feed_lag_revisions', 'Changes in the log that watchers of this server were not told yet.', async () =>

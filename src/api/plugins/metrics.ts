@@ -5,6 +5,7 @@ import { machineMetrics } from '../metrics/machines.ts';
 import { portMetrics } from '../metrics/ports.ts';
 import { routerMetrics } from '../metrics/routers.ts';
 import { serverMetrics } from '../metrics/server.ts';
+import { unprovenMetrics } from '../metrics/unproven.ts';
 import { ApiProblem } from '../problems.ts';
 
 declare module 'fastify' {
@@ -43,6 +44,7 @@ export const metrics = fp<MetricsOptions>(
     portMetrics(context, registry);
     machineMetrics(context, registry);
     routerMetrics(context, registry);
+    unprovenMetrics(context, registry);
     serverMetrics(context, registry);
   },
   { name: 'fishery-metrics' },

@@ -123,6 +123,7 @@ export const slices = sqliteTable(
     state: text().notNull(),
     generation: integer().notNull(),
     allocator: text().notNull(),
+    draining_since: integer(),
     drain_by: integer(),
     next_machine: text(),
     next_allocator: text(),
@@ -152,6 +153,9 @@ export const slices = sqliteTable(
     index('slices_waiting')
       .on(t.pool, t.route, t.route_revision, t.id)
       .where(sql`route IN ('adding', 'removing')`),
+    index('slices_draining')
+      .on(t.pool, t.machine, t.draining_since)
+      .where(sql`state = 'draining'`),
     check('slices_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
     check('slices_state', sql`state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')`),
     check(
@@ -159,6 +163,7 @@ export const slices = sqliteTable(
       sql`route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')`,
     ),
     check('slices_owner', sql`(machine IS NULL) = (state = 'free')`),
+    check('slices_draining_since', sql`(draining_since IS NOT NULL) = (state = 'draining')`),
     check('slices_next', sql`(next_machine IS NULL) = (next_allocator IS NULL)`),
   ],
 );
@@ -282,6 +287,10 @@ export const leases = sqliteTable(
     index('leases_cooling')
       .on(t.reusable_at)
       .where(sql`state = 'cooling'`),
+    // Of what an agent has yet to prove empty: how much each machine has, and since when.
+    index('leases_ending')
+      .on(t.machine, t.ending_at)
+      .where(sql`state = 'ending'`),
     index('leases_next_rest')
       .on(t.machine, t.protocol, t.reusable_at)
       .where(sql`state = 'cooling'`),
