@@ -84,9 +84,9 @@ function fillOne(db: Database.Database, { machine, holder, session, freeEvery }:
   db.prepare(`DELETE FROM extents WHERE protocol = 'tcp' AND machine = ?`).run(machine);
   if (freeEvery > 0)
     db.prepare(
-      `INSERT INTO extents (slice, protocol, first_port, last_port, machine, pool, family, state, offered, fit, rested_since)
+      `INSERT INTO extents (slice, protocol, first_port, last_port, machine, pool, family, state, allocator, offered, fit, rested_since)
        SELECT slice.id, 'tcp', slice.first_port + numbers.i, slice.first_port + numbers.i, @machine, slice.pool, slice.family,
-         'free', 1, 0, 1 FROM ${ports} WHERE ${isFree}`,
+         'free', 'server', 1, 0, 1 FROM ${ports} WHERE ${isFree}`,
     ).run({ machine });
   db.prepare(
     `INSERT INTO leases (${filled.join(', ')}) SELECT ${filled.map((name) => values[name]).join(', ')}

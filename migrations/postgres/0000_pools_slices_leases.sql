@@ -67,6 +67,7 @@ CREATE TABLE "extents" (
 	"pool" text COLLATE "C" NOT NULL,
 	"family" integer NOT NULL,
 	"state" text COLLATE "C" NOT NULL,
+	"allocator" text COLLATE "C" NOT NULL,
 	"offered" integer NOT NULL,
 	"fit" integer NOT NULL,
 	"rested_since" bigint NOT NULL,
@@ -75,7 +76,7 @@ CREATE TABLE "extents" (
 	"blocked_reason" text COLLATE "C",
 	CONSTRAINT "extents_slice_protocol_first_port_pk" PRIMARY KEY("slice","protocol","first_port"),
 	CONSTRAINT "extents_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
-	CONSTRAINT "extents_state" CHECK (state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free'))
+	CONSTRAINT "extents_state" CHECK (state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR (state = 'free' AND allocator = 'server')))
 );
 --> statement-breakpoint
 CREATE TABLE "held_ports" (
@@ -309,6 +310,7 @@ CREATE TABLE "slices" (
 	CONSTRAINT "slices_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK (state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_route" CHECK (route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
+	CONSTRAINT "slices_allocator" CHECK (allocator IN ('server', 'machine')),
 	CONSTRAINT "slices_owner" CHECK ((machine IS NULL) = (state = 'free')),
 	CONSTRAINT "slices_draining_since" CHECK ((draining_since IS NOT NULL) = (state = 'draining')),
 	CONSTRAINT "slices_next" CHECK ((next_machine IS NULL) = (next_allocator IS NULL))
@@ -321,6 +323,7 @@ CREATE TABLE "tenures" (
 	"address" text COLLATE "C" NOT NULL,
 	"first_port" integer NOT NULL,
 	"last_port" integer NOT NULL,
+	"allocator" text COLLATE "C" NOT NULL,
 	"from_at" bigint NOT NULL,
 	"until_at" bigint,
 	CONSTRAINT "tenures_slice_generation_pk" PRIMARY KEY("slice","generation")
@@ -376,6 +379,7 @@ CREATE UNIQUE INDEX "slices_place" ON "slices" USING btree ("address","first_por
 CREATE UNIQUE INDEX "slices_owned" ON "slices" USING btree ("address_key","first_port") WHERE machine IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "slices_machine" ON "slices" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "slices_offers" ON "slices" USING btree ("machine","pool","family") WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
+CREATE INDEX "slices_machine_allocated" ON "slices" USING btree ("machine","pool","family") WHERE state = 'assigned' AND allocator = 'machine';--> statement-breakpoint
 CREATE INDEX "slices_pool" ON "slices" USING btree ("pool","state","reusable_at");--> statement-breakpoint
 CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
 CREATE INDEX "slices_waiting" ON "slices" USING btree ("pool","route","route_revision","id") WHERE route IN ('adding', 'removing');--> statement-breakpoint

@@ -78,6 +78,7 @@ CREATE TABLE `extents` (
 	`pool` text NOT NULL,
 	`family` integer NOT NULL,
 	`state` text NOT NULL,
+	`allocator` text NOT NULL,
 	`offered` integer NOT NULL,
 	`fit` integer NOT NULL,
 	`rested_since` integer NOT NULL,
@@ -86,7 +87,7 @@ CREATE TABLE `extents` (
 	`blocked_reason` text,
 	PRIMARY KEY(`slice`, `protocol`, `first_port`),
 	CONSTRAINT "extents_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
-	CONSTRAINT "extents_state" CHECK(state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free'))
+	CONSTRAINT "extents_state" CHECK(state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR (state = 'free' AND allocator = 'server')))
 );
 --> statement-breakpoint
 CREATE INDEX `extents_offered` ON `extents` (`machine`,`protocol`,`pool`,`family`,`fit`,`rested_since`,`slice`,`first_port`) WHERE offered = 1;--> statement-breakpoint
@@ -345,6 +346,7 @@ CREATE TABLE `slices` (
 	CONSTRAINT "slices_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
 	CONSTRAINT "slices_state" CHECK(state IN ('assigning', 'assigned', 'draining', 'cooling', 'free')),
 	CONSTRAINT "slices_route" CHECK(route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')),
+	CONSTRAINT "slices_allocator" CHECK(allocator IN ('server', 'machine')),
 	CONSTRAINT "slices_owner" CHECK((machine IS NULL) = (state = 'free')),
 	CONSTRAINT "slices_draining_since" CHECK((draining_since IS NOT NULL) = (state = 'draining')),
 	CONSTRAINT "slices_next" CHECK((next_machine IS NULL) = (next_allocator IS NULL))
@@ -354,6 +356,7 @@ CREATE UNIQUE INDEX `slices_place` ON `slices` (`address`,`first_port`,`pool_bor
 CREATE UNIQUE INDEX `slices_owned` ON `slices` (`address_key`,`first_port`) WHERE machine IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `slices_machine` ON `slices` (`machine`,`id`);--> statement-breakpoint
 CREATE INDEX `slices_offers` ON `slices` (`machine`,`pool`,`family`) WHERE state = 'assigned' AND allocator = 'server';--> statement-breakpoint
+CREATE INDEX `slices_machine_allocated` ON `slices` (`machine`,`pool`,`family`) WHERE state = 'assigned' AND allocator = 'machine';--> statement-breakpoint
 CREATE INDEX `slices_pool` ON `slices` (`pool`,`state`,`reusable_at`);--> statement-breakpoint
 CREATE INDEX `slices_cooling` ON `slices` (`reusable_at`) WHERE state = 'cooling' AND route <> 'removing';--> statement-breakpoint
 CREATE INDEX `slices_waiting` ON `slices` (`pool`,`route`,`route_revision`,`id`) WHERE route IN ('adding', 'removing');--> statement-breakpoint
@@ -365,6 +368,7 @@ CREATE TABLE `tenures` (
 	`address` text NOT NULL,
 	`first_port` integer NOT NULL,
 	`last_port` integer NOT NULL,
+	`allocator` text NOT NULL,
 	`from_at` integer NOT NULL,
 	`until_at` integer,
 	PRIMARY KEY(`slice`, `generation`)

@@ -68,7 +68,7 @@ export function attribute(question: Question, known: Known): Attribution {
     at: formatInstant(question.at),
     machine: tenure ? { id: tenure.machine, slice: `slice-${tenure.slice}`, generation: tenure.generation } : null,
     holders,
-    certainty: certaintyOf(holders, isWhole),
+    certainty: certaintyOf(tenure, holders, isWhole),
     flow_log: log.status,
     flow_log_margin_s: log.marginS,
     complete_through: completeThrough(tenure, known),
@@ -78,18 +78,21 @@ export function attribute(question: Question, known: Known): Attribution {
 
 /**
  * Through when everything is known of who had the ports of a tenure. Where no agent reports, the table is all there is;
- * where the tenure is over or the machine is gone, nothing that is said of it counts any more.
+ * where the tenure is over or the machine is gone, nothing that is said of it counts any more. Where the machine granted
+ * itself, nobody reported to whom, at any instant.
  */
 export function completeThrough(
-  tenure: Pick<Tenure, 'until'> | null,
+  tenure: Pick<Tenure, 'until' | 'allocator'> | null,
   { machine, now }: Readonly<{ machine: Machine | null; now: number }>,
 ): string | null {
+  if (tenure?.allocator === 'machine') return null;
   if (tenure?.until !== null || machine === null || machine.enforcement === 'none') return formatInstant(now);
   return machine.agent ? formatInstant(machine.agent.seenAt) : null;
 }
 
-function certaintyOf(holders: readonly Found[], isWhole: boolean): Attribution['certainty'] {
+function certaintyOf(tenure: Tenure | null, holders: readonly Found[], isWhole: boolean): Attribution['certainty'] {
   const [only] = holders;
+  if (only === undefined && tenure?.allocator === 'machine') return 'machine_allocated';
   if (only === undefined) return isWhole ? 'none' : 'unknown';
   return holders.length === 1 && only.basis !== 'candidate' ? 'exact' : 'candidates';
 }

@@ -362,6 +362,19 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Assign slices to the machine (`POST /v1/slices`) and wait until they are `assigned`.',
     detail: (e) => `machine "${e.machine}" has no assigned slice that matches`,
   },
+  machine_allocates: {
+    status: 409,
+    title: 'The machine grants in its slices itself',
+    cause:
+      'The machine has slices that would serve the claim, and the allocator of these is the machine: the server never grants in them. Those that the server grants from, if it has any, are not what the claim asks for, or are full.',
+    remedy:
+      'Ask the broker on the host, or hand a slice over to the server (`POST /v1/slices/{id}/allocator`), or assign another one. With `retry_after_s` ports that the server grants from leave their cooldown then.',
+    detail: (e) =>
+      (e.slice === null
+        ? `slices of "${e.machine}" would serve the claim, and it grants in them itself`
+        : `"${e.machine}" grants in slice-${e.slice} itself`) +
+      (e.nextAt === null ? '' : `; the next ports of others leave their cooldown at ${formatInstant(e.nextAt)}`),
+  },
   no_ports: {
     status: 503,
     title: 'No free block is large enough',

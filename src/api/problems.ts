@@ -64,7 +64,7 @@ function extrasOf(error: LeaseError, nowUs: number): Extras {
 
 /** When the refusal may be over, if that is known; microseconds since the epoch. */
 function passesAt(error: LeaseError): number | null {
-  if (error.code === 'no_ports') return error.nextAt;
+  if (error.code === 'no_ports' || error.code === 'machine_allocates') return error.nextAt;
   return error.code === 'reclaim_too_early' || error.code === 'machine_taken' ? error.at : null;
 }
 

@@ -1,5 +1,5 @@
 import type { Change } from '../leases/table.ts';
-import type { Changes } from '../leases/view.ts';
+import type { Changes } from '../leases/changes.ts';
 import * as rows from './rows.ts';
 import type { AnyRow } from './statement.ts';
 

@@ -2,7 +2,9 @@ import { addressKey } from '../net/address.ts';
 import { portMax } from '../net/ports.ts';
 import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
-import type { AuditEnd, HeldPorts, Offer, RoomRow } from '../leases/view.ts';
+import type { Allocator } from '../leases/model.ts';
+import type { HeldPorts } from '../leases/changes.ts';
+import type { AuditEnd, OfferRow, RoomRow } from '../leases/view.ts';
 import { lifecycleNeeds } from './lifecycle-needs.ts';
 import {
   due,
@@ -21,8 +23,20 @@ import * as rows from './rows.ts';
 /** Leases whose users are not proven gone. */
 const occupied = `ended_at IS NULL AND state IN ('pending', 'active', 'ending')`;
 
-/** Slices that the server grants from. */
-const offered = `machine = @machine AND state = 'assigned' AND allocator = 'server'`;
+/** Slices of a machine that one of the two grants in. */
+const grantedIn = (allocator: Allocator) => `machine = @machine AND state = 'assigned' AND allocator = '${allocator}'`;
+const offered = grantedIn('server');
+/**
+ * The (pool, family) pairs of such slices: from one to the next in the index, instead of past every slice of the machine;
+ * pairs compared as such would make SQLite look at all that have the same pool.
+ */
+const pairsOf = (name: string, some: string) => `${name} (pool, family) AS (
+         SELECT * FROM (SELECT pool, family FROM slices WHERE ${some} ORDER BY pool, family LIMIT 1) AS first_${name}
+         UNION ALL
+         SELECT slices.pool, slices.family FROM ${name} JOIN slices ON slices.id = coalesce(
+           (SELECT id FROM slices WHERE ${some} AND pool = ${name}.pool AND family > ${name}.family
+            ORDER BY family LIMIT 1),
+           (SELECT id FROM slices WHERE ${some} AND pool > ${name}.pool ORDER BY pool, family LIMIT 1)))`;
 /**
  * The slices of the machine on one address, found by the address: there are as many as its ports allow. The machine is
  * compared as an expression, so that its own index, which may lead to thousands of slices, is none to choose.
@@ -198,9 +212,9 @@ export const needStatements: NeedStatements = {
   ],
   offeredAt: [
     each(
-      `SELECT * FROM slices WHERE address_key = @address_key AND machine IS NOT NULL AND ${offered}
-       ORDER BY first_port LIMIT 1`,
-      ({ machine, address }) => ({ machine, address_key: addressKey(address) }),
+      `SELECT * FROM slices WHERE address_key = @address_key AND machine = @machine AND state = 'assigned'
+       AND allocator = @allocator ORDER BY first_port LIMIT 1`,
+      ({ machine, address, allocator }) => ({ machine, address_key: addressKey(address), allocator }),
       loadSlice,
     ),
   ],
@@ -242,18 +256,11 @@ export const needStatements: NeedStatements = {
   ],
   offers: [
     whole(
-      // From one pair to the next in the index, instead of past every slice of the machine; pairs compared as such would make
-      // SQLite look at all that have the same pool.
-      `WITH RECURSIVE offer (pool, family) AS (
-         SELECT * FROM (SELECT pool, family FROM slices WHERE ${offered} ORDER BY pool, family LIMIT 1) AS first_one
-         UNION ALL
-         SELECT slices.pool, slices.family FROM offer JOIN slices ON slices.id = coalesce(
-           (SELECT id FROM slices WHERE ${offered} AND pool = offer.pool AND family > offer.family
-            ORDER BY family LIMIT 1),
-           (SELECT id FROM slices WHERE ${offered} AND pool > offer.pool ORDER BY pool, family LIMIT 1)))
-       SELECT pool, family FROM offer`,
+      `WITH RECURSIVE ${pairsOf('offer', offered)}, ${pairsOf('own', grantedIn('machine'))}
+       SELECT pool, family, 'server' AS allocator FROM offer
+       UNION ALL SELECT pool, family, 'machine' AS allocator FROM own`,
       ({ machine }) => ({ machine }),
-      (view, offers: readonly Offer[], { machine }) => view.loadOffers(machine, offers),
+      (view, offers: readonly OfferRow[], { machine }) => view.loadOffers(machine, offers),
     ),
   ],
   sliceTiles: [

@@ -4,6 +4,7 @@ import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type {
   AccessToken,
+  Allocator,
   AuditChange,
   AuditEntry,
   Epoch,
@@ -194,13 +195,10 @@ export const sliceOf = (row: SliceRow): Slice => ({
   machine: row.machine,
   state: row.state as Slice['state'],
   generation: row.generation,
-  allocator: row.allocator as Slice['allocator'],
+  allocator: row.allocator as Allocator,
   drainingSince: row.draining_since,
   drainBy: row.drain_by,
-  next:
-    row.next_machine === null
-      ? null
-      : { machine: row.next_machine, allocator: row.next_allocator as Slice['allocator'] },
+  next: row.next_machine === null ? null : { machine: row.next_machine, allocator: row.next_allocator as Allocator },
   reclaimed: row.reclaimed === 1,
   assignedAt: row.assigned_at,
   reusableAt: row.reusable_at,
@@ -217,6 +215,7 @@ export const tenureRow = (tenure: Tenure): TenureRow => ({
   address: tenure.address,
   first_port: tenure.ports.first,
   last_port: tenure.ports.last,
+  allocator: tenure.allocator,
   from_at: tenure.from,
   until_at: tenure.until,
 });
@@ -227,6 +226,7 @@ export const tenureOf = (row: TenureRow): Tenure => ({
   machine: row.machine,
   address: row.address as Address,
   ports: { first: row.first_port, last: row.last_port },
+  allocator: row.allocator as Allocator,
   from: row.from_at,
   until: row.until_at,
 });
@@ -326,6 +326,7 @@ export const extentRow = (extent: Extent): ExtentRow => ({
   pool: extent.pool,
   family: extent.family,
   state: extent.state,
+  allocator: extent.allocator,
   offered: extent.offered ? 1 : 0,
   fit: extent.fit,
   rested_since: extent.restedSince,
@@ -342,6 +343,7 @@ export const extentOf = (row: ExtentRow): Extent => ({
   pool: row.pool,
   family: row.family as Family,
   state: row.state as Extent['state'],
+  allocator: row.allocator as Allocator,
   offered: row.offered === 1,
   fit: row.fit,
   restedSince: row.rested_since,

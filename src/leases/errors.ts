@@ -75,6 +75,11 @@ type Codes = {
   no_slices: { machine: string };
   /** Slices exist, but no free extent is large enough. `nextAt`: when the next ports leave cooldown, if any rest. */
   no_ports: { machine: string; protocol: string; ports: number; nextAt: number | null };
+  /**
+   * The machine has slices that would serve the claim, and grants in them itself. `slice`: the one that was asked for by
+   * name. `nextAt`: when the next ports of those that the server grants from leave cooldown, where these are only full.
+   */
+  machine_allocates: { machine: string; slice: number | null; nextAt: number | null };
   revocation_not_found: { revocation: number };
   /** No pool has labels that the selector is about. */
   nothing_selected: object;

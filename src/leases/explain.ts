@@ -8,7 +8,7 @@ import { groundNeeds, settleFor } from './grants.ts';
 import { together, type Need, type Needs } from './needs.ts';
 import type { UsageRow } from './store.ts';
 import type { UseCase } from './use-case.ts';
-import type { RoomRow, View } from './view.ts';
+import type { Offer, RoomRow, View } from './view.ts';
 
 /** What there is nothing to explain about: the question itself is wrong, or not the caller's to ask. */
 const misaddressed: ReadonlySet<LeaseErrorCode> = new Set<LeaseErrorCode>([
@@ -75,13 +75,15 @@ function* roomNeeds(view: View, machine: string, { protocol }: Claim): Needs {
 
 function roomsOf(view: View, machine: string, claim: Claim): readonly Room[] {
   const offers = view.offersOf(machine);
+  const own = view.offersOf(machine, 'machine');
   const groups = Map.groupBy(view.roomOf(machine, claim.protocol), ({ pool, family }) => `${pool}/${family}`);
   const rooms = [...groups.values()].flatMap((rows): Room[] => {
     const [first] = rows;
     if (!first) return [];
     const { pool, family } = first;
-    const isOffered = offers.some((offer) => offer.pool === pool && offer.family === family);
-    return [{ pool, family, unsuitable: whyNot(view, claim, pool, family, isOffered), ...portsOf(rows) }];
+    const isIn = (some: readonly Offer[]) => some.some((offer) => offer.pool === pool && offer.family === family);
+    const notOffered = isIn(offers) ? null : isIn(own) ? 'machine_allocates' : 'not_offered';
+    return [{ pool, family, unsuitable: whyNot(view, claim, pool, family) ?? notOffered, ...portsOf(rows) }];
   });
   return rooms.sort((a, b) => (a.pool === b.pool ? a.family - b.family : a.pool < b.pool ? -1 : 1));
 }
@@ -91,6 +93,7 @@ function portsOf(rows: readonly RoomRow[]): Pick<Room, 'ports' | 'largest'> {
   const ports = {
     free: of('free'),
     withheld: of('withheld'),
+    machine_allocated: of('machine_allocated'),
     exclusive: of('exclusive'),
     shared: of('shared'),
     cooling: of('cooling'),
@@ -99,11 +102,11 @@ function portsOf(rows: readonly RoomRow[]): Pick<Room, 'ports' | 'largest'> {
   return { ports, largest: Math.max(0, ...rows.map(({ fit }) => (fit === null ? 0 : 2 ** fit))) };
 }
 
-function whyNot(view: View, claim: Claim, id: string, family: Family, isOffered: boolean): Unsuitable | null {
+function whyNot(view: View, claim: Claim, id: string, family: Family): Unsuitable | null {
   const pool = view.pools.get(id);
   if (claim.pool !== null && claim.pool !== id) return 'other_pool';
   if (claim.family !== null && claim.family !== family) return 'other_family';
   if (!isSelected(claim, pool)) return 'other_labels';
   if (!pool || orderOf(claim, pool) === undefined) return 'slice_too_small';
-  return isOffered ? null : 'not_offered';
+  return null;
 }

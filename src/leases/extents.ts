@@ -19,6 +19,7 @@ const freeExtent = (slice: Slice, protocol: Protocol, ports: PortRange, restedSi
   pool: slice.pool,
   family: familyOf(slice.address),
   state: 'free',
+  allocator: slice.allocator,
   offered: isOffered(slice),
   fit: fitOf(ports),
   restedSince,

@@ -174,6 +174,8 @@ export type Tenure = Readonly<{
   machine: string;
   address: Address;
   ports: PortRange;
+  /** Who granted in it, all the time. */
+  allocator: Allocator;
   from: number;
   until: number | null;
 }>;
@@ -278,6 +280,8 @@ export type Extent = Readonly<{
   pool: string;
   family: Family;
   state: 'free' | 'blocked' | 'cooling';
+  /** Who grants in its slice, for as long as the machine has it. */
+  allocator: Allocator;
   /** The server may grant from it: it is free, and its slice is assigned and allocated by the server. */
   offered: boolean;
   /** Exponent of the largest aligned block inside: the indexed search key of a grant. */

@@ -3,7 +3,7 @@ import type { PortRange } from '../net/ports.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
 import { limits } from './limits.ts';
-import type { Binding } from './model.ts';
+import type { Allocator, Binding } from './model.ts';
 import type { View } from './view.ts';
 
 /**
@@ -31,8 +31,8 @@ export type Need =
   | Readonly<{ need: 'unheard'; except: string; since: number; after: number }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
-  /** The first slice of the machine on this address that the server grants from. */
-  | Readonly<{ need: 'offeredAt'; machine: string; address: Address }>
+  /** The first assigned slice of the machine on this address that this one grants in. */
+  | Readonly<{ need: 'offeredAt'; machine: string; address: Address; allocator: Allocator }>
   /** The slice that this pool made at this port of this address, whatever its state. */
   | Readonly<{ need: 'madeAt'; poolBornAt: number; address: Address; port: number }>
   /** The first slice that a machine has within the prefix, with any of these ports. */
@@ -56,7 +56,7 @@ export type Need =
   | Readonly<{ need: 'routers' }>
   /** The pools with slices whose routers have not all acknowledged that a route came or went. */
   | Readonly<{ need: 'waitingPools' }>
-  /** The (pool, family) pairs that the machine has assigned, server-allocated slices of. */
+  /** The (pool, family) pairs that the machine has assigned slices of, by who grants in them. */
   | Readonly<{ need: 'offers'; machine: string }>
   /** Every extent and every shared block of the slice. */
   | Readonly<{ need: 'sliceTiles'; slice: number }>

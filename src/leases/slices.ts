@@ -323,6 +323,7 @@ function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate, 
     machine: machine.id,
     address: slice.address,
     ports: slice.ports,
+    allocator: slice.allocator,
     from: slice.assignedAt,
     until: null,
   });

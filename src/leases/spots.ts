@@ -2,6 +2,7 @@ import { familyOf, type Address } from '../net/address.ts';
 import { blockAt, ceilLog2, portCount, rangeContains, rangesOverlap, type PortRange } from '../net/ports.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { comesBefore, topBlock } from './allocator.ts';
+import { machineAllocates, machineAllocatedNeeds } from './allocators.ts';
 import { bindingOf, isSelected, offersFor, offersNamed, orderOf, stickyAddresses, type Grantee } from './claims.ts';
 import type { Claim } from './commands.ts';
 import type { LeaseError } from './errors.ts';
@@ -37,12 +38,14 @@ export function* claimNeeds(view: View, to: Grantee, claim: Claim): Needs {
   }
   const named: Need[] = claim.pool === null ? [] : [{ need: 'pool', id: claim.pool }];
   const pools = offersNamed(view, machine, claim).map((offer): Need => ({ need: 'pool', id: offer.pool }));
-  yield [...named, ...holders, ...pools];
+  yield [...named, ...holders, ...pools, ...machineAllocatedNeeds(view, machine, claim)];
   const addresses = claim.address === null ? stickyAddresses(view, to, claim) : [claim.address];
   const offers = claim.address === null ? offersFor(view, machine, claim) : [];
   yield [
     ...offers.flatMap((offer) => windowsOf(view, to, claim, offer)),
-    ...(claim.address === null ? [] : [{ need: 'offeredAt', machine, address: claim.address } as const]),
+    ...(claim.address === null
+      ? []
+      : [{ need: 'offeredAt', machine, address: claim.address, allocator: 'server' } as const]),
     ...addresses.flatMap((address) => needsAt(view, to, claim, address, claim.count)),
     { need: 'nextRest', machine, protocol },
   ];
@@ -103,27 +106,34 @@ function bestSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseErro
   const { machine, holder } = to;
   if (claim.pool !== null && !view.pools.get(claim.pool)) return err({ code: 'pool_not_found', pool: claim.pool });
   const offers = offersFor(view, machine, claim);
-  if (offers.length === 0) return err({ code: 'no_slices', machine });
+  const noSlices = (): Result<never, LeaseError> =>
+    err(machineAllocates(view, machine, claim) ?? { code: 'no_slices', machine });
+  if (offers.length === 0) return noSlices();
   const pools = offers.flatMap((offer) => view.pools.get(offer.pool) ?? []);
   const orders = new Map(pools.map((pool) => [pool.id, orderOf(claim, pool)]));
   const sizes = [...orders.values()].filter((order) => order !== undefined);
   const smallest = Math.min(...sizes);
   if (sizes.length === 0) {
     const largest = Math.max(...pools.map((pool) => pool.slicePorts));
-    return err({ code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts: largest });
+    const exceeded = { code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts: largest } as const;
+    return err(machineAllocates(view, machine, claim) ?? exceeded);
   }
   const { protocol } = claim;
-  const none = (): Result<never, LeaseError> =>
-    err({ code: 'no_ports', machine, protocol, ports: 2 ** smallest, nextAt: view.nextRestOf(machine, protocol) });
+  const none = (): Result<never, LeaseError> => {
+    const nextAt = view.nextRestOf(machine, protocol);
+    const full = { code: 'no_ports', machine, protocol, ports: 2 ** smallest, nextAt } as const;
+    return err(machineAllocates(view, machine, claim, nextAt) ?? full);
+  };
   if (claim.address !== null) {
     const spot = spotAt(view, to, claim, claim.address);
     if (spot) return ok(spot);
     // No wait helps where nothing of the machine on this address is what the claim asks for.
     const [slice] = offeredAt(view, machine, claim.address);
-    if (!slice || !isOneOf(offers, { pool: slice.pool, family: familyOf(claim.address) }))
-      return err({ code: 'no_slices', machine });
+    if (!slice || !isOneOf(offers, { pool: slice.pool, family: familyOf(claim.address) })) return noSlices();
     if (orders.get(slice.pool) !== undefined) return none();
-    return err({ code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts: portCount(slice.ports) });
+    const slicePorts = portCount(slice.ports);
+    const exceeded = { code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts } as const;
+    return err(machineAllocates(view, machine, claim) ?? exceeded);
   }
 
   if (claim.mode === 'shared') {
@@ -196,8 +206,7 @@ function isLessCrowded(a: SharedBlock, b: SharedBlock): boolean {
 function exactSpot(view: View, to: Grantee, claim: Claim, at: NonNullable<Claim['at']>): Result<Spot, LeaseError> {
   const { machine, holder } = to;
   const slice = view.sliceAt(at.address, at.firstPort);
-  if (slice?.machine !== machine || slice.state !== 'assigned' || slice.allocator !== 'server')
-    return err({ code: 'block_not_owned', ...at, machine });
+  if (slice?.machine !== machine || slice.state !== 'assigned') return err({ code: 'block_not_owned', ...at, machine });
   if (claim.pool !== null && claim.pool !== slice.pool)
     return err({ code: 'slice_outside_pool', ...at, pool: claim.pool });
   if (claim.family !== null && claim.family !== familyOf(at.address))
@@ -209,6 +218,7 @@ function exactSpot(view: View, to: Grantee, claim: Claim, at: NonNullable<Claim[
     return err({ code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts: portCount(slice.ports) });
   if (at.firstPort % 2 ** order !== 0)
     return err({ code: 'block_misaligned', firstPort: at.firstPort, ports: 2 ** order });
+  if (slice.allocator === 'machine') return err({ code: 'machine_allocates', machine, slice: slice.id, nextAt: null });
 
   const block = blockAt(at.firstPort, order);
   const shared = view.blocks.get(placeKey(slice.id, claim.protocol, at.firstPort));

@@ -256,12 +256,15 @@ export type Tiling = Readonly<{
 
 export type Unapplied = Readonly<{ machine: string; at: number | null }>;
 
-/** `withheld`: free, but of a slice that the server does not grant from, because it drains, or its machine does. */
+/**
+ * `withheld`: free, but of a slice that the server does not grant from, because it drains or is not confirmed yet.
+ * `machine_allocated`: of a slice that the machine grants in; which of them are free it alone knows.
+ */
 export type UsageRow = Readonly<{
   pool: string;
   machine: string;
   family: Family;
   protocol: Protocol;
-  state: 'free' | 'withheld' | 'blocked' | 'exclusive' | 'shared' | 'cooling';
+  state: 'free' | 'withheld' | 'machine_allocated' | 'blocked' | 'exclusive' | 'shared' | 'cooling';
   ports: number;
 }>;

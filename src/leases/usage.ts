@@ -4,7 +4,7 @@ import type { Protocol } from '../net/protocol.ts';
 import { hasOccupants, type Extent, type Lease } from './model.ts';
 import type { UsageRow } from './store.ts';
 import type { Change } from './table.ts';
-import type { Changes, HeldPorts } from './view.ts';
+import type { Changes, HeldPorts } from './changes.ts';
 
 type Use = UsageRow['state'];
 type Place = Readonly<{ pool: string; machine: string; protocol: Protocol; ports: PortRange }>;
@@ -41,7 +41,11 @@ export function portsMoved(changes: Pick<Changes, 'extents' | 'blocks' | 'leases
   return [...moved.values()].filter(({ ports }) => ports !== 0);
 }
 
-const useOfExtent = ({ state, offered }: Extent): Use => (state === 'free' && !offered ? 'withheld' : state);
+/** What is not granted in a slice that the machine grants in is the machine's to give, and whether it did it alone knows. */
+export function useOfExtent({ state, allocator, offered }: Pick<Extent, 'state' | 'allocator' | 'offered'>): Use {
+  if (state !== 'free' || offered) return state;
+  return allocator === 'machine' ? 'machine_allocated' : 'withheld';
+}
 
 /** Occupied shared leases are counted by their block; one that rests has the ports to itself. */
 function useOfLease(lease: Lease): Use | undefined {

@@ -29,35 +29,12 @@ import {
   type Tenure,
   type Want,
 } from './model.ts';
+import type { Changes, HeldPorts } from './changes.ts';
 import type { Need, NeedOf } from './needs.ts';
 import type { UsageRow } from './store.ts';
 import { heldMoved } from './usage.ts';
 import { hasLapsed } from './expiry.ts';
-import { Journal, Table, type Change } from './table.ts';
-
-/** What a batch did to the table, for the store to write in one transaction. */
-export type Changes = Readonly<{
-  pools: readonly Change<Pool>[];
-  machines: readonly Change<Machine>[];
-  holders: readonly Change<Holder>[];
-  slices: readonly Change<Slice>[];
-  tenures: readonly Change<Tenure>[];
-  sessions: readonly Change<Session>[];
-  leases: readonly Change<Lease>[];
-  extents: readonly Change<Extent>[];
-  blocks: readonly Change<SharedBlock>[];
-  accessTokens: readonly Change<AccessToken>[];
-  revocations: readonly Change<Revocation>[];
-  routers: readonly Change<Router>[];
-  keptAnswers: readonly Change<KeptAnswer>[];
-  epochs: readonly Change<Epoch>[];
-  /** New ones, in order. */
-  audit: readonly AuditEntry[];
-  /** By how much what holders have is another, on machines where that is counted. */
-  held: readonly HeldPorts[];
-  /** In order, without a gap from the revision that the view began with, but for where an epoch begins. */
-  events: readonly Event[];
-}>;
+import { Journal, Table } from './table.ts';
 
 /** What the store itself found: the table may lack what was answered before. */
 export type Loss = Readonly<{
@@ -84,12 +61,12 @@ export type LogEnd = Readonly<{
 export type AuditEnd = Readonly<{ id: number; at: number }>;
 /** Something that a machine can be granted from. */
 export type Offer = Readonly<{ pool: string; family: Family }>;
+/** Who grants in it. */
+export type OfferRow = Offer & Readonly<{ allocator: Allocator }>;
 
 /** `fit`: exponent of the largest aligned block that may be granted from; null where the row is not of free ports. */
 export type RoomRow = UsageRow & Readonly<{ fit: number | null }>;
 
-/** Ports of a protocol that a holder has: of its pending, active and ending leases. */
-export type HeldPorts = Readonly<{ machine: string; holder: string; protocol: Protocol; ports: number }>;
 /** How many slices of a pool and family a machine has that one allocator grants in. */
 export type Owned = Readonly<{ pool: string; family: Family; allocator: Allocator; slices: number }>;
 
@@ -166,7 +143,7 @@ export class View {
   #standing: Readonly<{ epoch: number; confirmedAt: number | null; base: number }>;
   readonly #asked = new Set<string>();
   #asksForRevocations = false;
-  readonly #offers = new Map<string, readonly Offer[]>();
+  readonly #offers = new Map<string, Readonly<Record<Allocator, readonly Offer[]>>>();
   #waitingPools: readonly string[] | undefined;
   readonly #owned = new Map<string, readonly Owned[]>();
   readonly #occupants = new Map<number, number>();
@@ -335,8 +312,9 @@ export class View {
     }
   }
 
-  loadOffers(machine: string, offers: readonly Offer[]): void {
-    this.#offers.set(machine, offers);
+  loadOffers(machine: string, rows: readonly OfferRow[]): void {
+    const of = (who: Allocator) => rows.filter(({ allocator }) => allocator === who);
+    this.#offers.set(machine, { server: of('server'), machine: of('machine') });
   }
 
   loadWaitingPools(pools: readonly string[]): void {
@@ -383,9 +361,9 @@ export class View {
     this.#outside.set(holder, places.add(placeOf(block)));
   }
 
-  /** What the machine has to grant from. */
-  offersOf(machine: string): readonly Offer[] {
-    return known(this.#offers.get(machine), `the offers of ${machine}`);
+  /** What the machine has to grant from: for the server, or for the machine itself. */
+  offersOf(machine: string, allocator: Allocator = 'server'): readonly Offer[] {
+    return known(this.#offers.get(machine), `the offers of ${machine}`)[allocator];
   }
 
   loadOwned(machine: string, owned: readonly Owned[]): void {

@@ -60,9 +60,10 @@ export const Attribution = z
         }),
       }),
     ),
-    certainty: z.enum(['exact', 'candidates', 'none', 'unknown']).meta({
+    certainty: z.enum(['exact', 'candidates', 'none', 'unknown', 'machine_allocated']).meta({
       description:
-        'none: nobody had it. unknown: nobody is known to have had it, and history of that time was removed.',
+        'none: nobody had it. unknown: nobody is known to have had it, and history of that time was removed. ' +
+        'machine_allocated: the machine granted in this slice itself, and to whom the server does not know.',
     }),
     flow_log: z.enum(['not_asked', 'match', 'no_match', 'not_covered', 'unreachable']).meta({
       description:
@@ -72,7 +73,10 @@ export const Attribution = z
       description:
         "How fine the flow log's clock is: a flow counts from so long before it opened until so long after it closed. null: it did not answer.",
     }),
-    complete_through: Instant.nullable().meta({ description: "Through when the machine's reports are complete." }),
+    complete_through: Instant.nullable().meta({
+      description:
+        "Through when the machine's reports are complete; null: not at all, as where it granted in the slice itself.",
+    }),
     history_since: Instant.nullable().meta({
       description: 'What was over before has been removed, see `history_kept_days`. null: nothing was ever removed.',
     }),

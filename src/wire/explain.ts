@@ -60,16 +60,20 @@ export const Explanation = z
           pool: Name,
           family: FamilyNumber,
           unsuitable: z
-            .enum(['other_pool', 'other_family', 'other_labels', 'slice_too_small', 'not_offered'])
+            .enum(['other_pool', 'other_family', 'other_labels', 'slice_too_small', 'machine_allocates', 'not_offered'])
             .nullable()
             .meta({
               description:
                 'Why nothing of it is in question. other_pool, other_family, other_labels: the claim asks for another. ' +
-                'slice_too_small: for a block of that size. not_offered: no slice is assigned and granted from by the server.',
+                'slice_too_small: for a block of that size. machine_allocates: the machine grants in these slices itself. not_offered: ' +
+                'no slice is assigned and granted from by the server.',
             }),
           ports: z.strictObject({
             free: count,
-            withheld: count.meta({ description: 'Free, but of slices that drain or that the machine grants from.' }),
+            withheld: count.meta({ description: 'Free, but of slices that drain or are not confirmed yet.' }),
+            machine_allocated: count.meta({
+              description: 'Of slices that the machine grants in; which of them are free it alone knows.',
+            }),
             exclusive: count.meta({ description: 'Leased to one holder.' }),
             shared: count.meta({ description: 'In blocks that holders share.' }),
             cooling: count.meta({ description: 'At rest after use.' }),

@@ -12,7 +12,7 @@ const address = '198.51.100.10' as Address;
 const remote = { address: '203.0.113.80' as Address, port: 443 };
 
 const tenure: Tenure = {
-  ...{ slice: 12, generation: 1, machine: 'edge-1', from: t(0), until: null },
+  ...{ slice: 12, generation: 1, machine: 'edge-1', from: t(0), until: null, allocator: 'server' },
   ...{ address, ports: { first: 8_192, last: 10_239 } },
 };
 const machine: Machine = {
@@ -112,6 +112,17 @@ const holders = (q: Question, k: Known) => attribute(q, k).holders.map(({ holder
 describe('the machine', () => {
   it('is the one that owns the slice', () => {
     expect(attribute(question(), known([])).machine).toEqual({ id: 'edge-1', slice: 'slice-12', generation: 1 });
+  });
+
+  it('is all that is known where it granted itself, and nobody is said not to have had it', () => {
+    const own = { ...tenure, allocator: 'machine' } as const;
+    const answer = attribute(question(), known([], { tenure: own }));
+    expect(answer).toMatchObject({ machine: { id: 'edge-1' }, holders: [], certainty: 'machine_allocated' });
+    expect([answer.complete_through, answer.flow_log]).toEqual([null, 'not_asked']);
+    const over = attribute(question(), known([], { tenure: { ...own, until: t(99) } }));
+    expect([over.certainty, over.complete_through]).toEqual(['machine_allocated', null]);
+    const before = attribute(question({ at: t(-1) }), known([], { tenure: own }));
+    expect([before.machine, before.certainty]).toEqual([null, 'none']);
   });
 
   it('is none where no machine ever had the slice, and the table is complete about that', () => {

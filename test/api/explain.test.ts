@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Explanation } from '../../src/wire/explain.ts';
-import { furnished, type Furnished } from '../support/api-world.ts';
+import { furnished, handOver, type Furnished } from '../support/api-world.ts';
 
 let f: Furnished;
 beforeEach(async () => {
@@ -23,7 +23,7 @@ describe('POST /v1/explain', () => {
         pool: 'fra1',
         family: 4,
         unsuitable: null,
-        ports: { free: 2_048, withheld: 0, exclusive: 0, shared: 0, cooling: 0, blocked: 0 },
+        ports: { free: 2_048, withheld: 0, machine_allocated: 0, exclusive: 0, shared: 0, cooling: 0, blocked: 0 },
         largest_block_ports: 2_048,
       },
     ]);
@@ -49,6 +49,22 @@ describe('POST /v1/explain', () => {
       body: { machine: 'edge-1', claim: { ...there, family: 6 } },
     });
     expect([...crooked.refusal, ...crooked.paths]).toEqual([400, 'validation_failed', 'body.claim.address']);
+  });
+
+  it('says with a remedy of its own that the machine grants itself, as a grant does', async () => {
+    await handOver(f);
+    const session = (await f.world.openSession(f.squid, 'edge-1', 'squid')).id;
+    const refused = await f.world.call('POST', '/v1/leases', { token: f.squid, body: { session, claims: [claim] } });
+    expect(refused.refusal).toEqual([409, 'machine_allocates']);
+    expect(refused.problem).not.toHaveProperty('retry_after_s');
+    const { granted, reason, rooms } = await explain({ session, claim }, f.squid);
+    expect([granted, reason?.code, reason?.detail]).toEqual([false, 'machine_allocates', refused.problem.detail]);
+    expect(reason?.remedy).toMatch(/broker on the host.*allocator/);
+    expect(rooms).toMatchObject([{ unsuitable: 'machine_allocates', ports: { free: 0, machine_allocated: 2_048 } }]);
+    const here = { ...claim, at: { address: '198.51.100.0', first_port: 8_192 } };
+    const named = await f.world.call('POST', '/v1/leases', { token: f.squid, body: { session, claims: [here] } });
+    expect(named.refusal).toEqual([409, 'machine_allocates']);
+    expect(named.problem.detail).toBe(`"edge-1" grants in ${f.slice} itself`);
   });
 
   it('is about themselves for holders and agents, about everybody for viewers', async () => {

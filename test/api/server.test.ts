@@ -107,6 +107,8 @@ describe('metrics', () => {
     await world.run({ kind: 'sweep', itemsMax: 100 });
     await world.run({ kind: 'sweep', itemsMax: 100 });
     await world.report(f.agent, 'edge-1', leases, 'empty');
+    const own = { machine: 'edge-2', pool: 'fra1', allocator: 'machine' };
+    await world.call('POST', '/v1/slices', { body: own });
     const text = await lines();
     for (const line of [
       'fishery_leases_granted_total{protocol="tcp",mode="exclusive"} 1',
@@ -117,7 +119,9 @@ describe('metrics', () => {
       'fishery_machine_ports{machine="edge-1",protocol="tcp",state="free"} 1920',
       'fishery_machine_ports{machine="edge-1",protocol="tcp",state="cooling"} 128',
       'fishery_pool_ports{pool="fra1",site="",protocol="tcp",state="free"} 3968',
-      'fishery_pool_slices{pool="fra1",site="",state="assigned"} 2',
+      'fishery_pool_ports{pool="fra1",site="",protocol="tcp",state="machine_allocated"} 2048',
+      'fishery_pool_slices{pool="fra1",site="",state="assigned"} 3',
+      'fishery_machine_ports{machine="edge-2",protocol="tcp",state="machine_allocated"} 2048',
       'fishery_grant_duration_seconds_count{wait="stored"} 1',
       'fishery_machines{state="active"} 2',
       'fishery_store_writable 1',

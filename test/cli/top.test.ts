@@ -15,6 +15,8 @@ beforeAll(async () => {
   await client.machines.create({ id: 'm', enforcement: 'none' });
   await client.machines.putHolder('m', 'h', { kind: 'proxy' });
   for (const pool of ['p', 'q']) await client.slices.assign({ machine: 'm', pool });
+  await client.machines.create({ id: 'own' });
+  await client.slices.assign({ machine: 'own', pool: 'q', allocator: 'machine' });
   const { id } = await client.sessions.open({ machine: 'm', holder: 'h', ttl_s: 600 });
   const claims = [
     { protocol: 'tcp' as const, ports: 512, pool: 'p' },
@@ -38,22 +40,22 @@ describe('fishery top', () => {
         .slice(2)
         .map((line) => line.replaceAll(/ +/g, ' ')),
     ).toEqual([
-      'POOL USED PORTS EXCLUSIVE SHARED COOLING BLOCKED FREE',
-      'p #####............... 25 % 3072 768 0 0 0 2304',
-      'q #................... 4.2 % 3072 0 128 0 0 2944',
+      'POOL USED PORTS EXCLUSIVE SHARED COOLING BLOCKED FREE MACHINE ALLOCATES',
+      'p #####............... 25 % 3072 768 0 0 0 2304 0',
+      'q #................... 4.2 % 6144 0 128 0 0 2944 3072',
       '',
     ]);
     expect(out).toMatch(/^\S+Z {3}revision \d+ {3}changes\/s - {3}grants\/s - {3}refusals\/s - {3}watchers 0\n/);
   });
 
   it.each([
-    ['machine', ['m']],
+    ['machine', ['m', 'own']],
     ['protocol', ['tcp', 'udp', 'icmp']],
   ])('adds up by %s', async (by, names) => {
     const { out } = await fishery(`top --frames 1 --json --by ${by}`);
     const frame = z.object({ rows: z.array(z.object({ name: z.string(), ports: z.number() })) }).parse(JSON.parse(out));
     expect(frame.rows.map(({ name }) => name)).toEqual(names);
-    expect(frame.rows.reduce((sum, { ports }) => sum + ports, 0)).toBe(6_144);
+    expect(frame.rows.reduce((sum, { ports }) => sum + ports, 0)).toBe(9_216);
   });
 
   it('tells rates from the second look on', async () => {
@@ -95,9 +97,9 @@ describe('fishery status', () => {
     expect(code).toBe(0);
     expect(JSON.parse(out)).toMatchObject({
       status: 'ready',
-      machines: 2,
-      machine_states: { active: 2 },
-      agents_never_seen: 1,
+      machines: 3,
+      machine_states: { active: 3 },
+      agents_never_seen: 2,
     });
   });
 

@@ -61,6 +61,16 @@ describe('a check of the database', () => {
     ],
     ['a member too few', 'UPDATE shared_blocks SET members = members - 1', /counts \d+ members, not \d+/],
     ['an extent that hides', `UPDATE extents SET offered = 0`, /is not offered/],
+    [
+      'an extent that another grants in',
+      `UPDATE extents SET offered = 0, allocator = 'machine'`,
+      /says that the machine grants in it/,
+    ],
+    [
+      'a tenure in which another granted',
+      `UPDATE tenures SET allocator = 'machine'`,
+      /says that the machine granted in it/,
+    ],
     ['an extent that fits more than it has', 'UPDATE extents SET fit = 16', /says that it fits 16/],
     [
       'a slice on another machine',

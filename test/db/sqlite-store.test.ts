@@ -1,4 +1,5 @@
 import { accessContract } from '../contracts/access.contract.ts';
+import { allocatorsContract } from '../contracts/allocators.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { listsContract } from '../contracts/lists.contract.ts';
@@ -12,3 +13,4 @@ accessContract('SQLite', () => temporaryStore());
 lifecycleContract('SQLite', () => temporaryStore());
 provenanceContract('SQLite', () => temporaryStore());
 listsContract('SQLite', () => temporaryStore());
+allocatorsContract('SQLite', () => temporaryStore());

@@ -61,7 +61,10 @@ describe('an explanation', () => {
       pool: 'v4',
       family: 4,
       unsuitable: null,
-      ports: { free: 2_048 - 512 - 256 - 64 - 8, withheld: 0, exclusive: 8, shared: 64, cooling: 512, blocked: 256 },
+      ports: {
+        ...{ free: 2_048 - 512 - 256 - 64 - 8, withheld: 0, machine_allocated: 0 },
+        ...{ exclusive: 8, shared: 64, cooling: 512, blocked: 256 },
+      },
       largest: 1_024,
     });
     expect(roomOf(explanation, 'v6')).toMatchObject({ family: 6, unsuitable: 'other_pool', largest: 1_024 });
@@ -94,6 +97,24 @@ describe('an explanation', () => {
       ['v6', null],
     ]);
     expect(roomOf(await explain(tcp(1)), 'v4')?.ports).toMatchObject({ free: 0, withheld: 2_040, exclusive: 8 });
+  });
+
+  it('says where the machine grants itself, and what of that would serve', async () => {
+    const [slice] = (await w.store.reader.slices({ pool: 'v4' }, { limit: 9, cursor: null })).items;
+    await w.allocate(slice?.id ?? 0, 'machine');
+    await w.reportSlice('edge-1', slice ?? { id: 0, generation: 1 }, 'empty');
+    await w.pass(120);
+    const back = { id: slice?.id ?? 0, generation: 2 };
+    expect(roomOf(await explain(tcp(1)), 'v4')?.unsuitable).toBe('not_offered');
+    await w.reportSlice('edge-1', back, 'assigned');
+    const large = await explain(tcp(2_048));
+    expect(saidOf(large)).toBe('machine_allocates');
+    expect(roomOf(large, 'v4')).toMatchObject({ unsuitable: 'machine_allocates', largest: 0 });
+    expect(roomOf(large, 'v4')?.ports).toMatchObject({ free: 0, withheld: 0, machine_allocated: 2_048 });
+    expect(roomOf(large, 'v6')?.unsuitable).toBe('slice_too_small');
+    const small = await explain(tcp(8));
+    expect(saidOf(small)).toMatch(/^2001:db8::/);
+    expect(roomOf(small, 'v4')?.unsuitable).toBe('machine_allocates');
   });
 
   it('says why the machine, or the session, is no place to be granted anything', async () => {

@@ -149,9 +149,9 @@ describe('handing over the right to allocate', () => {
     ]);
     const session = await w.session('edge-1', 'web');
     await ledger([
-      ['the server grants nothing there', () => w.grant(session, tcp(8)), 'no_slices'],
-      ['not by name', () => w.grant(session, tcp(8, at('198.51.100.0', 32_768))), 'block_not_owned'],
-      ['nor shared', () => w.grant(session, shared()), 'no_slices'],
+      ['the server grants nothing there', () => w.grant(session, tcp(8)), 'machine_allocates'],
+      ['not by name', () => w.grant(session, tcp(8, here)), 'machine_allocates'],
+      ['nor shared', () => w.grant(session, shared()), 'machine_allocates'],
     ]);
     expect(await w.store.reader.slice(slice.id)).toMatchObject({ allocator: 'machine', next: null });
   });

@@ -1,4 +1,5 @@
 import { accessContract } from '../contracts/access.contract.ts';
+import { allocatorsContract } from '../contracts/allocators.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { listsContract } from '../contracts/lists.contract.ts';
@@ -17,3 +18,4 @@ accessContract('memory', open);
 lifecycleContract('memory', open);
 provenanceContract('memory', open);
 listsContract('memory', open);
+allocatorsContract('memory', open);

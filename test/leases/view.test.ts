@@ -14,7 +14,7 @@ const machine = (id: string, revision = 1): Machine => ({
 const port = (at: number): PortRange => ({ first: at, last: at });
 const free = (ports: PortRange): Extent => ({
   ...{ slice: 1, protocol: 'tcp', ports, machine: 'm', pool: 'p', family: 4, state: 'free', offered: true },
-  ...{ fit: fitOf(ports), restedSince: 0, reusableAt: null, blocked: null },
+  ...{ allocator: 'server', fit: fitOf(ports), restedSince: 0, reusableAt: null, blocked: null },
 });
 const build = () => new View({ epoch: 1, confirmedAt: 0, revision: 41, lastEventAt: 1_000 }, 500);
 

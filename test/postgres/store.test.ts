@@ -1,5 +1,6 @@
 import { afterAll, beforeAll } from 'vitest';
 import { accessContract } from '../contracts/access.contract.ts';
+import { allocatorsContract } from '../contracts/allocators.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { listsContract } from '../contracts/lists.contract.ts';
@@ -23,3 +24,4 @@ accessContract('PostgreSQL', open);
 lifecycleContract('PostgreSQL', open);
 provenanceContract('PostgreSQL', open);
 listsContract('PostgreSQL', open);
+allocatorsContract('PostgreSQL', open);

@@ -20,7 +20,7 @@ import { Pool } from '../../src/wire/pools.ts';
 import { Problem } from '../../src/wire/problems.ts';
 import { Router } from '../../src/wire/routers.ts';
 import { Session } from '../../src/wire/sessions.ts';
-import { SliceList } from '../../src/wire/slices.ts';
+import { Slice, SliceList } from '../../src/wire/slices.ts';
 import { readTables } from './stored-tables.ts';
 import { temporaryStore, type TemporaryStore } from './temporary-store.ts';
 
@@ -343,4 +343,18 @@ export async function furnished(options: WorldOptions = {}): Promise<Furnished> 
     router: await world.token('router', null, null, 'border-1'),
     slice: slices[0] ?? '',
   };
+}
+
+/** Hands the slice of `edge-1` over to the machine, to grant in itself; it is of generation 2 then. */
+export async function handOver({ world, slice, agent }: Furnished): Promise<void> {
+  const say = (generation: number, state: 'assigned' | 'empty') =>
+    world.must(AppliedAnswer, 'POST', '/v1/machines/edge-1/applied', {
+      token: agent,
+      body: { revision: 0, leases: [], slices: [{ slice, generation, state }] },
+    });
+  await world.must(Slice, 'POST', `/v1/slices/${slice}/allocator`, { body: { allocator: 'machine' } });
+  await say(1, 'empty');
+  world.clock.advance_s(11);
+  await world.run({ kind: 'sweep', itemsMax: 100 });
+  await say(2, 'assigned');
 }

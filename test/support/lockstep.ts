@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import type { Store } from '../../src/leases/store.ts';
-import type { HeldPorts } from '../../src/leases/view.ts';
+import type { HeldPorts } from '../../src/leases/changes.ts';
 import { heldOf } from './memory-reader.ts';
 import { MemoryStore, type Tables } from './memory-store.ts';
 import { NaiveHistory } from './naive-history.ts';

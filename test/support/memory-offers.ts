@@ -6,7 +6,9 @@ import type { NeedOf } from '../../src/leases/needs.ts';
 import type { View } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
 
-type OfferNeed = NeedOf<'offeredExtents' | 'joinableBlocks' | 'extentsAt' | 'joinableAt' | 'roomySlices'>;
+type OfferNeed = NeedOf<
+  'offers' | 'offeredAt' | 'offeredExtents' | 'joinableBlocks' | 'extentsAt' | 'joinableAt' | 'roomySlices'
+>;
 
 type Place = Readonly<{ machine: string; protocol: string }>;
 type JoinNeed = NeedOf<'joinableBlocks' | 'joinableAt'>;
@@ -46,6 +48,22 @@ export function loadOffers(tables: Tables, view: View, need: OfferNeed): void {
     for (const extent of found.slice(0, limit)) view.extents.load(extent);
   };
   switch (need.need) {
+    case 'offers': {
+      const offers = [...tables.slices.values()]
+        .filter(({ machine, state }) => machine === need.machine && state === 'assigned')
+        .map(({ pool, address, allocator }) => ({ pool, family: familyOf(address), allocator }));
+      const pairs = new Map(offers.map((offer) => [`${offer.pool}/${offer.family}/${offer.allocator}`, offer]));
+      view.loadOffers(need.machine, [...pairs.values()]);
+      return;
+    }
+    case 'offeredAt': {
+      const here = [...tables.slices.values()]
+        .filter(({ machine, address }) => machine === need.machine && address === need.address)
+        .filter(({ state, allocator }) => state === 'assigned' && allocator === need.allocator)
+        .sort((a, b) => a.ports.first - b.ports.first);
+      for (const slice of here.slice(0, 1)) view.slices.load(slice);
+      return;
+    }
     case 'offeredExtents':
       load(
         extents(need.order, (row) => isIn(row, need)),

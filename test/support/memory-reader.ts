@@ -30,7 +30,7 @@ import type {
   UsesFilter,
   WaitingSlices,
 } from '../../src/leases/store.ts';
-import type { HeldPorts } from '../../src/leases/view.ts';
+import type { HeldPorts } from '../../src/leases/changes.ts';
 import type { Tables } from './memory-store.ts';
 
 /** What there is to read. */
@@ -348,8 +348,11 @@ export function usageOf({ leases, extents, blocks, slices }: Tables): readonly U
     const key = `${row.pool} ${row.machine} ${address.includes(':') ? 6 : 4} ${row.protocol} ${state}`;
     ports.set(key, (ports.get(key) ?? 0) + portCount(row.ports));
   };
-  for (const extent of extents.values())
-    add(extent, extent.state === 'free' && !extent.offered ? 'withheld' : extent.state);
+  for (const extent of extents.values()) {
+    const { allocator } = slices.get(extent.slice) ?? {};
+    const unoffered = allocator === 'machine' ? 'machine_allocated' : 'withheld';
+    add(extent, extent.state === 'free' && !extent.offered ? unoffered : extent.state);
+  }
   for (const block of blocks.values()) add(block, 'shared');
   for (const lease of leases.values()) {
     if (lease.state === 'cooling') add(lease, 'cooling');

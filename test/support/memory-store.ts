@@ -269,14 +269,6 @@ export class MemoryStore implements Store {
         );
         return;
       }
-      case 'offeredAt': {
-        const here = [...tables.slices.values()].filter(
-          ({ machine, address, state, allocator }) =>
-            machine === need.machine && address === need.address && state === 'assigned' && allocator === 'server',
-        );
-        loadOne(view.slices, here.sort((a, b) => a.ports.first - b.ports.first)[0]);
-        return;
-      }
       case 'madeAt': {
         loadOne(
           view.slices,
@@ -320,18 +312,6 @@ export class MemoryStore implements Store {
       case 'pools':
         for (const pool of tables.pools.values()) view.pools.load(pool);
         return;
-      case 'offers': {
-        const offers = [...tables.slices.values()]
-          .filter(
-            ({ machine, state, allocator }) =>
-              machine === need.machine && state === 'assigned' && allocator === 'server',
-          )
-          .map(({ pool, address }) => ({ pool, family: familyOf(address) }));
-        view.loadOffers(need.machine, [
-          ...new Map(offers.map((offer) => [`${offer.pool}/${offer.family}`, offer])).values(),
-        ]);
-        return;
-      }
       case 'sliceTiles':
         for (const extent of tables.extents.values()) if (extent.slice === need.slice) view.extents.load(extent);
         for (const block of tables.blocks.values()) if (block.slice === need.slice) view.blocks.load(block);
@@ -422,6 +402,8 @@ export class MemoryStore implements Store {
         view.loadNextRest(need.machine, need.protocol, rests.length > 0 ? Math.min(...rests) : null);
         return;
       }
+      case 'offers':
+      case 'offeredAt':
       case 'offeredExtents':
       case 'joinableBlocks':
       case 'extentsAt':

@@ -7,7 +7,7 @@ import type { Tables } from './memory-store.ts';
 type Sight = Readonly<{
   at: number;
   leases: readonly Readonly<{ id: number; machine: string; holder: string; slice: number; places: readonly Place[] }>[];
-  owners: readonly Readonly<{ machine: string; places: readonly Place[] }>[];
+  owners: readonly Readonly<{ machine: string; allocator: string; places: readonly Place[] }>[];
 }>;
 type Place = Omit<PortInstant, 'at'>;
 
@@ -31,8 +31,10 @@ export class NaiveHistory {
         ...{ id, machine, holder, slice },
         places: [ports.first, ports.last].map((port) => ({ address, protocol, port })),
       }));
-    const owners = [...tables.slices.values()].flatMap(({ machine, address, ports }) =>
-      machine === null ? [] : [{ machine, places: [{ address, protocol: 'icmp' as const, port: ports.last }] }],
+    const owners = [...tables.slices.values()].flatMap(({ machine, allocator, address, ports }) =>
+      machine === null
+        ? []
+        : [{ machine, allocator, places: [{ address, protocol: 'icmp' as const, port: ports.last }] }],
     );
     this.#sights.set(at, { at, leases, owners });
   }
@@ -50,8 +52,9 @@ export class NaiveHistory {
         expect(new Set(told.leases.map(({ id }) => id))).toEqual(new Set(there.map(({ id }) => id)));
         expect(there.map(({ machine }) => machine)).toEqual(there.map(() => told.tenure?.machine));
       }
-      for (const { machine, places } of owners.slice(0, places_max))
-        for (const place of places) expect((await reader.whoHad({ ...place, at })).tenure?.machine).toBe(machine);
+      for (const { machine, allocator, places } of owners.slice(0, places_max))
+        for (const place of places)
+          expect((await reader.whoHad({ ...place, at })).tenure).toMatchObject({ machine, allocator });
       for (const { id, machine, holder } of had.slice(0, 1)) {
         const then = { since: at, until: at + 1 };
         const theirs = had.filter((lease) => lease.machine === machine && lease.holder === holder);

@@ -4,7 +4,7 @@ import * as rows from '../../src/db/rows.ts';
 import type { AnyRow } from '../../src/db/statement.ts';
 import type { Event } from '../../src/leases/model.ts';
 import { answerKey, holderKey, placeOf, tenureKey } from '../../src/leases/model.ts';
-import type { HeldPorts } from '../../src/leases/view.ts';
+import type { HeldPorts } from '../../src/leases/changes.ts';
 import type { Tables } from './memory-store.ts';
 
 /** `held`: what holders have, as it is kept, on machines where it is. */

@@ -38,7 +38,9 @@ export function portMetrics({ reader, clock }: Context, registry: Registry): voi
 
   new Gauge({
     name: 'fishery_pool_ports',
-    help: 'Ports of slices that machines own, by pool and what they are. Site: the label of the pool.',
+    help:
+      'Ports of slices that machines own, by pool and what they are; machine_allocated: the machine grants in them itself. ' +
+      'Site: the label of the pool.',
     labelNames: ['pool', 'site', 'protocol', 'state'],
     registers,
     async collect() {
@@ -52,7 +54,7 @@ export function portMetrics({ reader, clock }: Context, registry: Registry): voi
   });
   new Gauge({
     name: 'fishery_machine_ports',
-    help: 'Ports of slices that a machine owns, by what they are.',
+    help: 'Ports of slices that a machine owns, by what they are; machine_allocated: it grants in them itself.',
     labelNames: ['machine', 'protocol', 'state'],
     registers,
     async collect() {
@@ -111,13 +113,17 @@ export function portMetrics({ reader, clock }: Context, registry: Registry): voi
 
 type Balance = { labels: Readonly<Record<'pool' | 'site' | 'protocol', string>>; free: number; used: number };
 
-/** What is free of each pool and protocol, and what is not; ports that a stranger blocks are neither. */
+/**
+ * What is free of each pool and protocol, and what is not; ports that a stranger blocks are neither, and of those that a
+ * machine grants in itself nobody here knows.
+ */
 function balanceOf(
   rows: readonly UsageRow[],
   labelsOf: (pool: string) => Readonly<{ pool: string; site: string }>,
 ): ReadonlyMap<string, Balance> {
   const balances = new Map<string, Balance>();
   for (const { pool, protocol, state, ports } of rows) {
+    if (state === 'machine_allocated') continue;
     const labels = { ...labelsOf(pool), protocol };
     const key = JSON.stringify(labels);
     const balance = balances.get(key) ?? { labels, free: 0, used: 0 };

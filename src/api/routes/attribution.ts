@@ -150,5 +150,5 @@ function subjectOf({ address, port, protocol, machine = '', holder = '' }: Attri
 
 async function completenessOf({ reader }: Context, name: string, now: number) {
   const machine = (await reader.machine(name)) ?? null;
-  return { id: name, complete_through: completeThrough({ until: null }, { machine, now }) };
+  return { id: name, complete_through: completeThrough({ until: null, allocator: 'server' }, { machine, now }) };
 }

@@ -54,6 +54,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
           'block_not_owned',
           'block_taken',
           'no_slices',
+          'machine_allocates',
           'no_ports',
           'no_common_address',
           'holder_ports_exceeded',

@@ -24,6 +24,7 @@ const rooms: Columns<Room> = {
   'largest block': (room) => room.largest_block_ports,
   free: ({ ports }) => ports.free,
   withheld: ({ ports }) => ports.withheld,
+  'machine allocates': ({ ports }) => ports.machine_allocated,
   exclusive: ({ ports }) => ports.exclusive,
   shared: ({ ports }) => ports.shared,
   cooling: ({ ports }) => ports.cooling,

@@ -19,6 +19,7 @@ type Row = Readonly<{
   cooling: number;
   blocked: number;
   free: number;
+  machine_allocated: number;
 }>;
 type Frame = Readonly<{
   at: string;
@@ -144,8 +145,11 @@ function rowOf(name: string, members: readonly Sample[]): Row {
     cooling: of('cooling'),
     blocked: of('blocked'),
   };
-  const used = ports === 0 ? 0 : (exclusive + shared + cooling + blocked) / ports;
-  return { name, ports, used, exclusive, shared, cooling, blocked, free: of('free') };
+  // Of those that the server grants from: how full the others are their machines alone know.
+  const machine_allocated = of('machine_allocated');
+  const grantedFrom = ports - machine_allocated;
+  const used = grantedFrom === 0 ? 0 : (exclusive + shared + cooling + blocked) / grantedFrom;
+  return { name, ports, used, exclusive, shared, cooling, blocked, free: of('free'), machine_allocated };
 }
 
 const bar_cells = 20;
@@ -171,6 +175,7 @@ function textOf(frame: Frame, by: Grouping): string {
       cooling: (row) => row.cooling,
       blocked: (row) => row.blocked,
       free: (row) => row.free,
+      'machine allocates': (row) => row.machine_allocated,
     },
     frame.rows,
   );

@@ -1,7 +1,7 @@
 import { addressKey, type Address } from '../../net/address.ts';
 import type { Epoch, Event, Revocation, Session } from '../../leases/model.ts';
 import type { UsageRow } from '../../leases/store.ts';
-import type { HeldPorts } from '../../leases/view.ts';
+import type { HeldPorts } from '../../leases/changes.ts';
 import { historySince } from '../history.ts';
 import * as rows from '../rows.ts';
 import type { Snapshot } from '../snapshot.ts';

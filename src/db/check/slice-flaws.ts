@@ -98,6 +98,7 @@ function flawsOfExtent(slice: Slice, extent: Extent, all: readonly Extent[]): re
   const { first, last } = extent.ports;
   const name = `${extent.state} extent ${first}-${last}/${extent.protocol} of slice-${slice.id}`;
   const isOffered = extent.state === 'free' && slice.state === 'assigned' && slice.allocator === 'server';
+  if (extent.allocator !== slice.allocator) flaws.push(`${name} says that the ${extent.allocator} grants in it`);
   if (extent.offered !== isOffered) flaws.push(`${name} is ${isOffered ? 'not ' : ''}offered`);
   const fits = (order: number) => Math.ceil(first / 2 ** order) * 2 ** order + 2 ** order - 1 <= last;
   const fit = Array.from({ length: 17 }, (_, order) => order).findLast(fits) ?? 0;
@@ -143,6 +144,8 @@ function flawsOfTenures({ slice, tenures: unsorted, historySince }: SliceParts):
   const last = tenures.at(-1);
   if (last && (last.until === null) !== (slice.state !== 'free')) flaws.push(`${name}: its last tenure is wrong`);
   if (last && slice.state !== 'free' && last.machine !== slice.machine) flaws.push(`${name}: tenure of another`);
+  if (last && slice.state !== 'free' && last.allocator !== slice.allocator)
+    flaws.push(`${name}: its last tenure says that the ${last.allocator} granted in it`);
   if ((slice.machine === null) !== (slice.state === 'free'))
     flaws.push(`${name} is ${slice.state} on ${slice.machine ?? 'no machine'}`);
   return flaws;

@@ -2,7 +2,7 @@ import { getTableName } from 'drizzle-orm';
 import { getTableConfig, type PgTable } from 'drizzle-orm/pg-core';
 import type pg from 'pg';
 import { portsMoved } from '../../leases/usage.ts';
-import type { Changes } from '../../leases/view.ts';
+import type { Changes } from '../../leases/changes.ts';
 import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
 import { answersOf } from './pipeline.ts';

@@ -1,5 +1,5 @@
 import type { Need, NeedKind } from '../../leases/needs.ts';
-import type { Changes } from '../../leases/view.ts';
+import type { Changes } from '../../leases/changes.ts';
 import type { AnyRow } from '../statement.ts';
 
 /** What nearly every batch looks at and few change, with the rows that the answer depends on. */

@@ -146,6 +146,9 @@ export const slices = sqliteTable(
     index('slices_offers')
       .on(t.machine, t.pool, t.family)
       .where(sql`state = 'assigned' AND allocator = 'server'`),
+    index('slices_machine_allocated')
+      .on(t.machine, t.pool, t.family)
+      .where(sql`state = 'assigned' AND allocator = 'machine'`),
     index('slices_pool').on(t.pool, t.state, t.reusable_at),
     index('slices_cooling')
       .on(t.reusable_at)
@@ -162,6 +165,7 @@ export const slices = sqliteTable(
       'slices_route',
       sql`route IN ('none', 'adding', 'routed', 'removing') AND (route = 'none') = (state = 'free')`,
     ),
+    check('slices_allocator', sql`allocator IN ('server', 'machine')`),
     check('slices_owner', sql`(machine IS NULL) = (state = 'free')`),
     check('slices_draining_since', sql`(draining_since IS NOT NULL) = (state = 'draining')`),
     check('slices_next', sql`(next_machine IS NULL) = (next_allocator IS NULL)`),
@@ -177,6 +181,7 @@ export const tenures = sqliteTable(
     address: text().notNull(),
     first_port: integer().notNull(),
     last_port: integer().notNull(),
+    allocator: text().notNull(),
     from_at: integer().notNull(),
     until_at: integer(),
   },
@@ -325,6 +330,7 @@ export const extents = sqliteTable(
     pool: text().notNull(),
     family: integer().notNull(),
     state: text().notNull(),
+    allocator: text().notNull(),
     offered: integer().notNull(),
     fit: integer().notNull(),
     rested_since: integer().notNull(),
@@ -348,7 +354,10 @@ export const extents = sqliteTable(
       .on(t.machine)
       .where(sql`state = 'blocked'`),
     check('extents_ports', sql`0 <= first_port AND first_port <= last_port AND last_port <= 65535`),
-    check('extents_state', sql`state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR state = 'free')`),
+    check(
+      'extents_state',
+      sql`state IN ('free', 'blocked', 'cooling') AND (offered = 0 OR (state = 'free' AND allocator = 'server'))`,
+    ),
   ],
 );
 

@@ -1,7 +1,8 @@
 import type Database from 'better-sqlite3';
 import type { Epoch } from '../../leases/model.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../leases/store.ts';
-import { View, type Changes, type Loss } from '../../leases/view.ts';
+import type { Changes } from '../../leases/changes.ts';
+import { View, type Loss } from '../../leases/view.ts';
 import type { Need } from '../../leases/needs.ts';
 import { epoch } from '../composed-reads.ts';
 import { forgetStatements } from '../forgetting.ts';

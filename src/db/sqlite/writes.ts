@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { portsMoved } from '../../leases/usage.ts';
-import type { Changes } from '../../leases/view.ts';
+import type { Changes } from '../../leases/changes.ts';
 import { changedRows, type WrittenTable } from '../changed-rows.ts';
 import { RowWriter } from './row-writer.ts';
 import * as schema from './schema.ts';
