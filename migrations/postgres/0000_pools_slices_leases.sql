@@ -179,6 +179,7 @@ CREATE TABLE "machines" (
 	"applied_revision" bigint,
 	"must_apply" bigint,
 	"limited_holders" integer NOT NULL,
+	"own_slices" integer NOT NULL,
 	"created_at" bigint NOT NULL,
 	"updated_at" bigint NOT NULL,
 	"revision" bigint NOT NULL

@@ -200,6 +200,7 @@ CREATE TABLE `machines` (
 	`applied_revision` integer,
 	`must_apply` integer,
 	`limited_holders` integer DEFAULT 0 NOT NULL,
+	`own_slices` integer DEFAULT 0 NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
 	`revision` integer NOT NULL

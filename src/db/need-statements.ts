@@ -4,7 +4,7 @@ import { prefixKeys } from '../net/prefix.ts';
 import { limits } from '../leases/limits.ts';
 import type { Allocator } from '../leases/model.ts';
 import type { HeldPorts } from '../leases/changes.ts';
-import type { AuditEnd, OfferRow, RoomRow } from '../leases/view.ts';
+import type { AuditEnd, Offer, RoomRow } from '../leases/view.ts';
 import { lifecycleNeeds } from './lifecycle-needs.ts';
 import {
   due,
@@ -30,13 +30,14 @@ const offered = grantedIn('server');
  * The (pool, family) pairs of such slices: from one to the next in the index, instead of past every slice of the machine;
  * pairs compared as such would make SQLite look at all that have the same pool.
  */
-const pairsOf = (name: string, some: string) => `${name} (pool, family) AS (
-         SELECT * FROM (SELECT pool, family FROM slices WHERE ${some} ORDER BY pool, family LIMIT 1) AS first_${name}
+const pairsIn = (some: string) => `WITH RECURSIVE offer (pool, family) AS (
+         SELECT * FROM (SELECT pool, family FROM slices WHERE ${some} ORDER BY pool, family LIMIT 1) AS first_one
          UNION ALL
-         SELECT slices.pool, slices.family FROM ${name} JOIN slices ON slices.id = coalesce(
-           (SELECT id FROM slices WHERE ${some} AND pool = ${name}.pool AND family > ${name}.family
+         SELECT slices.pool, slices.family FROM offer JOIN slices ON slices.id = coalesce(
+           (SELECT id FROM slices WHERE ${some} AND pool = offer.pool AND family > offer.family
             ORDER BY family LIMIT 1),
-           (SELECT id FROM slices WHERE ${some} AND pool > ${name}.pool ORDER BY pool, family LIMIT 1)))`;
+           (SELECT id FROM slices WHERE ${some} AND pool > offer.pool ORDER BY pool, family LIMIT 1)))
+       SELECT pool, family FROM offer`;
 /**
  * The slices of the machine on one address, found by the address: there are as many as its ports allow. The machine is
  * compared as an expression, so that its own index, which may lead to thousands of slices, is none to choose.
@@ -256,11 +257,16 @@ export const needStatements: NeedStatements = {
   ],
   offers: [
     whole(
-      `WITH RECURSIVE ${pairsOf('offer', offered)}, ${pairsOf('own', grantedIn('machine'))}
-       SELECT pool, family, 'server' AS allocator FROM offer
-       UNION ALL SELECT pool, family, 'machine' AS allocator FROM own`,
+      pairsIn(offered),
       ({ machine }) => ({ machine }),
-      (view, offers: readonly OfferRow[], { machine }) => view.loadOffers(machine, offers),
+      (view, offers: readonly Offer[], { machine }) => view.loadOffers(machine, offers),
+    ),
+  ],
+  ownOffers: [
+    whole(
+      pairsIn(grantedIn('machine')),
+      ({ machine }) => ({ machine }),
+      (view, offers: readonly Offer[], { machine }) => view.loadOwnOffers(machine, offers),
     ),
   ],
   sliceTiles: [

@@ -101,6 +101,7 @@ export const machineRow = (machine: Machine): MachineRow => ({
   applied_revision: machine.agent?.appliedRevision ?? null,
   must_apply: machine.agent?.mustApply ?? null,
   limited_holders: machine.limitedHolders,
+  own_slices: machine.ownSlices,
   created_at: machine.createdAt,
   updated_at: machine.updatedAt,
   revision: machine.revision,
@@ -120,6 +121,7 @@ export const machineOf = (row: MachineRow): Machine => ({
   mark: row.mark,
   nextHops: JSON.parse(row.next_hops) as Machine['nextHops'],
   limitedHolders: row.limited_holders,
+  ownSlices: row.own_slices,
   agent:
     row.seen_at === null
       ? null

@@ -2,7 +2,7 @@ import { familyOf } from '../net/address.ts';
 import { isNamed, isSelected, orderOf } from './claims.ts';
 import type { Claim } from './commands.ts';
 import type { LeaseError } from './errors.ts';
-import type { Allocator, Machine } from './model.ts';
+import type { Allocator, Machine, Slice } from './model.ts';
 import type { Need } from './needs.ts';
 import type { View } from './view.ts';
 
@@ -14,6 +14,16 @@ import type { View } from './view.ts';
 export const canAllocate = ({ enforcement }: Pick<Machine, 'enforcement'>, allocator: Allocator): boolean =>
   allocator === 'server' || enforcement === 'agent';
 
+/** One more slice that the machine grants in itself, or (-1) one less. No news to anybody: no event. */
+export function countOwn(
+  view: View,
+  { machine: id, allocator }: Pick<Slice, 'machine' | 'allocator'>,
+  step: 1 | -1,
+): void {
+  const machine = allocator === 'machine' ? view.machines.get(id ?? '') : undefined;
+  if (machine) view.machines.put({ ...machine, ownSlices: machine.ownSlices + step });
+}
+
 /** Why this one cannot grant there; undefined when it can. */
 export const noAgentFor = (
   machine: Pick<Machine, 'id' | 'enforcement'>,
@@ -21,9 +31,13 @@ export const noAgentFor = (
 ): LeaseError | undefined =>
   canAllocate(machine, allocator) ? undefined : { code: 'allocator_needs_agent', machine: machine.id };
 
-/** What `machineAllocates` looks at: nothing where the machine has no slice of its own to grant in. Its offers must be known. */
+/** Which slices the machine grants in itself, where it has such. It must be known. */
+export const ownOfferNeeds = (view: View, machine: string): readonly Need[] =>
+  (view.machines.get(machine)?.ownSlices ?? 0) > 0 ? [{ need: 'ownOffers', machine }] : [];
+
+/** What `machineAllocates` looks at beyond these. */
 export function machineAllocatedNeeds(view: View, machine: string, claim: Claim): readonly Need[] {
-  const own = view.offersOf(machine, 'machine').filter((offer) => isNamed(claim, offer));
+  const own = view.ownOffersOf(machine).filter((offer) => isNamed(claim, offer));
   if (own.length === 0) return [];
   const { address } = claim;
   return [
@@ -39,7 +53,7 @@ export function machineAllocates(
   claim: Claim,
   nextAt: number | null = null,
 ): LeaseError | undefined {
-  const own = view.offersOf(machine, 'machine').filter((offer) => {
+  const own = view.ownOffersOf(machine).filter((offer) => {
     const pool = isNamed(claim, offer) ? view.pools.get(offer.pool) : undefined;
     return pool !== undefined && isSelected(claim, pool) && orderOf(claim, pool) !== undefined;
   });

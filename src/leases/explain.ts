@@ -75,7 +75,7 @@ function* roomNeeds(view: View, machine: string, { protocol }: Claim): Needs {
 
 function roomsOf(view: View, machine: string, claim: Claim): readonly Room[] {
   const offers = view.offersOf(machine);
-  const own = view.offersOf(machine, 'machine');
+  const own = view.ownOffersOf(machine);
   const groups = Map.groupBy(view.roomOf(machine, claim.protocol), ({ pool, family }) => `${pool}/${family}`);
   const rooms = [...groups.values()].flatMap((rows): Room[] => {
     const [first] = rows;

@@ -1,5 +1,6 @@
 import { familyOf } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
+import { ownOfferNeeds } from './allocators.ts';
 import { bindingOf, type Grantee } from './claims.ts';
 import type { Claim, Placement } from './commands.ts';
 import type { LeaseError } from './errors.ts';
@@ -43,7 +44,7 @@ export function* groundNeeds(view: View, to: Grantee, claims: readonly Claim[], 
     { need: 'machine', id: to.machine },
     { need: 'offers', machine: to.machine },
   ];
-  yield quotaNeeds(view, to.machine);
+  yield [...quotaNeeds(view, to.machine), ...ownOfferNeeds(view, to.machine)];
   yield* together(claims.map((claim) => claimNeeds(view, to, claim)));
   yield* placementNeeds(view, to, claims, placement);
 }

@@ -26,7 +26,19 @@ export const createMachine: UseCase<'createMachine'> = {
       putMachine(view, id, (revision, at) => {
         const born = { createdAt: at, updatedAt: at, revision };
         const state = { state: 'active', intent: 'active', drainBy: null, settled: true, ...wanted.value } as const;
-        return { id, labels, enforcement, ...state, fenceUs, mark, nextHops, limitedHolders: 0, agent: null, ...born };
+        return {
+          id,
+          labels,
+          enforcement,
+          ...state,
+          fenceUs,
+          mark,
+          nextHops,
+          limitedHolders: 0,
+          ownSlices: 0,
+          agent: null,
+          ...born,
+        };
       }),
     );
   },

@@ -79,6 +79,8 @@ export type Machine = Readonly<{
   nextHops: readonly Address[];
   /** How many of its holders have limits. Where none has, nobody counts what holders have. */
   limitedHolders: number;
+  /** How many slices it has that it grants in itself, in whichever state. Where it has none, no grant looks for any. */
+  ownSlices: number;
   agent: Readonly<{
     bootId: string;
     version: string;

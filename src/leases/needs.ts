@@ -56,8 +56,10 @@ export type Need =
   | Readonly<{ need: 'routers' }>
   /** The pools with slices whose routers have not all acknowledged that a route came or went. */
   | Readonly<{ need: 'waitingPools' }>
-  /** The (pool, family) pairs that the machine has assigned slices of, by who grants in them. */
+  /** The (pool, family) pairs that the machine has assigned, server-allocated slices of. */
   | Readonly<{ need: 'offers'; machine: string }>
+  /** Those that it has assigned slices of which it grants in itself. */
+  | Readonly<{ need: 'ownOffers'; machine: string }>
   /** Every extent and every shared block of the slice. */
   | Readonly<{ need: 'sliceTiles'; slice: number }>
   /** How many leases of the slice are pending, active or ending. */

@@ -1,6 +1,6 @@
 import { familyOf, type Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
-import { canAllocate, noAgentFor } from './allocators.ts';
+import { canAllocate, countOwn, noAgentFor } from './allocators.ts';
 import { isWithheld } from './carve-outs.ts';
 import { blockedNeeds, clearBlocked } from './blocked.ts';
 import type { Commands } from './commands.ts';
@@ -111,10 +111,11 @@ export function restIfLeft(context: Context, slice: Slice): Slice {
 }
 
 /** What `freeSlice` looks at. */
-export const freeingNeeds = ({ id, generation, pool, next }: Slice): readonly Need[] => [
+export const freeingNeeds = ({ id, generation, pool, machine, allocator, next }: Slice): readonly Need[] => [
   { need: 'sliceTiles', slice: id },
   { need: 'tenure', slice: id, generation },
   { need: 'pool', id: pool },
+  ...(machine === null || allocator === 'server' ? [] : [{ need: 'machine', id: machine } as const]),
   ...(next === null ? [] : [{ need: 'machine', id: next.machine } as const]),
 ];
 
@@ -125,6 +126,7 @@ export const freeingNeeds = ({ id, generation, pool, next }: Slice): readonly Ne
 export function freeSlice(view: View, slice: Slice): void {
   const tenure = view.tenures.get(tenureKey(slice.id, slice.generation));
   removeExtents(view, slice);
+  countOwn(view, slice, -1);
   const { slice: freed } = view.log(slice.machine, (revision, at) => {
     if (tenure) view.tenures.put({ ...tenure, until: at });
     // Where the way was withdrawn before, nothing changes for routers.
@@ -317,6 +319,7 @@ function assign(view: View, pool: Pool, machine: Machine, candidate: Candidate, 
     };
   });
   view.slices.put(slice);
+  countOwn(view, slice, 1);
   view.tenures.put({
     slice: slice.id,
     generation: slice.generation,

@@ -61,8 +61,6 @@ export type LogEnd = Readonly<{
 export type AuditEnd = Readonly<{ id: number; at: number }>;
 /** Something that a machine can be granted from. */
 export type Offer = Readonly<{ pool: string; family: Family }>;
-/** Who grants in it. */
-export type OfferRow = Offer & Readonly<{ allocator: Allocator }>;
 
 /** `fit`: exponent of the largest aligned block that may be granted from; null where the row is not of free ports. */
 export type RoomRow = UsageRow & Readonly<{ fit: number | null }>;
@@ -143,7 +141,8 @@ export class View {
   #standing: Readonly<{ epoch: number; confirmedAt: number | null; base: number }>;
   readonly #asked = new Set<string>();
   #asksForRevocations = false;
-  readonly #offers = new Map<string, Readonly<Record<Allocator, readonly Offer[]>>>();
+  readonly #offers = new Map<string, readonly Offer[]>();
+  readonly #ownOffers = new Map<string, readonly Offer[]>();
   #waitingPools: readonly string[] | undefined;
   readonly #owned = new Map<string, readonly Owned[]>();
   readonly #occupants = new Map<number, number>();
@@ -312,9 +311,12 @@ export class View {
     }
   }
 
-  loadOffers(machine: string, rows: readonly OfferRow[]): void {
-    const of = (who: Allocator) => rows.filter(({ allocator }) => allocator === who);
-    this.#offers.set(machine, { server: of('server'), machine: of('machine') });
+  loadOffers(machine: string, offers: readonly Offer[]): void {
+    this.#offers.set(machine, offers);
+  }
+
+  loadOwnOffers(machine: string, offers: readonly Offer[]): void {
+    this.#ownOffers.set(machine, offers);
   }
 
   loadWaitingPools(pools: readonly string[]): void {
@@ -361,9 +363,14 @@ export class View {
     this.#outside.set(holder, places.add(placeOf(block)));
   }
 
-  /** What the machine has to grant from: for the server, or for the machine itself. */
-  offersOf(machine: string, allocator: Allocator = 'server'): readonly Offer[] {
-    return known(this.#offers.get(machine), `the offers of ${machine}`)[allocator];
+  /** What the machine has to grant from. */
+  offersOf(machine: string): readonly Offer[] {
+    return known(this.#offers.get(machine), `the offers of ${machine}`);
+  }
+
+  /** What the machine has to grant from itself; nothing where nobody had to ask, see `Machine.ownSlices`. */
+  ownOffersOf(machine: string): readonly Offer[] {
+    return this.#ownOffers.get(machine) ?? [];
   }
 
   loadOwned(machine: string, owned: readonly Owned[]): void {

@@ -65,7 +65,8 @@ export function satisfyWants({ view, now }: Context): Readonly<{ moved: number; 
       ? limits.wants_unmet_look_us
       : limits.wants_met_look_us;
   // Nobody's news: whoever wants to know reads the machine.
-  view.machines.put({ ...machine, wanting: { lookAt: now + pauseUs, missing } });
+  const after = view.machines.get(machine.id) ?? machine;
+  view.machines.put({ ...after, wanting: { lookAt: now + pauseUs, missing } });
   return { moved: assigned + 1, more: true };
 }
 

@@ -24,6 +24,7 @@ const machine: Machine = {
   mark: null,
   nextHops: [],
   limitedHolders: 0,
+  ownSlices: 0,
   agent: { bootId: 'b', version: '0.1.0', seenAt: t(95), appliedRevision: 50, mustApply: 0 },
   createdAt: t(-10),
   updatedAt: t(95),

@@ -88,6 +88,7 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
             mark: null,
             nextHops: [],
             limitedHolders: 0,
+            ownSlices: 0,
             labels: {},
           };
           view.machines.put({ id: 'edge-1', enforcement: 'agent', ...asCreated, ...born });

@@ -100,6 +100,7 @@ describe('a check of the database', () => {
     ['a count of ports that is too high', 'UPDATE port_counts SET ports = ports + 1', /ports, kept as \d+/],
     ['a count of what a holder has', 'UPDATE held_ports SET ports = ports + 1', /web\/tcp has \d+ ports, kept as \d+/],
     ['a limited holder that is not counted', 'UPDATE machines SET limited_holders = 0', /1 limited holders, kept as 0/],
+    ['a slice that its machine does not grant in', 'UPDATE machines SET own_slices = 7', /itself, kept as 7/],
     ['a hole in the log', 'DELETE FROM events WHERE revision = 20', /revision 21 follows a gap/],
     ['a hole in the audit log', 'DELETE FROM audit WHERE id = 2', /audit-3 follows a gap/],
     ['an audit log out of time', 'UPDATE audit SET at = 5 WHERE id = 2', /audit-2 goes back in time/],

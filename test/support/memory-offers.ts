@@ -1,13 +1,20 @@
 import { familyOf } from '../../src/net/address.ts';
 import { portCount } from '../../src/net/ports.ts';
 import { limits } from '../../src/leases/limits.ts';
-import { hasOccupants, placeOf, type Extent, type SharedBlock } from '../../src/leases/model.ts';
+import { hasOccupants, placeOf, type Allocator, type Extent, type SharedBlock } from '../../src/leases/model.ts';
 import type { NeedOf } from '../../src/leases/needs.ts';
-import type { View } from '../../src/leases/view.ts';
+import type { Offer, View } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
 
 type OfferNeed = NeedOf<
-  'offers' | 'offeredAt' | 'offeredExtents' | 'joinableBlocks' | 'extentsAt' | 'joinableAt' | 'roomySlices'
+  | 'offers'
+  | 'ownOffers'
+  | 'offeredAt'
+  | 'offeredExtents'
+  | 'joinableBlocks'
+  | 'extentsAt'
+  | 'joinableAt'
+  | 'roomySlices'
 >;
 
 type Place = Readonly<{ machine: string; protocol: string }>;
@@ -48,14 +55,12 @@ export function loadOffers(tables: Tables, view: View, need: OfferNeed): void {
     for (const extent of found.slice(0, limit)) view.extents.load(extent);
   };
   switch (need.need) {
-    case 'offers': {
-      const offers = [...tables.slices.values()]
-        .filter(({ machine, state }) => machine === need.machine && state === 'assigned')
-        .map(({ pool, address, allocator }) => ({ pool, family: familyOf(address), allocator }));
-      const pairs = new Map(offers.map((offer) => [`${offer.pool}/${offer.family}/${offer.allocator}`, offer]));
-      view.loadOffers(need.machine, [...pairs.values()]);
+    case 'offers':
+      view.loadOffers(need.machine, pairsOf(tables, need.machine, 'server'));
       return;
-    }
+    case 'ownOffers':
+      view.loadOwnOffers(need.machine, pairsOf(tables, need.machine, 'machine'));
+      return;
     case 'offeredAt': {
       const here = [...tables.slices.values()]
         .filter(({ machine, address }) => machine === need.machine && address === need.address)
@@ -91,6 +96,13 @@ export function loadOffers(tables: Tables, view: View, need: OfferNeed): void {
       );
       return;
   }
+}
+
+function pairsOf(tables: Tables, machine: string, allocator: Allocator): readonly Offer[] {
+  const offers = [...tables.slices.values()]
+    .filter((row) => row.machine === machine && row.state === 'assigned' && row.allocator === allocator)
+    .map(({ pool, address }) => ({ pool, family: familyOf(address) }));
+  return [...new Map(offers.map((offer) => [`${offer.pool}/${offer.family}`, offer])).values()];
 }
 
 /** The slices that are looked at for leases that are to be spread, in order. */

@@ -403,6 +403,7 @@ export class MemoryStore implements Store {
         return;
       }
       case 'offers':
+      case 'ownOffers':
       case 'offeredAt':
       case 'offeredExtents':
       case 'joinableBlocks':

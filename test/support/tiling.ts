@@ -24,6 +24,8 @@ export function flawsOf(
   const slices = [...tables.slices.values()];
   const of = <Row extends { slice: number }>(rows: Iterable<Row>, id: number) =>
     [...rows].filter(({ slice }) => slice === id);
+  const ownOf = (id: string) =>
+    slices.filter(({ machine, allocator }) => machine === id && allocator === 'machine').length;
   return [
     ...slices.flatMap((slice) =>
       flawsOfSlice({
@@ -52,6 +54,9 @@ export function flawsOf(
       ...flawsOfLease(lease),
       ...flawsOfMembership(lease, tables.sessions.get(lease.session ?? 0)),
     ]),
+    ...[...tables.machines.values()]
+      .filter(({ id, ownSlices }) => ownOf(id) !== ownSlices)
+      .map(({ id, ownSlices }) => `machine ${id} grants in ${ownSlices} slices itself, it is said`),
     ...flawsOfLog(events),
     ...flawsOfRows(tables, events, historySince),
   ];

@@ -62,6 +62,7 @@ export const at = (text: string, firstPort: number): Pick<Claim, 'at'> => ({
 /** How a machine stands that was just created. */
 export const asCreated = {
   limitedHolders: 0,
+  ownSlices: 0,
   state: 'active',
   intent: 'active',
   drainBy: null,

@@ -89,7 +89,7 @@ function* checkCounts(note: Note): Read<void> {
   for (const [key, kept] of ports) note([`${key}: no ports, kept as ${kept}`]);
 }
 
-/** What holders have is kept truly, on machines where it is, and so is on which. */
+/** What holders have is kept truly, on machines where it is, and so is on which; so are slices that machines grant in. */
 function* checkHeld(note: Note): Read<void> {
   const machines = yield* all<{ id: string; kept: number; counted: number }>(
     `SELECT id, limited_holders AS kept, (
@@ -97,6 +97,12 @@ function* checkHeld(note: Note): Read<void> {
   );
   for (const { id, kept, counted } of machines)
     if (kept !== counted) note([`machine ${id} has ${counted} limited holders, kept as ${kept}`]);
+  const owners = yield* all<{ id: string; kept: number; counted: number }>(
+    `SELECT id, own_slices AS kept, (
+       SELECT count(*) FROM slices WHERE machine = machines.id AND allocator = 'machine') AS counted FROM machines`,
+  );
+  for (const { id, kept, counted } of owners)
+    if (kept !== counted) note([`machine ${id} grants in ${counted} slices itself, kept as ${kept}`]);
   const kept = yield* all<HeldPorts>(
     `SELECT * FROM held_ports WHERE ports <> 0 AND machine IN (SELECT id FROM machines WHERE limited_holders > 0)`,
   );

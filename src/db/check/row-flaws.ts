@@ -75,11 +75,12 @@ export type Told =
   | Readonly<{ kind: 'router'; row: Router }>
   | Readonly<{ kind: 'epoch'; row: Epoch }>;
 
-const unsaidOf = ({ agent, settled, wanting, limitedHolders }: Machine) => ({
+const unsaidOf = ({ agent, settled, wanting, limitedHolders, ownSlices }: Machine) => ({
   agent,
   settled,
   wanting,
   limitedHolders,
+  ownSlices,
 });
 
 /** The log tells of every change but those that follow by themselves: a row is as the event of its revision left it. */

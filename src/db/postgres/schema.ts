@@ -34,6 +34,7 @@ const isNarrow = (name: string): boolean =>
     'offered',
     'settled',
     'limited_holders',
+    'own_slices',
     'reclaimed',
     'steering',
     'generation',

@@ -60,6 +60,8 @@ export const machines = sqliteTable(
     must_apply: integer(),
     /** How many of its holders have limits. */
     limited_holders: integer().notNull().default(0),
+    /** How many slices it grants in itself. */
+    own_slices: integer().notNull().default(0),
     created_at: integer().notNull(),
     updated_at: integer().notNull(),
     revision: integer().notNull(),
