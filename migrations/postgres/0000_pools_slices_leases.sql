@@ -356,6 +356,7 @@ CREATE INDEX "leases_machine_past" ON "leases" USING btree ("machine","id") WHER
 CREATE INDEX "leases_settled" ON "leases" USING btree ("session","id") WHERE state NOT IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX "leases_unsettled" ON "leases" USING btree ("session","id") WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX "leases_reserved" ON "leases" USING btree ("id") WHERE session IS NULL;--> statement-breakpoint
+CREATE INDEX "leases_of_holder" ON "leases" USING btree ("machine","holder","id") WHERE (state = 'ending' OR (session IS NULL AND state IN ('pending', 'active')));--> statement-breakpoint
 CREATE INDEX "leases_cooling" ON "leases" USING btree ("reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "leases_ending" ON "leases" USING btree ("machine","ending_at") WHERE state = 'ending';--> statement-breakpoint
 CREATE INDEX "leases_next_rest" ON "leases" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
@@ -370,7 +371,7 @@ CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE stat
 CREATE INDEX "revocations_ended" ON "revocations" USING btree ("ended_at");--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
-CREATE INDEX "sessions_of_holder" ON "sessions" USING btree ("machine","holder") WHERE state = 'live';--> statement-breakpoint
+CREATE INDEX "sessions_of_holder" ON "sessions" USING btree ("machine","holder","id") WHERE settled = 0;--> statement-breakpoint
 CREATE INDEX "sessions_machine" ON "sessions" USING btree ("machine","id");--> statement-breakpoint
 CREATE INDEX "sessions_machine_live" ON "sessions" USING btree ("machine","id") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_oldest" ON "sessions" USING btree ("ended_at") WHERE state = 'ended' AND settled = 1;--> statement-breakpoint

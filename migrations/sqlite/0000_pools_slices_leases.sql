@@ -174,6 +174,7 @@ CREATE INDEX `leases_machine_past` ON `leases` (`machine`,`id`) WHERE ended_at I
 CREATE INDEX `leases_settled` ON `leases` (`session`,`id`) WHERE state NOT IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_unsettled` ON `leases` (`session`,`id`) WHERE state IN ('pending', 'active');--> statement-breakpoint
 CREATE INDEX `leases_reserved` ON `leases` (`id`) WHERE session IS NULL;--> statement-breakpoint
+CREATE INDEX `leases_of_holder` ON `leases` (`machine`,`holder`,`id`) WHERE (state = 'ending' OR (session IS NULL AND state IN ('pending', 'active')));--> statement-breakpoint
 CREATE INDEX `leases_cooling` ON `leases` (`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX `leases_ending` ON `leases` (`machine`,`ending_at`) WHERE state = 'ending';--> statement-breakpoint
 CREATE INDEX `leases_next_rest` ON `leases` (`machine`,`protocol`,`reusable_at`) WHERE state = 'cooling';--> statement-breakpoint
@@ -296,7 +297,7 @@ CREATE TABLE `sessions` (
 --> statement-breakpoint
 CREATE INDEX `sessions_live` ON `sessions` (`expires_at`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_unsettled` ON `sessions` (`id`) WHERE state = 'ended' AND settled = 0;--> statement-breakpoint
-CREATE INDEX `sessions_of_holder` ON `sessions` (`machine`,`holder`) WHERE state = 'live';--> statement-breakpoint
+CREATE INDEX `sessions_of_holder` ON `sessions` (`machine`,`holder`,`id`) WHERE settled = 0;--> statement-breakpoint
 CREATE INDEX `sessions_machine` ON `sessions` (`machine`,`id`);--> statement-breakpoint
 CREATE INDEX `sessions_machine_live` ON `sessions` (`machine`,`id`) WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX `sessions_oldest` ON `sessions` (`ended_at`) WHERE state = 'ended' AND settled = 1;--> statement-breakpoint

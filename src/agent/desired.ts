@@ -154,6 +154,7 @@ export class DesiredMachine {
         this.#pools.set(change.pool.id, change.pool.prefixes);
         return touchedHost;
       case 'deleted':
+        if (change.what === 'holder' && change.machine === this.machine) return this.#dropHolder(change.id);
         return change.what === 'pool' && this.#pools.delete(change.id) ? touchedHost : untouched;
       case 'machine':
         if (change.machine !== this.machine) return untouched;
@@ -182,6 +183,14 @@ export class DesiredMachine {
     if (before && before.uid === holder.uid && before.kind === holder.kind) return untouched;
     const leases = [...this.#leases.values()].filter((lease) => lease.holder === holder.name);
     return { ...untouched, leases: leases.map((lease) => lease.id) };
+  }
+
+  /** Nothing lives of it any more: its user has no right to ports, whatever this host may have missed. */
+  #dropHolder(name: string): Touched {
+    this.#holders.delete(name);
+    const leases = [...this.#leases.values()].filter((lease) => lease.holder === name).map(({ id }) => id);
+    for (const id of leases) this.#dropLease(id);
+    return { ...untouched, leases };
   }
 
   #applySlice(slice: Slice): Touched {

@@ -30,6 +30,7 @@ export const access = {
   updateMachine: operator,
   deleteMachine: operator,
   putHolder: operator,
+  deleteHolder: operator,
   getHolder: readersAndAgent,
   listHolders: readersAndAgent,
 

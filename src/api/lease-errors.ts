@@ -159,6 +159,15 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Declare a second holder under another name.',
     detail: (e) => `holder "${e.holder}" on "${e.machine}" is of kind ${e.kind}`,
   },
+  holder_in_use: {
+    status: 409,
+    title: 'The holder uses ports',
+    cause:
+      'A holder is deleted only when it has no live session and no lease that is pending, active or ending: until then somebody may send by its right. Ports that rest do not count.',
+    remedy:
+      'End its sessions (`DELETE /v1/sessions/{id}`) or take its leases (`POST /v1/revocations` with `machine` and `holder`), and wait until `GET /v1/leases?machine=…` shows none of its leases as pending, active or ending.',
+    detail: (e) => `${e.item} of holder "${e.holder}" on "${e.machine}" is ${e.state}`,
+  },
   holder_ports_exceeded: {
     status: 409,
     title: 'The holder would have too many ports',

@@ -372,7 +372,7 @@ function presentCommon(event: Extract<Event, { kind: CommonKind }>): CommonEntry
   const head = headOf(event);
   switch (event.kind) {
     case 'deleted':
-      return { kind: 'deleted', ...head, what: event.what, id: event.id };
+      return { kind: 'deleted', ...head, what: event.what, id: event.id, ...placeOfDeleted(event) };
     case 'holder':
       return { kind: 'holder', ...head, holder: presentHolder(event.holder) };
     case 'slice':
@@ -385,6 +385,10 @@ function presentCommon(event: Extract<Event, { kind: CommonKind }>): CommonEntry
       return { kind: 'revocation', ...head, revocation: presentRevocation(event.revocation) };
   }
 }
+
+/** Names of holders are their machine's; all other names are the server's. */
+const placeOfDeleted = ({ what, machine }: Extract<Event, { kind: 'deleted' }>) =>
+  what === 'holder' && machine !== null ? { machine } : {};
 
 export const presentEpoch = (epoch: Epoch): epochs.Epoch => ({
   number: epoch.number,

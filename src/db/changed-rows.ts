@@ -46,6 +46,12 @@ export function changedRows(changes: Changes): readonly ChangedRows[] {
   ];
 }
 
+/** Holders that there are no more: what they have, which is nothing, is counted no longer. */
+export const goneHolders = ({
+  holders,
+}: Pick<Changes, 'holders'>): readonly Readonly<{ machine: string; holder: string }>[] =>
+  holders.flatMap(({ before, after }) => (before && !after ? [{ machine: before.machine, holder: before.name }] : []));
+
 function changed<Domain>(
   table: WrittenTable,
   changes: readonly Change<Domain>[],

@@ -1,11 +1,13 @@
 import type { Owned } from '../leases/view.ts';
-import { due, each, loadSlice, loadToken, whole, type NeedStatements } from './need-statement.ts';
+import { due, each, loadLease, loadSlice, loadToken, whole, type NeedStatements } from './need-statement.ts';
 import * as rows from './rows.ts';
+import { heldWithoutSession } from './lease-index.ts';
 
 /** What is needed where machines and routers come and go, and slices with them. */
 export const lifecycleNeeds: Pick<
   NeedStatements,
   | ('ownedByMachine' | 'liveSession' | 'machineHolders' | 'machineTokens' | 'routerTokens')
+  | ('sessionOfHolder' | 'leaseOfHolder')
   | ('unsettledMachines' | 'wantingMachines' | 'ownedSlices' | 'undrainedSlices' | 'unreclaimedSlices')
 > = {
   ownedByMachine: [
@@ -20,6 +22,21 @@ export const lifecycleNeeds: Pick<
       `SELECT * FROM sessions WHERE machine = @machine AND state = 'live' ORDER BY id LIMIT 1`,
       ({ machine }) => ({ machine }),
       (view, row: rows.SessionRow) => view.sessions.load(rows.sessionOf(row)),
+    ),
+  ],
+  sessionOfHolder: [
+    each(
+      'SELECT * FROM sessions WHERE machine = @machine AND holder = @holder AND settled = 0 ORDER BY id LIMIT 1',
+      ({ machine, holder }) => ({ machine, holder }),
+      (view, row: rows.SessionRow) => view.sessions.load(rows.sessionOf(row)),
+    ),
+  ],
+  leaseOfHolder: [
+    each(
+      `SELECT * FROM leases WHERE machine = @machine AND holder = @holder AND ${heldWithoutSession}
+       ORDER BY id LIMIT 1`,
+      ({ machine, holder }) => ({ machine, holder }),
+      loadLease,
     ),
   ],
   machineHolders: [

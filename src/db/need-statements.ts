@@ -336,8 +336,8 @@ export const needStatements: NeedStatements = {
   liveSessions: [
     each(
       // The later of the two is a session's deadline: what was written, and its whole time after the server's start.
-      `SELECT count(*) AS count FROM sessions WHERE machine = @machine AND holder = @holder AND state = 'live'
-       AND (expires_at > @now OR ttl_us > @up)`,
+      `SELECT count(*) AS count FROM sessions WHERE machine = @machine AND holder = @holder AND settled = 0
+       AND state = 'live' AND (expires_at > @now OR ttl_us > @up)`,
       ({ machine, holder, now, up }) => ({ machine, holder, now, up }),
       (view, row: Readonly<{ count: number }>, { machine, holder }) =>
         view.loadLiveSessions(machine, holder, row.count),

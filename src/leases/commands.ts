@@ -209,6 +209,8 @@ export type Commands = {
       }>;
     output: Holder;
   };
+  /** Only one that nothing lives of. Its tokens are revoked. */
+  deleteHolder: { input: IfRevision & Readonly<{ machine: string; name: string }>; output: Holder };
   assignSlices: {
     input: Readonly<{
       machine: string;

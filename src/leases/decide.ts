@@ -7,7 +7,7 @@ import { explainGrant } from './explain.ts';
 import { beginIfLost, confirmEpoch, isRefusedInDoubt, weighSeen } from './epochs.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
-import { putHolder } from './holders.ts';
+import { deleteHolder, putHolder } from './holders.ts';
 import { agentKeepalive, createMachine, deleteMachine, updateMachine } from './machines.ts';
 import { roundsOf, together, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
@@ -29,6 +29,7 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   updateMachine,
   deleteMachine,
   putHolder,
+  deleteHolder,
   assignSlices,
   drainSlice,
   moveSlice,

@@ -29,6 +29,8 @@ type Codes = {
   holder_uid_root: { machine: string; holder: string };
   /** `other` is the holder on this machine that has the user id. */
   holder_uid_taken: { machine: string; holder: string; uid: number; other: string };
+  /** `item`: one of what lives of it, a session or a lease. */
+  holder_in_use: { machine: string; holder: string; item: string; state: string };
   holder_kind_fixed: { machine: string; holder: string; kind: string };
   /** With what the request asks for, the holder would have more ports of the protocol than it may. */
   holder_ports_exceeded: {

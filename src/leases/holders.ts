@@ -1,9 +1,13 @@
 import { err, ok } from '../net/result.ts';
-import { holderKey } from './model.ts';
+import { leaseInEffect } from './endings.ts';
+import type { LeaseError } from './errors.ts';
+import { hasOccupants, holderKey, type Holder } from './model.ts';
 import { limits as bounds } from './limits.ts';
 import { sameLimits } from './quotas.ts';
 import { staleRevision } from './revisions.ts';
+import { endToken } from './tokens.ts';
 import type { UseCase } from './use-case.ts';
+import type { View } from './view.ts';
 
 /** Who uses ports on a machine. */
 
@@ -51,3 +55,56 @@ export const putHolder: UseCase<'putHolder'> = {
     return ok(holder);
   },
 };
+
+/**
+ * Only one that nobody uses ports by any more; those of its past rest without it. Who had them stays known, and its name
+ * may come back for another.
+ */
+export const deleteHolder: UseCase<'deleteHolder'> = {
+  *needs({ machine, name }) {
+    yield [
+      { need: 'machine', id: machine },
+      { need: 'holder', machine, name },
+      { need: 'sessionOfHolder', machine, holder: name },
+      { need: 'leaseOfHolder', machine, holder: name },
+      { need: 'endingRevocations' },
+      { need: 'machineTokens', machine },
+    ];
+  },
+
+  decide({ machine: id, name, ifRevision }, { view }) {
+    const machine = view.machines.get(id);
+    if (!machine) return err({ code: 'machine_not_found', machine: id });
+    const holder = view.holders.get(holderKey(id, name));
+    if (!holder) return err({ code: 'holder_not_found', machine: id, holder: name });
+    const stale = staleRevision(`holder "${name}" on "${id}"`, ifRevision, holder.revision);
+    if (stale) return err(stale);
+    const use = useOf(view, holder);
+    if (use) return err(use);
+    for (const token of [...view.accessTokens.values()])
+      if (token.machine === id && token.holder === name) endToken(view, token);
+    // No news to anybody: the holder is.
+    if (holder.limits !== null) view.machines.put({ ...machine, limitedHolders: machine.limitedHolders - 1 });
+    view.log(id, () => ({ kind: 'deleted', what: 'holder', id: name }));
+    view.holders.remove(holderKey(id, name));
+    return ok(holder);
+  },
+};
+
+/** What lives of the holder, if anything does. The leases of a session that is live have their right by it. */
+function useOf(view: View, { machine, name }: Holder): LeaseError | undefined {
+  const isIts = (row: Readonly<{ machine: string; holder: string }>) => row.machine === machine && row.holder === name;
+  const inUse = (item: string, state: string) =>
+    ({ code: 'holder_in_use', machine, holder: name, item, state }) satisfies LeaseError;
+  for (const session of view.sessions.values())
+    if (isIts(session) && !session.settled)
+      // Its leases are ending, though their own rows may not say so yet.
+      return inUse(`session-${session.id}`, session.state === 'live' ? 'live' : 'ending');
+  for (const lease of view.leases.values())
+    if (isIts(lease) && hasOccupants(lease))
+      return inUse(
+        `lease-${lease.id}`,
+        (lease.state === 'ending' ? lease : leaseInEffect(view, lease.id))?.state ?? '',
+      );
+  return undefined;
+}

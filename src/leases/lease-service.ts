@@ -222,6 +222,8 @@ const isAlone = (command: Command): boolean =>
 const alone: ReadonlySet<CommandKind> = new Set([
   ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
   ...(['routerApplied', 'explainGrant', 'sweep'] as const),
+  // Of what lives there one is loaded: that it is gone by then says nothing of others.
+  ...(['deleteMachine', 'deleteHolder'] as const),
 ]);
 
 /** How many of the waiting commands make the next batch: bounded by number and weight, at least one. */

@@ -323,8 +323,8 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
     | Readonly<{ kind: 'lease'; lease: Lease }>
     | Readonly<{ kind: 'revocation'; revocation: Revocation }>
     | Readonly<{ kind: 'router'; router: Router }>
-    /** A pool, a machine or a router was deleted; its name may come back for another. */
-    | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine' | 'router'; id: string }>
+    /** It was deleted; its name may come back for another. A holder was one of `machine`. */
+    | Readonly<{ kind: 'deleted'; what: 'pool' | 'machine' | 'router' | 'holder'; id: string }>
     | Readonly<{ kind: 'token'; token: TokenFacts }>
     | Readonly<{ kind: 'epoch'; epoch: Epoch }>
   );

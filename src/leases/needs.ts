@@ -45,6 +45,10 @@ export type Need =
   | Readonly<{ need: 'ownedByMachine'; machine: string }>
   /** The live session on the machine with the lowest id. */
   | Readonly<{ need: 'liveSession'; machine: string }>
+  /** The session of the holder with the lowest id among those that are live, or whose leases have not all followed. */
+  | Readonly<{ need: 'sessionOfHolder'; machine: string; holder: string }>
+  /** The lease of the holder with the lowest id among those that are ending, and reservations that are pending or active. */
+  | Readonly<{ need: 'leaseOfHolder'; machine: string; holder: string }>
   // Whole, because few by nature.
   | Readonly<{ need: 'machineHolders'; machine: string }>
   /** Those that are not revoked. */

@@ -144,6 +144,11 @@ export class FisheryClient {
       revision === undefined
         ? this.#send('PUT', ['machines', machine, 'holders', name], body, o)
         : this.#change('PUT', ['machines', machine, 'holders', name], { revision }, body, o),
+    /** One that nothing lives of; its tokens are revoked. */
+    deleteHolder: (
+      { machine, name, revision }: Readonly<{ machine: string; name: string }> & Pick<Seen, 'revision'>,
+      o?: ChangeOptions,
+    ): Promise<void> => this.#change('DELETE', ['machines', machine, 'holders', name], { revision }, undefined, o),
     holder: (machine: string, name: string, o?: CallOptions): Promise<Holder> =>
       this.#get(['machines', machine, 'holders', name], {}, o),
     holders: (machine: string, query: HolderListQuery = {}, o?: CallOptions): Promise<Page<Holder>> =>

@@ -58,9 +58,11 @@ const entry = <K extends string, S extends z.ZodRawShape>(kind: K, shape: S) =>
 
 /** What a machine's watchers and readers of the whole log see alike. */
 const commonEntries = [
-  entry('deleted', { what: z.enum(['pool', 'machine', 'router']), id: Name }).meta({
-    description: 'It is gone, and whatever is known of it.',
-  }),
+  entry('deleted', {
+    what: z.enum(['pool', 'machine', 'router', 'holder']),
+    id: Name,
+    machine: Name.optional().meta({ description: 'Of a holder: where it was.' }),
+  }).meta({ description: 'It is gone, and whatever is known of it.' }),
   entry('holder', { holder: Holder }),
   entry('slice', { slice: Slice }),
   entry('session', { session: Session }),

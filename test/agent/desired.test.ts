@@ -162,6 +162,19 @@ describe('a deletion', () => {
     expect(made.apply(change(13, { kind: 'deleted', what: 'pool', id: 'v9' })).host).toBe(true);
     expect(made.pools.has('v9')).toBe(false);
   });
+
+  it('of a holder takes its user’s right away, whatever was thought to live of it', () => {
+    const made = machine({ leases: [lease(1), lease(2, { holder: 'mail' })] });
+    const deleted = { kind: 'deleted', what: 'holder', id: 'web' } as const;
+    expect(made.apply(change(11, { ...deleted, machine: 'other' })).leases).toEqual([]);
+    expect([...made.holders.keys()]).toContain('web');
+    expect(made.apply(change(12, { ...deleted, machine: 'edge' }))).toMatchObject({ leases: ['lease-1'], host: false });
+    expect([...made.holders.keys()]).toEqual(['mail', 'fish']);
+    expect(states(made)).toEqual(['lease-2 pending']);
+    // Another of the name is another.
+    made.apply(change(13, { kind: 'holder', holder: holder('web', 3_001) }));
+    expect([made.holders.get('web')?.uid, made.leases.size]).toEqual([3_001, 1]);
+  });
 });
 
 describe('the end of a session', () => {

@@ -80,7 +80,7 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
         ['another', async () => (await world.store.reader.accessTokenById(stays.id))?.revokedAt, null],
         ['again', () => world.machine('edge-1'), 'edge-1'],
         [
-          'in one batch',
+          'at once',
           () => Promise.all([world.remove('edge-1'), world.machine('edge-1'), world.holder('edge-1', 'web')]),
           ['edge-1 is gone', 'edge-1', 'web 900'],
         ],
@@ -140,6 +140,47 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
       await world.reportSlice('edge-1', first ?? { id: 0, generation: 0 }, 'empty');
       expect(await reader.slice(first?.id ?? 0)).toMatchObject({ state: 'cooling', drainingSince: null });
       expect(await reader.slicesDraining()).toEqual([draining('edge-1', 1, 1), draining('edge-2', 1, 2)]);
+    });
+
+    it('forgets a holder when nothing lives of it, with its tokens and its limits, and keeps its past', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      await world.ready('edge-1', 'v4');
+      const none = { tcp: 0, udp: 0, icmp: 0 };
+      const limits = { portsMin: { ...none, tcp: 8 }, portsMax: { ...none, tcp: 64 }, sessionsMax: 1 };
+      const put = { kind: 'putHolder', machine: 'edge-1', name: 'web', holderKind: 'proxy', uid: 900, limits } as const;
+      must(await world.execute(put));
+      const token = { kind: 'createToken', name: 'x', role: 'holder', machine: 'edge-1', holder: 'web' } as const;
+      const { id } = must(await world.execute({ ...token, hash: 'h-1' }));
+      const session = await world.session('edge-1', 'web', 3_600);
+      const [lease] = await world.leases(session, tcp(8));
+      if (!lease) throw new Error('one was asked for');
+      const gone = () => world.removeHolder('edge-1', 'web');
+      await ledger([
+        ['a session', gone, 'holder_in_use'],
+        ['ended', () => world.end(session), 'ended released'],
+        ['its lease has not followed', gone, 'holder_in_use'],
+        ['it follows', () => world.pass(1), undefined],
+        ['not proven empty', gone, 'holder_in_use'],
+        ['empty', () => world.report(lease, 'empty'), 'taken'],
+        ['gone', gone, 'web is gone'],
+        ['no holder', () => world.store.reader.holder('edge-1', 'web'), undefined],
+        ['no limits', async () => (await world.store.reader.machine('edge-1'))?.limitedHolders, 0],
+        ['its token', async () => (await world.store.reader.accessTokenById(id))?.revokedAt !== null, true],
+        ['its lease of old', async () => (await world.store.reader.lease(lease.id))?.holder, 'web'],
+        ['another', () => world.store.reader.holder('edge-2', 'web').then((other) => other?.name), 'web'],
+        [
+          'again, at once',
+          () => Promise.all([world.execute(put), gone(), world.execute(put)]).then((all) => all[1]),
+          'web is gone',
+        ],
+        ['new', async () => (await world.store.reader.holder('edge-1', 'web'))?.limits, limits],
+        [
+          'not counted twice',
+          () => world.session('edge-1', 'web').then((one) => world.grant(one, tcp(64))),
+          '198.51.100.0:3968-4031/tcp pending',
+        ],
+      ]);
     });
 
     it('drains a machine of many slices, and reclaims those of one that is lost, step by step', async () => {

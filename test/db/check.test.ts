@@ -95,6 +95,21 @@ describe('a check of the database', () => {
       /session-77777, which there is not/,
     ],
     ['a lease of another holder', `UPDATE leases SET holder = 'fish' WHERE state = 'active'`, /different holders/],
+    [
+      'a holder that is gone',
+      `DELETE FROM holders WHERE name = 'web'`,
+      /lease-\d+ is of holder web on \S+, which there is not/,
+    ],
+    [
+      'a live session of nobody',
+      `UPDATE sessions SET holder = 'nobody' WHERE state = 'live'`,
+      /session-\d+ is of holder nobody on \S+, which there is not/,
+    ],
+    [
+      'a token of nobody',
+      `UPDATE access_tokens SET machine = 'edge-1', holder = 'nobody', revoked_at = NULL`,
+      /token-\d+ is of holder nobody on edge-1, which there is not/,
+    ],
     ['a lease before its time', `UPDATE leases SET granted_at = 5`, /outside of its machine's tenure/],
     ['a slice that nobody had', 'DELETE FROM tenures', /tenures|nobody had/],
     ['a count of ports that is too high', 'UPDATE port_counts SET ports = ports + 1', /ports, kept as \d+/],

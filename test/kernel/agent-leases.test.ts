@@ -129,6 +129,28 @@ describe("a proxy's exclusive block", () => {
     expect(await web.connect(address, granted.ports.first + 1)).toBe('TIMEOUT');
   });
 
+  it('lets nobody through any more when its holder is deleted, until another has the user id', async () => {
+    const session = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+    const claims = [{ protocol: 'tcp', ports: 16 } as const];
+    const [granted] = (await lab.client.leases.grant({ session: session.id, claims })).leases;
+    if (!granted) throw new Error('no lease');
+    const socket = await web.connect(address, granted.ports.first);
+    const holder = await lab.client.machines.holder('edge', 'web');
+    await expect(lab.client.machines.deleteHolder(holder)).rejects.toMatchObject({ code: 'holder_in_use' });
+    await lab.client.sessions.end(session.id);
+    await agent.until(({ leases: all }) => all[0]?.phase === 'clearing', 'it does not end');
+    await expect(lab.client.machines.deleteHolder(holder)).rejects.toMatchObject({ code: 'holder_in_use' });
+    await web.ask({ op: 'close', socket });
+    await become(granted.id, 'ended');
+    await lab.client.machines.deleteHolder(holder);
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).not.toContain(`. ${webUid}`);
+    expect(await web.connect(address, granted.ports.first)).toBe('TIMEOUT');
+
+    await lab.client.machines.putHolder('edge', 'news', { kind: 'proxy', uid: webUid });
+    const next = await lease('news', { protocol: 'tcp', ports: 16 });
+    expect(await web.connect(address, next.ports.first)).toMatch(/^socket-/);
+  });
+
   it('is shut as soon as it ends: no new connection in or out, while the old one drains', async () => {
     const granted = await lease('web', { protocol: 'tcp', ports: 16 });
     const { first } = granted.ports;

@@ -59,6 +59,11 @@ const rows: readonly Row[] = [
     'PUT /v1/machines/m/holders/h',
     { kind: 'proxy', limits: null },
   ],
+  [
+    'machines.deleteHolder',
+    (c) => c.machines.deleteHolder({ machine: 'm', name: 'h', revision: 7 }),
+    'DELETE /v1/machines/m/holders/h',
+  ],
   ['machines.holders', (c) => c.machines.holders('m'), 'GET /v1/machines/m/holders'],
   [
     'slices.assign',

@@ -1,11 +1,12 @@
 import { familyOf } from '../../src/net/address.ts';
-import type { Machine } from '../../src/leases/model.ts';
+import { hasOccupants, type Machine } from '../../src/leases/model.ts';
 import type { NeedOf } from '../../src/leases/needs.ts';
 import type { View } from '../../src/leases/view.ts';
 import type { Tables } from './memory-store.ts';
 
 type Need = NeedOf<
   | ('ownedByMachine' | 'liveSession' | 'machineHolders' | 'machineTokens' | 'routerTokens')
+  | ('sessionOfHolder' | 'leaseOfHolder')
   | ('wantingMachines' | 'ownedSlices' | 'unsettledMachines' | 'undrainedSlices' | 'unreclaimedSlices')
 >;
 
@@ -20,6 +21,25 @@ export function loadForLifecycle(tables: Tables, view: View, need: Need): void {
     case 'liveSession': {
       const live = [...tables.sessions.values()].filter((row) => row.machine === need.machine && row.state === 'live');
       for (const session of live.sort((a, b) => a.id - b.id).slice(0, 1)) view.sessions.load(session);
+      return;
+    }
+    case 'sessionOfHolder':
+    case 'leaseOfHolder': {
+      const lowest = <Row extends Readonly<{ id: number; machine: string; holder: string }>>(rows: Iterable<Row>) =>
+        [...rows]
+          .filter(({ machine, holder }) => machine === need.machine && holder === need.holder)
+          .sort((a, b) => a.id - b.id)[0];
+      if (need.need === 'sessionOfHolder') {
+        const session = lowest([...tables.sessions.values()].filter(({ settled }) => !settled));
+        if (session) view.sessions.load(session);
+      } else {
+        const lease = lowest(
+          [...tables.leases.values()].filter(
+            (row) => hasOccupants(row) && (row.session === null || row.state === 'ending'),
+          ),
+        );
+        if (lease) view.leases.load(lease);
+      }
       return;
     }
     case 'machineHolders':

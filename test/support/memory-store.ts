@@ -299,6 +299,8 @@ export class MemoryStore implements Store {
       }
       case 'ownedByMachine':
       case 'liveSession':
+      case 'sessionOfHolder':
+      case 'leaseOfHolder':
       case 'machineHolders':
       case 'machineTokens':
       case 'routerTokens':

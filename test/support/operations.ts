@@ -201,6 +201,7 @@ const kinds: readonly Command['kind'][] = [
     'agentKeepalive',
     'agentKeepalive',
     'putHolder',
+    ...Array<'deleteHolder'>(3).fill('deleteHolder'),
     'drainSlice',
     'moveSlice',
     'moveSlice',
@@ -407,6 +408,18 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         // Now and then one that must be there.
         ...(pick % 8 === 0 ? { ifRevision: null } : {}),
       };
+    case 'deleteHolder': {
+      // Mostly one that nothing lives of, so that some go.
+      const idle = [...tables.holders.values()].filter(
+        (row) =>
+          ![...tables.sessions.values()].some(
+            (session) => session.machine === row.machine && session.holder === row.name && !session.settled,
+          ),
+      );
+      const { machine: of = machine, name = holders[other % 3] ?? 'web' } =
+        (flag || other % 2 ? one(idle) : undefined) ?? {};
+      return { kind, machine: of, name, ...(pick % 8 === 0 ? { ifRevision: 1 } : {}) };
+    }
     case 'updatePool': {
       const carved = carvings[other % carvings.length] ?? [];
       const prefixes = [prefix('198.51.100.0/31'), ...(flag ? [prefix('203.0.113.0/32')] : [])];

@@ -4,6 +4,7 @@ import {
   endedBy,
   flawsOfLease,
   flawsOfMembership,
+  flawsOfParty,
   isAsTold,
   type Told,
 } from '../../src/db/check/row-flaws.ts';
@@ -57,8 +58,26 @@ export function flawsOf(
     ...[...tables.machines.values()]
       .filter(({ id, ownSlices }) => ownOf(id) !== ownSlices)
       .map(({ id, ownSlices }) => `machine ${id} grants in ${ownSlices} slices itself, it is said`),
+    ...flawsOfParties(tables),
     ...flawsOfLog(events),
     ...flawsOfRows(tables, events, historySince),
+  ];
+}
+
+function flawsOfParties(tables: Tables): readonly string[] {
+  const known = new Set(tables.holders.keys());
+  return [
+    ...[...tables.sessions.values()].flatMap((session) =>
+      session.state === 'live' ? flawsOfParty(`session-${session.id}`, session, known) : [],
+    ),
+    ...[...tables.leases.values()].flatMap((lease) =>
+      isLive(lease.state) && lease.state !== 'cooling' ? flawsOfParty(`lease-${lease.id}`, lease, known) : [],
+    ),
+    ...[...tables.accessTokens.values()].flatMap(({ id, machine, holder, revokedAt }) =>
+      machine !== null && holder !== null && revokedAt === null
+        ? flawsOfParty(`token-${id}`, { machine, holder }, known)
+        : [],
+    ),
   ];
 }
 

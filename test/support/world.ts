@@ -200,6 +200,13 @@ export class World {
     return this.#say(this.execute({ kind: 'deleteMachine', id, ifRevision }), (machine) => `${machine.id} is gone`);
   }
 
+  removeHolder(machine: string, name: string, ifRevision: number | null = null): Promise<string> {
+    return this.#say(
+      this.execute({ kind: 'deleteHolder', machine, name, ifRevision }),
+      (gone) => `${gone.name} is gone`,
+    );
+  }
+
   assign(machine: string, pool: string, rest: Partial<Commands['assignSlices']['input']> = {}): Promise<string> {
     const input = { machine, pool, count: 1, family: null, at: null, ...rest };
     return this.#say(this.execute({ kind: 'assignSlices', ...input }), (slices) => slices.map(showSlice).join(', '));

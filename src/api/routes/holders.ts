@@ -5,7 +5,7 @@ import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { page, presentHolder } from '../present.ts';
-import { ifRevisionGiven, showRevision } from '../preconditions.ts';
+import { ifRevisionGiven, ifRevisionOf, showRevision } from '../preconditions.ts';
 import { principalOf, requireOwn } from '../principal.ts';
 import { leaseProblem } from '../problems.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
@@ -56,6 +56,31 @@ export const holderRoutes = resource('holders', (app, context) => {
       });
       showRevision(reply, holder);
       return presentHolder(holder);
+    },
+  );
+
+  app.delete(
+    '/v1/machines/:id/holders/:name',
+    {
+      schema: { params: ByName, response: { 204: z.void() } },
+      config: operation({
+        id: 'deleteHolder',
+        tag: 'machines',
+        summary: 'Delete a holder of a machine',
+        description:
+          'Only when it has no live session and no lease that is pending, active or ending; ports that rest go on resting. Its ' +
+          'tokens are revoked. Who had ports in the past can still be asked.',
+        answers: { 204: 'It is gone; its name may be used for another.' },
+        errors: ['machine_not_found', 'holder_not_found', 'holder_in_use'],
+        revision: 'required',
+        dryRun: true,
+        examples: { answers: {} },
+      }),
+    },
+    async (request, reply) => {
+      const { id: machine, name } = request.params;
+      await run(context, request, { kind: 'deleteHolder', machine, name, ifRevision: ifRevisionOf(request) });
+      return reply.code(204).send();
     },
   );
 

@@ -69,4 +69,13 @@ export const verbs = [
       });
     },
   }),
+  changeVerb({
+    name: 'delete',
+    summary: 'Delete a holder that nothing lives of',
+    operations: ['deleteHolder'],
+    args: ['machine', 'holder'],
+    subject: ({ client, args }) => client.machines.holder(args.machine, args.holder),
+    question: (_call, { name, machine }) => `Delete holder ${name} of machine ${machine}, with its tokens?`,
+    change: ({ client, options }, holder) => client.machines.deleteHolder(holder, options),
+  }),
 ];

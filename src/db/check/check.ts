@@ -8,7 +8,15 @@ import type { Snapshot } from '../snapshot.ts';
 import { heldSql, usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
 import { checkAudit } from './audit-flaws.ts';
-import { beginsEpoch, endedBy, flawsOfLease, flawsOfMembership, isAsTold, type Told } from './row-flaws.ts';
+import {
+  beginsEpoch,
+  endedBy,
+  flawsOfLease,
+  flawsOfMembership,
+  flawsOfParty,
+  isAsTold,
+  type Told,
+} from './row-flaws.ts';
 import { flawsOfSlice } from './slice-flaws.ts';
 
 /** What a check came to. `flaws` has the first of them, `flawCount` counts all. */
@@ -41,8 +49,9 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
   const since = await snapshot.run(historySince());
   const slices = await snapshot.run(checkSlices(note, oldest, since));
   await snapshot.run(checkPlaces(note));
-  const leases = await snapshot.run(checkLeases(note, oldest, since));
-  const sessions = await snapshot.run(checkSessions(note, oldest));
+  const holders = await snapshot.run(checkTokens(note));
+  const leases = await snapshot.run(checkLeases(note, oldest, since, holders));
+  const sessions = await snapshot.run(checkSessions(note, oldest, holders));
   await snapshot.run(checkFew(note, oldest));
   await snapshot.run(checkAudit(note, revision));
   await snapshot.run(checkCounts(note));
@@ -195,11 +204,25 @@ function* checkPlaces(note: Note): Read<void> {
   }
 }
 
+/** Nobody gets in as a holder that there is not. All holders, as they are few, by machine and name. */
+function* checkTokens(note: Note): Read<ReadonlySet<string>> {
+  const found = yield* all<{ machine: string; name: string }>('SELECT machine, name FROM holders');
+  const holders = new Set(found.map(({ machine, name }) => `${machine}/${name}`));
+  for (const { id, ...of } of yield* all<{ id: number; machine: string; holder: string }>(
+    'SELECT id, machine, holder FROM access_tokens WHERE holder IS NOT NULL AND revoked_at IS NULL',
+  ))
+    note(flawsOfParty(`token-${id}`, of, holders));
+  return holders;
+}
+
+/** Somebody may be on the ports of a lease that is in one of these. */
+const holds: ReadonlySet<string> = new Set(['pending', 'active', 'ending']);
+
 type LeaseRow = rows.LeaseRow &
   Readonly<{ tenure_machine: string | null; tenure_from: number | null; tenure_until: number | null }>;
 
 /** Every lease that there ever was: by itself, within its session and its machine's tenure of the slice, as it was told. */
-function* checkLeases(note: Note, oldest: number, since: number | null): Read<number> {
+function* checkLeases(note: Note, oldest: number, since: number | null, holders: ReadonlySet<string>): Read<number> {
   let after = -1;
   let count = 0;
   for (let isLast = false; !isLast;) {
@@ -227,6 +250,7 @@ function* checkLeases(note: Note, oldest: number, since: number | null): Read<nu
       const lease = rows.leaseOf(row);
       const session = byId.get(lease.session ?? 0);
       note([...flawsOfLease(lease), ...flawsOfMembership(lease, session), ...flawsOfTenure(row)]);
+      if (holds.has(lease.state)) note(flawsOfParty(`lease-${lease.id}`, lease, holders));
       told.push({
         kind: 'lease',
         row: lease,
@@ -248,7 +272,7 @@ function flawsOfTenure({ id, machine, granted_at: from, empty_at: until, ...row 
   return isWithin && row.tenure_machine === machine ? [] : [`lease-${id} is outside of its machine's tenure`];
 }
 
-function* checkSessions(note: Note, oldest: number): Read<number> {
+function* checkSessions(note: Note, oldest: number, holders: ReadonlySet<string>): Read<number> {
   let after = -1;
   let count = 0;
   for (let isLast = false; !isLast;) {
@@ -259,6 +283,8 @@ function* checkSessions(note: Note, oldest: number): Read<number> {
     isLast = found.length < rows_per_step;
     const through = found.at(-1)?.id ?? after;
     const told = found.map((row): Told => ({ kind: 'session', row: rows.sessionOf(row) }));
+    for (const session of found)
+      if (session.state === 'live') note(flawsOfParty(`session-${session.id}`, session, holders));
     yield* compareWithLog(note, oldest, 'sessions', told, { after, through });
     count += found.length;
     after = through;

@@ -50,6 +50,14 @@ export function flawsOfMembership(lease: Lease, session: Session | undefined): r
   return flaws;
 }
 
+/** Whoever may use ports, or get in with a token, is known by machine and name. */
+export const flawsOfParty = (
+  item: string,
+  { machine, holder }: Readonly<{ machine: string; holder: string }>,
+  known: ReadonlySet<string>,
+): readonly string[] =>
+  known.has(`${machine}/${holder}`) ? [] : [`${item} is of holder ${holder} on ${machine}, which there is not`];
+
 /** The revocation at whose instant a lease ended, if there is one; `forgotten`: there may have been one, so long ago. */
 export type EndedBy = Revocation | 'forgotten' | undefined;
 

@@ -3,7 +3,7 @@ import { getTableConfig, type PgTable } from 'drizzle-orm/pg-core';
 import type pg from 'pg';
 import { portsMoved } from '../../leases/usage.ts';
 import type { Changes } from '../../leases/changes.ts';
-import { changedRows, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
+import { changedRows, goneHolders, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
 import { answersOf } from './pipeline.ts';
 import * as schema from './schema.ts';
@@ -16,13 +16,16 @@ const verbs: readonly Verb[] = ['deleted', 'updated', 'inserted'];
  * database runs them in this order. To be called inside the transaction that loaded the view.
  */
 export async function write(client: pg.ClientBase, changes: Changes): Promise<void> {
-  const steps = [...changedRows(changes).flatMap(stepsOf), ...countingStep(changes), ...holdingStep(changes)];
+  const steps = [
+    ...changedRows(changes).flatMap(stepsOf),
+    ...[countingStep, holdingStep, forgettingStep].flatMap((stepOf) => stepOf(changes)),
+  ];
   const results = await answersOf(
     steps.map(({ name, text, rows }) => client.query({ name, text, values: [jsonOf(rows)] })),
   );
-  for (const [index, { name, rows }] of steps.entries()) {
+  for (const [index, { name, rows, isSearch }] of steps.entries()) {
     const met = results[index]?.rowCount;
-    if (met !== rows.length) throw new Error(`${name} met ${met} rows instead of ${rows.length}`);
+    if (!isSearch && met !== rows.length) throw new Error(`${name} met ${met} rows instead of ${rows.length}`);
   }
 }
 
@@ -31,7 +34,8 @@ export async function insertRows(client: pg.ClientBase, table: PgTable, rows: re
   await client.query(writeTexts(table).inserted, [jsonOf(rows)]);
 }
 
-type Step = Readonly<{ name: string; text: string; rows: readonly AnyRow[] }>;
+/** `isSearch`: it meets as many rows as there are, not one for each of its own. */
+type Step = Readonly<{ name: string; text: string; rows: readonly AnyRow[]; isSearch?: true }>;
 
 function stepsOf({ table, deleted, updated, inserted }: ChangedRows): readonly Step[] {
   const rowsOf: Record<Verb, readonly AnyRow[]> = { deleted, updated: updated.map(({ after }) => after), inserted };
@@ -55,6 +59,13 @@ function holdingStep({ held: rows }: Changes): readonly Step[] {
     SELECT * FROM json_to_recordset($1::json) AS moved (machine text, holder text, protocol text, ports int8)
     ON CONFLICT (machine, holder, protocol) DO UPDATE SET ports = held_ports.ports + excluded.ports`;
   return rows.length === 0 ? [] : [{ name: 'held_ports', text, rows }];
+}
+
+function forgettingStep(changes: Changes): readonly Step[] {
+  const rows = goneHolders(changes);
+  const text = `DELETE FROM held_ports USING json_to_recordset($1::json) AS gone (machine text, holder text)
+    WHERE held_ports.machine = gone.machine AND held_ports.holder = gone.holder`;
+  return rows.length === 0 ? [] : [{ name: 'held_ports_gone', text, rows, isSearch: true }];
 }
 
 /** Text that came from clients may hold what JavaScript and SQLite take for text and PostgreSQL does not. */

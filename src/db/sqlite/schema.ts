@@ -1,6 +1,7 @@
 import { check, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 import { sql } from 'drizzle-orm';
 import { party, span } from '../history-keys.ts';
+import { heldWithoutSession } from '../lease-index.ts';
 
 /**
  * The tables, as Drizzle generates migrations from them (`npm run db:generate`). Times are microseconds since 1970, which
@@ -219,9 +220,10 @@ export const sessions = sqliteTable(
     index('sessions_unsettled')
       .on(t.id)
       .where(sql`state = 'ended' AND settled = 0`),
+    // Live ones, and those whose leases have not all followed.
     index('sessions_of_holder')
-      .on(t.machine, t.holder)
-      .where(sql`state = 'live'`),
+      .on(t.machine, t.holder, t.id)
+      .where(sql`settled = 0`),
     index('sessions_machine').on(t.machine, t.id),
     index('sessions_machine_live')
       .on(t.machine, t.id)
@@ -291,6 +293,8 @@ export const leases = sqliteTable(
     index('leases_reserved')
       .on(t.id)
       .where(sql`session IS NULL`),
+    // A grant within a session has no row there: those are found by their session.
+    index('leases_of_holder').on(t.machine, t.holder, t.id).where(sql.raw(heldWithoutSession)),
     index('leases_cooling')
       .on(t.reusable_at)
       .where(sql`state = 'cooling'`),

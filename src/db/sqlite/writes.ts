@@ -1,7 +1,7 @@
 import type Database from 'better-sqlite3';
 import { portsMoved } from '../../leases/usage.ts';
 import type { Changes } from '../../leases/changes.ts';
-import { changedRows, type WrittenTable } from '../changed-rows.ts';
+import { changedRows, goneHolders, type WrittenTable } from '../changed-rows.ts';
 import { RowWriter } from './row-writer.ts';
 import * as schema from './schema.ts';
 import type { Connection } from './statements.ts';
@@ -11,6 +11,7 @@ export class Writes {
   readonly #connection: Connection;
   readonly #count: Database.Statement;
   readonly #hold: Database.Statement;
+  readonly #forget: Database.Statement;
   readonly #writers = new Map<WrittenTable, RowWriter>();
 
   constructor(connection: Connection) {
@@ -24,6 +25,7 @@ export class Writes {
       `INSERT INTO held_ports (machine, holder, protocol, ports) VALUES (@machine, @holder, @protocol, @ports)
        ON CONFLICT (machine, holder, protocol) DO UPDATE SET ports = ports + excluded.ports`,
     );
+    this.#forget = connection.prepare('DELETE FROM held_ports WHERE machine = @machine AND holder = @holder');
   }
 
   apply(changes: Changes): void {
@@ -34,6 +36,7 @@ export class Writes {
     }
     for (const moved of portsMoved(changes)) this.#count.run(moved);
     for (const moved of changes.held) this.#hold.run(moved);
+    for (const holder of goneHolders(changes)) this.#forget.run(holder);
   }
 
   #writer(table: WrittenTable): RowWriter {
