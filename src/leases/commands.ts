@@ -129,11 +129,19 @@ export type Explanation = Readonly<{
   /** Null: for anybody. */
   holder: string | null;
   verdict: Result<readonly Lease[], LeaseError>;
-  /** Of the claim's protocol, by pool and family. */
-  rooms: readonly Room[];
-  /** When the next ports of this protocol leave their rest. */
-  nextRestAt: number | null;
+  /** Which claim the refusal is about: the first that fails. Null where none does, or where it is about all of them. */
+  failed: number | null;
+  /** In the order of the question. */
+  claims: readonly ExplainedClaim[];
   revision: number;
+}>;
+export type ExplainedClaim = Readonly<{
+  /** What it comes to after those before it that can be granted; null: it can be. */
+  error: LeaseError | null;
+  /** Of its protocol, by pool and family. */
+  rooms: readonly Room[];
+  /** When the next ports of its protocol leave their rest. */
+  nextRestAt: number | null;
 }>;
 
 /** Everything that changes the table. One entry, one decision, one outcome; a command that fails changes nothing. */
@@ -241,7 +249,7 @@ export type Commands = {
   };
   /** What would be granted, or why nothing would, and how full the machine is. Grants nothing. */
   explainGrant: {
-    input: Readonly<{ scope: Scope; claim: Claim; placement?: Placement }> &
+    input: Readonly<{ scope: Scope; claims: readonly Claim[]; placement?: Placement }> &
       (Recipient | Readonly<{ bystander: string }>);
     output: Explanation;
   };

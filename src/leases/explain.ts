@@ -1,10 +1,11 @@
 import type { Family } from '../net/address.ts';
+import type { Protocol } from '../net/protocol.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { isSelected, orderOf, type Grantee } from './claims.ts';
 import type { Claim, Commands, Room, Scope, Unsuitable } from './commands.ts';
 import type { LeaseError, LeaseErrorCode } from './errors.ts';
 import { granteeNamed, granteeNeeds, granteeOf } from './grantees.ts';
-import { groundNeeds, settleFor } from './grants.ts';
+import { groundNeeds, settleEach, settleFor } from './grants.ts';
 import { together, type Need, type Needs } from './needs.ts';
 import type { UsageRow } from './store.ts';
 import type { UseCase } from './use-case.ts';
@@ -18,41 +19,59 @@ const misaddressed: ReadonlySet<LeaseErrorCode> = new Set<LeaseErrorCode>([
 /** Decided by what decides grants, and undone: it cannot say anything else than what a grant would come to. */
 export const explainGrant: UseCase<'explainGrant'> = {
   *needs(question, { view }) {
-    const { claim, placement = 'any' } = question;
+    const { claims, placement = 'any' } = question;
     if ('bystander' in question) yield [{ need: 'machine', id: question.bystander }];
-    else yield* granteeNeeds(view, { ...question, claims: [claim] });
+    else yield* granteeNeeds(view, question);
     const to = granteeFor(view, question);
     if (!to) return;
     const { machine } = to;
-    const { protocol } = claim;
+    const asked = [...new Set(claims.map(({ protocol }) => protocol))];
     yield* together([
-      groundNeeds(view, to, [claim], placement),
-      roomNeeds(view, machine, claim),
-      only([{ need: 'nextRest', machine, protocol }]),
+      groundNeeds(view, to, claims, placement),
+      ...asked.map((protocol) => roomNeeds(view, machine, protocol)),
+      only(asked.map((protocol): Need => ({ need: 'nextRest', machine, protocol }))),
     ]);
   },
 
   decide(question, context) {
     const { view } = context;
-    const { claim, placement = 'any' } = question;
+    const { claims, placement = 'any' } = question;
     const named = granteeFor(view, question);
     const machine = named && view.machines.get(named.machine);
-    const may = 'bystander' in question ? standBy(question) : granteeOf(context, { ...question, claims: [claim] });
+    const may = 'bystander' in question ? standBy(question) : granteeOf(context, question);
     if (!may.ok && misaddressed.has(may.error.code)) return may;
     if (!named || !machine) return err({ code: 'machine_not_found', machine: named?.machine ?? '' });
-    const mark = view.mark();
-    const verdict = may.ok ? settleFor(view, named, [claim], placement) : may;
-    view.rewindTo(mark);
+    const tried = <T>(attempt: () => T): T => {
+      const mark = view.mark();
+      const outcome = attempt();
+      view.rewindTo(mark);
+      return outcome;
+    };
+    const verdict = may.ok ? tried(() => settleFor(view, named, claims, placement)) : may;
+    const errors = verdict.ok
+      ? []
+      : may.ok
+        ? tried(() => settleEach(view, named, claims, placement)).map((each) => (each.ok ? null : each.error))
+        : claims.map(() => may.error);
+    const isAboutAll = verdict.ok || !may.ok || aboutAll.has(verdict.error.code);
+    const first = errors.findIndex((error) => error !== null);
     return ok({
       machine,
       holder: 'bystander' in question ? null : named.holder,
       verdict,
-      rooms: roomsOf(view, machine.id, claim),
-      nextRestAt: view.nextRestOf(machine.id, claim.protocol),
+      failed: isAboutAll || first < 0 ? null : first,
+      claims: claims.map((claim, index) => ({
+        error: errors[index] ?? null,
+        rooms: roomsOf(view, machine.id, claim),
+        nextRestAt: view.nextRestOf(machine.id, claim.protocol),
+      })),
       revision: view.revision,
     });
   },
 };
+
+/** What no claim is to blame for. */
+const aboutAll: ReadonlySet<LeaseErrorCode> = new Set<LeaseErrorCode>(['machine_not_active', 'no_common_address']);
 
 /** Who is bound to something of a machine asks for somebody there. */
 const standBy = ({ scope, bystander }: Readonly<{ scope: Scope; bystander: string }>): Result<unknown, LeaseError> =>
@@ -65,10 +84,10 @@ function* only(needs: readonly Need[]): Needs {
 /** A bystander has nothing on the machine; no holder has an empty name. */
 function granteeFor(view: View, question: Commands['explainGrant']['input']): Grantee | undefined {
   if ('bystander' in question) return { machine: question.bystander, holder: '', session: null, unit: null };
-  return granteeNamed(view, { ...question, claims: [question.claim] });
+  return granteeNamed(view, question);
 }
 
-function* roomNeeds(view: View, machine: string, { protocol }: Claim): Needs {
+function* roomNeeds(view: View, machine: string, protocol: Protocol): Needs {
   yield [{ need: 'room', machine, protocol }];
   yield view.roomOf(machine, protocol).map(({ pool }): Need => ({ need: 'pool', id: pool }));
 }

@@ -6,7 +6,7 @@ import type { Claim, Placement } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { takeBlock } from './extents.ts';
 import { limits } from './limits.ts';
-import { holderKey, type Lease } from './model.ts';
+import { holderKey, type Lease, type Machine } from './model.ts';
 import { together, type Needs } from './needs.ts';
 import { onOneAddress, placementNeeds, Spread } from './placement.ts';
 import { Quota, quotaNeeds } from './quotas.ts';
@@ -56,12 +56,9 @@ export function settleFor(
   claims: readonly Claim[],
   placement: Placement,
 ): Result<readonly Lease[], LeaseError> {
-  const machine = view.machines.get(to.machine);
-  if (machine?.state !== 'active')
-    return err({ code: 'machine_not_active', machine: to.machine, state: machine?.state ?? 'unknown' });
-  const isTrusted = machine.enforcement === 'none';
-  const settle = (some: readonly Claim[], choose = (claim: Claim) => findSpot(view, to, claim)) =>
-    settleAll(view, to, some, choose, isTrusted, machine.limitedHolders > 0 ? new Quota(view, to) : null);
+  const machine = placeOf(view, to);
+  if (!machine.ok) return machine;
+  const settle = settlingOn(view, to, machine.value);
   switch (placement) {
     case 'any':
       return settle(claims);
@@ -73,6 +70,44 @@ export function settleFor(
     }
   }
 }
+
+/**
+ * What each claim would come to after those before it that can be granted. Up to the first that fails it is what the grant
+ * does, but that leases which must share an address may be on any here.
+ */
+export function settleEach(
+  view: View,
+  to: Grantee,
+  claims: readonly Claim[],
+  placement: Placement,
+): readonly Result<readonly Lease[], LeaseError>[] {
+  const machine = placeOf(view, to);
+  if (!machine.ok) return claims.map(() => machine);
+  const settle = settlingOn(view, to, machine.value);
+  const granted: Lease[] = [];
+  return claims.map((claim) => {
+    const mark = view.mark();
+    // By what is granted so far: a claim that failed in the middle leaves nothing behind.
+    const spread = placement === 'spread' ? new Spread(view, to, granted) : undefined;
+    const settled = settle([claim], spread && ((one) => spread.choose(one)));
+    if (settled.ok) granted.push(...settled.value);
+    else view.rewindTo(mark);
+    return settled;
+  });
+}
+
+/** The machine, if anything is granted there now. */
+function placeOf(view: View, to: Grantee): Result<Machine, LeaseError> {
+  const machine = view.machines.get(to.machine);
+  return machine?.state === 'active'
+    ? ok(machine)
+    : err({ code: 'machine_not_active', machine: to.machine, state: machine?.state ?? 'unknown' });
+}
+
+const settlingOn =
+  (view: View, to: Grantee, { enforcement, limitedHolders }: Machine) =>
+  (some: readonly Claim[], choose = (claim: Claim) => findSpot(view, to, claim)) =>
+    settleAll(view, to, some, choose, enforcement === 'none', limitedHolders > 0 ? new Quota(view, to) : null);
 
 function settleAll(
   view: View,

@@ -241,8 +241,8 @@ function batchLength(waiting: readonly Waiting[]): number {
 }
 
 function weightOf(command: Command): number {
-  if (command.kind === 'grantLeases') return command.claims.reduce((sum, { count }) => sum + count, 0);
-  if (command.kind === 'explainGrant') return command.claim.count;
+  if (command.kind === 'grantLeases' || command.kind === 'explainGrant')
+    return command.claims.reduce((sum, { count }) => sum + count, 0);
   if (command.kind === 'noteTokenUses') return command.uses.length;
   if (command.kind === 'noteDenials') return command.denials.length;
   if (command.kind === 'report') return command.leases.length + command.slices.length;

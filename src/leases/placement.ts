@@ -6,6 +6,7 @@ import type { Claim, Placement } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { isOffered } from './extents.ts';
 import { limits } from './limits.ts';
+import type { Lease } from './model.ts';
 import type { Need, Needs } from './needs.ts';
 import { findSpot, needsAt, spotAt, type Spot } from './spots.ts';
 import type { View } from './view.ts';
@@ -67,9 +68,11 @@ export class Spread {
   #spots = new Map<Address, Spot>();
   #taken: Address | undefined;
 
-  constructor(view: View, to: Grantee) {
+  /** `leases`: what the request was granted already. */
+  constructor(view: View, to: Grantee, leases: readonly Pick<Lease, 'address'>[] = []) {
     this.#view = view;
     this.#to = to;
+    for (const { address } of leases) this.#count(address);
   }
 
   choose(claim: Claim): Result<Spot, LeaseError> {

@@ -285,7 +285,7 @@ export class FisheryClient {
       this.#post(['server', 'confirm-epoch'], body, o),
   };
 
-  /** What would come of a claim, and why: its leases, or the reason why there would be none. Grants nothing. */
+  /** What would come of claims, and why: their leases, or the reason why there would be none. Grants nothing. */
   explain(body: z.input<typeof Explain>, o?: CallOptions): Promise<Explanation> {
     return this.#say(['explain'], body, o, { repeatable: true });
   }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Claim, LeaseGrant } from './leases.ts';
+import { fewLeases, LeaseGrant } from './leases.ts';
 import { FamilyNumber, Instant, Name, Ports, ProtocolName, Revision, SessionId, SliceId } from './primitives.ts';
 import { machineStates } from './machines.ts';
 
@@ -11,7 +11,7 @@ export const Explain = z
       description:
         'For this holder of the machine. Without it: for somebody who has nothing on the machine; a holder asks for itself.',
     }),
-    claim: Claim,
+    claims: LeaseGrant.shape.claims,
     placement: LeaseGrant.shape.placement,
   })
   .refine((question) => (question.session === undefined) !== (question.machine === undefined), {
@@ -22,38 +22,22 @@ export const Explain = z
     path: ['holder'],
     message: 'a session says whose it is',
   })
-  .meta({ id: 'Explain', description: 'A claim, to find out what would come of it.' });
+  .refine(fewLeases.isKept, fewLeases.otherwise)
+  .meta({ id: 'Explain', description: 'Claims as a grant takes them, to find out what would come of them.' });
 
 const count = z.int().min(0);
 
-export const Explanation = z
+const Reason = z
+  .strictObject({ code: z.string(), title: z.string(), detail: z.string(), cause: z.string(), remedy: z.string() })
+  .meta({ id: 'ExplanationReason' });
+
+const ExplainedClaim = z
   .strictObject({
-    granted: z.boolean().meta({ description: 'Whether the claim would be granted now.' }),
-    reason: z
-      .strictObject({
-        code: z.string(),
-        title: z.string(),
-        detail: z.string(),
-        cause: z.string(),
-        remedy: z.string(),
-      })
-      .nullable()
-      .meta({ description: 'Why not: the problem that the grant would be answered with.' }),
-    leases: z
-      .array(
-        z.strictObject({
-          slice: SliceId,
-          pool: Name,
-          address: z.string(),
-          protocol: ProtocolName,
-          ports: Ports,
-          mode: z.enum(['exclusive', 'shared']),
-        }),
-      )
-      .meta({ description: 'What would be granted; empty when nothing would.' }),
-    machine: Name,
-    machine_state: z.enum(machineStates),
-    holder: Name.nullable().meta({ description: 'null: for somebody who has nothing on the machine.' }),
+    granted: z.boolean().meta({
+      description:
+        'Whether this one could be granted, after those before it that can be. On any address: see `placement`.',
+    }),
+    reason: Reason.nullable().meta({ description: 'Why not.' }),
     rooms: z
       .array(
         z.strictObject({
@@ -82,10 +66,37 @@ export const Explanation = z
           largest_block_ports: count.meta({ description: 'The largest aligned block that is free; 0: none.' }),
         }),
       )
-      .meta({ description: 'What the machine has for this protocol, by pool and family.' }),
+      .meta({ description: 'What the machine has for its protocol, by pool and family.' }),
     next_ports_at: Instant.nullable().meta({
-      description: 'When the next ports of this protocol leave their rest; null: none rest.',
+      description: 'When the next ports of its protocol leave their rest; null: none rest.',
     }),
+  })
+  .meta({ id: 'ExplainedClaim' });
+
+export const Explanation = z
+  .strictObject({
+    granted: z.boolean().meta({ description: 'Whether all claims would be granted now, as one request.' }),
+    reason: Reason.nullable().meta({ description: 'Why not: the problem that the grant would be answered with.' }),
+    failed_claim: count.nullable().meta({
+      description:
+        'Which claim that is about, counted from 0: the first that fails. null: none, or the reason is about all of them.',
+    }),
+    leases: z
+      .array(
+        z.strictObject({
+          slice: SliceId,
+          pool: Name,
+          address: z.string(),
+          protocol: ProtocolName,
+          ports: Ports,
+          mode: z.enum(['exclusive', 'shared']),
+        }),
+      )
+      .meta({ description: 'What would be granted; empty when nothing would.' }),
+    machine: Name,
+    machine_state: z.enum(machineStates),
+    holder: Name.nullable().meta({ description: 'null: for somebody who has nothing on the machine.' }),
+    claims: z.array(ExplainedClaim).meta({ description: 'What is to say of each claim, in their order.' }),
     revision: Revision.meta({ description: 'The state of the table that this is true of.' }),
   })
   .meta({ id: 'Explanation' });

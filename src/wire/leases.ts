@@ -74,6 +74,13 @@ export const Claim = ClaimOfOne.extend({
   })
   .meta({ id: 'Claim', description: 'What is asked of one lease, or of several that are alike.' });
 
+/** The bound on the leases of one request, for whatever takes claims as a grant does. */
+export const fewLeases = {
+  isKept: ({ claims }: Readonly<{ claims: readonly Readonly<{ count: number }>[] }>): boolean =>
+    claims.reduce((sum, { count }) => sum + count, 0) <= leases_per_grant_max,
+  otherwise: { path: ['claims'], message: `at most ${leases_per_grant_max} leases in one request` },
+};
+
 export const LeaseGrant = z
   .strictObject({
     session: SessionId.optional(),
@@ -111,10 +118,7 @@ export const LeaseGrant = z
     path: ['session'],
     message: 'either a session or a reservation is required',
   })
-  .refine((grant) => grant.claims.reduce((sum, { count }) => sum + count, 0) <= leases_per_grant_max, {
-    path: ['claims'],
-    message: `at most ${leases_per_grant_max} leases in one request`,
-  })
+  .refine(fewLeases.isKept, fewLeases.otherwise)
   .meta({ id: 'LeaseGrant', description: 'One lease or many: all are granted, or none.' });
 
 export const LeaseRelease = z.strictObject({ token: LeaseToken }).meta({ id: 'LeaseRelease' });

@@ -14,11 +14,11 @@ const claim = { protocol: 'tcp', ports: 16 };
 
 describe('POST /v1/explain', () => {
   it('says what would be granted, and how full the machine is', async () => {
-    const answer = await explain({ machine: 'edge-1', holder: 'squid', claim: { ...claim, count: 2 } });
+    const answer = await explain({ machine: 'edge-1', holder: 'squid', claims: [{ ...claim, count: 2 }] });
     expect(answer).toMatchObject({ granted: true, reason: null, machine_state: 'active', holder: 'squid' });
     expect(answer.leases).toHaveLength(2);
     expect(answer.leases[0]).toMatchObject({ slice: f.slice, pool: 'fra1', ports: { first: 10_224, last: 10_239 } });
-    expect(answer.rooms).toEqual([
+    expect(answer.claims[0]?.rooms).toEqual([
       {
         pool: 'fra1',
         family: 4,
@@ -27,14 +27,48 @@ describe('POST /v1/explain', () => {
         largest_block_ports: 2_048,
       },
     ]);
-    expect((await explain({ machine: 'edge-1', claim })).holder).toBeNull();
+    expect((await explain({ machine: 'edge-1', claims: [claim] })).holder).toBeNull();
+  });
+
+  it('takes what a grant takes, and tells of each claim what is in its way', async () => {
+    const claims = [
+      claim,
+      { protocol: 'tcp', ports: 4_096 },
+      { protocol: 'udp', count: 3 },
+      { ...claim, pool: 'other' },
+    ];
+    const session = (await f.world.openSession(f.squid, 'edge-1', 'squid')).id;
+    const body = { session, claims, placement: 'spread' };
+    const refused = await f.world.call('POST', '/v1/leases', { token: f.squid, body });
+    const answer = await explain(body, f.squid);
+    expect(answer).toMatchObject({ granted: false, failed_claim: 1, leases: [] });
+    expect(answer.reason?.detail).toBe(refused.problem.detail);
+    expect(answer.claims.map(({ granted, reason }) => [granted, reason?.code])).toEqual([
+      [true, undefined],
+      [false, refused.code],
+      [true, undefined],
+      [false, 'pool_not_found'],
+    ]);
+    expect(answer.claims[1]?.reason).toEqual(answer.reason);
+    const all = await explain({ session, claims: [claim, { protocol: 'udp', count: 3 }] }, f.squid);
+    expect(all).toMatchObject({ granted: true, reason: null, failed_claim: null });
+    expect(all.leases.map(({ protocol }) => protocol)).toEqual(['tcp', 'udp', 'udp', 'udp']);
+    const many = {
+      session,
+      claims: [
+        { ...claim, count: 1_000 },
+        { ...claim, count: 25 },
+      ],
+    };
+    const answered = await f.world.call('POST', '/v1/explain', { token: f.squid, body: many });
+    expect([answered.status, ...answered.paths]).toEqual([400, 'body.claims']);
   });
 
   it('gives the reason why nothing would be granted as its problem would', async () => {
     const body = { claims: [{ ...claim, ports: 4_096 }] };
     const session = (await f.world.openSession(f.squid, 'edge-1', 'squid')).id;
     const refused = await f.world.call('POST', '/v1/leases', { token: f.squid, body: { session, ...body } });
-    const { granted, reason, leases } = await explain({ session, claim: body.claims[0] }, f.squid);
+    const { granted, reason, leases } = await explain({ session, ...body }, f.squid);
     expect([granted, leases]).toEqual([false, []]);
     expect(reason?.code).toBe(refused.code);
     expect(reason?.detail).toBe(refused.problem.detail);
@@ -43,12 +77,12 @@ describe('POST /v1/explain', () => {
 
   it('says that no wait helps for an address that the machine has nothing on', async () => {
     const there = { ...claim, address: '198.51.100.1' };
-    expect((await explain({ machine: 'edge-1', claim: there })).reason?.code).toBe('no_slices');
-    expect((await explain({ machine: 'edge-1', claim: { ...there, address: '198.51.100.0' } })).granted).toBe(true);
+    expect((await explain({ machine: 'edge-1', claims: [there] })).reason?.code).toBe('no_slices');
+    expect((await explain({ machine: 'edge-1', claims: [{ ...there, address: '198.51.100.0' }] })).granted).toBe(true);
     const crooked = await f.world.call('POST', '/v1/explain', {
-      body: { machine: 'edge-1', claim: { ...there, family: 6 } },
+      body: { machine: 'edge-1', claims: [{ ...there, family: 6 }] },
     });
-    expect([...crooked.refusal, ...crooked.paths]).toEqual([400, 'validation_failed', 'body.claim.address']);
+    expect([...crooked.refusal, ...crooked.paths]).toEqual([400, 'validation_failed', 'body.claims[0].address']);
   });
 
   it('says with a remedy of its own that the machine grants itself, as a grant does', async () => {
@@ -57,10 +91,12 @@ describe('POST /v1/explain', () => {
     const refused = await f.world.call('POST', '/v1/leases', { token: f.squid, body: { session, claims: [claim] } });
     expect(refused.refusal).toEqual([409, 'machine_allocates']);
     expect(refused.problem).not.toHaveProperty('retry_after_s');
-    const { granted, reason, rooms } = await explain({ session, claim }, f.squid);
+    const { granted, reason, claims } = await explain({ session, claims: [claim] }, f.squid);
     expect([granted, reason?.code, reason?.detail]).toEqual([false, 'machine_allocates', refused.problem.detail]);
     expect(reason?.remedy).toMatch(/broker on the host.*allocator/);
-    expect(rooms).toMatchObject([{ unsuitable: 'machine_allocates', ports: { free: 0, machine_allocated: 2_048 } }]);
+    expect(claims[0]?.rooms).toMatchObject([
+      { unsuitable: 'machine_allocates', ports: { free: 0, machine_allocated: 2_048 } },
+    ]);
     const here = { ...claim, at: { address: '198.51.100.0', first_port: 8_192 } };
     const named = await f.world.call('POST', '/v1/leases', { token: f.squid, body: { session, claims: [here] } });
     expect(named.refusal).toEqual([409, 'machine_allocates']);
@@ -68,15 +104,21 @@ describe('POST /v1/explain', () => {
   });
 
   it('is about themselves for holders and agents, about everybody for viewers', async () => {
-    expect((await explain({ machine: 'edge-1', claim }, f.squid)).holder).toBe('squid');
+    expect((await explain({ machine: 'edge-1', claims: [claim] }, f.squid)).holder).toBe('squid');
     const refusal = async (token: string, body: object) =>
       (await f.world.call('POST', '/v1/explain', { token, body })).refusal;
-    expect(await refusal(f.squid, { machine: 'edge-1', holder: 'haproxy', claim })).toEqual([403, 'not_yours']);
-    expect(await refusal(f.agent, { machine: 'edge-1', holder: 'haproxy', claim })).toEqual([403, 'not_yours']);
-    expect(await refusal(f.agent, { machine: 'edge-1', claim })).toEqual([403, 'not_yours']);
-    expect((await explain({ machine: 'edge-1', holder: 'fish', claim }, f.agent)).granted).toBe(true);
+    expect(await refusal(f.squid, { machine: 'edge-1', holder: 'haproxy', claims: [claim] })).toEqual([
+      403,
+      'not_yours',
+    ]);
+    expect(await refusal(f.agent, { machine: 'edge-1', holder: 'haproxy', claims: [claim] })).toEqual([
+      403,
+      'not_yours',
+    ]);
+    expect(await refusal(f.agent, { machine: 'edge-1', claims: [claim] })).toEqual([403, 'not_yours']);
+    expect((await explain({ machine: 'edge-1', holder: 'fish', claims: [claim] }, f.agent)).granted).toBe(true);
     const viewer = await f.world.token('viewer');
-    expect((await explain({ machine: 'edge-1', holder: 'haproxy', claim }, viewer)).granted).toBe(true);
+    expect((await explain({ machine: 'edge-1', holder: 'haproxy', claims: [claim] }, viewer)).granted).toBe(true);
   });
 
   it('asks about a session or a machine, about something that is there', async () => {
@@ -85,11 +127,11 @@ describe('POST /v1/explain', () => {
       return answer.refusal[1] === 'validation_failed' ? answer.paths : answer.refusal;
     };
     const session = (await f.world.openSession(f.squid, 'edge-1', 'squid')).id;
-    expect(await refusal({ claim })).toEqual(['body.session']);
-    expect(await refusal({ session, machine: 'edge-1', claim })).toEqual(['body.session']);
-    expect(await refusal({ session, holder: 'squid', claim })).toEqual(['body.holder']);
-    expect(await refusal({ machine: 'edge-9', claim })).toEqual([404, 'machine_not_found']);
-    expect(await refusal({ machine: 'edge-1', holder: 'nobody', claim })).toEqual([404, 'holder_not_found']);
-    expect(await refusal({ session: 'session-999', claim })).toEqual([404, 'session_not_found']);
+    expect(await refusal({ claims: [claim] })).toEqual(['body.session']);
+    expect(await refusal({ session, machine: 'edge-1', claims: [claim] })).toEqual(['body.session']);
+    expect(await refusal({ session, holder: 'squid', claims: [claim] })).toEqual(['body.holder']);
+    expect(await refusal({ machine: 'edge-9', claims: [claim] })).toEqual([404, 'machine_not_found']);
+    expect(await refusal({ machine: 'edge-1', holder: 'nobody', claims: [claim] })).toEqual([404, 'holder_not_found']);
+    expect(await refusal({ session: 'session-999', claims: [claim] })).toEqual([404, 'session_not_found']);
   });
 });

@@ -59,7 +59,7 @@ describe('limits of a holder', () => {
       ...[409, 'holder_sessions_exceeded'],
     ]);
     const claim = { protocol: 'tcp', ports: 128 };
-    const why = await f.world.must(Explanation, 'POST', '/v1/explain', { body: { session, claim } });
+    const why = await f.world.must(Explanation, 'POST', '/v1/explain', { body: { session, claims: [claim] } });
     expect(why.reason?.code).toBe('holder_ports_exceeded');
     expect(why.reason?.detail).toContain('has 0 tcp ports and would have 128; it may have 64');
   });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { Lease } from '../../src/wire/leases.ts';
+import { Lease, LeaseList } from '../../src/wire/leases.ts';
 import { Holder, Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
 import { Session } from '../../src/wire/sessions.ts';
@@ -27,8 +27,11 @@ afterAll(async () => {
 type How = Readonly<{ terminal?: FakeTerminal; env?: Record<string, string>; url?: string }>;
 
 /** `fishery` with the words of this line, as an operator. */
-const fishery = (line: string, { terminal = fakeTerminal(), env, url = server.url }: How = {}): Promise<Ran> =>
-  runFishery(line.split(' ').filter(Boolean), {
+const fishery = (
+  line: string | readonly string[],
+  { terminal = fakeTerminal(), env, url = server.url }: How = {},
+): Promise<Ran> =>
+  runFishery(typeof line === 'string' ? line.split(' ').filter(Boolean) : line, {
     env: env ?? { FISHERY_SERVER: url, FISHERY_TOKEN: server.secret, HOME: folder },
     terminal,
   });
@@ -111,6 +114,31 @@ describe('the verbs of an operator', () => {
     expect(wouldBe).toMatch(/^would be granted to web on edge-1:\nADDRESS .*(?:\n198\.51\.100\.3 .*){2}\n\nPOOL /);
     const never = await fishery(`explain --session ${session.id} --ports 1024`);
     expect([never.code, never.out]).toEqual([4, expect.stringMatching(/: no_ports\nno free block of 1024 tcp ports/)]);
+    const several = await fishery([
+      ...['explain', '--session', session.id, '--placement', 'spread', '--select', 'country=de'],
+      ...['--claim', 'ports=8,count=2', '--claim', 'ports=1024', '--claim', 'protocol=udp,select={country in (at,ch)}'],
+    ]);
+    expect(several.code).toBe(4);
+    expect(several.out).toMatch(/^would not be granted to web on edge-1 \(active\): no_ports, for claim 2 of 3\n/);
+    expect(several.out).toMatch(
+      /^ +1 +tcp +8 +2 +could be granted.*\n +2 +tcp +1024 +1 +no_ports +no free block.*\n +3 +udp .*no_/m,
+    );
+    const line = `leases grant ${session.id} --claim ports=8,count=2 --claim protocol=udp --dry-run --json`;
+    const two = LeaseList.parse(JSON.parse((await fishery(line)).out));
+    expect(two.leases.map(({ protocol, ports }) => [protocol, ports.last - ports.first + 1])).toEqual([
+      ['tcp', 8],
+      ['tcp', 8],
+      ['udp', 1],
+    ]);
+    for (const [words, why] of [
+      ['weight=3', /"weight=3": expected parts like ports=128, of protocol, ports, count, .*each once; got "weight=3"/],
+      ['at=here', /"at=here": at: "here" is no address and port/],
+      ['count=0', /"count=0": count: Too small/],
+    ] as const)
+      expect(await fishery(`leases grant ${session.id} --claim ${words}`)).toMatchObject({
+        code: 2,
+        err: expect.stringMatching(why) as string,
+      });
     const reserved = await must(
       'leases reserve edge-1 web --unit web.service --count 2 --placement same_address --ids',
     );

@@ -1,6 +1,7 @@
+import { fc, test } from '@fast-check/vitest';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseSelector } from '../../src/net/selector.ts';
-import type { Claim, Explanation, Scope } from '../../src/leases/commands.ts';
+import type { Claim, Explanation, Placement, Scope } from '../../src/leases/commands.ts';
 import { must, shared, showLease, tcp, udp, World } from '../support/world.ts';
 
 /** A slice of 2,048 ports and one of 1,024 on a machine with an agent, of two pools. */
@@ -17,11 +18,17 @@ beforeEach(async () => {
 });
 
 const ask = (claim: Claim, scope: Scope = {}) =>
-  w.execute({ kind: 'explainGrant', scope, claim, reservation: { machine: 'edge-1', holder: 'web', unit: null } });
+  w.execute({
+    kind: 'explainGrant',
+    scope,
+    claims: [claim],
+    reservation: { machine: 'edge-1', holder: 'web', unit: null },
+  });
 const explain = async (claim: Claim): Promise<Explanation> => must(await ask(claim));
 const saidOf = ({ verdict }: Explanation) =>
   verdict.ok ? verdict.value.map(showLease).join(', ') : verdict.error.code;
-const roomOf = ({ rooms }: Explanation, pool: string) => rooms.find((room) => room.pool === pool);
+const roomsOf = ({ claims }: Explanation) => claims[0]?.rooms ?? [];
+const roomOf = (explanation: Explanation, pool: string) => roomsOf(explanation).find((room) => room.pool === pool);
 
 describe('an explanation', () => {
   it('says what a grant would come to, and grants nothing', async () => {
@@ -35,7 +42,9 @@ describe('an explanation', () => {
       tcp(64, { select: must(parseSelector('country=fr')) }),
     ];
     for (const claim of claims) {
-      const said = saidOf(must(await w.execute({ kind: 'explainGrant', scope: {}, claim, session: session.id })));
+      const said = saidOf(
+        must(await w.execute({ kind: 'explainGrant', scope: {}, claims: [claim], session: session.id })),
+      );
       expect(await w.store.reader.revision()).toBe(revision);
       const tried = await w.execute(
         { kind: 'grantLeases', scope: {}, claims: [claim], session: session.id },
@@ -68,7 +77,7 @@ describe('an explanation', () => {
       largest: 1_024,
     });
     expect(roomOf(explanation, 'v6')).toMatchObject({ family: 6, unsuitable: 'other_pool', largest: 1_024 });
-    expect(explanation.nextRestAt).toBe((await w.store.reader.lease(a.id))?.reusableAt);
+    expect(explanation.claims[0]?.nextRestAt).toBe((await w.store.reader.lease(a.id))?.reusableAt);
     expect(saidOf(explanation)).toMatch(/^198\.51\.100\.0:\S+ pending$/);
     await w.leases(mail, tcp(1_024, of));
     expect(saidOf(await explain(tcp(1_024, of)))).toBe('no_ports');
@@ -76,7 +85,7 @@ describe('an explanation', () => {
 
   it('says of each pool why it is not in question', async () => {
     const whyNot = async (claim: Claim) =>
-      (await explain(claim)).rooms.map(({ pool, unsuitable }) => [pool, unsuitable]);
+      roomsOf(await explain(claim)).map(({ pool, unsuitable }) => [pool, unsuitable]);
     expect(await whyNot(tcp(2_048))).toEqual([
       ['v4', null],
       ['v6', 'slice_too_small'],
@@ -122,13 +131,13 @@ describe('an explanation', () => {
     expect(saidOf(await explain(tcp(1)))).toBe('machine_not_active');
     const session = await w.session('edge-1', 'web');
     await w.end(session);
-    const over = await w.execute({ kind: 'explainGrant', scope: {}, claim: tcp(1), session: session.id });
+    const over = await w.execute({ kind: 'explainGrant', scope: {}, claims: [tcp(1)], session: session.id });
     expect(saidOf(must(over))).toBe('session_ended');
   });
 
   it('can be of somebody who has nothing there, and is only its own holder’s', async () => {
     const bystander = (machine: string, scope: Scope = {}) =>
-      w.execute({ kind: 'explainGrant', scope, claim: shared(64, { sticky: true }), bystander: machine });
+      w.execute({ kind: 'explainGrant', scope, claims: [shared(64, { sticky: true })], bystander: machine });
     const [lease] = await w.leases(await w.session('edge-1', 'web'), shared(64));
     const joined = must(await bystander('edge-1'));
     expect(joined.holder).toBeNull();
@@ -138,4 +147,86 @@ describe('an explanation', () => {
     expect(await ask(tcp(1), { machine: 'edge-1', holder: 'mail' })).toMatchObject({ error: { code: 'not_yours' } });
     expect(await ask(tcp(1), { machine: 'edge-1', holder: 'web' })).toMatchObject({ ok: true });
   });
+});
+
+describe('an explanation of several claims', () => {
+  const askAll = async (claims: readonly Claim[], placement: Placement = 'any') =>
+    must(await w.execute({ kind: 'explainGrant', scope: {}, claims, placement, reservation }));
+  const reservation = { machine: 'edge-1', holder: 'web', unit: null };
+  const codesOf = ({ claims }: Explanation) => claims.map(({ error }) => error?.code ?? null);
+
+  it('names the first that fails, and what is in the way of each, after those that can be granted', async () => {
+    const of = { pool: 'v4' };
+    const explanation = await askAll([
+      tcp(1_024, of),
+      tcp(2_048, of),
+      udp(2_048),
+      tcp(1_024, of),
+      tcp(8, of),
+      udp(4_096),
+    ]);
+    expect(codesOf(explanation)).toEqual([null, 'no_ports', null, null, 'no_ports', 'ports_exceed_slice']);
+    expect([explanation.failed, saidOf(explanation)]).toEqual([1, 'no_ports']);
+    expect(explanation.claims.map(({ rooms }) => rooms.find(({ pool }) => pool === 'v4')?.unsuitable)).toEqual([
+      ...[null, null, null, null, null, 'slice_too_small'],
+    ]);
+    const granted = await askAll([tcp(1_024, of), udp(8), tcp(1_024, of)]);
+    expect([granted.failed, ...codesOf(granted)]).toEqual([null, null, null, null]);
+  });
+
+  it('blames no claim for what is wrong with all of them', async () => {
+    const claims = [tcp(8, { pool: 'v4' }), tcp(8, { pool: 'v6' })];
+    const apart = await askAll(claims, 'same_address');
+    expect([saidOf(apart), apart.failed, ...codesOf(apart)]).toEqual(['no_common_address', null, null, null]);
+    await w.execute({ kind: 'updateMachine', id: 'edge-1', state: 'cordoned' });
+    const closed = await askAll(claims);
+    const code = 'machine_not_active';
+    expect([saidOf(closed), closed.failed, ...codesOf(closed)]).toEqual([code, null, code, code]);
+  });
+
+  it('counts what those before it take against the limits of the holder', async () => {
+    const none = { tcp: 0, udp: 0, icmp: 0 };
+    const limits = { portsMin: none, portsMax: { tcp: 100, udp: null, icmp: null }, sessionsMax: null };
+    must(await w.execute({ kind: 'putHolder', machine: 'edge-1', name: 'web', holderKind: 'proxy', uid: 900, limits }));
+    const explanation = await askAll([tcp(64), tcp(16, { count: 4 }), tcp(32), udp(512)]);
+    expect(codesOf(explanation)).toEqual([null, 'holder_ports_exceeded', null, null]);
+    expect(explanation.failed).toBe(1);
+  });
+
+  const claims = fc.array(
+    fc.record({
+      protocol: fc.constantFrom('tcp' as const, 'udp' as const),
+      ports: fc.constantFrom(8, 128, 512, 1_024, 2_048),
+      count: fc.integer({ min: 1, max: 3 }),
+      pool: fc.constantFrom(null, 'v4', 'v6'),
+    }),
+    { minLength: 1, maxLength: 5 },
+  );
+  const placements = fc.constantFrom<Placement>('any', 'same_address', 'spread');
+  test.prop([claims, placements], { numRuns: 60 })(
+    'is what the grant comes to, up to its first failure',
+    async (raw, placement) => {
+      const all = raw.map(({ protocol, ports, ...rest }) => (protocol === 'tcp' ? tcp : udp)(ports, rest));
+      const tried = async (some: readonly Claim[], how = placement) => {
+        const grant = { kind: 'grantLeases', scope: {}, claims: some, placement: how, reservation } as const;
+        const result = await w.execute(grant, { dryRun: true });
+        return result.ok ? result.value.map(showLease).join(', ') : result.error.code;
+      };
+      const before = await w.store.reader.revision();
+      const explanation = await askAll(all, placement);
+      expect(await w.store.reader.revision()).toBe(before);
+      expect(saidOf(explanation)).toBe(await tried(all));
+      const { failed } = explanation;
+      // Where leases must be on one address, the reason is what would fail on any.
+      const how = placement === 'same_address' ? 'any' : placement;
+      if (failed === null) {
+        expect(codesOf(explanation)).toEqual(all.map(() => null));
+        return;
+      }
+      expect(codesOf(explanation).slice(0, failed)).toEqual(all.slice(0, failed).map(() => null));
+      expect(codesOf(explanation)[failed]).toBe(saidOf(explanation));
+      expect(await tried(all.slice(0, failed + 1), how)).toBe(saidOf(explanation));
+      if (failed > 0) expect(await tried(all.slice(0, failed), how)).toMatch(/ pending$/);
+    },
+  );
 });

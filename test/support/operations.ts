@@ -374,9 +374,8 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         }
       );
     case 'explainGrant': {
-      const [claim] = claims.map(claimOf(session ?? { machine }, tables));
       const whose = session && flag ? { session: session.id } : { bystander: machine };
-      return claim && { kind, scope: {}, claim, placement, ...whose };
+      return { kind, scope: {}, claims: claims.map(claimOf(session ?? { machine }, tables)), placement, ...whose };
     }
     case 'releaseLease':
       return (

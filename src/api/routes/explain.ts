@@ -20,10 +20,11 @@ export const explainRoutes = resource('explain', (app, context) => {
       config: operation({
         id: 'explainGrant',
         tag: 'leases',
-        summary: 'Find out why a claim would be granted, or why not',
+        summary: 'Find out why claims would be granted, or why not',
         description:
           'Decided by the very rules that decide grants, from one state of the table; nothing is granted. With how full the ' +
-          'machine is, and when the next ports leave their rest.',
+          'machine is, and when the next ports leave their rest. Takes as many claims as a grant, and tells of each what is in ' +
+          'its way, so that all can be mended at once.',
         answers: { 200: 'What would be granted or the reason why nothing would, and how full the machine is.' },
         errors: ['session_not_found', 'machine_not_found', 'holder_not_found'],
         repeatable: true,
@@ -31,11 +32,11 @@ export const explainRoutes = resource('explain', (app, context) => {
       }),
     },
     async (request) => {
-      const { claim, placement } = request.body;
+      const { claims, placement } = request.body;
       const explained = await run(context, request, {
         kind: 'explainGrant',
         ...askerOf(principalOf(request), request.body),
-        claim: claimOf(claim),
+        claims: claims.map(claimOf),
         placement,
       });
       return presentExplanation(explained);
@@ -56,29 +57,27 @@ function askerOf(principal: Principal, { session, machine = '', holder }: wire.E
   return { scope, reservation: { machine, holder: whose, unit: null } };
 }
 
-const presentExplanation = ({
-  machine,
-  holder,
-  verdict,
-  rooms,
-  nextRestAt,
-  revision,
-}: Explanation): wire.Explanation => ({
+const presentExplanation = ({ machine, holder, verdict, failed, claims, revision }: Explanation): wire.Explanation => ({
   granted: verdict.ok,
   reason: verdict.ok ? null : reasonOf(verdict.error),
+  failed_claim: failed,
   leases: verdict.ok ? verdict.value.map(presentSpot) : [],
   machine: machine.id,
   machine_state: machine.state,
   holder,
-  rooms: rooms.map(({ pool, family, unsuitable, ports, largest }) => ({
-    ...{ pool, family, unsuitable, ports: { ...ports } },
-    largest_block_ports: largest,
+  claims: claims.map(({ error, rooms, nextRestAt }) => ({
+    granted: error === null,
+    reason: error && reasonOf(error),
+    rooms: rooms.map(({ pool, family, unsuitable, ports, largest }) => ({
+      ...{ pool, family, unsuitable, ports: { ...ports } },
+      largest_block_ports: largest,
+    })),
+    next_ports_at: nextRestAt === null ? null : formatInstant(nextRestAt),
   })),
-  next_ports_at: nextRestAt === null ? null : formatInstant(nextRestAt),
   revision,
 });
 
-function reasonOf(error: LeaseError): wire.Explanation['reason'] {
+function reasonOf(error: LeaseError): NonNullable<wire.Explanation['reason']> {
   const { title, cause, remedy } = errorKinds[error.code];
   return { code: error.code, title, detail: detailOf(error), cause, remedy };
 }

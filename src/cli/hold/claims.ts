@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { err, ok, type Result } from '../../net/result.ts';
 import { ClaimOfOne } from '../../wire/leases.ts';
+import { claimParts } from '../claim-text.ts';
 
 type ClaimInput = z.input<typeof ClaimOfOne>;
 
@@ -32,14 +33,8 @@ export function claimsOf(wanted: Wanted): Result<readonly ClaimInput[], readonly
 /** `protocol=tcp,ports=128,mode=shared,binding=explicit` */
 function parseClaim(text: string): Result<ClaimInput, readonly string[]> {
   const where = `--claim "${text}": `;
-  const given: Record<string, string | number> = {};
-  for (const part of text.split(',')) {
-    const [key = '', value, ...more] = part.split('=');
-    if (value === undefined || more.length > 0 || key in given || !(single as readonly string[]).includes(key))
-      return err([`${where}expected parts like ports=128, of ${single.join(', ')}, each once; got "${part}"`]);
-    given[key] = (key === 'ports' || key === 'family') && /^\d+$/.test(value) ? Number(value) : value;
-  }
-  return checked(given, where);
+  const parts = claimParts(text, single);
+  return parts.ok ? checked(parts.value, where) : err([`${where}${parts.error}`]);
 }
 
 function checked(given: Readonly<Record<string, unknown>>, where: string): Result<ClaimInput, readonly string[]> {

@@ -3,10 +3,11 @@ import type { Explanation } from '../../wire/explain.ts';
 import { Name, SessionId } from '../../wire/primitives.ts';
 import { exitCodes } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
-import { claimFlags } from './claims.ts';
+import { claimFlags, claimsOf } from './claims.ts';
 import { show, verb } from './verb.ts';
 
-type Room = Explanation['rooms'][number];
+type Explained = Explanation['claims'][number];
+type Room = Explained['rooms'][number];
 type Spot = Explanation['leases'][number];
 
 const spots: Columns<Spot> = {
@@ -34,7 +35,7 @@ const rooms: Columns<Room> = {
 
 export const explain = verb({
   name: 'explain',
-  summary: 'Find out why a claim would be granted, or why not',
+  summary: 'Find out why claims would be granted, or why not',
   operations: ['explainGrant'],
   flags: z.strictObject({
     session: SessionId.optional().meta({ description: 'For this session' }),
@@ -45,25 +46,56 @@ export const explain = verb({
   details: `Grants nothing. Exit code 4 when nothing would be granted.
 
   fishery explain --machine edge-1 --holder haproxy --ports 1024
-  fishery explain --session session-42 --protocol udp --count 100 --select country=de`,
+  fishery explain --session session-42 --protocol udp --count 100 --select country=de
+  fishery explain --session session-42 --claim ports=1024 --claim protocol=udp,ports=64 --placement same_address`,
   run: async (call) => {
-    const { session, machine, holder, placement, ...claim } = call.flags;
-    const answer = await call.client.explain({ session, machine, holder, claim, placement }, call.options);
-    show(call, answer, inWords);
+    const { session, machine, holder, placement, ...asked } = call.flags;
+    const claims = claimsOf(asked);
+    const answer = await call.client.explain({ session, machine, holder, claims, placement }, call.options);
+    show(call, answer, (explanation) => inWords(explanation, claims));
     return answer.granted ? exitCodes.ok : exitCodes.refused;
   },
 });
 
-function inWords({ granted, reason, leases, ...answer }: Explanation): string {
+type Asked = ReturnType<typeof claimsOf>;
+
+function inWords({ granted, reason, leases, ...answer }: Explanation, asked: Asked): string {
   const whose = answer.holder === null ? '' : ` to ${answer.holder}`;
+  const failed = answer.failed_claim;
+  const which = failed === null || asked.length === 1 ? '' : `, for claim ${failed + 1} of ${asked.length}`;
+  // What there is for the claim that it is about.
+  const about = answer.claims[failed ?? 0];
   return [
     reason === null
       ? `would be granted${whose} on ${answer.machine}:`
-      : `would not be granted${whose} on ${answer.machine} (${answer.machine_state}): ${reason.code}`,
+      : `would not be granted${whose} on ${answer.machine} (${answer.machine_state}): ${reason.code}${which}`,
     ...(reason === null ? [] : [reason.detail, reason.remedy]),
     ...(granted ? [tableOf(spots, leases)] : []),
+    ...(granted || asked.length === 1
+      ? []
+      : [
+          '',
+          tableOf(
+            outcomes,
+            answer.claims.map(({ reason: own }, index) => ({ number: index + 1, claim: asked[index], reason: own })),
+          ),
+        ]),
     '',
-    answer.rooms.length === 0 ? 'the machine has no slice' : tableOf(rooms, answer.rooms),
-    ...(answer.next_ports_at === null ? [] : [`the next ports leave their rest at ${answer.next_ports_at}`]),
+    about === undefined || about.rooms.length === 0 ? 'the machine has no slice' : tableOf(rooms, about.rooms),
+    ...(about == null || about.next_ports_at === null
+      ? []
+      : [`the next ports leave their rest at ${about.next_ports_at}`]),
   ].join('\n');
 }
+
+type Outcome = Readonly<{ number: number; claim: Asked[number] | undefined; reason: Explained['reason'] }>;
+
+/** Each claim, and what is in its way. */
+const outcomes: Columns<Outcome> = {
+  claim: ({ number }) => number,
+  protocol: ({ claim }) => claim?.protocol,
+  ports: ({ claim }) => claim?.ports,
+  count: ({ claim }) => claim?.count ?? 1,
+  outcome: ({ reason }) => reason?.code ?? 'could be granted',
+  detail: ({ reason }) => reason?.detail,
+};

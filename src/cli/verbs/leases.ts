@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { GrantQuery, LeaseListQuery, LeaseRevoke, type Lease, type LeaseList } from '../../wire/leases.ts';
 import { exitCodes } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
-import { claimFlags } from './claims.ts';
+import { claimFlags, claimsOf } from './claims.ts';
 import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
 
 const columns: Columns<Lease> = {
@@ -58,12 +58,15 @@ export const verbs = [
   }),
   changeVerb({
     name: 'grant',
-    summary: 'Ask for a lease in a session; `fishery hold` does so for a program',
+    summary: 'Ask for leases in a session, all or none; `fishery hold` does so for a program',
     operations: ['grantLeases'],
     args: ['session'],
     flags: grantFlags,
-    change: ({ client, args, flags: { wait, apply_timeout_s, placement, ...claim }, options }) =>
-      client.leases.grant({ ...args, claims: [claim], placement }, { ...options, wait, timeoutS: apply_timeout_s }),
+    change: ({ client, args, flags: { wait, apply_timeout_s, placement, ...asked }, options }) =>
+      client.leases.grant(
+        { ...args, claims: claimsOf(asked), placement },
+        { ...options, wait, timeoutS: apply_timeout_s },
+      ),
     ...granted,
   }),
   changeVerb({
@@ -75,10 +78,10 @@ export const verbs = [
       unit: z.string().optional().meta({ description: 'The systemd unit that it is for, and ends with' }),
       ...grantFlags.shape,
     }),
-    change: ({ client, args, flags: { wait, apply_timeout_s, placement, unit, ...claim }, options }) => {
+    change: ({ client, args, flags: { wait, apply_timeout_s, placement, unit, ...asked }, options }) => {
       const reservation = { ...args, ...(unit === undefined ? {} : { unit }) };
       return client.leases.grant(
-        { reservation, claims: [claim], placement },
+        { reservation, claims: claimsOf(asked), placement },
         { ...options, wait, timeoutS: apply_timeout_s },
       );
     },
