@@ -11,30 +11,37 @@ export class Cable implements AsyncDisposable {
   fate: Fate = 'passes';
   /** Whether anybody gets through at all. */
   isCut = false;
+  readonly #open = new Set<Socket>();
   readonly #close: () => Promise<void>;
+  #to: URL;
 
-  private constructor(url: string, close: () => Promise<void>) {
+  private constructor(url: string, to: URL, close: () => Promise<void>) {
     this.url = url;
+    this.#to = to;
     this.#close = close;
+  }
+
+  /** From now on to another server: who is connected is cut off. */
+  leadTo(to: string): void {
+    this.#to = new URL(to);
+    for (const socket of this.#open) socket.destroy();
   }
 
   static async lay(to: string): Promise<Cable> {
     const url = new URL(to);
-    const { hostname, port } = url;
-    const open = new Set<Socket>();
     const server = createServer((client) => {
       if (cable.isCut) {
         client.destroy();
         return;
       }
-      const upstream = connect(Number(port), hostname);
+      const upstream = connect(Number(cable.#to.port), cable.#to.hostname);
       const cut = () => {
         client.destroy();
         upstream.destroy();
       };
       for (const socket of [client, upstream]) {
-        open.add(socket);
-        socket.on('error', cut).on('close', () => open.delete(socket));
+        cable.#open.add(socket);
+        socket.on('error', cut).on('close', () => cable.#open.delete(socket));
         socket.on('close', cut);
       }
       client.on('data', (data: Buffer) => {
@@ -57,8 +64,8 @@ export class Cable implements AsyncDisposable {
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     url.port = String((server.address() as AddressInfo).port);
-    const cable = new Cable(url.href, async () => {
-      for (const socket of open) socket.destroy();
+    const cable = new Cable(url.href, new URL(to), async () => {
+      for (const socket of cable.#open) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     });
     return cable;

@@ -1,10 +1,8 @@
-import { spawn } from 'node:child_process';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { TestProject } from 'vitest/node';
 import pg from 'pg';
 import { openPostgresStore } from '../../../src/db/postgres/open.ts';
 import { postgresObstacle } from './binaries.ts';
+import { keep, type Kept } from './kept.ts';
 
 export const templateName = 'fishery_template';
 
@@ -19,21 +17,11 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const obstacle = postgresObstacle();
   if (obstacle !== undefined) throw new Error(`the tests on PostgreSQL cannot run here: ${obstacle}`);
-  const keeper = spawn(process.execPath, [join(import.meta.dirname, 'keeper.ts')], { stdio: ['pipe', 'pipe', 'pipe'] });
-  const exited = new Promise<void>((resolve) => keeper.on('exit', () => resolve()));
-  const said: string[] = [];
-  keeper.stderr.setEncoding('utf8').on('data', (text: string) => said.push(text));
-  const line = await Promise.race([
-    new Promise<string>((resolve) => createInterface(keeper.stdout).once('line', resolve)),
-    exited.then(() => Promise.reject(new Error(`PostgreSQL did not start:\n${said.join('')}`))),
-  ]);
-  const { url } = JSON.parse(line) as { url: string };
+  const { said, end } = await keep();
+  const { url } = JSON.parse(said) as Kept;
   project.provide('postgresUrl', url);
   await makeTemplate(url);
-  return async () => {
-    keeper.stdin.end();
-    await exited;
-  };
+  return end;
 }
 
 /** What most tests begin with: the tables, and nothing in them. A copy is made faster than the tables are. */

@@ -1,9 +1,11 @@
 /**
- * A PostgreSQL server for one test run, in a process of its own: it says `{"url":…}` on standard output when it is
- * ready, and ends when its standard input does, whatever ended the other side. Nothing is left behind.
+ * A PostgreSQL server for one test run, in a process of its own: it says `{"url":…,"pid":…}` on standard output when it is
+ * ready, and ends when its standard input does, whatever ended the other side. Nothing is left behind. With `--standby` a
+ * second one follows the first, and is told of as `standby`.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import {
+  appendFileSync,
   chownSync,
   chmodSync,
   mkdirSync,
@@ -33,9 +35,11 @@ async function clearLeftovers(): Promise<void> {
     const keeper = Number(readOr(join(folder, 'keeper.pid')));
     // A folder without a keeper's number may be one that another run has only just begun.
     if (keeper > 0 ? isAlive(keeper) : Date.now() - birthtimeMs < young_ms) continue;
-    const server = Number(readOr(join(folder, 'data', 'postmaster.pid')).split('\n')[0]);
-    if (server > 0 && isPostgres(server)) process.kill(server, 'SIGQUIT');
-    for (let looks = 0; server > 0 && isPostgres(server) && looks < 50; looks++) await sleep(100);
+    for (const name of ['data', 'standby']) {
+      const server = Number(readOr(join(folder, name, 'postmaster.pid')).split('\n')[0]);
+      if (server > 0 && isPostgres(server)) process.kill(server, 'SIGQUIT');
+      for (let looks = 0; server > 0 && isPostgres(server) && looks < 50; looks++) await sleep(100);
+    }
     rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   }
 }
@@ -81,9 +85,16 @@ const folder = mkdtempSync(join(tmpdir(), prefix));
 writeFileSync(join(folder, 'keeper.pid'), String(process.pid));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 chmodSync(folder, 0o755);
-const data = join(folder, 'data');
-mkdirSync(data, { mode: 0o700 });
-if (user.uid !== undefined && user.gid !== undefined) chownSync(data, user.uid, user.gid);
+const own = (path: string): void => {
+  if (user.uid !== undefined && user.gid !== undefined) chownSync(path, user.uid, user.gid);
+};
+const dataFolder = (name: string): string => {
+  const data = join(folder, name);
+  mkdirSync(data, { mode: 0o700 });
+  own(data);
+  return data;
+};
+const data = dataFolder('data');
 writeFileSync(join(folder, 'password'), `${password}\n`);
 const bin = join(runnableFolder(native, user, folder), 'bin');
 run(
@@ -96,7 +107,6 @@ run(
   ]),
   user,
 );
-const port = await freePort();
 // Nothing survives the run, so nothing has to reach the disk, but where that is what is measured; what is tested are crashes of Fishery, not of PostgreSQL.
 const hasty = ['fsync=off', 'full_page_writes=off', 'autovacuum=off'];
 const flags = [
@@ -105,22 +115,42 @@ const flags = [
   ...(process.argv.includes('--durable') ? [] : hasty),
 ];
 flags.push('max_connections=200', 'shared_buffers=64MB', 'log_min_messages=warning');
-const server = spawn(
-  join(bin, 'postgres'),
-  ['-D', data, '-p', String(port), ...flags.flatMap((flag) => ['-c', flag])],
-  {
+const running = new Set<ChildProcess>();
+const end = () => running.forEach((server) => server.kill('SIGINT'));
+
+async function start(folder: string, port: number): Promise<{ url: string; pid: number | undefined }> {
+  const settings = flags.flatMap((flag) => ['-c', flag]);
+  const server = spawn(join(bin, 'postgres'), ['-D', folder, '-p', String(port), ...settings], {
     ...user,
     cwd: '/',
     stdio: ['ignore', 'ignore', 'pipe'],
-  },
-);
-const ready = Promise.withResolvers<undefined>();
-server.stderr.setEncoding('utf8').on('data', (text: string) => {
-  if (text.includes('ready to accept connections')) ready.resolve(undefined);
-  process.stderr.write(text);
-});
-server.on('exit', (code) => process.exit(code ?? 1));
-process.stdin.on('end', () => server.kill('SIGINT')).resume();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => server.kill('SIGINT'));
-await ready.promise;
-process.stdout.write(`${JSON.stringify({ url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres` })}\n`);
+  });
+  running.add(server);
+  const ready = Promise.withResolvers<undefined>();
+  server.stderr.setEncoding('utf8').on('data', (text: string) => {
+    if (/ready to accept (?:read-only )?connections/.test(text)) ready.resolve(undefined);
+    process.stderr.write(text);
+  });
+  server.on('exit', (code) => {
+    running.delete(server);
+    if (running.size === 0) process.exit(code ?? 1);
+  });
+  await ready.promise;
+  return { url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`, pid: server.pid };
+}
+
+process.stdin.on('end', end).resume();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, end);
+const port = await freePort();
+if (process.argv.includes('--standby')) {
+  const copy = dataFolder('standby');
+  // Nothing was written yet: a copy of the files is where the other begins.
+  run('cp', ['-a', `${data}/.`, copy], user);
+  const upstream = `host=127.0.0.1 port=${port} user=postgres password=${password}`;
+  appendFileSync(join(copy, 'postgresql.auto.conf'), `primary_conninfo = '${upstream}'\n`);
+  writeFileSync(join(copy, 'standby.signal'), '');
+  own(join(copy, 'standby.signal'));
+  const primary = await start(data, port);
+  const standby = await start(copy, await freePort());
+  process.stdout.write(`${JSON.stringify({ ...primary, standby })}\n`);
+} else process.stdout.write(`${JSON.stringify(await start(data, port))}\n`);
