@@ -75,7 +75,7 @@ class Side implements AsyncDisposable {
   }
 
   static async #start(directory: string): Promise<Side> {
-    const store = await openSqliteStore({ directory, newEpoch: () => 'bench' });
+    const store = await openSqliteStore({ directory, newEpoch: () => 'bench', nowUs: () => 0 });
     return new Side(store, new LeaseService({ store, clock: new SteadyClock() }), [], []);
   }
 

@@ -16,7 +16,7 @@ export class InProcess implements AsyncDisposable {
   }
 
   static async open(directory: string): Promise<InProcess> {
-    return new InProcess(await openStore({ url: undefined, directory }, () => 'bench'));
+    return new InProcess(await openStore({ url: undefined, directory }, { newEpoch: () => 'bench', nowUs: () => 0 }));
   }
 
   async execute<K extends CommandKind>(command: Command<K>): Promise<Output<K>> {

@@ -22,7 +22,7 @@ const root = join(import.meta.dirname, '..');
 /** The document of the routes as they are registered, so of the app itself, over a database that nobody needs. */
 async function documentOfRoutes(): Promise<object> {
   const directory = mkdtempSync(join(tmpdir(), 'fishery-openapi-'));
-  const store = await openSqliteStore({ directory, newEpoch: () => 'none' });
+  const store = await openSqliteStore({ directory, newEpoch: () => 'none', nowUs: () => 0 });
   const clock = new SteadyClock();
   const app = buildApp({
     leases: new LeaseService({ store, clock }),

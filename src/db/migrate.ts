@@ -1,5 +1,5 @@
 import type { Standing } from './migration-steps.ts';
-import { openStore, type StoreLocation } from './open.ts';
+import { openStore, type Origin, type StoreLocation } from './open.ts';
 
 /** Where the database stands, looked at without changing anything; one that is not there yet is at the beginning. */
 export async function standingAt({ url, directory }: StoreLocation): Promise<Standing> {
@@ -8,7 +8,7 @@ export async function standingAt({ url, directory }: StoreLocation): Promise<Sta
 }
 
 /** Brings the database up to date, making it when missing, as a server would at its start. */
-export async function migrateStore(location: StoreLocation, newEpoch: () => string): Promise<void> {
-  const store = await openStore(location, newEpoch);
+export async function migrateStore(location: StoreLocation, origin: Origin): Promise<void> {
+  const store = await openStore(location, origin);
   await store.close();
 }

@@ -44,8 +44,8 @@ export async function openEngine(
   { location, eventsKept, answersKeptUs, auditKeptUs, historyKeptUs }: EngineOptions,
   { onTrouble, onSweepFailure }: Omit<EngineListeners, 'onDeath'>,
 ): Promise<Engine> {
-  const store = await openStore(location, randomUUID);
   const clock = new SteadyClock();
+  const store = await openStore(location, { newEpoch: randomUUID, nowUs: () => clock.nowUs() });
   const leases = new LeaseService({ store, clock, onTrouble });
   // What the store found out about itself when it was opened is in the log before anybody is answered.
   const { id } = await store.reader.epoch();

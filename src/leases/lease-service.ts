@@ -165,8 +165,9 @@ export class LeaseService {
   /** To be called as soon as the store has made the view: the instants of both clocks are compared. */
   #contextOf(view: View): Context {
     const servedSince = this.#uptime.startedAt(this.#clock.nowUs(), view.now);
-    // While the table was in doubt nobody could be kept alive either.
-    return { view, now: view.now, startedAt: Math.max(servedSince, view.confirmedAt ?? view.now) };
+    // While the table was in doubt nobody could be kept alive either; in its first epoch it never was.
+    const sureSince = view.epoch === 1 ? servedSince : (view.confirmedAt ?? view.now);
+    return { view, now: view.now, startedAt: Math.max(servedSince, sureSince) };
   }
 
   /** A batch that the database refused for a row is repeated singly: only the command that is at fault fails. */

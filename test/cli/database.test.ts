@@ -30,7 +30,7 @@ async function fishery(...args: readonly string[]): Promise<Readonly<{ code: num
 }
 
 async function filled(name: string): Promise<void> {
-  const store = await openSqliteStore({ directory: at(name), newEpoch: () => 'epoch-1' });
+  const store = await openSqliteStore({ directory: at(name), newEpoch: () => 'epoch-1', nowUs: () => 0 });
   await fillTable(store);
   await store.close();
 }

@@ -50,7 +50,12 @@ describe('fishery server', () => {
     await expect.poll(() => run.out).toContain(join(test.data, 'operator.token'));
     expect((statSync(join(test.data, 'operator.token')).mode & 0o777).toString(8)).toBe('600');
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
-    expect((await (await clientOf(run)).pools.list()).items).toEqual([]);
+    const client = await clientOf(run);
+    expect((await client.pools.list()).items).toEqual([]);
+    // The table is as old as it is.
+    const { began_at, confirmed_at } = await client.server.epoch();
+    expect(Math.abs(Date.parse(began_at) - Date.now())).toBeLessThan(60_000);
+    expect(confirmed_at).toBe(began_at);
     expect(run.out + run.err).not.toContain(secret());
   });
 

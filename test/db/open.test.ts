@@ -22,7 +22,7 @@ beforeEach(() => {
 afterEach(() => rmSync(own, { recursive: true, force: true }));
 
 const open = (options: Partial<OpenOptions> = {}) =>
-  openSqliteStore({ directory, newEpoch: () => `epoch-${Math.random()}`, ...options });
+  openSqliteStore({ directory, newEpoch: () => `epoch-${Math.random()}`, nowUs: () => 0, ...options });
 /** Why it cannot be opened: `kind: message`. */
 const refusalOf = async (opening: Promise<Store>): Promise<string> => {
   const error = await opening.then(
@@ -50,12 +50,13 @@ describe('opening a store', () => {
     await store.close();
   });
 
-  it('keeps the identity that the database got when it was made', async () => {
-    const first = await open({ newEpoch: () => 'epoch-1' });
-    expect((await first.reader.epoch()).id).toBe('epoch-1');
+  it('keeps the identity that the database got when it was made, and when that was', async () => {
+    const first = await open({ newEpoch: () => 'epoch-1', nowUs: () => 17 });
+    const made = { id: 'epoch-1', number: 1, beganAt: 17, confirmedAt: 17 };
+    expect(await first.reader.epoch()).toMatchObject(made);
     await first.close();
-    const second = await open({ newEpoch: () => 'epoch-2' });
-    expect((await second.reader.epoch()).id).toBe('epoch-1');
+    const second = await open({ newEpoch: () => 'epoch-2', nowUs: () => 18 });
+    expect(await second.reader.epoch()).toMatchObject(made);
     await second.close();
   });
 

@@ -19,7 +19,7 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 let ids = 0;
 const open = async (directory = live): Promise<World> =>
-  new World(await openSqliteStore({ directory, newEpoch: () => `epoch-${++ids}` }));
+  new World(await openSqliteStore({ directory, newEpoch: () => `epoch-${++ids}`, nowUs: () => 0 }));
 const close = (world: World) => world.store.close();
 
 /** What the server is in after its first command: whether it still decides anything. */

@@ -110,8 +110,15 @@ describe('servers that start at once on an empty database', () => {
   it('make its tables once, and are one and the same', async () => {
     await using database = await temporaryDatabase('');
     const stores = await Promise.all(['a', 'b', 'c', 'd'].map((epoch) => database.open({ newEpoch: () => epoch })));
-    const epochs = new Set((await Promise.all(stores.map(({ reader }) => reader.epoch()))).map(({ id }) => id));
+    const all = await Promise.all(stores.map(({ reader }) => reader.epoch()));
+    const epochs = new Set(all.map(({ id }) => id));
     expect(epochs.size).toBe(1);
+    const [made] = all;
+    for (const epoch of all) expect(epoch).toEqual(made);
+    expect(made?.confirmedAt).toBe(made?.beganAt);
+    expect(Math.abs((made?.beganAt ?? 0) - Date.now() * 1_000)).toBeLessThan(60_000_000);
+    const [end] = await database.query('SELECT confirmed_at::text AS at FROM log_end');
+    expect(Number(end?.['at'])).toBe(made?.confirmedAt);
     // System identifier and timeline: after a failover, or on a restored copy, it is another.
     const [here] = await onPostgres(
       'SELECT system_identifier::text AS id FROM pg_control_system()',

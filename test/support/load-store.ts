@@ -10,7 +10,7 @@ import { must, tcp, udp } from './world.ts';
 
 const where = process.argv[2] ?? '';
 const location = isPostgresUrl(where) ? { url: where, directory: '' } : { url: undefined, directory: where };
-const store = await openStore(location, () => 'epoch-1');
+const store = await openStore(location, { newEpoch: () => 'epoch-1', nowUs: () => 0 });
 const session = Number(process.argv[3]);
 const service = new LeaseService({
   store,

@@ -85,14 +85,14 @@ export class MemoryStore implements Store {
   readonly #database: string | undefined;
 
   /** `first`: the epoch that it begins in; what follows a dot in its id is the name of the database. */
-  constructor(first: Epoch = firstEpoch('memory')) {
+  constructor(first: Epoch = firstEpoch('memory', 0)) {
     this.tables.epochs.set(first.number, first);
     const [, ...database] = first.id.split('.');
     this.#database = database.length > 0 ? database.join('.') : undefined;
   }
 
   get epoch(): Epoch {
-    return [...this.tables.epochs.values()].at(-1) ?? firstEpoch('memory');
+    return [...this.tables.epochs.values()].at(-1) ?? firstEpoch('memory', 0);
   }
 
   async transact<T>(work: Work<T>): Promise<T> {

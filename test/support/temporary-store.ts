@@ -8,7 +8,10 @@ import type { Store } from '../../src/leases/store.ts';
 export async function temporaryStore(options: Partial<OpenOptions> = {}): Promise<TemporaryStore> {
   const directory = mkdtempSync(join(tmpdir(), 'fishery-store-'));
   try {
-    return new TemporaryStore(directory, await openSqliteStore({ directory, newEpoch: () => 'epoch-1', ...options }));
+    return new TemporaryStore(
+      directory,
+      await openSqliteStore({ directory, newEpoch: () => 'epoch-1', nowUs: () => 0, ...options }),
+    );
   } catch (error) {
     rmSync(directory, { recursive: true, force: true });
     throw error;
@@ -27,7 +30,7 @@ export class TemporaryStore implements AsyncDisposable {
   /** As after a restart of the server. */
   async reopen(): Promise<Store> {
     await this.store.close();
-    this.store = await openSqliteStore({ directory: this.directory, newEpoch: () => 'epoch-2' });
+    this.store = await openSqliteStore({ directory: this.directory, newEpoch: () => 'epoch-2', nowUs: () => 0 });
     return this.store;
   }
 

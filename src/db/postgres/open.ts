@@ -8,7 +8,7 @@ import { ForeignCommits } from './foreign-commits.ts';
 import type { Standing } from '../migration-steps.ts';
 import { migrate, standingOf } from './migrations.ts';
 import { PostgresStore } from './store.ts';
-import { clusterExpression } from './transaction.ts';
+import { clockExpression, clusterExpression } from './transaction.ts';
 
 export type PostgresOptions = Readonly<{
   /** `postgres://user:password@host:port/database`, with the parameters that libpq knows. */
@@ -89,15 +89,17 @@ export function problemOf({ number, version, encoding, standby }: Server): Store
 
 /** The rows that each database begins with. A copy of one that nothing was ever written to is a new one. */
 async function identify(client: pg.Client, epoch: string): Promise<void> {
-  const first = firstEpoch(epoch);
+  // Both rows tell of one instant.
+  const { rows } = await client.query<{ now: number }>(`SELECT ${clockExpression} AS now`);
+  const { cause, detail, confirmedAt } = firstEpoch(epoch, rows[0]?.now ?? 0);
   await client.query(
     `INSERT INTO epochs (number, id, cause, detail, after_revision, from_revision, began_at, confirmed_at, revision)
-     VALUES (1, $1 || '.' || ${clusterExpression}, $2, $3, 0, 1, 0, 0, 0) ON CONFLICT DO NOTHING`,
-    [epoch, first.cause, first.detail],
+     VALUES (1, $1 || '.' || ${clusterExpression}, $2, $3, 0, 1, $4, $4, 0) ON CONFLICT DO NOTHING`,
+    [epoch, cause, detail, confirmedAt],
   );
   await client.query(
     `INSERT INTO log_end ("only", revision, last_event_at, allocator_epoch, confirmed_at, cluster)
-     VALUES (1, 0, 0, 1, 0, ${clusterExpression}) ON CONFLICT ("only") DO NOTHING`,
+     SELECT 1, 0, 0, 1, confirmed_at, ${clusterExpression} FROM epochs WHERE number = 1 ON CONFLICT ("only") DO NOTHING`,
   );
   await client.query(
     `WITH copied AS (

@@ -36,7 +36,10 @@ export const clusterExpression = `(SELECT system_identifier FROM pg_control_syst
   || '.' || 'log_end'::regclass::oid::text`;
 
 const turnText = 'SELECT revision, last_event_at, allocator_epoch, confirmed_at, cluster FROM log_end FOR UPDATE';
-const hereText = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, ${clusterExpression} AS cluster`;
+/** What the clock of the database says, in microseconds since 1970. */
+export const clockExpression = '(extract(epoch FROM clock_timestamp()) * 1000000)::int8';
+
+const hereText = `SELECT ${clockExpression} AS now, ${clusterExpression} AS cluster`;
 
 /**
  * Begins a transaction and waits for its turn: from here on nobody else writes, so whatever is loaded stays true until the

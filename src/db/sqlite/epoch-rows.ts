@@ -6,9 +6,9 @@ import * as schema from './schema.ts';
 import type { Connection } from './statements.ts';
 
 /** A table that was just made is in its first epoch. */
-export function ensureEpoch(connection: Connection, newEpoch: () => string): void {
+export function ensureEpoch(connection: Connection, newEpoch: () => string, nowUs: () => number): void {
   if (connection.prepare('SELECT 1 FROM epochs LIMIT 1').get() === undefined)
-    new RowWriter(connection, schema.epochs).insert([epochRow(firstEpoch(newEpoch()))]);
+    new RowWriter(connection, schema.epochs).insert([epochRow(firstEpoch(newEpoch(), nowUs()))]);
 }
 
 /** Where the database says that it stands. */

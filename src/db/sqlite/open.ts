@@ -24,6 +24,8 @@ export type OpenOptions = Readonly<{
   directory: string;
   /** A new identity of the table, random: for when the database is made, and for each epoch that begins later. */
   newEpoch: () => string;
+  /** Microseconds since 1970: when the database is made, if it is. */
+  nowUs: () => number;
   /** Looks through the whole file for damage. Without it, only after the last server did not close it, and not a large one. */
   check?: boolean;
   /** What is a large one. */
@@ -45,7 +47,7 @@ export async function openSqliteStore(options: OpenOptions): Promise<Store> {
   try {
     connection = connect(join(directory, 'fishery.db'), options.size_bytes_max);
     upgrade(connection);
-    ensureEpoch(connection, newEpoch);
+    ensureEpoch(connection, newEpoch, options.nowUs);
     const meta = new Meta(connection);
     const isDue = !meta.wasClosed() && fileBytes(connection) <= (options.file_checked_bytes_max ?? checked_bytes_max);
     if (options.check === true || isDue) refuseDamaged(connection, directory);

@@ -88,7 +88,8 @@ export class TemporaryDatabase implements AsyncDisposable {
     );
     await this.query(
       `${all.join('; ')}; DELETE FROM epochs WHERE number > 1;
-      UPDATE log_end SET revision = 0, last_event_at = 0, allocator_epoch = 1, confirmed_at = 0`,
+      UPDATE log_end SET revision = 0, last_event_at = 0, allocator_epoch = 1,
+        confirmed_at = (SELECT confirmed_at FROM epochs WHERE number = 1)`,
     );
   }
 
