@@ -387,4 +387,5 @@ CREATE INDEX "slices_cooling" ON "slices" USING btree ("reusable_at") WHERE stat
 CREATE INDEX "slices_waiting" ON "slices" USING btree ("pool","route","route_revision","id") WHERE route IN ('adding', 'removing');--> statement-breakpoint
 CREATE INDEX "slices_draining" ON "slices" USING btree ("pool","machine","draining_since") WHERE state = 'draining';--> statement-breakpoint
 CREATE INDEX "tenures_place" ON "tenures" USING btree ("address","first_port","from_at");--> statement-breakpoint
+CREATE INDEX "tenures_machine_allocated" ON "tenures" USING btree ("machine","from_at") WHERE allocator = 'machine';--> statement-breakpoint
 CREATE INDEX "tenures_oldest" ON "tenures" USING btree ("until_at") WHERE until_at IS NOT NULL;

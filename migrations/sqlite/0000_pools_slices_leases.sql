@@ -377,4 +377,5 @@ CREATE TABLE `tenures` (
 );
 --> statement-breakpoint
 CREATE INDEX `tenures_place` ON `tenures` (`address`,`first_port`,`from_at`);--> statement-breakpoint
+CREATE INDEX `tenures_machine_allocated` ON `tenures` (`machine`,`from_at`) WHERE allocator = 'machine';--> statement-breakpoint
 CREATE INDEX `tenures_oldest` ON `tenures` (`until_at`) WHERE until_at IS NOT NULL;

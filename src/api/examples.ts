@@ -381,6 +381,7 @@ export const attributionHistory: AttributionHistory = {
   ],
   next: null,
   machines: [{ id: 'edge-1', complete_through: at.seen }],
+  machine_allocated: [],
   history_since: null,
 };
 

@@ -167,6 +167,22 @@ function wasHad(lease: Lease, of: UsesFilter): boolean {
   return isTheirs && isThen && lease.state !== 'refused';
 }
 
+export function* machineAllocated(of: UsesFilter, limit: number): Read<readonly Tenure[]> {
+  const { since, until } = of;
+  const { names, values } = listOf('first', 'port' in of ? firstsOf(of.port) : []);
+  const here =
+    'port' in of ? `address = @address AND first_port IN (${names.join(', ')}) AND last_port >= @port` : onIt;
+  const subject = 'port' in of ? { address: of.address, port: of.port, ...values } : { machine: of.machine };
+  const found = yield* all<rows.TenureRow>(
+    `SELECT * FROM tenures WHERE ${here} AND allocator = 'machine' AND from_at < @until
+     AND (until_at IS NULL OR until_at > @since) ORDER BY from_at DESC, slice LIMIT @limit`,
+    { ...subject, since, until, limit },
+  );
+  return found.map(rows.tenureOf);
+}
+
+const onIt = 'machine = @machine';
+
 /** Leases overlap in time, so those that were there at `since` are looked for class by class of how long they lasted. */
 function partsOfHolder({ machine, holder, since, until }: Extract<UsesFilter, { holder: string }>): readonly Part[] {
   const over = [...spanBounds_us, Infinity].map((bound, index): Part => {

@@ -15,6 +15,7 @@ import type {
   Router,
   Session,
   Slice,
+  Tenure,
 } from '../leases/model.ts';
 import type {
   AuditFilter,
@@ -56,7 +57,7 @@ import {
   type LeaseAndSession,
 } from './composed-reads.ts';
 import { leasesEnding } from './ending-leases.ts';
-import { historySince, uses, whoHad } from './history.ts';
+import { historySince, machineAllocated, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
 
 /** Whether the labels of a thing are as asked. */
@@ -260,6 +261,10 @@ export class SqlReader implements Reader {
 
   uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>> {
     return this.#reads.snapshot(() => uses(of, page));
+  }
+
+  machineAllocated(of: UsesFilter, limit: number): Promise<readonly Tenure[]> {
+    return this.#reads.run(() => machineAllocated(of, limit));
   }
 
   historySince(): Promise<number | null> {

@@ -213,6 +213,11 @@ export interface Reader {
   whoHad(question: PortInstant): Promise<PastUse>;
   /** Leases that somebody had within a time, in the order of their grants. */
   uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>>;
+  /**
+   * Where machines granted themselves in that time, on the port or anywhere on the machine, so that there were leases which
+   * are not known here: the latest first, at most `limit`.
+   */
+  machineAllocated(of: UsesFilter, limit: number): Promise<readonly Tenure[]>;
   /** From here on the history is whole: what was over before has been removed. null: nothing was ever removed. */
   historySince(): Promise<number | null>;
   router(id: string): Promise<Router | undefined>;

@@ -137,6 +137,21 @@ export const AttributionHistory = z
     machines: z
       .array(z.strictObject({ id: Name, complete_through: Instant.nullable() }))
       .meta({ description: 'Through when the reports of each machine on this page are complete.' }),
+    machine_allocated: z
+      .array(
+        z.strictObject({
+          machine: Name,
+          slice: SliceId,
+          generation: z.int(),
+          from: Instant,
+          until: Instant.nullable().meta({ description: 'null: it does so still.' }),
+        }),
+      )
+      .meta({
+        description:
+          'Where a machine granted itself within this time, on this port or (asked about a holder) on its machine: what it ' +
+          'granted there is not known to the server, and not in this list. The latest first, at most 100.',
+      }),
     history_since: Instant.nullable().meta({
       description: 'What was over before has been removed, see `history_kept_days`. null: nothing was ever removed.',
     }),

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FlowQuery } from '../../src/wire/agent.ts';
 import { Attribution, AttributionHistory } from '../../src/wire/attribution.ts';
 import { Lease } from '../../src/wire/leases.ts';
-import { furnished, type Answer, type Furnished } from '../support/api-world.ts';
+import { furnished, handOver, type Answer, type Furnished } from '../support/api-world.ts';
 import { TestStream } from '../support/event-stream.ts';
 
 /** Who had a port, asked over HTTP, with an agent that is connected, silent, or away. */
@@ -237,6 +237,31 @@ describe('an address', () => {
 describe('the history', () => {
   const history = async (query: string): Promise<AttributionHistory> =>
     (await f.world.call('GET', `/v1/attribution/history?${query}`, { token: f.viewer })).as(AttributionHistory);
+
+  it('tells when the machine granted itself, of what nobody is known', async () => {
+    const { world } = f;
+    await world.report(f.agent, 'edge-1', [block, fishLease], 'active');
+    for (const { id } of [block, fishLease]) await world.call('POST', `/v1/leases/${id}/revoke`, { body: {} });
+    await world.report(f.agent, 'edge-1', [block, fishLease], 'empty');
+    await handOver(f);
+    const at = (await world.must(Attribution, 'GET', `/v1/attribution?address=198.51.100.0&protocol=tcp&port=8192`)).at;
+    for (const query of ['address=198.51.100.0&port=8192', 'machine=edge-1&holder=squid'])
+      expect((await history(query)).machine_allocated).toMatchObject([
+        { machine: 'edge-1', slice: f.slice, generation: 2, until: null },
+      ]);
+    const [own] = (await history('machine=edge-1&holder=squid')).machine_allocated;
+    expect(Date.parse(own?.from ?? '')).toBeLessThanOrEqual(Date.parse(at));
+    expect((await history(`machine=edge-1&holder=squid&until=${own?.from}`)).machine_allocated).toEqual([]);
+    const port = '/v1/attribution?address=198.51.100.0&protocol=tcp&port=8192';
+    expect(await world.must(Attribution, 'GET', port)).toMatchObject({
+      ...{ machine: { id: 'edge-1', slice: f.slice, generation: 2 }, holders: [] },
+      ...{ certainty: 'machine_allocated', complete_through: null },
+    });
+    expect(await world.must(Attribution, 'GET', `${port}&at=${block.granted_at}`)).toMatchObject({
+      machine: { id: 'edge-1', generation: 1 },
+      certainty: 'none',
+    });
+  });
 
   it('of a port lists who had it within a time, with how far it is known', async () => {
     const { world } = f;

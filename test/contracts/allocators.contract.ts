@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Slice } from '../../src/leases/model.ts';
-import type { Store } from '../../src/leases/store.ts';
+import type { Store, UsesFilter } from '../../src/leases/store.ts';
 import { parseSelector } from '../../src/net/selector.ts';
 import { address, at, ledger, must, shared, tcp, udp, World } from '../support/world.ts';
 
@@ -168,8 +168,26 @@ export function allocatorsContract(name: string, open: () => Promise<Opened>): v
         const { tenure, leases } = await opened.store.reader.whoHad({ ...port, at: when });
         return `${tenure?.machine} ${tenure?.allocator} g${tenure?.generation}, ${leases.length} leases`;
       };
+      const port = { address: slice.address, port: slice.ports.last, protocol: null };
+      const since = world.events[0]?.at ?? 0;
+      const listed = async (of: UsesFilter, limit = 9) =>
+        (await opened.store.reader.machineAllocated(of, limit)).map((row) => `slice-${row.slice} g${row.generation}`);
+      const until = world.events.at(-1)?.at ?? 0;
+      const [g1, back] = [`slice-${slice.id} g1`, (await opened.store.reader.slice(slice.id))?.assignedAt ?? 0];
+      expect(await listed({ ...port, since, until })).toEqual([g1]);
+      expect(await listed({ ...port, port: 1_024, since, until })).toEqual([]);
+      expect(await listed({ machine: 'edge-1', holder: 'web', since, until })).toEqual([g1]);
+      expect(await listed({ machine: 'edge-2', holder: 'web', since, until })).toEqual([]);
+      // Half open, on both ends.
+      expect(await listed({ ...port, since, until: slice.assignedAt ?? 0 })).toEqual([]);
+      expect(await listed({ ...port, since: slice.assignedAt ?? 0, until: (slice.assignedAt ?? 0) + 1 })).toEqual([g1]);
+      expect(await listed({ ...port, since: back, until: until + 1 })).toEqual([]);
+      await world.slices('edge-1', 'v6', { allocator: 'machine' });
+      const later = { machine: 'edge-1', holder: 'web', since, until: until + 1_000_000 };
+      expect(await listed(later)).toHaveLength(2);
+      expect((await listed(later, 1))[0]).not.toBe(g1);
       expect(await whoHad(then)).toBe('edge-1 machine g1, 0 leases');
-      expect(await whoHad(world.events.at(-1)?.at ?? 0)).toBe('edge-1 server g2, 0 leases');
+      expect(await whoHad(until)).toBe('edge-1 server g2, 0 leases');
     });
   });
 }

@@ -94,6 +94,9 @@ describe('what is read outside of decisions', () => {
       await reader.eventsAfter(1, null, 5);
       await reader.eventsAfter(1, 'm', 5);
       await reader.historySince();
+      const then = { since: 1, until: 2 };
+      await reader.machineAllocated({ machine: 'm', holder: 'h', ...then }, 5);
+      await reader.machineAllocated({ address: address('198.51.100.0'), port: 1, protocol: null, ...then }, 5);
       await reader.eventsAfter(1, steering, 5);
       await reader.router('r');
       await reader.poolSlices('p');

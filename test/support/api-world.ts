@@ -355,6 +355,7 @@ export async function handOver({ world, slice, agent }: Furnished): Promise<void
   await world.must(Slice, 'POST', `/v1/slices/${slice}/allocator`, { body: { allocator: 'machine' } });
   await say(1, 'empty');
   world.clock.advance_s(11);
-  await world.run({ kind: 'sweep', itemsMax: 100 });
+  // What rested in it first, then the slice itself.
+  for (let round = 0; round < 3; round++) await world.run({ kind: 'sweep', itemsMax: 100 });
   await say(2, 'assigned');
 }

@@ -13,6 +13,7 @@ import {
   type Extent,
   type Interest,
   type Lease,
+  type Tenure,
 } from '../../src/leases/model.ts';
 import type {
   AuditFilter,
@@ -270,6 +271,18 @@ export class MemoryReader implements Reader {
       .filter((row) => row.id > Number(cursor?.split('-')[1] ?? -1));
     const last = found[limit - 1];
     return { items: found.slice(0, limit), next: found.length > limit && last ? `${last.grantedAt}-${last.id}` : null };
+  }
+
+  async machineAllocated(of: UsesFilter, limit: number) {
+    const isThere = ({ machine, address, ports }: Tenure): boolean =>
+      'holder' in of
+        ? machine === of.machine
+        : address === of.address && ports.first <= of.port && of.port <= ports.last;
+    return [...this.#store.tables.tenures.values()]
+      .filter((row) => row.allocator === 'machine' && isThere(row))
+      .filter(({ from, until }) => from < of.until && (until === null || until > of.since))
+      .sort((a, b) => b.from - a.from || a.slice - b.slice)
+      .slice(0, limit);
   }
 
   historySince = async () => this.#store.historySince;

@@ -75,7 +75,9 @@ export const attributionRoutes = resource('attribution', (app, context) => {
       const now = context.clock.nowUs();
       const until = query.until === undefined ? now + 1 : parseInstant(query.until);
       const since = query.since === undefined ? until - microseconds(default_history_s) : parseInstant(query.since);
-      const page = await context.reader.uses({ since, until, ...subjectOf(query) }, pageRequest(query, 'instant'));
+      const of = { since, until, ...subjectOf(query) };
+      const page = await context.reader.uses(of, pageRequest(query, 'instant'));
+      const own = await context.reader.machineAllocated(of, machine_allocated_max);
       // Read last: what was removed meanwhile is then known to be missing.
       const historySince = await context.reader.historySince();
       const names = new Set([
@@ -86,6 +88,10 @@ export const attributionRoutes = resource('attribution', (app, context) => {
         items: page.items.map(presentPastLease),
         next: page.next === null ? null : encodeCursor(page.next),
         machines: await Promise.all([...names].map((name) => completenessOf(context, name, now))),
+        machine_allocated: own.map(({ machine, slice, generation, from, until }) => ({
+          ...{ machine, slice: `slice-${slice}`, generation, from: formatInstant(from) },
+          until: until === null ? null : formatInstant(until),
+        })),
         history_since: historySince === null ? null : formatInstant(historySince),
       };
     },
@@ -141,6 +147,7 @@ export const attributionRoutes = resource('attribution', (app, context) => {
 });
 
 const default_history_s = 86_400;
+const machine_allocated_max = 100;
 
 /** The schema has seen to it that it is one of the two. */
 function subjectOf({ address, port, protocol, machine = '', holder = '' }: AttributionHistoryQuery) {

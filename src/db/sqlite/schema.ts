@@ -192,6 +192,9 @@ export const tenures = sqliteTable(
     primaryKey({ columns: [t.slice, t.generation] }),
     // For attribution: of the blocks that a port can be in, which one somebody owned at an instant.
     index('tenures_place').on(t.address, t.first_port, t.from_at),
+    index('tenures_machine_allocated')
+      .on(t.machine, t.from_at)
+      .where(sql`allocator = 'machine'`),
     index('tenures_oldest')
       .on(t.until_at)
       .where(sql`until_at IS NOT NULL`),
