@@ -27,16 +27,20 @@ ALTER TABLE "slices" ADD CONSTRAINT "slices_disjoint" EXCLUDE USING gist (
 -- No live lease overlaps an extent. Both kinds are disjoint, so only the one that begins last at or below the end of what
 -- is new can overlap it: one step in an index for each row.
 CREATE FUNCTION "leases_beside_extents"() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+	clash record;
 BEGIN
-	IF EXISTS (
-		SELECT 1 FROM added CROSS JOIN LATERAL (
-			SELECT last_port FROM extents
-			WHERE slice = added.slice AND protocol = added.protocol AND first_port <= added.last_port
-			ORDER BY first_port DESC LIMIT 1
-		) AS other
-		WHERE added.ended_at IS NULL AND other.last_port >= added.first_port
-	) THEN
-		RAISE EXCEPTION 'a live lease would overlap an extent' USING ERRCODE = 'exclusion_violation';
+	SELECT added.*, other.state AS other_state, other.first_port AS other_first, other.last_port AS other_last INTO clash
+	FROM added CROSS JOIN LATERAL (
+		SELECT state, first_port, last_port FROM extents
+		WHERE slice = added.slice AND protocol = added.protocol AND first_port <= added.last_port
+		ORDER BY first_port DESC LIMIT 1
+	) AS other
+	WHERE added.ended_at IS NULL AND other.last_port >= added.first_port LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'a live lease would overlap an extent: % lease % (ports %-%/%) of slice % and the % extent %-%',
+			clash.mode, clash.id, clash.first_port, clash.last_port, clash.protocol, clash.slice,
+			clash.other_state, clash.other_first, clash.other_last USING ERRCODE = 'exclusion_violation';
 	END IF;
 	RETURN NULL;
 END $$;
@@ -45,16 +49,20 @@ CREATE TRIGGER "leases_beside_extents" AFTER INSERT ON "leases" REFERENCING NEW 
 FOR EACH STATEMENT EXECUTE FUNCTION "leases_beside_extents"();
 --> statement-breakpoint
 CREATE FUNCTION "extents_beside_leases"() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+	clash record;
 BEGIN
-	IF EXISTS (
-		SELECT 1 FROM added CROSS JOIN LATERAL (
-			SELECT last_port FROM leases
-			WHERE slice = added.slice AND protocol = added.protocol AND ended_at IS NULL AND first_port <= added.last_port
-			ORDER BY first_port DESC LIMIT 1
-		) AS other
-		WHERE other.last_port >= added.first_port
-	) THEN
-		RAISE EXCEPTION 'an extent would overlap a live lease' USING ERRCODE = 'exclusion_violation';
+	SELECT added.*, other.id AS lease, other.first_port AS other_first, other.last_port AS other_last INTO clash
+	FROM added CROSS JOIN LATERAL (
+		SELECT id, first_port, last_port FROM leases
+		WHERE slice = added.slice AND protocol = added.protocol AND ended_at IS NULL AND first_port <= added.last_port
+		ORDER BY first_port DESC LIMIT 1
+	) AS other
+	WHERE other.last_port >= added.first_port LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'an extent would overlap a live lease: the % extent (ports %-%/%) of slice % and lease % (%-%)',
+			clash.state, clash.first_port, clash.last_port, clash.protocol, clash.slice,
+			clash.lease, clash.other_first, clash.other_last USING ERRCODE = 'exclusion_violation';
 	END IF;
 	RETURN NULL;
 END $$;
@@ -81,3 +89,12 @@ EXECUTE FUNCTION "refuse_change"('a lease does not move');
 --> statement-breakpoint
 CREATE TRIGGER "slices_generation" BEFORE UPDATE ON "slices" FOR EACH ROW WHEN (NEW.generation < OLD.generation)
 EXECUTE FUNCTION "refuse_change"('the generation of a slice only rises');
+--> statement-breakpoint
+-- What is written must meet the rows that were loaded, all of them. The commit is sent along with the writes, so the
+-- database counts.
+CREATE FUNCTION "must_meet"("step" text, "met" bigint, "wanted" integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF met <> wanted THEN
+		RAISE EXCEPTION '% met % rows instead of %', step, met, wanted USING ERRCODE = 'integrity_constraint_violation';
+	END IF;
+END $$;

@@ -73,6 +73,8 @@ describe('the database by itself', () => {
     ['a slice that goes back a generation', () => 'UPDATE slices SET generation = 0', 'only rises'],
     ['a free slice with an owner', () => `UPDATE slices SET state = 'free'`, 'slices_owner'],
     ['a holder of nobody', () => `UPDATE holders SET machine = 'nobody'`, 'foreign key'],
+    ['a step that met fewer rows than it was to', () => `SELECT must_meet('updated x', 1, 2)`, 'updated x met 1 rows'],
+    ['a step that met all its rows', () => `SELECT must_meet('updated x', 2, 2)`, null],
     ['a second end of the log', () => 'UPDATE log_end SET "only" = 2', 'log_end_one_row'],
   ])('judges %s', async (_, sqlOf, refusal) => {
     const attempt = database.query(`BEGIN; ${sqlOf(scene)}; ROLLBACK`);

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Store, Work } from '../../leases/store.ts';
+import type { Need } from '../../leases/needs.ts';
 import { View, type Loss } from '../../leases/view.ts';
 import { forgetStatements } from '../forgetting.ts';
 import { prune } from '../pruning.ts';
@@ -7,7 +8,8 @@ import { SqlReader } from '../reader.ts';
 import { closedError } from './connections.ts';
 import { isWorthRetrying, storeErrorOf } from './errors.ts';
 import type { ForeignCommits } from './foreign-commits.ts';
-import { loadRound } from './loads.ts';
+import { ExpectedNeeds, keyOfRecurring } from './expected-needs.ts';
+import { ask, loadRound, type Answer } from './loads.ts';
 import { answersOf } from './pipeline.ts';
 import { readInSnapshot, readOn } from './reads.ts';
 import { positional } from './statements.ts';
@@ -37,6 +39,7 @@ export class PostgresStore implements Store {
   readonly #foreign: ForeignCommits;
   readonly #clock: Parts['clock'];
   readonly #newEpoch: () => string;
+  readonly #expected = new ExpectedNeeds();
   /** The highest revision that this server has seen committed. */
   #reached = 0;
   #isClosed = false;
@@ -99,13 +102,17 @@ export class PostgresStore implements Store {
   }
 
   async #attempt<T>(client: pg.ClientBase, { now, needs, decide }: Work<T>): Promise<T> {
-    const turn = await begin(client);
+    const beginning = begin(client);
+    const guessing = this.#guess(client);
+    await answersOf<unknown>([beginning, guessing]);
+    const turn = await beginning;
+    const guesses = await guessing;
     const { allocatorEpoch: epoch, confirmedAt, revision, lastEventAt, cluster: database } = turn;
     const view = new View(
       { epoch, confirmedAt, revision, lastEventAt, database, loss: this.#lossIn(turn) },
       this.#clock === 'database' ? turn.now : now,
     );
-    for (const round of needs(view)) await loadRound(client, view, round);
+    for (const round of needs(view)) await this.#load(client, view, round, guesses);
     const result = decide(view);
     const changes = view.changes();
     const isUnchanged = Object.values(changes).every((changed) => changed.length === 0);
@@ -114,13 +121,31 @@ export class PostgresStore implements Store {
       this.#reached = Math.max(this.#reached, revision);
       return result;
     }
-    const writing = write(client, changes);
-    const finishing = this.#finish(client, view, turn);
-    await answersOf<unknown>([writing, finishing]);
-    const transaction = await finishing;
-    await commit(client, this.#writers, { transaction, cluster: turn.cluster });
+    const written = answersOf([write(client, changes), this.#moveEnd(client, view, turn)]);
+    await commit(client, this.#writers, written, turn);
     this.#reached = view.revision;
     return result;
+  }
+
+  /** Asks for what the batch will most likely ask for, before anybody knows what that is: by the key of each need. */
+  async #guess(client: pg.ClientBase): Promise<ReadonlyMap<string, Answer>> {
+    const answers = await ask(client, this.#expected.forNextTurn());
+    return new Map([...answers].map(([need, answer]) => [keyOfRecurring(need) ?? '', answer]));
+  }
+
+  async #load(
+    client: pg.ClientBase,
+    view: View,
+    round: readonly Need[],
+    guesses: ReadonlyMap<string, Answer>,
+  ): Promise<void> {
+    const open = round.filter((need) => {
+      const answer = guesses.get(keyOfRecurring(need) ?? '');
+      answer?.(view);
+      return answer === undefined;
+    });
+    for (const need of open) this.#expected.learn(need);
+    if (open.length > 0) await loadRound(client, view, open);
   }
 
   /** Another history may lack what was answered before, and so does a log that ends below what this server has seen. */
@@ -140,16 +165,14 @@ export class PostgresStore implements Store {
     return undefined;
   }
 
-  /** Moves the end of the log and says so to the other servers; the number of the transaction. */
-  async #finish(client: pg.ClientBase, view: View, turn: Turn): Promise<string> {
+  /** Moves the end of the log, and says so to the other servers. */
+  async #moveEnd(client: pg.ClientBase, view: View, turn: Turn): Promise<void> {
     const text = `UPDATE log_end SET revision = $1, last_event_at = $2, allocator_epoch = $3, confirmed_at = $4, cluster = $5
-      RETURNING pg_current_xact_id()::text AS transaction, pg_notify($6, $7)`;
+      RETURNING pg_notify($6, $7)`;
     const lastEventAt = view.events.at(-1)?.at ?? turn.lastEventAt;
     const standing = [view.revision, lastEventAt, view.epoch, view.confirmedAt, turn.cluster];
     const values = [...standing, this.#foreign.channel, this.#foreign.ownPayload];
-    const { rows } = await client.query<{ transaction: string }>({ name: 'log_end', text, values });
-    if (!rows[0]) throw new Error('log_end has no row');
-    return rows[0].transaction;
+    await client.query({ name: 'log_end', text, values });
   }
 
   #read<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {

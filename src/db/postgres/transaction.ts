@@ -12,6 +12,8 @@ export type Turn = Readonly<{
   confirmedAt: number | null;
   /** The database's clock, in microseconds. */
   now: number;
+  /** What the transaction is known by, should its connection break during the commit. */
+  transaction: string;
   /** System identifier and timeline of the database that answers, and of the one that wrote last. */
   cluster: string;
   lastCluster: string;
@@ -24,7 +26,7 @@ type EndRow = Readonly<{
   confirmed_at: number | null;
   cluster: string;
 }>;
-type HereRow = Readonly<{ now: number; cluster: string }>;
+type HereRow = Readonly<{ now: number; cluster: string; transaction: string }>;
 
 /**
  * Which history this is: another system, or a timeline that began at a failover or at a restored backup, is another. So is
@@ -39,7 +41,8 @@ const turnText = 'SELECT revision, last_event_at, allocator_epoch, confirmed_at,
 /** What the clock of the database says, in microseconds since 1970. */
 export const clockExpression = '(extract(epoch FROM clock_timestamp()) * 1000000)::int8';
 
-const hereText = `SELECT ${clockExpression} AS now, ${clusterExpression} AS cluster`;
+const hereText = `SELECT ${clockExpression} AS now, ${clusterExpression} AS cluster,
+  pg_current_xact_id()::text AS transaction`;
 
 /**
  * Begins a transaction and waits for its turn: from here on nobody else writes, so whatever is loaded stays true until the
@@ -61,21 +64,28 @@ export async function begin(client: pg.ClientBase): Promise<Turn> {
     confirmedAt: end.confirmed_at,
     // Log time goes on from the last event, also when the database's clock was set back.
     now: Math.max(here.now, end.last_event_at + 1),
+    transaction: here.transaction,
     cluster: here.cluster,
     lastCluster: end.cluster,
   };
 }
 
-/** What a transaction is known by when its connection broke during the commit. */
-export type Identity = Readonly<{ transaction: string; cluster: string }>;
-
 /**
- * Commits. When the connection breaks before the answer has come, the commit may or may not have happened; the database
- * knows, and is asked. So nothing that was committed is reported as failed, and nothing that failed is answered.
+ * Sends the commit right behind `written`, statements that were sent before and are still under way: when one of them
+ * fails, the database undoes all of it. When the connection breaks before the answer has come, the commit may or may not
+ * have happened; the database knows, and is asked. So nothing that was committed is reported as failed, and nothing that
+ * failed is answered.
  */
-export async function commit(client: pg.ClientBase, pool: pg.Pool, identity: Identity): Promise<void> {
+export async function commit(
+  client: pg.ClientBase,
+  pool: pg.Pool,
+  written: Promise<unknown>,
+  identity: Pick<Turn, 'transaction' | 'cluster'>,
+): Promise<void> {
+  const committing = client.query('COMMIT');
   try {
-    const { command } = await client.query('COMMIT');
+    await answersOf<unknown>([written, committing]);
+    const { command } = await committing;
     if (command !== 'COMMIT') throw new Error(`the transaction ended with ${command}`);
   } catch (error) {
     if (!isConnectionLoss(error) || !(await wasCommitted(pool, identity))) throw error;
@@ -85,7 +95,10 @@ export async function commit(client: pg.ClientBase, pool: pg.Pool, identity: Ide
 const outcome_wait_ms = 10_000;
 const outcome_look_ms = 200;
 
-async function wasCommitted(pool: pg.Pool, { transaction, cluster }: Identity): Promise<boolean> {
+async function wasCommitted(
+  pool: pg.Pool,
+  { transaction, cluster }: Pick<Turn, 'transaction' | 'cluster'>,
+): Promise<boolean> {
   const text = `SELECT pg_xact_status($1::xid8) AS status, ${clusterExpression} AS cluster`;
   const looks_max = Math.ceil(outcome_wait_ms / outcome_look_ms);
   for (let look = 0; look < looks_max; look++) {
