@@ -14,6 +14,7 @@ import type { Parts } from './parts.ts';
 import { DenialLog } from './denial-log.ts';
 import { Denials } from './denials.ts';
 import { auth } from './plugins/auth.ts';
+import { conditional } from './plugins/conditional.ts';
 import { denialLog } from './plugins/denial-log.ts';
 import { Epochs } from './epochs.ts';
 import { docs } from './plugins/docs.ts';
@@ -98,6 +99,7 @@ export function buildApp(parts: Parts): FastifyInstance {
   app.register(validation);
   app.register(problems, { onProblem: (request, { code }) => context.denialLog.note(request, code) });
   app.register(operations);
+  app.register(conditional);
   app.register(serving, { context, stop: () => stopping.abort() });
   app.register(auth, { context });
   app.register(tokens, { context });

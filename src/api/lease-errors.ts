@@ -72,8 +72,8 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Read it again, look whether the change still makes sense, and repeat it with the new ETag.',
     detail: (e) =>
       e.current === null
-        ? `there is no ${e.item}, and If-Match asks for ${e.given === null ? 'any' : `revision ${e.given}`}`
-        : `${e.item} is at revision ${e.current}, not ${e.given}`,
+        ? `there is no ${e.item}, and If-Match asks for ${e.given === null ? 'any' : `revision ${[e.given].flat().join(' or ')}`}`
+        : `${e.item} is at revision ${e.current}, not ${[e.given].flat().join(' or ')}`,
   },
   pool_too_small: {
     status: 422,

@@ -4,6 +4,7 @@ import { RouteChange } from '../wire/routes.ts';
 import { Problem } from '../wire/problems.ts';
 import { rolesOf, type OperationId } from './access.ts';
 import { errorCodes, errorKinds, problemType, type ErrorCode } from './errors.ts';
+import { ownTagPattern } from './entity-tags.ts';
 import { tags, type Operation } from './operation.ts';
 import { takesKey } from './provenance.ts';
 
@@ -147,11 +148,15 @@ function parametersOf(route: DescribedRoute, components: Components): Json {
     ...parametersIn('path', route.params, components),
     ...parametersIn('query', route.query, components),
     ...(route.operation.produces === 'text/event-stream' ? [lastEventId] : []),
+    ...(isConditional(route) ? [ifNoneMatch] : []),
     ...(takesIfMatch(route.operation) ? [{ ...ifMatch, required: route.operation.revision === 'required' }] : []),
     ...(takesKey(route.method, route.operation) ? [idempotencyKey] : []),
   ];
   return parameters.length === 0 ? {} : { parameters };
 }
+
+const isConditional = ({ method, operation }: DescribedRoute): boolean =>
+  method === 'GET' && operation.revision === 'shown';
 
 const takesIfMatch = ({ revision }: DescribedRoute['operation']): boolean =>
   revision === 'required' || revision === 'optional';
@@ -167,15 +172,35 @@ const lastEventId: Json = {
 const ifMatch: Json = {
   name: 'If-Match',
   in: 'header',
-  description: 'The ETag of what is to be changed, as it was read last; `*` changes it whatever was done to it since.',
-  schema: { type: 'string', pattern: '^(\\*|"[0-9]{1,15}")$', examples: ['"42"'] },
+  description:
+    'The ETag of what is to be changed, as it was read last, or a list of ETags of which one must be it; `*` changes it ' +
+    'whatever was done to it since. Only the revision counts, which an ETag begins with.',
+  schema: {
+    type: 'string',
+    pattern: `^(\\*|${ownTagPattern}(?:[ \\t]*,[ \\t]*${ownTagPattern})*)$`,
+    examples: ['"42"'],
+  },
+};
+
+const ifNoneMatch: Json = {
+  name: 'If-None-Match',
+  in: 'header',
+  required: false,
+  description: 'The ETags of answers that the client has: when it is one of these, 304 says so instead of the body.',
+  schema: { type: 'string', examples: ['"42"'] },
 };
 
 const etag: Json = {
   ETag: {
     schema: { type: 'string' },
-    description: 'The revision that is shown, in quotes: what If-Match takes. Not on a dry run.',
+    description:
+      'The revision that is shown, in quotes: what If-Match takes. A digest of the answer follows where that can be another ' +
+      'at the same revision. Not on a dry run.',
   },
+};
+
+const retryAfter: Json = {
+  'Retry-After': { schema: { type: 'integer' }, description: 'Seconds after which it is worth looking again.' },
 };
 
 const idempotencyKey: Json = {
@@ -231,11 +256,13 @@ function requestBodyOf(route: DescribedRoute, components: Components): Json {
 
 function successesOf(route: DescribedRoute, components: Components): Json {
   const { operation } = route;
-  return Object.fromEntries(
+  const same = { description: 'It is what the client has, by If-None-Match.', headers: etag };
+  const answers: Json = Object.fromEntries(
     Object.entries(operation.answers).map(([status, description]) => {
       const schema = route.answers[status];
       const example = operation.examples.answers[Number(status)];
-      const headers = operation.revision === undefined || schema instanceof z.ZodVoid ? {} : { headers: etag };
+      const shown = { ...(operation.revision === undefined ? {} : etag), ...(status === '202' ? retryAfter : {}) };
+      const headers = Object.keys(shown).length === 0 ? {} : { headers: shown };
       if (schema === undefined || schema instanceof z.ZodVoid) return [status, { description }];
       const content = {
         schema: components.of(schema),
@@ -249,6 +276,7 @@ function successesOf(route: DescribedRoute, components: Components): Json {
       return [status, { description, ...headers, content: types }];
     }),
   );
+  return isConditional(route) ? { ...answers, 304: same } : answers;
 }
 
 const changesOf: { readonly [id in OperationId]?: z.ZodType } = {

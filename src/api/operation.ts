@@ -58,6 +58,8 @@ export type Operation = Readonly<{
    * changes such a thing, and If-Match must name the revision too; `optional`: it may.
    */
   revision?: 'shown' | 'required' | 'optional';
+  /** What it shows can be another at the same revision: the ETag says more than the revision then. */
+  changesQuietly?: true;
   /** Comes again without harm, by what it is: it takes no Idempotency-Key, and keeps no answer. */
   repeatable?: true;
   /** Media types of a body that is text instead of JSON; its route has a parser for them. */

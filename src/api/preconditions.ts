@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { entityTag, entityTagsIn, revisionIn } from './entity-tags.ts';
 import { apiProblem } from './problems.ts';
 import { isDryRun } from './resource.ts';
 
@@ -7,21 +8,25 @@ import { isDryRun } from './resource.ts';
  * so that of two people who change the same thing the second gets to see what the first did.
  */
 
-/** The revision in `If-Match`; null for `*`, which is "whatever it is". Compared by the core, with the change itself. */
-export function ifRevisionOf(request: FastifyRequest): number | null {
+/** The revisions in `If-Match`; null for `*`, which is "whatever it is". Compared by the core, with the change itself. */
+export function ifRevisionOf(request: FastifyRequest): Given {
   const given = ifRevisionGiven(request);
   if (given !== undefined) return given;
   throw apiProblem('precondition_required', `${request.method} needs If-Match: the ETag of what is to be changed`);
 }
 
+type Given = number | readonly number[] | null;
+
 /** The same where a change may go without: undefined then. */
-export function ifRevisionGiven(request: FastifyRequest): number | null | undefined {
+export function ifRevisionGiven(request: FastifyRequest): Given | undefined {
   const text = request.headers['if-match'];
   if (text === undefined) return undefined;
-  if (text === '*') return null;
-  const revision = /^"([0-9]{1,15})"$/.exec(text)?.[1];
-  if (revision !== undefined) return Number(revision);
-  const message = 'must be the ETag of an answer, such as "42" with its quotes, or *';
+  const tags = entityTagsIn(text);
+  if (tags === '*') return null;
+  // Tags of somebody else's, and weak ones, match nothing that there is here.
+  const [first, ...others] = new Set((tags ?? []).map(revisionIn).filter((revision) => revision !== undefined));
+  if (first !== undefined) return others.length === 0 ? first : [first, ...others];
+  const message = 'must be the ETag of an answer, such as "42" with its quotes, or several of them, or *';
   throw apiProblem('validation_failed', `headers.if-match: ${message}`, {
     errors: [{ path: 'headers.if-match', message }],
   });
@@ -32,5 +37,5 @@ export function ifRevisionGiven(request: FastifyRequest): number | null | undefi
  * goes to whatever comes next, and `If-Match` must not take that for what was shown.
  */
 export function showRevision(reply: FastifyReply, { revision }: Readonly<{ revision: number }>): void {
-  if (!isDryRun(reply.request)) reply.header('etag', `"${revision}"`);
+  if (!isDryRun(reply.request)) reply.header('etag', entityTag(revision));
 }

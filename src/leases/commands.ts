@@ -40,10 +40,10 @@ export type Scope = Readonly<{
 export const everything: Scope = {};
 
 /**
- * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Null:
+ * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Several: any of them. Null:
  * whatever it is, if it is there. Without: in any case.
  */
-export type IfRevision = Readonly<{ ifRevision?: number | null }>;
+export type IfRevision = Readonly<{ ifRevision?: number | readonly number[] | null }>;
 
 /** A slice is to leave its machine: what still lives in it ends at the deadline (a length of time from now), or at once. */
 export type Leaving = IfRevision & Readonly<{ id: number; deadlineUs?: number | null; force?: boolean }>;

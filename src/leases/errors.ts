@@ -13,7 +13,7 @@ type Codes = {
   /** A slice of the pool belongs to a machine: the one with the lowest id. */
   pool_in_use: { pool: string; slice: number; machine: string | null; state: string };
   /** Somebody changed it since: `current` is its revision now. `given`: null for whichever; `current`: null where it is not there. */
-  precondition_failed: { item: string; given: number | null; current: number | null };
+  precondition_failed: { item: string; given: number | readonly number[] | null; current: number | null };
   pool_too_small: { pool: string; slicePorts: number; first: number; last: number };
   machine_exists: { machine: string };
   machine_not_found: { machine: string };

@@ -1,6 +1,6 @@
 import { err, ok, type Result } from '../net/result.ts';
 import { noAgentFor } from './allocators.ts';
-import type { Commands } from './commands.ts';
+import type { Commands, IfRevision } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { offerSlice } from './extents.ts';
 import { guardShutAt } from './guard-shut.ts';
@@ -120,10 +120,7 @@ export function* leavingSliceNeeds(view: View, id: number): Needs {
 }
 
 /** The slice, if a machine has it and is not just giving it back to rest. */
-function ownedSlice(
-  view: View,
-  { id, ifRevision }: Readonly<{ id: number; ifRevision?: number | null }>,
-): Result<Slice, LeaseError> {
+function ownedSlice(view: View, { id, ifRevision }: IfRevision & Readonly<{ id: number }>): Result<Slice, LeaseError> {
   const slice = view.slices.get(id);
   if (!slice) return err({ code: 'slice_not_found', slice: id });
   const stale = staleRevision(`slice-${id}`, ifRevision, slice.revision);

@@ -1,3 +1,4 @@
+import type { IfRevision } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 
 /**
@@ -6,10 +7,11 @@ import type { LeaseError } from './errors.ts';
  */
 export function staleRevision(
   item: string,
-  given: number | null | undefined,
+  given: IfRevision['ifRevision'],
   /** Null: there is no such thing, which is what nobody can have seen. */
   current: number | null,
 ): LeaseError | undefined {
-  if (given === undefined || (current !== null && (given ?? current) === current)) return undefined;
+  if (given === undefined) return undefined;
+  if (current !== null && (given === null || [given].flat().includes(current))) return undefined;
   return { code: 'precondition_failed', item, given, current };
 }

@@ -230,7 +230,8 @@ describe('a grant that waits for the agent, and comes again', () => {
 
   it('goes on where the first stopped when that one’s time was over', async () => {
     const opened = await session();
-    expect((await ask(opened, 'timeout_s=0')).status).toBe(202);
+    const late = await ask(opened, 'timeout_s=0');
+    expect([late.status, late.headers['retry-after']]).toEqual([202, '1']);
     const leases = await pending();
     await town.world.report(town.agent, 'edge-1', leases, 'active');
     const again = await ask(opened, 'timeout_s=0');

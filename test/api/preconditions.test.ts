@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { revisionIn } from '../../src/api/entity-tags.ts';
 import { Holder, Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
 import { Slice } from '../../src/wire/slices.ts';
@@ -23,9 +24,10 @@ describe.each(things)('%s', (_, schema, url, method: Method, verb, body) => {
 
   it('shows its revision as its ETag, in reading and in changing', async () => {
     const read = await f.world.call('GET', url());
-    expect(read.headers['etag']).toBe(`"${read.as(schema).revision}"`);
+    expect(revisionIn(String(read.headers['etag']))).toBe(read.as(schema).revision);
     const changed = await change(String(read.headers['etag']));
-    expect(changed.headers['etag']).toBe(`"${changed.as(schema).revision}"`);
+    expect(revisionIn(String(changed.headers['etag']))).toBe(changed.as(schema).revision);
+    expect((await f.world.call('GET', url())).headers['etag']).toBe(changed.headers['etag']);
     expect(changed.as(schema).revision).toBeGreaterThan(read.as(schema).revision);
   });
 
@@ -36,7 +38,10 @@ describe.each(things)('%s', (_, schema, url, method: Method, verb, body) => {
     const stale = await change(`"${revision - 1}"`);
     expect(stale.refusal).toEqual([412, 'precondition_failed']);
     expect(stale.problem.detail).toContain(`is at revision ${revision}, not ${revision - 1}`);
-    for (const nonsense of [`${revision}`, `W/"${revision}"`, `"${revision}", "1"`, '""', 'abc']) {
+    const other = await change(`"${revision - 1}", "999999", "elsewhere"`);
+    expect(other.refusal).toEqual([412, 'precondition_failed']);
+    expect(other.problem.detail).toContain(`not ${revision - 1} or 999999`);
+    for (const nonsense of [`${revision}`, `W/"${revision}"`, `"${revision}" "1"`, `"${revision}",`, '""', 'abc', '']) {
       const answer = await change(nonsense);
       expect([answer.code, answer.paths], nonsense).toEqual(['validation_failed', ['headers.if-match']]);
     }
@@ -49,8 +54,59 @@ describe.each(things)('%s', (_, schema, url, method: Method, verb, body) => {
     expect(statuses.toSorted()).toEqual([200, 412]);
   });
 
+  it('is changed by who saw one of several', async () => {
+    const { revision } = await f.world.must(schema, 'GET', url());
+    expect((await change(`"${revision - 1}" , W/"7","${revision}"`)).status).toBe(200);
+  });
+
+  it('is not sent again to who has it, by GET or HEAD', async () => {
+    const { headers } = await f.world.call('GET', url());
+    const etag = String(headers['etag']);
+    expect(headers['cache-control']).toBe('private, no-cache');
+    const ask = (ifNoneMatch: string, method: Method = 'GET') =>
+      f.world.call(method, url(), { headers: { 'if-none-match': ifNoneMatch } });
+    for (const known of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
+      const same = await ask(known);
+      expect([same.status, same.text, same.headers['etag']], known).toEqual([304, '', etag]);
+      expect(same.headers['content-type']).toBeUndefined();
+      expect((await ask(known, 'HEAD')).status).toBe(304);
+    }
+    for (const unknown of ['"other"', etag.slice(1, -1), `${etag} ${etag}`, '']) {
+      const whole = await ask(unknown);
+      expect([whole.status, whole.headers['etag']], unknown).toEqual([200, etag]);
+      expect((await ask(unknown, 'HEAD')).status).toBe(200);
+    }
+    await change('*');
+    const anew = await ask(etag);
+    expect([anew.status, anew.headers['etag'] === etag]).toEqual([200, false]);
+  });
+
   it('is changed by who does not care', async () => {
     expect((await change('*')).status).toBe(200);
+  });
+});
+
+describe('what the log does not tell', () => {
+  it('makes another ETag, whose revision is good for a change all the same', async () => {
+    const read = () => f.world.call('GET', '/v1/machines/edge-1');
+    const before = await read();
+    f.world.clock.advance_s(1);
+    const body = { boot_id: 'boot', version: '0.1.0', applied_revision: 0 };
+    await f.world.call('POST', '/v1/machines/edge-1/keepalive', { token: f.agent, body });
+    const ifNoneMatch = { headers: { 'if-none-match': String(before.headers['etag']) } };
+    const after = await f.world.call('GET', '/v1/machines/edge-1', ifNoneMatch);
+    expect([after.status, after.as(Machine).revision]).toEqual([200, before.as(Machine).revision]);
+    expect(after.headers['etag']).not.toBe(before.headers['etag']);
+    const changed = await f.world.call('PATCH', '/v1/machines/edge-1', {
+      ifMatch: String(before.headers['etag']),
+      body: { labels: { a: 'b' } },
+    });
+    expect(changed.status).toBe(200);
+    const pool = await f.world.call('GET', '/v1/pools/fra1');
+    await f.world.call('POST', '/v1/slices', { body: { machine: 'edge-1', pool: 'fra1' } });
+    const again = await f.world.call('GET', '/v1/pools/fra1');
+    expect(again.as(Pool).revision).toBe(pool.as(Pool).revision);
+    expect(again.headers['etag']).not.toBe(pool.headers['etag']);
   });
 });
 
@@ -78,7 +134,8 @@ describe('holders', () => {
     expect(same.headers['etag']).toBe(read.headers['etag']);
     const changed = await put({ uid: 1_012 });
     expect(changed.headers['etag']).toBe(`"${changed.as(Holder).revision}"`);
-    expect((await f.world.call('GET', url)).headers['etag']).toBe(changed.headers['etag']);
+    const known = await f.world.call('GET', url, { headers: { 'if-none-match': String(changed.headers['etag']) } });
+    expect(known.status).toBe(304);
     expect((await put({ uid: 1_013 }, null, `${url}?dry_run=true`)).headers['etag']).toBeUndefined();
   });
 

@@ -24,7 +24,7 @@ import { Slice, SliceList } from '../../src/wire/slices.ts';
 import { readTables } from './stored-tables.ts';
 import { temporaryStore, type TemporaryStore } from './temporary-store.ts';
 
-export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 export type CallOptions = Readonly<{
   /** A secret; null: no token at all. Default: the operator's. */
   token?: string | null;
@@ -259,6 +259,8 @@ export class ApiWorld implements AsyncDisposable {
     this.app.addHook('onSend', async (request, reply, payload) => {
       const { operation } = request.routeOptions.config;
       if (operation === undefined || typeof payload !== 'string') return;
+      // The body of a HEAD is taken off later.
+      if (reply.statusCode === 304 && operation.revision === 'shown') return;
       const route = this.app.operations.find((candidate) => candidate.operation.id === operation.id);
       if (route === undefined) return;
       const complain = (what: string) =>

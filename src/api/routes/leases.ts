@@ -15,6 +15,8 @@ import { isDryRun, resource, run } from '../resource.ts';
 import { microseconds } from '../units.ts';
 import { claimOf } from '../wire-claims.ts';
 
+/** An agent makes a lease true within this, when it is there at all. */
+const look_again_s = 1;
 const ByLeaseId = z.strictObject({ id: LeaseId });
 
 export const leaseRoutes = resource('leases', (app, context) => {
@@ -83,7 +85,8 @@ export const leaseRoutes = resource('leases', (app, context) => {
         return reply.code(201).send(listOf(leases));
       }
       const leases = await grantUntilApplied(context, request, { ...asked, timeoutMs: query.timeout_s * 1_000 });
-      return reply.code(leases.every((lease) => lease.state === 'active') ? 201 : 202).send(listOf(leases));
+      if (leases.every((lease) => lease.state === 'active')) return reply.code(201).send(listOf(leases));
+      return reply.code(202).header('retry-after', look_again_s).send(listOf(leases));
     },
   );
 
