@@ -17,6 +17,7 @@ const rules: Rules = {
     leases: ['net'],
     wire: ['net'],
     db: ['leases', 'net'],
+    'db/directory.ts': ['leases', 'ops'],
     engine: ['db', 'leases', 'net', 'ops'],
     feed: ['leases'],
     api: ['feed', 'leases', 'wire', 'net', 'type ops'],

@@ -4,7 +4,6 @@ import {
   fstatSync,
   ftruncateSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readSync,
   statSync,
@@ -13,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
+import { makeDirectory } from '../ops/directory.ts';
 import { tryLock } from '../sys/file-lock.ts';
 
 /**
@@ -36,7 +36,7 @@ const text_bytes_max = 200;
 export function takeLock(what: string, place: LockPlace = placeOfHost()): Result<Lock, string> {
   const path = join(place.folder, place.file);
   try {
-    mkdirSync(place.folder, { recursive: true, mode: 0o700 });
+    makeDirectory(place.folder);
     if (!isOurs(lstatSync(place.folder), 0o022))
       return err(`${place.folder} must be a folder that only root can write to: see who made it, and remove it`);
     for (let attempt = 0; attempt < tries_max; attempt++) {

@@ -1,18 +1,9 @@
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, readlinkSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
+import { makeDirectory } from '../ops/directory.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts';
 
 const fileName = 'agent.json';
@@ -170,7 +161,7 @@ export function thisHost(): string {
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
 function writeDurably(folder: string, name: string, text: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeDirectory(folder);
   const temporary = join(folder, `${name}.new`);
   const fd = openSync(temporary, 'w', 0o600);
   try {

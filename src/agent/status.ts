@@ -1,7 +1,8 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
+import { makeDirectory } from '../ops/directory.ts';
 import type { Agent } from './agent.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
@@ -125,7 +126,7 @@ export async function serveStatus(stateDir: string, parts: StatusParts): Promise
     });
   });
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    makeDirectory(stateDir);
     // Left behind by an agent that died: the host's lock says that none is at work.
     rmSync(path, { force: true });
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();

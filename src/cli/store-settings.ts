@@ -4,7 +4,7 @@ import { isPostgresUrl, type StoreLocation } from '../db/open.ts';
 import { StoreError } from '../leases/store.ts';
 import { exitCodes } from './command.ts';
 
-export { makeDirectory } from '../db/directory.ts';
+export { makeDataDirectory } from '../db/directory.ts';
 
 /** The settings of every command that opens the store. */
 export const storeSettings = {

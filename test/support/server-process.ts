@@ -23,7 +23,8 @@ export class ServerProcess {
 
   /** Where it listens, once it says so. */
   async url(): Promise<string> {
-    await expect.poll(() => this.out + this.err, { timeout: 20_000 }).toMatch(/^listening +\S+$|^fishery server: /m);
+    // A server under load may take long to start; one that never does is what the bound is for.
+    await expect.poll(() => this.out + this.err, { timeout: 60_000 }).toMatch(/^listening +\S+$|^fishery server: /m);
     return /^listening +(\S+)$/m.exec(this.out)?.[1] ?? `it did not start: ${this.err}`;
   }
 }

@@ -20,7 +20,7 @@ import { TlsReloader } from '../../ops/tls-reloader.ts';
 import { packageVersion } from '../../ops/version.ts';
 import { defineCommand, exitCodes } from '../command.ts';
 import { ratesOf, rateSettings } from '../rate-settings.ts';
-import { makeDirectory, storeLocation, storeSettings } from '../store-settings.ts';
+import { makeDataDirectory, storeLocation, storeSettings } from '../store-settings.ts';
 import { isLoopback, refineTls, tlsSettings } from '../tls-settings.ts';
 
 const day_us = 86_400_000_000;
@@ -156,7 +156,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   const { leases, reader } = engine;
   shutdown.register('engine', () => engine.close());
   // The operator token lies there, wherever the database is.
-  makeDirectory(directory);
+  makeDataDirectory(directory);
 
   const feed = new Feed({ log: reader });
   const tail = await LogTail.start({

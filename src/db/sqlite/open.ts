@@ -1,7 +1,7 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { StoreError, type Store } from '../../leases/store.ts';
-import { makeDirectory } from '../directory.ts';
+import { makeDataDirectory } from '../directory.ts';
 import { storeErrorOf } from './errors.ts';
 import { ensureEpoch, standingOf } from './epoch-rows.ts';
 import { damageIn } from './damage.ts';
@@ -40,7 +40,7 @@ export type OpenOptions = Readonly<{
  */
 export async function openSqliteStore(options: OpenOptions): Promise<Store> {
   const { directory, newEpoch } = options;
-  makeDirectory(directory);
+  makeDataDirectory(directory);
   const unlock = lockDirectory(directory);
   let connection: Connection | undefined;
   let mark: HighWaterMark | undefined;

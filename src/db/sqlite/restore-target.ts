@@ -1,7 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError } from '../../leases/store.ts';
-import { makeDirectory } from '../directory.ts';
+import { makeDataDirectory } from '../directory.ts';
 import type { RestoreTarget } from '../dump/restore.ts';
 import { tableShapes } from '../tables.ts';
 import { heldSql, usageSql } from '../usage.ts';
@@ -20,7 +20,7 @@ import { Statements, type Connection } from './statements.ts';
  * server would serve an empty table on it. No server may run on it.
  */
 export async function openSqliteTarget(directory: string): Promise<RestoreTarget> {
-  makeDirectory(directory);
+  makeDataDirectory(directory);
   const unlock = lockDirectory(directory);
   const file = join(directory, 'fishery.db');
   const isNew = !existsSync(file);
