@@ -32,6 +32,7 @@ CREATE TABLE "audit" (
 	"outcome" text COLLATE "C" NOT NULL,
 	"code" text COLLATE "C",
 	"revision" bigint,
+	"first_revision" bigint,
 	"changes" text COLLATE "C" NOT NULL,
 	"changes_omitted" bigint NOT NULL
 );
@@ -340,6 +341,8 @@ CREATE INDEX "audit_at" ON "audit" USING btree ("at","id");--> statement-breakpo
 CREATE INDEX "audit_token" ON "audit" USING btree ("token","id");--> statement-breakpoint
 CREATE INDEX "audit_operation" ON "audit" USING btree ("operation","id");--> statement-breakpoint
 CREATE INDEX "audit_target" ON "audit" USING btree ("target","id");--> statement-breakpoint
+CREATE INDEX "audit_request" ON "audit" USING btree ("request_id","id");--> statement-breakpoint
+CREATE INDEX "audit_made" ON "audit" USING btree ("revision") WHERE first_revision IS NOT NULL;--> statement-breakpoint
 CREATE UNIQUE INDEX "epochs_id" ON "epochs" USING btree ("id");--> statement-breakpoint
 CREATE INDEX "events_machine" ON "events" USING btree ("machine","revision");--> statement-breakpoint
 CREATE INDEX "events_steering" ON "events" USING btree ("revision") WHERE steering = 1;--> statement-breakpoint

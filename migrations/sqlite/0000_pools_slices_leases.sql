@@ -36,6 +36,7 @@ CREATE TABLE `audit` (
 	`outcome` text NOT NULL,
 	`code` text,
 	`revision` integer,
+	`first_revision` integer,
 	`changes` text NOT NULL,
 	`changes_omitted` integer NOT NULL
 );
@@ -44,6 +45,8 @@ CREATE INDEX `audit_at` ON `audit` (`at`,`id`);--> statement-breakpoint
 CREATE INDEX `audit_token` ON `audit` (`token`,`id`);--> statement-breakpoint
 CREATE INDEX `audit_operation` ON `audit` (`operation`,`id`);--> statement-breakpoint
 CREATE INDEX `audit_target` ON `audit` (`target`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_request` ON `audit` (`request_id`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_made` ON `audit` (`revision`) WHERE first_revision IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `epochs` (
 	`number` integer PRIMARY KEY NOT NULL,
 	`id` text NOT NULL,

@@ -29,6 +29,7 @@ export const presentAuditEntry = (entry: AuditEntry): wire.AuditEntry => ({
   outcome: entry.outcome,
   code: entry.code,
   revision: entry.revision,
+  first_revision: entry.firstRevision,
   // What shows nothing new is bookkeeping: how far a pool has been cut into slices.
   changes: entry.changes.map(presentAuditChange).filter(({ fields }) => Object.keys(fields).length > 0),
   changes_omitted: entry.changesOmitted,

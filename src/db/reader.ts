@@ -45,7 +45,7 @@ import type {
 } from '../leases/store.ts';
 import * as rows from './rows.ts';
 import { labelsMatch, withLabels } from './labelled.ts';
-import { byNumber, byText, newestFirst, defined, scan, type Filter, type Key } from './paging.ts';
+import { byNumber, byText, defined, scan, type Filter, type Key } from './paging.ts';
 import {
   desired,
   epoch,
@@ -56,6 +56,7 @@ import {
   tiling,
   type LeaseAndSession,
 } from './composed-reads.ts';
+import { auditLog } from './audit-log.ts';
 import { leasesEnding } from './ending-leases.ts';
 import { historySince, machineAllocated, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
@@ -292,27 +293,8 @@ export class SqlReader implements Reader {
     return map(await this.#one<rows.AccessTokenRow>(sql, { id }), rows.accessTokenOf);
   }
 
-  audit({ since, until, ...filter }: AuditFilter, page: PageRequest): Promise<PageOf<AuditEntry>> {
-    const { target, token, operation } = filter;
-    // Each of these is an index in the order of ids; the narrowest that was asked for leads, the others are looked at row by row.
-    const [leading] = Object.entries({ target, token, operation }).filter(([, value]) => value !== undefined);
-    const where = [
-      ...(leading === undefined ? [] : [`${leading[0]} = @leading`]),
-      // Times rise with ids, so an instant is a place in the order: one step in an index.
-      ...(since === undefined ? [] : ['id >= (SELECT id FROM audit WHERE at >= @since ORDER BY at, id LIMIT 1)']),
-      ...(until === undefined
-        ? []
-        : ['id <= (SELECT id FROM audit WHERE at < @until ORDER BY at DESC, id DESC LIMIT 1)']),
-      'id < @after',
-    ];
-    const given = {
-      ...(leading?.[1] === undefined ? {} : { leading: leading[1] }),
-      ...(since === undefined ? {} : { since }),
-      ...(until === undefined ? {} : { until }),
-    };
-    const sql = `SELECT * FROM audit WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT @limit`;
-    const read = (after: string | number, limit: number) => all<rows.AuditRow>(sql, { ...given, after, limit });
-    return this.#reads.run(() => scan(page, newestFirst, { fields: filter }, rows.auditOf, read));
+  audit(filter: AuditFilter, page: PageRequest): Promise<PageOf<AuditEntry>> {
+    return this.#reads.run(() => auditLog(filter, page));
   }
 
   accessTokens(filter: TokenFilter, page: PageRequest): Promise<PageOf<AccessToken>> {

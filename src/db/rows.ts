@@ -527,6 +527,7 @@ export const auditRow = (entry: AuditEntry): AuditRow => ({
   outcome: entry.outcome,
   code: entry.code,
   revision: entry.revision,
+  first_revision: entry.firstRevision,
   changes: JSON.stringify(entry.changes, bigintAsText),
   changes_omitted: entry.changesOmitted,
 });
@@ -544,6 +545,7 @@ export const auditOf = (row: AuditRow): AuditEntry => ({
   outcome: row.outcome as AuditEntry['outcome'],
   code: row.code,
   revision: row.revision,
+  firstRevision: row.first_revision,
   changes: (JSON.parse(row.changes) as readonly AuditChange[]).map(changeOf),
   changesOmitted: row.changes_omitted,
 });

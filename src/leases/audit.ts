@@ -16,7 +16,12 @@ export function* auditNeeds(): Needs {
 }
 
 /** Writes down what somebody did who answers for it, and what came of it: in the transaction of the change, if there was one. */
-export function noteAct(view: View, provenance: Provenance, answer: Answer<CommandKind>, changed: Changed): void {
+export function noteAct(
+  view: View,
+  provenance: Provenance,
+  answer: Answer<CommandKind>,
+  { before, ...changed }: Changed & Readonly<{ before: number }>,
+): void {
   const { audit, requestId } = provenance;
   if (audit === null) return;
   const { actor, remoteAddress, operation, target } = audit;
@@ -28,6 +33,7 @@ export function noteAct(view: View, provenance: Provenance, answer: Answer<Comma
     outcome: answer.ok ? (answer.replayed ? 'replayed' : 'done') : 'refused',
     code: answer.ok ? null : answer.error.code,
     revision: changed.changes.length > 0 ? view.revision : null,
+    firstRevision: view.revision > before ? before + 1 : null,
     ...changed,
   });
 }
@@ -58,6 +64,25 @@ export function changedSince(view: View, mark: number): Changed {
   return { changes, changesOmitted: all.length - changes.length };
 }
 
+/** The revision at which a thing came to be, where its path tells: `leases/lease-42`. */
+export const madeAt = (target: string): number | null => {
+  const [, kind, word, number] = /^([a-z]+)\/([a-z]+)-([1-9]\d{0,15})$/.exec(target) ?? [];
+  return kind !== undefined && kind === `${word}s` ? Number(number) : null;
+};
+
+/** Whether the entry is about the thing: it was meant by it, or came to be by it, as one of many perhaps. */
+export function isAbout({ changes, changesOmitted, ...entry }: AuditEntry, target: string): boolean {
+  if (entry.target === target) return true;
+  const made = madeAt(target);
+  const { firstRevision, revision } = entry;
+  if (made === null || firstRevision === null || revision === null || made < firstRevision || revision < made)
+    return false;
+  const isSame = (item: string) => item === target || (changesOmitted > 0 && sameKind(item, target));
+  return changes.some((change) => change.before === null && isSame(itemOf(change)));
+}
+
+const sameKind = (item: string, target: string): boolean => item.split('/', 1)[0] === target.split('/', 1)[0];
+
 /** A thing as its path names it: `pools/eu`, `slices/slice-12`. */
 export function itemOf(change: AuditChange): string {
   switch (change.kind) {
@@ -86,7 +111,14 @@ export const noteDenials: UseCase<'noteDenials'> = {
 
   decide({ denials }, { view, now }) {
     for (const { agoUs, ...denial } of denials)
-      view.putAudit({ ...denial, at: now - agoUs, outcome: 'denied', revision: null, ...nothingChanged });
+      view.putAudit({
+        ...denial,
+        at: now - agoUs,
+        outcome: 'denied',
+        revision: null,
+        firstRevision: null,
+        ...nothingChanged,
+      });
     return ok({ noted: denials.length });
   },
 };

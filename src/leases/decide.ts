@@ -104,10 +104,12 @@ function decide<K extends CommandKind>(order: Order<K>, context: Context): Outco
   const { view } = context;
   if (isRefusedInDoubt(view, order.command.kind)) {
     const result = err({ code: 'read_only_epoch' as const, epoch: view.epoch });
-    if (order.provenance && isAudited(order)) noteAct(view, order.provenance, result, nothingChanged);
+    if (order.provenance && isAudited(order))
+      noteAct(view, order.provenance, result, { ...nothingChanged, before: view.revision });
     return { result };
   }
   const mark = view.mark();
+  const before = view.revision;
   try {
     const key = keyOf(order);
     const useCase = useCaseOf(order.command);
@@ -115,7 +117,7 @@ function decide<K extends CommandKind>(order: Order<K>, context: Context): Outco
       key === null ? useCase.decide(order.command, context) : decideKeyed(useCase, order.command, key, context);
     const changed = result.ok && isAudited(order) ? changedSince(view, mark) : nothingChanged;
     if (!result.ok || order.dryRun) view.rewindTo(mark);
-    if (order.provenance && isAudited(order)) noteAct(view, order.provenance, result, changed);
+    if (order.provenance && isAudited(order)) noteAct(view, order.provenance, result, { ...changed, before });
     return { result };
   } catch (bug) {
     view.rewindTo(mark);

@@ -482,6 +482,8 @@ export type AuditEntry = Readonly<{
   code: string | null;
   /** How far the log was with what it changed; null when it changed nothing. */
   revision: number | null;
+  /** From here to `revision` all of the log came of it; null when nothing did. */
+  firstRevision: number | null;
   /** The first of what it changed, and how many more there were. */
   changes: readonly AuditChange[];
   changesOmitted: number;

@@ -140,8 +140,13 @@ export type SessionFilter = Readonly<{ machine?: string; holder?: string; state?
   Pick<LabelFilter, 'machineLabels'>;
 
 /** `since` and `until`: microseconds, from the one and before the other. */
-export type AuditFilter = Partial<Pick<AuditEntry, 'token' | 'role' | 'operation' | 'target' | 'outcome'>> &
-  Readonly<{ since?: number; until?: number }>;
+export type AuditFilter = Partial<Pick<AuditEntry, 'token' | 'role' | 'operation' | 'requestId' | 'outcome'>> &
+  Readonly<{
+    /** What it was about, or came to be by it. */
+    target?: string;
+    since?: number;
+    until?: number;
+  }>;
 
 export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: string; router?: string }>;
 

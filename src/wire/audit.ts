@@ -42,6 +42,9 @@ export const AuditEntry = z
     }),
     code: z.string().nullable().meta({ description: 'The code of the problem, when refused or denied.' }),
     revision: Revision.nullable().meta({ description: 'How far the log was with it; null when it changed nothing.' }),
+    first_revision: Revision.nullable().meta({
+      description: 'From here to `revision` all of the log came of it; null when nothing did.',
+    }),
     changes: z.array(AuditChange),
     changes_omitted: z.int().meta({ description: 'How many more things changed than `changes` shows.' }),
   })
@@ -52,7 +55,15 @@ export const AuditQuery = PageQuery.extend({
   actor: TokenId.optional().meta({ description: 'Only what was done with this token.' }),
   role: z.enum(roles).optional().meta({ description: 'Only what was done with tokens of this role.' }),
   operation: OperationName.optional(),
-  target: Target.optional(),
+  target: Target.optional().meta({
+    description:
+      'What it was about, as paths name it, or an identifier alone; of that also the act by which it came to be, with others ' +
+      'or alone: `lease-42` finds who granted it, where that is in the audit log.',
+    examples: ['pools/eu', 'lease-42'],
+  }),
+  request_id: z.string().min(1).max(200).optional().meta({
+    description: 'Only what was asked for by this request, as its answer names it (`x-request-id`).',
+  }),
   outcome: z.enum(auditOutcomes).optional().meta({ description: 'Only what came to this.' }),
   since: z.iso.datetime({ offset: true }).optional().meta({ description: 'From this instant on.' }),
   until: z.iso.datetime({ offset: true }).optional().meta({ description: 'Before this instant.' }),

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../src/leases/limits.ts';
 import type { z } from 'zod';
 import { AuditPage } from '../../src/wire/audit.ts';
+import { LeaseList } from '../../src/wire/leases.ts';
 import { TokenCreated } from '../../src/wire/tokens.ts';
 import { furnished, type Furnished } from '../support/api-world.ts';
 
@@ -115,6 +116,35 @@ describe('GET /v1/audit', () => {
       query = page.next === null ? null : `${bobs}&limit=1&cursor=${page.next}`;
     }
     expect(walked).toEqual(['machines', 'machines/m3', 'machines/m2', 'machines/m1']);
+  });
+
+  it('finds what one request came to, and who granted a lease, by itself or among many', async () => {
+    const { world } = town;
+    const body = {
+      reservation: { machine: 'edge-1', holder: 'haproxy' },
+      claims: [{ protocol: 'tcp', count: 3 }, { protocol: 'udp' }],
+    };
+    const answer = await world.call('POST', '/v1/leases?wait=stored', {
+      body,
+      headers: { 'x-request-id': 'ticket-7' },
+    });
+    const { leases } = answer.as(LeaseList);
+    expect(leases).toHaveLength(4);
+    const { id } = await world.openSession(town.haproxy, 'edge-1', 'haproxy');
+    const [own] = await world.grant(town.haproxy, id, [{ protocol: 'tcp' }]);
+    const acts = async (query: string) =>
+      (await audit(query)).map(({ operation, request_id, actor }) => `${operation} ${request_id} ${actor?.name}`);
+    expect(await acts('request_id=ticket-7')).toEqual(['grantLeases ticket-7 t1']);
+    for (const lease of leases)
+      for (const target of [lease.id, `leases/${lease.id}`])
+        expect(await acts(`target=${target}`)).toEqual(['grantLeases ticket-7 t1']);
+    await world.call('POST', `/v1/leases/${leases[1]?.id}/revoke`, { headers: { 'x-request-id': 'ticket-8' } });
+    expect(await acts(`target=${leases[1]?.id}`)).toEqual(['revokeLease ticket-8 t1', 'grantLeases ticket-7 t1']);
+    // What a holder did for itself is in the log of events.
+    expect(await acts(`target=${own?.id}`)).toEqual([]);
+    expect(await acts('request_id=none')).toEqual([]);
+    const [entry] = await audit('request_id=ticket-7');
+    expect((entry?.revision ?? 0) - (entry?.first_revision ?? 0)).toBe(3);
   });
 
   it('has no secret in it', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Store } from '../../src/leases/store.ts';
 import { walk } from '../support/pages.ts';
+import { limits } from '../../src/leases/limits.ts';
 import { audited, keyed, must, tcp, udp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
@@ -55,6 +56,56 @@ export function provenanceContract(name: string, open: () => Promise<Opened>): v
       expect(await store.forget({ what: 'audit', before, rowsMax: 3 })).toEqual({ dropped: 1, more: false });
       await world.execute({ kind: 'updateMachine', id: 'edge-1', state: 'active' }, audited('machines/edge-1'));
       expect(await ids({})).toEqual([6, 5]);
+    });
+
+    it('finds what a request came to, and the act by which one thing of many came to be', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const { reader } = opened.store;
+      const by = (requestId: string, target: string) => {
+        const { provenance } = audited(target);
+        return { provenance: { ...provenance, requestId } };
+      };
+      await world.ready('edge-1', 'v4');
+      const session = await world.session('edge-1', 'web', 3_600);
+      const grant = (count: number) =>
+        ({ kind: 'grantLeases', scope: {}, session: session.id, claims: [tcp(1, { count }), udp(1)] }) as const;
+      const cordon = (state: 'cordoned' | 'active') => ({ kind: 'updateMachine', id: 'edge-1', state }) as const;
+      // Together, so that they share a commit; the second is nobody's who answers for it.
+      const [first, unseen] = await Promise.all([
+        world.execute(grant(2), by('one', 'leases')),
+        world.execute(grant(1)),
+        world.execute(cordon('cordoned'), by('two', 'machines/edge-1')),
+        world.execute(cordon('active'), by('two', 'machines/edge-1')),
+      ]);
+      // More than one entry tells of.
+      const many = must(await world.execute(grant(limits.audit_changes_max + 5), by('three', 'leases')));
+      const [revoked] = must(first);
+      must(
+        await world.execute(
+          { kind: 'revokeLease', id: revoked?.id ?? 0, deadlineUs: null, reason: '' },
+          by('four', `leases/lease-${revoked?.id}`),
+        ),
+      );
+      const requests = async (filter: Parameters<typeof reader.audit>[0], limit = 10) =>
+        (await walk((page) => reader.audit(filter, page), limit)).map(({ requestId }) => requestId);
+      expect(await requests({ requestId: 'two' })).toEqual(['two', 'two']);
+      expect(await requests({ requestId: 'one', operation: 'somethingElse' })).toEqual([]);
+      expect(await requests({ requestId: 'five' })).toEqual([]);
+      const of = (id: number, limit?: number) => requests({ target: `leases/lease-${id}` }, limit);
+      for (const [place, { id }] of must(first).entries())
+        for (const limit of [1, 10]) expect(await of(id, limit)).toEqual(place === 0 ? ['four', 'one'] : ['one']);
+      for (const { id } of must(unseen)) expect(await of(id)).toEqual([]);
+      for (const { id } of many) expect(await of(id)).toEqual(['three']);
+      const last = many.at(-1)?.id ?? 0;
+      // What was never a lease nobody granted, whoever did what at that revision.
+      const [entry] = (await reader.audit({ requestId: 'two' }, all)).items;
+      expect(entry?.firstRevision).toBe(entry?.revision);
+      expect(await of(entry?.revision ?? 0)).toEqual([]);
+      expect(await requests({ target: `slices/slice-${last}` })).toEqual([]);
+      expect(await requests({ target: `leases/lease-${last}`, requestId: 'three' })).toEqual(['three']);
+      expect(await requests({ target: `leases/lease-${last}`, requestId: 'one' })).toEqual([]);
+      expect(await requests({ target: 'machines/edge-1' })).toEqual(['two', 'two']);
     });
 
     it('keeps an answer with what it tells of, finds it again, and forgets the oldest when told to', async () => {

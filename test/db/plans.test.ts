@@ -2,6 +2,7 @@ import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { needStatements } from '../../src/db/need-statements.ts';
+import { auditLog } from '../../src/db/audit-log.ts';
 import { leasesEnding } from '../../src/db/ending-leases.ts';
 import { SqlReader } from '../../src/db/reader.ts';
 import { Statements, type Connection } from '../../src/db/sqlite/statements.ts';
@@ -128,6 +129,21 @@ describe('what is read outside of decisions', () => {
       for (const step of steps) expect(step).toMatch(/leases USING COVERING INDEX leases_ending/);
       expect(steps.filter((step) => step.startsWith('SCAN'))).toHaveLength(1);
       expect(plan).not.toContain('TEMP B-TREE');
+    }
+  });
+
+  it.each([
+    [{ requestId: 'r', target: 'pools/p' }, ['audit_request']],
+    [{ target: 'pools/p', token: 1 }, ['audit_target']],
+    [{ target: 'leases/lease-7' }, ['audit_target', 'audit_made']],
+    [{ token: 1, outcome: 'done' }, ['audit_token']],
+  ] as const)('steps to what it looks for in the audit log: %o', async (filter, indexes) => {
+    const statement = auditLog(filter, { limit: 5, cursor: null }).next().value;
+    const sql = 'sql' in statement ? statement.sql : '';
+    const plans = await plansOf((connection) => connection.prepare(sql));
+    for (const plan of plans.values()) {
+      expect(indexes.filter((index) => plan.includes(`INDEX ${index} `))).toEqual(indexes);
+      expect(plan).not.toContain('SCAN audit');
     }
   });
 });

@@ -27,7 +27,12 @@ describe('the audit log', () => {
       {
         ...{ id: 1, at: world.clock.us, token: 7, tokenName: 'alice', role: 'operator', requestId: 'r' },
         ...{ remoteAddress: '192.0.2.7', operation: 'anything', target: 'machines/bare', outcome: 'done', code: null },
-        ...{ revision: after.revision, changes: [{ kind: 'machine', before, after }], changesOmitted: 0 },
+        ...{
+          revision: after.revision,
+          firstRevision: after.revision,
+          changes: [{ kind: 'machine', before, after }],
+          changesOmitted: 0,
+        },
       },
     ]);
   });
@@ -127,7 +132,7 @@ describe('the audit log', () => {
     expect(entries()).toEqual([
       {
         ...{ id: 1, at: world.clock.us - 2_000_000, ...denial, ...what, outcome: 'denied' },
-        ...{ revision: null, changes: [], changesOmitted: 0 },
+        ...{ revision: null, firstRevision: null, changes: [], changesOmitted: 0 },
       },
     ]);
   });

@@ -1,6 +1,7 @@
 import { portCount, type PortRange } from '../../src/net/ports.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
 import { matches as selects, type Selector } from '../../src/net/selector.ts';
+import { isAbout } from '../../src/leases/audit.ts';
 import { inEffect } from '../../src/leases/expiry.ts';
 import {
   concerns,
@@ -293,9 +294,10 @@ export class MemoryReader implements Reader {
     );
   }
 
-  async audit({ since, until, ...filter }: AuditFilter, { limit, cursor }: PageRequest) {
+  async audit({ since, until, target, ...filter }: AuditFilter, { limit, cursor }: PageRequest) {
     const found = [...this.#store.tables.audit.values()]
       .filter((row) => matches<AuditEntry>(row, filter) && row.at >= (since ?? 0) && row.at < (until ?? Infinity))
+      .filter((row) => target === undefined || isAbout(row, target))
       .filter((row) => cursor === null || row.id < Number(cursor))
       .reverse();
     const items = found.slice(0, limit);

@@ -25,9 +25,11 @@ export const auditRoutes = resource('audit', (app, context) => {
         examples: { answers: { 200: examples.auditPage } },
       }),
     },
-    async ({ query: { limit, cursor, actor, since, until, ...filter } }) => {
+    async ({ query: { limit, cursor, actor, request_id, target, since, until, ...filter } }) => {
       const asked = defined({
         ...filter,
+        requestId: request_id,
+        target: target === undefined ? undefined : pathOf(target),
         token: actor === undefined ? undefined : numberOf(actor),
         since: since === undefined ? undefined : parseInstant(since),
         until: until === undefined ? undefined : parseInstant(until),
@@ -36,3 +38,7 @@ export const auditRoutes = resource('audit', (app, context) => {
     },
   );
 });
+
+/** `lease-42` is in the path of `leases/lease-42`; what has a slash is a path, and names are no identifiers. */
+const pathOf = (target: string): string =>
+  target.replace(/^(lease|slice|session|revocation|token)-[1-9]\d{0,15}$/, '$1s/$&');

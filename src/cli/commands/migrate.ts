@@ -16,8 +16,7 @@ export const command = defineCommand({
       const location = storeLocation(settings);
       const { steps, applied } = await standingAt(location);
       const missing = steps.slice(applied);
-      if (!settings.check)
-        await migrateStore(location, { newEpoch: randomUUID, nowUs: () => Date.now() * 1_000 });
+      if (!settings.check) await migrateStore(location, { newEpoch: randomUUID, nowUs: () => Date.now() * 1_000 });
       const code = settings.check && missing.length > 0 ? exitCodes.failure : exitCodes.ok;
       if (settings.json) {
         const done = settings.check ? { missing, applied: [] } : { missing: [], applied: missing };

@@ -10,6 +10,7 @@ const columns: Columns<AuditEntry> = {
   operation: ({ operation }) => operation,
   target: ({ target }) => target,
   outcome: ({ outcome, code }) => (code === null ? outcome : `${outcome} (${code})`),
+  request: ({ request_id }) => request_id,
   changed: ({ changes, changes_omitted }) =>
     [...new Set(changes.flatMap(({ fields }) => Object.keys(fields)))].join(', ') +
     (changes_omitted === 0 ? '' : `, and ${changes_omitted} more things`),

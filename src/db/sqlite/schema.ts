@@ -532,6 +532,7 @@ export const audit = sqliteTable(
     outcome: text().notNull(),
     code: text(),
     revision: integer(),
+    first_revision: integer(),
     /** JSON list. */
     changes: text().notNull(),
     changes_omitted: integer().notNull(),
@@ -541,6 +542,11 @@ export const audit = sqliteTable(
     index('audit_token').on(t.token, t.id),
     index('audit_operation').on(t.operation, t.id),
     index('audit_target').on(t.target, t.id),
+    index('audit_request').on(t.request_id, t.id),
+    // Which act made what came to be at some revision: the first that reached so far.
+    index('audit_made')
+      .on(t.revision)
+      .where(sql`first_revision IS NOT NULL`),
   ],
 );
 
