@@ -1,52 +1,3 @@
-CREATE TABLE `access_tokens` (
-	`id` integer PRIMARY KEY NOT NULL,
-	`name` text NOT NULL,
-	`role` text NOT NULL,
-	`machine` text,
-	`holder` text,
-	`router` text,
-	`hash` text NOT NULL,
-	`former_hash` text,
-	`former_until` integer,
-	`requests_per_s` integer,
-	`requests_burst` integer,
-	`watchers_max` integer,
-	`created_at` integer NOT NULL,
-	`rotated_at` integer,
-	`expires_at` integer,
-	`revoked_at` integer,
-	`last_used_at` integer,
-	CONSTRAINT "access_tokens_former" CHECK((former_hash IS NULL) = (former_until IS NULL))
-);
---> statement-breakpoint
-CREATE UNIQUE INDEX `access_tokens_hash` ON `access_tokens` (`hash`);--> statement-breakpoint
-CREATE UNIQUE INDEX `access_tokens_former_hash` ON `access_tokens` (`former_hash`) WHERE former_hash IS NOT NULL;--> statement-breakpoint
-CREATE INDEX `access_tokens_machine` ON `access_tokens` (`machine`,`id`) WHERE machine IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
-CREATE INDEX `access_tokens_router` ON `access_tokens` (`router`,`id`) WHERE router IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
-CREATE TABLE `audit` (
-	`id` integer PRIMARY KEY NOT NULL,
-	`at` integer NOT NULL,
-	`token` integer,
-	`token_name` text,
-	`role` text,
-	`request_id` text NOT NULL,
-	`remote_address` text,
-	`operation` text NOT NULL,
-	`target` text NOT NULL,
-	`outcome` text NOT NULL,
-	`code` text,
-	`revision` integer,
-	`first_revision` integer,
-	`changes` text NOT NULL,
-	`changes_omitted` integer NOT NULL
-);
---> statement-breakpoint
-CREATE INDEX `audit_at` ON `audit` (`at`,`id`);--> statement-breakpoint
-CREATE INDEX `audit_token` ON `audit` (`token`,`id`);--> statement-breakpoint
-CREATE INDEX `audit_operation` ON `audit` (`operation`,`id`);--> statement-breakpoint
-CREATE INDEX `audit_target` ON `audit` (`target`,`id`);--> statement-breakpoint
-CREATE INDEX `audit_request` ON `audit` (`request_id`,`id`);--> statement-breakpoint
-CREATE INDEX `audit_made` ON `audit` (`revision`) WHERE first_revision IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `epochs` (
 	`number` integer PRIMARY KEY NOT NULL,
 	`id` text NOT NULL,
@@ -127,16 +78,6 @@ CREATE TABLE `holders` (
 --> statement-breakpoint
 CREATE INDEX `holders_uid` ON `holders` (`machine`,`uid`) WHERE uid IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `holders_limited` ON `holders` (`machine`) WHERE limits IS NOT NULL;--> statement-breakpoint
-CREATE TABLE `kept_answers` (
-	`token` integer NOT NULL,
-	`key` text NOT NULL,
-	`fingerprint` text NOT NULL,
-	`answer` text NOT NULL,
-	`at` integer NOT NULL,
-	PRIMARY KEY(`token`, `key`)
-);
---> statement-breakpoint
-CREATE INDEX `kept_answers_at` ON `kept_answers` (`at`);--> statement-breakpoint
 CREATE TABLE `leases` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`slice` integer NOT NULL,
@@ -381,4 +322,63 @@ CREATE TABLE `tenures` (
 --> statement-breakpoint
 CREATE INDEX `tenures_place` ON `tenures` (`address`,`first_port`,`from_at`);--> statement-breakpoint
 CREATE INDEX `tenures_machine_allocated` ON `tenures` (`machine`,`from_at`) WHERE allocator = 'machine';--> statement-breakpoint
-CREATE INDEX `tenures_oldest` ON `tenures` (`until_at`) WHERE until_at IS NOT NULL;
+CREATE INDEX `tenures_oldest` ON `tenures` (`until_at`) WHERE until_at IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `access_tokens` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`role` text NOT NULL,
+	`machine` text,
+	`holder` text,
+	`router` text,
+	`hash` text NOT NULL,
+	`former_hash` text,
+	`former_until` integer,
+	`requests_per_s` integer,
+	`requests_burst` integer,
+	`watchers_max` integer,
+	`created_at` integer NOT NULL,
+	`rotated_at` integer,
+	`expires_at` integer,
+	`revoked_at` integer,
+	`last_used_at` integer,
+	CONSTRAINT "access_tokens_former" CHECK((former_hash IS NULL) = (former_until IS NULL))
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `access_tokens_hash` ON `access_tokens` (`hash`);--> statement-breakpoint
+CREATE UNIQUE INDEX `access_tokens_former_hash` ON `access_tokens` (`former_hash`) WHERE former_hash IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `access_tokens_machine` ON `access_tokens` (`machine`,`id`) WHERE machine IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
+CREATE INDEX `access_tokens_router` ON `access_tokens` (`router`,`id`) WHERE router IS NOT NULL AND revoked_at IS NULL;--> statement-breakpoint
+CREATE TABLE `audit` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`at` integer NOT NULL,
+	`token` integer,
+	`token_name` text,
+	`role` text,
+	`request_id` text NOT NULL,
+	`remote_address` text,
+	`operation` text NOT NULL,
+	`target` text NOT NULL,
+	`outcome` text NOT NULL,
+	`code` text,
+	`revision` integer,
+	`first_revision` integer,
+	`changes` text NOT NULL,
+	`changes_omitted` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `audit_at` ON `audit` (`at`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_token` ON `audit` (`token`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_operation` ON `audit` (`operation`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_target` ON `audit` (`target`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_request` ON `audit` (`request_id`,`id`);--> statement-breakpoint
+CREATE INDEX `audit_made` ON `audit` (`revision`) WHERE first_revision IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `kept_answers` (
+	`token` integer NOT NULL,
+	`key` text NOT NULL,
+	`fingerprint` text NOT NULL,
+	`answer` text NOT NULL,
+	`at` integer NOT NULL,
+	PRIMARY KEY(`token`, `key`)
+);
+--> statement-breakpoint
+CREATE INDEX `kept_answers_at` ON `kept_answers` (`at`);
