@@ -83,7 +83,7 @@ export class TemporaryDatabase implements AsyncDisposable {
       'pools',
       'machines',
     ];
-    const all = [...tables, 'access_tokens', 'routers', 'events', 'port_counts', 'held_ports', 'history'].map(
+    const all = [...tables, 'access_tokens', 'routers', 'events', 'port_counts', 'held_ports', 'history', 'audit'].map(
       (table) => `DELETE FROM ${table}`,
     );
     await this.query(
