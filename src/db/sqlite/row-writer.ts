@@ -19,6 +19,7 @@ export class RowWriter {
   readonly #insert: Database.Statement;
   readonly #insertMany: Database.Statement;
   readonly #delete: Database.Statement;
+  readonly #deleteMany: Database.Statement;
   /** By the columns that they set: there are as many as there are kinds of change, a handful. */
   readonly #updates = new Map<string, Database.Statement>();
 
@@ -31,31 +32,32 @@ export class RowWriter {
     const insert = `INSERT INTO ${this.#name} (${this.#columns.join(', ')}) VALUES`;
     this.#insert = connection.prepare(`${insert} ${marks}`);
     this.#insertMany = connection.prepare(`${insert} ${Array(rows_per_statement).fill(marks).join(', ')}`);
-    this.#delete = connection.prepare(`DELETE FROM ${this.#name} WHERE ${equal(this.#keys, ' AND ')}`);
+    const key = `(${this.#keys.map(() => '?').join(', ')})`;
+    const keyed = `DELETE FROM ${this.#name} WHERE (${this.#keys.join(', ')}) IN (VALUES`;
+    this.#delete = connection.prepare(`${keyed} ${key})`);
+    this.#deleteMany = connection.prepare(`${keyed} ${Array(rows_per_statement).fill(key).join(', ')})`);
   }
 
   /** In order. */
   insert(rows: readonly AnyRow[]): void {
-    let next = 0;
-    for (; next + rows_per_statement <= rows.length; next += rows_per_statement) {
-      const values: Value[] = [];
-      for (const row of rows.slice(next, next + rows_per_statement)) appendValues(values, row, this.#columns);
-      this.#insertMany.run(values);
-    }
-    for (const row of rows.slice(next)) this.#insert.run(valuesOf(row, this.#columns));
+    for (const some of portions(rows))
+      statementFor(some, this.#insert, this.#insertMany).run(valuesOf(some, this.#columns));
   }
 
   /** Sets what differs, and only that: an index over columns that stay the same is not touched. */
   update(before: AnyRow, after: AnyRow): void {
     const changed = this.#columns.filter((column) => before[column] !== after[column]);
     if (changed.length === 0) return;
-    const { changes } = this.#updateOf(changed).run([...valuesOf(after, changed), ...valuesOf(before, this.#keys)]);
+    const { changes } = this.#updateOf(changed).run([...valuesOf([after], changed), ...valuesOf([before], this.#keys)]);
     if (changes !== 1) throw new Error(`an update of ${this.#name} met ${changes} rows instead of one`);
   }
 
-  delete(row: AnyRow): void {
-    const { changes } = this.#delete.run(valuesOf(row, this.#keys));
-    if (changes !== 1) throw new Error(`a deletion from ${this.#name} met ${changes} rows instead of one`);
+  delete(rows: readonly AnyRow[]): void {
+    for (const some of portions(rows)) {
+      const { changes } = statementFor(some, this.#delete, this.#deleteMany).run(valuesOf(some, this.#keys));
+      if (changes !== some.length)
+        throw new Error(`a deletion from ${this.#name} met ${changes} rows instead of ${some.length}`);
+    }
   }
 
   #updateOf(columns: readonly string[]): Database.Statement {
@@ -74,14 +76,28 @@ export class RowWriter {
 const equal = (columns: readonly string[], between: string): string =>
   columns.map((column) => `${column} = ?`).join(between);
 
-const valuesOf = (row: AnyRow, columns: readonly string[]): Value[] => appendValues([], row, columns);
+const statementFor = (
+  rows: readonly AnyRow[],
+  one: Database.Statement,
+  many: Database.Statement,
+): Database.Statement => (rows.length === rows_per_statement ? many : one);
 
-function appendValues(values: Value[], row: AnyRow, columns: readonly string[]): Value[] {
-  for (const column of columns) {
-    const value = row[column];
-    if (value === undefined) throw new Error(`the row has no ${column}`);
-    values.push(value);
-  }
+/** As many rows at a time as a statement takes; what is left over one by one. */
+function* portions(rows: readonly AnyRow[]): Generator<readonly AnyRow[]> {
+  let next = 0;
+  for (; next + rows_per_statement <= rows.length; next += rows_per_statement)
+    yield rows.slice(next, next + rows_per_statement);
+  for (const row of rows.slice(next)) yield [row];
+}
+
+function valuesOf(rows: readonly AnyRow[], columns: readonly string[]): Value[] {
+  const values: Value[] = [];
+  for (const row of rows)
+    for (const column of columns) {
+      const value = row[column];
+      if (value === undefined) throw new Error(`the row has no ${column}`);
+      values.push(value);
+    }
   return values;
 }
 

@@ -30,7 +30,7 @@ export class Writes {
 
   apply(changes: Changes): void {
     for (const { table, deleted, updated, inserted } of changedRows(changes)) {
-      for (const row of deleted) this.#writer(table).delete(row);
+      if (deleted.length > 0) this.#writer(table).delete(deleted);
       for (const { before, after } of updated) this.#writer(table).update(before, after);
       if (inserted.length > 0) this.#writer(table).insert(inserted);
     }
