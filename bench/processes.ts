@@ -45,7 +45,7 @@ export class ServerUnderTest implements AsyncDisposable {
     let out = '';
     child.stdout.on('data', (data: Buffer) => {
       out += data.toString();
-      const url = (/^listening +(\S+)$/m.exec(out) ?? /^{"url":"([^"]+)"}$/m.exec(out))?.[1];
+      const url = (/^listening +(\S+)$/m.exec(out) ?? /^{"url":"([^"]+)"/m.exec(out))?.[1];
       if (url !== undefined) resolve(url);
     });
     child.once('exit', (code) => reject(new Error(`a server ended with ${code}: ${out}`)));

@@ -23,7 +23,8 @@ export const metrics = fp<MetricsOptions>(
     app.decorate('metrics', registry);
     if (context.processMetrics) collectDefaultMetrics({ register: registry });
 
-    app.addHook('onResponse', async (request, reply) => {
+    app.addHook('onResponse', (request, reply, done) => {
+      done();
       const { url, config } = request.routeOptions;
       if (config.operation?.produces === 'text/event-stream' && reply.statusCode === 200) return;
       const s = reply.elapsedTime / 1_000;

@@ -7,12 +7,14 @@ type ServingOptions = Readonly<{ context: Context; stop: () => void }>;
 /** Headers that every answer has, and the orderly end. */
 export const serving = fp<ServingOptions>(
   async (app, { context, stop }) => {
-    app.addHook('onRequest', async (request, reply) => {
+    // These two say when they are done instead of returning a promise: every request would wait for one more of each.
+    app.addHook('onRequest', (request, reply, done) => {
       reply.header('x-request-id', request.id);
-      if (context.stopping.aborted) throw apiProblem('shutting_down', 'the server is shutting down');
+      if (context.stopping.aborted) done(apiProblem('shutting_down', 'the server is shutting down'));
+      else done();
     });
     app.decorateRequest('isReplay', false);
-    app.addHook('onSend', async (request, reply) => {
+    app.addHook('onSend', (request, reply, _payload, done) => {
       if (request.isReplay) reply.header('idempotency-replayed', 'true');
       reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
       // What is true of ports now is not true later, and some answers carry secrets.
@@ -24,6 +26,7 @@ export const serving = fp<ServingOptions>(
       }
       // A connection that stays open would keep the server waiting for its next request.
       if (context.stopping.aborted) reply.header('connection', 'close');
+      done();
     });
     app.addHook('preClose', async () => {
       stop();
