@@ -75,12 +75,13 @@ function fillOne(db: Database.Database, { machine, holder, session, freeEvery }:
     ...{ slice: 'slice.id', generation: 'slice.generation', epoch: '1', session: '@session', machine: '@machine' },
     ...{ holder: '@holder', pool: 'slice.pool', address: 'slice.address', family: 'slice.family', protocol: `'tcp'` },
     ...{ first_port: 'slice.first_port + numbers.i', last_port: 'slice.first_port + numbers.i', mode: `'exclusive'` },
-    ...{ state: `'active'`, granted_at: '1', active_at: '1' },
+    ...{ state: `'active'`, granted_at: '@at', active_at: '@at' },
   };
   const unfilled = columns.find(({ name, notnull }) => notnull === 1 && !(name in values));
   if (unfilled) throw new Error(`leases have a column ${unfilled.name} that the filling does not know`);
   const filled = columns.map(({ name }) => name).filter((name) => name in values);
-  const parameters = { machine, holder, session, from };
+  const at = db.prepare<[], number>('SELECT max(at) FROM events').pluck().get() ?? 0;
+  const parameters = { machine, holder, session, from, at };
   db.prepare(`DELETE FROM extents WHERE protocol = 'tcp' AND machine = ?`).run(machine);
   if (freeEvery > 0)
     db.prepare(

@@ -30,8 +30,8 @@ export async function preparePeer(url: URL, directory: string): Promise<string> 
       await client.query(`CREATE TABLE peer_${table} (LIKE ${table} INCLUDING ALL)`);
     await client.query('CREATE SEQUENCE peer_revision CACHE 32');
     await client.query(
-      `INSERT INTO peer_extents (slice, protocol, first_port, last_port, machine, pool, family, state, offered, fit, rested_since)
-       SELECT slice, 'tcp', 0, $1::int - 1, 'bench', 'bench', 4, 'free', 1, 16, 1 FROM generate_series(1, $2::int) AS slice`,
+      `INSERT INTO peer_extents (slice, protocol, first_port, last_port, machine, pool, family, state, allocator, offered, fit, rested_since)
+       SELECT slice, 'tcp', 0, $1::int - 1, 'bench', 'bench', 4, 'free', 'server', 1, 16, 1 FROM generate_series(1, $2::int) AS slice`,
       [slice_ports, slices],
     );
     const values: Readonly<Record<string, string>> = {
