@@ -1,6 +1,6 @@
 import { prefixContains } from '../net/prefix.ts';
 import { matches, type Selector } from '../net/selector.ts';
-import { steering } from '../leases/model.ts';
+import { common, steering } from '../leases/model.ts';
 import type {
   AccessToken,
   AuditEntry,
@@ -251,7 +251,8 @@ export class SqlReader implements Reader {
     const parameters = {
       revision: after,
       limit,
-      ...(interest === null || interest === steering ? {} : { machine: interest }),
+      // What no machine is told of stands under an empty name.
+      ...(interest === null || interest === steering ? {} : { machine: interest === common ? '' : interest }),
     };
     return (await this.#all<rows.EventRow>(sql, parameters)).map(rows.eventOf);
   }

@@ -36,6 +36,8 @@ export class Feed {
   readonly #catchUpMax: number;
   readonly #followers = new Audience();
   readonly #listeners = new Set<(event: Event) => void>();
+  /** Under way in `waitFor`. */
+  #waiting = 0;
   #published = 0;
   readonly #closing = new AbortController();
 
@@ -54,8 +56,16 @@ export class Feed {
     return this.#published;
   }
 
-  /** Takes events that have just become durable, in revision order. Never waits for anybody. */
-  publish(events: readonly Event[]): void {
+  /** Whether anybody waits for more than what concerns everybody, which is all that listeners of `onEvent` hear of for sure. */
+  get isFollowed(): boolean {
+    return this.#followers.count > 0 || this.#waiting > 0;
+  }
+
+  /**
+   * Takes events that have just become durable, in revision order; through `through` there are no others that anybody
+   * waits for. Never waits for anybody.
+   */
+  publish(events: readonly Event[], through = events.at(-1)?.revision ?? 0): void {
     if (this.#closing.signal.aborted) return;
     // A hole: the log was compacted before this server had read so far. Each follower finds out what that means to it.
     const hasHole = this.#published > 0 && (events[0]?.revision ?? 0) > this.#published + 1;
@@ -65,6 +75,7 @@ export class Feed {
       for (const follower of this.#followers.of(event)) follower.offer(event);
       this.#published = event.revision;
     }
+    this.#published = Math.max(this.#published, through);
   }
 
   /**
@@ -162,6 +173,7 @@ export class Feed {
     const end = () => bell.ring();
     const timer = setTimeout(() => timedOut.abort(), o.timeoutMs);
     this.#listeners.add(listener);
+    this.#waiting++;
     signal.addEventListener('abort', end);
     try {
       for (;;) {
@@ -173,6 +185,7 @@ export class Feed {
       }
     } finally {
       clearTimeout(timer);
+      this.#waiting--;
       this.#listeners.delete(listener);
       signal.removeEventListener('abort', end);
     }
@@ -184,7 +197,10 @@ export class Feed {
     for (const follower of this.#followers.all()) follower.lose();
   }
 
-  /** Calls back with every event from now on, in order. Returns the way out. */
+  /**
+   * Calls back with the events from now on, in order: those that concern everybody, and others as they come by. Returns
+   * the way out.
+   */
   onEvent(listener: (event: Event) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

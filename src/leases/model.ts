@@ -331,12 +331,15 @@ export type Event = Readonly<{ revision: number; at: number; machine: string | n
 
 /** What routes depend on, see `Interest`. No machine can have such a name. */
 export const steering = '/steering';
-/** What a follower of the log wants to see: all of it (null), what concerns the machine of this name, or `steering`. */
+/** What no machine is by itself concerned by, which every server has to hear of. No machine can have such a name. */
+export const common = '/common';
+/** What a follower of the log wants to see: all of it (null), what concerns the machine of this name, `steering` or `common`. */
 export type Interest = string | null;
 
 export function concerns(event: Event, interest: Interest): boolean {
   if (interest === null) return true;
   if (interest === steering) return isSteering(event);
+  if (interest === common) return event.machine === null || isHidden(event);
   return !isHidden(event) && (event.machine === null || event.machine === interest);
 }
 

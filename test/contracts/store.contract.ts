@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Claim, Placement } from '../../src/leases/commands.ts';
-import { formatToken, steering, type Lease, type RouterDemand } from '../../src/leases/model.ts';
+import { common, concerns, formatToken, steering, type Lease, type RouterDemand } from '../../src/leases/model.ts';
 import { StoreError, type PageOf, type PageRequest, type Store } from '../../src/leases/store.ts';
 import { walk } from '../support/pages.ts';
 import { factsWith } from '../support/token-values.ts';
@@ -394,6 +394,9 @@ export function storeContract(name: string, open: () => Promise<Opened>): void {
       const steered = world.events.filter(({ kind }) => ['slice', 'machine', 'pool'].includes(kind));
       expect(steered.length).toBeLessThan(world.events.length - 3);
       expect(await reader.eventsAfter(0, steering, 1_000)).toEqual(steered);
+      const everybodys = (await reader.eventsAfter(0, null, 1_000)).filter((event) => concerns(event, common));
+      expect(new Set(everybodys.map(({ kind }) => kind))).toContain('pool');
+      expect(await reader.eventsAfter(0, common, 1_000)).toEqual(everybodys);
       expect(await reader.eventsAfter(steered[2]?.revision ?? 0, steering, 2)).toEqual(steered.slice(3, 5));
     });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Feed, type FeedItem } from '../../src/feed/feed.ts';
 import { LogTail } from '../../src/feed/log-tail.ts';
-import type { Event, Interest } from '../../src/leases/model.ts';
+import { concerns, type Event, type Interest } from '../../src/leases/model.ts';
 import { factsWith } from '../support/token-values.ts';
 
 const eventAt = (revision: number): Event => ({
@@ -25,9 +25,10 @@ class SharedLog {
   async oldestRevision(): Promise<number> {
     return this.events[0]?.revision ?? 1;
   }
-  async eventsAfter(revision: number, _interest: Interest, limit: number): Promise<readonly Event[]> {
+  async eventsAfter(revision: number, interest: Interest, limit: number): Promise<readonly Event[]> {
     this.looks++;
-    const found = this.events.filter((event) => event.revision > revision).slice(0, limit);
+    const isWanted = (event: Event) => event.revision > revision && concerns(event, interest);
+    const found = this.events.filter(isWanted).slice(0, limit);
     await new Promise((resolve) => setImmediate(resolve));
     this.duringLook();
     if (this.failure) throw this.failure;
@@ -171,5 +172,78 @@ describe('the tail of a log', () => {
       3,
       'compacted',
     ]);
+  });
+
+  describe('that nobody follows', () => {
+    /** Every third event concerns everybody; the others are of one machine each. */
+    const mixed = (first: number, last: number): readonly Event[] =>
+      range(first, last).map((event) => (event.revision % 3 === 0 ? event : ofMachine(event.revision)));
+    const ofMachine = (revision: number): Event => ({
+      ...{ revision, at: revision, machine: 'edge-1' },
+      ...{ kind: 'deleted', what: 'holder', id: 'web' },
+    });
+
+    async function quiet(pageMax: number) {
+      const log = new SharedLog();
+      const feed = new Feed({ log });
+      const heard: number[] = [];
+      feed.onEvent(({ revision }) => heard.push(revision));
+      const publish = (events: readonly Event[], through: number) => feed.publish(events, through);
+      const isFollowed = () => feed.isFollowed;
+      const tail = await LogTail.start({ log, publish, isFollowed, onLoss: () => feed.lose(), pageMax });
+      return { log, feed, tail, heard };
+    }
+
+    it('reads what concerns everybody and nothing else, and is at the end of the log all the same', async () => {
+      const { log, feed, tail, heard } = await quiet(4);
+      log.events.push(...mixed(1, 20));
+      tail.wake();
+      await settle();
+      expect(heard).toEqual([3, 6, 9, 12, 15, 18]);
+      expect(feed.published).toBe(20);
+      // What follows there is handed on as it is.
+      tail.offer(mixed(21, 22));
+      expect(feed.published).toBe(22);
+      expect(heard.slice(-2)).toEqual([21, 22]);
+    });
+
+    it('reads all that somebody waits for while they wait', async () => {
+      const { log, feed, tail, heard } = await quiet(4);
+      const told = feed.waitFor({
+        wakes: ({ revision }) => revision === 5,
+        isDone: async () => heard.includes(5),
+        timeoutMs: 5_000,
+      });
+      log.events.push(...mixed(1, 5));
+      tail.wake();
+      expect(await told).toBe(true);
+      expect(heard).toEqual([1, 2, 3, 4, 5]);
+      expect(feed.isFollowed).toBe(false);
+    });
+
+    it('keeps nothing from a follower that comes while it reads', async () => {
+      const { log, feed, tail } = await quiet(4);
+      log.events.push(...mixed(1, 7));
+      const seen: number[] = [];
+      const stop = new AbortController();
+      const follow = async () => {
+        for await (const item of feed.follow({ interest: null, from: 0, signal: stop.signal }))
+          if (item.type === 'event') seen.push(item.event.revision);
+      };
+      const following: Promise<void>[] = [];
+      log.duringLook = () => {
+        log.duringLook = () => {};
+        following.push(follow());
+        log.events.push(...mixed(8, 9));
+      };
+      tail.wake();
+      await settle();
+      log.events.push(...mixed(10, 11));
+      tail.wake();
+      await settle();
+      stop.abort();
+      await Promise.all(following);
+      expect(seen).toEqual(range(1, 11).map(({ revision }) => revision));
+    });
   });
 });

@@ -28,7 +28,8 @@ export class Replica implements AsyncDisposable {
     const feed = new Feed({ log: store.reader });
     const tail = await LogTail.start({
       log: store.reader,
-      publish: (events) => feed.publish(events),
+      publish: (events, through) => feed.publish(events, through),
+      isFollowed: () => feed.isFollowed,
       onLoss: () => feed.lose(),
     });
     service.onEvents((events) => tail.offer(events));

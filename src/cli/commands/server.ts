@@ -161,7 +161,8 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
   const feed = new Feed({ log: reader });
   const tail = await LogTail.start({
     log: reader,
-    publish: (events) => feed.publish(events),
+    publish: (events, through) => feed.publish(events, through),
+    isFollowed: () => feed.isFollowed,
     onLoss: () => feed.lose(),
     onError: (error) => log.warn({ err: error }, 'the log could not be read; the next look comes soon'),
   });
