@@ -181,12 +181,12 @@ export const leaseErrors: LeaseErrorKinds = {
     status: 503,
     title: 'What is free is kept for other holders',
     cause:
-      'Other holders of the machine have a `ports_min` that they have not used yet, and no more than that is free.',
+      'Other holders of the machine have a `ports_min` that they have not used yet, and no more than that is free. What a holder asks for within its own `ports_min` is never refused for this.',
     remedy:
-      'Assign another slice to the machine, ask for less, or have an operator lower `ports_min` of those holders.',
+      'Assign another slice to the machine, ask for less, or have an operator lower `ports_min` of those holders or raise that of this one.',
     passing: true,
     detail: (e) =>
-      `${e.free} ${e.protocol} ports are free on "${e.machine}", and ${e.kept} of them are kept for other holders: ${e.ports} are too many`,
+      `${e.free} ${e.protocol} ports are free on "${e.machine}", and ${e.kept} are kept for other holders: ${e.ports} are too many`,
   },
   holder_sessions_exceeded: {
     status: 409,

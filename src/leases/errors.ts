@@ -41,7 +41,10 @@ type Codes = {
     ports: number;
     max: number;
   };
-  /** `kept`: what other holders of the machine have a right to and do not have yet; `free`: what there is. */
+  /**
+   * With what the request asks for, the holder would have more than is kept for itself. `kept`: what other holders of the
+   * machine have a right to and do not have yet; `free`: what there is.
+   */
   ports_kept_for_others: { machine: string; protocol: string; ports: number; free: number; kept: number };
   holder_sessions_exceeded: { machine: string; holder: string; max: number };
   limited_holders_exceeded: { machine: string; max: number };

@@ -96,7 +96,7 @@ export type Machine = Readonly<{
 
 /** What a holder may have at most, and what is kept for it. */
 export type HolderLimits = Readonly<{
-  /** So many ports are kept for it from other holders of its machine; 0: none. */
+  /** So many ports are kept for it from other holders of its machine, but not from what is kept for these; 0: none. */
   portsMin: Readonly<Record<Protocol, number>>;
   /** Null: as many as there are. */
   portsMax: Readonly<Record<Protocol, number | null>>;

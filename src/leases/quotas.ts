@@ -54,7 +54,9 @@ export class Quota {
     if ('extent' in spot) {
       const others = this.#othersOn(protocol);
       const { free, kept } = others;
-      if (kept > 0 && free - ports < kept)
+      // What is kept for the holder itself it gets, also where more is kept for all of them together than there is.
+      const isKeptForIt = held + ports <= (this.#own?.portsMin[protocol] ?? 0);
+      if (!isKeptForIt && kept > 0 && free - ports < kept)
         return err({ code: 'ports_kept_for_others', machine, protocol, ports, free, kept });
       others.free -= ports;
     }

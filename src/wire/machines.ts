@@ -134,7 +134,10 @@ const PortsByProtocol = z.strictObject({ tcp: PortCount, udp: PortCount, icmp: P
 const HolderLimits = z
   .strictObject({
     ports_min: PortsByProtocol.default({}).meta({
-      description: 'So many ports are kept for it: leases of other holders of the machine leave them free.',
+      description:
+        'So many ports are kept for it: leases of other holders of the machine leave them free. Where more is promised than ' +
+        'the machine has, it is first come, first served, up to the `ports_min` of each; what a holder asks for beyond its ' +
+        'own must leave free what is kept for the others.',
     }),
     ports_max: PortsByProtocol.default({}).meta({
       description:

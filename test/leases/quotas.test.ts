@@ -162,6 +162,59 @@ describe('ports that are kept for a holder', () => {
   });
 });
 
+describe('more ports than there are that are kept', () => {
+  it('are there for those they are kept for, first come, first served', async () => {
+    await limit('web', { min: { tcp: 2_048 } });
+    await limit('mail', { min: { tcp: 2_048 } });
+    const dns = await w.session('edge-1', 'dns', 3_600);
+    await ledger([
+      ['who nothing is kept for', () => w.grant(dns, tcp(1)), 'ports_kept_for_others'],
+      ['its own', () => w.grant(web, tcp(1_024)), '198.51.100.0:3072-4095/tcp pending'],
+      ['the other’s own', () => w.grant(mail, tcp(512)), '198.51.100.0:2560-3071/tcp pending'],
+      ['still nothing', () => w.grant(dns, tcp(1)), 'ports_kept_for_others'],
+      ['the last ones', () => w.grant(web, tcp(512)), '198.51.100.0:2048-2559/tcp pending'],
+      ['now there are none', () => w.grant(mail, tcp(1)), 'no_ports'],
+    ]);
+  });
+
+  it('are there up to what is kept for each, by all blocks and claims of a request together', async () => {
+    await limit('web', { min: { tcp: 1_024, udp: 8 } });
+    await limit('mail', { min: { tcp: 2_048, udp: 2_048 } });
+    const ask = async (...claims: readonly Claim[]) => {
+      const result = await w.execute({ kind: 'grantLeases', scope: {}, session: web.id, claims });
+      return result.ok ? result.value.length : result.error.code;
+    };
+    await ledger([
+      ['a block beyond', () => ask(tcp(2_048)), 'ports_kept_for_others'],
+      ['several beyond', () => ask(tcp(512, { count: 3 })), 'ports_kept_for_others'],
+      ['the last claim beyond', () => ask(tcp(512), tcp(512), tcp(1)), 'ports_kept_for_others'],
+      ['the first as well', () => ask(tcp(1), tcp(512), tcp(512)), 'ports_kept_for_others'],
+      ['another protocol beyond', () => ask(tcp(8), udp(16)), 'ports_kept_for_others'],
+      ['nothing came of these', async () => (await w.store.reader.leases({}, { limit: 9, cursor: null })).items, []],
+      ['to the brim', () => ask(tcp(256, { count: 3 }), udp(8), tcp(256)), 5],
+      ['one more', () => ask(tcp(1)), 'ports_kept_for_others'],
+      ['the other’s own', () => w.grant(mail, tcp(1_024)), '198.51.100.0:2048-3071/tcp pending'],
+    ]);
+  });
+
+  it('are fewer for who is in a shared block, and as many again when it left', async () => {
+    await limit('web', { min: { tcp: 256 } });
+    await limit('mail', { min: { tcp: 2_048 } });
+    const [block] = await w.leases(web, shared(128));
+    if (!block) throw new Error('one was asked for');
+    await ledger([
+      ['joined', () => w.grant(mail, shared(128)), '198.51.100.0:3968-4095/tcp shared late pending'],
+      ['beyond', () => w.grant(web, tcp(256)), 'ports_kept_for_others'],
+      ['its own', () => w.grant(web, tcp(128)), '198.51.100.0:3840-3967/tcp pending'],
+      ['nothing more', () => w.grant(web, tcp(1)), 'ports_kept_for_others'],
+      ['left', () => w.release(block), '198.51.100.0:3968-4095/tcp shared late ending released'],
+      ['proven empty', () => w.report(block, 'empty'), 'taken'],
+      ['its own again', () => w.grant(web, tcp(128)), '198.51.100.0:3712-3839/tcp pending'],
+      ['all but what the other is in', () => w.grant(mail, tcp(1_024)), '198.51.100.0:2048-3071/tcp pending'],
+    ]);
+  });
+});
+
 describe('the most sessions that a holder may have', () => {
   it('counts those that are live', async () => {
     await limit('web', { sessions: 2 });
