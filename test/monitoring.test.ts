@@ -4,6 +4,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { errorCodes } from '../src/api/errors.ts';
 import { TlsListener } from '../src/api/tls.ts';
 import { ApiWorld } from './support/api-world.ts';
 import { root } from './support/tree.ts';
@@ -132,6 +133,21 @@ describe('the alert rules', () => {
       const said = [...annotations.summary.matchAll(/\$labels\.(\w+)/g)].map(([, label = '']) => label);
       expect(kept, alert).toEqual(expect.arrayContaining(said));
     }
+  });
+
+  it('leave ports that machines grant themselves out of every whole that a part is compared with', () => {
+    const wholes = alerts
+      .flatMap(({ expr }) => expr.split('/').slice(1))
+      .flatMap((part) => [...part.matchAll(/fishery_(?:pool|machine)_ports(?:\{[^}]*\})?/g)].map(([found]) => found));
+    expect(wholes).toHaveLength(3);
+    for (const whole of wholes) expect(whole).toContain('state!="machine_allocated"');
+  });
+
+  it('hear of every grant that is refused because the ports or slices do not suffice', () => {
+    const refused = alerts.find(({ alert }) => alert === 'FisheryGrantsRefused')?.expr ?? '';
+    const codes = /code=~"([^"]*)"/.exec(refused)?.[1]?.split('|') ?? [];
+    expect(codes).toEqual(expect.arrayContaining(['no_ports', 'ports_kept_for_others', 'no_slices']));
+    for (const code of codes) expect(errorCodes).toContain(code);
   });
 
   it('are about each thing that an operator must hear of', () => {

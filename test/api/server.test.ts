@@ -6,7 +6,7 @@ import { LeasePage } from '../../src/wire/leases.ts';
 import { Pool } from '../../src/wire/pools.ts';
 import { Problem } from '../../src/wire/problems.ts';
 import { About, Health, Readiness } from '../../src/wire/server.ts';
-import { furnished, type Furnished } from '../support/api-world.ts';
+import { furnished, handOver, type Furnished } from '../support/api-world.ts';
 
 let f: Furnished;
 beforeEach(async () => {
@@ -138,6 +138,28 @@ describe('metrics', () => {
         line.startsWith('fishery_http_request_duration_seconds_count{method="POST",route="/v1/leases",status="201"} 1'),
       ),
     ).toBe(true);
+  });
+
+  it('say that nothing is free where everything is used, instead of nothing', async () => {
+    const { world } = f;
+    const all = [{ protocol: 'tcp', ports: 2_048 }];
+    await world.grant(f.haproxy, (await world.openSession(f.haproxy, 'edge-1', 'haproxy')).id, all);
+    await world.grant(f.otherHolder, (await world.openSession(f.otherHolder, 'edge-2', 'haproxy')).id, all);
+    const text = await lines();
+    for (const line of [
+      'fishery_machine_ports{machine="edge-1",protocol="tcp",state="free"} 0',
+      'fishery_machine_ports{machine="edge-1",protocol="udp",state="free"} 2048',
+      'fishery_pool_ports{pool="fra1",site="",protocol="tcp",state="free"} 0',
+      'fishery_pool_ports{pool="fra1",site="",protocol="tcp",state="exclusive"} 4096',
+    ])
+      expect(text).toContain(line);
+  });
+
+  it('do not say that nothing is free where the machine alone grants', async () => {
+    await handOver(f);
+    const text = await lines();
+    expect(text).toContain('fishery_machine_ports{machine="edge-1",protocol="tcp",state="machine_allocated"} 2048');
+    expect(text.join('\n')).not.toContain('fishery_machine_ports{machine="edge-1",protocol="tcp",state="free"}');
   });
 
   it('tell what nobody has proved empty, and for how long', async () => {

@@ -21,6 +21,18 @@ function add<L extends string>(totals: Totals<L>, labels: Readonly<Record<L, str
   else totals.set(key, { labels, ports });
 }
 
+/** Adds what a row of the usage counts. What is full has 0 free ports, not no figure for them: ratios and alerts go by it. */
+function addState<L extends string>(
+  totals: Totals<L | 'state'>,
+  labels: Readonly<Record<Exclude<L, 'state'>, string>>,
+  { state, ports }: UsageRow,
+): void {
+  const of = (name: UsageRow['state']) => ({ ...labels, state: name }) as Readonly<Record<L | 'state', string>>;
+  // Where the machine alone grants, nobody here knows what is free.
+  if (state !== 'machine_allocated') add(totals, of('free'), 0);
+  add(totals, of(state), ports);
+}
+
 /** How full it is: by pool and site, by machine, and when it will be over at this rate. */
 export function portMetrics({ reader, clock }: Context, registry: Registry): void {
   const registers = [registry];
@@ -46,8 +58,7 @@ export function portMetrics({ reader, clock }: Context, registry: Registry): voi
     async collect() {
       const labelsOf = await poolLabels();
       const totals: Totals<'pool' | 'site' | 'protocol' | 'state'> = new Map();
-      for (const { pool, protocol, state, ports } of await usage())
-        add(totals, { ...labelsOf(pool), protocol, state }, ports);
+      for (const row of await usage()) addState(totals, { ...labelsOf(row.pool), protocol: row.protocol }, row);
       this.reset();
       for (const { labels, ports } of totals.values()) this.set(labels, ports);
     },
@@ -61,8 +72,8 @@ export function portMetrics({ reader, clock }: Context, registry: Registry): voi
       const rows = await usage();
       const listed = new Set([...new Set(rows.map(({ machine }) => machine))].sort().slice(0, machines_listed_max));
       const totals: Totals<'machine' | 'protocol' | 'state'> = new Map();
-      for (const { machine, protocol, state, ports } of rows)
-        add(totals, { machine: listed.has(machine) ? machine : others, protocol, state }, ports);
+      for (const row of rows)
+        addState(totals, { machine: listed.has(row.machine) ? row.machine : others, protocol: row.protocol }, row);
       this.reset();
       for (const { labels, ports } of totals.values()) this.set(labels, ports);
     },
