@@ -149,6 +149,15 @@ export const apiErrors = {
     remedy: 'Look at the log of the server and `GET /readyz`; free space or mend the permissions. Reading still works.',
     passing: true,
   },
+  outcome_unknown: {
+    status: 503,
+    title: 'Nobody can say whether it was done',
+    cause:
+      'The connection to the database broke while the change was being committed, and the database cannot be asked.',
+    remedy:
+      'Repeat the request under the same Idempotency-Key, which does it once in any case; or read before you repeat it.',
+    passing: true,
+  },
   not_ready: {
     status: 503,
     title: 'The server is not ready',

@@ -68,12 +68,15 @@ export const leaseErrors: LeaseErrorKinds = {
     status: 412,
     title: 'It was changed since',
     cause:
-      'If-Match names a revision that is not the present one: somebody changed the thing after it was read, or took it away.',
+      'If-Match names a revision that is not the present one: somebody changed the thing after it was read, or took it away. ' +
+      'Or If-None-Match: * asks for a thing that is not there yet, and it is.',
     remedy: 'Read it again, look whether the change still makes sense, and repeat it with the new ETag.',
     detail: (e) =>
       e.current === null
         ? `there is no ${e.item}, and If-Match asks for ${e.given === null ? 'any' : `revision ${[e.given].flat().join(' or ')}`}`
-        : `${e.item} is at revision ${e.current}, not ${[e.given].flat().join(' or ')}`,
+        : Array.isArray(e.given) && e.given.length === 0
+          ? `${e.item} is there already, at revision ${e.current}, and If-None-Match asks for none`
+          : `${e.item} is at revision ${e.current}, not ${[e.given].flat().join(' or ')}`,
   },
   pool_too_small: {
     status: 422,

@@ -80,7 +80,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   // The path alone can be malformed, too: `%zz`.
   add('malformed_request');
   if (!reads && roles !== 'open') add('read_only_epoch');
-  if (!reads) add('body_too_large', 'unsupported_media_type', 'read_only', 'overloaded');
+  if (!reads) add('body_too_large', 'unsupported_media_type', 'read_only', 'outcome_unknown', 'overloaded');
   if (takesKey(route.method, route.operation)) add('idempotency_key_reused');
   return errorCodes.filter((code) => codes.has(code));
 }

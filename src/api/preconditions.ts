@@ -32,6 +32,17 @@ export function ifRevisionGiven(request: FastifyRequest): Given | undefined {
   });
 }
 
+/** What a PUT is to find: what `If-Match` says, or with `If-None-Match: *` nothing, so that it makes what nobody made before. */
+export function ifRevisionOfPut(request: FastifyRequest): Given | undefined {
+  const text = request.headers['if-none-match'];
+  if (text === undefined) return ifRevisionGiven(request);
+  if (text.trim() === '*' && request.headers['if-match'] === undefined) return [];
+  const message = 'must be *, alone, which makes a thing only where there is none; for all else there is If-Match';
+  throw apiProblem('validation_failed', `headers.if-none-match: ${message}`, {
+    errors: [{ path: 'headers.if-none-match', message }],
+  });
+}
+
 /**
  * Answers about one thing say which revision of it they show. What only would be has none: the revision that it would get
  * goes to whatever comes next, and `If-Match` must not take that for what was shown.

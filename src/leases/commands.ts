@@ -40,8 +40,8 @@ export type Scope = Readonly<{
 export const everything: Scope = {};
 
 /**
- * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Several: any of them. Null:
- * whatever it is, if it is there. Without: in any case.
+ * The revision that whoever asks for a change has seen: with another one by now, nothing is changed. Several: any of them; an
+ * empty list: none, it is not to be there yet. Null: whatever it is, if it is there. Without: in any case.
  */
 export type IfRevision = Readonly<{ ifRevision?: number | readonly number[] | null }>;
 

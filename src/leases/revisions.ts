@@ -12,6 +12,8 @@ export function staleRevision(
   current: number | null,
 ): LeaseError | undefined {
   if (given === undefined) return undefined;
+  const isToBeNew = Array.isArray(given) && given.length === 0;
+  if (isToBeNew && current === null) return undefined;
   if (current !== null && (given === null || [given].flat().includes(current))) return undefined;
   return { code: 'precondition_failed', item, given, current };
 }

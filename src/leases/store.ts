@@ -77,11 +77,13 @@ export type StoreFailure =
   | 'busy'
   | 'corrupt'
   | 'io'
+  /** The one failure that may have changed everything that was asked for: whether it did, nobody can say. */
+  | 'unknown'
   | 'closed'
   /** More commands wait than may. */
   | 'overloaded';
 
-/** The store could not do it, and nothing was changed. */
+/** The store could not do it, and nothing was changed; but for `unknown`. */
 export class StoreError extends Error {
   override readonly name = 'StoreError';
   readonly failure: StoreFailure;

@@ -16,6 +16,26 @@ afterEach(async () => f.world[Symbol.asyncDispose]());
 const url = '/v1/machines/edge-1/holders/squid';
 const remove = (ifMatch: string | null = '*', query = '') => f.world.call('DELETE', `${url}${query}`, { ifMatch });
 
+describe('PUT /v1/machines/{id}/holders/{name} with If-None-Match', () => {
+  const put = (name: string, headers: Record<string, string>) =>
+    f.world.call('PUT', `/v1/machines/edge-1/holders/${name}`, { body: { kind: 'proxy', uid: 4_711 }, headers });
+
+  it('makes what is not there, and leaves what is as it is', async () => {
+    const before = await f.world.must(Holder, 'GET', url);
+    const taken = await put('squid', { 'if-none-match': '*' });
+    expect(taken.refusal).toEqual([412, 'precondition_failed']);
+    expect(taken.problem.detail).toContain('is there already');
+    expect(await f.world.must(Holder, 'GET', url)).toEqual(before);
+    expect((await put('new', { 'if-none-match': '*' })).status).toBe(200);
+    expect((await put('new', { 'if-none-match': '*' })).refusal).toEqual([412, 'precondition_failed']);
+  });
+
+  it('takes nothing else, and not both', async () => {
+    for (const headers of [{ 'if-none-match': '"1"' }, { 'if-none-match': '*', 'if-match': '*' }])
+      expect((await put('squid', headers)).refusal).toEqual([400, 'validation_failed']);
+  });
+});
+
 describe('DELETE /v1/machines/{id}/holders/{name}', () => {
   it('is for who saw the holder as it is', async () => {
     const { revision } = await f.world.must(Holder, 'GET', url);

@@ -24,6 +24,7 @@ const storeFailures: Readonly<Record<Exclude<StoreFailure, 'constraint'>, ApiErr
   busy: 'read_only',
   corrupt: 'read_only',
   io: 'read_only',
+  unknown: 'outcome_unknown',
   closed: 'shutting_down',
   overloaded: 'overloaded',
 };

@@ -5,7 +5,7 @@ import { Name } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { page, presentHolder } from '../present.ts';
-import { ifRevisionGiven, ifRevisionOf, showRevision } from '../preconditions.ts';
+import { ifRevisionOf, ifRevisionOfPut, showRevision } from '../preconditions.ts';
 import { principalOf, requireOwn } from '../principal.ts';
 import { leaseProblem } from '../problems.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
@@ -30,7 +30,8 @@ export const holderRoutes = resource('holders', (app, context) => {
           'A fish forwards packets through the TUN device; a proxy opens sockets, and the egress guard of the host knows ' +
           'it by their user id. Putting the same again changes nothing. The kind stays what it was first; a `uid` and `limits` ' +
           'that are left out stay, too, and null takes them away. `limits` are set as a whole: how many ports and sessions it ' +
-          'may have, and how many ports are kept for it. With If-Match only a holder that is there is changed.',
+          'may have, and how many ports are kept for it. With If-Match only a holder that is there is changed, with ' +
+          '`If-None-Match: *` only one that is not there is made.',
         answers: { 200: 'The holder as it is now.' },
         errors: [
           'machine_not_found',
@@ -52,7 +53,7 @@ export const holderRoutes = resource('holders', (app, context) => {
         machine: request.params.id,
         name: request.params.name,
         holderKind,
-        ...defined({ uid, limits: limits && limitsOf(limits), ifRevision: ifRevisionGiven(request) }),
+        ...defined({ uid, limits: limits && limitsOf(limits), ifRevision: ifRevisionOfPut(request) }),
       });
       showRevision(reply, holder);
       return presentHolder(holder);

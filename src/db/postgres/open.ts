@@ -37,6 +37,7 @@ export async function openPostgresStore({ url, newEpoch, clock = 'database' }: P
     foreign: new ForeignCommits(url, randomUUID()),
     clock,
     newEpoch,
+    connect: () => new pg.Client(clientConfig(url)),
   });
 }
 

@@ -25,6 +25,8 @@ type Parts = Readonly<{
   foreign: ForeignCommits;
   clock: 'database' | 'server';
   newEpoch: () => string;
+  /** A connection of its own to the same database, not open yet. */
+  connect: () => pg.Client;
 }>;
 
 /**
@@ -39,17 +41,19 @@ export class PostgresStore implements Store {
   readonly #foreign: ForeignCommits;
   readonly #clock: Parts['clock'];
   readonly #newEpoch: () => string;
+  readonly #connect: () => pg.Client;
   readonly #expected = new ExpectedNeeds();
   /** The highest revision that this server has seen committed. */
   #reached = 0;
   #isClosed = false;
 
-  constructor({ readers, writers, foreign, clock, newEpoch }: Parts) {
+  constructor({ readers, writers, foreign, clock, newEpoch, connect }: Parts) {
     this.#readers = readers;
     this.#writers = writers;
     this.#foreign = foreign;
     this.#clock = clock;
     this.#newEpoch = newEpoch;
+    this.#connect = connect;
     this.reader = new SqlReader({
       run: (read) => this.#read((client) => readOn(client, read())),
       snapshot: (read) => this.#read((client) => readInSnapshot(client, read())),
@@ -121,8 +125,8 @@ export class PostgresStore implements Store {
       this.#reached = Math.max(this.#reached, revision);
       return result;
     }
-    const written = answersOf([write(client, changes), this.#moveEnd(client, view, turn)]);
-    await commit(client, this.#writers, written, turn);
+    const sent = [...write(client, changes), this.#moveEnd(client, view, turn)];
+    await commit(client, this.#connect, sent, turn);
     this.#reached = view.revision;
     return result;
   }

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { StoreError } from '../../leases/store.ts';
 import { isConnectionLoss, storeErrorOf } from './errors.ts';
@@ -71,51 +71,88 @@ export async function begin(client: pg.ClientBase): Promise<Turn> {
 }
 
 /**
- * Sends the commit right behind `written`, statements that were sent before and are still under way: when one of them
- * fails, the database undoes all of it. When the connection breaks before the answer has come, the commit may or may not
- * have happened; the database knows, and is asked. So nothing that was committed is reported as failed, and nothing that
- * failed is answered.
+ * Sends the commit right behind `sent`, statements that are under way: when one of them fails, the database undoes all of
+ * it. When the connection breaks before the answer has come, the commit may or may not have happened; the database knows,
+ * and is asked. So nothing that was committed is reported as failed, and nothing that failed is answered. Throws
+ * `StoreError` `unknown` when nobody can say.
  */
 export async function commit(
   client: pg.ClientBase,
-  pool: pg.Pool,
-  written: Promise<unknown>,
+  connect: () => pg.Client,
+  sent: readonly Promise<unknown>[],
   identity: Pick<Turn, 'transaction' | 'cluster'>,
 ): Promise<void> {
+  await refusalsSaid(sent);
   const committing = client.query('COMMIT');
   try {
-    await answersOf<unknown>([written, committing]);
+    await answersOf<unknown>([...sent, committing]);
     const { command } = await committing;
     if (command !== 'COMMIT') throw new Error(`the transaction ended with ${command}`);
   } catch (error) {
-    if (!isConnectionLoss(error) || !(await wasCommitted(pool, identity))) throw error;
+    if (!isConnectionLoss(error) || !(await wasCommitted(connect, identity))) throw error;
   }
 }
 
+/**
+ * What the driver itself would not send, it says within this turn of the event loop. The database knows nothing of that
+ * statement, and would commit the others.
+ */
+async function refusalsSaid(sent: readonly Promise<unknown>[]): Promise<void> {
+  const refusals: unknown[] = [];
+  for (const statement of sent) statement.catch((error: unknown) => refusals.push(error));
+  await nextTurn();
+  if (refusals.length > 0) await answersOf(sent);
+}
+
+/** For as long as this a database that was lost is asked, this often, each time on a connection of its own. */
 const outcome_wait_ms = 10_000;
 const outcome_look_ms = 200;
 
 async function wasCommitted(
-  pool: pg.Pool,
-  { transaction, cluster }: Pick<Turn, 'transaction' | 'cluster'>,
+  connect: () => pg.Client,
+  identity: Pick<Turn, 'transaction' | 'cluster'>,
 ): Promise<boolean> {
-  const text = `SELECT pg_xact_status($1::xid8) AS status, ${clusterExpression} AS cluster`;
-  const looks_max = Math.ceil(outcome_wait_ms / outcome_look_ms);
-  for (let look = 0; look < looks_max; look++) {
-    try {
-      const { rows } = await pool.query<{ status: string | null; cluster: string }>(text, [transaction]);
-      const [found] = rows;
-      // After a failover the number may mean another transaction.
-      if (found?.cluster !== cluster) break;
-      if (found.status === 'committed') return true;
-      if (found.status !== 'in progress') return false;
-    } catch (error) {
-      if (!isConnectionLoss(error) && !(storeErrorOf(error) instanceof StoreError)) throw error;
-    }
+  const until = performance.now() + outcome_wait_ms;
+  while (performance.now() < until) {
+    const outcome = await lookAtOutcome(connect, identity, until - performance.now());
+    if (outcome === 'committed') return true;
+    if (outcome === 'undone') return false;
+    if (outcome === 'nobody knows') break;
     await sleep(outcome_look_ms);
   }
   throw new StoreError(
-    'io',
-    'the connection to the database broke during a commit, and nobody can say whether it took place: look before trying again',
+    'unknown',
+    'the connection to the database broke during a commit, and nobody can say whether it took place',
   );
+}
+
+/** One look, which the clock ends where the database does not. */
+async function lookAtOutcome(
+  connect: () => pg.Client,
+  { transaction, cluster }: Pick<Turn, 'transaction' | 'cluster'>,
+  withinMs: number,
+): Promise<'committed' | 'undone' | 'later' | 'nobody knows'> {
+  const text = `SELECT pg_xact_status($1::xid8) AS status, ${clusterExpression} AS cluster`;
+  const client = connect();
+  // Said by the statement that it breaks under.
+  client.on('error', () => {});
+  const look = async () => {
+    await client.connect();
+    return client.query<{ status: string | null; cluster: string }>(text, [transaction]);
+  };
+  const tooLong = new AbortController();
+  try {
+    const found = await Promise.race([look(), sleep(withinMs, undefined, { signal: tooLong.signal })]);
+    const row = found?.rows[0];
+    if (!row || row.status === 'in progress') return 'later';
+    // After a failover the number may mean another transaction.
+    if (row.cluster !== cluster || row.status === null) return 'nobody knows';
+    return row.status === 'committed' ? 'committed' : 'undone';
+  } catch (error) {
+    if (!isConnectionLoss(error) && !(storeErrorOf(error) instanceof StoreError)) throw error;
+    return 'later';
+  } finally {
+    tooLong.abort();
+    void client.end().catch(() => {});
+  }
 }

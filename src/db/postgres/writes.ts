@@ -5,22 +5,23 @@ import { portsMoved } from '../../leases/usage.ts';
 import type { Changes } from '../../leases/changes.ts';
 import { changedRows, goneHolders, type ChangedRows, type WrittenTable } from '../changed-rows.ts';
 import type { AnyRow } from '../statement.ts';
-import { answersOf } from './pipeline.ts';
 import * as schema from './schema.ts';
 
 type Verb = 'deleted' | 'updated' | 'inserted';
 const verbs: readonly Verb[] = ['deleted', 'updated', 'inserted'];
 
 /**
- * Writes what a batch changed: a statement per table and verb, whose rows are one JSON value. They are sent before this
- * returns, in an order that the database keeps. To be called inside the transaction that loaded the view.
+ * Writes what a batch changed: a statement per table and verb, whose rows are one JSON value. All are made before the first
+ * is sent: where one cannot be made, none is. They are under way when this returns, in an order that the database keeps. To
+ * be called inside the transaction that loaded the view.
  */
-export async function write(client: pg.ClientBase, changes: Changes): Promise<void> {
+export function write(client: pg.ClientBase, changes: Changes): readonly Promise<unknown>[] {
   const steps = [
     ...changedRows(changes).flatMap(stepsOf),
     ...[countingStep, holdingStep, forgettingStep].flatMap((stepOf) => stepOf(changes)),
   ];
-  await answersOf(steps.map(({ name, text, rows }) => client.query({ name, text, values: [jsonOf(rows)] })));
+  const queries = steps.map(({ name, text, rows }) => ({ name, text, values: [jsonOf(rows)] }));
+  return queries.map((query) => client.query(query));
 }
 
 /** Rows of one table as they are. To be called inside a transaction. */

@@ -56,8 +56,10 @@ export class Cable implements AsyncDisposable {
           return;
         }
         upstream.removeAllListeners('data');
-        // The server has committed by the time that it answers.
-        upstream.once('data', cut);
+        // What the server says before is lost too, and it has committed by the time that it says so.
+        upstream.on('data', (answer: Buffer) => {
+          if (isCommit(answer)) cut();
+        });
         upstream.write(data);
       });
       upstream.on('data', (data: Buffer) => client.write(data));
