@@ -98,16 +98,17 @@ type StreamEvent<Change, Query> =
   Exclude<LogItem<never, Change, Query>, { type: 'snapshot' }> | Readonly<{ type: 'compacted' }>;
 
 /** One connection: its events until it breaks, which always is a retryable FisheryError. Leaving it closes it. */
-async function* streamOf<Change, Query>(
+async function* streamOf<Change extends Revised, Query>(
   log: Pick<FollowedLog<unknown>, 'name' | 'openStream'>,
   from: number,
   silenceMs: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<StreamEvent<Change, Query>, never, undefined> {
+  let reached = from;
   const closing = new AbortController();
   const both = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
   const lost = (why: string, cause?: unknown) =>
-    new FisheryError(`watch of ${log.name} after revision ${from}: ${why}`, {
+    new FisheryError(`watch of ${log.name} after revision ${reached}: ${why}`, {
       code: localCodes.connectionLost,
       retryable: true,
       ...(cause === undefined ? {} : { cause }),
@@ -130,7 +131,10 @@ async function* streamOf<Change, Query>(
       if (outcome.done) throw lost('the server ended it');
       for (const event of parser.push(outcome.value)) {
         const understood = understand<Change, Query>(event);
-        if (understood) yield understood;
+        if (!understood) continue;
+        if (understood.type === 'change') reached = Math.max(reached, understood.change.revision);
+        if (understood.type === 'bookmark') reached = Math.max(reached, understood.revision);
+        yield understood;
       }
     }
   } catch (thrown) {

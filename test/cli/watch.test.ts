@@ -51,7 +51,7 @@ describe('fishery watch', () => {
       '1 AT token token-1 operator role=operator',
       '2 AT machine m1 active',
       '3 AT machine m2 active',
-      '4 AT holder web m1 kind=proxy',
+      '4 AT holder web m1 kind=proxy uid=1000',
     ]);
   });
 
@@ -116,7 +116,9 @@ describe('fishery watch', () => {
     const { code, out, err } = await watch(`--json --until-now --kind machine --position-file ${file}`, played.url);
     expect(code).toBe(0);
     expect(entriesOf(out)).toEqual(events);
-    expect(err).toMatch(/^[^\n]*trying again until it answers\n[^\n]*going on after revision 2\n$/);
+    expect(err).toMatch(
+      /^[^\n]*after revision 2: [^\n]*trying again until it answers\n[^\n]*going on after revision 2\n$/,
+    );
     const opened = played.seen.filter(({ path }) => path === '/v1/events/watch');
     expect(opened.map(({ query }) => query)).toEqual(['0', '2', '2', '2'].map((after) => ({ after, kind: 'machine' })));
     expect(readFileSync(file, 'utf8')).toBe('4\n');

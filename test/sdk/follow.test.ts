@@ -111,7 +111,7 @@ describe('following a machine', () => {
     const trouble: string[] = [];
     const onTrouble: FollowOptions['onTrouble'] = (error) => trouble.push(error.message);
     expect(await take(3, server, { silenceMs: 100, onTrouble })).toEqual(['snapshot 10', 'change 11', 'change 12']);
-    expect(trouble).toEqual(['watch of m after revision 10: nothing was heard for 100 ms']);
+    expect(trouble).toEqual(['watch of m after revision 11: nothing was heard for 100 ms']);
   });
 
   it('is kept awake by comments alone', async () => {
