@@ -66,7 +66,16 @@ const byStatus: Readonly<Record<number, number>> = {
   504: exitCodes.timedOut,
 };
 
+/** Refusals with a status (503) that also tells of a server which cannot serve: this one can, and will not as things are. */
+const refusals: ReadonlySet<string> = new Set([
+  'no_ports',
+  'ports_kept_for_others',
+  'no_common_address',
+  'read_only_epoch',
+]);
+
 export function exitCodeOf({ status, code }: FisheryError): number {
+  if (refusals.has(code)) return exitCodes.refused;
   if (status !== null) return byStatus[status] ?? exitCodes.failure;
   return code === localCodes.timeout ? exitCodes.timedOut : exitCodes.unreachable;
 }

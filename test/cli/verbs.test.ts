@@ -3,6 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { apiErrors } from '../../src/api/errors.ts';
+import { leaseErrors } from '../../src/api/lease-errors.ts';
+import { exitCodeOf } from '../../src/cli/connection.ts';
+import { FisheryError } from '../../src/sdk/index.ts';
 import { Lease, LeaseList } from '../../src/wire/leases.ts';
 import { Holder, Machine } from '../../src/wire/machines.ts';
 import { Pool } from '../../src/wire/pools.ts';
@@ -422,6 +426,18 @@ describe('the exit code', () => {
     expect((await line()).code).toBe(6);
     await played[Symbol.asyncDispose]();
     expect((await line()).err).toMatch(/ECONNREFUSED.*\(unreachable\)\n$/);
+  });
+
+  it('tells a refusal by the state of things from a server that cannot serve, whatever status both have', async () => {
+    const codesOf = (kinds: Readonly<Record<string, { status: number }>>) =>
+      Object.keys(kinds).filter((code) => kinds[code]?.status === 503);
+    const exitOf = (code: string) => exitCodeOf(new FisheryError('refused', { code, status: 503, retryable: true }));
+    const refused = codesOf(leaseErrors);
+    expect(refused).toEqual(expect.arrayContaining(['no_ports', 'ports_kept_for_others', 'no_common_address']));
+    for (const code of refused) expect([code, exitOf(code)]).toEqual([code, 4]);
+    for (const code of [...codesOf(apiErrors), 'unreadable_answer']) expect([code, exitOf(code)]).toEqual([code, 6]);
+    await using played = await ScriptedServer.start(problem(503, 'no_ports', { retry_after_s: 60 }));
+    expect(await fishery('leases grant session-6 --ports 4', { url: played.url })).toMatchObject({ code: 4, out: '' });
   });
 });
 
