@@ -2,7 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../src/leases/limits.ts';
 import type { z } from 'zod';
 import { AuditPage } from '../../src/wire/audit.ts';
-import { LeaseList } from '../../src/wire/leases.ts';
+import { Lease, LeaseList } from '../../src/wire/leases.ts';
+import { Revocation } from '../../src/wire/revocations.ts';
+import { Slice } from '../../src/wire/slices.ts';
 import { TokenCreated } from '../../src/wire/tokens.ts';
 import { furnished, type Furnished } from '../support/api-world.ts';
 
@@ -145,6 +147,31 @@ describe('GET /v1/audit', () => {
     expect(await acts('request_id=none')).toEqual([]);
     const [entry] = await audit('request_id=ticket-7');
     expect((entry?.revision ?? 0) - (entry?.first_revision ?? 0)).toBe(3);
+  });
+
+  it('finds who ended a lease by what ended it, where that was not the lease by name', async () => {
+    const { world } = town;
+    const operations = async (target: string) => (await audit(`target=${target}`)).map(({ operation }) => operation);
+    const leaseOf = async (id: string) => world.must(Lease, 'GET', `/v1/leases/${id}`);
+    const session = await world.openSession(town.haproxy, 'edge-1', 'haproxy');
+    const [one] = await world.grant(town.haproxy, session.id, [{ protocol: 'tcp' }]);
+    const reservation = { machine: 'edge-1', holder: 'squid' };
+    const body = { reservation, claims: [{ protocol: 'tcp' }] };
+    const [other] = (await world.must(LeaseList, 'POST', '/v1/leases?wait=stored', { body })).leases;
+
+    const abuse = { holder: 'squid', forced: true, reason: 'abuse' };
+    const revocation = await world.must(Revocation, 'POST', '/v1/revocations', { body: abuse });
+    expect(await leaseOf(other?.id ?? '')).toMatchObject({ ending: 'revoked', reason: 'abuse' });
+    expect(await operations(other?.id ?? '')).toEqual(['grantLeases']);
+    expect(await operations(revocation.id)).toEqual(['revokeLeases']);
+
+    expect((await world.call('DELETE', `/v1/sessions/${session.id}`)).status).toBeLessThan(300);
+    expect(await leaseOf(one?.id ?? '')).toMatchObject({ ending: 'revoked', session: session.id });
+    expect(await operations(one?.id ?? '')).toEqual([]);
+    expect(await operations(session.id)).toEqual(['endSession']);
+
+    await world.must(Slice, 'POST', `/v1/slices/${town.slice}/drain`, { body: { force: true } });
+    expect(await operations(town.slice)).toContain('drainSlice');
   });
 
   it('has no secret in it', async () => {
