@@ -372,7 +372,8 @@ export const leaseErrors: LeaseErrorKinds = {
     title: 'The machine has no slice to grant from',
     cause: 'No assigned slice of this machine matches the claim (pool, labels, address family, address).',
     remedy: 'Assign slices to the machine (`POST /v1/slices`) and wait until they are `assigned`.',
-    detail: (e) => `machine "${e.machine}" has no assigned slice that matches`,
+    detail: (e) =>
+      `machine "${e.machine}" has no assigned slice ${e.address === null ? '' : `on ${e.address} `}that matches`,
   },
   machine_allocates: {
     status: 409,
@@ -383,7 +384,7 @@ export const leaseErrors: LeaseErrorKinds = {
       'Ask the broker on the host, or hand a slice over to the server (`POST /v1/slices/{id}/allocator`), or assign another one. With `retry_after_s` ports that the server grants from leave their cooldown then.',
     detail: (e) =>
       (e.slice === null
-        ? `slices of "${e.machine}" would serve the claim, and it grants in them itself`
+        ? `slices of "${e.machine}" ${e.address === null ? '' : `on ${e.address} `}would serve the claim, and it grants in them itself`
         : `"${e.machine}" grants in slice-${e.slice} itself`) +
       (e.nextAt === null ? '' : `; the next ports of others leave their cooldown at ${formatInstant(e.nextAt)}`),
   },
@@ -395,7 +396,7 @@ export const leaseErrors: LeaseErrorKinds = {
       'Wait for `retry_after_s` when it is given (then ports leave their cooldown), ask for less, or assign another slice to the machine.',
     passing: true,
     detail: (e) =>
-      `no free block of ${e.ports} ${e.protocol} ports on "${e.machine}"` +
+      `no free block of ${e.ports} ${e.protocol} ports on ${e.address === null ? '' : `${e.address} of `}"${e.machine}"` +
       (e.nextAt === null ? '' : `; the next ports leave their cooldown at ${formatInstant(e.nextAt)}`),
   },
   no_common_address: {

@@ -219,6 +219,13 @@ export const needStatements: NeedStatements = {
       loadSlice,
     ),
   ],
+  ownedAt: [
+    each(
+      'SELECT * FROM slices WHERE address_key = @address_key AND machine = @machine ORDER BY first_port LIMIT 1',
+      ({ machine, address }) => ({ machine, address_key: addressKey(address) }),
+      loadSlice,
+    ),
+  ],
   madeAt: [
     each(
       `SELECT * FROM slices WHERE address = @address AND first_port <= @port AND pool_born_at = @born

@@ -69,5 +69,5 @@ export function machineAllocates(
             slice.allocator === 'machine' &&
             own.some(({ pool, family }) => pool === slice.pool && family === familyOf(address)),
         );
-  return isThere ? { code: 'machine_allocates', machine, slice: null, nextAt } : undefined;
+  return isThere ? { code: 'machine_allocates', machine, address, slice: null, nextAt } : undefined;
 }

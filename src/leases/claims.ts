@@ -33,6 +33,9 @@ export const isNamed = (claim: Claim, { pool, family }: Offer): boolean =>
 export const isSelected = ({ select }: Claim, pool: Pool | undefined): boolean =>
   select === null || (pool !== undefined && matches(select, pool.labels));
 
+/** The one address that the claim may be on, where it says so. */
+export const addressOf = ({ at, address }: Claim): Address | null => at?.address ?? address;
+
 /** The addresses that the claim would rather have than any other: at most one of each family. */
 export function stickyAddresses(view: View, { machine, holder }: Grantee, claim: Claim): readonly Address[] {
   const sticky = claim.sticky ? view.holders.get(holderKey(machine, holder))?.sticky : undefined;

@@ -115,7 +115,13 @@ export type Denial = Pick<
 
 /** Why nothing of a pool and family was in question for a claim. */
 export type Unsuitable =
-  'other_pool' | 'other_family' | 'other_labels' | 'slice_too_small' | 'machine_allocates' | 'not_offered';
+  | 'other_pool'
+  | 'other_family'
+  | 'other_address'
+  | 'other_labels'
+  | 'slice_too_small'
+  | 'machine_allocates'
+  | 'not_offered';
 export type Room = Readonly<{
   pool: string;
   family: Family;

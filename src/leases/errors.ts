@@ -76,15 +76,19 @@ type Codes = {
    * or else of the blocked or cooling extent that begins last.
    */
   block_taken: { address: string; firstPort: number; state: string };
-  /** No slice of this machine (with this pool, family, allocator) exists to grant from. */
-  no_slices: { machine: string };
-  /** Slices exist, but no free extent is large enough. `nextAt`: when the next ports leave cooldown, if any rest. */
-  no_ports: { machine: string; protocol: string; ports: number; nextAt: number | null };
+  /** No slice of this machine (with this pool, family, allocator) exists to grant from. `address`: that the claim names. */
+  no_slices: { machine: string; address: string | null };
+  /**
+   * Slices exist, but no free extent is large enough. `address`: that the claim names. `nextAt`: when the next ports of the
+   * machine leave cooldown, if any rest.
+   */
+  no_ports: { machine: string; address: string | null; protocol: string; ports: number; nextAt: number | null };
   /**
    * The machine has slices that would serve the claim, and grants in them itself. `slice`: the one that was asked for by
-   * name. `nextAt`: when the next ports of those that the server grants from leave cooldown, where these are only full.
+   * name; `address`: that the claim names. `nextAt`: when the next ports of those that the server grants from leave cooldown,
+   * where these are only full.
    */
-  machine_allocates: { machine: string; slice: number | null; nextAt: number | null };
+  machine_allocates: { machine: string; address: string | null; slice: number | null; nextAt: number | null };
   revocation_not_found: { revocation: number };
   /** No pool has labels that the selector is about. */
   nothing_selected: object;

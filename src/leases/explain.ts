@@ -1,11 +1,13 @@
-import type { Family } from '../net/address.ts';
+import { familyOf, type Address } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
 import { err, ok, type Result } from '../net/result.ts';
-import { isSelected, orderOf, type Grantee } from './claims.ts';
+import { addressOf, isSelected, orderOf, type Grantee } from './claims.ts';
 import type { Claim, Commands, Room, Scope, Unsuitable } from './commands.ts';
 import type { LeaseError, LeaseErrorCode } from './errors.ts';
+import { isOffered } from './extents.ts';
 import { granteeNamed, granteeNeeds, granteeOf } from './grantees.ts';
 import { groundNeeds, settleEach, settleFor } from './grants.ts';
+import type { Slice } from './model.ts';
 import { together, type Need, type Needs } from './needs.ts';
 import type { UsageRow } from './store.ts';
 import type { UseCase } from './use-case.ts';
@@ -29,6 +31,7 @@ export const explainGrant: UseCase<'explainGrant'> = {
     yield* together([
       groundNeeds(view, to, claims, placement),
       ...asked.map((protocol) => roomNeeds(view, machine, protocol)),
+      only(claims.flatMap((claim) => addressNeeds(machine, claim))),
       only(asked.map((protocol): Need => ({ need: 'nextRest', machine, protocol }))),
     ]);
   },
@@ -92,9 +95,19 @@ function* roomNeeds(view: View, machine: string, protocol: Protocol): Needs {
   yield view.roomOf(machine, protocol).map(({ pool }): Need => ({ need: 'pool', id: pool }));
 }
 
+/** What the machine has on the address that a claim asks for. */
+function addressNeeds(machine: string, claim: Claim): readonly Need[] {
+  const address = addressOf(claim);
+  if (address === null) return [];
+  return [
+    { need: 'ownedAt', machine, address },
+    { need: 'offeredAt', machine, address, allocator: 'server' },
+    { need: 'offeredAt', machine, address, allocator: 'machine' },
+  ];
+}
+
 function roomsOf(view: View, machine: string, claim: Claim): readonly Room[] {
-  const offers = view.offersOf(machine);
-  const own = view.ownOffersOf(machine);
+  const { isThere, offers, own } = groundOf(view, machine, addressOf(claim));
   const groups = Map.groupBy(view.roomOf(machine, claim.protocol), ({ pool, family }) => `${pool}/${family}`);
   const rooms = [...groups.values()].flatMap((rows): Room[] => {
     const [first] = rows;
@@ -102,9 +115,25 @@ function roomsOf(view: View, machine: string, claim: Claim): readonly Room[] {
     const { pool, family } = first;
     const isIn = (some: readonly Offer[]) => some.some((offer) => offer.pool === pool && offer.family === family);
     const notOffered = isIn(offers) ? null : isIn(own) ? 'machine_allocates' : 'not_offered';
-    return [{ pool, family, unsuitable: whyNot(view, claim, pool, family) ?? notOffered, ...portsOf(rows) }];
+    const unsuitable = whyNot(view, claim, { pool, family }, isThere) ?? notOffered;
+    return [{ pool, family, unsuitable, ...portsOf(rows) }];
   });
   return rooms.sort((a, b) => (a.pool === b.pool ? a.family - b.family : a.pool < b.pool ? -1 : 1));
+}
+
+type Ground = Readonly<{ isThere: (offer: Offer) => boolean; offers: readonly Offer[]; own: readonly Offer[] }>;
+
+/** What the machine has at all, is granted from and grants from itself: anywhere, or on one address. */
+function groundOf(view: View, machine: string, address: Address | null): Ground {
+  if (address === null) return { isThere: () => true, offers: view.offersOf(machine), own: view.ownOffersOf(machine) };
+  const here = [...view.slices.values()].filter((slice) => slice.machine === machine && slice.address === address);
+  const offersIn = (slices: readonly Slice[]) => slices.map(({ pool }) => ({ pool, family: familyOf(address) }));
+  const isOwn = ({ state, allocator }: Slice) => state === 'assigned' && allocator === 'machine';
+  return {
+    isThere: ({ pool, family }) => family === familyOf(address) && here.some((slice) => slice.pool === pool),
+    offers: offersIn(here.filter(isOffered)),
+    own: offersIn(here.filter(isOwn)),
+  };
 }
 
 function portsOf(rows: readonly RoomRow[]): Pick<Room, 'ports' | 'largest'> {
@@ -121,10 +150,12 @@ function portsOf(rows: readonly RoomRow[]): Pick<Room, 'ports' | 'largest'> {
   return { ports, largest: Math.max(0, ...rows.map(({ fit }) => (fit === null ? 0 : 2 ** fit))) };
 }
 
-function whyNot(view: View, claim: Claim, id: string, family: Family): Unsuitable | null {
+function whyNot(view: View, claim: Claim, room: Offer, isThere: Ground['isThere']): Unsuitable | null {
+  const { pool: id, family } = room;
   const pool = view.pools.get(id);
   if (claim.pool !== null && claim.pool !== id) return 'other_pool';
   if (claim.family !== null && claim.family !== family) return 'other_family';
+  if (!isThere(room)) return 'other_address';
   if (!isSelected(claim, pool)) return 'other_labels';
   if (!pool || orderOf(claim, pool) === undefined) return 'slice_too_small';
   return null;

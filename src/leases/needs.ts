@@ -33,6 +33,8 @@ export type Need =
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
   /** The first assigned slice of the machine on this address that this one grants in. */
   | Readonly<{ need: 'offeredAt'; machine: string; address: Address; allocator: Allocator }>
+  /** The first slice that the machine has on this address, whatever its state. */
+  | Readonly<{ need: 'ownedAt'; machine: string; address: Address }>
   /** The slice that this pool made at this port of this address, whatever its state. */
   | Readonly<{ need: 'madeAt'; poolBornAt: number; address: Address; port: number }>
   /** The first slice that a machine has within the prefix, with any of these ports. */

@@ -1,7 +1,7 @@
 import type { Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { comesBefore } from './allocator.ts';
-import { offersFor, orderOf, stickyAddresses, type Grantee } from './claims.ts';
+import { addressOf, offersFor, orderOf, stickyAddresses, type Grantee } from './claims.ts';
 import type { Claim, Placement } from './commands.ts';
 import type { LeaseError } from './errors.ts';
 import { isOffered } from './extents.ts';
@@ -34,9 +34,6 @@ const roomNeeds = (view: View, { machine }: Grantee, claim: Claim, limit: number
     const where = { machine, protocol: claim.protocol, pool: id, family };
     return order === undefined ? [] : [{ need: 'roomySlices', ...where, order, limit }];
   });
-
-/** The one address that the claim may be on, where it says so. */
-const addressOf = ({ at, address }: Claim): Address | null => at?.address ?? address;
 
 /**
  * The addresses to try for leases that must all be on one, in order: those with room for the largest of the claims, what

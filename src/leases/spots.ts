@@ -104,10 +104,11 @@ export function findSpot(view: View, to: Grantee, claim: Claim): Result<Spot, Le
 
 function bestSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseError> {
   const { machine, holder } = to;
+  const { address } = claim;
   if (claim.pool !== null && !view.pools.get(claim.pool)) return err({ code: 'pool_not_found', pool: claim.pool });
   const offers = offersFor(view, machine, claim);
   const noSlices = (): Result<never, LeaseError> =>
-    err(machineAllocates(view, machine, claim) ?? { code: 'no_slices', machine });
+    err(machineAllocates(view, machine, claim) ?? { code: 'no_slices', machine, address });
   if (offers.length === 0) return noSlices();
   const pools = offers.flatMap((offer) => view.pools.get(offer.pool) ?? []);
   const orders = new Map(pools.map((pool) => [pool.id, orderOf(claim, pool)]));
@@ -121,15 +122,15 @@ function bestSpot(view: View, to: Grantee, claim: Claim): Result<Spot, LeaseErro
   const { protocol } = claim;
   const none = (): Result<never, LeaseError> => {
     const nextAt = view.nextRestOf(machine, protocol);
-    const full = { code: 'no_ports', machine, protocol, ports: 2 ** smallest, nextAt } as const;
+    const full = { code: 'no_ports', machine, address, protocol, ports: 2 ** smallest, nextAt } as const;
     return err(machineAllocates(view, machine, claim, nextAt) ?? full);
   };
-  if (claim.address !== null) {
-    const spot = spotAt(view, to, claim, claim.address);
+  if (address !== null) {
+    const spot = spotAt(view, to, claim, address);
     if (spot) return ok(spot);
     // No wait helps where nothing of the machine on this address is what the claim asks for.
-    const [slice] = offeredAt(view, machine, claim.address);
-    if (!slice || !isOneOf(offers, { pool: slice.pool, family: familyOf(claim.address) })) return noSlices();
+    const [slice] = offeredAt(view, machine, address);
+    if (!slice || !isOneOf(offers, { pool: slice.pool, family: familyOf(address) })) return noSlices();
     if (orders.get(slice.pool) !== undefined) return none();
     const slicePorts = portCount(slice.ports);
     const exceeded = { code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts } as const;
@@ -212,13 +213,14 @@ function exactSpot(view: View, to: Grantee, claim: Claim, at: NonNullable<Claim[
   if (claim.family !== null && claim.family !== familyOf(at.address))
     return err({ code: 'block_not_owned', ...at, machine });
   const pool = view.pools.get(slice.pool);
-  if (!isSelected(claim, pool)) return err({ code: 'no_slices', machine });
+  if (!isSelected(claim, pool)) return err({ code: 'no_slices', machine, address: at.address });
   const order = pool && orderOf(claim, pool);
   if (order === undefined)
     return err({ code: 'ports_exceed_slice', ports: claim.ports ?? 1, slicePorts: portCount(slice.ports) });
   if (at.firstPort % 2 ** order !== 0)
     return err({ code: 'block_misaligned', firstPort: at.firstPort, ports: 2 ** order });
-  if (slice.allocator === 'machine') return err({ code: 'machine_allocates', machine, slice: slice.id, nextAt: null });
+  if (slice.allocator === 'machine')
+    return err({ code: 'machine_allocates', machine, address: at.address, slice: slice.id, nextAt: null });
 
   const block = blockAt(at.firstPort, order);
   const shared = view.blocks.get(placeKey(slice.id, claim.protocol, at.firstPort));

@@ -44,13 +44,22 @@ const ExplainedClaim = z
           pool: Name,
           family: FamilyNumber,
           unsuitable: z
-            .enum(['other_pool', 'other_family', 'other_labels', 'slice_too_small', 'machine_allocates', 'not_offered'])
+            .enum([
+              'other_pool',
+              'other_family',
+              'other_address',
+              'other_labels',
+              'slice_too_small',
+              'machine_allocates',
+              'not_offered',
+            ])
             .nullable()
             .meta({
               description:
                 'Why nothing of it is in question. other_pool, other_family, other_labels: the claim asks for another. ' +
-                'slice_too_small: for a block of that size. machine_allocates: the machine grants in these slices itself. not_offered: ' +
-                'no slice is assigned and granted from by the server.',
+                'other_address: the machine has nothing of it on the address that the claim asks for. ' +
+                'slice_too_small: for a block of that size. machine_allocates: the machine grants in these slices itself. ' +
+                'not_offered: no slice (on the address, where the claim asks for one) is assigned and granted from by the server.',
             }),
           ports: z.strictObject({
             free: count,
@@ -66,7 +75,7 @@ const ExplainedClaim = z
           largest_block_ports: count.meta({ description: 'The largest aligned block that is free; 0: none.' }),
         }),
       )
-      .meta({ description: 'What the machine has for its protocol, by pool and family.' }),
+      .meta({ description: 'What the machine has for its protocol, by pool and family, of all addresses.' }),
     next_ports_at: Instant.nullable().meta({
       description: 'When the next ports of its protocol leave their rest; null: none rest.',
     }),

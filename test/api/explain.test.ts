@@ -77,7 +77,16 @@ describe('POST /v1/explain', () => {
 
   it('says that no wait helps for an address that the machine has nothing on', async () => {
     const there = { ...claim, address: '198.51.100.1' };
-    expect((await explain({ machine: 'edge-1', claims: [there] })).reason?.code).toBe('no_slices');
+    const nowhere = await explain({ machine: 'edge-1', claims: [there] });
+    expect([nowhere.reason?.code, nowhere.reason?.detail]).toEqual([
+      'no_slices',
+      'machine "edge-1" has no assigned slice on 198.51.100.1 that matches',
+    ]);
+    expect(nowhere.claims[0]?.rooms.map(({ unsuitable }) => unsuitable)).toEqual(['other_address']);
+    const full = { ...claim, ports: 2_048, address: '198.51.100.0' };
+    const twice = await explain({ machine: 'edge-1', claims: [full, full] });
+    expect(twice.reason?.detail).toBe('no free block of 2048 tcp ports on 198.51.100.0 of "edge-1"');
+    expect(twice.claims[1]?.rooms.map(({ unsuitable }) => unsuitable)).toEqual([null]);
     expect((await explain({ machine: 'edge-1', claims: [{ ...there, address: '198.51.100.0' }] })).granted).toBe(true);
     const crooked = await f.world.call('POST', '/v1/explain', {
       body: { machine: 'edge-1', claims: [{ ...there, family: 6 }] },

@@ -118,6 +118,11 @@ describe('the verbs of an operator', () => {
     expect(wouldBe).toMatch(/^would be granted to web on edge-1:\nADDRESS .*(?:\n198\.51\.100\.3 .*){2}\n\nPOOL /);
     const never = await fishery(`explain --session ${session.id} --ports 1024`);
     expect([never.code, never.out]).toEqual([4, expect.stringMatching(/: no_ports\nno free block of 1024 tcp ports/)]);
+    const elsewhere = await fishery('explain --machine edge-1 --ports 8 --address 198.51.100.250');
+    expect([elsewhere.code, elsewhere.out]).toEqual([
+      4,
+      expect.stringMatching(/: no_slices\n.* on 198\.51\.100\.250 .*\n(?:.*\n)+.* other address$/m),
+    ]);
     const several = await fishery([
       ...['explain', '--session', session.id, '--placement', 'spread', '--select', 'country=de'],
       ...['--claim', 'ports=8,count=2', '--claim', 'ports=1024', '--claim', 'protocol=udp,select={country in (at,ch)}'],

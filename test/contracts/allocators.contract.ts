@@ -82,6 +82,7 @@ export function allocatorsContract(name: string, open: () => Promise<Opened>): v
       expect(await refusal(tcp(2_048))).toEqual({
         code: 'machine_allocates',
         machine: 'edge-1',
+        address: null,
         slice: null,
         nextAt: null,
       });

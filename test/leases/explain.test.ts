@@ -2,7 +2,7 @@ import { fc, test } from '@fast-check/vitest';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseSelector } from '../../src/net/selector.ts';
 import type { Claim, Explanation, Placement, Scope } from '../../src/leases/commands.ts';
-import { must, shared, showLease, tcp, udp, World } from '../support/world.ts';
+import { address, at, must, shared, showLease, tcp, udp, World } from '../support/world.ts';
 
 /** A slice of 2,048 ports and one of 1,024 on a machine with an agent, of two pools. */
 let w: World;
@@ -106,6 +106,53 @@ describe('an explanation', () => {
       ['v6', null],
     ]);
     expect(roomOf(await explain(tcp(1)), 'v4')?.ports).toMatchObject({ free: 0, withheld: 2_040, exclusive: 8 });
+  });
+
+  it('looks only at the address that a claim names, and names it', async () => {
+    const whyNot = (explanation: Explanation) => roomsOf(explanation).map(({ pool, unsuitable }) => [pool, unsuitable]);
+    const of = async (claim: Claim) => {
+      const explanation = await explain(claim);
+      const { verdict } = explanation;
+      const named = !verdict.ok && 'address' in verdict.error ? verdict.error.address : null;
+      return [saidOf(explanation), named, ...whyNot(explanation).flat()];
+    };
+    const here = { address: address('198.51.100.0') };
+    const there = { address: address('198.51.100.1') };
+    await w.pool('v4b', ['203.0.113.0/32']);
+    await w.ready('edge-1', 'v4b');
+    await w.leases(await w.session('edge-1', 'mail'), tcp(2_048, here));
+    const rooms = ['v4', null, 'v4b', 'other_address', 'v6', 'other_address'];
+    expect(await of(tcp(8, here))).toEqual(['no_ports', '198.51.100.0', ...rooms]);
+    expect(await of(tcp(8, at('198.51.100.0', 2_048)))).toEqual(['block_taken', '198.51.100.0', ...rooms]);
+    const nowhere = ['v4', 'other_address', 'v4b', 'other_address', 'v6', 'other_address'];
+    expect(await of(tcp(8, there))).toEqual(['no_slices', '198.51.100.1', ...nowhere]);
+    expect((await of(tcp(8, { ...here, pool: 'v6' }))).slice(1)).toEqual([
+      ...['198.51.100.0', 'v4', 'other_pool', 'v4b', 'other_pool', 'v6', 'other_address'],
+    ]);
+    expect((await of(tcp(8, { ...here, select: must(parseSelector('country=fr')) }))).slice(2)).toEqual([
+      ...['v4', 'other_labels', 'v4b', 'other_address', 'v6', 'other_address'],
+    ]);
+  });
+
+  it('tells of the slices on the address that a claim names whether they are granted from', async () => {
+    await w.pool('wide', ['203.0.113.0/31'], { usablePorts: { first: 2_048, last: 4_095 } });
+    const [[first], [second]] = [await w.ready('edge-1', 'wide'), await w.ready('edge-1', 'wide')];
+    if (!first || !second) throw new Error('two were asked for');
+    expect(first.address).not.toBe(second.address);
+    const whyNot = async (claim: Claim) => roomOf(await explain(claim), 'wide')?.unsuitable;
+    const here = { address: first.address };
+    expect(await whyNot(tcp(1, here))).toBeNull();
+    await w.leases(await w.session('edge-1', 'mail'), tcp(8, here));
+    await w.drain(first.id);
+    expect(await whyNot(tcp(1, here))).toBe('not_offered');
+    expect(await whyNot(tcp(1, at(first.address, 2_048)))).toBe('not_offered');
+    expect(await whyNot(tcp(1, { address: second.address }))).toBeNull();
+    await w.allocate(second.id, 'machine');
+    await w.reportSlice('edge-1', second, 'empty');
+    await w.pass(120);
+    await w.reportSlice('edge-1', { id: second.id, generation: 2 }, 'assigned');
+    const own = await explain(tcp(1, { address: second.address }));
+    expect([saidOf(own), roomOf(own, 'wide')?.unsuitable]).toEqual(['machine_allocates', 'machine_allocates']);
   });
 
   it('says where the machine grants itself, and what of that would serve', async () => {

@@ -115,7 +115,7 @@ describe('an exclusive grant', () => {
     const full = await w.execute(grant);
     expect(full).toEqual({
       ok: false,
-      error: { code: 'no_ports', machine: 'edge-1', protocol: 'tcp', ports: 1, nextAt: null },
+      error: { code: 'no_ports', machine: 'edge-1', address: null, protocol: 'tcp', ports: 1, nextAt: null },
     });
     await w.release(all);
     await w.report(all, 'empty');

@@ -10,6 +10,7 @@ type OfferNeed = NeedOf<
   | 'offers'
   | 'ownOffers'
   | 'offeredAt'
+  | 'ownedAt'
   | 'offeredExtents'
   | 'joinableBlocks'
   | 'extentsAt'
@@ -61,10 +62,13 @@ export function loadOffers(tables: Tables, view: View, need: OfferNeed): void {
     case 'ownOffers':
       view.loadOwnOffers(need.machine, pairsOf(tables, need.machine, 'machine'));
       return;
+    case 'ownedAt':
     case 'offeredAt': {
       const here = [...tables.slices.values()]
         .filter(({ machine, address }) => machine === need.machine && address === need.address)
-        .filter(({ state, allocator }) => state === 'assigned' && allocator === need.allocator)
+        .filter(
+          ({ state, allocator }) => need.need === 'ownedAt' || (state === 'assigned' && allocator === need.allocator),
+        )
         .sort((a, b) => a.ports.first - b.ports.first);
       for (const slice of here.slice(0, 1)) view.slices.load(slice);
       return;

@@ -407,6 +407,7 @@ export class MemoryStore implements Store {
       case 'offers':
       case 'ownOffers':
       case 'offeredAt':
+      case 'ownedAt':
       case 'offeredExtents':
       case 'joinableBlocks':
       case 'extentsAt':

@@ -1,13 +1,13 @@
 import type { z } from 'zod';
 import type { Explain, Explanation } from '../../wire/explain.ts';
 
-/** HAProxy would get sixteen UDP ports, but no block of 1,024 TCP ports: the largest that is free has half as many. */
+/** HAProxy would get sixteen UDP ports of one address, but no block of 1,024 TCP ports: the largest that is free has half as many. */
 
 export const explain: z.input<typeof Explain> = {
   machine: 'edge-1',
   holder: 'haproxy',
   claims: [
-    { protocol: 'udp', ports: 16 },
+    { protocol: 'udp', ports: 16, address: '198.51.100.0' },
     { protocol: 'tcp', ports: 1_024, select: 'country=de' },
   ],
 };
@@ -37,6 +37,21 @@ export const explanation: Explanation = {
             free: 2_048,
             withheld: 0,
             machine_allocated: 2_048,
+            exclusive: 0,
+            shared: 0,
+            cooling: 0,
+            blocked: 0,
+          },
+          largest_block_ports: 2_048,
+        },
+        {
+          ...room,
+          family: 6,
+          unsuitable: 'other_address',
+          ports: {
+            free: 2_048,
+            withheld: 0,
+            machine_allocated: 0,
             exclusive: 0,
             shared: 0,
             cooling: 0,
