@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const fishery = fileURLToPath(new URL('../src/bin/fishery.ts', import.meta.url));
@@ -7,6 +7,9 @@ const noDatabase = fileURLToPath(new URL('peers/no-database.ts', import.meta.url
 const postgres = fileURLToPath(new URL('../test/support/postgres/keeper.ts', import.meta.url));
 const start_wait_ms = 60_000;
 const stop_wait_ms = 30_000;
+
+/** `http`: the event loop that talks to clients; `engine`: rules, rows and fsync; `others`: collecting garbage, compiling. */
+export type ProcessorTime = Readonly<{ http: number; engine: number; others: number }>;
 
 /** A server under test in a process of its own, which says `listening   URL` when it takes requests. */
 export class ServerUnderTest implements AsyncDisposable {
@@ -63,6 +66,20 @@ export class ServerUnderTest implements AsyncDisposable {
   get residentBytes(): number {
     const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.#child.pid}/status`, 'utf8'))?.[1];
     return Number(kilobytes) * 1_024;
+  }
+
+  /** Processor time used so far, in microseconds, by what its threads do. A tick of the kernel is a hundredth of a second. */
+  get processorTime(): ProcessorTime {
+    const used = { http: 0, engine: 0, others: 0 };
+    for (const thread of readdirSync(`/proc/${this.#child.pid}/task`)) {
+      const [, name, ticks] = /\((.*)\) (?:\S+ ){11}(\d+ \d+) /.exec(
+        readFileSync(`/proc/${this.#child.pid}/task/${thread}/stat`, 'utf8'),
+      ) ?? ['', '', '0 0'];
+      const [user = 0, system = 0] = ticks.split(' ').map(Number);
+      used[name === 'engine' ? 'engine' : Number(thread) === this.#child.pid ? 'http' : 'others'] +=
+        (user + system) * 10_000;
+    }
+    return used;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,8 +1,8 @@
 import { syncsPerSecond } from '../disk.ts';
-import { figureOf, inTurn, percentile, ratioFigure, type Figure } from '../figures.ts';
+import { figureOf, inTurn, median, percentile, ratioFigure, type Figure } from '../figures.ts';
 import type { LoadResult } from '../load/http-load.ts';
 import { Load } from '../load/load.ts';
-import { ServerUnderTest } from '../processes.ts';
+import { ServerUnderTest, type ProcessorTime } from '../processes.ts';
 import type { Suite } from '../suite.ts';
 import { Scratch, World } from '../world.ts';
 
@@ -15,6 +15,8 @@ const claims_per_batch = 100;
 const slices = 400;
 const peerName = 'the same route and queue, without rules and database';
 
+/** The server's processor time in microseconds a request. */
+type Accounted = LoadResult & Readonly<{ processor: ProcessorTime }>;
 type Target = Readonly<{ url: URL; token: string }>;
 
 /** Durable grants over HTTP: token, validation, idempotency key, event and fsync. */
@@ -42,10 +44,17 @@ export const grants: Suite = async function* (settings) {
       perSecond: null,
       expectStatus: 201,
     });
+  const accounted = async (server: ServerUnderTest, work: () => Promise<LoadResult>): Promise<Accounted> => {
+    const before = server.processorTime;
+    const result = await work();
+    const after = server.processorTime;
+    const each = (part: keyof ProcessorTime) => (after[part] - before[part]) / result.latencies.length;
+    return { ...result, processor: { http: each('http'), engine: each('engine'), others: each('others') } };
+  };
   const both = (connections: number, requests: number, claims: readonly object[]) =>
     inTurn(rounds, {
-      subject: () => run(ours, connections, requests, claims),
-      peer: () => run(theirs, connections, requests, claims),
+      subject: () => accounted(world.server, () => run(ours, connections, requests, claims)),
+      peer: () => accounted(peerServer, () => run(theirs, connections, requests, claims)),
     });
 
   for (const to of [ours, theirs]) await run(to, 64, warm_up_requests, [claim]);
@@ -59,6 +68,7 @@ export const grants: Suite = async function* (settings) {
       const p99 = (result: LoadResult) => percentile(result.latencies, 0.99);
       const latencies = { subject: subject.map(p99), peer: peer.map(p99) };
       yield ratioFigure('grants.p99.c256', latencies, { name: peerName, unit: 'ms' });
+      yield* whereTimeGoes(subject, peer);
     }
   }
   const claims = Array.from({ length: claims_per_batch }, () => claim);
@@ -67,6 +77,15 @@ export const grants: Suite = async function* (settings) {
   const leases = (result: LoadResult) => (result.latencies.length * claims_per_batch) / result.seconds;
   yield batchFigure(batches.subject.map(leases), batches.peer.map(leases));
 };
+
+/** Processor time of each grant, which is what there is no more of when both cores are busy. */
+function* whereTimeGoes(subject: readonly Accounted[], peer: readonly Accounted[]): Generator<Figure> {
+  for (const part of ['http', 'engine', 'others'] as const) {
+    const [ours, theirs] = [subject, peer].map((side) => side.map(({ processor }) => processor[part]));
+    const beside = { name: peerName, value: median(theirs ?? []), unit: 'µs' };
+    yield figureOf(`grants.cpu.${part}`, 'µs a grant', ours ?? [], beside);
+  }
+}
 
 function batchFigure(subject: readonly number[], peer: readonly number[]): Figure {
   const peerFigure = figureOf('', '', peer);
