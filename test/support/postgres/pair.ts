@@ -35,7 +35,10 @@ export class Pair implements AsyncDisposable {
     const [end] = await onPostgres('SELECT pg_current_wal_lsn()::text AS lsn', this.primary.url);
     const { url } = this.standby;
     await vi.waitFor(async () => {
-      const [row] = await onPostgres(`SELECT (pg_last_wal_replay_lsn() >= '${String(end?.['lsn'])}')::int AS has_all`, url);
+      const [row] = await onPostgres(
+        `SELECT (pg_last_wal_replay_lsn() >= '${String(end?.['lsn'])}')::int AS has_all`,
+        url,
+      );
       if (row?.['has_all'] !== 1) throw new Error('the standby is behind');
     }, patience);
     await onPostgres(`ALTER SYSTEM SET primary_conninfo = ''`, url);
