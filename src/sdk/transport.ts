@@ -47,6 +47,12 @@ export type Call = Readonly<{
 const retryAfterMsMax = 5_000;
 const waits = { firstMs: 100, maxMs: 2_000 } as const;
 
+/**
+ * fetch cancels the body of an answer that nobody refers to any more, as soon as that is noticed; whoever has the body has
+ * the answer here.
+ */
+const answersOf = new WeakMap<ReadableStream<Uint8Array>, Response>();
+
 /** HTTP with a token, a time limit and a bounded number of attempts. Knows no resource. */
 export class Transport {
   readonly #base: string;
@@ -115,6 +121,7 @@ export class Transport {
           status: response.status,
           retryable: false,
         });
+      answersOf.set(response.body, response);
       return response.body;
     } catch (thrown) {
       signal.throwIfAborted();

@@ -1,5 +1,7 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { FisheryClient, isFisheryError, type FisheryError } from '../../src/sdk/index.ts';
 import { hangUp, inTurn, json, problem, ScriptedServer, silence } from '../support/scripted-server.ts';
@@ -175,5 +177,21 @@ describe('attempts', () => {
     const error = await failureOf(clientOf(server.url).pools.get('p'));
     expect(error.retryAfterMs).toBe(60_000);
     expect(server.seen).toHaveLength(1);
+  });
+});
+
+describe('a stream that nobody reads yet', () => {
+  it('waits for its reader, whatever the collector of garbage finds meanwhile', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    await using server = await ScriptedServer.start((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).end('event: change\ndata: 1\n\n');
+    });
+    const opened = await clientOf(server.url).agent.watch('edge-1', 0, new AbortController().signal);
+    for (let round = 0; round < 20; round++) {
+      collect();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    expect(await new Response(opened).text()).toBe('event: change\ndata: 1\n\n');
   });
 });
