@@ -1,6 +1,6 @@
 import type { LeasedBlock } from '../fish/blocks.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
-import type { FishRefusal } from './leases-on-host.ts';
+import type { FishRefusal } from './leases/lease-host.ts';
 
 /** What the rest of the agent asks of the packet path; agent/fish answers, in a thread of its own. */
 export interface FishPort {

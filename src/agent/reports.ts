@@ -1,7 +1,7 @@
 import type { Applied, AppliedAnswer, BlockedPorts } from '../wire/agent.ts';
 import type { Logger } from '../ops/logger.ts';
 import { keyOfBlocked } from './desired.ts';
-import type { LeaseOutcome } from './leases-on-host.ts';
+import type { LeaseOutcome } from './leases/lease-host.ts';
 import { Bell, isOver } from './waiting.ts';
 
 export type SliceOutcome = Readonly<{ slice: string; generation: number; state: 'assigned' | 'empty' }>;

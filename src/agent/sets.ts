@@ -118,6 +118,11 @@ export class ElementCounts {
     return this.#counts.get(set)?.get(key) ?? 0;
   }
 
+  /** Names of the sets that anything counted is in. */
+  sets(): MapIterator<string> {
+    return this.#counts.keys();
+  }
+
   bySet(): ElementsBySet {
     return new Map([...this.#counts].map(([set, keys]) => [set, new Set(keys.keys())]));
   }

@@ -22,7 +22,7 @@ import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
 import { bootId, StateFile } from './state-file.ts';
 import { startFishOnTun } from './start-fish.ts';
-import { serveStatus } from './status.ts';
+import { serveStatus } from './status-server.ts';
 import { sysctlsOf } from './take-down.ts';
 
 export type RunningAgent = Readonly<{

@@ -1,14 +1,8 @@
-import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { join } from 'node:path';
-import { err, ok, type Result } from '../net/result.ts';
-import { makeDirectory } from '../ops/directory.ts';
 import type { Agent } from './agent.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
 import type { LeaseStatus } from './leases-on-host.ts';
-import { metricsText } from './metrics.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { Reports } from './reports.ts';
 import type { CounterName } from './ruleset.ts';
@@ -110,58 +104,4 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
         : null,
     counters: Object.fromEntries(await parts.host.counters()),
   };
-}
-
-export const socketName = 'agent.sock';
-
-/**
- * GET /status (JSON), /healthz (200, or 503 with the reason) and /metrics, on a Unix socket that root alone may open:
- * `curl --unix-socket /var/lib/fishery/agent.sock http://agent/status`.
- */
-export async function serveStatus(stateDir: string, parts: StatusParts): Promise<Result<() => Promise<void>, string>> {
-  const path = join(stateDir, socketName);
-  const server = createServer((request, response) => {
-    answer(request, response, parts).catch((error: unknown) => {
-      send(response, 500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
-    });
-  });
-  try {
-    makeDirectory(stateDir);
-    // Left behind by an agent that died: the host's lock says that none is at work.
-    rmSync(path, { force: true });
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-    server.once('error', reject);
-    server.listen(path, () => resolve(undefined));
-    await promise;
-    chmodSync(path, 0o600);
-  } catch (error) {
-    return err(`state_dir ${stateDir} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  server.unref();
-  return ok(async () => {
-    server.closeAllConnections();
-    await new Promise<void>((done) => server.close(() => done()));
-  });
-}
-
-async function answer(request: IncomingMessage, response: ServerResponse, parts: StatusParts): Promise<void> {
-  const [path = ''] = (request.url ?? '').split('?', 1);
-  if (request.method !== 'GET' || !['/status', '/healthz', '/metrics'].includes(path)) {
-    send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics\n');
-    return;
-  }
-  const status = await statusOf(parts);
-  if (path === '/status') send(response, 200, 'application/json', `${JSON.stringify(status, null, 2)}\n`);
-  else if (path === '/metrics') send(response, 200, 'text/plain; version=0.0.4', await metricsText(status));
-  else {
-    const why = status.guard.problem === null ? '' : `: ${status.guard.problem}`;
-    const shut = status.guard.open ? [] : [`the guard is shut${why}`];
-    const said = [status.server.problem, status.host.problem, ...shut].filter((problem) => problem !== null);
-    send(response, said.length === 0 ? 200 : 503, 'text/plain', `${said.join('\n') || 'ok'}\n`);
-  }
-}
-
-function send(response: ServerResponse, code: number, type: string, body: string): void {
-  response.writeHead(code, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
-  response.end(body);
 }

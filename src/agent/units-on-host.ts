@@ -1,4 +1,4 @@
-import type { LeaseOutcome } from './leases-on-host.ts';
+import type { LeaseOutcome } from './leases/lease-host.ts';
 import type { DesiredMachine } from './desired.ts';
 
 /** Between two looks at the units of reservations. */

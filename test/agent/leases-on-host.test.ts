@@ -1,7 +1,8 @@
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
-import { LeasesOnHost, type FishRefusal } from '../../src/agent/leases-on-host.ts';
+import { LeasesOnHost } from '../../src/agent/leases-on-host.ts';
+import type { FishRefusal } from '../../src/agent/leases/lease-host.ts';
 import { Placeholders } from '../../src/agent/placeholders.ts';
 import { setName, type Element } from '../../src/agent/sets.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';

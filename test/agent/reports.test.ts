@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
-import type { LeaseOutcome } from '../../src/agent/leases-on-host.ts';
+import type { LeaseOutcome } from '../../src/agent/leases/lease-host.ts';
 import { Reports } from '../../src/agent/reports.ts';
 import type { Applied, AppliedAnswer } from '../../src/wire/agent.ts';
 

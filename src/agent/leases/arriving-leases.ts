@@ -1,0 +1,65 @@
+import { setImmediate } from 'node:timers/promises';
+import { familyOf } from '../../net/address.ts';
+import type { Refusal } from '../placeholders.ts';
+import { conflictsOf, describeUser } from '../port-users.ts';
+import type { FishBlocks } from './fish-blocks.ts';
+import type { Held, HeldLeases } from './held-leases.ts';
+import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
+
+/** A block of thousands of ports takes milliseconds to claim; the keepalive must not wait for many of them. */
+const claimsAtOnce_max = 16;
+
+/**
+ * The way up: elements → the ports claimed → fish's block → `active`. What is refused on the way leaves nothing behind.
+ */
+export class ArrivingLeases {
+  readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets'>;
+  readonly #leases: HeldLeases;
+  readonly #fish: FishBlocks;
+
+  constructor(host: Pick<LeaseHost, 'placeholders' | 'sockets'>, leases: HeldLeases, fish: FishBlocks) {
+    this.#host = host;
+    this.#leases = leases;
+    this.#fish = fish;
+  }
+
+  /** Brings these up; returns those of fish's that have to wait because fish is away. */
+  async bringUp(arriving: readonly Held[], outcomes: LeaseOutcome[]): Promise<readonly string[]> {
+    const { elements } = this.#leases;
+    await elements.change(arriving.flatMap((held) => held.elements));
+    for (const [index, held] of arriving.entries()) {
+      const refusal = await this.#claim(held);
+      if (refusal) outcomes.push(this.#leases.refuse(held, refusal));
+      if (index % claimsAtOnce_max === claimsAtOnce_max - 1) await setImmediate();
+    }
+    const fishes = arriving.filter(({ owner, phase }) => owner.kind === 'fish' && phase !== 'refused');
+    const hasNews = this.#fish.isBehind || fishes.length > 0;
+    const isTold = hasNews ? await this.#fish.tell(new Set(arriving), outcomes) : true;
+    for (const held of arriving) {
+      if (held.phase === 'refused' || (held.owner.kind === 'fish' && !isTold)) continue;
+      this.#leases.enter(held, 'up');
+      outcomes.push({ lease: held.lease.id, token: held.lease.token, state: 'active' });
+    }
+    await elements.change([]);
+    return isTold ? [] : fishes.map(({ lease }) => lease.id);
+  }
+
+  /** What the kernel has to grant beyond elements: placeholders for fish, and nobody else's sockets for a proxy. */
+  async #claim({ lease, block, owner, adopted }: Held): Promise<Refusal | undefined> {
+    if (owner.kind === 'fish') {
+      if (familyOf(block.address) === 6)
+        return { errno: 'EAFNOSUPPORT', detail: 'fish translates IPv4 only; claim it with family 4' };
+      return this.#host.placeholders.hold(lease.id, block);
+    }
+    if (block.mode === 'shared' || adopted) return undefined;
+    const strangers = conflictsOf(this.#host.sockets, block).filter(
+      // Without a process it is closing and goes by itself.
+      (user) => user.uid !== owner.uid && user.inode !== 0,
+    );
+    const [first] = strangers;
+    if (!first) return undefined;
+    const more = strangers.length > 1 ? ` and ${strangers.length - 1} more` : '';
+    const detail = `port ${first.port} has ${describeUser(this.#host.sockets, first)}${more}`;
+    return { errno: 'EADDRINUSE', detail };
+  }
+}

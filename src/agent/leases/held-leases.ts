@@ -1,0 +1,156 @@
+import type { Address } from '../../net/address.ts';
+import { toPlainText } from '../../net/text.ts';
+import type { Lease } from '../../wire/leases.ts';
+import type { Holder } from '../../wire/machines.ts';
+import type { Refusal } from '../placeholders.ts';
+import { elementsOf, type Block, type Element, type Owner } from '../sets.ts';
+import type { LeaseElements } from './lease-elements.ts';
+import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
+
+/**
+ * `opening`: its elements are counted, nothing else is sure. `up`: everything is in place. `clearing`: it ends, and
+ * somebody still uses it. `cleared`: nobody does, but the kernel has not confirmed yet that its elements are gone.
+ * `refused`: the kernel or fish would not have it, and nothing of it is left.
+ */
+export type Phase = 'opening' | 'up' | 'clearing' | 'cleared' | 'refused';
+
+export type Held = {
+  lease: Lease;
+  readonly block: Block;
+  owner: Owner;
+  elements: readonly Element[];
+  phase: Phase;
+  /** When it entered its phase, on the host's clock. */
+  since: number;
+  /** It was up before this agent started: its own sockets may be there already. */
+  readonly adopted: boolean;
+  refusal: Refusal | null;
+  /** Fish has confirmed that it uses it no more. */
+  isFree: boolean;
+};
+
+/** The leases that this host has something of, with their phases and their elements. Only this file changes either. */
+export class HeldLeases {
+  readonly elements: LeaseElements;
+  readonly #host: Pick<LeaseHost, 'log' | 'now'>;
+  readonly #held = new Map<string, Held>();
+  /** Of those: fish's, and those that end. Both are few beside a proxy's hundred thousand. */
+  readonly #fish = new Set<Held>();
+  readonly #ending = new Set<Held>();
+
+  constructor(host: Pick<LeaseHost, 'log' | 'now'>, elements: LeaseElements) {
+    this.#host = host;
+    this.elements = elements;
+  }
+
+  get(lease: string): Held | undefined {
+    return this.#held.get(lease);
+  }
+
+  all(): MapIterator<Held> {
+    return this.#held.values();
+  }
+
+  get fishes(): ReadonlySet<Held> {
+    return this.#fish;
+  }
+
+  get ending(): ReadonlySet<Held> {
+    return this.#ending;
+  }
+
+  /** Begins to hold a lease: its elements count from now on, and are not in the kernel yet. */
+  open(lease: Lease, owner: Owner, adopted: boolean): Held {
+    const block = blockOf(lease);
+    const elements = elementsOf(block, owner, lease.state === 'ending');
+    this.elements.take(elements);
+    const since = this.#host.now();
+    const held: Held = {
+      lease,
+      block,
+      owner,
+      elements,
+      phase: 'opening',
+      since,
+      adopted,
+      refusal: null,
+      isFree: false,
+    };
+    this.#held.set(lease.id, held);
+    if (owner.kind === 'fish') this.#fish.add(held);
+    return held;
+  }
+
+  /** The holder has another user id now. */
+  changeOwner(held: Held, owner: Owner): void {
+    this.exchange(held, elementsOf(held.block, owner));
+    held.owner = owner;
+  }
+
+  /** What both have in common stays in the kernel all the while. */
+  exchange(held: Held, elements: readonly Element[]): void {
+    this.elements.take(elements);
+    this.#giveUp(held);
+    held.elements = elements;
+  }
+
+  enter(held: Held, phase: 'up' | 'clearing'): void {
+    if (phase === 'clearing') this.#ending.add(held);
+    this.#setPhase(held, phase);
+  }
+
+  /** Nobody uses it any more: its elements are to go. */
+  clear(held: Held): void {
+    this.#setPhase(held, 'cleared');
+    this.#giveUp(held);
+  }
+
+  /** The kernel or fish would not have it: its elements are to go, and the reason stays until the server has heard it. */
+  refuse(held: Held, { errno, detail: said }: Refusal): LeaseOutcome {
+    // Processes name themselves as they like; the server takes a report with plain text only.
+    const refusal: Refusal = { errno, detail: toPlainText(said, detail_chars_max) };
+    this.#setPhase(held, 'refused');
+    this.#giveUp(held);
+    held.refusal = refusal;
+    const { id: lease, token, holder } = held.lease;
+    this.#host.log.warn({ lease, holder, ...refusal }, 'the host refused a lease');
+    return { lease, token, state: 'refused', ...refusal };
+  }
+
+  drop(held: Held): void {
+    this.#held.delete(held.lease.id);
+    this.#fish.delete(held);
+    this.#ending.delete(held);
+  }
+
+  #setPhase(held: Held, phase: Phase): void {
+    held.phase = phase;
+    held.since = this.#host.now();
+  }
+
+  #giveUp(held: Held): void {
+    this.elements.give(held.elements);
+    held.elements = [];
+  }
+}
+
+/** As the server takes it. */
+const detail_chars_max = 500;
+
+const blockOf = (lease: Lease): Block => ({
+  // Canonical text from the server, checked there when the pool was made.
+  address: lease.address as Address,
+  protocol: lease.protocol,
+  ports: lease.ports,
+  mode: lease.mode,
+});
+
+/** undefined for a holder that the guard could not tell from others. */
+export function ownerOf(holder: Holder | undefined): Owner | undefined {
+  if (!holder) return undefined;
+  if (holder.kind === 'fish') return { kind: 'fish' };
+  return holder.uid === null ? undefined : { kind: 'proxy', uid: holder.uid };
+}
+
+export const isSameOwner = (a: Owner, b: Owner): boolean =>
+  a.kind === b.kind && (a.kind !== 'proxy' || b.kind !== 'proxy' || a.uid === b.uid);

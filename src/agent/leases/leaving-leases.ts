@@ -1,0 +1,84 @@
+import { ProxyEndings } from '../proxy-endings.ts';
+import { elementsOf } from '../sets.ts';
+import type { FishBlocks } from './fish-blocks.ts';
+import type { Held, HeldLeases } from './held-leases.ts';
+import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
+
+/**
+ * The way down: fish's flows and placeholders closed, or the proxy's ports shut for what is new and its sockets watched
+ * until none is left → elements gone → `empty`.
+ */
+export class LeavingLeases {
+  readonly #host: Pick<LeaseHost, 'placeholders'>;
+  readonly #leases: HeldLeases;
+  readonly #fish: FishBlocks;
+  readonly #endings: ProxyEndings;
+
+  constructor(
+    host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'isOurMark' | 'now'>,
+    leases: HeldLeases,
+    fish: FishBlocks,
+  ) {
+    this.#host = host;
+    this.#leases = leases;
+    this.#fish = fish;
+    this.#endings = new ProxyEndings(
+      host.sockets,
+      (mark) => host.isOurMark(mark),
+      () => host.now(),
+    );
+  }
+
+  /** When the sockets of a lease that ends should be looked at again; undefined when none is waited for. */
+  nextLookInMs(): number | undefined {
+    return this.#endings.nextLookInMs();
+  }
+
+  /** Who a lease waits for, for people; null when nobody was seen. */
+  waitsFor(lease: string): string | null {
+    return this.#endings.waitsFor(lease);
+  }
+
+  /** Begins the end of these; returns those of fish's that have to wait because fish is away. */
+  async begin(leaving: readonly Held[], outcomes: LeaseOutcome[]): Promise<readonly string[]> {
+    const fishes = leaving.filter(({ owner }) => owner.kind === 'fish');
+    const proxies = leaving.filter(({ owner }) => owner.kind === 'proxy');
+    for (const held of leaving) if (held.phase !== 'clearing') this.#leases.enter(held, 'clearing');
+    const { elements } = this.#leases;
+    // Nothing new begins from here on; only then does it mean anything that no socket is left.
+    for (const held of proxies) this.#leases.exchange(held, elementsOf(held.block, held.owner, true));
+    await elements.change(proxies.flatMap((held) => held.elements));
+    const isTold = fishes.length > 0 && (await this.#fish.tell(new Set(), outcomes));
+    for (const held of fishes) {
+      if (isTold) await this.#host.placeholders.close(held.lease.id);
+      held.isFree = isTold;
+    }
+    for (const { lease, block, owner } of proxies) {
+      if (owner.kind !== 'proxy') continue;
+      // Only leases that go on have these.
+      const live = elementsOf(block, owner);
+      const isCovered = () => live.every((element) => elements.isNeeded(element));
+      this.#endings.watch({ lease: lease.id, block, uid: owner.uid, isCovered });
+    }
+    return isTold ? [] : fishes.map(({ lease }) => lease.id);
+  }
+
+  /**
+   * Ends those that nobody uses any more: fish's, and the proxies' whose last socket is gone. Only what is still
+   * desired by then is told.
+   */
+  async finish(isDesired: (lease: string) => boolean, outcomes: LeaseOutcome[]): Promise<void> {
+    const unused = new Set(this.#endings.look());
+    for (const held of this.#leases.ending) {
+      const isUnused = held.owner.kind === 'fish' ? held.isFree : unused.has(held.lease.id);
+      if (held.phase !== 'cleared' && isUnused) this.#leases.clear(held);
+    }
+    await this.#leases.elements.change([]);
+    for (const held of this.#leases.ending) {
+      if (held.phase !== 'cleared') continue;
+      const { id: lease, token } = held.lease;
+      this.#leases.drop(held);
+      if (isDesired(lease)) outcomes.push({ lease, token, state: 'empty' });
+    }
+  }
+}
