@@ -1,6 +1,6 @@
 import { parseAddress } from '../net/address.ts';
 import { parsePrefix, prefixContains, type Prefix } from '../net/prefix.ts';
-import type { BlockedPorts, Change, Desired } from '../wire/agent.ts';
+import type { BlockedPorts, Change, Desired, DesiredPool } from '../wire/agent.ts';
 import type { Lease } from '../wire/leases.ts';
 import type { Holder } from '../wire/machines.ts';
 import type { Revocation } from '../wire/revocations.ts';
@@ -72,6 +72,7 @@ export class DesiredMachine {
   #fence_s = 0;
   #state: string | null = null;
   readonly #pools = new Map<string, readonly string[]>();
+  readonly #poolTerms = new Map<string, DesiredPool>();
   readonly #slices = new Map<string, Slice>();
   readonly #holders = new Map<string, Holder>();
   readonly #leases = new Map<string, Lease>();
@@ -94,13 +95,17 @@ export class DesiredMachine {
   get fence_s(): number {
     return this.#fence_s;
   }
-  /** null until the server says: a snapshot does not. */
+  /** null before the first snapshot. */
   get state(): string | null {
     return this.#state;
   }
   /** Prefixes by pool; all of them are guarded. */
   get pools(): ReadonlyMap<string, readonly string[]> {
     return this.#pools;
+  }
+  /** All that the server says of each of them. */
+  get poolTerms(): ReadonlyMap<string, DesiredPool> {
+    return this.#poolTerms;
   }
   /** `assigning`, `assigned` and `draining` ones. */
   get slices(): ReadonlyMap<string, Slice> {
@@ -130,9 +135,11 @@ export class DesiredMachine {
     this.#epoch = snapshot.epoch;
     this.#revision = snapshot.revision;
     this.#fence_s = snapshot.fence_s;
+    this.#state = snapshot.state;
+    this.#poolTerms.clear();
     for (const map of [this.#pools, this.#slices, this.#holders, this.#leases, this.#bySession, this.#endedSessions])
       map.clear();
-    for (const pool of snapshot.pools) this.#pools.set(pool.id, pool.prefixes);
+    for (const pool of snapshot.pools) this.#setPool(pool);
     for (const slice of snapshot.slices) this.#slices.set(slice.id, slice);
     for (const holder of snapshot.holders) this.#holders.set(holder.name, holder);
     for (const lease of snapshot.leases) this.#setLease(lease);
@@ -151,10 +158,11 @@ export class DesiredMachine {
     this.#revision = change.revision;
     switch (change.kind) {
       case 'pool':
-        this.#pools.set(change.pool.id, change.pool.prefixes);
+        this.#setPool(change.pool);
         return touchedHost;
       case 'deleted':
         if (change.what === 'holder' && change.machine === this.machine) return this.#dropHolder(change.id);
+        if (change.what === 'pool') this.#poolTerms.delete(change.id);
         return change.what === 'pool' && this.#pools.delete(change.id) ? touchedHost : untouched;
       case 'machine':
         if (change.machine !== this.machine) return untouched;
@@ -174,6 +182,11 @@ export class DesiredMachine {
       case 'revocation':
         return this.#applyRevocation(change.revocation);
     }
+  }
+
+  #setPool(pool: DesiredPool): void {
+    this.#pools.set(pool.id, pool.prefixes);
+    this.#poolTerms.set(pool.id, pool);
   }
 
   #applyHolder(holder: Holder): Touched {

@@ -9,7 +9,7 @@ import type { CounterName } from './ruleset.ts';
 
 export type AgentStatus = Readonly<{
   machine: string;
-  /** As the server said last: active, cordoned …; null when it has not since this agent began. */
+  /** As the server said last: active, cordoned …; null before the first snapshot. */
   machine_state: string | null;
   version: string;
   pid: number;

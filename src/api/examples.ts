@@ -284,12 +284,14 @@ export const leaseRevoke: LeaseRevoke = { reason: 'abuse report 2026-118' };
 export const granted: LeaseList = { leases: [lease], revision: 43 };
 export const grantedPending: LeaseList = { leases: [pendingLease], revision: 42 };
 
+const { routers: _, slices: _made, created_at: _at, updated_at: _changed, revision: _revision, ...desiredPool } = pool;
 export const desired: Desired = {
   epoch: '1',
   revision: 43,
   machine: 'edge-1',
+  state: 'active',
   fence_s: 30,
-  pools: [{ id: 'fra1', prefixes: pool.prefixes }],
+  pools: [desiredPool],
   slices: [slice],
   holders: [holder],
   leases: [lease],

@@ -305,12 +305,16 @@ export function presentTiling({ extents, leases: live, blocked }: Tiling): slice
   );
 }
 
-const presentDesiredPool = (pool: Pool): agent.DesiredPool => ({ id: pool.id, prefixes: [...pool.prefixes] });
+const presentDesiredPool = (pool: Pool): agent.DesiredPool => {
+  const { routers: _, created_at: _made, updated_at: _changed, revision: _at, ...terms } = presentPoolTerms(pool);
+  return terms;
+};
 
 export const presentDesired = (desired: DesiredState): agent.Desired => ({
   epoch: desired.epoch.id,
   revision: desired.revision,
   machine: desired.machine.id,
+  state: desired.machine.state,
   fence_s: seconds(desired.machine.fenceUs),
   pools: desired.pools.map(presentDesiredPool),
   slices: desired.slices.map(presentSlice),

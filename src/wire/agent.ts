@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Epoch } from './epochs.ts';
 import { PageQuery, queryNumber } from './lists.ts';
-import { Holder, Machine } from './machines.ts';
+import { Holder, Machine, machineStates } from './machines.ts';
 import { Lease } from './leases.ts';
 import {
   AddressText,
@@ -29,9 +29,20 @@ import { TokenInfo } from './tokens.ts';
  * changes (`WatchEvent`) from its revision, and says what it made true (`Applied`).
  */
 
-export const DesiredPool = z.strictObject({ id: Name, prefixes: z.array(z.string()) }).meta({
+export const DesiredPool = Pool.pick({
+  id: true,
+  labels: true,
+  prefixes: true,
+  carve_outs: true,
+  slice_ports: true,
+  usable_ports: true,
+  shared_block_ports: true,
+  cooldown_s: true,
+}).meta({
   id: 'DesiredPool',
-  description: 'Every prefix of a pool is guarded, also where this machine owns no slice of it.',
+  description:
+    'Every prefix of a pool is guarded, also where this machine owns no slice of it. The other terms are for slices that ' +
+    'the machine grants in itself.',
 });
 
 /** Ports that are kept out of grants because a stranger was met on them. */
@@ -44,6 +55,7 @@ export const Desired = z
     epoch: z.string(),
     revision: Revision,
     machine: Name,
+    state: z.enum(machineStates),
     fence_s: z.int(),
     pools: z.array(DesiredPool),
     slices: z.array(Slice).meta({ description: 'assigning, assigned and draining ones.' }),

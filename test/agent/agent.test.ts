@@ -410,7 +410,7 @@ describe('the status', () => {
     expect(status).toMatchObject({
       machine: 'edge',
       server: { problem: null },
-      machine_state: null,
+      machine_state: 'active',
       guard: { open: true, fence_s: 30 },
       revision: { epoch: 'epoch', desired: 10, applied: 10 },
       lease_counts: { refused: 1, up: 1 },

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import type { Change } from '../../src/wire/agent.ts';
 import type { Revocation } from '../../src/wire/revocations.ts';
-import { desired, holder, instant, lease, session, slice } from '../support/agent-values.ts';
+import { desired, desiredPool, holder, instant, lease, session, slice } from '../support/agent-values.ts';
 
 type Body = Change extends infer C ? (C extends { revision: number } ? Omit<C, 'revision' | 'at'> : never) : never;
 const change = (revision: number, body: Body): Change => ({ ...body, revision, at: instant });
@@ -96,7 +96,7 @@ describe('a change', () => {
 
   it('of a pool or of the machine is taken over', () => {
     const made = machine();
-    const pool = { id: 'pool', prefixes: ['198.51.100.0/24', '203.0.113.0/24'] };
+    const pool = desiredPool('pool', ['198.51.100.0/24', '203.0.113.0/24']);
     expect(made.apply(change(11, { kind: 'pool', pool })).host).toBe(true);
     expect([...made.pools.values()]).toEqual([pool.prefixes]);
     made.apply(change(12, { kind: 'machine', machine: 'edge', fence_s: 7, state: 'cordoned' }));
@@ -156,7 +156,7 @@ describe('a revocation', () => {
 describe('a deletion', () => {
   it('of a pool takes its prefixes away, and of a machine nothing', () => {
     const made = machine();
-    made.apply(change(11, { kind: 'pool', pool: { id: 'v9', prefixes: ['203.0.113.0/24'] } }));
+    made.apply(change(11, { kind: 'pool', pool: desiredPool('v9', ['203.0.113.0/24']) }));
     expect(made.apply(change(12, { kind: 'deleted', what: 'machine', id: 'v9' })).host).toBe(false);
     expect(made.pools.has('v9')).toBe(true);
     expect(made.apply(change(13, { kind: 'deleted', what: 'pool', id: 'v9' })).host).toBe(true);

@@ -295,7 +295,7 @@ describe('what an agent must make true', () => {
     const lease = await grantOne({ protocol: 'tcp' });
     const desired = await f.world.must(Desired, 'GET', '/v1/machines/edge-1/desired', { token: f.agent });
     expect(desired).toMatchObject({
-      ...{ epoch: 'epoch-1', machine: 'edge-1', fence_s: 30, revision: await newest() },
+      ...{ epoch: 'epoch-1', machine: 'edge-1', state: 'active', fence_s: 30, revision: await newest() },
       pools: [{ id: 'fra1', prefixes: ['198.51.100.0/28'] }],
       slices: [{ id: f.slice, state: 'assigned' }],
       leases: [{ id: lease.id, state: 'pending' }],

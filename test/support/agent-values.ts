@@ -1,5 +1,5 @@
 import type { HostSettings } from '../../src/agent/desired-host.ts';
-import type { Desired } from '../../src/wire/agent.ts';
+import type { Desired, DesiredPool } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import type { Holder } from '../../src/wire/machines.ts';
 import type { Session } from '../../src/wire/sessions.ts';
@@ -84,13 +84,19 @@ export function session(number: number, over: Partial<Session> = {}): Session {
   };
 }
 
+export const desiredPool = (id: string, prefixes: string[]): DesiredPool => ({
+  ...{ id, labels: {}, prefixes, carve_outs: [], slice_ports: 2_048, usable_ports: { first: 1_024, last: 65_535 } },
+  ...{ shared_block_ports: 128, cooldown_s: { tcp: 120, udp: 120, icmp: 120 } },
+});
+
 export function desired(over: Partial<Desired> = {}): Desired {
   return {
     epoch: 'epoch',
     revision: 10,
     machine: 'edge',
+    state: 'active',
     fence_s: 30,
-    pools: [{ id: 'pool', prefixes: ['198.51.100.0/24'] }],
+    pools: [desiredPool('pool', ['198.51.100.0/24'])],
     slices: [slice(1)],
     holders: [holder('web', 2_001), holder('mail', 2_002), holder('fish', null)],
     leases: [],
