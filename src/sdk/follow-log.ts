@@ -24,11 +24,12 @@ export type FollowedLog<Snapshot> = Readonly<{
   onReached: (revision: number) => void;
 }>;
 
-export type LogItem<Snapshot, Change, Query> =
+export type LogItem<Snapshot, Change, Query, Request> =
   | Readonly<{ type: 'snapshot'; snapshot: Snapshot }>
   | Readonly<{ type: 'change'; change: Change }>
   | Readonly<{ type: 'bookmark'; revision: number }>
-  | Readonly<{ type: 'query'; query: Query }>;
+  | Readonly<{ type: 'query'; query: Query }>
+  | Readonly<{ type: 'request'; request: Request }>;
 
 type Revised = Readonly<{ revision: number }>;
 
@@ -38,10 +39,10 @@ const waits = { firstMs: 200, maxMs: 5_000 } as const;
  * A snapshot, then every change after it, in order and each once, over as many connections as it takes: what `follow` and
  * `followRoutes` have in common, see there.
  */
-export async function* followLog<Snapshot extends Revised, Change extends Revised, Query = never>(
+export async function* followLog<Snapshot extends Revised, Change extends Revised, Query = never, Request = never>(
   log: FollowedLog<Snapshot>,
   options: FollowOptions,
-): AsyncGenerator<LogItem<Snapshot, Change, Query>, void, undefined> {
+): AsyncGenerator<LogItem<Snapshot, Change, Query, Request>, void, undefined> {
   const { signal, silenceMs = 30_000, onTrouble = () => {}, random = Math.random } = options;
   let revision = options.from;
   let failures = 0;
@@ -53,13 +54,13 @@ export async function* followLog<Snapshot extends Revised, Change extends Revise
           revision = snapshot.revision;
           yield { type: 'snapshot', snapshot };
         }
-        for await (const event of streamOf<Change, Query>(log, revision, silenceMs, signal)) {
+        for await (const event of streamOf<Change, Query, Request>(log, revision, silenceMs, signal)) {
           failures = 0;
           if (event.type === 'compacted') {
             revision = undefined;
             break;
           }
-          if (event.type === 'query') {
+          if (event.type === 'query' || event.type === 'request') {
             yield event;
             continue;
           }
@@ -94,16 +95,16 @@ export async function* followLog<Snapshot extends Revised, Change extends Revise
   }
 }
 
-type StreamEvent<Change, Query> =
-  Exclude<LogItem<never, Change, Query>, { type: 'snapshot' }> | Readonly<{ type: 'compacted' }>;
+type StreamEvent<Change, Query, Request> =
+  Exclude<LogItem<never, Change, Query, Request>, { type: 'snapshot' }> | Readonly<{ type: 'compacted' }>;
 
 /** One connection: its events until it breaks, which always is a retryable FisheryError. Leaving it closes it. */
-async function* streamOf<Change extends Revised, Query>(
+async function* streamOf<Change extends Revised, Query, Request>(
   log: Pick<FollowedLog<unknown>, 'name' | 'openStream'>,
   from: number,
   silenceMs: number,
   signal: AbortSignal | undefined,
-): AsyncGenerator<StreamEvent<Change, Query>, never, undefined> {
+): AsyncGenerator<StreamEvent<Change, Query, Request>, never, undefined> {
   let reached = from;
   const closing = new AbortController();
   const both = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
@@ -130,7 +131,7 @@ async function* streamOf<Change extends Revised, Query>(
       }
       if (outcome.done) throw lost('the server ended it');
       for (const event of parser.push(outcome.value)) {
-        const understood = understand<Change, Query>(event);
+        const understood = understand<Change, Query, Request>(event);
         if (!understood) continue;
         if (understood.type === 'change') reached = Math.max(reached, understood.change.revision);
         if (understood.type === 'bookmark') reached = Math.max(reached, understood.revision);
@@ -150,12 +151,16 @@ async function* streamOf<Change extends Revised, Query>(
 class MalformedEvent extends Error {}
 
 /** The members that this file steers by are checked; the rest is the contract's. An event name from a newer server is skipped. */
-function understand<Change, Query>({ event, data }: ServerSentEvent): StreamEvent<Change, Query> | undefined {
+function understand<Change, Query, Request>({
+  event,
+  data,
+}: ServerSentEvent): StreamEvent<Change, Query, Request> | undefined {
   if (event === 'compacted') return { type: 'compacted' };
-  if (event !== 'change' && event !== 'bookmark' && event !== 'query') return undefined;
+  if (event !== 'change' && event !== 'bookmark' && event !== 'query' && event !== 'request') return undefined;
   const value = parseJson(data);
   if (typeof value !== 'object' || value === null) throw new MalformedEvent(`a ${event} event without JSON`);
   if (event === 'query') return { type: 'query', query: value as Query };
+  if (event === 'request') return { type: 'request', request: value as Request };
   const revision = 'revision' in value ? value.revision : undefined;
   if (typeof revision !== 'number' || !Number.isSafeInteger(revision))
     throw new MalformedEvent(`a ${event} event without a revision`);

@@ -30,5 +30,5 @@ export async function* followRoutes(
   };
   for await (const item of followLog<RouteSnapshot, RouteChange>(log, options))
     // Nobody asks a router anything.
-    if (item.type !== 'query') yield item;
+    if (item.type !== 'query' && item.type !== 'request') yield item;
 }

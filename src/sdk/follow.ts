@@ -1,4 +1,5 @@
 import type { Change, Desired, FlowQuery } from '../wire/agent.ts';
+import type { ForwardedRequest } from '../wire/broker.ts';
 import type { FisheryClient } from './client.ts';
 import { followLog, type FollowOptions } from './follow-log.ts';
 
@@ -6,7 +7,9 @@ export type Followed =
   | Readonly<{ type: 'snapshot'; desired: Desired }>
   | Readonly<{ type: 'change'; change: Change }>
   | Readonly<{ type: 'bookmark'; revision: number }>
-  | Readonly<{ type: 'query'; query: FlowQuery }>;
+  | Readonly<{ type: 'query'; query: FlowQuery }>
+  /** What the server was asked for in slices that the machine grants in itself. */
+  | Readonly<{ type: 'request'; request: ForwardedRequest }>;
 
 /**
  * What a machine must make true, and every change of it, in order, each once: a snapshot, then the changes after it,
@@ -27,6 +30,6 @@ export async function* follow(
     openStream: (from: number, signal: AbortSignal) => client.agent.watch(machine, from, signal),
     onReached: (revision: number) => client.reached(revision),
   };
-  for await (const item of followLog<Desired, Change, FlowQuery>(log, options))
+  for await (const item of followLog<Desired, Change, FlowQuery, ForwardedRequest>(log, options))
     yield item.type === 'snapshot' ? { type: 'snapshot', desired: item.snapshot } : item;
 }

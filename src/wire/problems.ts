@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { BrokerPosition } from './broker.ts';
 
 /** RFC 9457. `code` is stable: programs branch on it, never on the text. */
 export const Problem = z
@@ -17,6 +18,7 @@ export const Problem = z
       .meta({
         description: 'Every part of the input that is wrong; or every item that the problem is about, with its state.',
       }),
+    broker: BrokerPosition.optional().meta({ description: 'Of `report_gap`: where to go on from.' }),
   })
   .meta({ id: 'Problem' });
 export type Problem = z.infer<typeof Problem>;

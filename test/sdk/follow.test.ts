@@ -39,7 +39,8 @@ const streamAndBreak =
 const nameOf = (event: Followed): string => {
   if (event.type === 'snapshot') return `snapshot ${event.desired.revision}`;
   if (event.type === 'change') return `change ${event.change.revision}`;
-  return event.type === 'bookmark' ? `bookmark ${event.revision}` : `query ${event.query.id}`;
+  if (event.type === 'bookmark') return `bookmark ${event.revision}`;
+  return event.type === 'query' ? `query ${event.query.id}` : `request ${event.request.id}`;
 };
 
 /** Follows until so many events came, then stops as a caller would. */
@@ -60,9 +61,17 @@ const watchedFrom = (server: ScriptedServer) =>
 describe('following a machine', () => {
   it('takes a snapshot and then the changes after it', async () => {
     await using server = await ScriptedServer.start(
-      serve(desired(10), stream(change(12), bookmark(14), { event: 'query', data: { id: 'q1' } })),
+      serve(
+        desired(10),
+        stream(
+          change(12),
+          bookmark(14),
+          { event: 'query', data: { id: 'q1' } },
+          { event: 'request', data: { id: 'r1' } },
+        ),
+      ),
     );
-    expect(await take(4, server)).toEqual(['snapshot 10', 'change 12', 'bookmark 14', 'query q1']);
+    expect(await take(5, server)).toEqual(['snapshot 10', 'change 12', 'bookmark 14', 'query q1', 'request r1']);
     expect(watchedFrom(server)).toEqual(['10']);
   });
 
