@@ -98,6 +98,7 @@ CREATE TABLE "holders" (
 	"name" text COLLATE "C" NOT NULL,
 	"kind" text COLLATE "C" NOT NULL,
 	"uid" bigint,
+	"cgroup" text COLLATE "C",
 	"limits" text COLLATE "C",
 	"sticky_v4" text COLLATE "C",
 	"sticky_v6" text COLLATE "C",
@@ -351,6 +352,7 @@ CREATE INDEX "extents_cooling" ON "extents" USING btree ("reusable_at") WHERE st
 CREATE INDEX "extents_next_rest" ON "extents" USING btree ("machine","protocol","reusable_at") WHERE state = 'cooling';--> statement-breakpoint
 CREATE INDEX "extents_blocked" ON "extents" USING btree ("machine") WHERE state = 'blocked';--> statement-breakpoint
 CREATE INDEX "holders_uid" ON "holders" USING btree ("machine","uid") WHERE uid IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "holders_cgroup" ON "holders" USING btree ("machine") WHERE cgroup IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "holders_limited" ON "holders" USING btree ("machine") WHERE limits IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "kept_answers_at" ON "kept_answers" USING btree ("at");--> statement-breakpoint
 CREATE UNIQUE INDEX "leases_live" ON "leases" USING btree ("slice","protocol","first_port",(CASE WHEN mode = 'shared' AND state <> 'cooling' THEN holder ELSE '' END)) WHERE ended_at IS NULL;--> statement-breakpoint

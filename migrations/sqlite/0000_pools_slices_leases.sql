@@ -66,6 +66,7 @@ CREATE TABLE `holders` (
 	`name` text NOT NULL,
 	`kind` text NOT NULL,
 	`uid` integer,
+	`cgroup` text,
 	`limits` text,
 	`sticky_v4` text,
 	`sticky_v6` text,
@@ -77,6 +78,7 @@ CREATE TABLE `holders` (
 );
 --> statement-breakpoint
 CREATE INDEX `holders_uid` ON `holders` (`machine`,`uid`) WHERE uid IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `holders_cgroup` ON `holders` (`machine`) WHERE cgroup IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `holders_limited` ON `holders` (`machine`) WHERE limits IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `leases` (
 	`id` integer PRIMARY KEY NOT NULL,

@@ -120,6 +120,7 @@ export const holder: Holder = {
   name: 'haproxy',
   kind: 'proxy',
   uid: 1_001,
+  cgroup: null,
   limits: holderLimits,
   created_at: at.created,
   updated_at: at.created,

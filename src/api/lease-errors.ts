@@ -132,19 +132,22 @@ export const leaseErrors: LeaseErrorKinds = {
     remedy: 'Declare it with `PUT /v1/machines/{id}/holders/{name}`.',
     detail: (e) => `machine "${e.machine}" has no holder "${e.holder}"`,
   },
-  holder_needs_uid: {
+  holder_needs_identity: {
     status: 409,
-    title: 'The holder needs a user id',
-    cause: "A proxy on a machine with an agent is told apart by its sockets' user id, and this holder has none.",
-    remedy: 'Set `uid` with `PUT /v1/machines/{id}/holders/{name}`.',
-    detail: (e) => `holder "${e.holder}" on "${e.machine}" has no uid, and the egress guard knows it by nothing else`,
+    title: 'The holder needs a user id or a cgroup',
+    cause:
+      "A proxy on a machine with an agent is told apart by its sockets' user id or cgroup, and this holder has neither.",
+    remedy: 'Set `uid` or `cgroup` with `PUT /v1/machines/{id}/holders/{name}`.',
+    detail: (e) =>
+      `holder "${e.holder}" on "${e.machine}" has no uid and no cgroup, and the egress guard knows it by nothing else`,
   },
   holder_uid_root: {
     status: 422,
     title: 'A holder cannot be root',
     cause:
       'The egress guard tells the holders of a machine apart by the user id of their sockets. Root (uid 0) may do anything on the host, take other user ids included, so nothing can be promised to or about a proxy that runs as root.',
-    remedy: 'Run the proxy as a user of its own and set `uid` to that user.',
+    remedy:
+      'Run the proxy as a user of its own and set `uid` to that user; or set `cgroup` to the control group of its service.',
     detail: (e) => `holder "${e.holder}" on "${e.machine}" would have uid 0, which is root`,
   },
   holder_uid_taken: {
@@ -154,6 +157,16 @@ export const leaseErrors: LeaseErrorKinds = {
       'The egress guard tells the holders of a machine apart by the user id of their sockets. Two with the same one could use each other’s ports. This holds on a machine without an agent too, so that one can be installed later.',
     remedy: 'Run each proxy as a user of its own, or let both services use one holder and share its leases.',
     detail: (e) => `uid ${e.uid} on "${e.machine}" is that of holder "${e.other}", so "${e.holder}" cannot have it`,
+  },
+  holder_cgroup_taken: {
+    status: 409,
+    title: 'Another holder has this cgroup, or one around it',
+    cause:
+      'The egress guard tells such holders of a machine apart by the control group of their sockets, and what is in a control group is also in all above it. So the cgroups of two holders are neither the same nor one below the other.',
+    remedy:
+      'Run each proxy in a control group of its own (a systemd service has one), or let both use one holder and share its leases.',
+    detail: (e) =>
+      `"${e.holder}" on "${e.machine}" cannot have cgroup ${e.cgroup}: holder "${e.other}" has ${e.cgroup === e.otherCgroup ? 'the same' : e.otherCgroup}`,
   },
   holder_kind_fixed: {
     status: 409,

@@ -138,6 +138,7 @@ export const presentHolder = (holder: Holder): machines.Holder => ({
   name: holder.name,
   kind: holder.kind,
   uid: holder.uid,
+  cgroup: holder.cgroup,
   limits: holder.limits && presentLimits(holder.limits),
   created_at: formatInstant(holder.createdAt),
   updated_at: formatInstant(holder.updatedAt),

@@ -104,6 +104,13 @@ export const needStatements: NeedStatements = {
       (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
     ),
   ],
+  holdersInCgroups: [
+    each(
+      'SELECT * FROM holders WHERE machine = @machine AND cgroup IS NOT NULL',
+      ({ machine }) => ({ machine }),
+      (view, row: rows.HolderRow) => view.holders.load(rows.holderOf(row)),
+    ),
+  ],
   slice: [each('SELECT * FROM slices WHERE id = @slice', ({ id }) => ({ slice: id }), loadSlice)],
   tenure: [
     each(

@@ -212,13 +212,17 @@ export type Commands = {
   /** Only one that nothing lives on. Its holders go with it, and its tokens are revoked. */
   deleteMachine: { input: IfRevision & Readonly<{ id: string }>; output: Machine };
   putHolder: {
-    /** What is absent stays as it is, or is not there yet: no user id, no limits. `holderKind`: `kind` is the command's. */
+    /**
+     * What is absent stays as it is, or is not there yet: no user id, no limits. Of user id and cgroup the one that is
+     * given takes the place of the other; both at once are no command. `holderKind`: `kind` is the command's.
+     */
     input: IfRevision &
       Readonly<{
         machine: string;
         name: string;
         holderKind: 'fish' | 'proxy';
         uid?: number | null;
+        cgroup?: string | null;
         limits?: HolderLimits | null;
       }>;
     output: Holder;

@@ -25,10 +25,13 @@ type Codes = {
   /** Where no agent is, nobody but the server could grant. */
   allocator_needs_agent: { machine: string };
   holder_not_found: { machine: string; holder: string };
-  holder_needs_uid: { machine: string; holder: string };
+  /** Neither user id nor cgroup. */
+  holder_needs_identity: { machine: string; holder: string };
   holder_uid_root: { machine: string; holder: string };
   /** `other` is the holder on this machine that has the user id. */
   holder_uid_taken: { machine: string; holder: string; uid: number; other: string };
+  /** `other` is a holder on this machine whose cgroup is the same, or one above or below it. */
+  holder_cgroup_taken: { machine: string; holder: string; cgroup: string; other: string; otherCgroup: string };
   /** `item`: one of what lives of it, a session or a lease. */
   holder_in_use: { machine: string; holder: string; item: string; state: string };
   holder_kind_fixed: { machine: string; holder: string; kind: string };

@@ -12,11 +12,12 @@ import type { View } from './view.ts';
 /** Who uses ports on a machine. */
 
 export const putHolder: UseCase<'putHolder'> = {
-  *needs({ machine, name, uid = null, limits = null }, { view }) {
+  *needs({ machine, name, uid = null, cgroup = null, limits = null }, { view }) {
     yield [
       { need: 'machine', id: machine },
       { need: 'holder', machine, name },
       ...(uid === null ? [] : [{ need: 'holderByUid', machine, uid } as const]),
+      ...(cgroup === null ? [] : [{ need: 'holdersInCgroups', machine } as const]),
     ];
     if (limits !== null && view.machines.get(machine)?.limitedHolders === 0) yield [{ need: 'heldRecount', machine }];
   },
@@ -27,19 +28,26 @@ export const putHolder: UseCase<'putHolder'> = {
     const found = view.holders.get(holderKey(id, name));
     const stale = staleRevision(`holder "${name}" on "${id}"`, ifRevision, found?.revision ?? null);
     if (stale) return err(stale);
-    const { uid = found?.uid ?? null, limits = found?.limits ?? null } = said;
-    // The guard on the host tells proxies apart by the user id of their sockets, and by nothing else.
-    if (machine.enforcement === 'agent' && kind === 'proxy' && uid === null)
-      return err({ code: 'holder_needs_uid', machine: id, holder: name });
+    const { limits = found?.limits ?? null } = said;
+    const { uid, cgroup } = identityOf(said, found);
+    // The guard on the host tells proxies apart by the user id or the cgroup of their sockets, and by nothing else.
+    if (machine.enforcement === 'agent' && kind === 'proxy' && uid === null && cgroup === null)
+      return err({ code: 'holder_needs_identity', machine: id, holder: name });
     if (found && found.kind !== kind)
       return err({ code: 'holder_kind_fixed', machine: id, holder: name, kind: found.kind });
     const isSameUid = found?.uid === uid;
-    if (isSameUid && sameLimits(found.limits, limits)) return ok(found);
+    const isSameCgroup = found?.cgroup === cgroup;
+    if (isSameUid && isSameCgroup && sameLimits(found.limits, limits)) return ok(found);
     // Also where no agent is yet: an agent that comes later must find holders that it can tell apart.
     if (uid === 0) return err({ code: 'holder_uid_root', machine: id, holder: name });
     const other = uid === null || isSameUid ? undefined : view.holderByUid(id, uid);
     if (uid !== null && other && other.name !== name)
       return err({ code: 'holder_uid_taken', machine: id, holder: name, uid, other: other.name });
+    const around = cgroup === null || isSameCgroup ? undefined : view.holderAroundCgroup(id, cgroup, name);
+    if (cgroup !== null && around?.cgroup != null) {
+      const taken = { cgroup, other: around.name, otherCgroup: around.cgroup };
+      return err({ code: 'holder_cgroup_taken', machine: id, holder: name, ...taken });
+    }
     const limited = machine.limitedHolders + Number(limits !== null) - Number((found?.limits ?? null) !== null);
     if (limited > Math.max(machine.limitedHolders, bounds.limited_holders_max))
       return err({ code: 'limited_holders_exceeded', machine: id, max: bounds.limited_holders_max });
@@ -49,12 +57,22 @@ export const putHolder: UseCase<'putHolder'> = {
     const sticky = found?.sticky ?? { v4: null, v6: null };
     const { holder } = view.log(id, (revision, at) => {
       const born = { createdAt: found?.createdAt ?? at, updatedAt: at, revision };
-      return { kind: 'holder', holder: { machine: id, name, kind, uid, limits, sticky, ...born } };
+      return { kind: 'holder', holder: { machine: id, name, kind, uid, cgroup, limits, sticky, ...born } };
     });
     view.holders.put(holder);
     return ok(holder);
   },
 };
+
+/** By what the guard is to know it: what is given takes the place of the other, what is left out stays. */
+function identityOf(
+  said: Readonly<{ uid?: number | null; cgroup?: string | null }>,
+  found: Holder | undefined,
+): Pick<Holder, 'uid' | 'cgroup'> {
+  const { uid = said.cgroup == null ? (found?.uid ?? null) : null } = said;
+  const { cgroup = said.uid == null ? (found?.cgroup ?? null) : null } = said;
+  return { uid, cgroup };
+}
 
 /**
  * Only one that nobody uses ports by any more; those of its past rest without it. Who had them stays known, and its name

@@ -108,6 +108,8 @@ export type Holder = Readonly<{
   name: string;
   kind: 'fish' | 'proxy';
   uid: number | null;
+  /** Path of a control group below the cgroup2 mount; never beside a user id. */
+  cgroup: string | null;
   limits: HolderLimits | null;
   /** Where its last sticky claims were granted from, by family. */
   sticky: Readonly<{ v4: Address | null; v6: Address | null }>;

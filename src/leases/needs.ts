@@ -17,6 +17,8 @@ export type Need =
   | Readonly<{ need: 'holder'; machine: string; name: string }>
   /** The holder on this machine with this user id; there is one at most. */
   | Readonly<{ need: 'holderByUid'; machine: string; uid: number }>
+  /** The holders on this machine that have a cgroup; they are few. */
+  | Readonly<{ need: 'holdersInCgroups'; machine: string }>
   | Readonly<{ need: 'slice'; id: number }>
   | Readonly<{ need: 'tenure'; slice: number; generation: number }>
   | Readonly<{ need: 'session'; id: number }>

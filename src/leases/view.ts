@@ -1,4 +1,5 @@
 import { familyOf, type Address, type Family } from '../net/address.ts';
+import { cgroupsOverlap } from '../net/cgroup.ts';
 import { rangesOverlap, type PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
 import { ExtentIndex } from './extent-index.ts';
@@ -471,6 +472,16 @@ export class View {
     for (const holder of this.holders.values()) if (holder.machine === machine && holder.uid === uid) return holder;
     if (!this.#hasAsked({ need: 'holderByUid', machine, uid }))
       throw new Error(`the holder with uid ${uid} on ${machine} was never asked for`);
+    return undefined;
+  }
+
+  /** The holder on the machine whose cgroup this is, or is above or below it; not the one of this name. */
+  holderAroundCgroup(machine: string, cgroup: string, name: string): Holder | undefined {
+    for (const holder of this.holders.values())
+      if (holder.machine === machine && holder.name !== name && cgroupsOverlap(holder.cgroup ?? '', cgroup))
+        return holder;
+    if (!this.#hasAsked({ need: 'holdersInCgroups', machine }))
+      throw new Error(`the holders in cgroups on ${machine} were never asked for`);
     return undefined;
   }
 

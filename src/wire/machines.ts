@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
+import { cgroup_chars_max, cgroup_depth_max, cgroupPattern } from '../net/cgroup.ts';
 import { protocols } from '../net/protocol.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import {
@@ -151,6 +152,14 @@ const HolderLimits = z
     { path: ['ports_min'], message: 'is more than ports_max' },
   );
 
+const Cgroup = z
+  .string()
+  .max(cgroup_chars_max)
+  .regex(
+    cgroupPattern,
+    `must be a path below the cgroup2 mount without a leading slash, such as system.slice/haproxy.service, of at most ${cgroup_depth_max} names`,
+  );
+
 export const HolderPut = z
   .strictObject({
     kind: z.enum(['fish', 'proxy']),
@@ -163,15 +172,28 @@ export const HolderPut = z
       .meta({
         description:
           "The user id that the proxy's sockets have: the egress guard on the host lets nobody else use its ports. " +
-          'Not 0 (root), and no two holders of a machine have the same. Left out: as it is; null: none.',
+          'Not 0 (root), and no two holders of a machine have the same. Left out: as it is, or none where `cgroup` is ' +
+          'given; null: none.',
+      }),
+    cgroup: Cgroup.nullable()
+      .optional()
+      .meta({
+        description:
+          'In place of `uid`: the control group in which the proxy opens its sockets, or one above it, by its path below the ' +
+          'cgroup2 mount. No two holders of a machine have the same, nor one below that of the other. Left out: as it is, ' +
+          'or none where `uid` is given; null: none.',
       }),
     limits: HolderLimits.nullable().optional().meta({
       description: 'Set as a whole: what is absent in it is not limited. Left out altogether: as they are; null: none.',
     }),
   })
   .refine(
-    ({ kind, uid = null }) => kind === 'proxy' || uid === null,
-    'a fish has no uid: its packets come from the TUN device',
+    ({ kind, uid = null, cgroup = null }) => kind === 'proxy' || (uid === null && cgroup === null),
+    'a fish has no uid and no cgroup: its packets come from the TUN device',
+  )
+  .refine(
+    ({ uid = null, cgroup = null }) => uid === null || cgroup === null,
+    'the guard knows a proxy by its uid or by its cgroup: give one of them',
   )
   .meta({ id: 'HolderPut' });
 
@@ -181,6 +203,7 @@ export const Holder = z
     name: Name,
     kind: z.enum(['fish', 'proxy']),
     uid: z.int().nullable(),
+    cgroup: z.string().nullable(),
     limits: HolderLimits.nullable().meta({ description: 'null: none.' }),
     created_at: Instant,
     updated_at: Instant,

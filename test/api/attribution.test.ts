@@ -32,7 +32,15 @@ const machine: Machine = {
 };
 
 const fish: Holder = {
-  ...{ machine: 'edge-1', name: 'fish', kind: 'fish', uid: null, limits: null, sticky: { v4: null, v6: null } },
+  ...{
+    machine: 'edge-1',
+    name: 'fish',
+    kind: 'fish',
+    uid: null,
+    cgroup: null,
+    limits: null,
+    sticky: { v4: null, v6: null },
+  },
   ...{ createdAt: t(-5), updatedAt: t(-5), revision: 5 },
 };
 

@@ -185,8 +185,15 @@ describe('POST and PATCH machines', () => {
 describe('PUT holders', () => {
   refuses('PUT', '/v1/machines/edge-1/holders/new', [
     ['a fish with a uid', { kind: 'fish', uid: 1 }, 400, invalid, 'body'],
-    ['a proxy without a uid where an agent guards', { kind: 'proxy' }, 409, 'holder_needs_uid'],
+    ['a proxy without a uid where an agent guards', { kind: 'proxy' }, 409, 'holder_needs_identity'],
     ['root', { kind: 'proxy', uid: 0 }, 422, 'holder_uid_root'],
+    ['a fish with a cgroup', { kind: 'fish', cgroup: 'web.slice' }, 400, invalid, 'body'],
+    ['a uid and a cgroup', { kind: 'proxy', uid: 7, cgroup: 'web.slice' }, 400, invalid, 'body'],
+    ['a cgroup with a leading slash', { kind: 'proxy', cgroup: '/web.slice' }, 400, invalid, 'body.cgroup'],
+    ['the root cgroup', { kind: 'proxy', cgroup: '' }, 400, invalid, 'body.cgroup'],
+    ['a cgroup that climbs', { kind: 'proxy', cgroup: 'web.slice/../mail.slice' }, 400, invalid, 'body.cgroup'],
+    ['a cgroup too deep', { kind: 'proxy', cgroup: 'a/'.repeat(16) + 'a' }, 400, invalid, 'body.cgroup'],
+    ['a cgroup with a space', { kind: 'proxy', cgroup: 'web slice' }, 400, invalid, 'body.cgroup'],
     ['the uid of another holder', { kind: 'proxy', uid: 1_002 }, 409, 'holder_uid_taken'],
     ['a negative uid', { kind: 'proxy', uid: -1 }, 400, invalid, 'body.uid'],
     ['the uid that means no user', { kind: 'proxy', uid: 4_294_967_295 }, 400, invalid, 'body.uid'],

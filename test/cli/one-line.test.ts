@@ -6,7 +6,7 @@ import type { TokenInfo } from '../../src/wire/tokens.ts';
 
 const at = '2027-01-15T08:00:00.000000Z';
 const holder: Holder = {
-  ...{ machine: 'm1', name: 'web', kind: 'proxy', uid: 1_000, limits: null },
+  ...{ machine: 'm1', name: 'web', kind: 'proxy', uid: 1_000, cgroup: null, limits: null },
   ...{ created_at: at, updated_at: at, revision: 4 },
 };
 const token: TokenInfo = {
@@ -30,6 +30,7 @@ describe('a thing in one line', () => {
   it('tells holders of another uid and other limits apart', () => {
     expect(inOneLine(holder)).toBe('web m1 kind=proxy uid=1000');
     expect(inOneLine({ ...holder, uid: null })).toBe('web m1 kind=proxy');
+    expect(inOneLine({ ...holder, uid: null, cgroup: 'web.slice' })).toBe('web m1 kind=proxy cgroup=web.slice');
     const limits = { ports_min: {}, ports_max: { tcp: 512, udp: 64 }, sessions_max: 0 };
     expect(inOneLine({ ...holder, limits })).toBe('web m1 kind=proxy uid=1000 ports_max=tcp:512,udp:64 sessions_max=0');
   });

@@ -79,12 +79,14 @@ describe('the verbs of an operator', () => {
     const free = `holders put edge-1 web --kind proxy --unlimited --if-revision ${limited.revision}`;
     expect(await answered(Holder, free)).toMatchObject({ uid: 1_001, limits: null });
     await must('holders put edge-1 mail --kind proxy --uid 1000');
+    const news = await answered(Holder, 'holders put edge-1 news --kind proxy --cgroup system.slice/news.service');
+    expect(news).toMatchObject({ uid: null, cgroup: 'system.slice/news.service' });
     expect((await fishery('holders delete edge-1 mail')).err).toContain(
       'Delete holder mail of machine edge-1, with its tokens?',
     );
     expect(await fishery('holders delete edge-1 mail --yes --if-revision 1')).toMatchObject({ code: 4 });
     await must('holders delete edge-1 mail --yes');
-    expect(await must('holders list edge-1 --ids')).toBe('web\n');
+    expect(await must('holders list edge-1 --ids')).toBe('news\nweb\n');
     const { slices } = await answered(SliceList, 'slices assign demo edge-1 --at 198.51.100.3:4096');
     expect(slices).toMatchObject([{ address: '198.51.100.3', ports: { first: 4_096, last: 5_119 } }]);
     const slice = slices[0]?.id ?? '';

@@ -142,6 +142,27 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
       expect(await reader.slicesDraining()).toEqual([draining('edge-1', 1, 1), draining('edge-2', 1, 2)]);
     });
 
+    it('knows holders by their cgroups, and finds whoever is in the way of another', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      const put = async (name: string, cgroup: string | null) => {
+        const said = await world.execute({ kind: 'putHolder', machine: 'edge-1', name, holderKind: 'proxy', cgroup });
+        return said.ok ? [said.value.uid, said.value.cgroup] : said.error.code;
+      };
+      const kept = async (name: string) => {
+        const found = await world.store.reader.holder('edge-1', name);
+        return [found?.uid, found?.cgroup];
+      };
+      await ledger([
+        ['one', () => put('web', 'a.slice/Web_1.service'), [null, 'a.slice/Web_1.service']],
+        ['kept', () => kept('web'), [null, 'a.slice/Web_1.service']],
+        ['above it', () => put('mail', 'a.slice'), 'holder_cgroup_taken'],
+        ['other letters are another', () => put('mail', 'A.slice'), [null, 'A.slice']],
+        ['beside it', () => put('mail', 'a.slice/Web_1'), [null, 'a.slice/Web_1']],
+        ['kept', () => kept('mail'), [null, 'a.slice/Web_1']],
+      ]);
+    });
+
     it('forgets a holder when nothing lives of it, with its tokens and its limits, and keeps its past', async () => {
       await using opened = await open();
       const world = await town(opened.store);

@@ -96,6 +96,21 @@ describe('a check of the database', () => {
     ],
     ['a lease of another holder', `UPDATE leases SET holder = 'fish' WHERE state = 'active'`, /different holders/],
     [
+      'two holders with one user id',
+      `UPDATE holders SET uid = 900, cgroup = NULL WHERE kind = 'proxy'`,
+      /have user id 900/,
+    ],
+    [
+      'a holder with a user id and a cgroup',
+      `UPDATE holders SET cgroup = name, uid = 900 WHERE name = 'web'`,
+      /holder web on \S+ has a user id and a cgroup/,
+    ],
+    [
+      'two holders in cgroups that overlap',
+      `UPDATE holders SET uid = NULL, cgroup = 'a.slice/' || kind || CASE name WHEN 'web' THEN '' ELSE '/' || name END`,
+      /holders web and \S+ on \S+ have cgroups that overlap: a.slice\/proxy\/ and a.slice\/proxy/,
+    ],
+    [
       'a holder that is gone',
       `DELETE FROM holders WHERE name = 'web'`,
       /lease-\d+ is of holder web on \S+, which there is not/,

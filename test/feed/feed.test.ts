@@ -10,6 +10,7 @@ const holder: Holder = {
   kind: 'fish',
   sticky: { v4: null, v6: null },
   uid: null,
+  cgroup: null,
   limits: null,
   createdAt: 0,
   updatedAt: 0,

@@ -175,7 +175,7 @@ describe('a holder', () => {
     await ledger([
       ['a proxy', () => w.holder('edge-1', 'web', 'proxy', 900), 'web 900'],
       ['moved to another user', () => w.holder('edge-1', 'web', 'proxy', 901), 'web 901'],
-      ['without one the guard cannot know it', () => w.holder('edge-1', 'web', 'proxy', null), 'holder_needs_uid'],
+      ['without one the guard cannot know it', () => w.holder('edge-1', 'web', 'proxy', null), 'holder_needs_identity'],
       ['without a guard it need not', () => w.holder('bare', 'web', 'proxy', null), 'web null'],
       ['another kind', () => w.holder('edge-1', 'web', 'fish', null), 'holder_kind_fixed'],
       ['a fish', () => w.holder('edge-1', 'fish', 'fish'), 'fish null'],
@@ -200,7 +200,7 @@ describe('a holder', () => {
       ['the user, and nothing of the limits', () => put({ uid: 901 }), [901, limits, events + 2]],
       ['nothing of either', () => put({}), [901, limits, events + 2]],
       ['seen before', () => put({ uid: 902, ifRevision: events + 1 }), 'precondition_failed'],
-      ['no user, where the guard needs one', () => put({ uid: null }), 'holder_needs_uid'],
+      ['no user, where the guard needs one', () => put({ uid: null }), 'holder_needs_identity'],
       ['no limits, as it was seen', () => put({ limits: null, ifRevision: events + 2 }), [901, null, events + 3]],
       ['one that must be there', () => put({ name: 'mail', uid: 903, ifRevision: null }), 'precondition_failed'],
       ['and is', () => put({ uid: 903, ifRevision: null }), [903, null, events + 4]],
@@ -226,6 +226,43 @@ describe('a holder', () => {
       ['and the same user', () => w.holder('bare', 'mail', 'proxy', 900), 'holder_uid_taken'],
       ['and root', () => w.holder('bare', 'mail', 'proxy', 0), 'holder_uid_root'],
     ]);
+  });
+
+  it('has a cgroup in place of a user id that no other holder of its machine is in, above or below', async () => {
+    await w.machine('edge-1');
+    await w.machine('edge-2');
+    await w.machine('bare', 'none');
+    const put = async (machine: string, name: string, over: object) => {
+      const said = await w.execute({ kind: 'putHolder', machine, name, holderKind: 'proxy', ...over });
+      return said.ok ? [said.value.uid, said.value.cgroup] : said.error.code;
+    };
+    const web = 'system.slice/web.service';
+    await ledger([
+      ['the first', () => put('edge-1', 'web', { cgroup: web }), [null, web]],
+      ['the same', () => put('edge-1', 'mail', { cgroup: web }), 'holder_cgroup_taken'],
+      ['one above', () => put('edge-1', 'mail', { cgroup: 'system.slice' }), 'holder_cgroup_taken'],
+      ['one below', () => put('edge-1', 'mail', { cgroup: `${web}/worker` }), 'holder_cgroup_taken'],
+      ['one with a name that only begins alike', () => put('edge-1', 'mail', { cgroup: `${web}2` }), [null, `${web}2`]],
+      ['on another machine', () => put('edge-2', 'mail', { cgroup: web }), [null, web]],
+      ['a user id takes its place', () => put('edge-1', 'web', { uid: 900 }), [900, null]],
+      ['so that another has it', () => put('edge-1', 'mail', { cgroup: web }), [null, web]],
+      ['and gives it back', () => put('edge-1', 'mail', { cgroup: 'mail.slice' }), [null, 'mail.slice']],
+      ['it takes the place of the user id', () => put('edge-1', 'web', { cgroup: `${web}/a` }), [null, `${web}/a`]],
+      ['it may move up', () => put('edge-1', 'web', { cgroup: web }), [null, web]],
+      ['what is not said stays', () => put('edge-1', 'web', {}), [null, web]],
+      ['none at all', () => put('edge-1', 'web', { cgroup: null }), 'holder_needs_identity'],
+      ['none, where nobody guards', () => put('bare', 'web', { cgroup: null }), [null, null]],
+      ['one, and an agent may come', () => put('bare', 'mail', { cgroup: web }), [null, web]],
+      ['so there too', () => put('bare', 'web', { cgroup: web }), 'holder_cgroup_taken'],
+    ]);
+    // Asked in one turn, so decided in one batch: what the first takes is taken for the second.
+    const said = await Promise.all([
+      put('edge-1', 'news', { cgroup: 'news.slice' }),
+      put('edge-1', 'feed', { cgroup: 'news.slice/feed.service' }),
+      put('edge-1', 'news', { uid: 905 }),
+      put('edge-1', 'feed', { cgroup: 'news.slice/feed.service' }),
+    ]);
+    expect(said).toEqual([[null, 'news.slice'], 'holder_cgroup_taken', [905, null], [null, 'news.slice/feed.service']]);
   });
 
   it('gets a user id that another gave up before it, also in one batch, and never one that is being taken', async () => {

@@ -40,6 +40,7 @@ export const holder = (name: string, uid: number | null): Holder => ({
   name,
   kind: uid === null ? 'fish' : 'proxy',
   uid,
+  cgroup: null,
   limits: null,
   created_at: at,
   updated_at: at,

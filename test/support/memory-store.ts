@@ -182,6 +182,11 @@ export class MemoryStore implements Store {
         );
         return;
       }
+      case 'holdersInCgroups': {
+        for (const row of tables.holders.values())
+          if (row.machine === need.machine && row.cgroup !== null) view.holders.load(row);
+        return;
+      }
       case 'slice': {
         loadOne(view.slices, tables.slices.get(need.id));
         return;

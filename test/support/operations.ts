@@ -77,10 +77,13 @@ const quotas: readonly HolderLimits[] = [
   { portsMin: { tcp: 0, udp: 0, icmp: 0 }, portsMax: { tcp: 4, udp: 1, icmp: 2 }, sessionsMax: 1 },
 ];
 
-const putHolder = (machine: string, name: string, uid: number): Command & { kind: 'putHolder' } =>
+const putHolder = (machine: string, name: string, uid: number, cgroup?: string): Command & { kind: 'putHolder' } =>
   name === 'fish'
     ? { kind: 'putHolder', machine, name, holderKind: 'fish', uid: null }
-    : { kind: 'putHolder', machine, name, holderKind: 'proxy', uid };
+    : { kind: 'putHolder', machine, name, holderKind: 'proxy', ...(cgroup === undefined ? { uid } : { cgroup }) };
+
+/** Two that are one below the other, and two that are not. */
+const cgroups = ['a.slice', 'a.slice/web.service', 'b.slice', 'a.slice2'];
 
 const newMachine = (id: string): Command => ({
   kind: 'createMachine',
@@ -402,7 +405,12 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return { kind, itemsMax: flag ? 100 : 2 };
     case 'putHolder':
       return {
-        ...putHolder(machine, holders[other % 3] ?? 'web', 900 + (other % 3)),
+        ...putHolder(
+          machine,
+          holders[other % 3] ?? 'web',
+          900 + (other % 3),
+          pick % 3 === 0 ? cgroups[other % 4] : undefined,
+        ),
         ...(flag ? { limits: quotas[pick % quotas.length] ?? null } : other % 4 === 0 ? { limits: null } : {}),
         // Now and then one that must be there.
         ...(pick % 8 === 0 ? { ifRevision: null } : {}),

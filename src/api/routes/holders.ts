@@ -28,16 +28,18 @@ export const holderRoutes = resource('holders', (app, context) => {
         summary: 'Declare who may use ports on a machine',
         description:
           'A fish forwards packets through the TUN device; a proxy opens sockets, and the egress guard of the host knows ' +
-          'it by their user id. Putting the same again changes nothing. The kind stays what it was first; a `uid` and `limits` ' +
-          'that are left out stay, too, and null takes them away. `limits` are set as a whole: how many ports and sessions it ' +
+          'it by their user id or their control group. Putting the same again changes nothing. The kind stays what it was ' +
+          'first; a `uid`, a `cgroup` and `limits` that are left out stay, too, but of uid and cgroup the one that is given ' +
+          'takes the place of the other; null takes them away. `limits` are set as a whole: how many ports and sessions it ' +
           'may have, and how many ports are kept for it. With If-Match only a holder that is there is changed, with ' +
           '`If-None-Match: *` only one that is not there is made.',
         answers: { 200: 'The holder as it is now.' },
         errors: [
           'machine_not_found',
-          'holder_needs_uid',
+          'holder_needs_identity',
           'holder_uid_root',
           'holder_uid_taken',
+          'holder_cgroup_taken',
           'holder_kind_fixed',
           'limited_holders_exceeded',
         ],
@@ -47,13 +49,13 @@ export const holderRoutes = resource('holders', (app, context) => {
       }),
     },
     async (request, reply) => {
-      const { kind: holderKind, uid, limits } = request.body;
+      const { kind: holderKind, uid, cgroup, limits } = request.body;
       const holder = await run(context, request, {
         kind: 'putHolder',
         machine: request.params.id,
         name: request.params.name,
         holderKind,
-        ...defined({ uid, limits: limits && limitsOf(limits), ifRevision: ifRevisionOfPut(request) }),
+        ...defined({ uid, cgroup, limits: limits && limitsOf(limits), ifRevision: ifRevisionOfPut(request) }),
       });
       showRevision(reply, holder);
       return presentHolder(holder);

@@ -3,7 +3,20 @@ import { inWords } from './values.ts';
 /** Members that say what a thing is and how it stands, in the order in which one would say it. */
 const telling = 'what id name machine holder pool session address ports protocol mode'.split(' ');
 const standing = [
-  ...['state', 'ending', 'reason', 'role', 'kind', 'uid', 'generation', 'allocator', 'next', 'drain_by', 'reusable_at'],
+  ...[
+    'state',
+    'ending',
+    'reason',
+    'role',
+    'kind',
+    'uid',
+    'cgroup',
+    'generation',
+    'allocator',
+    'next',
+    'drain_by',
+    'reusable_at',
+  ],
   ...['ports_min', 'ports_max', 'sessions_max', 'requests_per_s', 'requests_burst', 'watchers_max'],
   ...['rotated_at', 'expires_at', 'revoked_at'],
 ];

@@ -9,6 +9,7 @@ const columns: Columns<Holder> = {
   machine: ({ machine }) => machine,
   kind: ({ kind }) => kind,
   uid: ({ uid }) => uid,
+  cgroup: ({ cgroup }) => cgroup,
   'ports min': ({ limits }) => portsIn(limits?.ports_min),
   'ports max': ({ limits }) => portsIn(limits?.ports_max),
   'sessions max': ({ limits }) => limits?.sessions_max,
@@ -47,6 +48,9 @@ export const verbs = [
     flags: z.strictObject({
       kind: HolderPut.shape.kind.meta({ description: 'What it is' }),
       uid: HolderPut.shape.uid.meta({ description: 'User id of a proxy: the guard lets nobody else use its ports' }),
+      cgroup: HolderPut.shape.cgroup.meta({
+        description: 'In place of a user id: its control group, such as system.slice/haproxy.service',
+      }),
       ports_min: countsField.optional().meta({ description: 'Ports kept for it: tcp=256, or tcp=256,udp=64' }),
       ports_max: countsField.optional().meta({ description: 'Ports it may have: tcp=4096, or tcp=4096,udp=64' }),
       sessions_max: z.int().min(0).optional().meta({ description: 'Live sessions that it may have' }),
@@ -54,13 +58,14 @@ export const verbs = [
       if_revision: z.int().min(0).optional().meta({ description: 'Only if it is still as it was at this revision' }),
     }),
     details:
-      'What is not given stays as it is. Limits are set together: when one of them is given, those that are not are none.',
+      'What is not given stays as it is; of --uid and --cgroup, one takes the place of the other. Limits are set together: when one of them is given, those that are not are none.',
     change: ({ client, args, flags, options }) => {
-      const { kind, uid, unlimited, if_revision: ifRevision, ...limits } = flags;
+      const { kind, uid, cgroup, unlimited, if_revision: ifRevision, ...limits } = flags;
       const isLimited = Object.values(limits).some((limit) => limit !== undefined);
       const body = {
         kind,
         ...(uid === undefined ? {} : { uid }),
+        ...(cgroup === undefined ? {} : { cgroup }),
         ...(isLimited ? { limits } : unlimited ? { limits: null } : {}),
       };
       return client.machines.putHolder(args.machine, args.holder, body, {

@@ -12,9 +12,11 @@ import {
   beginsEpoch,
   endedBy,
   flawsOfLease,
+  flawsOfIdentities,
   flawsOfMembership,
   flawsOfParty,
   isAsTold,
+  type HolderIdentity,
   type Told,
 } from './row-flaws.ts';
 import { flawsOfSlice } from './slice-flaws.ts';
@@ -204,9 +206,10 @@ function* checkPlaces(note: Note): Read<void> {
   }
 }
 
-/** Nobody gets in as a holder that there is not. All holders, as they are few, by machine and name. */
+/** The guards can tell the holders apart, and nobody gets in as one that there is not. All holders, as they are few, by machine and name. */
 function* checkTokens(note: Note): Read<ReadonlySet<string>> {
-  const found = yield* all<{ machine: string; name: string }>('SELECT machine, name FROM holders');
+  const found = yield* all<HolderIdentity>('SELECT machine, name, uid, cgroup FROM holders ORDER BY machine, name');
+  note(flawsOfIdentities(found));
   const holders = new Set(found.map(({ machine, name }) => `${machine}/${name}`));
   for (const { id, ...of } of yield* all<{ id: number; machine: string; holder: string }>(
     'SELECT id, machine, holder FROM access_tokens WHERE holder IS NOT NULL AND revoked_at IS NULL',

@@ -58,6 +58,32 @@ export const flawsOfParty = (
 ): readonly string[] =>
   known.has(`${machine}/${holder}`) ? [] : [`${item} is of holder ${holder} on ${machine}, which there is not`];
 
+export type HolderIdentity = Readonly<{ machine: string; name: string; uid: number | null; cgroup: string | null }>;
+
+/** Of one machine no two have the same user id, or cgroups that a process can be in at once; and nobody has both. */
+export function flawsOfIdentities(holders: readonly HolderIdentity[]): readonly string[] {
+  const flaws = holders.flatMap(({ machine, name, uid, cgroup }) =>
+    uid !== null && cgroup !== null ? [`holder ${name} on ${machine} has a user id and a cgroup`] : [],
+  );
+  for (const [machine, own] of Map.groupBy(holders, (holder) => holder.machine)) {
+    const byUid = Map.groupBy(own, ({ uid }) => uid);
+    for (const [uid, same] of byUid)
+      if (uid !== null && same.length > 1)
+        flaws.push(`holders ${same.map(({ name }) => name).join(', ')} on ${machine} have user id ${uid}`);
+    // With its slash, a cgroup stands right before those below it.
+    const inCgroups = own.flatMap(({ name, cgroup }) => (cgroup === null ? [] : [{ name, path: `${cgroup}/` }]));
+    inCgroups.sort((a, b) => (a.path < b.path ? -1 : 1));
+    for (const [index, { name, path }] of inCgroups.entries()) {
+      const next = inCgroups[index + 1];
+      if (next?.path.startsWith(path))
+        flaws.push(
+          `holders ${name} and ${next.name} on ${machine} have cgroups that overlap: ${path} and ${next.path}`,
+        );
+    }
+  }
+  return flaws;
+}
+
 /** The revocation at whose instant a lease ended, if there is one; `forgotten`: there may have been one, so long ago. */
 export type EndedBy = Revocation | 'forgotten' | undefined;
 

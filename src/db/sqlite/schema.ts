@@ -91,6 +91,7 @@ export const holders = sqliteTable(
     name: text().notNull(),
     kind: text().notNull(),
     uid: integer(),
+    cgroup: text(),
     limits: text(),
     sticky_v4: text(),
     sticky_v6: text(),
@@ -105,6 +106,9 @@ export const holders = sqliteTable(
     index('holders_uid')
       .on(t.machine, t.uid)
       .where(sql`uid IS NOT NULL`),
+    index('holders_cgroup')
+      .on(t.machine)
+      .where(sql`cgroup IS NOT NULL`),
     index('holders_limited')
       .on(t.machine)
       .where(sql`limits IS NOT NULL`),
