@@ -248,6 +248,14 @@ export type Commands = {
   /** The same, and then it comes back to its machine, granted from by the other allocator. */
   handOverSlice: { input: Leaving & Readonly<{ allocator: Allocator }>; output: Slice };
   reclaimSlice: { input: IfRevision & Readonly<{ id: number }>; output: Slice };
+  /** In a broker's table: the slice was handed to it, under this generation. See `adoption.ts`. */
+  adoptSlice: {
+    input: Pick<Slice, 'id' | 'generation' | 'pool' | 'address' | 'ports'> &
+      Readonly<{ machine: string; state: 'assigning' | 'assigned' }>;
+    output: Slice;
+  };
+  /** In a broker's table: the slice is the machine's no more, whatever lives in it. */
+  forgoSlice: { input: Readonly<{ id: number }>; output: Slice };
   /** An operator states that the stranger on a blocked extent is gone. */
   unblock: { input: IfRevision & Readonly<{ slice: number; protocol: Protocol; ports: PortRange }>; output: Slice };
   openSession: { input: Readonly<{ scope: Scope; machine: string; holder: string; ttlUs: number }>; output: Session };

@@ -1,6 +1,7 @@
 import { err } from '../net/result.ts';
 import { auditNeeds, changedSince, noteAct, noteDenials, nothingChanged } from './audit.ts';
 import type { Command, CommandKind } from './commands.ts';
+import { adoptSlice, forgoSlice } from './adoption.ts';
 import { drainSlice, handOverSlice, moveSlice, reclaimSlice } from './hand-over.ts';
 import { releaseLease } from './endings.ts';
 import { explainGrant } from './explain.ts';
@@ -35,6 +36,8 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   moveSlice,
   handOverSlice,
   reclaimSlice,
+  adoptSlice,
+  forgoSlice,
   unblock,
   openSession,
   keepSession,

@@ -222,6 +222,7 @@ const isAlone = (command: Command): boolean =>
   alone.has(command.kind) || (command.kind === 'putHolder' && command.limits != null);
 const alone: ReadonlySet<CommandKind> = new Set([
   ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
+  ...(['adoptSlice', 'forgoSlice'] as const),
   ...(['routerApplied', 'explainGrant', 'sweep'] as const),
   // Of what lives there one is loaded: that it is gone by then says nothing of others.
   ...(['deleteMachine', 'deleteHolder'] as const),

@@ -319,6 +319,10 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return { kind, id: slice?.id ?? 1, allocator: flag ? 'server' : 'machine', ...leavingTerms(other) };
     case 'reclaimSlice':
       return { kind, id: slice?.id ?? 1 };
+    // Of a table that is a broker's, which has no slices of its own making.
+    case 'adoptSlice':
+    case 'forgoSlice':
+      return undefined;
     case 'revokeLeases': {
       const nothing = {
         machine: null,

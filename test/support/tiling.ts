@@ -21,6 +21,7 @@ export function flawsOf(
   tables: Tables,
   events: readonly Event[],
   historySince: number | null = null,
+  logFrom = 1,
 ): readonly string[] {
   const slices = [...tables.slices.values()];
   const of = <Row extends { slice: number }>(rows: Iterable<Row>, id: number) =>
@@ -36,6 +37,7 @@ export function flawsOf(
         blocks: of(tables.blocks.values(), slice.id),
         tenures: of(tables.tenures.values(), slice.id),
         historySince,
+        logFrom,
       }),
     ),
     ...slices.flatMap((a) =>

@@ -131,6 +131,8 @@ function* checkHeld(note: Note): Read<void> {
 function* checkSlices(note: Note, oldest: number, since: number | null): Read<number> {
   let after = -1;
   let count = 0;
+  const [first] = yield* all<{ from: number | null }>('SELECT min(from_revision) AS "from" FROM epochs');
+  const logFrom = first?.from ?? 1;
   for (let isLast = false; !isLast;) {
     const found: readonly rows.SliceRow[] = yield* all<rows.SliceRow>(
       'SELECT * FROM slices WHERE id > @after ORDER BY id LIMIT @limit',
@@ -162,7 +164,7 @@ function* checkSlices(note: Note, oldest: number, since: number | null): Read<nu
         flawsOfSlice({
           slice,
           ...{ extents: of(bySlice.extents), leases: of(bySlice.leases) },
-          ...{ blocks: of(bySlice.blocks), tenures: of(bySlice.tenures), historySince: since },
+          ...{ blocks: of(bySlice.blocks), tenures: of(bySlice.tenures), historySince: since, logFrom },
         }),
       );
     }

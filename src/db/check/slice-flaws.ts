@@ -11,6 +11,8 @@ export type SliceParts = Readonly<{
   tenures: readonly Tenure[];
   /** Since when the history is whole: tenures that were over before have been removed. null: none has. */
   historySince: number | null;
+  /** Where the log begins. A slice with a lower number was made by another table: what it was there, this one does not know. */
+  logFrom: number;
 }>;
 
 const occupies = ({ state }: Lease): boolean => state === 'pending' || state === 'active' || state === 'ending';
@@ -125,13 +127,15 @@ function flawsOfBlock(slice: Slice, block: SharedBlock, leases: readonly Lease[]
   return flaws;
 }
 
-function flawsOfTenures({ slice, tenures: unsorted, historySince }: SliceParts): readonly string[] {
+function flawsOfTenures({ slice, tenures: unsorted, historySince, logFrom }: SliceParts): readonly string[] {
   const tenures = [...unsorted].sort((a, b) => a.generation - b.generation);
   const flaws: string[] = [];
   const name = `slice-${slice.id}`;
   const first = historySince === null ? 1 : Math.max(1, slice.generation + 1 - tenures.length);
   const isWhole = tenures.every((tenure, index) => tenure.generation === first + index);
-  if (!isWhole || tenures.length !== slice.generation + 1 - first)
+  const isAdopted = slice.id < logFrom;
+  const isLastThere = tenures.at(-1)?.generation === slice.generation;
+  if (isAdopted ? !isLastThere : !isWhole || tenures.length !== slice.generation + 1 - first)
     flaws.push(`${name} of generation ${slice.generation} has ${tenures.length} tenures`);
   for (const { generation, address, ports } of tenures)
     if (address !== slice.address || !samePorts(ports, slice.ports))

@@ -1,4 +1,4 @@
-import { firstEpoch } from '../first-epoch.ts';
+import { firstEpoch, type Beginning } from '../first-epoch.ts';
 import { epochRow } from '../rows.ts';
 import type { Standing } from './mark.ts';
 import { RowWriter } from './row-writer.ts';
@@ -6,9 +6,15 @@ import * as schema from './schema.ts';
 import type { Connection } from './statements.ts';
 
 /** A table that was just made is in its first epoch. */
-export function ensureEpoch(connection: Connection, newEpoch: () => string, nowUs: () => number): void {
-  if (connection.prepare('SELECT 1 FROM epochs LIMIT 1').get() === undefined)
-    new RowWriter(connection, schema.epochs).insert([epochRow(firstEpoch(newEpoch(), nowUs()))]);
+export function ensureEpoch(
+  connection: Connection,
+  newEpoch: () => string,
+  nowUs: () => number,
+  beginning?: (nowUs: number) => Beginning,
+): void {
+  if (connection.prepare('SELECT 1 FROM epochs LIMIT 1').get() !== undefined) return;
+  const now = nowUs();
+  new RowWriter(connection, schema.epochs).insert([epochRow(firstEpoch(newEpoch(), now, beginning?.(now)))]);
 }
 
 /** Where the database says that it stands. */

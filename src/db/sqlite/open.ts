@@ -2,6 +2,7 @@ import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { StoreError, type Store } from '../../leases/store.ts';
 import { makeDataDirectory } from '../directory.ts';
+import type { Beginning } from '../first-epoch.ts';
 import { storeErrorOf } from './errors.ts';
 import { ensureEpoch, standingOf } from './epoch-rows.ts';
 import { damageIn } from './damage.ts';
@@ -26,6 +27,11 @@ export type OpenOptions = Readonly<{
   newEpoch: () => string;
   /** Microseconds since 1970: when the database is made, if it is. */
   nowUs: () => number;
+  /**
+   * Where the log of a database that is made begins, by the clock of then; with the first revision when not given. A table
+   * that takes the place of a lost one begins above all that was given out there.
+   */
+  beginning?: (nowUs: number) => Beginning;
   /** Looks through the whole file for damage. Without it, only after the last server did not close it, and not a large one. */
   check?: boolean;
   /** What is a large one. */
@@ -47,7 +53,7 @@ export async function openSqliteStore(options: OpenOptions): Promise<Store> {
   try {
     connection = connect(join(directory, 'fishery.db'), options.size_bytes_max);
     upgrade(connection);
-    ensureEpoch(connection, newEpoch, options.nowUs);
+    ensureEpoch(connection, newEpoch, options.nowUs, options.beginning);
     const meta = new Meta(connection);
     const isDue = !meta.wasClosed() && fileBytes(connection) <= (options.file_checked_bytes_max ?? checked_bytes_max);
     if (options.check === true || isDue) refuseDamaged(connection, directory);

@@ -169,7 +169,10 @@ export class SqliteStore implements Store {
     const last = this.#connection
       .prepare<[], { revision: number; at: number }>('SELECT revision, at FROM events ORDER BY revision DESC LIMIT 1')
       .get();
-    return { revision: last?.revision ?? 0, lastEventAt: last?.at ?? 0 };
+    // A table that nothing was written to yet may begin anywhere.
+    return last
+      ? { revision: last.revision, lastEventAt: last.at }
+      : { revision: this.#epoch.from - 1, lastEventAt: 0 };
   }
 
   #inTransaction<T>(work: () => T): T {
