@@ -1,10 +1,12 @@
 /**
  * What `npm run build` runs, and `npm pack` before it packs: src/ as JavaScript with types in dist/. Only packages need it:
- * Node.js runs the TypeScript of a checkout as it is, but strips no types below node_modules.
+ * Node.js runs the TypeScript of a checkout as it is, but strips no types below node_modules. The native keeper goes with it:
+ * its source, and where there is a C compiler the program for machines like this one.
  */
 import { spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { compileKeeper } from '../src/keeper/program.ts';
 
 const root = join(import.meta.dirname, '..');
 // What an older source left behind must not be packed.
@@ -15,3 +17,13 @@ const compiled = spawnSync(
   { stdio: ['ignore', 'inherit', 'inherit'] },
 );
 process.exitCode = compiled.status ?? 1;
+
+const native = join(root, 'dist', 'keeper', 'native');
+const source = join(root, 'src', 'keeper', 'native', 'keeper.c');
+mkdirSync(native, { recursive: true });
+copyFileSync(source, join(native, 'keeper.c'));
+if (process.platform === 'linux') {
+  const problem = compileKeeper(source, join(native, `keeper-linux-${process.arch}`));
+  // A machine without compiler then uses the keeper in TypeScript.
+  if (problem !== undefined) console.warn(`build: ${problem}`);
+}

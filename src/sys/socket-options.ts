@@ -5,7 +5,10 @@ import {
   SOL_IP,
   SOL_SOCKET,
   SO_MARK,
+  SO_RCVTIMEO,
+  SO_SNDTIMEO,
 } from './constants.ts';
+import { SysError } from './errno.ts';
 import { libc } from './libc.ts';
 import { portIn } from './sockaddr.ts';
 
@@ -18,6 +21,18 @@ export function setOption(fd: number, level: number, option: number, to: number)
   value[0] = to;
   const c = libc();
   return c.setsockopt(fd, level, option, value, 4) < 0 ? -c.errno() : 0;
+}
+
+/** A blocking send or receive that takes longer answers -EAGAIN. Throws SysError. */
+export function setTimeouts(fd: number, ms: number): void {
+  const c = libc();
+  const timeout = new DataView(new ArrayBuffer(16));
+  timeout.setBigInt64(0, BigInt(Math.trunc(ms / 1_000)), true);
+  timeout.setBigInt64(8, BigInt(Math.trunc(ms % 1_000) * 1_000), true);
+  const bytes = new Uint8Array(timeout.buffer);
+  for (const option of [SO_RCVTIMEO, SO_SNDTIMEO])
+    if (c.setsockopt(fd, SOL_SOCKET, option, bytes, bytes.length) < 0)
+      throw new SysError('setsockopt', c.errno(), `a time limit of ${ms} ms`);
 }
 
 /** SO_MARK, when there is one to set: 0 means none, and needs no privilege. 0 or -errno (EPERM without CAP_NET_ADMIN). */

@@ -1,0 +1,313 @@
+import { err, ok, type Result } from '../net/result.ts';
+import { EAGAIN, ECONNRESET, EINTR, EPIPE, ETOOMANYREFS } from '../sys/constants.ts';
+import { closeFd } from '../sys/descriptors.ts';
+import { errnoName, SysError } from '../sys/errno.ts';
+import { receiveDescriptors, sendDescriptors } from '../sys/scm.ts';
+import { connectSeqpacket } from '../sys/seqpacket.ts';
+import { setTimeouts } from '../sys/socket-options.ts';
+import { waitReadable } from '../sys/wait.ts';
+import {
+  decodeStatus,
+  dropsPerMessage_max,
+  headerBytes,
+  keeperVersion,
+  messageBytes_max,
+  noSlot,
+  op,
+  opaqueBytes,
+  readCount,
+  readWord,
+  recordBytes,
+  recordsPerMessage_max,
+  refusals,
+  statusBytes,
+  writeHeader,
+  writeWord,
+  type KeeperStatus,
+  type Kind,
+  type RefusalReason,
+} from './protocol.ts';
+
+export type KeptRecord = Readonly<{
+  slot: number;
+  /** 28 bytes, whatever was put beside the descriptor. */
+  record: Uint8Array;
+}>;
+export type KeptDescriptor = KeptRecord & Readonly<{ fd: number }>;
+
+/** A keeper that lets one wait for longer is as good as gone; until then the calling thread stands still. */
+const answer_ms_max = 5_000;
+
+/** The keeper is gone, or does not answer, or has refused something: nothing more can be done with this client. */
+export class KeeperLostError extends Error {
+  override readonly name = 'KeeperLostError';
+}
+
+/** Connects and says hello. The error is one line for people. */
+export function connectKeeper(path: string): Result<KeeperClient, string> {
+  let socket: number | undefined;
+  try {
+    socket = connectSeqpacket(path);
+    setTimeouts(socket, answer_ms_max);
+    return ok(new KeeperClient(path, socket));
+  } catch (error) {
+    if (socket !== undefined && !(error instanceof KeeperLostError)) closeFd(socket);
+    if (error instanceof SysError || error instanceof KeeperLostError) return err(error.message);
+    throw error;
+  }
+}
+
+/**
+ * One connection to a keeper. All calls block, for microseconds, and for five seconds at most: then, and after any other
+ * failure, the client is lost and another has to be made. Works on the main thread and in a worker; one client is one thread's.
+ *
+ * What is put needs no answer: as soon as `put` returns 0 the descriptor is in the keeper's socket, and outlives this process.
+ * Nothing that is put is closed here.
+ */
+export class KeeperClient {
+  readonly path: string;
+  /** As the keeper introduced itself. */
+  readonly hello: KeeperStatus;
+  readonly #socket: number;
+  /** Sent from and received into. */
+  readonly #message = new Uint8Array(new ArrayBuffer(messageBytes_max));
+  readonly #one = new Int32Array(1);
+  #isClosed = false;
+  #problem: string | undefined;
+
+  /** Of a connected socket, which becomes this client's. Throws KeeperLostError. See `connectKeeper`. */
+  constructor(path: string, socket: number) {
+    this.path = path;
+    this.#socket = socket;
+    writeHeader(this.#message, op.hello, 0, 0, keeperVersion);
+    this.hello = this.#askForStatus();
+  }
+
+  /** Why this client is lost; undefined while it is not. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Keeps a descriptor in a slot, in the place of what was there. `record`: 28 bytes. 0, or -errno when the keeper is lost. */
+  put(kind: Kind, slot: number, record: Uint8Array, fd: number): number {
+    const message = this.#message;
+    writeHeader(message, op.put, kind, 1, 0);
+    writeRecord(message, 0, slot, record);
+    this.#one[0] = fd;
+    return this.#send(headerBytes + recordBytes, this.#one);
+  }
+
+  /** As `put`, for any number; those of up to 253 travel in one message. After an error some may be there and some not. */
+  putMany(kind: Kind, all: readonly KeptDescriptor[]): number {
+    const message = this.#message;
+    for (let at = 0; at < all.length; at += recordsPerMessage_max) {
+      const batch = all.slice(at, at + recordsPerMessage_max);
+      writeHeader(message, op.put, kind, batch.length, 0);
+      batch.forEach(({ slot, record }, index) => writeRecord(message, index, slot, record));
+      const descriptors = Int32Array.from(batch, ({ fd }) => fd);
+      const sent = this.#send(headerBytes + batch.length * recordBytes, descriptors);
+      if (sent < 0) return sent;
+    }
+    return 0;
+  }
+
+  /** Closes what the keeper has in these slots; an empty slot is fine. 0, or -errno when the keeper is lost. */
+  drop(kind: Kind, slots: readonly number[]): number {
+    const message = this.#message;
+    for (let at = 0; at < slots.length; at += dropsPerMessage_max) {
+      const batch = slots.slice(at, at + dropsPerMessage_max);
+      writeHeader(message, op.drop, kind, batch.length, 0);
+      batch.forEach((slot, index) => writeWord(message, headerBytes + 4 * index, slot));
+      const sent = this.#send(headerBytes + 4 * batch.length, none);
+      if (sent < 0) return sent;
+    }
+    return 0;
+  }
+
+  /** Everything of a kind, with a descriptor each that is the caller's to close, asked for in pieces. Throws KeeperLostError. */
+  *take(kind: Kind): Generator<KeptDescriptor, void, void> {
+    for (let from = 0; from !== noSlot;) {
+      const { records, descriptors, next } = this.#ask(op.take, kind, recordsPerMessage_max, from);
+      yield* records.map((each, index) => ({ ...each, fd: descriptors[index]! }));
+      from = next;
+    }
+  }
+
+  /** What is in one slot, with a descriptor of the caller's own; undefined when it is empty. Throws KeeperLostError. */
+  takeOne(kind: Kind, slot: number): KeptDescriptor | undefined {
+    const { records, descriptors } = this.#ask(op.take, kind, 1, slot);
+    const [found] = records;
+    const [fd] = descriptors;
+    if (!found || fd === undefined) return undefined;
+    if (found.slot === slot) return { ...found, fd };
+    closeFd(fd);
+    return undefined;
+  }
+
+  /** What is kept of a kind, without descriptors. Throws KeeperLostError. */
+  *list(kind: Kind): Generator<KeptRecord, void, void> {
+    for (let from = 0; from !== noSlot;) {
+      const { records, next } = this.#ask(op.list, kind, recordsPerMessage_max, from);
+      yield* records;
+      from = next;
+    }
+  }
+
+  /** Its answer also means that everything sent before is done. Throws KeeperLostError. */
+  stats(): KeeperStatus {
+    writeHeader(this.#message, op.stats, 0, 0, 0);
+    return this.#askForStatus();
+  }
+
+  /** Whether the keeper is still there, as far as can be known without asking it. */
+  isAlive(): boolean {
+    if (this.#isClosed) return false;
+    // Nothing is on its way here but answers, and those have been read: it is the end, or a refusal.
+    if (waitReadable(Int32Array.of(this.#socket), 1, 0) !== 0) this.#lose(this.#lastWord());
+    return !this.#isClosed;
+  }
+
+  /** Has the keeper close everything that it keeps, and end; waits until it is gone. A keeper that is lost is fine. */
+  end(): void {
+    if (this.#isClosed) return;
+    writeHeader(this.#message, op.end, 0, 0, 0);
+    // What comes next is the end of the connection.
+    if (this.#send(headerBytes, none) === 0) this.#receive();
+    this.#lose('it was ended');
+  }
+
+  /** The keeper goes on. Any number of calls will do. */
+  close(): void {
+    this.#lose('it was closed here');
+  }
+
+  #ask(operation: number, kind: Kind, most: number, from: number) {
+    writeHeader(this.#message, operation, kind, most, from);
+    if (this.#send(headerBytes, none) < 0) throw new KeeperLostError(this.#problem);
+    const { bytes, descriptors } = this.#answer();
+    const message = this.#message;
+    const count = readCount(message);
+    const isWhole =
+      message[0] === op.records &&
+      bytes === headerBytes + count * recordBytes &&
+      descriptors.length === (operation === op.take ? count : 0);
+    if (!isWhole) {
+      descriptors.forEach(closeFd);
+      this.#throwLost('its answer made no sense');
+    }
+    const records = Array.from({ length: count }, (_, index): KeptRecord => {
+      const at = headerBytes + index * recordBytes;
+      return { slot: readWord(message, at), record: message.slice(at + 4, at + recordBytes) };
+    });
+    return { records, descriptors, next: readWord(message, 4) };
+  }
+
+  #askForStatus(): KeeperStatus {
+    if (this.#send(headerBytes, none) < 0) throw new KeeperLostError(this.#problem);
+    const { bytes, descriptors } = this.#answer();
+    descriptors.forEach(closeFd);
+    const isStatus = this.#message[0] === op.stats && bytes > headerBytes;
+    // Whatever else they tell, all versions tell their number first.
+    const version = isStatus ? readWord(this.#message, headerBytes) : keeperVersion;
+    if (version !== keeperVersion)
+      this.#throwLost(
+        `it speaks version ${version} and this program ${keeperVersion}: ` +
+          'end it with the version that started it ("fishery agent down")',
+      );
+    if (isStatus && bytes === statusBytes) return decodeStatus(this.#message);
+    return this.#throwLost('its answer made no sense');
+  }
+
+  #send(bytes: number, descriptors: Int32Array): number {
+    if (this.#isClosed) return -EPIPE;
+    for (let isRepeated = false; ; isRepeated = true) {
+      const sent = sendDescriptors(this.#socket, this.#message.subarray(0, bytes), descriptors);
+      if (sent >= 0) return 0;
+      if (sent === -EINTR) continue;
+      // As many descriptors are in flight as this user may have there: they land when the keeper has taken them.
+      if (sent === -ETOOMANYREFS && !isRepeated && this.#hasCaughtUp()) continue;
+      this.#lose(sent === -EAGAIN ? doesNotAnswer : this.#lastWord(errnoName(sent)));
+      return sent;
+    }
+  }
+
+  /** Waits until the keeper has taken everything in; leaves the message as it was. */
+  #hasCaughtUp(): boolean {
+    const message = this.#message.slice();
+    try {
+      this.stats();
+      return true;
+    } catch (error) {
+      if (error instanceof KeeperLostError) return false;
+      throw error;
+    } finally {
+      this.#message.set(message);
+    }
+  }
+
+  #answer(): Received {
+    const received = this.#receive();
+    if (received.bytes <= 0) return this.#throwLost(received.bytes === -EAGAIN ? doesNotAnswer : 'it is gone');
+    const refused = refusalIn(this.#message);
+    if (refused !== undefined) {
+      received.descriptors.forEach(closeFd);
+      this.#throwLost(`it refused: ${refused}`);
+    }
+    return received;
+  }
+
+  #receive(): Received {
+    for (;;) {
+      try {
+        const received = receiveDescriptors(this.#socket, this.#message);
+        // A keeper that hung up before it had read everything: the kernel tells that first, and once.
+        if (received.bytes !== -EINTR && received.bytes !== -ECONNRESET) return received;
+      } catch (error) {
+        if (!(error instanceof SysError)) throw error;
+        // Descriptors that did not fit are gone.
+        return this.#throwLost(error.message);
+      }
+    }
+  }
+
+  /** What the keeper said before it closed the connection, if it did. */
+  #lastWord(otherwise = 'it is gone'): string {
+    if (waitReadable(Int32Array.of(this.#socket), 1, 0) <= 0) return otherwise;
+    const { bytes, descriptors } = this.#receive();
+    descriptors.forEach(closeFd);
+    const refused = bytes > 0 ? refusalIn(this.#message) : undefined;
+    return refused === undefined ? 'it is gone' : `it refused: ${refused}`;
+  }
+
+  #lose(problem: string): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#problem = `the keeper at ${this.path} is lost: ${problem}`;
+    closeFd(this.#socket);
+  }
+
+  #throwLost(problem: string): never {
+    this.#lose(problem);
+    throw new KeeperLostError(this.#problem);
+  }
+}
+
+type Received = Readonly<{ bytes: number; descriptors: number[] }>;
+
+const none = new Int32Array(0);
+const doesNotAnswer = `it does not answer within ${answer_ms_max} ms`;
+
+function writeRecord(message: Uint8Array, index: number, slot: number, record: Uint8Array): void {
+  if (record.length !== opaqueBytes) throw new RangeError(`a record has ${opaqueBytes} bytes, not ${record.length}`);
+  const at = headerBytes + index * recordBytes;
+  writeWord(message, at, slot);
+  message.set(record, at + 4);
+}
+
+function refusalIn(message: Uint8Array): string | undefined {
+  if (message[0] !== op.refusal) return undefined;
+  const reason = readWord(message, 4);
+  return isKnown(reason) ? refusals[reason] : `reason ${reason}`;
+}
+
+const isKnown = (reason: number): reason is RefusalReason => Object.hasOwn(refusals, reason);

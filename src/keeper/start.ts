@@ -1,0 +1,68 @@
+import { spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { err, type Result } from '../net/result.ts';
+import { connectKeeper, type KeeperClient } from './client.ts';
+import type { KeeperProgram } from './program.ts';
+
+/** Node.js on a busy machine. */
+const start_ms_max = 20_000;
+/** Somebody else has just started it, and it does not listen yet. */
+const tries_max = 20;
+const between_tries_ms = 100;
+const said_chars_max = 500;
+
+/**
+ * The keeper at a path: the one that is at work there, or one that is started now, by the first program that can be. It
+ * goes on when this process is gone, in a session of its own. `programs` is asked only when one has to be started. The error
+ * is one line for people.
+ */
+export async function ensureKeeper(
+  path: string,
+  programs: () => Result<readonly KeeperProgram[], string>,
+): Promise<Result<KeeperClient, string>> {
+  let connected = connectKeeper(path);
+  if (connected.ok) return connected;
+  const choice = programs();
+  if (!choice.ok) return choice;
+  const problems: string[] = [];
+  for (const program of choice.value) {
+    const problem = await startKeeper(path, program);
+    if (problem === undefined) return connectKeeper(path);
+    problems.push(problem);
+  }
+  for (let attempt = 0; attempt < tries_max; attempt++) {
+    connected = connectKeeper(path);
+    if (connected.ok) return connected;
+    await sleep(between_tries_ms);
+  }
+  return err(`${connected.error}; none can be started: ${problems.join('; ')}`);
+}
+
+/** Starts a keeper and waits until it listens; the answer says why it does not. */
+export function startKeeper(path: string, { command, args }: KeeperProgram): Promise<string | undefined> {
+  const child = spawn(command, [...args, path], {
+    // A process group and session of its own: no signal for this process, or its terminal, is one for the keeper.
+    detached: true,
+    cwd: '/',
+    env: {},
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const { stdout, stderr } = child;
+  let said = '';
+  stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(0, said_chars_max)));
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  stdout.once('data', () => resolve(undefined));
+  child.once('error', (error) => resolve(error.message));
+  child.once('close', (code, signal) => resolve(said.trim() || `${command} ended with ${code ?? signal}`));
+  const late = setTimeout(() => {
+    resolve(`${command} is not ready after ${start_ms_max} ms`);
+    child.kill('SIGKILL');
+  }, start_ms_max);
+  return promise.finally(() => {
+    clearTimeout(late);
+    // It says no more, and this process may end whenever it likes.
+    stdout.destroy();
+    stderr.destroy();
+    child.unref();
+  });
+}
