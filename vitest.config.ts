@@ -25,8 +25,9 @@ export default defineConfig({
         test: {
           name: 'kernel',
           include: [kernelTests],
-          // Namespaces, sysctls and 5-tuples are one machine's: one file at a time, and not beside the unit tests.
-          fileParallelism: false,
+          globalSetup: 'test/kernel/support/global-setup.ts',
+          // Each file has namespaces of its own, but their time-outs are the machine's: not beside the unit tests.
+          maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
       },

@@ -10,6 +10,7 @@ import type { FlowAnswer } from '../../src/fish/flow-log.ts';
 import { cableEnds } from '../support/cables.ts';
 import { block, shared } from '../support/fish.ts';
 import type { FishCommand } from './support/fish-process.ts';
+import { namespaceOf } from './support/namespaces.ts';
 
 /*
  * Fish between a client and an origin, with the least that the kernel needs, set up by hand:
@@ -88,7 +89,7 @@ const isLeased = (source: string) => {
 };
 
 beforeAll(async () => {
-  lab = createLab('ff-fwd');
+  lab = createLab(namespaceOf('ff-fwd'));
   inNamespace(
     lab.host,
     'sysctl',

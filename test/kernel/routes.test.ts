@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RealServer } from '../support/real-server.ts';
+import { deleteNamespaces, namespaceOf } from './support/namespaces.ts';
 import { run } from './support/sys-lab.ts';
 
 /**
@@ -14,7 +15,7 @@ import { run } from './support/sys-lab.ts';
  * What one of the two sends, and is answered, comes back to it and not to the other, by the port alone.
  */
 const names = ['origin', 'router', 'a', 'b'] as const;
-const [origin, router, a, b] = names.map((name) => `fr-rt-${name}`) as [string, string, string, string];
+const [origin, router, a, b] = names.map((name) => namespaceOf(`fr-rt-${name}`)) as [string, string, string, string];
 const links = [
   { ns: origin, at: 'o0', router: 'ro', net: 2 },
   { ns: a, at: 'a0', router: 'ra', net: 10 },
@@ -74,7 +75,7 @@ afterAll(async () => {
 });
 
 function close(): void {
-  for (const name of names) spawnSync('ip', ['netns', 'del', `fr-rt-${name}`], { stdio: 'ignore' });
+  deleteNamespaces(origin, router, a, b);
 }
 
 /** Runs nft in the router's namespace on a file; what it has to say against it, or nothing. */

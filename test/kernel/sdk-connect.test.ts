@@ -6,6 +6,7 @@ import { inNamespace, ipBatch } from '../../demo/commands.ts';
 import { addresses, createLab, type Lab } from '../../demo/lab.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import type { ConnectOutcome, ConnectRequest } from './support/sdk-connect-process.ts';
+import { namespaceOf } from './support/namespaces.ts';
 
 /** Tells every visitor the address and port it sees, and leaves the connection open. */
 const origin = `
@@ -31,7 +32,7 @@ describe('connecting from a lease', () => {
   let requests = 0;
 
   beforeAll(async () => {
-    lab = createLab('fd-connect');
+    lab = createLab(namespaceOf('fd-connect'));
     inNamespace(
       lab.host,
       'sysctl',

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { AgentStatus } from '../../../src/agent/status.ts';
 import { FisheryClient } from '../../../src/sdk/index.ts';
 import type { UserRequest } from './agent-user-process.ts';
+import { deleteNamespaces, namespaceOf } from './namespaces.ts';
 import { run } from './sys-lab.ts';
 
 /**
@@ -33,9 +34,9 @@ export class AgentLab {
   readonly #children = new Set<ChildProcess>();
 
   private constructor(name: string, server: ServerProcess) {
-    this.host = `fa-${name}-host`;
-    this.origin = `fa-${name}-origin`;
-    this.clientSide = `fa-${name}-client`;
+    this.host = namespaceOf(`fa-${name}-host`);
+    this.origin = namespaceOf(`fa-${name}-origin`);
+    this.clientSide = namespaceOf(`fa-${name}-client`);
     this.#server = server;
     this.serverUrl = server.url;
     this.client = new FisheryClient({ url: server.url, token: server.secret, fetch: server.fetch });
@@ -43,9 +44,13 @@ export class AgentLab {
   }
 
   static async open(name: string): Promise<AgentLab> {
-    const [host, origin, client] = [`fa-${name}-host`, `fa-${name}-origin`, `fa-${name}-client`];
+    const [host, origin, client] = [
+      namespaceOf(`fa-${name}-host`),
+      namespaceOf(`fa-${name}-origin`),
+      namespaceOf(`fa-${name}-client`),
+    ];
     const all = [host, origin, client];
-    for (const ns of all) spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
+    deleteNamespaces(...all);
     for (const ns of all) run(`ip netns add ${ns}`);
     // No duplicate address detection: it keeps fresh IPv6 addresses silent for seconds.
     for (const ns of all) run(`ip netns exec ${ns} sysctl -qw net.ipv6.conf.default.accept_dad=0`);
@@ -65,7 +70,7 @@ export class AgentLab {
     try {
       return new AgentLab(name, await ServerProcess.start(host));
     } catch (error) {
-      for (const ns of all) spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
+      deleteNamespaces(...all);
       throw error;
     }
   }
@@ -206,8 +211,7 @@ export class AgentLab {
   async close(): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
     await this.#server.stop();
-    for (const ns of [this.host, this.origin, this.clientSide])
-      spawnSync('ip', ['netns', 'del', ns], { stdio: 'ignore' });
+    deleteNamespaces(this.host, this.origin, this.clientSide);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -1,5 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { deleteNamespaces, namespaceOf } from './namespaces.ts';
 import type { Operations } from './sys-operations.ts';
 
 /**
@@ -14,7 +15,7 @@ import type { Operations } from './sys-operations.ts';
 export type Lab = Readonly<{ host: NamespaceProcess; peer: NamespaceProcess; close(): Promise<void> }>;
 
 export async function createLab(name: string): Promise<Lab> {
-  const [host, peer] = [`fs-${name}-host`, `fs-${name}-peer`];
+  const [host, peer] = [namespaceOf(`fs-${name}-host`), namespaceOf(`fs-${name}-peer`)];
   deleteNamespaces(host, peer);
   run(`ip netns add ${host}`, `ip netns add ${peer}`);
   // No duplicate address detection: it keeps fresh IPv6 addresses silent for seconds.
@@ -43,10 +44,6 @@ export async function createLab(name: string): Promise<Lab> {
       deleteNamespaces(host, peer);
     },
   };
-}
-
-function deleteNamespaces(...names: string[]): void {
-  for (const name of names) spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
 }
 
 /** Runs commands of this machine's tools; throws with their own words when one fails. */
