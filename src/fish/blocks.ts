@@ -2,6 +2,8 @@ import { familyOf, ipv4ToNumber, type Address } from '../net/address.ts';
 import { formatPorts, isAlignedBlock, portCount, rangesOverlap, type PortRange } from '../net/ports.ts';
 import { protocolNumber, type Protocol } from '../net/protocol.ts';
 import { AddressSet } from './addresses.ts';
+import { eraseBlock, readBlock, writeBlock } from './block-rows.ts';
+import type { BlockColumns } from './flow-memory.ts';
 import { PortSpace } from './port-space.ts';
 
 /** Ports that fish may send from: one aligned power-of-two block of one lease. */
@@ -24,8 +26,12 @@ export type BlockChange = Readonly<{ added: number; refused: readonly RefusedBlo
 const keyOf = (block: LeasedBlock): string =>
   `${block.lease} ${block.address} ${block.protocol} ${formatPorts(block.ports)} ${block.mode} ${block.binding}`;
 
-/** The blocks in use, each in a slot whose number its flows keep. Everything here is cold but the look-ups by number. */
+/**
+ * The blocks in use, each in a slot whose number its flows keep. Everything here is cold but the look-ups by number. They
+ * are written down beside the flows, so that a successor knows whose those are.
+ */
 export class BlockTable {
+  readonly #rows: BlockColumns;
   readonly #blocks: (LeasedBlock | undefined)[];
   readonly #slotByKey = new Map<string, number>();
   /** The flows of each slot, live and resting. */
@@ -37,12 +43,42 @@ export class BlockTable {
   leasedAddresses = new AddressSet([]);
   #spaces = new Map<number, PortSpace>();
 
-  constructor(blocksMax: number) {
+  constructor(rows: BlockColumns) {
+    const blocksMax = rows.leaseBytes.length;
+    this.#rows = rows;
     this.#blocks = new Array<LeasedBlock | undefined>(blocksMax).fill(undefined);
     this.flows = new Uint32Array(blocksMax);
     this.address = new Uint32Array(blocksMax);
     this.firstPort = new Uint16Array(blocksMax);
     this.shared = new Uint8Array(blocksMax);
+  }
+
+  /** Takes over the blocks that are written down, each in its slot; how many of the slots hold something that cannot be. */
+  adopt(): number {
+    let refused = 0;
+    for (let slot = 0; slot < this.#blocks.length; slot++) {
+      if (this.#rows.leaseBytes[slot] === 0) continue;
+      const block = readBlock(this.#rows, slot);
+      if (block && !this.#slotByKey.has(keyOf(block)) && this.#problemOf(block) === undefined) this.#fill(slot, block);
+      else {
+        eraseBlock(this.#rows, slot);
+        refused++;
+      }
+    }
+    this.#rebuild();
+    return refused;
+  }
+
+  /** Whether this tuple is in the block of this slot; false for a slot that has none. */
+  hasTuple(slot: number, protocol: number, address: number, port: number): boolean {
+    const block = this.#blocks[slot];
+    return (
+      block !== undefined &&
+      protocolNumber(block.protocol, 4) === protocol &&
+      this.address[slot] === address &&
+      block.ports.first <= port &&
+      port <= block.ports.last
+    );
   }
 
   /** The slots that `replace(wanted)` would take away. Their flows have to end first: a flow's lease is its block's. */
@@ -114,18 +150,24 @@ export class BlockTable {
   #occupy(block: LeasedBlock): string | undefined {
     const slot = this.#blocks.indexOf(undefined);
     if (slot < 0) return `there are ${this.#blocks.length} blocks already`;
+    this.#fill(slot, block);
+    writeBlock(this.#rows, slot, block);
+    return undefined;
+  }
+
+  #fill(slot: number, block: LeasedBlock): void {
     this.#blocks[slot] = block;
     this.#slotByKey.set(keyOf(block), slot);
     this.flows[slot] = 0;
     this.address[slot] = ipv4ToNumber(block.address);
     this.firstPort[slot] = block.ports.first;
     this.shared[slot] = block.mode === 'shared' ? 1 : 0;
-    return undefined;
   }
 
   #vacate(slot: number): void {
     this.#slotByKey.delete(keyOf(this.at(slot)));
     this.#blocks[slot] = undefined;
+    eraseBlock(this.#rows, slot);
   }
 
   #rebuild(): void {

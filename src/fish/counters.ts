@@ -1,4 +1,5 @@
 import { portCount } from '../net/ports.ts';
+import type { Adoption, AdoptionCounts } from './adoption.ts';
 import type { BlockTable, LeasedBlock } from './blocks.ts';
 import { endings, type Ending } from './flow-log.ts';
 import type { FlowLife } from './flow-life.ts';
@@ -34,6 +35,8 @@ export type FishCounters = Readonly<{
   tcpResetsDoubted: number;
   icmpErrorsSent: number;
   icmpErrorsSuppressed: number;
+  /** What was taken over from a former process, or thread, and what was not. */
+  adoption: AdoptionCounts;
   blocks: readonly BlockUse[];
 }>;
 
@@ -61,6 +64,7 @@ export class TrafficCounters {
     placeholders: PlaceholderBudget,
     prohibited: ProhibitedReply,
     blocks: BlockTable,
+    adoption: Adoption,
   ): FishCounters {
     return {
       packetsOut: this.#packets[OUTWARD]!,
@@ -82,6 +86,7 @@ export class TrafficCounters {
       tcpResetsDoubted: this.tcpResetsDoubted,
       icmpErrorsSent: prohibited.sent,
       icmpErrorsSuppressed: prohibited.suppressed,
+      adoption: adoption.counts(),
       blocks: blocks.slots().map((slot) => {
         const block = blocks.at(slot);
         // slot is a row of the table's columns.

@@ -1,5 +1,6 @@
 import type { BlockTable } from './blocks.ts';
 import type { FishConfig } from './config.ts';
+import type { FlowMemory } from './flow-memory.ts';
 import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
 import { endings, type Ending, type FlowLog } from './flow-log.ts';
 import { TCP, UDP, type Packet } from './packet.ts';
@@ -15,6 +16,7 @@ const TICK_MS = 500;
 
 export type FlowLifeParts = Readonly<{
   config: FishConfig;
+  memory: FlowMemory;
   random: () => number;
   placeholders: PlaceholderBudget;
   blocks: BlockTable;
@@ -24,6 +26,10 @@ export type FlowLifeParts = Readonly<{
 /**
  * How flows begin and end: live → resting → free. Everything that has to happen together happens here, so that a
  * placeholder is closed once, a flow logged once, and a tuple free only after both.
+ *
+ * The order of what is written matters: the process may be killed between any two stores, and its successor makes do with
+ * what the memory holds then. A row counts from its last store on, and no more from the first of its end; what is done to a
+ * row that does not count needs no order.
  */
 export class FlowLife {
   readonly #parts: FlowLifeParts;
@@ -42,20 +48,21 @@ export class FlowLife {
 
   constructor(parts: FlowLifeParts) {
     const { config, random, placeholders, blocks } = parts;
+    const { columns } = parts.memory;
     this.#parts = parts;
-    this.flows = new FlowTable(config.flowsMax, random);
-    this.tcp = new TcpTracker(config.flowsMax);
-    this.peers = config.udpFiltering === 'address_dependent' ? new UdpPeers(config.flowsMax, config.udpPeersMax) : null;
+    this.flows = new FlowTable(columns.flows, random);
+    this.tcp = new TcpTracker(columns.tcp);
+    this.peers = config.udpFiltering === 'address_dependent' ? new UdpPeers(this.flows.capacity, columns.peers) : null;
     this.#picker = new SourcePicker(config, this.flows, blocks, placeholders, random);
     const longestS = Math.max(...Object.values(config.timers));
-    this.#wheel = new TimingWheel(config.flowsMax, TICK_MS, longestS * 1_000);
+    this.#wheel = new TimingWheel(columns.flows.deadlineMs, TICK_MS, longestS * 1_000);
   }
 
   /**
    * Begins a flow for a client's packet, toward `remote` and its port as they are in the flow's keys. The flow, or the
-   * negated reason why there can be none. The caller sets the deadline.
+   * negated reason why there can be none. It lasts for `forMs` unless it is refreshed.
    */
-  open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
+  open(packet: Packet, remote: number, remotePort: number, forMs: number, nowMs: number): number {
     const { flows } = this;
     const picker = this.#picker;
     if (flows.isFull) return -DROP.table_full;
@@ -72,12 +79,21 @@ export class FlowLife {
     flows.block[flow] = picker.slot;
     flows.placeholder[flow] = picker.placeholder;
     flows.openedMs[flow] = nowMs;
-    flows.publish(flow);
     if (packet.protocol === TCP) this.tcp.open(flow, packet);
+    this.setDeadline(flow, nowMs + forMs, nowMs);
+    flows.publish(flow);
     this.#countInBlock(flow, 1);
     this.opened++;
     this.live++;
     return flow;
+  }
+
+  /** Counts in a row that was checked, with what is left of its time. */
+  adopt(flow: number, deadlineMs: number, nowMs: number): void {
+    this.flows.adopt(flow);
+    this.setDeadline(flow, deadlineMs, nowMs);
+    this.#countInBlock(flow, 1);
+    if (this.flows.state[flow] === LIVE) this.live++;
   }
 
   /** The flow ends at this time if nothing refreshes it before. */
@@ -93,8 +109,8 @@ export class FlowLife {
       this.#free(flow);
       return;
     }
-    this.flows.state[flow] = RESTING;
     this.#wheel.schedule(flow, nowMs + restMs, nowMs);
+    this.flows.state[flow] = RESTING;
   }
 
   /** Ends what is due, looking at no more than `max` flows. Answers how many it looked at: `max` means call again. */
@@ -144,11 +160,11 @@ export class FlowLife {
 
   #free(flow: number): void {
     const placeholder = this.flows.placeholder[flow]!;
-    if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
-    this.#wheel.cancel(flow);
-    this.peers?.forget(flow);
     this.#countInBlock(flow, -1);
+    this.#wheel.cancel(flow);
     this.flows.release(flow);
+    if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
+    this.peers?.forget(flow);
   }
 
   #countInBlock(flow: number, change: number): void {

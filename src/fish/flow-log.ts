@@ -82,6 +82,11 @@ export class FlowLog {
     this.#coversSince = o.since;
   }
 
+  /** What ended before this instant (µs) is not recorded here: there was another log. */
+  beginAt(instant: number): void {
+    this.#coversSince = Math.max(this.#coversSince, instant);
+  }
+
   /**
    * The log is complete from here on, together with the flows that last (µs), as far as the instant `at` is concerned: if
    * that is in a blur, only what comes after the blur is known well enough to say that there was no flow.

@@ -1,9 +1,11 @@
 import { isRoutableUnicast, PrefixList } from './addresses.ts';
+import { Adoption } from './adoption.ts';
 import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import { TrafficCounters, type FishCounters } from './counters.ts';
 import { FlowLife } from './flow-life.ts';
 import type { FlowAnswer, FlowLog } from './flow-log.ts';
+import type { FlowMemory, MemorySizes } from './flow-memory.ts';
 import { NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
@@ -20,7 +22,7 @@ export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholder
 /**
  * The translator: clients' packets get a leased source, replies their client back. It works in place, on one packet at a
  * time, and decides by nothing but the packet, its own tables and the time it is told. All times are milliseconds of one
- * clock that never goes back.
+ * clock that never goes back, nor begins anew while the memory lasts: it is the machine's, not the process's.
  */
 export class Forwarder {
   readonly #packet: Packet;
@@ -29,6 +31,7 @@ export class Forwarder {
   readonly #placeholders: PlaceholderBudget;
   readonly #life: FlowLife;
   readonly #log: FlowLog;
+  readonly #adoption: Adoption;
   readonly #prohibited: ProhibitedReply;
   readonly #traffic = new TrafficCounters();
   readonly #tcpEstablishedMs: number;
@@ -38,15 +41,29 @@ export class Forwarder {
   /** Bytes of `reply` to be written to the TUN after the last `handle`, most often 0. */
   replyLength = 0;
 
-  /** `config` as `fishConfig` checked it; `random`: 32 bits, unsigned, unforeseeable. */
-  constructor(o: Readonly<{ config: FishConfig; random: () => number; placeholders: Placeholders; log: FlowLog }>) {
-    const { config, random, log } = o;
+  /**
+   * `config` as `fishConfig` checked it; `random`: 32 bits, unsigned, unforeseeable. `memory`: as large as `memorySizes` says,
+   * fresh or somebody else's: what it holds is to be adopted before the first packet.
+   */
+  constructor(
+    o: Readonly<{
+      config: FishConfig;
+      memory: FlowMemory;
+      random: () => number;
+      placeholders: Placeholders;
+      log: FlowLog;
+    }>,
+  ) {
+    const { config, memory, random, log } = o;
+    checkSizes(memory, config);
     const { timers } = config;
     this.#packet = new Packet(config.vnetHeaderBytes);
     this.#clients = new PrefixList(config.clientPrefixes);
-    this.#blocks = new BlockTable(config.blocksMax);
+    this.#blocks = new BlockTable(memory.columns.blocks);
     this.#placeholders = new PlaceholderBudget(o.placeholders, config.placeholdersMax);
-    this.#life = new FlowLife({ config, random, placeholders: this.#placeholders, blocks: this.#blocks, log });
+    const parts = { config, memory, blocks: this.#blocks, placeholders: this.#placeholders };
+    this.#life = new FlowLife({ ...parts, random, log });
+    this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life });
     this.#log = log;
     this.#prohibited = new ProhibitedReply(config.icmpSource, config.icmpErrorsPerSMax, config.vnetHeaderBytes);
     this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
@@ -58,6 +75,18 @@ export class Forwarder {
   /** A packet of fish's own, its virtio header included, when `replyLength` is not 0. */
   get reply(): Uint8Array {
     return this.#prohibited.buffer;
+  }
+
+  /**
+   * Takes over what the memory holds, looking at no more than `max` rows; how many it looked at: less than `max` means that
+   * all is taken over. Nothing else may be asked of fish before, but for its counters and `setBlocks`.
+   */
+  adopt(nowMs: number, max: number): number {
+    if (!this.#adoption.isUnderWay) return 0;
+    const looked = this.#adoption.step(nowMs, max);
+    // Those that ended before are forgotten, so from here on, and not before, the log knows everything.
+    if (looked < max) this.#log.beginAt(this.#life.instantOf(nowMs));
+    return looked;
   }
 
   /**
@@ -133,9 +162,8 @@ export class Forwarder {
   #open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
     if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return -DROP.source_not_allowed;
     if (packet.protocol === TCP && !isFirstSyn(packet)) return -DROP.not_syn;
-    const flow = this.#life.open(packet, remote, remotePort, nowMs);
+    const flow = this.#life.open(packet, remote, remotePort, this.#firstMsOf(packet.protocol), nowMs);
     if (flow < 0) this.replyLength = this.#prohibited.write(packet, nowMs);
-    else this.#keepFor(flow, this.#firstMsOf(packet.protocol), nowMs);
     return flow;
   }
 
@@ -180,6 +208,7 @@ export class Forwarder {
    * placeholders are closed when this returns. A block is the same only if all of it is.
    */
   setBlocks(wanted: readonly LeasedBlock[], nowMs: number): ClosedSummary {
+    while (this.#adoption.isUnderWay) this.adopt(nowMs, rowsAtOnce_max);
     const ended = this.#life.endBlocks(new Set(this.#blocks.removedBy(wanted)), nowMs);
     return { ...ended, ...this.#blocks.replace(wanted) };
   }
@@ -213,7 +242,7 @@ export class Forwarder {
   }
 
   counters(): FishCounters {
-    return this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks);
+    return this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks, this.#adoption);
   }
 
   flows(filter: FlowFilter = {}): Generator<FlowSnapshot> {
@@ -224,6 +253,22 @@ export class Forwarder {
   whoHad(query: FlowQuery, nowMs: number, max: number): FlowAnswer {
     return whoHad(query, this.#life, this.#blocks, this.#log, nowMs, max);
   }
+}
+
+/** Rows that are taken over before somebody looks whether that was the last. */
+const rowsAtOnce_max = 65_536;
+
+/** How large fish's memory has to be. */
+export const memorySizes = ({ flowsMax, blocksMax, udpFiltering, udpPeersMax }: FishConfig): MemorySizes => ({
+  flowsMax,
+  blocksMax,
+  peersMax: udpFiltering === 'address_dependent' ? udpPeersMax : 0,
+});
+
+function checkSizes(memory: FlowMemory, config: FishConfig): void {
+  const [has, wants] = [memory.sizes, memorySizes(config)];
+  if (has.flowsMax !== wants.flowsMax || has.blocksMax !== wants.blocksMax || has.peersMax !== wants.peersMax)
+    throw new RangeError(`a memory for ${JSON.stringify(has)}; ${JSON.stringify(wants)} is needed`);
 }
 
 /** The SYN that begins a connection, rather than the answer to one. */

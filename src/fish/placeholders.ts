@@ -8,6 +8,13 @@ export interface Placeholders {
   /** Takes a TCP 5-tuple: a handle of 0 or more, or -errno. Addresses are unsigned 32-bit numbers. */
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number;
   close(handle: number): void;
+  /**
+   * Takes over the handle of a former process, or thread; false when nothing is held under it, or another tuple, or when it
+   * was taken over already.
+   */
+  adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean;
+  /** Closes what a former one held and nobody has taken over: how many. */
+  settle(): number;
 }
 
 /** Linux: somebody else has the tuple, or the port in a way that excludes ours. Another port may be free. */
@@ -57,6 +64,17 @@ export class PlaceholderBudget {
       this.refusal = DROP.placeholder_failed;
     }
     return TAKEN;
+  }
+
+  /** As `Placeholders` has it. What is held already is held, whatever the budget. */
+  adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean {
+    if (!this.#placeholders.adopt(handle, address, port, remote, remotePort)) return false;
+    this.held++;
+    return true;
+  }
+
+  settle(): number {
+    return this.#placeholders.settle();
   }
 
   close(handle: number): void {

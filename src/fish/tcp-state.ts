@@ -1,3 +1,4 @@
+import type { TcpColumns } from './flow-memory.ts';
 import { ACK, FIN, RST, SYN, type Packet } from './packet.ts';
 
 /** Which way a packet goes: from the client, or to it. */
@@ -63,13 +64,27 @@ export class TcpTracker {
   readonly #scale: Uint8Array;
   readonly #seen: Uint8Array;
 
-  constructor(capacity: number) {
-    this.#end = new Uint32Array(capacity * 2);
-    this.#limit = new Uint32Array(capacity * 2);
-    this.#awaits = new Uint32Array(capacity * 2);
-    this.#windowMax = new Uint32Array(capacity * 2);
-    this.#scale = new Uint8Array(capacity * 2);
-    this.#seen = new Uint8Array(capacity * 2);
+  constructor(columns: TcpColumns) {
+    this.#end = columns.end;
+    this.#limit = columns.limit;
+    this.#awaits = columns.awaits;
+    this.#windowMax = columns.windowMax;
+    this.#scale = columns.scale;
+    this.#seen = columns.seen;
+  }
+
+  /**
+   * Whether the two sides of a flow can be what was observed of a connection. Of numbers nothing is asked: any are possible,
+   * and what follows is only believed where it fits.
+   */
+  isPlausible(flow: number): boolean {
+    const client = flow * 2 + OUTWARD;
+    const remote = flow * 2 + INWARD;
+    return (
+      this.#saw(client, SEEN_SYN) &&
+      Math.max(this.#seen[client]!, this.#seen[remote]!) < PAST_SYN * 2 &&
+      Math.max(this.#scale[client]!, this.#scale[remote]!) <= SCALE_MAX
+    );
   }
 
   /** Begins a flow with the client's SYN. */

@@ -22,8 +22,12 @@ export class TimingWheel {
   /** The first tick that has not been emptied. NOWHERE until the clock is known. */
   #cursor = NOWHERE;
 
-  /** A deadline further away than `spanMs` is all right, its flow is only looked at once more per turn of the wheel. */
-  constructor(capacity: number, tickMs: number, spanMs: number) {
+  /**
+   * A deadline further away than `spanMs` is all right, its flow is only looked at once more per turn of the wheel.
+   * `deadlineMs`: where the deadlines are kept, one for each flow.
+   */
+  constructor(deadlineMs: Float64Array, tickMs: number, spanMs: number) {
+    const capacity = deadlineMs.length;
     this.#tickMs = tickMs;
     const slots = 2 ** Math.ceil(Math.log2(spanMs / tickMs + 2));
     this.#heads = new Int32Array(slots).fill(NOWHERE);
@@ -31,7 +35,7 @@ export class TimingWheel {
     this.#next = new Int32Array(capacity).fill(NOWHERE);
     this.#previous = new Int32Array(capacity).fill(NOWHERE);
     this.#tickOf = new Float64Array(capacity).fill(NOWHERE);
-    this.#deadlineMs = new Float64Array(capacity);
+    this.#deadlineMs = deadlineMs;
   }
 
   /** Sets or moves the flow's deadline. */
@@ -78,7 +82,8 @@ export class TimingWheel {
 
   /** The slot's tick is within one turn from the cursor: further away would be a slot that comes up too soon. */
   #tickFor(deadlineMs: number, nowMs: number): number {
-    if (this.#cursor === NOWHERE) this.#cursor = Math.floor(nowMs / this.#tickMs);
+    // One tick back, so that what is overdue already, of a flow that was taken over, is found at the next step.
+    if (this.#cursor === NOWHERE) this.#cursor = Math.max(0, Math.floor(nowMs / this.#tickMs) - 1);
     const tick = Math.floor(deadlineMs / this.#tickMs);
     return Math.min(Math.max(tick, this.#cursor), this.#cursor + this.#mask);
   }

@@ -1,3 +1,5 @@
+import type { PeerColumns } from './flow-memory.ts';
+
 const NOBODY = -1;
 
 /**
@@ -7,29 +9,32 @@ const NOBODY = -1;
 export class UdpPeers {
   readonly #buckets: Int32Array;
   readonly #mask: number;
-  readonly #flow: Int32Array;
-  readonly #remote: Uint32Array;
+  /** The flow plus one. */
+  readonly #owner: PeerColumns['owner'];
+  readonly #remote: PeerColumns['remote'];
   readonly #nextInBucket: Int32Array;
   /** Also the chain of free entries. */
   readonly #nextOfFlow: Int32Array;
   readonly #firstOfFlow: Int32Array;
-  #free = 0;
+  #free = NOBODY;
 
-  constructor(flowsMax: number, peersMax: number) {
+  /** No entry is free yet, nor anybody's: each is to be adopted. */
+  constructor(flowsMax: number, columns: PeerColumns) {
+    const peersMax = columns.owner.length;
     const size = 2 ** Math.ceil(Math.log2(Math.max(8, peersMax)));
     this.#buckets = new Int32Array(size).fill(NOBODY);
     this.#mask = size - 1;
-    this.#flow = new Int32Array(peersMax);
-    this.#remote = new Uint32Array(peersMax);
+    this.#owner = columns.owner;
+    this.#remote = columns.remote;
     this.#nextInBucket = new Int32Array(peersMax);
-    this.#nextOfFlow = Int32Array.from({ length: peersMax }, (_, i) => (i + 1 < peersMax ? i + 1 : NOBODY));
+    this.#nextOfFlow = new Int32Array(peersMax);
     this.#firstOfFlow = new Int32Array(flowsMax).fill(NOBODY);
   }
 
   has(flow: number, remote: number): boolean {
     // Buckets and chains hold entry numbers, which are rows of every column.
     let entry = this.#buckets[this.#bucketOf(flow, remote)]!;
-    while (entry !== NOBODY && (this.#flow[entry] !== flow || this.#remote[entry] !== remote))
+    while (entry !== NOBODY && (this.#owner[entry] !== flow + 1 || this.#remote[entry] !== remote))
       entry = this.#nextInBucket[entry]!;
     return entry !== NOBODY;
   }
@@ -40,14 +45,33 @@ export class UdpPeers {
     const entry = this.#free;
     if (entry === NOBODY) return false;
     this.#free = this.#nextOfFlow[entry]!;
-    const bucket = this.#bucketOf(flow, remote);
-    this.#flow[entry] = flow;
     this.#remote[entry] = remote;
+    this.#owner[entry] = flow + 1;
+    this.#chain(entry, flow, remote);
+    return true;
+  }
+
+  /** Takes an entry over as it is, if its flow is one of those that `isUsed` knows; else it is free. */
+  adopt(entry: number, isUsed: (flow: number) => boolean): void {
+    const flow = this.#owner[entry]! - 1;
+    const remote = this.#remote[entry]!;
+    if (flow >= 0 && flow < this.#firstOfFlow.length && isUsed(flow) && !this.has(flow, remote))
+      this.#chain(entry, flow, remote);
+    else this.#letGo(entry);
+  }
+
+  #chain(entry: number, flow: number, remote: number): void {
+    const bucket = this.#bucketOf(flow, remote);
     this.#nextInBucket[entry] = this.#buckets[bucket]!;
     this.#buckets[bucket] = entry;
     this.#nextOfFlow[entry] = this.#firstOfFlow[flow]!;
     this.#firstOfFlow[flow] = entry;
-    return true;
+  }
+
+  #letGo(entry: number): void {
+    this.#owner[entry] = 0;
+    this.#nextOfFlow[entry] = this.#free;
+    this.#free = entry;
   }
 
   /** Forgets all peers of a flow. */
@@ -57,14 +81,13 @@ export class UdpPeers {
     while (entry !== NOBODY) {
       const next = this.#nextOfFlow[entry]!;
       this.#unchain(entry);
-      this.#nextOfFlow[entry] = this.#free;
-      this.#free = entry;
+      this.#letGo(entry);
       entry = next;
     }
   }
 
   #unchain(entry: number): void {
-    const bucket = this.#bucketOf(this.#flow[entry]!, this.#remote[entry]!);
+    const bucket = this.#bucketOf(this.#owner[entry]! - 1, this.#remote[entry]!);
     const next = this.#nextInBucket[entry]!;
     let before = this.#buckets[bucket]!;
     if (before === entry) {

@@ -1,13 +1,16 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
 import { BlockTable, type LeasedBlock } from '../../src/fish/blocks.ts';
+import { FlowMemory, leaseBytes_max, type BlockColumns } from '../../src/fish/flow-memory.ts';
 import { PortSpace } from '../../src/fish/port-space.ts';
 import { block, shared } from '../support/fish.ts';
 import { addressNumber } from '../support/packets.ts';
 
 const address = '198.51.100.10';
+const rows = (blocksMax: number): BlockColumns =>
+  FlowMemory.local({ flowsMax: 1, blocksMax, peersMax: 0 }).columns.blocks;
 const reasonsFor = (blocks: LeasedBlock[], slots = 8) =>
-  new BlockTable(slots).replace(blocks).refused.map((each) => each.reason);
+  new BlockTable(rows(slots)).replace(blocks).refused.map((each) => each.reason);
 
 describe('the block table', () => {
   test.each([
@@ -41,7 +44,7 @@ describe('the block table', () => {
   });
 
   test('refuses more blocks than it has slots, until others go', () => {
-    const table = new BlockTable(2);
+    const table = new BlockTable(rows(2));
     const [a, b, c] = [9_000, 9_001, 9_002].map((port) => block(address, 'tcp', port, port));
     expect(table.replace([a!, b!, c!]).refused).toEqual([{ block: c, reason: 'there are 2 blocks already' }]);
     expect(table.replace([b!, c!])).toEqual({ added: 1, refused: [] });
@@ -49,7 +52,7 @@ describe('the block table', () => {
   });
 
   test('keeps the slots of blocks that stay, and counts a block once that is listed twice', () => {
-    const table = new BlockTable(4);
+    const table = new BlockTable(rows(4));
     const [a, b, c] = [9_000, 9_001, 9_002].map((port) => block(address, 'tcp', port, port));
     expect(table.replace([a!, b!, b!])).toEqual({ added: 2, refused: [] });
     const before = table.slots().find((slot) => table.at(slot) === b);
@@ -60,7 +63,7 @@ describe('the block table', () => {
   });
 
   test('takes a block that changed in any way for another one', () => {
-    const table = new BlockTable(4);
+    const table = new BlockTable(rows(4));
     const given = block(address, 'tcp', 9_000, 9_007);
     table.replace([given]);
     for (const change of [
@@ -74,7 +77,7 @@ describe('the block table', () => {
   });
 
   test('knows the leased addresses, and the ports per protocol', () => {
-    const table = new BlockTable(4);
+    const table = new BlockTable(rows(4));
     table.replace([block(address, 'tcp', 9_000, 9_007), block('198.51.100.11', 'udp', 128, 255)]);
     expect(
       [address, '198.51.100.11', '198.51.100.12'].map((each) => table.leasedAddresses.has(addressNumber(each))),
@@ -107,4 +110,62 @@ describe('the port space', () => {
     const slots = Array.from({ length: 10 }, (_, i) => space.slotAt(space.indexOf((i * space.step) % space.total)));
     expect(new Set(slots).size).toBeGreaterThanOrEqual(8);
   });
+});
+
+describe('blocks that a successor takes over', () => {
+  const ofEachKind = [
+    block(address, 'tcp', 9_000, 9_007, shared('late')),
+    block(address, 'tcp', 9_008, 9_015, shared('explicit')),
+    block(address, 'tcp', 9_016, 9_016, { lease: 'x'.repeat(leaseBytes_max) }),
+    block('255.255.255.254', 'udp', 65_535, 65_535),
+    block('0.0.0.1', 'icmp', 0, 3),
+  ];
+
+  test('are the same, in the same slots, with nothing left of those that went', () => {
+    const memory = rows(8);
+    const first = new BlockTable(memory);
+    first.replace([block(address, 'udp', 1_024, 1_031), ...ofEachKind]);
+    first.replace(ofEachKind);
+    const second = new BlockTable(memory);
+    expect(second.adopt()).toBe(0);
+    expect(second.slots().map((slot) => [slot, second.at(slot)])).toEqual(
+      first
+        .slots()
+        .toSorted((a, b) => a - b)
+        .map((slot) => [slot, first.at(slot)]),
+    );
+    expect(second.removedBy(ofEachKind)).toEqual([]);
+    expect(second.leasedAddresses.has(addressNumber(address))).toBe(true);
+    expect(second.spaceFor(6)?.total).toBe(17);
+  });
+
+  test('are not remembered when their lease has a name that does not fit', () => {
+    const memory = rows(8);
+    for (const lease of ['x'.repeat(leaseBytes_max + 1), 'läase', ''])
+      new BlockTable(memory).replace([block(address, 'tcp', 9_000, 9_007, { lease })]);
+    const second = new BlockTable(memory);
+    expect([second.adopt(), second.slots()]).toEqual([0, []]);
+  });
+
+  test.prop([fc.array(fc.record({ at: fc.nat(), value: fc.nat({ max: 255 }) }), { maxLength: 12 })])(
+    'are possible ones and do not overlap, whatever became of the memory',
+    (changes) => {
+      const memory = rows(8);
+      new BlockTable(memory).replace(ofEachKind);
+      const all = Object.values(memory).map(
+        (column) => new Uint8Array(column.buffer, column.byteOffset, column.byteLength),
+      );
+      for (const { at, value } of changes) {
+        const column = all[at % all.length]!;
+        column[Math.floor(at / all.length) % column.length] = value;
+      }
+      const second = new BlockTable(memory);
+      const refused = second.adopt();
+      expect(refused + second.slots().length).toBeLessThanOrEqual(8);
+      // What it has is what it would have taken from the server, too.
+      expect(reasonsFor(second.list())).toEqual([]);
+      // And what it refused is gone for good.
+      expect(new BlockTable(memory).adopt()).toBe(0);
+    },
+  );
 });

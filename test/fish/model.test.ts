@@ -1,228 +1,10 @@
 import { fc, test } from '@fast-check/vitest';
-import { describe, expect } from 'vitest';
-import { defaultTimers } from '../../src/fish/config.ts';
-import type { LeasedBlock } from '../../src/fish/blocks.ts';
-import { block, Pond, shared } from '../support/fish.ts';
-import { NaiveFish, type NaiveVerdict } from '../support/naive-fish.ts';
-import { translated } from '../support/naive-nat.ts';
-import { build, echo, hexOf, read, tcp, udp, type Endpoint, type PacketFields } from '../support/packets.ts';
-import { ScriptedTcp, type TcpMove } from '../support/scripted-tcp.ts';
-
-const clients: Endpoint[] = [
-  { address: '100.96.0.2', port: 1_000 },
-  { address: '100.96.0.2', port: 1_001 },
-  { address: '100.96.0.3', port: 1_000 },
-];
-const remotes: Endpoint[] = [
-  { address: '203.0.113.1', port: 443 },
-  { address: '203.0.113.1', port: 53 },
-  { address: '203.0.113.2', port: 443 },
-];
-// Few ports, so that they run out; one address in two blocks; blocks that come and go.
-const blocks = [
-  block('198.51.100.10', 'tcp', 9_000, 9_001, shared('late')),
-  block('198.51.100.11', 'tcp', 9_000, 9_000),
-  block('198.51.100.10', 'udp', 9_000, 9_001),
-  block('198.51.100.10', 'icmp', 9_002, 9_003),
-];
-
-const who = fc.record({ client: fc.nat({ max: clients.length - 1 }), remote: fc.nat({ max: remotes.length - 1 }) });
-const move = fc.constantFrom<TcpMove>('begin', 'answer', 'data', 'acknowledge', 'finish', 'reset');
-const way = fc.constantFrom('out' as const, 'in' as const);
-/** Segments in a row: by mere chance a connection would hardly ever come to its end. */
-type Steps = ['out' | 'in', TcpMove][];
-const script = fc.constantFrom<Steps>(
-  [
-    ['out', 'begin'],
-    ['in', 'answer'],
-    ['out', 'acknowledge'],
-  ],
-  [
-    ['out', 'begin'],
-    ['in', 'answer'],
-    ['out', 'data'],
-    ['in', 'data'],
-  ],
-  [
-    ['out', 'finish'],
-    ['in', 'finish'],
-    ['out', 'acknowledge'],
-  ],
-  [
-    ['in', 'finish'],
-    ['out', 'acknowledge'],
-    ['out', 'finish'],
-    ['in', 'acknowledge'],
-  ],
-  [
-    ['out', 'finish'],
-    ['in', 'acknowledge'],
-    ['in', 'data'],
-    ['in', 'finish'],
-  ],
-);
-const steps: fc.Arbitrary<Steps> = fc.oneof(
-  { weight: 2, arbitrary: script },
-  { weight: 1, arbitrary: fc.tuple(way, move).map((step) => [step]) },
-);
-type Who = { client: number; remote: number };
-type Command =
-  | { do: 'tcp'; who: Who; steps: Steps }
-  | { do: 'datagram'; protocol: 'udp' | 'icmp'; who: Who; way: 'out' | 'in' }
-  | { do: 'stray'; remote: number; port: number }
-  | { do: 'pass'; seconds: number }
-  | { do: 'blocks'; members: LeasedBlock[] };
-const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 12, arbitrary: fc.record({ do: fc.constant('tcp' as const), who, steps }) },
-  {
-    weight: 4,
-    arbitrary: fc.record({
-      do: fc.constant('datagram' as const),
-      protocol: fc.constantFrom('udp' as const, 'icmp' as const),
-      who,
-      way,
-    }),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.record({
-      do: fc.constant('stray' as const),
-      remote: fc.nat({ max: remotes.length - 1 }),
-      port: fc.integer({ min: 8_999, max: 9_004 }),
-    }),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.record({ do: fc.constant('pass' as const), seconds: fc.constantFrom(1, 5, 30, 61, 250, 301, 7_441) }),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.record({ do: fc.constant('blocks' as const), members: fc.subarray(blocks, { minLength: 2 }) }),
-  },
-);
-
-/** Fish and its model side by side. */
-class World {
-  readonly pond: Pond;
-  readonly naive = new NaiveFish(defaultTimers, '100.96.');
-  readonly #connections = new Map<string, ScriptedTcp>();
-  /** Where each pair was last seen coming from. */
-  readonly #seenFrom = new Map<string, Endpoint>();
-
-  constructor(seed: number) {
-    this.pond = new Pond(blocks, { seed, icmpErrorsPerSMax: 0 });
-    this.naive.setBlocks(blocks);
-  }
-
-  get nowS(): number {
-    return this.pond.nowMs / 1_000;
-  }
-
-  carryOut(command: Command): void {
-    if (command.do === 'tcp') {
-      for (const [direction, what] of command.steps)
-        this.tcp(clients[command.who.client]!, remotes[command.who.remote]!, direction, what);
-    } else if (command.do === 'datagram') {
-      this.datagram(command.protocol, clients[command.who.client]!, remotes[command.who.remote]!, command.way);
-    } else if (command.do === 'stray') {
-      // From a port that no client ever talks to.
-      const from = { ...remotes[command.remote]!, port: 9_999 };
-      const to = { address: '198.51.100.10', port: command.port };
-      this.send(tcp(from, to, 'A', { sequence: 77, acknowledgement: 88 }));
-    } else if (command.do === 'pass') {
-      this.pass(command.seconds);
-    } else {
-      this.pond.forwarder.setBlocks(command.members, this.pond.nowMs);
-      this.naive.setBlocks(command.members);
-    }
-  }
-
-  /** Fish may find what is due up to half a second late, so no look is taken in the very second of a deadline. */
-  pass(seconds: number): void {
-    let lengthS = seconds;
-    while (this.naive.flows.some((flow) => flow.deadlineS === this.nowS + lengthS)) lengthS++;
-    this.pond.pass(lengthS);
-    this.naive.expire(this.nowS);
-  }
-
-  tcp(client: Endpoint, remote: Endpoint, direction: 'out' | 'in', what: TcpMove): void {
-    const pair = `${client.address}:${client.port} ${remote.address}:${remote.port}`;
-    const connection = this.#connections.get(pair) ?? new ScriptedTcp(client, remote);
-    this.#connections.set(pair, connection);
-    const leased = this.#seenFrom.get(`tcp ${pair}`);
-    if (direction === 'in' && leased === undefined) return;
-    // Out of order for somebody's connection, which the model could not tell: a SYN into a living one of one's own, and
-    // what is still sent to a leased tuple that went to another client when blocks were taken away.
-    const flow = leased && this.naive.connectionFrom(leased, remote);
-    const isOwn = flow?.client.address === client.address && flow.client.port === client.port;
-    if (what === 'begin' ? isOwn && flow.state === 'live' : direction === 'in' && flow && !isOwn) return;
-    const packet = direction === 'out' ? connection.fromClient(what) : connection.fromRemote(what, leased!);
-    if (packet) this.send(packet, `tcp ${pair}`);
-  }
-
-  datagram(protocol: 'udp' | 'icmp', client: Endpoint, remote: Endpoint, direction: 'out' | 'in'): void {
-    const pair = `${protocol} ${client.address}:${client.port} ${protocol === 'udp' ? '' : remote.address}`;
-    const leased = this.#seenFrom.get(pair);
-    if (direction === 'in' && leased === undefined) return;
-    if (protocol === 'udp') this.send(direction === 'out' ? udp(client, remote) : udp(remote, leased!), pair);
-    else if (direction === 'out') this.send(echo(client.address, remote.address, client.port), pair);
-    else this.send(echo(remote.address, leased!.address, leased!.port, 0), pair);
-  }
-
-  send(packet: PacketFields, pair?: string): void {
-    const bytes = build(packet);
-    const expected = this.naive.handle(packet, this.nowS);
-    const sent = this.pond.send(bytes);
-    const way = 'side' in expected ? expected : this.#settle(expected, sent, bytes);
-    if (!way) return;
-    expect(sent.verdict).toBe('forward');
-    expect(hexOf(sent.bytes)).toBe(hexOf(translated(bytes, way.side, way.to)));
-    if (pair !== undefined && way.side === 'source') this.#seenFrom.set(pair, way.to);
-  }
-
-  /** A drop, or a new flow, whose leased tuple has to be one of those that were free. */
-  #settle(
-    expected: Exclude<NaiveVerdict, { side: string }>,
-    sent: { verdict: string; bytes: Uint8Array },
-    before: Uint8Array,
-  ): { side: 'source'; to: Endpoint } | undefined {
-    if ('drop' in expected) {
-      expect(sent.verdict).toBe(expected.drop);
-      expect(hexOf(sent.bytes)).toBe(hexOf(before));
-      return undefined;
-    }
-    expect(sent.verdict).toBe('forward');
-    const { source, sourcePort } = read(sent.bytes);
-    const to = { address: source, port: sourcePort };
-    expect(expected.choices).toContainEqual(to);
-    this.naive.took(to);
-    return { side: 'source', to };
-  }
-
-  compare(): void {
-    const flows = [...this.pond.forwarder.flows()];
-    const known = flows.map(
-      (flow) => `${flow.protocol} ${flow.client}:${flow.clientPort} ${flow.address}:${flow.port} ${flow.state}`,
-    );
-    const modelled = this.naive.flows.map(
-      (flow) =>
-        `${flow.protocol} ${flow.client.address}:${flow.client.port} ${flow.leased.address}:${flow.leased.port} ${flow.state}`,
-    );
-    expect(known.toSorted()).toEqual(modelled.toSorted());
-    const perBlock = this.pond.forwarder.counters().blocks.map((use) => use.flows);
-    const members = this.naive.blocks.map((each) => this.naive.flows.filter((flow) => flow.block === each).length);
-    expect(perBlock.toSorted()).toEqual(members.toSorted());
-    // Placeholders: one for each TCP flow in the shared block, live or resting, and no other.
-    const held = this.naive.flows
-      .filter((flow) => flow.block.mode === 'shared')
-      .map((flow) => `${flow.leased.address}:${flow.leased.port} ${flow.remote}`);
-    expect([...this.pond.kernel.held.values()].toSorted()).toEqual(held.toSorted());
-  }
-}
+import { afterAll, describe, expect } from 'vitest';
+import { command, World } from '../support/fish-world.ts';
 
 describe('fish does what the naive one does', () => {
   test.prop([fc.array(command, { minLength: 20, maxLength: 150 }), fc.integer()], { numRuns: 300 })(
-    'through any sequence of packets, silences and changes of lease',
+    'through any sequence of packets, silences, changes of lease and restarts',
     (commands, seed) => {
       const world = new World(seed);
       for (const each of commands) {
@@ -231,4 +13,29 @@ describe('fish does what the naive one does', () => {
       }
     },
   );
+});
+
+describe('fish that is killed between any two stores into its memory', () => {
+  let died = 0;
+  afterAll(() => expect(died).toBeGreaterThan(300));
+  const death = fc.record({ after: fc.nat({ max: 80 }), storesLeft: fc.nat({ max: 40 }) });
+  test.prop(
+    [
+      fc.array(command, { minLength: 20, maxLength: 100 }),
+      fc.array(death, { minLength: 1, maxLength: 6 }),
+      fc.option(fc.nat({ max: 300 })),
+      fc.integer(),
+    ],
+    { numRuns: 300 },
+  )('has a successor that does what the naive one does, which lives for ever', (commands, deaths, again, seed) => {
+    const world = new World(seed, { mortal: true, flowsMax: 64, blocksMax: 6 });
+    world.storesOfSuccessor = again ?? Infinity;
+    for (const [index, each] of commands.entries()) {
+      const death = deaths.find(({ after }) => after === index);
+      if (death) world.pond.storesLeft = death.storesLeft;
+      world.carryOut(each);
+      world.compare();
+    }
+    died += world.deaths;
+  });
 });

@@ -1,5 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
+import { FlowMemory } from '../../src/fish/flow-memory.ts';
 import { Packet } from '../../src/fish/packet.ts';
 import {
   CLOSED,
@@ -36,7 +37,7 @@ type Segment = readonly [
 ];
 
 class Connection {
-  readonly #tracker = new TcpTracker(2);
+  readonly #tracker = new TcpTracker(FlowMemory.local({ flowsMax: 2, blocksMax: 1, peersMax: 0 }).columns.tcp);
   readonly #packet = new Packet(0);
   /** Sequence numbers in the tests count from here, so that they may wrap around. */
   readonly #base: number;

@@ -1,5 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { expect } from 'vitest';
+import { FlowMemory } from '../../src/fish/flow-memory.ts';
 import { UdpPeers } from '../../src/fish/udp-peers.ts';
 
 const flows = 4;
@@ -7,15 +8,26 @@ const max = 8;
 const step = fc.oneof(
   { weight: 5, arbitrary: fc.record({ flow: fc.nat({ max: flows - 1 }), remote: fc.nat({ max: 6 }) }) },
   { weight: 1, arbitrary: fc.record({ flow: fc.nat({ max: flows - 1 }), remote: fc.constant(null) }) },
+  { weight: 1, arbitrary: fc.record({ flow: fc.constant(null), remote: fc.nat({ max: flows - 1 }) }) },
 );
 
 test.prop([fc.array(step, { maxLength: 100 })], { numRuns: 500 })(
-  'peers agree with a set of pairs, up to their number',
+  'peers agree with a set of pairs, up to their number, also those taken over from a former process',
   (steps) => {
-    const peers = new UdpPeers(flows, max);
+    const { columns } = FlowMemory.local({ flowsMax: flows, blocksMax: 1, peersMax: max });
+    const adopt = (gone?: number): UdpPeers => {
+      const adopted = new UdpPeers(flows, columns.peers);
+      for (let entry = 0; entry < max; entry++) adopted.adopt(entry, (flow) => flow !== gone);
+      return adopted;
+    };
+    let peers = adopt();
     const model = new Set<string>();
     for (const { flow, remote } of steps) {
-      if (remote === null) {
+      if (flow === null) {
+        // One of the flows did not make it.
+        peers = adopt(remote);
+        for (const pair of model) if (pair.startsWith(`${remote} `)) model.delete(pair);
+      } else if (remote === null) {
         peers.forget(flow);
         for (const pair of model) if (pair.startsWith(`${flow} `)) model.delete(pair);
       } else {

@@ -4,7 +4,8 @@ import type { Prefix } from '../../src/net/prefix.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import { defaultTimers, fishConfig, type FishConfig, type FlowTimers } from '../../src/fish/config.ts';
 import { FlowLog } from '../../src/fish/flow-log.ts';
-import { Forwarder } from '../../src/fish/forwarder.ts';
+import { FlowMemory, type MemoryColumns } from '../../src/fish/flow-memory.ts';
+import { Forwarder, memorySizes } from '../../src/fish/forwarder.ts';
 import type { Placeholders } from '../../src/fish/placeholders.ts';
 import { verdictName } from '../../src/fish/verdicts.ts';
 import { build, type Endpoint, type PacketFields } from './packets.ts';
@@ -35,19 +36,46 @@ export class TupleKernel implements Placeholders {
   /** When set, the errno that answers everything. */
   failure = 0;
   #next = 3;
+  /** What the present fish has opened or taken over. */
+  readonly #mine = new Set<number>();
 
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
     if (this.failure !== 0) return -this.failure;
     const tuple = `${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`;
     if (this.strangers.has(tuple)) return binding === 'late' ? -99 : -98;
-    if ([...this.held.values()].includes(tuple)) throw new Error(`${tuple} is opened twice`);
+    for (const [handle, held] of this.held) {
+      if (held !== tuple) continue;
+      if (this.#mine.has(handle)) throw new Error(`${tuple} is opened twice`);
+      // A former fish's, which this one has not taken over: the kernel knows no difference.
+      return binding === 'late' ? -99 : -98;
+    }
     this.held.set(this.#next, tuple);
     this.opened.push(tuple);
+    this.#mine.add(this.#next);
     return this.#next++;
   }
 
   close(handle: number): void {
     if (!this.held.delete(handle)) throw new Error(`handle ${handle} is not open`);
+    this.#mine.delete(handle);
+  }
+
+  /** Fish is no more; what it held is held. */
+  outlive(): void {
+    this.#mine.clear();
+  }
+
+  adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean {
+    const tuple = `${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`;
+    if (this.held.get(handle) !== tuple || this.#mine.has(handle)) return false;
+    this.#mine.add(handle);
+    return true;
+  }
+
+  settle(): number {
+    const leftOver = [...this.held.keys()].filter((handle) => !this.#mine.has(handle));
+    for (const handle of leftOver) this.held.delete(handle);
+    return leftOver.length;
   }
 }
 
@@ -69,17 +97,87 @@ export const block = (
 export const shared = (binding: 'late' | 'explicit' = 'late'): Partial<LeasedBlock> => ({ mode: 'shared', binding });
 
 type PondSettings = Partial<Omit<FishConfig, 'timers'>> &
-  Readonly<{ timers?: Partial<FlowTimers>; seed?: number; marginUs?: number }>;
+  Readonly<{
+    timers?: Partial<FlowTimers>;
+    seed?: number;
+    marginUs?: number;
+    /** `storesLeft` counts: every store is watched, which is slow. */
+    mortal?: boolean;
+  }>;
+
+/** What a process throws, in these tests, in the middle of a store: it is not there any more. */
+export class Killed extends Error {}
+
+/** The columns, for a process that is killed instead of carrying out a store when `mayStore` says no. */
+function mortal<Columns extends object>(columns: Columns, mayStore: () => boolean): Columns {
+  const guarded = (column: object): object =>
+    new Proxy(column, {
+      set(target, key, value) {
+        if (!mayStore()) throw new Killed();
+        return Reflect.set(target, key, value, target);
+      },
+      get: (target, key) => {
+        const value: unknown = Reflect.get(target, key, target);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+  return Object.fromEntries(
+    Object.entries(columns).map(([name, column]) => [name, guarded(column as object)]),
+  ) as Columns;
+}
 
 /** A forwarder with all that it needs, a clock to turn, and packets given and taken as plain values. */
 export class Pond {
   readonly kernel = new TupleKernel();
-  readonly forwarder: Forwarder;
-  readonly #vnetHeaderBytes: number;
+  memory: FlowMemory;
+  forwarder: Forwarder;
+  readonly #settings: PondSettings;
   readonly #buffer = new Uint8Array(70_000);
+  #vnetHeaderBytes = 0;
   nowMs = 0;
+  /** Stores into the memory that are left until the process is killed. */
+  storesLeft = Infinity;
 
-  constructor(blocks: readonly LeasedBlock[], { timers, seed = 1, marginUs = 0, ...settings }: PondSettings = {}) {
+  constructor(blocks: readonly LeasedBlock[], settings: PondSettings = {}) {
+    this.#settings = settings;
+    const { config } = this.#configure({});
+    this.memory = FlowMemory.local(memorySizes(config));
+    this.forwarder = this.#start({});
+    const { refused } = this.forwarder.setBlocks(blocks, 0);
+    if (refused[0]) throw new Error(refused[0].reason);
+  }
+
+  /** The process was killed, and another one (with these settings, if they are others) takes the memory over. */
+  restart(settings: PondSettings = {}, adopt?: (forwarder: Forwarder) => void): void {
+    this.kernel.outlive();
+    this.forwarder = this.#start(settings, adopt);
+  }
+
+  /** As `restart`, with a memory of another size, into which `copy` carries the flows. */
+  moveTo<T>(settings: PondSettings, copy: (from: FlowMemory, to: FlowMemory) => T): T {
+    const larger = FlowMemory.local(memorySizes(this.#configure(settings).config));
+    const copied = copy(this.memory, larger);
+    this.memory = larger;
+    this.restart(settings);
+    return copied;
+  }
+
+  /** The memory as a process that is killed when `storesLeft` runs out sees it. */
+  #mortalMemory(): FlowMemory {
+    const mayStore = () => this.storesLeft-- > 0;
+    const { flows, tcp, peers, blocks } = this.memory.columns;
+    const columns: MemoryColumns = {
+      flows: mortal(flows, mayStore),
+      tcp: mortal(tcp, mayStore),
+      peers: mortal(peers, mayStore),
+      blocks: mortal(blocks, mayStore),
+    };
+    return this.memory.through(columns);
+  }
+
+  #configure(more: PondSettings): { config: FishConfig; seed: number; marginUs: number; mortal: boolean } {
+    const all = { ...this.#settings, ...more };
+    const { timers, seed = 1, marginUs = 0, mortal: isMortal = false, ...settings } = all;
     const config = fishConfig({
       clientPrefixes: ['100.64.0.0/10' as Prefix],
       vnetHeaderBytes: 0,
@@ -90,12 +188,19 @@ export class Pond {
       timers: { ...defaultTimers, ...timers },
     });
     if (!config.ok) throw new Error(config.error);
-    this.#vnetHeaderBytes = config.value.vnetHeaderBytes;
-    const log = new FlowLog({ entriesMax: config.value.flowLogMax, since: wallStartMs * 1_000, marginUs });
-    this.forwarder = new Forwarder({ config: config.value, random: seeded(seed), placeholders: this.kernel, log });
-    this.forwarder.setWallOffset(wallStartMs);
-    const { refused } = this.forwarder.setBlocks(blocks, 0);
-    if (refused[0]) throw new Error(refused[0].reason);
+    return { config: config.value, seed, marginUs, mortal: isMortal };
+  }
+
+  #start(more: PondSettings, adopt?: (forwarder: Forwarder) => void): Forwarder {
+    const { config, seed, marginUs, mortal: isMortal } = this.#configure(more);
+    this.#vnetHeaderBytes = config.vnetHeaderBytes;
+    const log = new FlowLog({ entriesMax: config.flowLogMax, since: this.at(this.nowMs / 1_000), marginUs });
+    const memory = isMortal ? this.#mortalMemory() : this.memory;
+    const forwarder = new Forwarder({ config, memory, random: seeded(seed), placeholders: this.kernel, log });
+    forwarder.setWallOffset(wallStartMs);
+    adopt?.(forwarder);
+    while (forwarder.adopt(this.nowMs, 100) === 100);
+    return forwarder;
   }
 
   /** Hands over a packet (with `header`, the virtio header in front of it): its bytes afterwards, and the verdict by name. */

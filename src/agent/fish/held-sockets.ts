@@ -18,4 +18,13 @@ export class HeldSockets implements Placeholders {
   close(handle: number): void {
     closeFd(handle);
   }
+
+  /** They end with the thread that opened them. */
+  adopt(): boolean {
+    return false;
+  }
+
+  settle(): number {
+    return 0;
+  }
 }

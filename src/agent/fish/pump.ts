@@ -4,6 +4,7 @@ import { EAGAIN, EINTR } from '../../sys/constants.ts';
 import { SysError } from '../../sys/errno.ts';
 import { readInto, writeFrom } from '../../sys/tun.ts';
 import { drainEventFd, waitReadable } from '../../sys/wait.ts';
+import { machineClockMs, wallOffsetAtStart_ms } from './clock.ts';
 
 /** Packets between two looks at the timers and the requests: with 64 KiB each, some four milliseconds. */
 const packetsPerRound_max = 256;
@@ -13,6 +14,8 @@ const packetsPerLook_max = 16;
 const betweenLooks_ms_max = 4;
 /** Ended flows per round, so that ten thousand that are due at once hold no packet up. */
 const expiriesPerRound_max = 64;
+/** Rows of a former fish's table that are taken over between two looks at the requests: some milliseconds' worth. */
+const rowsPerRound_max = 16_384;
 /** Flows that are due are found at least this often when no packet comes. */
 const idleWait_ms = 250;
 /** The offset to the wall clock is kept until it is further off. */
@@ -45,9 +48,9 @@ export class Pump {
   /** Requests were left over from the last round: the descriptor that announced them is drained. */
   #hasRequests = false;
   /** Finer than Date.now(), which would leave every instant of the flow log up to a millisecond early. */
-  #wallOffsetMs = performance.timeOrigin;
+  #wallOffsetMs = wallOffsetAtStart_ms;
   /** When it last looked at the clock. */
-  #nowMs = performance.now();
+  #nowMs = machineClockMs();
   #flowChanges = 0;
   writesFailed = 0;
   writeErrno = 0;
@@ -68,8 +71,9 @@ export class Pump {
 
   /** Returns after `stop` was called; throws SysError when the TUN is gone. */
   run(): void {
+    this.#takeOver();
     while (!this.#isStopping) {
-      this.#nowMs = performance.now();
+      this.#nowMs = machineClockMs();
       this.#flowChanges = this.#forwarder.flowChanges;
       this.#followWallClock();
       const isBusy = this.#movePackets();
@@ -78,6 +82,15 @@ export class Pump {
       if (isBusy) this.fullRounds++;
       else this.waits++;
       this.#wait(isBusy || hasMoreDue || this.#hasRequests ? 0 : idleWait_ms);
+    }
+  }
+
+  /** Before the first packet: one that came between would be a stranger to flows not yet known. The TUN queues them. */
+  #takeOver(): void {
+    for (let looked = rowsPerRound_max; looked === rowsPerRound_max && !this.#isStopping;) {
+      this.#followWallClock();
+      looked = this.#forwarder.adopt(machineClockMs(), rowsPerRound_max);
+      this.#wait(0);
     }
   }
 
@@ -90,9 +103,9 @@ export class Pump {
    * instants should not move between two questions.
    */
   #followWallClock(): void {
-    const before = performance.now();
+    const before = machineClockMs();
     const wallMs = Date.now() + wallClockFraction_ms;
-    const after = performance.now();
+    const after = machineClockMs();
     const offsetMs = wallMs - (before + after) / 2;
     const isOff = Math.abs(offsetMs - this.#wallOffsetMs) >= wallClockTolerance_ms;
     if (isOff && after - before < comparison_ms_max) {
@@ -106,7 +119,7 @@ export class Pump {
 
   /** Looks at the clock again; what was done since the last look bears that look's time. */
   #look(): void {
-    const nowMs = performance.now();
+    const nowMs = machineClockMs();
     const changes = this.#forwarder.flowChanges;
     if (nowMs - this.#nowMs > betweenLooks_ms_max && changes !== this.#flowChanges)
       this.#forwarder.blur((this.#nowMs + this.#wallOffsetMs) * 1_000, (nowMs + this.#wallOffsetMs) * 1_000);

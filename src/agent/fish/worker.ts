@@ -1,7 +1,9 @@
 import { isMainThread, parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
 import { FlowLog } from '../../fish/flow-log.ts';
+import { FlowMemory } from '../../fish/flow-memory.ts';
 import type { FlowSnapshot } from '../../fish/flow-views.ts';
-import { Forwarder } from '../../fish/forwarder.ts';
+import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
+import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
 import type { FlowList, Operations, Reply, Request, WorkerSetup } from './operations.ts';
 import { readyId } from './operations.ts';
@@ -18,6 +20,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
   const { config } = setup;
   const forwarder = new Forwarder({
     config,
+    memory: FlowMemory.local(memorySizes(config)),
     random: randomNumbers(),
     placeholders: new HeldSockets(setup.mark),
     log: new FlowLog({ entriesMax: config.flowLogMax, since: Date.now() * 1_000, marginUs: clockMargin_ms * 1_000 }),
@@ -34,7 +37,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     pump.run();
   } finally {
     // Whatever ended the loop: descriptors are the process's, so nobody else would ever close the placeholders.
-    forwarder.setBlocks([], performance.now());
+    forwarder.setBlocks([], machineClockMs());
   }
 }
 
@@ -50,7 +53,7 @@ function serve(port: MessagePort, answer: (request: Request) => unknown): boolea
 }
 
 function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operations[Request['operation']]['answer'] {
-  const nowMs = performance.now();
+  const nowMs = machineClockMs();
   switch (request.operation) {
     case 'setBlocks':
       return forwarder.setBlocks(request.ask, nowMs);

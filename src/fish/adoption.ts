@@ -1,0 +1,167 @@
+import { isRoutableUnicast, type PrefixList } from './addresses.ts';
+import type { BlockTable } from './blocks.ts';
+import type { FishConfig } from './config.ts';
+import type { FlowLife } from './flow-life.ts';
+import type { FlowMemory } from './flow-memory.ts';
+import { FREE, LIVE, NONE, RESTING } from './flow-table.ts';
+import { ICMP, TCP, UDP } from './packet.ts';
+import type { PlaceholderBudget } from './placeholders.ts';
+
+/**
+ * What became of the rows that somebody else had written.
+ *
+ * - `flows`: taken over, those that rest included.
+ * - `damaged`: they hold what no flow can hold.
+ * - `without_block`: of a block that is not remembered, or is another by now.
+ * - `not_allowed`: of clients that the settings do not name any more.
+ * - `without_placeholder`: in a shared block, and the kernel would not give back their 5-tuple.
+ * - `placeholders_reopened`: of flows that were taken over. `placeholders_left_over`: of none, so they were closed.
+ * - `blocks_damaged`: blocks that cannot be what was written.
+ */
+export const adoptionCounts = [
+  'flows',
+  'damaged',
+  'without_block',
+  'not_allowed',
+  'without_placeholder',
+  'placeholders_reopened',
+  'placeholders_left_over',
+  'blocks_damaged',
+] as const;
+export type AdoptionCount = (typeof adoptionCounts)[number];
+export type AdoptionCounts = Readonly<Record<AdoptionCount, number>>;
+
+type AdoptionParts = Readonly<{
+  config: FishConfig;
+  memory: FlowMemory;
+  clients: PrefixList;
+  blocks: BlockTable;
+  placeholders: PlaceholderBudget;
+  life: FlowLife;
+}>;
+
+/**
+ * Takes over the flows in a memory, row by row, and trusts none: whoever wrote it was killed in the middle of something, or
+ * was another version with a bug. A row that cannot be a flow of ours is dropped and counted; the others go on as they were,
+ * with what was left of their time.
+ */
+export class Adoption {
+  readonly #parts: AdoptionParts;
+  readonly #counts: Record<AdoptionCount, number>;
+  /** The next row: first the flows, then the peers. */
+  #next = 0;
+  #isDone = false;
+
+  constructor(parts: AdoptionParts) {
+    this.#parts = parts;
+    this.#counts = Object.fromEntries(adoptionCounts.map((name) => [name, 0])) as Record<AdoptionCount, number>;
+  }
+
+  get isUnderWay(): boolean {
+    return !this.#isDone;
+  }
+
+  counts(): AdoptionCounts {
+    return { ...this.#counts };
+  }
+
+  /** Looks at no more than `max` rows; how many they were: less than `max` means that it is done. */
+  step(nowMs: number, max: number): number {
+    if (this.#isDone) return 0;
+    const { life, blocks, memory, placeholders } = this.#parts;
+    const { flows, peers } = life;
+    if (this.#next === 0) {
+      this.#counts.blocks_damaged = blocks.adopt();
+      memory.countAdoption();
+    }
+    const { capacity } = flows;
+    const isUsed = (flow: number) => flows.state[flow] !== FREE;
+    const rows = capacity + (peers ? memory.sizes.peersMax : 0);
+    const until = Math.min(rows, this.#next + max);
+    const looked = until - this.#next;
+    for (; this.#next < until; this.#next++) {
+      if (this.#next >= capacity) peers?.adopt(this.#next - capacity, isUsed);
+      else if (!isUsed(this.#next)) flows.free(this.#next);
+      else this.#take(this.#next, nowMs);
+    }
+    if (looked < max) {
+      this.#counts.placeholders_left_over = placeholders.settle();
+      this.#isDone = true;
+    }
+    return looked;
+  }
+
+  #take(flow: number, nowMs: number): void {
+    const { life } = this.#parts;
+    const problem = this.#problemOf(flow, nowMs);
+    if (problem !== undefined) {
+      this.#counts[problem]++;
+      // A placeholder that it names is left over, unless another row has it.
+      life.flows.free(flow);
+      return;
+    }
+    this.#counts.flows++;
+    life.adopt(flow, this.#deadlineOf(flow, nowMs), nowMs);
+  }
+
+  #problemOf(flow: number, nowMs: number): AdoptionCount | undefined {
+    const { flows } = this.#parts.life;
+    if (!this.#isPossible(flow, nowMs)) return 'damaged';
+    const [protocol, leased, leasedPort] = [flows.protocol[flow]!, flows.leased[flow]!, flows.leasedPort[flow]!];
+    if (!this.#parts.blocks.hasTuple(flows.block[flow]!, protocol, leased, leasedPort)) return 'without_block';
+    const client = flows.client[flow]!;
+    if (!this.#parts.clients.contains(client) || this.#parts.blocks.leasedAddresses.has(client)) return 'not_allowed';
+    // Two flows cannot have one key: the second of them was never a flow of ours.
+    if (!flows.hasRoomFor(flow)) return 'damaged';
+    return this.#hold(flow) ? undefined : 'without_placeholder';
+  }
+
+  /** Whether it is a flow at all, by itself. */
+  #isPossible(flow: number, nowMs: number): boolean {
+    const { flows, tcp } = this.#parts.life;
+    const { columns } = this.#parts.memory;
+    const [state, protocol, attached] = [flows.state[flow], flows.protocol[flow]!, columns.flows.attached[flow]!];
+    const [remote, remotePort] = [flows.remote[flow]!, flows.remotePort[flow]!];
+    const [openedMs, deadlineMs] = [flows.openedMs[flow]!, columns.flows.deadlineMs[flow]!];
+    if ((state !== LIVE && state !== RESTING) || attached > 1 || (state === LIVE && attached === 0)) return false;
+    if (!(openedMs >= 0 && openedMs <= nowMs && deadlineMs >= openedMs && deadlineMs < Infinity)) return false;
+    if (!isRoutableUnicast(flows.client[flow]!)) return false;
+    if (protocol === UDP) return remote === 0 && remotePort === 0 && this.#hasPorts(flow);
+    if (!isRoutableUnicast(remote)) return false;
+    if (protocol === ICMP) return remotePort === 0;
+    return protocol === TCP && remotePort !== 0 && this.#hasPorts(flow) && tcp.isPlausible(flow);
+  }
+
+  #hasPorts(flow: number): boolean {
+    const { flows } = this.#parts.life;
+    return flows.clientPort[flow] !== 0 && flows.leasedPort[flow] !== 0;
+  }
+
+  /** In a shared block, whether its 5-tuple is held: as it was, or else anew, if nobody has taken it meanwhile. */
+  #hold(flow: number): boolean {
+    const { placeholders, blocks, life } = this.#parts;
+    const { flows } = life;
+    const slot = flows.block[flow]!;
+    const before = flows.placeholder[flow]!;
+    if (blocks.shared[slot] === 0) {
+      flows.placeholder[flow] = NONE;
+      return true;
+    }
+    const [leased, leasedPort] = [flows.leased[flow]!, flows.leasedPort[flow]!];
+    const [remote, remotePort] = [flows.remote[flow]!, flows.remotePort[flow]!];
+    if (before !== NONE && placeholders.adopt(before, leased, leasedPort, remote, remotePort)) return true;
+    const anew = placeholders.open(leased, leasedPort, remote, remotePort, blocks.bindingOf(slot));
+    if (anew < 0) return false;
+    flows.placeholder[flow] = anew;
+    this.#counts.placeholders_reopened++;
+    return true;
+  }
+
+  /** No later than a flow of today could have it: timers may be shorter by now, or the row wrong. */
+  #deadlineOf(flow: number, nowMs: number): number {
+    const { life, config, memory } = this.#parts;
+    const { tcpRestS, udpRestS, icmpRestS, ...lasting } = config.timers;
+    const timers = life.flows.state[flow] === LIVE ? Object.values(lasting) : [tcpRestS, udpRestS, icmpRestS];
+    return Math.min(memory.columns.flows.deadlineMs[flow]!, nowMs + Math.max(...timers) * 1_000);
+  }
+}

@@ -1,0 +1,316 @@
+import { fc } from '@fast-check/vitest';
+import { expect } from 'vitest';
+import { defaultTimers } from '../../src/fish/config.ts';
+import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import { LIVE } from '../../src/fish/flow-table.ts';
+import { describeTuple, type TupleText } from '../../src/fish/flow-tuple.ts';
+import { block, Killed, Pond, shared } from './fish.ts';
+import { NaiveFish, type NaiveFlow, type NaiveVerdict } from './naive-fish.ts';
+import { translated } from './naive-nat.ts';
+import { build, echo, hexOf, read, tcp, udp, type Endpoint, type PacketFields } from './packets.ts';
+import { ScriptedTcp, type TcpMove } from './scripted-tcp.ts';
+
+const clients: Endpoint[] = [
+  { address: '100.96.0.2', port: 1_000 },
+  { address: '100.96.0.2', port: 1_001 },
+  { address: '100.96.0.3', port: 1_000 },
+];
+const remotes: Endpoint[] = [
+  { address: '203.0.113.1', port: 443 },
+  { address: '203.0.113.1', port: 53 },
+  { address: '203.0.113.2', port: 443 },
+];
+// Few ports, so that they run out; one address in two blocks; blocks that come and go.
+const blocks = [
+  block('198.51.100.10', 'tcp', 9_000, 9_001, shared('late')),
+  block('198.51.100.11', 'tcp', 9_000, 9_000),
+  block('198.51.100.10', 'udp', 9_000, 9_001),
+  block('198.51.100.10', 'icmp', 9_002, 9_003),
+];
+
+const who = fc.record({ client: fc.nat({ max: clients.length - 1 }), remote: fc.nat({ max: remotes.length - 1 }) });
+const move = fc.constantFrom<TcpMove>('begin', 'answer', 'data', 'acknowledge', 'finish', 'reset');
+const way = fc.constantFrom('out' as const, 'in' as const);
+/** Segments in a row: by mere chance a connection would hardly ever come to its end. */
+type Steps = ['out' | 'in', TcpMove][];
+const script = fc.constantFrom<Steps>(
+  [
+    ['out', 'begin'],
+    ['in', 'answer'],
+    ['out', 'acknowledge'],
+  ],
+  [
+    ['out', 'begin'],
+    ['in', 'answer'],
+    ['out', 'data'],
+    ['in', 'data'],
+  ],
+  [
+    ['out', 'finish'],
+    ['in', 'finish'],
+    ['out', 'acknowledge'],
+  ],
+  [
+    ['in', 'finish'],
+    ['out', 'acknowledge'],
+    ['out', 'finish'],
+    ['in', 'acknowledge'],
+  ],
+  [
+    ['out', 'finish'],
+    ['in', 'acknowledge'],
+    ['in', 'data'],
+    ['in', 'finish'],
+  ],
+);
+const steps: fc.Arbitrary<Steps> = fc.oneof(
+  { weight: 2, arbitrary: script },
+  { weight: 1, arbitrary: fc.tuple(way, move).map((step) => [step]) },
+);
+type Who = { client: number; remote: number };
+export type Command =
+  | { do: 'tcp'; who: Who; steps: Steps }
+  | { do: 'datagram'; protocol: 'udp' | 'icmp'; who: Who; way: 'out' | 'in' }
+  | { do: 'stray'; remote: number; port: number }
+  | { do: 'pass'; seconds: number }
+  | { do: 'blocks'; members: LeasedBlock[] }
+  /** The process is killed between two packets, and its successor takes over. */
+  | { do: 'restart' };
+export const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 12, arbitrary: fc.record({ do: fc.constant('tcp' as const), who, steps }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('datagram' as const),
+      protocol: fc.constantFrom('udp' as const, 'icmp' as const),
+      who,
+      way,
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('stray' as const),
+      remote: fc.nat({ max: remotes.length - 1 }),
+      port: fc.integer({ min: 8_999, max: 9_004 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('pass' as const), seconds: fc.constantFrom(1, 5, 30, 61, 250, 301, 7_441) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('blocks' as const), members: fc.subarray(blocks, { minLength: 2 }) }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('restart' as const) }) },
+);
+
+/** Fish and its model side by side. */
+export class World {
+  readonly pond: Pond;
+  readonly naive = new NaiveFish(defaultTimers, '100.96.');
+  readonly #connections = new Map<string, ScriptedTcp>();
+  /** Where each pair was last seen coming from. */
+  readonly #seenFrom = new Map<string, Endpoint>();
+
+  constructor(seed: number, settings: ConstructorParameters<typeof Pond>[1] = {}) {
+    this.pond = new Pond(blocks, { seed, icmpErrorsPerSMax: 0, ...settings });
+    this.naive.setBlocks(blocks);
+  }
+
+  /** How often fish was killed in the middle of something. */
+  deaths = 0;
+  /** Stores that its successor may carry out while it takes over before it is killed as well. */
+  storesOfSuccessor = Infinity;
+
+  get nowS(): number {
+    return this.pond.nowMs / 1_000;
+  }
+
+  carryOut(command: Command): void {
+    if (command.do === 'tcp') {
+      for (const [direction, what] of command.steps)
+        this.tcp(clients[command.who.client]!, remotes[command.who.remote]!, direction, what);
+    } else if (command.do === 'datagram') {
+      this.datagram(command.protocol, clients[command.who.client]!, remotes[command.who.remote]!, command.way);
+    } else if (command.do === 'stray') {
+      // From a port that no client ever talks to.
+      const from = { ...remotes[command.remote]!, port: 9_999 };
+      const to = { address: '198.51.100.10', port: command.port };
+      this.send(tcp(from, to, 'A', { sequence: 77, acknowledgement: 88 }));
+    } else if (command.do === 'pass') {
+      this.pass(command.seconds);
+    } else if (command.do === 'restart') {
+      this.#throughDeath(() => this.pond.restart());
+    } else {
+      this.#throughDeath(() => this.pond.forwarder.setBlocks(command.members, this.pond.nowMs));
+      this.naive.setBlocks(command.members);
+    }
+  }
+
+  /** Does it; if fish is killed over it, its successor does it once more, as nobody heard that it was done. */
+  #throughDeath<T>(act: () => T, onDeath: () => void = () => {}): T {
+    try {
+      return act();
+    } catch (error) {
+      if (!(error instanceof Killed)) throw error;
+    }
+    this.deaths++;
+    // The successor may be killed, too, while it takes over; the one after it is not.
+    this.pond.storesLeft = this.storesOfSuccessor;
+    try {
+      this.pond.restart();
+    } catch (error) {
+      if (!(error instanceof Killed)) throw error;
+      this.pond.storesLeft = Infinity;
+      this.pond.restart();
+    }
+    this.pond.storesLeft = Infinity;
+    onDeath();
+    return act();
+  }
+
+  /** Fish may find what is due up to half a second late, so no look is taken in the very second of a deadline. */
+  pass(seconds: number): void {
+    let lengthS = seconds;
+    while (this.naive.flows.some((flow) => flow.deadlineS === this.nowS + lengthS)) lengthS++;
+    this.pond.nowMs += lengthS * 1_000;
+    this.#throughDeath(
+      () => this.pond.pass(0),
+      () => this.#letHalfEndedLive(),
+    );
+    this.naive.expire(this.nowS);
+  }
+
+  tcp(client: Endpoint, remote: Endpoint, direction: 'out' | 'in', what: TcpMove): void {
+    const pair = `${client.address}:${client.port} ${remote.address}:${remote.port}`;
+    const connection = this.#connections.get(pair) ?? new ScriptedTcp(client, remote);
+    this.#connections.set(pair, connection);
+    const leased = this.#seenFrom.get(`tcp ${pair}`);
+    if (direction === 'in' && leased === undefined) return;
+    // Out of order for somebody's connection, which the model could not tell: a SYN into a living one of one's own, and
+    // what is still sent to a leased tuple that went to another client when blocks were taken away.
+    const flow = leased && this.naive.connectionFrom(leased, remote);
+    const isOwn = flow?.client.address === client.address && flow.client.port === client.port;
+    if (what === 'begin' ? isOwn && flow.state === 'live' : direction === 'in' && flow && !isOwn) return;
+    const packet = direction === 'out' ? connection.fromClient(what) : connection.fromRemote(what, leased!);
+    if (packet) this.send(packet, `tcp ${pair}`);
+  }
+
+  datagram(protocol: 'udp' | 'icmp', client: Endpoint, remote: Endpoint, direction: 'out' | 'in'): void {
+    const pair = `${protocol} ${client.address}:${client.port} ${protocol === 'udp' ? '' : remote.address}`;
+    const leased = this.#seenFrom.get(pair);
+    if (direction === 'in' && leased === undefined) return;
+    if (protocol === 'udp') this.send(direction === 'out' ? udp(client, remote) : udp(remote, leased!), pair);
+    else if (direction === 'out') this.send(echo(client.address, remote.address, client.port), pair);
+    else this.send(echo(remote.address, leased!.address, leased!.port, 0), pair);
+  }
+
+  send(packet: PacketFields, pair?: string): void {
+    const bytes = build(packet);
+    const before = this.naive.flows.map(copyOf);
+    let expected = this.naive.handle(packet, this.nowS);
+    const sent = this.#throughDeath(
+      () => this.pond.send(bytes),
+      () => {
+        this.#agreeOn(before, expected);
+        // The packet is lost with the process, and is sent again.
+        expected = this.naive.handle(packet, this.nowS);
+      },
+    );
+    const way = 'side' in expected ? expected : this.#settle(expected, sent, bytes);
+    if (!way) return;
+    expect(sent.verdict).toBe('forward');
+    expect(hexOf(sent.bytes)).toBe(hexOf(translated(bytes, way.side, way.to)));
+    if (pair !== undefined && way.side === 'source') this.#seenFrom.set(pair, way.to);
+  }
+
+  /** A flow that had its rest measured out, and was not yet told to rest, lives for so long instead: longer, never shorter. */
+  #letHalfEndedLive(): void {
+    const { flows } = this.pond.memory.columns;
+    const restS = { tcp: defaultTimers.tcpRestS, udp: defaultTimers.udpRestS, icmp: defaultTimers.icmpRestS };
+    for (const flow of this.naive.flows) {
+      const key = naiveKey(flow);
+      const row = flows.state.findIndex((state, i) => state === LIVE && key === keyOf(describeTuple(flows, i)));
+      const deadlineS = this.nowS + restS[flow.protocol];
+      const isHalfEnded = row >= 0 && flow.deadlineS < this.nowS && flows.deadlineMs[row] === deadlineS * 1_000;
+      if (isHalfEnded) flow.deadlineS = deadlineS;
+    }
+  }
+
+  /**
+   * Fish was killed over a packet. For every flow either all of what the packet means to it has happened, or nothing, or it
+   * happens when the packet is sent again; none is lost, and of a new one there is all or nothing.
+   */
+  #agreeOn(before: readonly NaiveFlow[], expected: NaiveVerdict): void {
+    const found = new Map([...this.pond.forwarder.flows()].map((flow) => [keyOf(flow), flow]));
+    const after = new Map(this.naive.flows.map((flow) => [naiveKey(flow), flow]));
+    this.naive.flows = before.flatMap((flow) => {
+      const key = naiveKey(flow);
+      const then = after.get(key);
+      const now = found.get(key);
+      found.delete(key);
+      if (!now) {
+        // Only a flow that takes no rest may be gone.
+        expect(then).toBeUndefined();
+        return [];
+      }
+      expect([flow.state, then?.state]).toContain(now.state);
+      return [flow.state === now.state ? flow : then!];
+    });
+    for (const flow of found.values()) {
+      const to = { address: flow.address, port: flow.port };
+      expect(expected).toMatchObject({ choices: expect.arrayContaining([to]) as unknown });
+      this.naive.took(to);
+    }
+  }
+
+  /** A drop, or a new flow, whose leased tuple has to be one of those that were free. */
+  #settle(
+    expected: Exclude<NaiveVerdict, { side: string }>,
+    sent: { verdict: string; bytes: Uint8Array },
+    before: Uint8Array,
+  ): { side: 'source'; to: Endpoint } | undefined {
+    if ('drop' in expected) {
+      expect(sent.verdict).toBe(expected.drop);
+      expect(hexOf(sent.bytes)).toBe(hexOf(before));
+      return undefined;
+    }
+    expect(sent.verdict).toBe('forward');
+    const { source, sourcePort } = read(sent.bytes);
+    const to = { address: source, port: sourcePort };
+    expect(expected.choices).toContainEqual(to);
+    this.naive.took(to);
+    return { side: 'source', to };
+  }
+
+  compare(): void {
+    const flows = [...this.pond.forwarder.flows()];
+    const known = flows.map(
+      (flow) => `${flow.protocol} ${flow.client}:${flow.clientPort} ${flow.address}:${flow.port} ${flow.state}`,
+    );
+    const modelled = this.naive.flows.map(
+      (flow) =>
+        `${flow.protocol} ${flow.client.address}:${flow.client.port} ${flow.leased.address}:${flow.leased.port} ${flow.state}`,
+    );
+    expect(known.toSorted()).toEqual(modelled.toSorted());
+    const perBlock = this.pond.forwarder.counters().blocks.map((use) => use.flows);
+    const members = this.naive.blocks.map((each) => this.naive.flows.filter((flow) => flow.block === each).length);
+    expect(perBlock.toSorted()).toEqual(members.toSorted());
+    // Placeholders: one for each TCP flow in the shared block, live or resting, and no other.
+    const held = this.naive.flows
+      .filter((flow) => flow.block.mode === 'shared')
+      .map((flow) => `${flow.leased.address}:${flow.leased.port} ${flow.remote}`);
+    expect([...this.pond.kernel.held.values()].toSorted()).toEqual(held.toSorted());
+  }
+}
+
+const copyOf = (flow: NaiveFlow): NaiveFlow => ({
+  ...flow,
+  tcp: { ...flow.tcp, fins: new Set(flow.tcp.fins), acknowledged: new Set(flow.tcp.acknowledged) },
+});
+const naiveKey = ({ protocol, client, leased, remote }: NaiveFlow): string =>
+  `${protocol} ${client.address}:${client.port} ${leased.address}:${leased.port} ${remote}`;
+const keyOf = ({ protocol, client, clientPort, address, port, remote, remotePort }: TupleText): string =>
+  `${protocol} ${client}:${clientPort} ${address}:${port} ${remote === null ? 'any' : remotePort === null ? remote : `${remote}:${remotePort}`}`;
