@@ -13,6 +13,7 @@ import type { GuardKeeper } from './guard-keeper.ts';
 import { HostKeeper } from './host-keeper.ts';
 import type { Host } from './host.ts';
 import { LeasesOnHost } from './leases-on-host.ts';
+import type { CgroupTable } from './ownership.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { SocketTable } from './port-users.ts';
 import type { Reports } from './reports.ts';
@@ -40,6 +41,7 @@ export type AgentParts = Readonly<{
   reports: Reports;
   placeholders: Placeholders;
   sockets: SocketTable;
+  cgroups: CgroupTable;
   /** See `UnitsOnHost`. */
   unitsGone(units: readonly string[]): Promise<ReadonlySet<string>>;
   /** null on a host without fish. */
@@ -87,15 +89,16 @@ export class Agent {
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
-    const { machine, host, stateFile, settings, log, placeholders, sockets, guard } = parts;
+    const { machine, host, stateFile, settings, log, placeholders, sockets, cgroups, guard } = parts;
     this.desired = new DesiredMachine(machine);
     const isOurMark = (socket: number) => (socket & settings.markMask) === settings.mark;
-    this.#blocked = new BlockedOnHost({ sockets, isOurMark, now: () => parts.now() });
+    this.#blocked = new BlockedOnHost({ sockets, cgroups, isOurMark, now: () => parts.now() });
     this.#units = new UnitsOnHost({ goneOf: (units) => parts.unitsGone(units), log, now: () => parts.now() });
     this.leases = new LeasesOnHost({
       changeElements: (add, remove) => this.hostKeeper.changeElements(add, remove),
       placeholders,
       sockets,
+      cgroups,
       setFishBlocks: async (blocks) => {
         if (!this.#fish) throw new Error('fish does not run');
         return this.#fish.setBlocks(blocks);

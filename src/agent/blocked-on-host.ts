@@ -2,6 +2,7 @@ import { parseAddress, type Address } from '../net/address.ts';
 import { rangesOverlap } from '../net/ports.ts';
 import type { BlockedPorts } from '../wire/agent.ts';
 import type { DesiredMachine } from './desired.ts';
+import { ownerOf, ownershipOf, type CgroupTable } from './ownership.ts';
 import { conflictsOf, usersOf, type PortUser, type SocketTable } from './port-users.ts';
 import type { Block } from './sets.ts';
 
@@ -12,6 +13,7 @@ export const rechecked_max = 256;
 
 type Parts = Readonly<{
   sockets: SocketTable;
+  cgroups: CgroupTable;
   /** Whether a socket's mark says that it is one of fish's placeholders. */
   isOurMark(mark: number): boolean;
   /** Milliseconds, never backwards. */
@@ -43,7 +45,7 @@ export class BlockedOnHost {
   }
 
   #isClear(place: BlockedPorts, desired: DesiredMachine): boolean {
-    const { sockets, isOurMark } = this.#parts;
+    const { sockets, cgroups, isOurMark } = this.#parts;
     const address = addressOf(place, desired);
     if (address === undefined) return false;
     const block: Block = { address, protocol: place.protocol, ports: place.ports, mode: 'exclusive' };
@@ -51,11 +53,16 @@ export class BlockedOnHost {
       place.protocol === 'icmp' ? conflictsOf(sockets, block) : usersOf(sockets, block, isOurMark);
     if (users.length === 0) return true;
     // In a shared block those may be who were in it before the stranger was met.
-    const members = new Set<number | null>();
+    const names = new Set<string>();
     for (const lease of desired.leases.values())
       if (lease.slice === place.slice && lease.protocol === place.protocol && rangesOverlap(lease.ports, place.ports))
-        members.add(desired.holders.get(lease.holder)?.uid ?? null);
-    return users.every(({ uid }) => members.has(uid));
+        names.add(lease.holder);
+    const members = [...names].flatMap((name) => {
+      const holder = desired.holders.get(name);
+      const owner = holder && ownerOf(holder, cgroups);
+      return typeof owner === 'object' && owner.kind === 'proxy' ? [ownershipOf(owner, sockets, cgroups)] : [];
+    });
+    return users.every((user) => members.some(({ isOwn }) => isOwn(user)));
   }
 }
 

@@ -3,10 +3,12 @@ import type { Lease } from '../wire/leases.ts';
 import type { DesiredMachine } from './desired.ts';
 import { ArrivingLeases } from './leases/arriving-leases.ts';
 import { FishBlocks } from './leases/fish-blocks.ts';
-import { HeldLeases, isSameOwner, ownerOf, type Held, type Phase } from './leases/held-leases.ts';
+import { CgroupFollower } from './leases/cgroup-follower.ts';
+import { HeldLeases, type Held, type Phase } from './leases/held-leases.ts';
 import { LeaseElements } from './leases/lease-elements.ts';
 import type { LeaseHost, LeaseOutcome } from './leases/lease-host.ts';
 import { LeavingLeases } from './leases/leaving-leases.ts';
+import { cgroupOf, isSameOwner, ownerOf } from './ownership.ts';
 import type { ElementsBySet, Owner, SetClass } from './sets.ts';
 
 export type LeaseStatus = Readonly<{
@@ -30,6 +32,7 @@ export class LeasesOnHost {
   readonly #fish: FishBlocks;
   readonly #arriving: ArrivingLeases;
   readonly #leaving: LeavingLeases;
+  readonly #cgroups: CgroupFollower;
   readonly #touched = new Set<string>();
 
   constructor(host: LeaseHost) {
@@ -38,6 +41,7 @@ export class LeasesOnHost {
     this.#fish = new FishBlocks(host, this.#leases);
     this.#arriving = new ArrivingLeases(host, this.#leases, this.#fish);
     this.#leaving = new LeavingLeases(host, this.#leases, this.#fish);
+    this.#cgroups = new CgroupFollower(host.cgroups, this.#leases, () => host.now());
   }
 
   /** These leases are to be looked at in the next `work`. */
@@ -61,8 +65,9 @@ export class LeasesOnHost {
    */
   adopt(desired: DesiredMachine): void {
     for (const lease of desired.leases.values()) {
-      const owner = ownerOf(desired.holders.get(lease.holder));
-      if (lease.state === 'pending' || !owner || this.#leases.get(lease.id)) continue;
+      const holder = desired.holders.get(lease.holder);
+      const owner = holder && ownerOf(holder, this.#host.cgroups);
+      if (lease.state === 'pending' || typeof owner !== 'object' || this.#leases.get(lease.id)) continue;
       // Fish has just started: it uses nothing of what ends.
       if (lease.state === 'ending' && owner.kind === 'fish') continue;
       this.#leases.open(lease, owner, true);
@@ -79,9 +84,10 @@ export class LeasesOnHost {
     return this.#touched.size > 0 || this.#leases.elements.hasLeftOver || this.#fish.isBehind;
   }
 
-  /** When the sockets of a lease that ends should be looked at again; undefined when none is waited for. */
+  /** When the sockets of a lease that ends, or the cgroups of holders, should be looked at again; undefined for never. */
   nextLookInMs(): number | undefined {
-    return this.#leaving.nextLookInMs();
+    const next = Math.min(this.#leaving.nextLookInMs() ?? Infinity, this.#cgroups.nextLookInMs() ?? Infinity);
+    return Number.isFinite(next) ? next : undefined;
   }
 
   /** Whether anything is left of the leases that `which` names. */
@@ -101,6 +107,7 @@ export class LeasesOnHost {
   async work(
     desired: DesiredMachine,
   ): Promise<Readonly<{ outcomes: readonly LeaseOutcome[]; problem: Error | undefined }>> {
+    this.touch(this.#cgroups.look());
     const touched = [...this.#touched];
     this.#touched.clear();
     try {
@@ -120,13 +127,15 @@ export class LeasesOnHost {
 
   status(): readonly LeaseStatus[] {
     const now = this.#host.now();
-    return [...this.#leases.all()].map(({ lease, block, phase, since, refusal }) => ({
+    return [...this.#leases.all()].map(({ lease, block, owner, phase, since, refusal }) => ({
       lease: lease.id,
       holder: lease.holder,
       block: `${block.address} ${block.protocol} ${formatPorts(block.ports)}`,
       phase,
       for_s: Math.round((now - since) / 1_000),
-      detail: refusal ? `${refusal.errno}: ${refusal.detail}` : this.#leaving.waitsFor(lease.id),
+      detail: refusal
+        ? `${refusal.errno}: ${refusal.detail}`
+        : (this.#leaving.waitsFor(lease.id) ?? missingCgroup(owner)),
     }));
   }
 
@@ -149,11 +158,14 @@ export class LeasesOnHost {
       return;
     }
     const holder = desired.holders.get(lease.holder);
-    const owner = ownerOf(holder);
-    if (!owner) {
-      if (holder) to.outcomes.push(refusalOfUnknownUser(lease));
+    if (!holder) {
       // A change that tells about the holder touches its leases again.
-      else this.#host.log.warn({ lease: id, holder: lease.holder }, 'a lease of a holder that is not known yet');
+      this.#host.log.warn({ lease: id, holder: lease.holder }, 'a lease of a holder that is not known yet');
+      return;
+    }
+    const owner = ownerOf(holder, this.#host.cgroups);
+    if (typeof owner === 'string') {
+      to.outcomes.push({ lease: id, token: lease.token, state: 'refused', errno: 'EPERM', detail: owner });
       return;
     }
     if (!held) to.arriving.push(this.#leases.open(lease, owner, false));
@@ -165,7 +177,7 @@ export class LeasesOnHost {
   }
 }
 
-function refusalOfUnknownUser({ id, token, holder }: Lease): LeaseOutcome {
-  const detail = `${holder} is a proxy without a user id: the guard cannot tell its sockets`;
-  return { lease: id, token, state: 'refused', errno: 'EPERM', detail };
+function missingCgroup(owner: Owner): string | null {
+  const cgroup = cgroupOf(owner);
+  return cgroup?.id === null ? `cgroup ${cgroup.path} is not there: the ports are shut until it is` : null;
 }

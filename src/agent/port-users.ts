@@ -11,7 +11,15 @@ export interface SocketTable {
 }
 
 /** A socket on a leased port, as it is told to people. */
-export type PortUser = Readonly<{ port: number; uid: number; inode: number; what: string; cookie: string }>;
+export type PortUser = Readonly<{
+  port: number;
+  uid: number;
+  inode: number;
+  /** The kernel's number of the cgroup that it was opened in; undefined where the kernel does not tell. */
+  cgroup: string | undefined;
+  what: string;
+  cookie: string;
+}>;
 
 const anyAddress: readonly string[] = ['0.0.0.0', '::'];
 
@@ -43,7 +51,7 @@ export function conflictsOf(table: SocketTable, block: Block): readonly PortUser
 }
 
 /** A lease that ends, and what its end waits for. */
-export type EndingBlock = Readonly<{ lease: string; block: Block; uid: number }>;
+export type EndingBlock = Readonly<{ lease: string; block: Block }>;
 
 /**
  * Who still uses blocks that end. One reading of the kernel's table per protocol and family however many there are: a
@@ -94,12 +102,13 @@ const isUse = (socket: SocketInfo, isOurs: (mark: number) => boolean): boolean =
   socket.state !== 'time-wait' && !(socket.mark !== undefined && isOurs(socket.mark));
 
 function portUser(socket: SocketInfo): PortUser {
-  const { localPort, uid, inode, protocol, state, localAddress, remoteAddress, remotePort, cookie } = socket;
+  const { localPort, uid, inode, cgroup, protocol, state, localAddress, remoteAddress, remotePort, cookie } = socket;
   const remote = remotePort === 0 ? '' : ` to ${remoteAddress} port ${remotePort}`;
   return {
     port: localPort,
     uid,
     inode,
+    cgroup,
     what: `a ${protocol} socket (${state}) on ${localAddress} port ${localPort}${remote}`,
     cookie: `${cookie.family} ${Buffer.from(cookie.id).toString('hex')}`,
   };
@@ -109,6 +118,7 @@ const pingUser = ({ identifier, uid, inode, localAddress }: PingSocket): PortUse
   port: identifier,
   uid,
   inode,
+  cgroup: undefined,
   what: `a ping socket on ${localAddress} identifier ${identifier}`,
   cookie: `ping ${inode}`,
 });

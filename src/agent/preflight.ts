@@ -3,11 +3,13 @@ import type { Family } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { raiseDescriptorLimit } from '../sys/descriptors.ts';
 import { HostProblem } from './host.ts';
+import { openCgroups } from './linux/cgroups.ts';
 import { runTool } from './linux/commands.ts';
 import { readSysctl } from './linux/sysctl.ts';
+import type { CgroupTable } from './ownership.ts';
 
 /** What this host can do, looked at before anything is changed. */
-export type HostFacts = Readonly<{ families: readonly Family[]; descriptors_max: number }>;
+export type HostFacts = Readonly<{ families: readonly Family[]; descriptors_max: number; cgroups: CgroupTable }>;
 
 /** Each obstacle is one line that says what to do. */
 export async function preflight(o: Readonly<{ needsTun: boolean }>): Promise<Result<HostFacts, string>> {
@@ -29,7 +31,7 @@ export async function preflight(o: Readonly<{ needsTun: boolean }>): Promise<Res
       return err('/dev/net/tun is missing: load the module tun, or pass the device into the container');
     }
   }
-  return ok({ families: families(), descriptors_max: raiseDescriptorLimit().hard });
+  return ok({ families: families(), descriptors_max: raiseDescriptorLimit().hard, cgroups: await openCgroups() });
 }
 
 /** IPv6 may be compiled out, or switched off; IPv4 is what fish translates. */

@@ -1,3 +1,4 @@
+import type { Ownership } from './ownership.ts';
 import { describeUser, usersOfMany, type EndingBlock, type PortUser, type SocketTable } from './port-users.ts';
 
 /** Between two looks at the same lease: doubled from the first to the last. */
@@ -5,8 +6,9 @@ const look_first_ms = 50;
 const look_max_ms = 2_000;
 
 export type ProxyEnding = EndingBlock &
+  Ownership &
   Readonly<{
-    /** Whether another lease of the same user on the same block goes on: its sockets cannot be told from this one's. */
+    /** Whether another lease of the same sender on the same block goes on: its sockets cannot be told from this one's. */
     isCovered: () => boolean;
   }>;
 
@@ -75,15 +77,15 @@ export class ProxyEndings {
 }
 
 /**
- * Whom the end of a lease has to wait for. On an exclusive block: everybody. On a shared one: the holder's user id. A
- * closed socket may have lost it (before Linux 6.17 sock_diag shows 0 then), so of those the ones count that were there
- * when the holder's last open socket went; a busy neighbour's later ones do not.
+ * Whom the end of a lease has to wait for. On an exclusive block: everybody. On a shared one: the holder's own. Of a closed
+ * socket it may be unknown whose it was, so of those the ones count that were there when the holder's last open socket
+ * went; a busy neighbour's later ones do not.
  */
 function stillUsing(each: Waiting, users: readonly PortUser[]): readonly PortUser[] {
   if (each.block.mode === 'exclusive') return users;
   if (each.isCovered()) return [];
-  const own = users.filter((user) => user.uid === each.uid);
-  const nameless = users.filter((user) => user.inode === 0 && user.uid === 0 && each.uid !== 0);
+  const own = users.filter((user) => each.isOwn(user));
+  const nameless = users.filter((user) => each.mayHaveBeenOwn(user));
   if (own.some((user) => user.inode !== 0)) return [...own, ...nameless];
   each.lingering ??= new Set(nameless.map((user) => user.cookie));
   const { lingering } = each;

@@ -2,7 +2,7 @@ import { familyOf, type Address, type Family } from '../net/address.ts';
 import { blockMask } from '../net/ports.ts';
 import { prefixFamily, type Prefix } from '../net/prefix.ts';
 import { protocolNumber, protocols } from '../net/protocol.ts';
-import { hasUser, roles, setName, type Role, type SetClass } from './sets.ts';
+import { roles, senderIn, setName, type Role, type SetClass } from './sets.ts';
 
 /**
  * The text of table `inet fishery`: the egress guard, the steering of fish's replies, and the orphan rule. Pure; the
@@ -44,6 +44,8 @@ export const counterNames = [
   'guard_ending',
   /** From a socket of a user who does not lease the port. */
   'guard_uid',
+  /** From a socket in a cgroup that does not lease the port, on a block that a cgroup leases. */
+  'guard_cgroup',
   /** From the kernel itself (a reset, an ICMP error) or a closed socket, on a port that no proxy here leases. */
   'guard_unowned',
   /** To a leased port, and no socket is there: dropped in silence instead of answered with a reset. */
@@ -64,6 +66,9 @@ const chains = [
   'guard6',
   'guard4_fish',
   'guard6_fish',
+  'sender',
+  'sender4',
+  'sender6',
   'steer',
   'steer4',
   'steer6',
@@ -82,7 +87,8 @@ export function rulesetOf(input: RulesetInput): Ruleset {
       roles.indexOf(a.role) - roles.indexOf(b.role) ||
       a.family - b.family ||
       protocols.indexOf(a.protocol) - protocols.indexOf(b.protocol) ||
-      a.size - b.size,
+      a.size - b.size ||
+      (a.level ?? 0) - (b.level ?? 0),
   );
   const rules: Readonly<Record<Chain, readonly string[]>> = {
     guard: [
@@ -98,6 +104,9 @@ export function rulesetOf(input: RulesetInput): Ruleset {
     guard6: guard(6, classes, input.tun),
     guard4_fish: guardFish(4, classes),
     guard6_fish: guardFish(6, classes),
+    sender: sender(classes),
+    sender4: senderOf(4, classes),
+    sender6: senderOf(6, classes),
     steer: steer(input),
     steer4: steerTo(4, classes, input),
     steer6: steerTo(6, classes, input),
@@ -136,6 +145,8 @@ export function rulesetOf(input: RulesetInput): Ruleset {
 const hooks: Readonly<Partial<Record<Chain, readonly string[]>>> = {
   // After every other postrouting chain, source NAT included: what is judged is what leaves.
   guard: ['type filter hook postrouting priority 300; policy accept;'],
+  // The only place that knows the cgroup of a packet's socket. After all others, but before NAT could change the source.
+  sender: ['type filter hook output priority 300; policy accept;'],
   // Before connection tracking, so that fish's packets can be kept out of it.
   steer: ['type filter hook prerouting priority raw; policy accept;'],
 };
@@ -156,13 +167,16 @@ function setTo(set: string, members: readonly string[]): readonly string[] {
  * nft insists that the two sides of a look-up have the same type, down to the name. `tcp sport` is an inet_service,
  * `icmp id` and any raw 16 bits are an integer of 16 bits, and `tcp sequence` is the way to spell one of 32.
  */
-function setType({ role, protocol, family }: SetClass): string {
+function setType({ role, protocol, family, level }: SetClass): string {
   const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
   const ip = family === 4 ? 'ip' : 'ip6';
-  const user = hasUser(role);
+  const sender = senderIn(role);
   if (role === 'steer') return `typeof ${ip} daddr . tcp sequence`;
-  if (role === 'quoted' || protocol === 'icmp') return `typeof ${ip} saddr . icmp id${user ? ' . meta skuid' : ''}`;
-  return `type ${address} . inet_service${user ? ' . uid' : ''}`;
+  if (role === 'quoted' || protocol === 'icmp') {
+    const raw = sender === 'uid' ? ' . meta skuid' : sender === 'cgroup' ? ` . socket cgroupv2 level ${level}` : '';
+    return `typeof ${ip} saddr . icmp id${raw}`;
+  }
+  return `type ${address} . inet_service${sender === 'uid' ? ' . uid' : sender === 'cgroup' ? ' . cgroupsv2' : ''}`;
 }
 
 const ofRole = (classes: readonly SetClass[], family: Family, wanted: readonly Role[]): readonly SetClass[] =>
@@ -179,6 +193,9 @@ function sourceBlock({ protocol, family, size }: SetClass): string {
   const field = protocol === 'icmp' ? (family === 4 ? 'icmp id' : 'icmpv6 id') : `${protocol} sport`;
   return `${ip(family)} saddr . ${field}${masked16(size)}`;
 }
+
+/** A socket that is open: a closed one has no user id. */
+const anyUser = 'meta skuid 0-4294967295';
 
 /** Who may send from a pool's address. The order of the rules is the meaning; each comment says what breaks otherwise. */
 function guard(family: Family, classes: readonly SetClass[], tun: string | null): readonly string[] {
@@ -200,9 +217,11 @@ function guard(family: Family, classes: readonly SetClass[], tun: string | null)
     ...(tun === null ? [] : [`iifname "${tun}" goto guard${family}_fish`]),
     `iif != 0 ${drop('guard_forwarded')}`,
     ...guarded('own_uid', (each) => `${sourceBlock(each)} . meta skuid`),
-    ...ofRole(classes, family, ['closing']).flatMap(closingRules),
+    ...ofRole(classes, family, ['closing']).flatMap((each) => closingRules(each, 'meta skuid')),
+    // A live socket on such a block has passed `sender`, which knows the cgroups.
+    ...guarded('in_cgroup', (each) => `${anyUser} ${sourceBlock(each)}`),
     // Any user id: a live socket that no rule above let through.
-    `meta skuid 0-4294967295 ${drop('guard_uid')}`,
+    `${anyUser} ${drop('guard_uid')}`,
     // No user id: sockets that are closing (their data and FIN must get out), TIME_WAIT, and the kernel's own packets.
     ...guarded('own', (each) => sourceBlock(each)),
     drop('guard_unowned'),
@@ -213,11 +232,41 @@ function guard(family: Family, classes: readonly SetClass[], tun: string | null)
  * From a port whose lease ends. A connection begins with SYN, in either direction and with or without data (Fast Open);
  * without it a packet belongs to what was there before. UDP and echo have nothing that could drain.
  */
-function closingRules(each: SetClass): readonly string[] {
-  const key = `${sourceBlock(each)} . meta skuid @${setName(each)}`;
+function closingRules(each: SetClass, by: string): readonly string[] {
+  const key = `${sourceBlock(each)} . ${by} @${setName(each)}`;
   const shut = drop('guard_ending');
   if (each.protocol === 'tcp') return [`${key} tcp flags & syn != 0 ${shut}`, `${key} accept`];
   return [each.protocol === 'icmp' ? `${echoes(each.family)} ${key} ${shut}` : `${key} ${shut}`];
+}
+
+/** Without a lease by a cgroup there is nothing to judge here, and the chain costs next to nothing. */
+const sender = (classes: readonly SetClass[]): readonly string[] =>
+  families
+    .filter((family) => ofRole(classes, family, ['in_cgroup']).length > 0)
+    .map((family) => `${ip(family)} saddr @pool${family} ${ip(family)} saddr != @host${family} goto sender${family}`);
+
+/**
+ * Whose sockets may use the blocks that cgroups have leased: those in the cgroup, at the level where it is, and those of
+ * users who have a lease of the same block. Packets without a live socket (its FIN, a reset of the kernel's own) go on to
+ * the guard, which lets them pass where a proxy leases the port.
+ */
+function senderOf(family: Family, classes: readonly SetClass[]): readonly string[] {
+  const blocks = ofRole(classes, family, ['in_cgroup']);
+  if (blocks.length === 0) return [];
+  const about = (each: SetClass) => (each.protocol === 'icmp' ? `${echoes(family)} ` : '');
+  const byCgroup = (each: SetClass) => `socket cgroupv2 level ${each.level}`;
+  return [
+    `oif "lo" accept`,
+    // Judged by the guard, which knows them.
+    ...ofRole(classes, family, ['own_uid', 'closing']).map(
+      (each) => `${about(each)}${sourceBlock(each)} . meta skuid @${setName(each)} accept`,
+    ),
+    ...ofRole(classes, family, ['own_cgroup']).map(
+      (each) => `${about(each)}${sourceBlock(each)} . ${byCgroup(each)} @${setName(each)} accept`,
+    ),
+    ...ofRole(classes, family, ['closing_cgroup']).flatMap((each) => closingRules(each, byCgroup(each))),
+    ...blocks.map((each) => `${about(each)}${anyUser} ${sourceBlock(each)} @${setName(each)} ${drop('guard_cgroup')}`),
+  ];
 }
 
 /** Where the port of the packet that an ICMP error quotes begins, in bits from the start of the error (RFC 792, 4443). */

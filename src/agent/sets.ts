@@ -1,5 +1,6 @@
 import type { Address, Family } from '../net/address.ts';
 import { familyOf } from '../net/address.ts';
+import { cgroupDepth } from '../net/cgroup.ts';
 import { portCount, type PortRange } from '../net/ports.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
 
@@ -11,6 +12,10 @@ import { protocols, type Protocol } from '../net/protocol.ts';
  * - `own_uid`: (address, block, user id): what a proxy's live sockets may send from.
  * - `closing`: (address, block, user id): the same, of leases that end. What is established drains; nothing new begins.
  *   A user that has another lease on the block is in `own_uid` as well, which is asked first.
+ * - `own_cgroup`, `closing_cgroup`: (address, block, control group): the same for proxies that are known by a cgroup. The
+ *   kernel looks up the cgroup of a socket at one level below the root, so there is a set for each level that occurs.
+ * - `in_cgroup`: (address, block): blocks that somebody has by a cgroup, live or ending. It is judged where the packet
+ *   leaves its socket, because where it leaves the host the cgroup cannot be asked for.
  * - `own`: (address, block): the same blocks without the user id. A closed socket has none, and its last data and FIN
  *   must still get out; and packets to these blocks that match no socket are dropped (orphan rule).
  * - `fish`: (address, block): what may leave the TUN device as source.
@@ -18,29 +23,67 @@ import { protocols, type Protocol } from '../net/protocol.ts';
  *   whose quoted packet was sent to the block. Echo needs none, its `fish` set has that type already.
  * - `steer`: (address, block): fish's exclusive blocks. Packets to them go to fish, and ICMP errors that quote them.
  */
-export const roles = ['own_uid', 'closing', 'own', 'fish', 'quoted', 'steer'] as const;
+export const roles = [
+  'own_uid',
+  'closing',
+  'own_cgroup',
+  'closing_cgroup',
+  'in_cgroup',
+  'own',
+  'fish',
+  'quoted',
+  'steer',
+] as const;
 export type Role = (typeof roles)[number];
 
-export type SetClass = Readonly<{ role: Role; protocol: Protocol; family: Family; size: number }>;
+export type SetClass = Readonly<{
+  role: Role;
+  protocol: Protocol;
+  family: Family;
+  size: number;
+  /** Of roles that tell cgroups apart: how deep below the root those cgroups are. */
+  level?: number;
+}>;
 
-/** `steer_tcp4_128`. */
-export const setName = ({ role, protocol, family, size }: SetClass): string => `${role}_${protocol}${family}_${size}`;
+/** `steer_tcp4_128`, `own_cgroup_at2_tcp4_128`. */
+export const setName = ({ role, protocol, family, size, level }: SetClass): string =>
+  `${role}${level === undefined ? '' : `_at${level}`}_${protocol}${family}_${size}`;
 
-const setNamePattern = new RegExp(`^(${roles.join('|')})_(${protocols.join('|')})([46])_([1-9][0-9]{0,4})$`);
+const setNamePattern = new RegExp(
+  `^(${roles.join('|')})(?:_at([1-9][0-9]?))?_(${protocols.join('|')})([46])_([1-9][0-9]{0,4})$`,
+);
 
-/** Whether the sets of this role tell users apart. */
-export const hasUser = (role: Role): boolean => role === 'own_uid' || role === 'closing';
+/** What the sets of this role tell senders apart by. */
+export const senderIn = (role: Role): 'uid' | 'cgroup' | null =>
+  role === 'own_uid' || role === 'closing'
+    ? 'uid'
+    : role === 'own_cgroup' || role === 'closing_cgroup'
+      ? 'cgroup'
+      : null;
+
+/** Where what is in a set of this class goes when its lease ends; null where it just goes. */
+export const closingOf = (set: SetClass): SetClass | null =>
+  set.role === 'own_uid'
+    ? { ...set, role: 'closing' }
+    : set.role === 'own_cgroup'
+      ? { ...set, role: 'closing_cgroup' }
+      : null;
 
 /** The class a set's name stands for; undefined for the table's other sets (`alive`, `pool4` …). */
 export function parseSetName(name: string): SetClass | undefined {
   const match = setNamePattern.exec(name);
   if (!match) return undefined;
-  const [, role, protocol, family, size] = match;
-  return { role: role as Role, protocol: protocol as Protocol, family: Number(family) as Family, size: Number(size) };
+  const [, role, level, protocol, family, size] = match;
+  if ((senderIn(role as Role) === 'cgroup') !== (level !== undefined)) return undefined;
+  return {
+    ...{ role: role as Role, protocol: protocol as Protocol, family: Number(family) as Family, size: Number(size) },
+    ...(level === undefined ? {} : { level: Number(level) }),
+  };
 }
 
 /**
- * One element in the spelling of nft: `198.51.100.10 . 9088` or, where users are told apart, `198.51.100.10 . 9088 . 1000`.
+ * One element in the spelling of nft: `198.51.100.10 . 9088` or, where users or cgroups are told apart, with the user
+ * id or the kernel's number of the cgroup behind it: `198.51.100.10 . 9088 . 1000`.
  * Equal text is the same element.
  */
 export type Element = Readonly<{ set: string; key: string }>;
@@ -53,8 +96,17 @@ export type Block = Readonly<{
   mode: 'exclusive' | 'shared';
 }>;
 
-/** Whose it is, in the kernel's eyes: fish's packets come from the TUN device, a proxy's sockets have a user id. */
-export type Owner = Readonly<{ kind: 'fish' } | { kind: 'proxy'; uid: number }>;
+/**
+ * A control group on this host. `id` is the kernel's number of it, as text because it has 64 bits: that of its folder. It
+ * is another one whenever the cgroup was made anew, and null while there is none of that path.
+ */
+export type Cgroup = Readonly<{ path: string; id: string | null }>;
+
+/** A proxy's sockets have a user id, and the cgroup that they were opened in; one of them tells whose they are. */
+export type ProxyOwner = Readonly<{ kind: 'proxy'; uid: number } | { kind: 'proxy'; cgroup: Cgroup }>;
+
+/** Whose it is, in the kernel's eyes. Fish's packets come from the TUN device. */
+export type Owner = Readonly<{ kind: 'fish' }> | ProxyOwner;
 
 /**
  * Everything that a lease of this block needs in the table. Several holders of one shared block have elements in common.
@@ -64,14 +116,19 @@ export function elementsOf(block: Block, owner: Owner, ends = false): readonly E
   const { address, protocol, ports } = block;
   const family = familyOf(address);
   const key = `${address} . ${ports.first}`;
-  const element = (role: Role, text = key): Element => ({
-    set: setName({ role, protocol, family, size: portCount(ports) }),
+  const element = (role: Role, text = key, level?: number): Element => ({
+    set: setName({ role, protocol, family, size: portCount(ports), ...(level === undefined ? {} : { level }) }),
     key: text,
   });
   if (owner.kind === 'proxy') {
-    const byUser = element(ends ? 'closing' : 'own_uid', `${key} . ${owner.uid}`);
-    // Echo has no closing sockets and no resets: the set without user id would serve nothing.
-    return protocol === 'icmp' ? [byUser] : [byUser, element('own')];
+    // Echo has no closing sockets and no resets: the set without a sender would serve nothing.
+    const rest = protocol === 'icmp' ? [] : [element('own')];
+    if ('uid' in owner) return [element(ends ? 'closing' : 'own_uid', `${key} . ${owner.uid}`), ...rest];
+    const { path, id } = owner.cgroup;
+    const role = ends ? 'closing_cgroup' : 'own_cgroup';
+    // Nobody is in a cgroup that is not there; the block is shut for everybody meanwhile.
+    const byCgroup = id === null ? [] : [element(role, `${key} . ${id}`, cgroupDepth(path))];
+    return [...byCgroup, element('in_cgroup'), ...rest];
   }
   return [
     element('fish'),
@@ -79,6 +136,12 @@ export function elementsOf(block: Block, owner: Owner, ends = false): readonly E
     ...(block.mode === 'exclusive' ? [element('steer')] : []),
   ];
 }
+
+/** The elements that only a lease that goes on has: by them its sender may begin something new. */
+export const isLive = ({ set }: Element): boolean => {
+  const role = parseSetName(set)?.role;
+  return role === 'own_uid' || role === 'own_cgroup';
+};
 
 /** Elements by set, the form in which they are compared with the kernel's. */
 export type ElementsBySet = ReadonlyMap<string, ReadonlySet<string>>;

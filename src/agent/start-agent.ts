@@ -65,14 +65,21 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
     lock.value.release();
     return err(stateFile.error);
   }
-  const parts = { families: facts.value.families, budget: budget.value, lock: lock.value, stateFile: stateFile.value };
+  const { families, cgroups } = facts.value;
+  const parts = { families, cgroups, budget: budget.value, lock: lock.value, stateFile: stateFile.value };
   const running = await run({ ...options, ...parts });
   if (!running.ok) lock.value.release();
   return running;
 }
 
 type RunOptions = StartOptions &
-  Readonly<{ families: AgentParts['families']; budget: DescriptorBudget; lock: Lock; stateFile: StateFile }>;
+  Readonly<{
+    families: AgentParts['families'];
+    cgroups: AgentParts['cgroups'];
+    budget: DescriptorBudget;
+    lock: Lock;
+    stateFile: StateFile;
+  }>;
 
 /** The error is what is wrong with the settings that it is made of. */
 function clientFor(settings: AgentSettings, token: () => string): Result<FisheryClient, string> {
@@ -86,7 +93,7 @@ function clientFor(settings: AgentSettings, token: () => string): Result<Fishery
 }
 
 async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
-  const { settings, machine, token, version, log, families, budget, lock, stateFile } = options;
+  const { settings, machine, token, version, log, families, cgroups, budget, lock, stateFile } = options;
   const hosting = hostSettings(settings);
   const connected = clientFor(settings, token);
   if (!connected.ok) return connected;
@@ -171,6 +178,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     reports,
     placeholders,
     sockets,
+    cgroups,
     unitsGone,
     fish:
       settings.fish && fishLeases

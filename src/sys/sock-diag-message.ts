@@ -16,6 +16,7 @@ const SOCK_DESTROY = 21;
 const INET_DIAG_REQ_BYTECODE = 1;
 const INET_DIAG_SKV6ONLY = 11;
 const INET_DIAG_MARK = 15;
+const INET_DIAG_CGROUP_ID = 21;
 const INET_DIAG_BC_S_GE = 2;
 const INET_DIAG_BC_S_LE = 3;
 
@@ -69,6 +70,8 @@ export type SocketInfo = Readonly<{
   inode: number;
   /** SO_MARK; only seen with CAP_NET_ADMIN. */
   mark?: number;
+  /** The number of the cgroup (v2) that it was opened in, which it keeps until it is gone; before Linux 5.8 not told. */
+  cgroup?: string;
   /** On an IPv6 socket without a peer: whether it keeps out of IPv4. */
   ipv6Only?: boolean;
   /** Names this very socket in `destroy`; a later socket on the same 5-tuple has another one. */
@@ -136,9 +139,11 @@ export function readSocket(buffer: Uint8Array, message: Message, protocol: 'tcp'
   const local = readAddress(view, family, 8);
   const remote = readAddress(view, family, 24);
   let mark: number | undefined;
+  let cgroup: string | undefined;
   let ipv6Only: boolean | undefined;
   eachAttribute(buffer, from + answerBytes, to, (type, start) => {
     if (type === INET_DIAG_MARK) mark = view.getUint32(start - from, true);
+    if (type === INET_DIAG_CGROUP_ID) cgroup = String(view.getBigUint64(start - from, true));
     if (type === INET_DIAG_SKV6ONLY) ipv6Only = buffer[start] === 1;
   });
   return {
@@ -152,6 +157,7 @@ export function readSocket(buffer: Uint8Array, message: Message, protocol: 'tcp'
     uid: view.getUint32(64, true),
     inode: view.getUint32(68, true),
     ...(mark === undefined ? {} : { mark }),
+    ...(cgroup === undefined ? {} : { cgroup }),
     ...(ipv6Only === undefined ? {} : { ipv6Only }),
     cookie: { family, id: buffer.slice(from + 4, from + 4 + socketIdBytes) },
   };

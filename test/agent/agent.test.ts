@@ -12,6 +12,7 @@ import { metricsText } from '../../src/agent/metrics.ts';
 import { FisheryError, type Followed } from '../../src/sdk/index.ts';
 import type { Applied, Change, FlowAnswer } from '../../src/wire/agent.ts';
 import { desired, holder, instant, lease, slice, withFish, withoutFish } from '../support/agent-values.ts';
+import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeHost } from '../support/fake-host.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
@@ -83,6 +84,7 @@ class World {
       settings: hasFish ? withFish : withoutFish,
       families: [4, 6],
       host: this.host,
+      cgroups: new FakeCgroups(),
       stateFile: {
         get recorded() {
           return recordedOf();

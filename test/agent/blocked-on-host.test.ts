@@ -3,9 +3,11 @@ import { BlockedOnHost, recheck_every_ms, rechecked_max } from '../../src/agent/
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import type { BlockedPorts } from '../../src/wire/agent.ts';
 import { desired, holder, instant, lease, slice } from '../support/agent-values.ts';
+import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 
 let sockets: FakeSockets;
+let cgroups: FakeCgroups;
 let now: number;
 let machine: DesiredMachine;
 let blocked: BlockedOnHost;
@@ -24,9 +26,10 @@ const later = () => {
 
 beforeEach(() => {
   sockets = new FakeSockets();
+  cgroups = new FakeCgroups();
   now = 0;
   machine = new DesiredMachine('edge');
-  blocked = new BlockedOnHost({ sockets, isOurMark: (mark) => mark === 42, now: () => now });
+  blocked = new BlockedOnHost({ sockets, cgroups, isOurMark: (mark) => mark === 42, now: () => now });
 });
 
 describe('blocked ports', () => {

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import { LeasesOnHost } from '../../src/agent/leases-on-host.ts';
 import type { FishRefusal } from '../../src/agent/leases/lease-host.ts';
@@ -9,12 +9,14 @@ import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import { Applied } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, holder, lease } from '../support/agent-values.ts';
+import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
 
 const mark = 42;
 let now: number;
 let sockets: FakeSockets;
+let cgroups: FakeCgroups;
 let elements: Set<string>;
 let blocks: readonly LeasedBlock[];
 let fishRefuses: readonly FishRefusal[];
@@ -28,6 +30,7 @@ const name = ({ set, key }: Element) => `${set}: ${key}`;
 beforeEach(() => {
   now = 0;
   sockets = new FakeSockets();
+  cgroups = new FakeCgroups();
   elements = new Set();
   blocks = [];
   fishRefuses = [];
@@ -42,6 +45,7 @@ beforeEach(() => {
     },
     placeholders: new Placeholders({ open: sockets.open, table: sockets, mark, descriptors_max: 1_000 }),
     sockets,
+    cgroups,
     setFishBlocks: async (wanted) => {
       if (fishIsAway) throw new Error('fish is away');
       blocks = wanted;
@@ -188,6 +192,132 @@ describe("a proxy's lease", () => {
     expect(outcomes).toHaveLength(499);
     expect(outcomes).not.toContain('lease-8 empty');
     expect(sockets.readings - before).toBe(1);
+  });
+});
+
+describe('a lease of a holder that is known by its cgroup', () => {
+  const path = 'system.slice/web.service';
+  const usual = machineHolders;
+  beforeEach(() => {
+    machineHolders = [{ ...holder('web', 1), uid: null, cgroup: path }, holder('mail', 2_002)];
+    cgroups.ids.set('system.slice', '20').set(path, '21').set(`${path}/worker`, '22');
+  });
+  afterEach(() => {
+    machineHolders = usual;
+  });
+  const block = '198.51.100.10 . 9088';
+
+  it('has an element with the number of the cgroup, at its level, and shuts it when it ends', async () => {
+    expect(await want(lease(1))).toEqual(['lease-1 active']);
+    expect(elementsNow()).toEqual([
+      `in_cgroup_tcp4_128: ${block}`,
+      `own_cgroup_at2_tcp4_128: ${block} . 21`,
+      `own_tcp4_128: ${block}`,
+    ]);
+    expect(leases.classes().map(setName)).toContain('closing_cgroup_at2_tcp4_128');
+    sockets.add(9_100, { uid: 0, cgroup: '22' });
+    expect(await want(lease(1, { state: 'ending' }))).toEqual([]);
+    expect(elementsNow()).toEqual([
+      `closing_cgroup_at2_tcp4_128: ${block} . 21`,
+      `in_cgroup_tcp4_128: ${block}`,
+      `own_tcp4_128: ${block}`,
+    ]);
+    sockets.others.length = 0;
+    now += 2_000;
+    expect(await work()).toEqual(['lease-1 empty']);
+    expect(elementsNow()).toEqual([]);
+  });
+
+  it('follows the cgroup when it is made anew, is shut while there is none, and says so', async () => {
+    cgroups.ids.delete(path);
+    expect(await want(lease(1))).toEqual(['lease-1 active']);
+    expect(elementsNow()).toEqual([`in_cgroup_tcp4_128: ${block}`, `own_tcp4_128: ${block}`]);
+    expect(leases.status()[0]?.detail).toContain(`cgroup ${path} is not there`);
+    expect(leases.nextLookInMs()).toBe(500);
+    for (const id of ['31', '32']) {
+      cgroups.ids.set(path, id);
+      now += 500;
+      await work();
+      expect(elementsNow()).toContain(`own_cgroup_at2_tcp4_128: ${block} . ${id}`);
+      expect(elementsNow()).toHaveLength(3);
+    }
+    expect(leases.status()[0]?.detail).toBeNull();
+    // Somebody else's socket that came meanwhile is the guard's business, and no reason to take the lease away.
+    sockets.add(9_100, { uid: 33, cgroup: '20' });
+    cgroups.ids.set(path, '33');
+    now += 500;
+    expect(await work()).toEqual(['lease-1 active']);
+    cgroups.ids.delete(path);
+    now += 500;
+    await work();
+    expect(elementsNow()).toEqual([`in_cgroup_tcp4_128: ${block}`, `own_tcp4_128: ${block}`]);
+    sockets.others.length = 0;
+    await want();
+    expect(leases.nextLookInMs()).toBeUndefined();
+  });
+
+  it('minds sockets of whoever is not in it, of whichever user, and not those within', async () => {
+    sockets.add(9_100, { uid: 0, cgroup: '22' });
+    expect(await want(lease(1))).toEqual(['lease-1 active']);
+    const stranger = sockets.add(9_600, { uid: 0, cgroup: '20' });
+    const other = lease(2, { ports: { first: 9_600, last: 9_607 } });
+    expect(await want(lease(1), other)).toEqual(['lease-1 active', 'lease-2 refused EADDRINUSE']);
+    sockets.remove(stranger);
+    const echoes = lease(3, { protocol: 'icmp', ports: { first: 16, last: 31 } });
+    sockets.pings.push({ family: 4, localAddress: '198.51.100.10', identifier: 17, uid: 0, inode: 71 });
+    sockets.owners.set(71, [{ pid: 7, command: 'ping' }]);
+    cgroups.processes.set(7, 'system.slice/other.service');
+    expect(await want(lease(1), echoes)).toEqual(['lease-1 active', 'lease-3 refused EADDRINUSE']);
+    await want(lease(1));
+    cgroups.processes.set(7, `${path}/worker`);
+    expect(await want(lease(1), echoes)).toContain('lease-3 active');
+    expect(elementsNow()).toContain('own_cgroup_at2_icmp4_128: 198.51.100.10 . 16 . 21'.replace('_128', '_16'));
+  });
+
+  it('waits at its end for its own sockets, and those that closed when the last of them did', async () => {
+    await want(shared(1), shared(2, { holder: 'mail' }));
+    sockets.add(9_100, { uid: 2_002, cgroup: '20' });
+    const own = sockets.add(9_102, { uid: 0, cgroup: '21' });
+    const still = shared(2, { holder: 'mail', state: 'active' });
+    expect(await want(shared(1, { state: 'ending' }), still)).toEqual([]);
+    // Its service was stopped: the cgroup is gone, and its number says nothing any more.
+    const closing = sockets.change(own, { state: 'fin-wait-1', inode: 0 });
+    cgroups.ids.delete(path);
+    cgroups.ids.delete(`${path}/worker`);
+    now += 50;
+    expect(await work()).toEqual([]);
+    sockets.remove(closing);
+    sockets.add(9_103, { state: 'fin-wait-1', inode: 0, uid: 2_002, cgroup: '20' });
+    now += 100;
+    expect(await work()).toEqual(['lease-1 empty']);
+  });
+
+  it('is refused where the host cannot tell sockets by cgroup, and says why', async () => {
+    cgroups.problem = 'no cgroup2 hierarchy is mounted';
+    leases.touch(machine.reset(desired({ leases: [lease(1)], holders: [...machineHolders] })).leases);
+    expect((await leases.work(machine)).outcomes).toMatchObject([
+      { state: 'refused', errno: 'EPERM', detail: containing('no cgroup2 hierarchy is mounted') },
+    ]);
+    expect(elementsNow()).toEqual([]);
+  });
+
+  it('moves to a user id, and back, in one transaction', async () => {
+    await want(lease(1, { state: 'active' }));
+    const become = async (over: object) => {
+      machine.apply({
+        kind: 'holder',
+        revision: machine.revision + 1,
+        at: '',
+        holder: { ...holder('web', 1), ...over },
+      });
+      leases.touch(['lease-1']);
+      await work();
+    };
+    await become({ uid: 3_001 });
+    expect(elementsNow()).toEqual([`own_tcp4_128: ${block}`, `own_uid_tcp4_128: ${block} . 3001`]);
+    expect(leases.nextLookInMs()).toBeUndefined();
+    await become({ uid: null, cgroup: 'system.slice' });
+    expect(elementsNow()).toContain(`own_cgroup_at1_tcp4_128: ${block} . 20`);
   });
 });
 

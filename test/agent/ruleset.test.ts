@@ -39,6 +39,33 @@ describe('the text of the table', () => {
   });
 });
 
+describe('the judgement of cgroups', () => {
+  const chains = (name: keyof typeof everyRuleset, chain: string): readonly string[] => {
+    const lines = rulesetOf(everyRuleset[name]).text.split('\n');
+    const begin = lines.lastIndexOf(`  chain ${chain} {`) + 1;
+    return lines.slice(begin, lines.indexOf('  }', begin)).map((line) => line.trim());
+  };
+
+  it('is not there where nobody is known by one', () => {
+    expect(chains('proxies', 'sender')).toEqual([]);
+    expect(chains('proxies', 'sender4')).toEqual([]);
+  });
+
+  it.each([4, 6])('for IPv%i lets by whom the guard knows, and drops live sockets only', (family) => {
+    const rules = chains('cgroups', `sender${family}`);
+    const first = (part: string) => rules.findIndex((rule) => rule.includes(part));
+    expect(first('@own_uid_')).toBeLessThan(first('@own_cgroup_'));
+    expect(first('@own_cgroup_')).toBeLessThan(first('@in_cgroup_'));
+    expect(first('tcp flags & syn != 0')).toBeLessThan(first('@in_cgroup_'));
+    for (const rule of rules.filter((each) => each.includes('@in_cgroup_')))
+      expect(rule).toMatch(/meta skuid 0-4294967295 .*counter name "guard_cgroup" drop$/);
+    const guard = chains('cgroups', `guard${family}`);
+    const at = (part: string) => guard.findIndex((rule) => rule.includes(part));
+    expect(at('@alive')).toBeLessThan(at('@in_cgroup_'));
+    expect(at('@in_cgroup_')).toBeLessThan(at('"guard_uid" drop'));
+  });
+});
+
 describe('the order of the guard', () => {
   const rulesOf = (name: string): readonly string[] => {
     const lines = text().split('\n');

@@ -62,6 +62,22 @@ describe('what a lease puts into the table', () => {
       { kind: 'proxy', uid: 0 },
       ['own_uid_tcp6_128: 2001:db8::10 . 9088 . 0', 'own_tcp6_128: 2001:db8::10 . 9088'],
     ],
+    [
+      'a proxy in a cgroup: its number at its level, and the block that is judged by cgroups',
+      block(),
+      { kind: 'proxy', cgroup: { path: 'a.slice/b.service', id: '4294967338' } },
+      [
+        'own_cgroup_at2_tcp4_128: 198.51.100.10 . 9088 . 4294967338',
+        'in_cgroup_tcp4_128: 198.51.100.10 . 9088',
+        'own_tcp4_128: 198.51.100.10 . 9088',
+      ],
+    ],
+    [
+      'a proxy in a cgroup that is not there: the block alone, which is shut then',
+      block({ protocol: 'icmp', ports: { first: 16, last: 31 } }),
+      { kind: 'proxy', cgroup: { path: 'a.slice', id: null } },
+      ['in_cgroup_icmp4_16: 198.51.100.10 . 16'],
+    ],
   ] as const)('%s', (_what, leased, owner, expected) => {
     expect(texts(leased, owner)).toEqual(expected);
   });
@@ -78,12 +94,23 @@ describe('names of sets', () => {
     const steer = { role: 'steer', protocol: 'icmp', family: 6, size: 16 } as const;
     expect(setName(steer)).toBe('steer_icmp6_16');
     expect(parseSetName('steer_icmp6_16')).toEqual(steer);
+    const byCgroup = { role: 'closing_cgroup', protocol: 'tcp', family: 4, size: 1, level: 12 } as const;
+    expect(setName(byCgroup)).toBe('closing_cgroup_at12_tcp4_1');
+    expect(parseSetName('closing_cgroup_at12_tcp4_1')).toEqual(byCgroup);
   });
 
-  it.each(['alive', 'pool4', 'own_tcp5_128', 'own_sctp4_128', 'own_tcp4_', 'own_tcp4_128x', 'own_tcp4_0'])(
-    'are not just any name: %s',
-    (name) => expect(parseSetName(name)).toBeUndefined(),
-  );
+  it.each([
+    'own_cgroup_tcp4_1',
+    'own_at1_tcp4_1',
+    'own_cgroup_at0_tcp4_1',
+    'alive',
+    'pool4',
+    'own_tcp5_128',
+    'own_sctp4_128',
+    'own_tcp4_',
+    'own_tcp4_128x',
+    'own_tcp4_0',
+  ])('are not just any name: %s', (name) => expect(parseSetName(name)).toBeUndefined());
 });
 
 describe('elements as the kernel has them', () => {
@@ -94,6 +121,15 @@ describe('elements as the kernel has them', () => {
     expect(hex('own_tcp4_128', '198.51.100.10 . 9088')).toBe('c633640a' + '23800000');
     expect(hex('quoted_udp4_128', '198.51.100.10 . 9088')).toBe('c633640a' + '23800000');
     expect(hex('fish_tcp6_1', '2001:db8::10 . 1')).toBe('20010db8000000000000000000000010' + '00010000');
+  });
+
+  it('have the number of a cgroup in 64 bits of host order', () => {
+    const key = '198.51.100.10 . 9088 . 18446744073709551615';
+    expect(hex('own_cgroup_at1_tcp4_128', key)).toBe('c633640a' + '23800000' + 'ffffffffffffffff');
+    expect(hex('closing_cgroup_at1_tcp4_128', '198.51.100.10 . 9088 . 258')).toBe(
+      'c633640a' + '23800000' + '0201000000000000',
+    );
+    expect(decodeElement('own_cgroup_at1_tcp4_128', encodeElement('own_cgroup_at1_tcp4_128', key))).toBe(key);
   });
 
   it('have the port of a steering set in the last two of four bytes', () => {

@@ -22,7 +22,7 @@ describe('the kernel', () => {
     const element = { set, key: '198.51.100.10 . 9088' };
     await host.call('carryOut', [{ do: 'load-ruleset', ruleset: rulesetOf(everyRuleset.proxies) }]);
     await host.call('changeElements', [element], []);
-    for (const name of ['fish', 'proxies', 'fish'] as const) {
+    for (const name of ['fish', 'proxies', 'cgroups', 'fish', 'cgroups', 'proxies'] as const) {
       await host.call('carryOut', [{ do: 'load-ruleset', ruleset: rulesetOf(everyRuleset[name]) }]);
       const { ruleset, elements } = await host.call('observe');
       expect(ruleset).toMatchObject({ is: 'loaded' });

@@ -1,5 +1,5 @@
 import type { RulesetInput } from '../../src/agent/ruleset.ts';
-import { roles, type SetClass } from '../../src/agent/sets.ts';
+import { roles, senderIn, type SetClass } from '../../src/agent/sets.ts';
 import type { Address } from '../../src/net/address.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { protocols } from '../../src/net/protocol.ts';
@@ -10,7 +10,8 @@ const classes = (wanted: readonly (typeof roles)[number][], sizes: readonly numb
       protocols
         // Sets that no lease makes: echo has no closing sockets, and its `fish` set serves quoted packets as well.
         .filter((protocol) => protocol !== 'icmp' || (role !== 'own' && role !== 'quoted'))
-        .flatMap((protocol) => sizes.map((size) => ({ role, protocol, family, size }))),
+        .flatMap((protocol) => sizes.map((size) => ({ role, protocol, family, size })))
+        .flatMap((each) => (senderIn(role) === 'cgroup' ? [2, 4].map((level) => ({ ...each, level })) : [each])),
     ),
   );
 
@@ -18,15 +19,22 @@ const hostAddresses = ['203.0.113.1', '2001:db8:a::1'] as Address[];
 const prefixes = ['203.0.113.0/24', '198.51.100.0/24', '2001:db8:a::/64'] as Prefix[];
 
 /** Hosts of every kind, as the text of their table. */
-export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'fish', RulesetInput>> = {
+export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fish', RulesetInput>> = {
   bare: { tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes: [], hostAddresses: [], classes: [] },
   proxies: {
     ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes, hostAddresses: [] },
     classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
+  cgroups: {
+    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes, hostAddresses: [] },
+    classes: classes(['own_uid', 'closing', 'own_cgroup', 'closing_cgroup', 'in_cgroup', 'own'], [128]),
+  },
   fish: {
     ...{ tun: 'fishtun', mark: 0x2a, markMask: 0xff, arrivals: ['eth0', 'wg-clients'], prefixes, hostAddresses },
     // The smallest block, an ordinary one, and a whole address.
-    classes: classes(roles, [1, 128, 65_536]),
+    classes: classes(
+      roles.filter((role) => !role.includes('cgroup')),
+      [1, 128, 65_536],
+    ),
   },
 };

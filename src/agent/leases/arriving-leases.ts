@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { familyOf } from '../../net/address.ts';
+import { ownershipOf } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';
 import { conflictsOf, describeUser } from '../port-users.ts';
 import type { FishBlocks } from './fish-blocks.ts';
@@ -13,11 +14,11 @@ const claimsAtOnce_max = 16;
  * The way up: elements → the ports claimed → fish's block → `active`. What is refused on the way leaves nothing behind.
  */
 export class ArrivingLeases {
-  readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets'>;
+  readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>;
   readonly #leases: HeldLeases;
   readonly #fish: FishBlocks;
 
-  constructor(host: Pick<LeaseHost, 'placeholders' | 'sockets'>, leases: HeldLeases, fish: FishBlocks) {
+  constructor(host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>, leases: HeldLeases, fish: FishBlocks) {
     this.#host = host;
     this.#leases = leases;
     this.#fish = fish;
@@ -52,14 +53,14 @@ export class ArrivingLeases {
       return this.#host.placeholders.hold(lease.id, block);
     }
     if (block.mode === 'shared' || adopted) return undefined;
-    const strangers = conflictsOf(this.#host.sockets, block).filter(
-      // Without a process it is closing and goes by itself.
-      (user) => user.uid !== owner.uid && user.inode !== 0,
-    );
+    const { sockets, cgroups } = this.#host;
+    const { isOwn } = ownershipOf(owner, sockets, cgroups);
+    // Without a process it is closing and goes by itself.
+    const strangers = conflictsOf(sockets, block).filter((user) => user.inode !== 0 && !isOwn(user));
     const [first] = strangers;
     if (!first) return undefined;
     const more = strangers.length > 1 ? ` and ${strangers.length - 1} more` : '';
-    const detail = `port ${first.port} has ${describeUser(this.#host.sockets, first)}${more}`;
+    const detail = `port ${first.port} has ${describeUser(sockets, first)}${more}`;
     return { errno: 'EADDRINUSE', detail };
   }
 }

@@ -1,7 +1,7 @@
 import type { Address } from '../../net/address.ts';
 import { toPlainText } from '../../net/text.ts';
 import type { Lease } from '../../wire/leases.ts';
-import type { Holder } from '../../wire/machines.ts';
+import { cgroupOf } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';
 import { elementsOf, type Block, type Element, type Owner } from '../sets.ts';
 import type { LeaseElements } from './lease-elements.ts';
@@ -22,8 +22,8 @@ export type Held = {
   phase: Phase;
   /** When it entered its phase, on the host's clock. */
   since: number;
-  /** It was up before this agent started: its own sockets may be there already. */
-  readonly adopted: boolean;
+  /** It was up before this agent started, or before its cgroup was made anew: its own sockets may be there already. */
+  adopted: boolean;
   refusal: Refusal | null;
   /** Fish has confirmed that it uses it no more. */
   isFree: boolean;
@@ -37,6 +37,7 @@ export class HeldLeases {
   /** Of those: fish's, and those that end. Both are few beside a proxy's hundred thousand. */
   readonly #fish = new Set<Held>();
   readonly #ending = new Set<Held>();
+  readonly #cgroups = new Map<string, { id: string | null; leases: number }>();
 
   constructor(host: Pick<LeaseHost, 'log' | 'now'>, elements: LeaseElements) {
     this.#host = host;
@@ -59,6 +60,11 @@ export class HeldLeases {
     return this.#ending;
   }
 
+  /** The cgroups that leases are by, with the number that each had when it was looked at last. */
+  get cgroups(): ReadonlyMap<string, { id: string | null }> {
+    return this.#cgroups;
+  }
+
   /** Begins to hold a lease: its elements count from now on, and are not in the kernel yet. */
   open(lease: Lease, owner: Owner, adopted: boolean): Held {
     const block = blockOf(lease);
@@ -78,12 +84,17 @@ export class HeldLeases {
     };
     this.#held.set(lease.id, held);
     if (owner.kind === 'fish') this.#fish.add(held);
+    this.#countCgroup(owner, 1);
     return held;
   }
 
-  /** The holder has another user id now. */
+  /** The holder has another user id or another cgroup now, or its cgroup was made anew. */
   changeOwner(held: Held, owner: Owner): void {
     this.exchange(held, elementsOf(held.block, owner));
+    const path = cgroupOf(owner)?.path;
+    if (held.phase === 'up' && path !== undefined && cgroupOf(held.owner)?.path === path) held.adopted = true;
+    this.#countCgroup(owner, 1);
+    this.#countCgroup(held.owner, -1);
     held.owner = owner;
   }
 
@@ -121,6 +132,17 @@ export class HeldLeases {
     this.#held.delete(held.lease.id);
     this.#fish.delete(held);
     this.#ending.delete(held);
+    this.#countCgroup(held.owner, -1);
+  }
+
+  #countCgroup(owner: Owner, by: 1 | -1): void {
+    const cgroup = cgroupOf(owner);
+    if (!cgroup) return;
+    const known = this.#cgroups.get(cgroup.path) ?? { id: cgroup.id, leases: 0 };
+    known.leases += by;
+    if (by > 0) known.id = cgroup.id;
+    if (known.leases > 0) this.#cgroups.set(cgroup.path, known);
+    else this.#cgroups.delete(cgroup.path);
   }
 
   #setPhase(held: Held, phase: Phase): void {
@@ -144,13 +166,3 @@ const blockOf = (lease: Lease): Block => ({
   ports: lease.ports,
   mode: lease.mode,
 });
-
-/** undefined for a holder that the guard could not tell from others. */
-export function ownerOf(holder: Holder | undefined): Owner | undefined {
-  if (!holder) return undefined;
-  if (holder.kind === 'fish') return { kind: 'fish' };
-  return holder.uid === null ? undefined : { kind: 'proxy', uid: holder.uid };
-}
-
-export const isSameOwner = (a: Owner, b: Owner): boolean =>
-  a.kind === b.kind && (a.kind !== 'proxy' || b.kind !== 'proxy' || a.uid === b.uid);

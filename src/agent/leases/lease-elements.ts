@@ -1,4 +1,4 @@
-import { ElementCounts, parseSetName, type Element, type ElementsBySet, type SetClass } from '../sets.ts';
+import { closingOf, ElementCounts, parseSetName, type Element, type ElementsBySet, type SetClass } from '../sets.ts';
 
 /**
  * The elements that leases need in the table, and those that nobody needs any more and that the kernel has not confirmed
@@ -43,7 +43,8 @@ export class LeaseElements {
     return [...this.#counts.sets()].flatMap((name): readonly SetClass[] => {
       const found = parseSetName(name);
       if (!found) return [];
-      return found.role === 'own_uid' ? [found, { ...found, role: 'closing' }] : [found];
+      const closing = closingOf(found);
+      return closing ? [found, closing] : [found];
     });
   }
 

@@ -1,5 +1,6 @@
 import type { LeasedBlock } from '../../fish/blocks.ts';
 import type { Logger } from '../../ops/logger.ts';
+import type { CgroupTable } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';
 import type { SocketTable } from '../port-users.ts';
 import type { Block, Element } from '../sets.ts';
@@ -20,6 +21,7 @@ export type LeaseHost = Readonly<{
   changeElements(add: readonly Element[], remove: readonly Element[]): Promise<void>;
   placeholders: PortClaims;
   sockets: SocketTable;
+  cgroups: CgroupTable;
   /** Tells fish all its blocks; flows of blocks that are gone have ended when it resolves. Throws when fish is away. */
   setFishBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
   /** Whether a socket's mark says that it is one of fish's placeholders. */

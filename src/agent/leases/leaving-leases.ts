@@ -1,5 +1,6 @@
+import { ownershipOf } from '../ownership.ts';
 import { ProxyEndings } from '../proxy-endings.ts';
-import { elementsOf } from '../sets.ts';
+import { elementsOf, isLive } from '../sets.ts';
 import type { FishBlocks } from './fish-blocks.ts';
 import type { Held, HeldLeases } from './held-leases.ts';
 import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
@@ -9,13 +10,13 @@ import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
  * until none is left → elements gone → `empty`.
  */
 export class LeavingLeases {
-  readonly #host: Pick<LeaseHost, 'placeholders'>;
+  readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>;
   readonly #leases: HeldLeases;
   readonly #fish: FishBlocks;
   readonly #endings: ProxyEndings;
 
   constructor(
-    host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'isOurMark' | 'now'>,
+    host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups' | 'isOurMark' | 'now'>,
     leases: HeldLeases,
     fish: FishBlocks,
   ) {
@@ -55,10 +56,10 @@ export class LeavingLeases {
     }
     for (const { lease, block, owner } of proxies) {
       if (owner.kind !== 'proxy') continue;
-      // Only leases that go on have these.
-      const live = elementsOf(block, owner);
-      const isCovered = () => live.every((element) => elements.isNeeded(element));
-      this.#endings.watch({ lease: lease.id, block, uid: owner.uid, isCovered });
+      const live = elementsOf(block, owner).filter(isLive);
+      const isCovered = () => live.some((element) => elements.isNeeded(element));
+      const { sockets, cgroups } = this.#host;
+      this.#endings.watch({ lease: lease.id, block, ...ownershipOf(owner, sockets, cgroups), isCovered });
     }
     return isTold ? [] : fishes.map(({ lease }) => lease.id);
   }

@@ -109,9 +109,9 @@ export class AgentLab {
     return path;
   }
 
-  /** Starts `fishery agent` in the host's namespace. */
-  startAgent(config: string): AgentProcess {
-    const child = this.spawn(this.host, [process.execPath, bin, 'agent', '--config', config]);
+  /** Starts `fishery agent` in the host's namespace, where it sees no control groups unless it is told to. */
+  startAgent(config: string, o: Readonly<{ seesCgroups?: boolean }> = {}): AgentProcess {
+    const child = this.spawn(this.host, [process.execPath, bin, 'agent', '--config', config], o);
     return new AgentProcess(child, join(this.folder, 'state', 'agent.sock'));
   }
 
@@ -120,11 +120,14 @@ export class AgentLab {
     return this.shell(this.host, `${process.execPath} ${bin} agent down --config ${config}`);
   }
 
-  /** Somebody with a user id of its own, who opens sockets when told to. */
-  async user(namespace: string, uid: number): Promise<User> {
-    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, userScript, String(uid)], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
+  /** Somebody with a user id of its own, in a control group (its folder) if that is given, who opens sockets when told to. */
+  async user(namespace: string, uid: number, cgroup?: string): Promise<User> {
+    const inNamespace = ['ip', 'netns', 'exec', namespace, process.execPath, userScript, String(uid)];
+    const [program = '', ...args] =
+      cgroup === undefined
+        ? inNamespace
+        : ['sh', '-c', 'echo $$ > "$0"/cgroup.procs && exec "$@"', cgroup, ...inNamespace];
+    const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#children.add(child);
     return User.of(child);
   }
@@ -160,8 +163,13 @@ export class AgentLab {
     };
   }
 
-  spawn(namespace: string, args: readonly string[]): ChildProcess {
-    const child = spawn('ip', ['netns', 'exec', namespace, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  spawn(namespace: string, args: readonly string[], o: Readonly<{ seesCgroups?: boolean }> = {}): ChildProcess {
+    // `ip netns exec` mounts a /sys of the namespace's own, and what was mounted below the old one is hidden.
+    const [program, ...enter] =
+      o.seesCgroups === true
+        ? (['nsenter', `--net=/run/netns/${namespace}`] as const)
+        : (['ip', 'netns', 'exec', namespace] as const);
+    const child = spawn(program, [...enter, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#children.add(child);
     child.once('exit', () => this.#children.delete(child));
     return child;
