@@ -51,8 +51,10 @@ export type AgentParts = Readonly<{
   now(): number;
 }>;
 
-/** Between two looks at the host, when nothing is to be changed. */
+/** Between two looks at what others changed, in case nobody told of it. */
 const observe_every_ms = 5_000;
+/** Between two looks at everything, believing nothing of what is remembered. */
+const observe_all_every_ms = 60_000;
 const retry_first_ms = 100;
 const retry_max_ms = 5_000;
 /** The server refused the agent for good; somebody may mend that. */
@@ -76,6 +78,7 @@ export class Agent {
   #hasSnapshot = false;
   #hostIsDue = true;
   #observedAt = -Infinity;
+  #observedAllAt = -Infinity;
   #appliedRevision = 0;
   #failures = 0;
   #problem: string | null = null;
@@ -116,7 +119,11 @@ export class Agent {
       load,
       poolOf,
       log,
-      onNewTable: () => guard.reopen(),
+      guardOpenForMs: () => (guard.answeredMsAgo === undefined ? undefined : guard.openForMs),
+      mendGuard: () => {
+        if (guard.isOpen) guard.reopen();
+        else host.shutGuard();
+      },
     });
   }
 
@@ -293,8 +300,11 @@ export class Agent {
     const { revision } = desired;
     if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
       this.#hostIsDue = false;
-      await hostKeeper.reconcile();
+      // After a failure, what was believed about the host is in doubt.
+      const isAllDue = this.#failures > 0 || now() - this.#observedAllAt >= observe_all_every_ms;
+      await hostKeeper.reconcile(isAllDue ? 'all' : 'changed');
       this.#observedAt = now();
+      if (isAllDue) this.#observedAllAt = this.#observedAt;
     }
     const fishProblem = await this.#startFish();
     const { outcomes, problem } = await leases.work(desired);

@@ -2,7 +2,7 @@ import type { Address } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { desiredHost, type HostLoad, type HostSettings } from './desired-host.ts';
 import type { Host, HostStep } from './host.ts';
-import { describeStep, type DesiredHost, type Step } from './host-state.ts';
+import { describeStep, driftOf, type DesiredHost, type DriftKind, type HostState, type Step } from './host-state.ts';
 import { plan } from './plan.ts';
 import { parseSetName, setName, type Element, type SetClass } from './sets.ts';
 import { describeHostAddress, foreignRouting, hostAddressesInPools } from './standing-problems.ts';
@@ -16,8 +16,10 @@ export type HostKeeperParts = Readonly<{
   load(): Omit<HostLoad, 'hostAddresses'>;
   /** Name of the pool that an address lies in. */
   poolOf(address: Address): string | undefined;
-  /** The table was made from nothing: its guard is shut, whatever was promised before. */
-  onNewTable(): void;
+  /** For how many milliseconds the guard may be open from now on; undefined before this agent has set it at all. */
+  guardOpenForMs(): number | undefined;
+  /** The table was made from nothing, or somebody set its guard: it is to be as it was promised. */
+  mendGuard(): void;
   log: Pick<Logger, 'info' | 'warn'>;
 }>;
 
@@ -33,8 +35,7 @@ export class HostKeeper {
   #reached: string | undefined;
   #addresses: ReadonlySet<Address> = new Set();
   #standing: readonly string[] = [];
-  /** Steps that undid what others did to the agent's part of the host. */
-  driftRepaired = 0;
+  readonly #repaired = new Map<DriftKind, number>();
 
   constructor(parts: HostKeeperParts) {
     this.#parts = parts;
@@ -50,12 +51,20 @@ export class HostKeeper {
     return this.#standing;
   }
 
-  /** Makes the host as it should be; throws HostProblem half-way, and the next call goes on from there. */
-  async reconcile(): Promise<void> {
+  /** What others did to the agent's part of the host and was undone, by kind. */
+  get repaired(): ReadonlyMap<DriftKind, number> {
+    return this.#repaired;
+  }
+
+  /**
+   * Makes the host as it should be, after looking at all of it or at what was changed; throws HostProblem half-way, and
+   * the next call goes on from there.
+   */
+  async reconcile(scope: 'all' | 'changed'): Promise<void> {
     const { host, stateFile, settings, log } = this.#parts;
     const load = this.#parts.load();
     for (const each of load.classes) this.#classes.set(setName(each), each);
-    const observed = await host.observe();
+    const observed = await host.observe(scope);
     const hostAddresses = hostAddressesInPools(observed, load);
     const classes = [...this.#classes.values()];
     const wanted = desiredHost(settings, { ...load, hostAddresses, classes }, stateFile.recorded);
@@ -68,7 +77,13 @@ export class HostKeeper {
       if (isDrift) log.warn({ steps: lines }, 'somebody changed the host: putting it back');
       else log.info({ steps: lines }, 'changing the host');
       await this.#carryOut(steps);
-      if (isDrift) this.driftRepaired += steps.length;
+      if (isDrift) for (const step of steps) this.#count(driftOf(step));
+    }
+    if (observed.ruleset.is === 'absent') this.#parts.mendGuard();
+    else if (isDrift && isGuardSetByOthers(observed, this.#parts.guardOpenForMs())) {
+      log.warn({ guard_ms: observed.guardMs }, 'somebody set the guard: putting it back');
+      this.#parts.mendGuard();
+      this.#count({ kind: 'guard', count: 1 });
     }
     this.#reached = signature;
     this.#tellStanding([
@@ -76,14 +91,23 @@ export class HostKeeper {
       ...foreignRouting(observed, settings),
     ]);
     this.#addresses = wanted.addresses;
-    if (observed.ruleset.is === 'absent') this.#parts.onNewTable();
   }
 
   /** Changes elements of leases, after making the sets that the table does not have yet. */
   async changeElements(add: readonly Element[], remove: readonly Element[]): Promise<void> {
     const isNew = [...add].some(({ set }) => !this.#classes.has(set) && parseSetName(set) !== undefined);
-    if (isNew || this.#reached === undefined) await this.reconcile();
-    this.#parts.host.changeElements(add, remove);
+    if (isNew || this.#reached === undefined) await this.reconcile('changed');
+    try {
+      this.#parts.host.changeElements(add, remove);
+    } catch (error) {
+      // What the next look finds missing was not taken away by anybody.
+      this.#reached = undefined;
+      throw error;
+    }
+  }
+
+  #count(drift: Readonly<{ kind: DriftKind; count: number }> | undefined): void {
+    if (drift) this.#repaired.set(drift.kind, (this.#repaired.get(drift.kind) ?? 0) + drift.count);
   }
 
   /** Each is said once when it comes, and once when it is gone. */
@@ -111,6 +135,17 @@ export class HostKeeper {
     await flush();
   }
 }
+
+/**
+ * Whether the guard is not as it was promised: open for longer, or for good, or shut before its time. One that this agent
+ * has not set yet was left open by the one before it, for a while.
+ */
+function isGuardSetByOthers({ guardMs }: Pick<HostState, 'guardMs'>, promisedMs: number | undefined): boolean {
+  if (promisedMs === undefined) return guardMs === Infinity;
+  return guardMs > promisedMs + guardSlack_ms || (guardMs === 0 && promisedMs > guardSlack_ms);
+}
+/** For the kernel's grain, and for the time between two looks at clocks. */
+const guardSlack_ms = 1_000;
 
 /** Two desired hosts with the same signature differ in elements at most, which come and go with leases. */
 const signatureOf = ({ ruleset, tun, routes, rules, addresses, sysctls }: DesiredHost): string =>

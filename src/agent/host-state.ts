@@ -21,6 +21,8 @@ export type HostState = Readonly<{
   ruleset: Readonly<{ is: 'loaded'; text: string } | { is: 'unknown' | 'absent' }>;
   /** Elements of the lease sets. */
   elements: ElementsBySet;
+  /** For how many milliseconds the guard stays open; 0: it is shut; Infinity: somebody made it stay open for good. */
+  guardMs: number;
   tun: 'absent' | 'down' | 'up';
   routes: ReadonlyMap<string, Origin>;
   rules: ReadonlyMap<string, Origin>;
@@ -86,11 +88,46 @@ export type Step = Readonly<
   | { do: 'load-ruleset'; ruleset: Ruleset }
   | { do: 'remove-table' }
   | { do: 'add-elements' | 'remove-elements'; set: string; keys: readonly string[] }
-  | { do: 'make-tun' | 'remove-tun' | 'link-up'; name: string }
+  | { do: 'make-tun' | 'remove-tun'; name: string }
+  | { do: 'link-up'; name: string }
   | { do: 'add-route' | 'remove-route'; route: string }
   | { do: 'add-rule' | 'remove-rule'; rule: string }
   | { do: 'add-address' | 'remove-address'; address: Address }
 >;
+
+/** What others may change of it, as repairs are counted. */
+export const driftKinds = ['table', 'element', 'guard', 'rule', 'route', 'address', 'link', 'sysctl'] as const;
+export type DriftKind = (typeof driftKinds)[number];
+
+/** What a repair puts right, and how many things of it. */
+export function driftOf(step: Step): Readonly<{ kind: DriftKind; count: number }> | undefined {
+  switch (step.do) {
+    case 'record':
+    case 'forget':
+      return undefined;
+    case 'load-ruleset':
+    case 'remove-table':
+      return { kind: 'table', count: 1 };
+    case 'add-elements':
+    case 'remove-elements':
+      return { kind: 'element', count: step.keys.length };
+    case 'make-tun':
+    case 'remove-tun':
+    case 'link-up':
+      return { kind: 'link', count: 1 };
+    case 'add-route':
+    case 'remove-route':
+      return { kind: 'route', count: 1 };
+    case 'add-rule':
+    case 'remove-rule':
+      return { kind: 'rule', count: 1 };
+    case 'add-address':
+    case 'remove-address':
+      return { kind: 'address', count: 1 };
+    case 'set-sysctl':
+      return { kind: 'sysctl', count: 1 };
+  }
+}
 
 export const familyFlag = (family: Family): string => `-${family}`;
 export const flaggedFamily = (text: string): Family => (text.startsWith('-6 ') ? 6 : 4);
@@ -117,7 +154,7 @@ export function describeStep(step: Step): string {
       return 'nft delete table inet fishery';
     case 'add-elements':
     case 'remove-elements':
-      return `nft ${step.do === 'add-elements' ? 'add' : 'delete'} element ${step.set} { ${step.keys.join(', ')} }`;
+      return `nft ${step.do === 'add-elements' ? 'add' : 'delete'} element ${step.set} { ${shortList(step.keys)} }`;
     case 'make-tun':
       return `tun add ${step.name}`;
     case 'remove-tun':
@@ -136,6 +173,13 @@ export function describeStep(step: Step): string {
       return `ip addr del ${step.address} dev lo`;
   }
 }
+
+/** A table made anew may get ten thousand; a log line is for people. */
+const keysShown_max = 20;
+const shortList = (keys: readonly string[]): string =>
+  keys.length <= keysShown_max
+    ? keys.join(', ')
+    : `${keys.slice(0, keysShown_max).join(', ')} and ${keys.length - keysShown_max} more`;
 
 const ipLine = (object: string, add: boolean, text: string): string =>
   `ip ${text.slice(0, 2)} ${object} ${add ? 'add' : 'del'} ${text.slice(3)}`;

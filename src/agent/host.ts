@@ -9,8 +9,17 @@ export type Counter = Readonly<{ packets: number; bytes: number }>;
 
 /** All that the agent asks of the machine it runs on. Linux answers in production, a model in tests. */
 export interface Host {
-  /** Reads everything that a plan compares. */
-  observe(): Promise<HostState>;
+  /**
+   * Everything that a plan compares: read anew, or as far as anybody has changed it since the last time. Without `listen`
+   * that is the same.
+   */
+  observe(scope: 'all' | 'changed'): Promise<HostState>;
+  /** From now on hears of what others change. */
+  listen(): void;
+  /** What others have changed since this was asked last, a few words for each; they are looked at by `observe`. */
+  hear(): readonly string[];
+  /** The sysctls that are not as they were observed last: nobody tells of those. */
+  sysctlsChanged(): readonly string[];
   /** Carries steps out in order; throws HostProblem at the first that fails, with those before it done. */
   carryOut(steps: readonly HostStep[]): Promise<void>;
   /**

@@ -1,4 +1,5 @@
 import { Counter, Gauge, Registry } from 'prom-client';
+import { driftKinds } from './host-state.ts';
 import type { AgentStatus } from './status.ts';
 
 /** Prometheus text of one status. Names say their unit; what only grows ends in `_total`. */
@@ -16,7 +17,8 @@ export async function metricsText(status: AgentStatus): Promise<string> {
   put('applied_revision', 'Revision up to which the host is as it should be', status.revision.applied);
   put('host_problem', '1 while the host is not as it should be', status.host.problem === null ? 0 : 1);
   put('server_problem', '1 while the server is not reached', status.server.problem === null ? 0 : 1);
-  count('drift_repaired_total', 'Steps that undid what others did to the host').inc(status.host.drift_repaired);
+  const drift = count('drift_repaired_total', 'What others did to the host and the agent undid', ['kind']);
+  for (const kind of driftKinds) drift.inc({ kind }, status.host.drift[kind] ?? 0);
   put('reports_waiting', 'Things that the server has not heard yet', status.reports.waiting);
   count('reports_rejected_total', 'Reports that the server dropped').inc(status.reports.rejected);
   put('placeholders', 'Sockets that hold ports or echo identifiers of fish', status.placeholders.open);

@@ -15,14 +15,12 @@ export type HostFacts = Readonly<{ families: readonly Family[]; descriptors_max:
 export async function preflight(o: Readonly<{ needsTun: boolean }>): Promise<Result<HostFacts, string>> {
   if (process.platform !== 'linux') return err(`the agent works on Linux; this is ${process.platform}`);
   if (process.geteuid?.() !== 0) return err('the agent needs root (CAP_NET_ADMIN and CAP_NET_RAW): run it as root');
-  for (const [tool, args] of [['ip', ['-V']] as const, ['nft', ['--version']] as const]) {
-    try {
-      const { code, stderr } = await runTool(tool, args);
-      if (code !== 0) return err(`${tool} does not work here: ${stderr.trim()}`);
-    } catch (error) {
-      if (error instanceof HostProblem) return err(error.message);
-      throw error;
-    }
+  try {
+    const { code, stderr } = await runTool('nft', ['--version']);
+    if (code !== 0) return err(`nft does not work here: ${stderr.trim()}`);
+  } catch (error) {
+    if (error instanceof HostProblem) return err(error.message);
+    throw error;
   }
   if (o.needsTun) {
     try {

@@ -104,6 +104,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     families,
     sysctls: sysctlsOf(hosting, stateFile.recorded),
   });
+  host.listen();
   const unfit = await strangersOn(host, hosting);
   if (unfit !== undefined) {
     host.close();
@@ -201,7 +202,8 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
   });
   if (!status.ok) return status;
   const watching = new AbortController();
-  const watched = watchForMeddling(() => agent.lookAtHost(), log, watching.signal);
+  const lookNow = () => agent.lookAtHost();
+  const watched = watchForMeddling(host, lookNow, log, watching.signal, () => performance.now());
   const stopping = new AbortController();
   const finished = agent.run(stopping.signal, settings.keep).finally(async () => {
     watching.abort();
@@ -223,7 +225,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
 async function strangersOn(host: LinuxHost, settings: HostSettings): Promise<string | undefined> {
   if (!settings.fish) return undefined;
   try {
-    const found = foreignRouting(await host.observe(), settings);
+    const found = foreignRouting(await host.observe('all'), settings);
     return found.length > 0 ? found.join('; ') : undefined;
   } catch (error) {
     if (error instanceof HostProblem) return error.message;

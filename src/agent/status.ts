@@ -2,6 +2,7 @@ import type { Agent } from './agent.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
+import type { DriftKind } from './host-state.ts';
 import type { LeaseStatus } from './leases-on-host.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { Reports } from './reports.ts';
@@ -24,7 +25,12 @@ export type AgentStatus = Readonly<{
     answered_s_ago: number | null;
     problem: string | null;
   }>;
-  host: Readonly<{ problem: string | null; drift_repaired: number }>;
+  /** `drift_repaired`: what others changed and the agent put back, in all; `drift`: by kind. */
+  host: Readonly<{
+    problem: string | null;
+    drift_repaired: number;
+    drift: Readonly<Partial<Record<DriftKind, number>>>;
+  }>;
   reports: Readonly<{ waiting: number; rejected: number }>;
   placeholders: Readonly<{ open: number; max: number }>;
   slices: number;
@@ -64,6 +70,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
   const { agent, guard, reports, placeholders, fishLeases, now } = parts;
   const health = agent.health();
   const leases = agent.leases.status();
+  const { repaired } = agent.hostKeeper;
   const fish = fishLeases?.status();
   const answered = guard.answeredMsAgo;
   return {
@@ -81,7 +88,11 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
       answered_s_ago: answered === undefined ? null : tenths(answered),
       problem: guard.problem,
     },
-    host: { problem: health.problem, drift_repaired: agent.hostKeeper.driftRepaired },
+    host: {
+      problem: health.problem,
+      drift_repaired: [...repaired.values()].reduce((sum, count) => sum + count, 0),
+      drift: Object.fromEntries(repaired),
+    },
     reports: { waiting: reports.waiting, rejected: reports.rejected },
     placeholders: { open: placeholders.open, max: parts.placeholders_max },
     slices: agent.desired.slices.size,

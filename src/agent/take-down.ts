@@ -29,7 +29,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       sysctls: [...recorded.sysctls.keys()],
     });
     try {
-      const steps = planDown(await host.observe(), recorded);
+      const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       found.value?.remove();
       return ok(steps.filter((step) => !('part' in step)).map(describeStep));

@@ -31,7 +31,10 @@ export const NETLINK_NETFILTER = 12;
 
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
 const MSG_TRUNC = 0x20;
+/** struct sockaddr_nl: family, padding, port identifier, groups. */
+const sockaddrBytes = 12;
 
 /** The kernel answers within the call that asks; this is for when it does not. */
 const replyTimeout_s = 10;
@@ -59,6 +62,8 @@ export class Netlink {
     // The kernel's own words about an error, and not the whole request back with each.
     setOption(this.#fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
     setOption(this.#fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
+    // What a dump is asked for is all that it answers: one routing table, say, and not all of them.
+    setOption(this.#fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
     const timeout = new Uint8Array(new ArrayBuffer(16));
     new DataView(timeout.buffer).setBigInt64(0, BigInt(replyTimeout_s), true);
     c.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length);
@@ -112,6 +117,11 @@ export class Netlink {
     }
   }
 
+  /** The kernel's name for this socket: what listeners see beside a change that it made. */
+  get portid(): number {
+    return nameSocket(this.#fd);
+  }
+
   close(): void {
     closeFd(this.#fd);
   }
@@ -136,4 +146,16 @@ export class Netlink {
       throw new SysError('recv', errno, errno === EAGAIN ? `netlink: no answer in ${replyTimeout_s} s` : 'netlink');
     }
   }
+}
+
+/** Has the kernel name a netlink socket, which until then is nobody to it, and returns the name: its port identifier. */
+export function nameSocket(fd: number): number {
+  const c = libc();
+  const name = new Uint8Array(new ArrayBuffer(sockaddrBytes));
+  name[0] = AF_NETLINK;
+  // EINVAL for one that has a name already, by having sent something, is no matter.
+  c.bind(fd, name, sockaddrBytes);
+  if (c.getsockname(fd, name, Int32Array.of(sockaddrBytes)) < 0)
+    throw new SysError('getsockname', c.errno(), 'netlink');
+  return new DataView(name.buffer).getUint32(4, true);
 }

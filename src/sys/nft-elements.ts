@@ -33,6 +33,11 @@ export class NftElements {
     this.#netlink = new Netlink(NETLINK_NETFILTER);
   }
 
+  /** What listeners see beside changes made here. */
+  get portid(): number {
+    return this.#netlink.portid;
+  }
+
   /** Elements that exist already are no error. */
   add(set: string, keys: readonly Uint8Array[]): void {
     this.commit([{ change: 'add', set, keys }]);

@@ -13,14 +13,16 @@ let recorded: Recorded;
 let keeper: HostKeeper;
 let wanted: Map<string, Set<string>>;
 let addresses: ReturnType<typeof address>[];
-let newTables: number;
+let guardsMended: number;
+let guardOpenForMs: number | undefined;
 /** In which order the host was changed and the record was written. */
 let order: string[];
 
 beforeEach(() => {
   host = new FakeHost();
   host.onStep = (step) => order.push(step.do);
-  [recorded, wanted, newTables] = [nothingRecorded, new Map<string, Set<string>>(), 0];
+  [recorded, wanted, guardsMended] = [nothingRecorded, new Map<string, Set<string>>(), 0];
+  guardOpenForMs = undefined;
   [addresses, order] = [[address('198.51.100.10')], []];
   keeper = new HostKeeper({
     host,
@@ -49,8 +51,9 @@ beforeEach(() => {
       elements: wanted,
     }),
     poolOf: () => 'pool-a',
-    onNewTable: () => {
-      newTables++;
+    guardOpenForMs: () => guardOpenForMs,
+    mendGuard: () => {
+      guardsMended++;
     },
     log: pino({ level: 'silent' }),
   });
@@ -61,69 +64,99 @@ const want = () => wanted.set(element.set, new Set([element.key]));
 
 describe('keeping the host', () => {
   it('writes down what it changes before it changes it', async () => {
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     expect(order).toEqual(['record', 'set-sysctl', 'load-ruleset', 'add-address']);
     expect(keeper.hasAddress(address('198.51.100.10'))).toBe(true);
-    expect(newTables).toBe(1);
+    expect(guardsMended).toBe(1);
   });
 
   it("leaves the host's own addresses in a pool alone, from the moment they are seen, and says so as long as it lasts", async () => {
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     expect(keeper.standingProblems).toEqual([]);
     host.linkAddresses.add(address('198.51.100.1'));
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     expect(host.table?.text).toContain('add element inet fishery host4 { 198.51.100.1 }');
     expect(keeper.standingProblems).toEqual([
       containing('198.51.100.1 is an ordinary address of this host and lies in pool pool-a'),
     ]);
-    expect(keeper.driftRepaired).toBe(0);
+    expect(keeper.repaired).toEqual(new Map());
     host.linkAddresses.clear();
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     expect(host.table?.text).not.toContain('198.51.100.1 ');
     expect(keeper.standingProblems).toEqual([]);
   });
 
   it('forgets only what it has undone', async () => {
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     addresses = [];
     order = [];
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     expect(order).toEqual(['remove-address', 'forget']);
     expect(keeper.hasAddress(address('198.51.100.10'))).toBe(false);
   });
 
   it('counts as drift what others did, and not what it does itself', async () => {
-    await keeper.reconcile();
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
+    await keeper.reconcile('changed');
     addresses = [address('198.51.100.11')];
-    await keeper.reconcile();
-    expect(keeper.driftRepaired).toBe(0);
+    await keeper.reconcile('changed');
+    expect(keeper.repaired).toEqual(new Map());
     host.addresses.delete(address('198.51.100.11'));
-    await keeper.reconcile();
-    expect(keeper.driftRepaired).toBe(1);
+    await keeper.reconcile('changed');
+    expect(keeper.repaired).toEqual(new Map([['address', 1]]));
     expect(host.addresses).toContain('198.51.100.11');
   });
 
   it('does not call it drift when its own change was cut off and is completed', async () => {
     host.failOn = (step) => (step.do === 'add-address' ? 'no' : undefined);
-    await expect(keeper.reconcile()).rejects.toThrow('no');
+    await expect(keeper.reconcile('changed')).rejects.toThrow('no');
     host.failOn = () => undefined;
-    await keeper.reconcile();
-    expect(keeper.driftRepaired).toBe(0);
+    await keeper.reconcile('changed');
+    expect(keeper.repaired).toEqual(new Map());
     expect(host.addresses).toContain('198.51.100.10');
   });
 
   it('tells when the table was made from nothing: its guard is shut', async () => {
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     host.table = undefined;
-    await keeper.reconcile();
-    expect(newTables).toBe(2);
+    await keeper.reconcile('changed');
+    expect(guardsMended).toBe(2);
+  });
+});
+
+describe("the guard's pulse", () => {
+  it.each([
+    ['open for good', Infinity, undefined],
+    ['open for good', Infinity, 20_000],
+    ['open for longer than promised', 60_000, 20_000],
+    ['open though nothing is promised', 20_000, 0],
+    ['shut before its time', 0, 20_000],
+  ])('is put right, and counted, when somebody else has set it: %s', async (_what, guardMs, promised) => {
+    await keeper.reconcile('changed');
+    host.guardMs = guardMs;
+    guardOpenForMs = promised;
+    await keeper.reconcile('changed');
+    expect(guardsMended).toBe(2);
+    expect(keeper.repaired).toEqual(new Map([['guard', 1]]));
+  });
+
+  it.each([
+    ['left open by the agent before', 20_000, undefined],
+    ['as promised', 19_990, 20_000],
+    ['open for less: a keepalive is on its way', 10_000, 20_000],
+    ['shut, as promised', 0, 0],
+  ])('is let alone: %s', async (_what, guardMs, promised) => {
+    await keeper.reconcile('changed');
+    host.guardMs = guardMs;
+    guardOpenForMs = promised;
+    await keeper.reconcile('changed');
+    expect(guardsMended).toBe(1);
   });
 });
 
 describe('elements', () => {
   it('of a set that the table lacks make it first', async () => {
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     want();
     await keeper.changeElements([element], []);
     expect(host.elements('own_tcp4_128')).toEqual([element.key]);
@@ -131,7 +164,7 @@ describe('elements', () => {
   });
 
   it('of a set that is there need no look at the host', async () => {
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     want();
     await keeper.changeElements([element], []);
     const { observations } = host;
@@ -143,10 +176,10 @@ describe('elements', () => {
 
   it('keep their set when the last of them goes: the table is not loaded for each', async () => {
     want();
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     wanted.clear();
     order = [];
-    await keeper.reconcile();
+    await keeper.reconcile('changed');
     expect(order).toEqual(['remove-elements']);
   });
 });

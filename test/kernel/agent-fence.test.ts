@@ -141,64 +141,6 @@ describe('when the server does not answer', () => {
   });
 });
 
-describe('what others do to the host', () => {
-  // Together where one does not hide the other.
-  const meddle: readonly (readonly string[])[] = [
-    ['nft delete table inet fishery'],
-    [
-      'nft flush chain inet fishery guard',
-      'ip rule del priority 11',
-      'ip route del default dev fishtun table 100',
-      'sysctl -qw net.ipv4.tcp_early_demux=1',
-    ],
-    ['nft delete element inet fishery pool4 { 198.51.100.0/24 }', 'ip rule add priority 0 lookup local'],
-    [
-      'nft add element inet fishery own_uid_tcp4_128 { 198.51.100.10 . 60416 . 77 }',
-      'ip link set fishtun down',
-      'ip addr del 198.51.100.10/32 dev lo',
-    ],
-  ];
-
-  it('is undone within the next look, counted and told', async () => {
-    const { agent, web, block } = await atWork();
-    const stable = () => {
-      const { links: _links, ...rest } = lab.fingerprint();
-      const nft = (rest.nft ?? '').replace(/packets \d+ bytes \d+/g, '').replace(/timeout .*expires .*/g, '');
-      // The kernel lists sets in the order in which they were made, which is not the order of rules.
-      return {
-        ...rest,
-        nft: nft
-          .split('\n\n')
-          .map((block) => block.trim())
-          .sort(),
-      };
-    };
-    const wanted = stable();
-    let repaired = (await agent.status()).host.drift_repaired;
-    expect(repaired).toBe(0);
-    for (const commands of meddle) {
-      const what = commands.join('; ');
-      // In one go, so that no look of the agent's falls between them.
-      lab.shell(lab.host, commands.map((command) => command.replace(/\{.*\}/, "'$&'")).join(' && '));
-      const status = await agent.until(({ host }) => host.drift_repaired > repaired, `${what}: not noticed`, 8_000);
-      repaired = status.host.drift_repaired;
-      await eventually(
-        () => (JSON.stringify(stable()) === JSON.stringify(wanted) ? true : undefined),
-        () => {
-          expect(stable(), what).toEqual(wanted);
-          return what;
-        },
-      );
-    }
-    expect(agent.output).toContain('somebody changed the host');
-    // What opens a hole is not left to the next look.
-    expect(agent.output).toContain('"event":"delete table inet fishery"');
-    expect(agent.output).toContain('"event":"Deleted 11:\\tfrom all lookup local proto 70');
-    expect((await agent.status()).guard.open).toBe(true);
-    expect(await web.connect(address, block + 2)).toMatch(/^socket-/);
-  }, 120_000);
-});
-
 describe('a second agent', () => {
   it('is refused on the same host, by the name of the first; and so is down', async () => {
     const config = await lab.setUp();

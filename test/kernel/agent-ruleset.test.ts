@@ -24,15 +24,15 @@ describe('the kernel', () => {
     await host.call('changeElements', [element], []);
     for (const name of ['fish', 'proxies', 'cgroups', 'fish', 'cgroups', 'proxies'] as const) {
       await host.call('carryOut', [{ do: 'load-ruleset', ruleset: rulesetOf(everyRuleset[name]) }]);
-      const { ruleset, elements } = await host.call('observe');
+      const { ruleset, elements } = await host.call('observe', 'all');
       expect(ruleset).toMatchObject({ is: 'loaded' });
       expect([...elements.keys()].sort()).toEqual([...rulesetOf(everyRuleset[name]).sets].sort());
       expect([...(elements.get(set) ?? [])]).toEqual([element.key]);
     }
     await host.call('carryOut', [{ do: 'load-ruleset', ruleset: rulesetOf(everyRuleset.bare) }]);
-    expect((await host.call('observe')).elements.size).toBe(0);
+    expect((await host.call('observe', 'all')).elements.size).toBe(0);
     await host.call('carryOut', [{ do: 'remove-table' }, { do: 'remove-table' }]);
-    expect((await host.call('observe')).ruleset).toEqual({ is: 'absent' });
+    expect((await host.call('observe', 'all')).ruleset).toEqual({ is: 'absent' });
     await host.stop();
   });
 
@@ -48,7 +48,7 @@ describe('the kernel', () => {
         { do: 'add-rule', rule: '-4 priority 10 lookup main' },
         { do: 'add-route', route: '-4 default dev nowhere metric 1 table 100' },
       ]),
-    ).toContain('ip -4 route add default dev nowhere metric 1 table 100: Cannot find device "nowhere"');
+    ).toContain('ip -4 route add default dev nowhere metric 1 table 100: there is no network device nowhere');
     expect(await fails([{ do: 'remove-rule', rule: '-4 priority 10 lookup main' }])).toBe('fine');
     expect(await fails([{ do: 'set-sysctl', key: 'net/ipv4/conf/nowhere/forwarding', value: '1' }])).toContain(
       'sysctl net/ipv4/conf/nowhere/forwarding',

@@ -34,6 +34,8 @@ export class FakeHost implements Host {
   readonly linkAddresses = new Set<Address>();
   /** For how many milliseconds the guard was opened last; undefined while it is shut. */
   guardOpenMs: number | undefined;
+  /** As the kernel would show it; tests that care set it. */
+  guardMs = 0;
   /** Every step that was carried out. */
   readonly done: HostStep[] = [];
   observations = 0;
@@ -41,7 +43,17 @@ export class FakeHost implements Host {
   failOn: (step: HostStep) => string | undefined = () => undefined;
   onStep: (step: HostStep) => void = () => {};
 
-  async observe(): Promise<HostState> {
+  listen(): void {}
+
+  hear(): readonly string[] {
+    return [];
+  }
+
+  sysctlsChanged(): readonly string[] {
+    return [];
+  }
+
+  async observe(_scope: 'all' | 'changed'): Promise<HostState> {
     this.observations++;
     return this.state();
   }
@@ -57,6 +69,7 @@ export class FakeHost implements Host {
             ? { is: 'unknown' }
             : { is: 'loaded', text: table.text },
       elements: new Map([...(table?.sets ?? [])].map(([set, keys]) => [set, new Set(keys)])),
+      guardMs: this.guardMs,
       tun: this.tun,
       routes: new Map(this.routes),
       rules: new Map(this.rules),

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import { HostProblem } from '../host.ts';
 
 /** Some tools live in sbin, which is not on everybody's path; the locale keeps their messages in one language. */
@@ -56,39 +55,6 @@ export async function callTool(tool: Tool, args: readonly string[], input = ''):
   const { code, stdout, stderr } = await runTool(tool, args, input);
   if (code !== 0) throw new HostProblem(`${tool} ${args.join(' ')}: ${firstLines(stderr) || `exit code ${code}`}`);
   return stdout;
-}
-
-/**
- * In a process group of its own, which ends as a whole when the tool does or when standard input does: the kernel closes
- * that with the agent, whatever the agent dies of, and a listener must not be left behind.
- */
-const boundToInput = '{ "$@"; kill 0; } & read -r _; kill 0';
-
-/**
- * Runs a tool that reports events, line by line, until `signal` aborts. Resolves when it has ended, whatever it ended by:
- * its reports are hints, and whoever relies on them looks by himself as well.
- */
-export async function listenTo(
-  tool: Tool,
-  args: readonly string[],
-  onLine: (line: string) => void,
-  signal: AbortSignal,
-): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<undefined>();
-  const child = spawn('sh', ['-c', boundToInput, 'sh', tool, ...args], {
-    env: environment,
-    stdio: ['pipe', 'pipe', 'ignore'],
-    detached: true,
-  });
-  createInterface({ input: child.stdout }).on('line', onLine);
-  child.on('error', () => resolve(undefined));
-  child.on('close', () => resolve(undefined));
-  child.stdin.on('error', () => {});
-  const end = () => child.stdin.end();
-  signal.addEventListener('abort', end, { once: true });
-  if (signal.aborted) end();
-  await promise;
-  signal.removeEventListener('abort', end);
 }
 
 const words_chars_max = 300;

@@ -1,36 +1,44 @@
 import type { Logger } from '../../ops/logger.ts';
-import { tableName } from '../ruleset.ts';
+import type { Host } from '../host.ts';
 import { doze, isOver } from '../waiting.ts';
-import { listenTo, type Tool } from './commands.ts';
 
-/** What ends the guard or the reach of the local table at once; everything else can wait for the next look. */
-const watched: readonly Readonly<{ tool: Tool; args: readonly string[]; isBad: RegExp }>[] = [
-  // What a firewall manager does when it starts anew: "flush ruleset".
-  { tool: 'nft', args: ['monitor', 'destroy', 'tables'], isBad: new RegExp(`^delete table inet ${tableName}$`) },
-  { tool: 'ip', args: ['-4', 'monitor', 'rule'], isBad: /^Deleted .*lookup local/ },
-  { tool: 'ip', args: ['-6', 'monitor', 'rule'], isBad: /^Deleted .*lookup local/ },
-];
-const restart_ms = 5_000;
+/** An empty queue is looked at in some three microseconds; Node offers no way to be woken by it. */
+const hear_every_ms = 50;
+/** Sysctls have nobody who tells of their changes. Reading a dozen of them takes a fraction of a millisecond. */
+const sysctls_every_ms = 1_000;
+/** Somebody who changes things all the time (addresses of containers come and go) must not keep the agent looking. */
+const look_pause_ms = 500;
 
 /**
- * Calls `onBad` as soon as the kernel reports that the table or a rule to the local table was deleted, until `signal`
- * aborts. The agent looks at its host every few seconds anyway; this is so that the host need not wait for that.
+ * Calls `onChange` soon after somebody else changed something that the agent looks after, until `signal` aborts. What it
+ * really was, and whether it matters, the look will show.
  */
 export async function watchForMeddling(
-  onBad: () => void,
-  log: Pick<Logger, 'warn'>,
+  host: Pick<Host, 'hear' | 'sysctlsChanged'>,
+  onChange: () => void,
+  log: Pick<Logger, 'debug' | 'warn'>,
   signal: AbortSignal,
+  now: () => number,
 ): Promise<void> {
-  const watch = async ({ tool, args, isBad }: (typeof watched)[number]): Promise<void> => {
-    while (!isOver(signal)) {
-      const hear = (line: string) => {
-        if (!isBad.test(line)) return;
-        log.warn({ event: line }, 'something was deleted: looking at the host now');
-        onBad();
-      };
-      await listenTo(tool, args, hear, signal);
-      await doze(restart_ms, signal);
+  let sysctlsAt = -Infinity;
+  let toldAt = -Infinity;
+  const heard = new Set<string>();
+  while (!isOver(signal)) {
+    try {
+      for (const what of host.hear()) heard.add(what);
+      if (now() - sysctlsAt >= sysctls_every_ms) {
+        sysctlsAt = now();
+        for (const key of host.sysctlsChanged()) heard.add(`sysctl ${key}`);
+      }
+    } catch (error) {
+      log.warn(`changes of others cannot be heard just now: ${error instanceof Error ? error.message : String(error)}`);
     }
-  };
-  await Promise.all(watched.map(watch));
+    if (heard.size > 0 && now() - toldAt >= look_pause_ms) {
+      toldAt = now();
+      log.debug({ changed: [...heard] }, 'somebody changed something: looking at the host');
+      heard.clear();
+      onChange();
+    }
+    await doze(hear_every_ms, signal);
+  }
 }

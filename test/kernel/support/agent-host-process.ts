@@ -50,7 +50,7 @@ export class LinuxHostProcess {
 if (process.argv[2] === 'serve') {
   const host = new LinuxHost({ tun: 'fishtun', routeTable: 100, families: [4, 6], sysctls: [] });
   const calls: Calls = {
-    observe: () => host.observe(),
+    observe: (scope) => host.observe(scope),
     carryOut: (steps) => host.carryOut(steps),
     changeElements: (add, remove) => host.changeElements(add, remove),
   };

@@ -2,6 +2,7 @@ import { readlinkSync, writeFileSync } from 'node:fs';
 import { enterNetns } from '../../../src/sys/netns.ts';
 import { deviceOperations } from './sys-devices.ts';
 import { passingOperations } from './sys-passing.ts';
+import { routingOperations } from './sys-routing.ts';
 import { socketOperations } from './sys-sockets.ts';
 import { tableOperations } from './sys-tables.ts';
 
@@ -19,6 +20,7 @@ export const operations = {
   ...deviceOperations,
   ...tableOperations,
   ...passingOperations,
+  ...routingOperations,
 };
 
 export type Operations = typeof operations;

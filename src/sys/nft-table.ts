@@ -1,0 +1,106 @@
+import { createHash } from 'node:crypto';
+import { EINTR, ENOENT } from './constants.ts';
+import { SysError } from './errno.ts';
+import { NETLINK_NETFILTER, Netlink } from './netlink.ts';
+import type { Acknowledgement, Message, MessageWriter } from './netlink-message.ts';
+import {
+  readCounter,
+  readSet,
+  readTableFlags,
+  stablePart,
+  writeChainDump,
+  writeObjectDump,
+  writeRuleDump,
+  writeSetDump,
+  writeTableDeletion,
+  writeTableRequest,
+  type NftCounter,
+} from './nft-table-message.ts';
+
+export { changedTable, type NftChange } from './nft-table-message.ts';
+
+const dumpAttempts_max = 10;
+
+/** One nftables table of family inet as a whole: what is in it, without a process. Elements are `nft-elements`' affair. */
+export class NftTable {
+  readonly #table: string;
+  readonly #netlink = new Netlink(NETLINK_NETFILTER);
+
+  constructor(table: string) {
+    this.#table = table;
+  }
+
+  get portid(): number {
+    return this.#netlink.portid;
+  }
+
+  /**
+   * The names of the table's sets, and a digest of all that the kernel shows of its flags, chains, rules, sets and objects,
+   * handles included: it changes when anybody changes or replaces any of it, and not with elements, packets or time.
+   * undefined when there is no such table.
+   */
+  look(): Readonly<{ digest: string; sets: readonly string[] }> | undefined {
+    const hash = createHash('sha256');
+    const flags = this.#list(
+      'table',
+      (writer) => writeTableRequest(writer, this.#table),
+      (buffer, message) => readTableFlags(buffer, message),
+    );
+    if (flags === undefined || flags.length === 0) return undefined;
+    hash.update(String(flags[0]));
+    for (const write of [writeChainDump, writeRuleDump, writeObjectDump]) {
+      const parts = this.#list(
+        'list',
+        (writer) => write(writer, this.#table),
+        (buffer, message) => stablePart(buffer, message, this.#table),
+      );
+      for (const part of parts ?? []) hash.update(part);
+    }
+    const sets = this.#list(
+      'list sets',
+      (writer) => writeSetDump(writer, this.#table),
+      (buffer, message) => readSet(buffer, message, this.#table),
+    );
+    for (const set of sets ?? []) hash.update(set.description);
+    return { digest: hash.digest('hex'), sets: (sets ?? []).map(({ name }) => name) };
+  }
+
+  counters(): readonly NftCounter[] {
+    const write = (writer: MessageWriter) => writeObjectDump(writer, this.#table);
+    return this.#list('list counters', write, (buffer, message) => readCounter(buffer, message, this.#table)) ?? [];
+  }
+
+  /** One that is not there is no error. */
+  remove(): void {
+    const refusal = this.#netlink.exchange([writeTableDeletion(this.#netlink.start(), this.#table)]);
+    if (refusal && refusal.errno !== ENOENT) throw this.#refused('delete table', refusal);
+  }
+
+  close(): void {
+    this.#netlink.close();
+  }
+
+  /** undefined for ENOENT: the table is not there. */
+  #list<T>(
+    what: string,
+    write: (writer: MessageWriter) => void,
+    read: (buffer: Uint8Array, message: Message) => T | undefined,
+  ): T[] | undefined {
+    for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
+      write(this.#netlink.start());
+      const found: T[] = [];
+      const end = this.#netlink.dump((message, buffer) => {
+        const entry = read(buffer, message);
+        if (entry !== undefined) found.push(entry);
+      });
+      if (end.errno === ENOENT) return undefined;
+      if (end.errno !== 0 && end.errno !== EINTR) throw this.#refused(what, end);
+      if (end.errno === 0 && !end.interrupted) return found;
+    }
+    throw new SysError(`nft ${what}`, EINTR, `${this.#table} changed during ${dumpAttempts_max} readings`);
+  }
+
+  #refused(what: string, { errno, text }: Acknowledgement): SysError {
+    return new SysError(`nft ${what}`, errno, `inet ${this.#table}${text === '' ? '' : `: ${text}`}`);
+  }
+}

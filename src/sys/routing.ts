@@ -1,0 +1,112 @@
+import { addressToBytes, familyOf, type Address, type Family } from '../net/address.ts';
+import { EINTR, ENODEV, ENOENT } from './constants.ts';
+import { SysError } from './errno.ts';
+import { NETLINK_ROUTE, Netlink } from './netlink.ts';
+import type { Acknowledgement, Message, MessageWriter } from './netlink-message.ts';
+import {
+  readAddress,
+  readLink,
+  readRoute,
+  readRule,
+  writeAddressChange,
+  writeAddressDump,
+  writeDefaultRoute,
+  writeLinkRequest,
+  writeLinkUp,
+  writeRouteDump,
+  writeRuleChange,
+  writeRuleDump,
+  type AddressInfo,
+  type LinkInfo,
+  type RouteInfo,
+  type RuleInfo,
+} from './route-message.ts';
+
+export type { AddressInfo, LinkInfo, RouteInfo, RuleInfo } from './route-message.ts';
+
+/** The loopback device has this index in every network namespace. */
+export const loopbackLink = 1;
+const dumpAttempts_max = 10;
+
+/**
+ * Links, addresses, routes and rules over raw netlink: some ten microseconds a change, against four milliseconds of an
+ * `ip` process. Changes throw SysError: EEXIST, ENOENT, ESRCH, EADDRNOTAVAIL, ENODEV, EPERM.
+ */
+export class Routing {
+  readonly #netlink = new Netlink(NETLINK_ROUTE);
+
+  get portid(): number {
+    return this.#netlink.portid;
+  }
+
+  /** undefined when there is none of that name or index. */
+  link(which: Readonly<{ name: string } | { index: number }>): LinkInfo | undefined {
+    writeLinkRequest(this.#netlink.start(), which);
+    let found: LinkInfo | undefined;
+    const end = this.#netlink.dump((message, buffer) => (found ??= readLink(buffer, message)));
+    if (end.errno !== 0 && end.errno !== ENODEV) throw refused('link', end);
+    return found;
+  }
+
+  addresses(family: Family): AddressInfo[] {
+    return this.#list('address', (writer) => writeAddressDump(writer, family), readAddress);
+  }
+
+  routes(family: Family, table: number): RouteInfo[] {
+    const all = this.#list('route', (writer) => writeRouteDump(writer, family, table), readRoute);
+    return all.filter((route) => route.table === table);
+  }
+
+  rules(family: Family): RuleInfo[] {
+    return this.#list('rule', (writer) => writeRuleDump(writer, family), readRule);
+  }
+
+  setUp(link: number): void {
+    this.#change('link up', (writer) => writeLinkUp(writer, link));
+  }
+
+  /** A single address, on the loopback device. */
+  changeAddress(change: 'add' | 'remove', address: Address): void {
+    const what = { family: familyOf(address), link: loopbackLink, bytes: addressToBytes(address) };
+    this.#change(`address ${change}`, (writer) => writeAddressChange(writer, change, what));
+  }
+
+  changeDefaultRoute(change: 'add' | 'remove', route: Parameters<typeof writeDefaultRoute>[2]): void {
+    this.#change(`route ${change}`, (writer) => writeDefaultRoute(writer, change, route));
+  }
+
+  changeRule(change: 'add' | 'remove', rule: Parameters<typeof writeRuleChange>[2]): void {
+    this.#change(`rule ${change}`, (writer) => writeRuleChange(writer, change, rule));
+  }
+
+  close(): void {
+    this.#netlink.close();
+  }
+
+  #change(what: string, write: (writer: MessageWriter) => number): void {
+    const refusal = this.#netlink.exchange([write(this.#netlink.start())]);
+    if (refusal) throw refused(what, refusal);
+  }
+
+  #list<T>(
+    what: string,
+    write: (writer: MessageWriter) => void,
+    read: (buffer: Uint8Array, message: Message) => T | undefined,
+  ): T[] {
+    for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
+      write(this.#netlink.start());
+      const found: T[] = [];
+      const end = this.#netlink.dump((message, buffer) => {
+        const entry = read(buffer, message);
+        if (entry !== undefined) found.push(entry);
+      });
+      // A table that never had a route.
+      if (end.errno === ENOENT) return [];
+      if (end.errno !== 0 && end.errno !== EINTR) throw refused(`${what} list`, end);
+      if (end.errno === 0 && !end.interrupted) return found;
+    }
+    throw new SysError(`${what} list`, EINTR, `changed during ${dumpAttempts_max} readings`);
+  }
+}
+
+const refused = (what: string, { errno, text }: Acknowledgement): SysError => new SysError(what, errno, text);

@@ -1,0 +1,100 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DriftKind } from '../../src/agent/host-state.ts';
+import { AgentLab, eventually, fishOfEachKind, type AgentProcess } from './support/agent-lab.ts';
+
+const webUid = 2_001;
+
+let lab: AgentLab;
+let agent: AgentProcess;
+let block: number;
+let wanted: ReturnType<typeof stable>;
+
+/** Fish and a proxy at work on one host. */
+beforeAll(async () => {
+  lab = await AgentLab.open('drift');
+  const config = await lab.setUp({ settings: { client_interfaces: ['hc'], fish: fishOfEachKind } });
+  await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
+  const origin = await lab.user(lab.origin, 0);
+  await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
+  agent = lab.startAgent(config);
+  await agent.until(({ lease_counts, guard }) => lease_counts['up'] === 3 && guard.open, 'fish has not its leases');
+  const session = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+  const claim = { protocol: 'tcp', mode: 'shared', ports: 128 } as const;
+  const { leases } = await lab.client.leases.grant({ session: session.id, claims: [claim] });
+  block = leases[0]?.ports.first ?? NaN;
+  wanted = stable();
+}, 60_000);
+afterAll(() => lab.close());
+
+/** The host as far as it should stay the same: without counts, without the guard's time, in an order of its own. */
+function stable() {
+  const { links: _links, ...rest } = lab.fingerprint();
+  const nft = (rest.nft ?? '').replace(/packets \d+ bytes \d+/g, '').replace(/timeout .*expires .*/g, '');
+  // The kernel lists sets in the order in which they were made, which is not the order of rules.
+  return {
+    ...rest,
+    nft: nft
+      .split('\n\n')
+      .map((part) => part.trim())
+      .sort(),
+  };
+}
+
+describe('what others do to the host', () => {
+  it.each<[kind: DriftKind, command: string]>([
+    ['table', 'nft delete table inet fishery'],
+    ['table', 'nft flush ruleset'],
+    ['table', "(echo 'delete table inet fishery'; nft -s -t list table inet fishery) | nft -f -"],
+    ['table', 'nft flush table inet fishery'],
+    ['table', 'nft flush chain inet fishery guard'],
+    ['table', 'nft insert rule inet fishery guard accept'],
+    ['table', "nft add table inet fishery '{ flags dormant; }'"],
+    ['table', "nft delete element inet fishery pool4 '{ 198.51.100.0/24 }'"],
+    ['element', 'nft flush set inet fishery own_uid_tcp4_128'],
+    ['element', "nft add element inet fishery own_uid_tcp4_128 '{ 198.51.100.10 . 60416 . 77 }'"],
+    ['guard', "nft delete element inet fishery alive '{ 0 }'"],
+    ['guard', "nft delete element inet fishery alive '{ 0 }'; nft add element inet fishery alive '{ 0 }'"],
+    ['rule', 'ip rule del priority 11'],
+    ['rule', 'ip -6 rule del priority 10'],
+    ['rule', 'ip rule add priority 0 lookup local'],
+    ['route', 'ip route del default dev fishtun table 100'],
+    ['route', 'ip -6 route flush table 100'],
+    ['address', 'ip addr del 198.51.100.10/32 dev lo'],
+    ['link', 'ip link set fishtun down'],
+    ['sysctl', 'sysctl -qw net.ipv4.tcp_early_demux=1'],
+    ['sysctl', 'sysctl -qw net.ipv4.conf.fishtun.accept_local=0'],
+  ])('is noticed, undone and counted as %s: %s', async (kind, command) => {
+    const before = (await agent.status()).host.drift[kind] ?? 0;
+    lab.shell(lab.host, command);
+    await agent.until(({ host }) => (host.drift[kind] ?? 0) > before, `${command}: not noticed`);
+    await eventually(
+      () => (JSON.stringify(stable()) === JSON.stringify(wanted) ? true : undefined),
+      () => {
+        expect(stable(), command).toEqual(wanted);
+        return command;
+      },
+    );
+  });
+
+  it('is told in the metrics by kind, and the host works as before', async () => {
+    const { text } = await agent.get('/metrics');
+    expect(text).toMatch(/fishery_agent_drift_repaired_total\{kind="table"\} [1-9]/);
+    expect(agent.output).toContain('somebody changed the host');
+    expect((await agent.status()).guard.open).toBe(true);
+    const web = await lab.user(lab.host, webUid);
+    expect(await web.connect('198.51.100.10', block + 2)).toMatch(/^socket-/);
+  });
+
+  it('is let alone where it is not about the agent: nothing is undone, nothing counted', async () => {
+    const { drift_repaired: before } = (await agent.status()).host;
+    lab.shell(
+      lab.host,
+      'nft add table ip other; nft add chain ip other c; ip rule add priority 5210 fwmark 0x80000/0xff0000 lookup main; ' +
+        'ip route add 203.0.113.128/25 dev h0 table 52; ip addr add 192.0.2.9/32 dev h0',
+    );
+    await agent.until(({ host }) => host.problem === null, 'a problem');
+    expect((await agent.status()).host.drift_repaired).toBe(before);
+    expect(lab.shell(lab.host, 'nft list tables')).toContain('table ip other');
+    expect(lab.shell(lab.host, 'ip rule')).toContain('5210:');
+  });
+});
