@@ -45,7 +45,11 @@ export type AgentParts = Readonly<{
   /** See `UnitsOnHost`. */
   unitsGone(units: readonly string[]): Promise<ReadonlySet<string>>;
   /** null on a host without fish. */
-  fish: Readonly<{ start: () => Promise<FishPort>; leases: Pick<FishLeases, 'run' | 'look' | 'end'> }> | null;
+  fish: Readonly<{
+    /** `hasFlows`: whether a former agent has left some. */
+    starter: Readonly<{ start(): Promise<FishPort>; hasFlows(): boolean }>;
+    leases: Pick<FishLeases, 'run' | 'look' | 'end'>;
+  }> | null;
   log: Logger;
   /** Milliseconds, never backwards. */
   now(): number;
@@ -140,6 +144,7 @@ export class Agent {
       await Promise.race([this.#firstPass.promise, whenOver(signal)]);
       if (!isOver(signal)) await work();
     };
+    await this.#goOnWithFlows();
     const tasks = [
       this.#follow(signal),
       this.#passes(signal),
@@ -326,6 +331,22 @@ export class Agent {
     this.#appliedRevision = Math.max(this.#appliedRevision, revision);
   }
 
+  /**
+   * Flows that a former agent has left go on at once, in the blocks that are remembered with them: what the server has to say
+   * to that comes with its snapshot, and until then the guard in the kernel says it.
+   */
+  async #goOnWithFlows(): Promise<void> {
+    const { fish, log } = this.#parts;
+    try {
+      if (!fish?.starter.hasFlows()) return;
+      const problem = await this.#startFish();
+      if (problem) log.warn(problem.message);
+      else log.info('fish goes on with the flows of a former agent');
+    } catch (error) {
+      log.warn(`flows of a former agent cannot be looked at: ${messageOf(error)}`);
+    }
+  }
+
   /** Returns why fish could not be started. */
   async #startFish(): Promise<Error | undefined> {
     const { fish, log, now } = this.#parts;
@@ -336,7 +357,7 @@ export class Agent {
     this.#fishStarts++;
     let started: FishPort;
     try {
-      started = await fish.start();
+      started = await fish.starter.start();
     } catch (error) {
       this.#fishProblem = new Error(`fish cannot be started: ${messageOf(error)}`, { cause: error });
       return this.#fishProblem;
@@ -347,7 +368,7 @@ export class Agent {
     void started.died.then((reason) => {
       if (this.#fish !== started) return;
       this.#fish = undefined;
-      log.error(`fish died, its flows are gone: ${reason}`);
+      log.error(`fish died: ${reason}`);
       this.leases.fishIsNew();
       this.#kick();
     });
@@ -392,7 +413,8 @@ export class Agent {
     const { placeholders, host, log } = this.#parts;
     const fish = this.#fish;
     this.#fish = undefined;
-    await fish?.stop();
+    // An agent that never heard the server knows nothing that would allow it to end a flow.
+    await fish?.stop({ leave: keep || !this.#hasSnapshot });
     placeholders.closeAll();
     // Never had a word with the server: then nothing was touched, not even what a former agent left open.
     if (!this.#hasSnapshot) return;

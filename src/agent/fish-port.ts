@@ -9,7 +9,8 @@ export interface FishPort {
   answer(query: FlowQuery): Promise<FlowAnswer>;
   /** Numbers for status and metrics, flat, by name. */
   stats(): Promise<Readonly<Record<string, number>>>;
-  stop(): Promise<void>;
+  /** With `leave` its flows stay as they are, for a successor; where nothing is kept they end. */
+  stop(o?: Readonly<{ leave?: boolean }>): Promise<void>;
   /** Resolves when fish is no more, with the reason; not after `stop`. */
   readonly died: Promise<string>;
 }

@@ -68,8 +68,6 @@ export class LeasesOnHost {
       const holder = desired.holders.get(lease.holder);
       const owner = holder && ownerOf(holder, this.#host.cgroups);
       if (lease.state === 'pending' || typeof owner !== 'object' || this.#leases.get(lease.id)) continue;
-      // Fish has just started: it uses nothing of what ends.
-      if (lease.state === 'ending' && owner.kind === 'fish') continue;
       this.#leases.open(lease, owner, true);
     }
     this.touch(desired.leases.keys());

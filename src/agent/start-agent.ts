@@ -21,7 +21,8 @@ import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
 import { bootId, StateFile } from './state-file.ts';
-import { startFishOnTun } from './start-fish.ts';
+import { FishPlace } from './fish/fish-place.ts';
+import { FishStarter } from './start-fish.ts';
 import { serveStatus } from './status-server.ts';
 import { sysctlsOf } from './take-down.ts';
 
@@ -158,6 +159,16 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
           log,
         })
       : null;
+  const fishStarter =
+    settings.fish && hosting.fish
+      ? new FishStarter({
+          settings,
+          fish: settings.fish,
+          placeholders_max: budget.flows_max,
+          place: new FishPlace({ tun: hosting.tun, keeping: null, log }),
+          log,
+        })
+      : null;
   const agent: Agent = new Agent({
     machine,
     settings: hosting,
@@ -181,10 +192,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     sockets,
     cgroups,
     unitsGone,
-    fish:
-      settings.fish && fishLeases
-        ? { start: startFishOnTun.bind(null, settings, settings.fish, budget.flows_max), leases: fishLeases }
-        : null,
+    fish: fishStarter && fishLeases && { starter: fishStarter, leases: fishLeases },
     log,
     now: () => performance.now(),
   });

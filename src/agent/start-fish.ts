@@ -1,41 +1,92 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
 import type { FlowAnswer as FlowLogAnswer, FlowRecord } from '../fish/flow-log.ts';
+import { memorySizes } from '../fish/forwarder.ts';
 import { parseAddress, type Address } from '../net/address.ts';
-import { closeFd } from '../sys/descriptors.ts';
-import { openTun } from '../sys/tun.ts';
+import type { Logger } from '../ops/logger.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import { formatInstant, parseInstant } from '../wire/instants.ts';
 import type { FishPort } from './fish-port.ts';
 import { startFish, type Fish } from './fish/fish.ts';
+import type { FishPlace } from './fish/fish-place.ts';
 import { askOnceCovered } from './fish/flow-questions.ts';
 import type { FishStats } from './fish/operations.ts';
 import { HostProblem } from './host.ts';
 import type { AgentSettings, FishSettings } from './settings.ts';
 
-/** Attaches to the TUN device, which the host has by then, and starts the packet path on it. */
-export async function startFishOnTun(
-  settings: Pick<AgentSettings, 'tun' | 'mark'>,
-  fish: FishSettings,
-  placeholders_max: number,
-): Promise<FishPort> {
-  const { fd: tunFd, vnetHeaderBytes } = openTun(settings.tun, { persist: true, offload: true });
-  try {
+/** A thread that ends so soon after its start may have ended by what it found. */
+const quickDeath_ms = 10_000;
+/** So many times in a row; then it begins with an empty table. */
+const quickDeaths_max = 3;
+/** Between two looks whether fish has caught up with what had queued. */
+const catchUp_ms = 20;
+
+type FishStart = Readonly<{
+  settings: Pick<AgentSettings, 'mark'>;
+  fish: FishSettings;
+  placeholders_max: number;
+  place: FishPlace;
+  log: Pick<Logger, 'error'>;
+}>;
+
+/**
+ * Starts the packet path, and starts it again whenever the one before has died: on the TUN device, which the host has by then,
+ * and with the flows that are kept.
+ */
+export class FishStarter {
+  readonly #o: FishStart;
+  #quickDeaths = 0;
+
+  constructor(o: FishStart) {
+    this.#o = o;
+  }
+
+  /** Whether there are flows to go on with: then fish may start before the server said anything. */
+  hasFlows(): boolean {
+    return this.#o.place.hasFlows();
+  }
+
+  /** Throws HostProblem, SysError. */
+  async start(): Promise<FishPort> {
+    const { settings, fish, placeholders_max, place, log } = this.#o;
+    if (this.#quickDeaths >= quickDeaths_max) {
+      log.error(`fish died ${this.#quickDeaths} times soon after its start; it begins with an empty flow table`);
+      place.discardFlows();
+      this.#quickDeaths = 0;
+    }
+    const { fd: tunFd, vnetHeaderBytes } = place.openTun();
     const config = fishConfig(configOf(fish, vnetHeaderBytes, placeholders_max));
     if (!config.ok) throw new HostProblem(`fish: ${config.error}`);
-    const thread = await startFish({ config: config.value, tunFd, mark: settings.mark });
-    // The thread is the only reader; whoever it ends by, the device can be attached to again.
-    const died = thread.died.then((reason) => {
-      closeFd(tunFd);
-      return reason;
-    });
-    return portOf(thread, fish.holder, died, () => closeFd(tunFd));
-  } catch (error) {
-    closeFd(tunFd);
-    throw error;
+    const kept = place.openFlows(memorySizes(config.value));
+    const startedAt = performance.now();
+    const noteDeath = () => {
+      const isQuick = performance.now() - startedAt < quickDeath_ms;
+      this.#quickDeaths = isQuick ? this.#quickDeaths + 1 : 0;
+    };
+    let thread: Fish;
+    try {
+      thread = await startFish({ config: config.value, tunFd, mark: settings.mark, ...(kept && { kept }) });
+    } catch (error) {
+      noteDeath();
+      throw error;
+    }
+    void thread.died.then(noteDeath);
+    if (place.mustRestoreQueue) void restoreQueueOf(place, thread);
+    return portOf(thread, fish.holder, place);
   }
 }
 
-function portOf(thread: Fish, holder: string, died: Promise<string>, onStopped: () => void): FishPort {
+/** Once fish has found nothing to read, what had queued before it came is through. */
+async function restoreQueueOf(place: FishPlace, thread: Fish): Promise<void> {
+  try {
+    while ((await thread.stats()).waits === 0) await sleep(catchUp_ms);
+    place.restoreQueue();
+  } catch {
+    // It has died, or the keeper has: whoever comes next restores it.
+  }
+}
+
+function portOf(thread: Fish, holder: string, place: FishPlace): FishPort {
   return {
     setBlocks: async (blocks) => {
       const { refused } = await thread.setBlocks(blocks);
@@ -47,11 +98,12 @@ function portOf(thread: Fish, holder: string, died: Promise<string>, onStopped: 
       return flowAnswerOf(query, answer, holder);
     },
     stats: async () => flatStats(await thread.stats()),
-    stop: async () => {
-      await thread.stop();
-      onStopped();
+    stop: async ({ leave = false } = {}) => {
+      if (leave) place.lengthenQueue();
+      await thread.stop({ leave });
+      place.close({ leave });
     },
-    died,
+    died: thread.died,
   };
 }
 

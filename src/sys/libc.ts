@@ -37,6 +37,14 @@ export type Libc = Readonly<{
   setrlimit(resource: number, limits: Bytes): number;
   setns(fd: number, type: number): number;
   ifNameToIndex(name: string): number;
+  memfdCreate(name: string, flags: number): number;
+  ftruncate(fd: number, bytes: number): number;
+  lseek(fd: number, offset: number, whence: number): number;
+  /** An address, or -1. */
+  mmap(address: null, bytes: number, protection: number, flags: number, fd: number, offset: number): number;
+  munmap(address: number, bytes: number): number;
+  /** Memory at an address as a buffer, which does not keep it there: nothing may touch it after munmap(). */
+  viewOf(address: number, bytes: number): ArrayBuffer;
   /**
    * Where a buffer lies, for structures that hold pointers. Only for views of a `new ArrayBuffer(n)`: a typed array of
    * up to 64 bytes made any other way may lie in V8's heap, which moves.
@@ -93,6 +101,12 @@ function load(): Libc {
     setrlimit: library.func('int setrlimit(int, const void *)'),
     setns: library.func('int setns(int, int)'),
     ifNameToIndex: library.func('uint if_nametoindex(const char *)'),
+    memfdCreate: library.func('int memfd_create(const char *, uint)'),
+    ftruncate: library.func('int ftruncate(int, int64)'),
+    lseek: library.func('int64 lseek(int, int64, int)'),
+    mmap: library.func('mmap', 'int64', ['void *', 'size_t', 'int', 'int', 'int', 'int64']),
+    munmap: library.func('munmap', 'int', ['uint64', 'size_t']),
+    viewOf: (address, bytes) => koffi.view(BigInt(address), bytes),
     addressOf: (buffer) => koffi.address(buffer),
   };
 }

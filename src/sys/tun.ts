@@ -1,4 +1,4 @@
-import { EBUSY, EINVAL, O_CLOEXEC, O_NONBLOCK, O_RDWR } from './constants.ts';
+import { AF_INET, EBUSY, EINVAL, O_CLOEXEC, O_NONBLOCK, O_RDWR, SOCK_CLOEXEC, SOCK_DGRAM } from './constants.ts';
 import { closeFd } from './descriptors.ts';
 import { SysError } from './errno.ts';
 import { libc } from './libc.ts';
@@ -7,6 +7,9 @@ const TUNSETIFF = 0x400454ca;
 const TUNSETPERSIST = 0x400454cb;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
+const TUNGETIFF = 0x800454d2;
+const SIOCGIFTXQLEN = 0x8942;
+const SIOCSIFTXQLEN = 0x8943;
 
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
@@ -44,6 +47,37 @@ export function openTun(
   } catch (error) {
     closeFd(fd);
     throw error;
+  }
+}
+
+/**
+ * The device that a descriptor, perhaps somebody else's opening, is attached to; undefined when it is none, or was deleted.
+ * Throws SysError.
+ */
+export function tunOf(fd: number): { name: string; vnetHeaderBytes: 0 | 10 } | undefined {
+  const c = libc();
+  const request = new Uint8Array(new ArrayBuffer(40));
+  // ENOTTY: another kind of file. EBADFD: its device is gone.
+  if (c.ioctl(fd, TUNGETIFF, request) < 0) return undefined;
+  const flags = new DataView(request.buffer).getUint16(16, true);
+  const name = Buffer.from(request.subarray(0, request.indexOf(0))).toString();
+  return { name, vnetHeaderBytes: (flags & IFF_VNET_HDR) === 0 ? 0 : virtioNetHeaderBytes };
+}
+
+/** How many packets a device queues for who reads or sends them; `set` changes it. Throws SysError. */
+export function queueLength(name: string, set?: number): number {
+  const c = libc();
+  const request = interfaceRequest(name, 0);
+  const view = new DataView(request.buffer);
+  if (set !== undefined) view.setInt32(16, set, true);
+  const socket = c.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (socket < 0) throw new SysError('socket', c.errno(), name);
+  try {
+    const call = set === undefined ? 'SIOCGIFTXQLEN' : 'SIOCSIFTXQLEN';
+    control(socket, call, set === undefined ? SIOCGIFTXQLEN : SIOCSIFTXQLEN, request, name);
+    return view.getInt32(16, true);
+  } finally {
+    closeFd(socket);
   }
 }
 
@@ -111,7 +145,7 @@ const explain = (errno: number, name: string): string => (errno === EBUSY ? `${n
 
 /** struct ifreq: the name, zero-terminated in 16 bytes, then the flags. */
 export function interfaceRequest(name: string, flags: number): Uint8Array {
-  const request = new Uint8Array(40);
+  const request = new Uint8Array(new ArrayBuffer(40));
   request.set(Buffer.from(checkedName(name)));
   new DataView(request.buffer).setUint16(16, flags, true);
   return request;

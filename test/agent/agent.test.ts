@@ -27,6 +27,10 @@ class World {
   readonly flowAnswers: FlowAnswer[] = [];
   readonly blocks: string[][] = [];
   fishStarts = 0;
+  /** A former agent has left some. */
+  hasFlows = false;
+  /** How fish was stopped: whether it left its flows. */
+  readonly fishLeft: boolean[] = [];
   fishStopped = 0;
   fishFails = false;
   fishDies: ((reason: string) => void) | undefined;
@@ -113,7 +117,12 @@ class World {
       placeholders: this.placeholders,
       sockets: this.sockets,
       unitsGone: async (units) => new Set(units.filter((unit) => unit === 'gone.service')),
-      fish: hasFish ? { start: () => this.#startFish(), leases: this.fishLeases } : null,
+      fish: hasFish
+        ? {
+            starter: { start: () => this.#startFish(), hasFlows: () => this.hasFlows },
+            leases: this.fishLeases,
+          }
+        : null,
       log: this.log,
       now: () => performance.now(),
     });
@@ -180,8 +189,9 @@ class World {
         flows: [],
       }),
       stats: async () => ({ flows_live: 7 }),
-      stop: async () => {
+      stop: async ({ leave = false } = {}) => {
         this.fishStopped++;
+        this.fishLeft.push(leave);
       },
       died,
     };
@@ -202,6 +212,24 @@ describe('before the server has said anything', () => {
     expect([world.host.observations, world.host.done, world.fishStarts]).toEqual([0, [], 0]);
     await world.stop();
     expect(world.host.done).toEqual([]);
+  });
+
+  it('flows that a former agent has left go on, and stay when it ends before it has heard anything', async () => {
+    world.hasFlows = true;
+    world.start();
+    await expect.poll(() => world.fishStarts).toBe(1);
+    await world.stop();
+    expect([world.blocks, world.fishLeft, world.host.done]).toEqual([[], [true], []]);
+  });
+
+  it("fish that cannot go on with a former one's flows keeps nothing else from beginning", async () => {
+    world.hasFlows = true;
+    world.fishFails = true;
+    world.start();
+    await expect.poll(() => world.fishStarts).toBe(1);
+    world.fishFails = false;
+    world.say(snapshot());
+    await expect.poll(() => world.fishStarts).toBe(2);
   });
 
   it('a refusal ends the agent, with the reason', async () => {
@@ -371,7 +399,7 @@ describe('a planned stop', () => {
     expect(world.ended).toBe(1);
     expect(world.told()).toContain('lease-1 empty');
     expect(world.sockets.holdings()).toEqual([]);
-    expect(world.fishStopped).toBe(1);
+    expect(world.fishLeft).toEqual([false]);
     expect(world.host.guardOpenMs).toBeUndefined();
     expect(world.host.table).toBeDefined();
     expect(world.host.addresses).toContain('198.51.100.10');
@@ -384,6 +412,7 @@ describe('a planned stop', () => {
     await vi.waitFor(() => expect(world.host.guardOpenMs).toBeDefined());
     await world.stop();
     expect(world.ended).toBe(0);
+    expect(world.fishLeft).toEqual([true]);
     expect(world.host.guardOpenMs).toBeDefined();
     // Its sockets go with the process either way.
     expect(world.sockets.holdings()).toEqual([]);

@@ -21,6 +21,8 @@ let elements: Set<string>;
 let blocks: readonly LeasedBlock[];
 let fishRefuses: readonly FishRefusal[];
 let fishIsAway: boolean;
+/** All that fish was ever told, also while it was away. */
+let told: string[][];
 let changeFails: boolean;
 let leases: LeasesOnHost;
 let machine: DesiredMachine;
@@ -35,6 +37,7 @@ beforeEach(() => {
   blocks = [];
   fishRefuses = [];
   fishIsAway = false;
+  told = [];
   changeFails = false;
   machine = new DesiredMachine('edge');
   leases = new LeasesOnHost({
@@ -47,6 +50,7 @@ beforeEach(() => {
     sockets,
     cgroups,
     setFishBlocks: async (wanted) => {
+      told.push(wanted.map((block) => block.lease));
       if (fishIsAway) throw new Error('fish is away');
       blocks = wanted;
       return fishRefuses;
@@ -461,6 +465,22 @@ describe('after a restart of the agent', () => {
     ]);
     expect(await work()).toEqual(['lease-1 active', 'lease-2 active', 'lease-3 active']);
     expect(sockets.holdings()).toHaveLength(2);
+  });
+
+  it('fish is told, all at once, of what was up, and of no more: what ends is empty only when fish has heard that', async () => {
+    const leasesNow = [
+      ofFish(1, { state: 'ending' }),
+      ofFish(2, { state: 'active', ports: { first: 9_002, last: 9_003 } }),
+    ];
+    machine.reset(desired({ leases: leasesNow, holders: machineHolders }));
+    leases.adopt(machine);
+    leases.fishIsNew();
+    fishIsAway = true;
+    expect(await work()).toEqual([]);
+    fishIsAway = false;
+    expect((await work()).toSorted()).toEqual(['lease-1 empty', 'lease-2 active']);
+    // Never without lease 2: it may have flows from before.
+    expect(new Set(told.map(String))).toEqual(new Set(['lease-2']));
   });
 
   it('a proxy that was at work is no stranger to itself, and its end is still waited for', async () => {

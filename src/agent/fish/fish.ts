@@ -12,6 +12,7 @@ import {
   readyId,
   type FishStats,
   type FlowList,
+  type KeptFlows,
   type Operation,
   type Operations,
   type Reply,
@@ -34,12 +35,15 @@ export class FishDiedError extends Error {
 
 /**
  * Starts the packet path in a thread of its own. `config` as `fishConfig` checked it, with the `vnetHeaderBytes` of the TUN.
- * The TUN's descriptor must be non-blocking and stays the caller's, to be closed when fish has ended. No packet passes before the
- * first `setBlocks`. The thread is in the network namespace in which the calling thread is now.
+ * The TUN's descriptor must be non-blocking and stays the caller's, to be closed when fish has ended. No packet passes before
+ * the first `setBlocks`, but for flows that are taken over (`kept`) and in their blocks. The thread is in the network namespace
+ * in which the calling thread is now.
  */
-export async function startFish(o: Readonly<{ config: FishConfig; tunFd: number; mark: number }>): Promise<Fish> {
+export async function startFish(
+  o: Readonly<{ config: FishConfig; tunFd: number; mark: number; kept?: KeptFlows }>,
+): Promise<Fish> {
   const wakeFd = openEventFd();
-  const setup: WorkerSetup = { ...o, wakeFd };
+  const setup: WorkerSetup = { ...o, kept: o.kept ?? null, wakeFd };
   const worker = new Worker(workerFile, { workerData: setup, name: 'fish' });
   const fish = new Fish(worker, wakeFd);
   await fish.ready;
@@ -102,14 +106,17 @@ export class Fish {
     return this.#ask('queryFlowLog', { query, max: Math.min(max, matches_max) });
   }
 
-  /** Ends all flows, closes their placeholders, and resolves when the thread has ended. Any number of calls will do. */
-  async stop(): Promise<void> {
+  /**
+   * Ends all flows, closes their placeholders, and resolves when the thread has ended. With `leave`, where flows are kept, they
+   * stay as they are, for a successor. Any number of calls will do.
+   */
+  async stop({ leave = false }: Readonly<{ leave?: boolean }> = {}): Promise<void> {
     if (this.#end !== undefined) return;
     const exited = once(this.#worker, 'exit');
     if (!this.#isStopping) {
       this.#isStopping = true;
       // The thread's end is the answer that counts.
-      this.#ask('stop', null).catch(() => {});
+      this.#ask('stop', { leave }).catch(() => {});
     }
     const overdue = setTimeout(() => void this.#worker.terminate(), stop_timeout_ms);
     await exited;

@@ -5,6 +5,15 @@ import type { FlowAnswer } from '../../fish/flow-log.ts';
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
+import type { Mapping } from '../../sys/shared-memory.ts';
+
+/** Where flows and placeholders are that are to outlive the thread. */
+export type KeptFlows = Readonly<{
+  /** A flow table of the right size, as `FlowMemory` lays it out; what it holds is taken over. It stays the caller's. */
+  memory: Mapping;
+  /** The socket of the keeper that has the placeholders. */
+  keeperPath: string;
+}>;
 
 /** What the worker is started with. Descriptors are numbers: threads of one process share them. */
 export type WorkerSetup = Readonly<{
@@ -15,6 +24,8 @@ export type WorkerSetup = Readonly<{
   wakeFd: number;
   /** SO_MARK of placeholders, by which the kernel leads their replies into the TUN; 0: none. */
   mark: number;
+  /** null: flows and placeholders end with the thread. */
+  kept: KeptFlows | null;
 }>;
 
 export type FishStats = FishCounters &
@@ -37,7 +48,8 @@ export type Operations = {
   stats: { ask: null; answer: FishStats };
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };
   queryFlowLog: { ask: Readonly<{ query: FlowQuery; max: number }>; answer: FlowAnswer };
-  stop: { ask: null; answer: null };
+  /** `leave`: flows and placeholders as they are, for a successor; only where they are kept. */
+  stop: { ask: Readonly<{ leave: boolean }>; answer: null };
 };
 export type Operation = keyof Operations;
 

@@ -41,6 +41,7 @@ export class Pump {
   readonly #tunFd: number;
   readonly #wakeFd: number;
   readonly #serve: () => boolean;
+  readonly #afterRound: () => void;
   readonly #descriptors: Int32Array;
   // Of an ArrayBuffer of its own: small typed arrays move about in memory, and the kernel writes into this one.
   readonly #buffer: Uint8Array;
@@ -57,14 +58,25 @@ export class Pump {
   waits = 0;
   fullRounds = 0;
 
-  /** `serve` answers some requests, if any wait, and says whether there may be more. */
+  /**
+   * `serve` answers some requests, if any wait, and says whether there may be more. `afterRound` is called when a round's
+   * packets have been written and its flows ended.
+   */
   constructor(
-    o: Readonly<{ forwarder: Forwarder; tunFd: number; wakeFd: number; vnetHeaderBytes: number; serve: () => boolean }>,
+    o: Readonly<{
+      forwarder: Forwarder;
+      tunFd: number;
+      wakeFd: number;
+      vnetHeaderBytes: number;
+      serve: () => boolean;
+      afterRound: () => void;
+    }>,
   ) {
     this.#forwarder = o.forwarder;
     this.#tunFd = o.tunFd;
     this.#wakeFd = o.wakeFd;
     this.#serve = o.serve;
+    this.#afterRound = o.afterRound;
     this.#descriptors = Int32Array.of(o.tunFd, o.wakeFd);
     this.#buffer = new Uint8Array(new ArrayBuffer(o.vnetHeaderBytes + packetBytes_max));
   }
@@ -79,6 +91,7 @@ export class Pump {
       const isBusy = this.#movePackets();
       this.#look();
       const hasMoreDue = this.#forwarder.expire(this.#nowMs, expiriesPerRound_max) === expiriesPerRound_max;
+      this.#afterRound();
       if (isBusy) this.fullRounds++;
       else this.waits++;
       this.#wait(isBusy || hasMoreDue || this.#hasRequests ? 0 : idleWait_ms);

@@ -3,8 +3,12 @@ import { FlowLog } from '../../fish/flow-log.ts';
 import { FlowMemory } from '../../fish/flow-memory.ts';
 import type { FlowSnapshot } from '../../fish/flow-views.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
+import type { Placeholders } from '../../fish/placeholders.ts';
+import { connectKeeper } from '../../keeper/client.ts';
+import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
+import { KeptSockets } from './kept-sockets.ts';
 import type { FlowList, Operations, Reply, Request, WorkerSetup } from './operations.ts';
 import { readyId } from './operations.ts';
 import { clockMargin_ms, Pump } from './pump.ts';
@@ -18,27 +22,75 @@ const requestsPerRound_max = 4;
  */
 function main(port: MessagePort, setup: WorkerSetup): void {
   const { config } = setup;
+  const { memory, placeholders, confirm, flush, close } = keptOf(setup) ?? goneWithTheThread(setup);
   const forwarder = new Forwarder({
     config,
-    memory: FlowMemory.local(memorySizes(config)),
+    memory,
     random: randomNumbers(),
-    placeholders: new HeldSockets(setup.mark),
+    placeholders,
     log: new FlowLog({ entriesMax: config.flowLogMax, since: Date.now() * 1_000, marginUs: clockMargin_ms * 1_000 }),
   });
+  let leaves = setup.kept !== null;
   const pump: Pump = new Pump({
     forwarder,
     tunFd: setup.tunFd,
     wakeFd: setup.wakeFd,
     vnetHeaderBytes: config.vnetHeaderBytes,
-    serve: () => serve(port, (request) => answerTo(request, forwarder, pump)),
+    serve: () => serve(port, (request) => answer(request)),
+    afterRound: flush,
   });
+  const answer = (request: Request) => {
+    if (request.operation === 'stop') leaves = setup.kept !== null && request.ask.leave;
+    const answered = answerTo(request, forwarder, pump);
+    // Whoever takes a block away may give it to somebody else next: what held it has to be closed by then.
+    if (request.operation === 'setBlocks' || request.operation === 'endLease') confirm();
+    return answered;
+  };
   port.postMessage({ id: readyId, answer: null } satisfies Reply);
   try {
     pump.run();
   } finally {
-    // Whatever ended the loop: descriptors are the process's, so nobody else would ever close the placeholders.
-    forwarder.setBlocks([], machineClockMs());
+    // Descriptors are the process's, so nobody else would ever close the placeholders. What is kept is for the next thread,
+    // whatever ended this one, unless it was told otherwise.
+    if (!leaves) {
+      forwarder.setBlocks([], machineClockMs());
+      confirm();
+    } else flush();
+    close();
   }
+}
+
+type Holding = Readonly<{
+  memory: FlowMemory;
+  placeholders: Placeholders;
+  confirm: () => void;
+  flush: () => void;
+  close: () => void;
+}>;
+
+/** Memory and sockets of this thread alone. */
+function goneWithTheThread({ config, mark }: WorkerSetup): Holding {
+  const nothingToDo = () => {};
+  const memory = FlowMemory.local(memorySizes(config));
+  const nothing = { confirm: nothingToDo, flush: nothingToDo, close: nothingToDo };
+  return { memory, placeholders: new HeldSockets(mark), ...nothing };
+}
+
+/** Memory and sockets that outlive the process. */
+function keptOf({ kept, mark }: WorkerSetup): Holding | undefined {
+  if (kept === null) return undefined;
+  const memory = FlowMemory.open(viewOfMapping(kept.memory));
+  if (!memory.ok) throw new Error(`the flow table: ${memory.error}`);
+  const keeper = connectKeeper(kept.keeperPath);
+  if (!keeper.ok) throw new Error(keeper.error);
+  const sockets = new KeptSockets({ keeper: keeper.value, identity: memory.value.identity, mark });
+  return {
+    memory: memory.value,
+    placeholders: sockets,
+    confirm: () => sockets.confirm(),
+    flush: () => sockets.flush(),
+    close: () => keeper.value.close(),
+  };
 }
 
 /** Answers the next few requests, so that one who keeps asking does not keep packets waiting; whether there may be more. */

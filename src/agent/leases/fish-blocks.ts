@@ -30,10 +30,15 @@ export class FishBlocks {
     return problem;
   }
 
-  /** Tells fish of all blocks that are up and of those in `arriving`. False when it is away. */
+  /**
+   * Tells fish of all blocks that are up, of those in `arriving`, and of those that were up before this agent started: fish may
+   * have flows in them. False when it is away.
+   */
   async tell(arriving: ReadonlySet<Held>, outcomes: LeaseOutcome[]): Promise<boolean> {
     const blocks = [...this.#leases.fishes].flatMap((held) =>
-      held.phase === 'up' || (arriving.has(held) && held.phase !== 'refused') ? [blockForFish(held)] : [],
+      held.phase === 'up' || (held.phase === 'opening' && (held.adopted || arriving.has(held)))
+        ? [blockForFish(held)]
+        : [],
     );
     let refusals: readonly FishRefusal[];
     try {

@@ -1,0 +1,180 @@
+import { randomBytes } from 'node:crypto';
+import { copyMemory } from '../../fish/flow-copy.ts';
+import { FlowMemory, type MemorySizes } from '../../fish/flow-memory.ts';
+import { opaqueBytes, singletons } from '../../keeper/protocol.ts';
+import type { Logger } from '../../ops/logger.ts';
+import { closeFd } from '../../sys/descriptors.ts';
+import { createSharedMemory, mapShared, unmap, viewOfMapping, type Mapping } from '../../sys/shared-memory.ts';
+import { openTun, queueLength, tunOf } from '../../sys/tun.ts';
+import type { KeptFlows } from './operations.ts';
+
+/** What keeps fish's descriptors beyond this process; all throw when it is lost. */
+export interface FishKeeping {
+  /** Of the socket to which fish's thread connects. */
+  readonly path: string;
+  keep(slot: number, record: Uint8Array, fd: number): void;
+  takeKept(slot: number): Readonly<{ record: Uint8Array; fd: number }> | undefined;
+  /** Closes what is kept in this slot. */
+  remove(slot: number): void;
+}
+
+export type FishPlaceParts = Readonly<{
+  /** Name of the TUN device. */
+  tun: string;
+  /** null: nothing outlives the process. */
+  keeping: FishKeeping | null;
+  log: Pick<Logger, 'info' | 'warn'>;
+}>;
+
+/**
+ * Packets that the TUN queues while nobody reads it, at a planned stop: as many as come in a second at ten thousand a second,
+ * and a half. The queue is that long only until the successor has caught up: a long queue in front of a busy reader is nothing
+ * but delay.
+ */
+const handOverQueue_packets = 16_384;
+
+type Flows = Readonly<{ fd: number; mapping: Mapping; memory: FlowMemory | undefined }>;
+
+/**
+ * What fish's thread works on, and what is there before and after it: the TUN device and the flow table. Both are put into the
+ * keeper when they are made; who comes next, thread or process, finds them there.
+ */
+export class FishPlace {
+  readonly #parts: FishPlaceParts;
+  #tun: Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> | undefined;
+  /** How long the TUN's queue has to be when what waits in it has been read; 0: as it is. */
+  #queueToRestore = 0;
+  #flows: Flows | undefined;
+
+  constructor(parts: FishPlaceParts) {
+    this.#parts = parts;
+  }
+
+  /** Whether a former process, or thread, has left flows: then fish can begin before anybody has said with what. */
+  hasFlows(): boolean {
+    return this.#findFlows() !== undefined && this.#findTun() !== undefined;
+  }
+
+  /** The device, as it was left, or attached to anew: the host has it by then. Throws SysError, or what keeping throws. */
+  openTun(): Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> {
+    const found = this.#findTun();
+    if (found) return found;
+    const { tun, keeping } = this.#parts;
+    const { fd, vnetHeaderBytes } = openTun(tun, { persist: true, offload: true });
+    this.#tun = { fd, vnetHeaderBytes };
+    keeping?.keep(singletons.tun, queueRecord(0), fd);
+    return this.#tun;
+  }
+
+  /** The flow table, as it was left if it can be read, moved into one of this size if need be; null when nothing is kept. */
+  openFlows(sizes: MemorySizes): KeptFlows | null {
+    const { keeping, log } = this.#parts;
+    if (!keeping) return null;
+    const found = this.#findFlows();
+    const before = found?.memory;
+    if (found && before && isSameSize(before.sizes, sizes)) return { memory: found.mapping, keeperPath: keeping.path };
+    const fd = createSharedMemory('fishery-flows', FlowMemory.bytesFor(sizes));
+    const mapping = mapShared(fd);
+    const [high = 0, low = 0] = new Uint32Array(new Uint8Array(randomBytes(8)).buffer);
+    // Its placeholders are known by the table that they belong to, so a table that was moved is the same one.
+    const memory = FlowMemory.format(viewOfMapping(mapping), sizes, before?.identity ?? [high, low]);
+    if (before) log.info({ ...copyMemory(before, memory) }, 'the flow table was moved into one of another size');
+    keeping.keep(singletons.flowTable, new Uint8Array(opaqueBytes), fd);
+    this.#forgetFlows();
+    this.#flows = { fd, mapping, memory };
+    return { memory: mapping, keeperPath: keeping.path };
+  }
+
+  /** The next table is an empty one: with this one, fish dies again and again. */
+  discardFlows(): void {
+    const found = this.#findFlows();
+    if (!found) return;
+    this.#parts.keeping?.remove(singletons.flowTable);
+    this.#forgetFlows();
+  }
+
+  /** Before fish is stopped for a successor: what comes until that one reads has to wait somewhere. */
+  lengthenQueue(): void {
+    const { tun, keeping } = this.#parts;
+    if (!this.#tun || !keeping || this.#queueToRestore > 0) return;
+    const packets = queueLength(tun);
+    if (packets >= handOverQueue_packets) return;
+    this.#queueToRestore = packets;
+    keeping.keep(singletons.tun, queueRecord(packets), this.#tun.fd);
+    queueLength(tun, handOverQueue_packets);
+  }
+
+  /** After what had queued was read: a shorter queue drops what does not fit. */
+  restoreQueue(): void {
+    const { tun, keeping } = this.#parts;
+    if (!this.#tun || !keeping || this.#queueToRestore === 0) return;
+    queueLength(tun, this.#queueToRestore);
+    this.#queueToRestore = 0;
+    keeping.keep(singletons.tun, queueRecord(0), this.#tun.fd);
+  }
+
+  get mustRestoreQueue(): boolean {
+    return this.#queueToRestore > 0;
+  }
+
+  /** Closes what is open here. With `leave` the keeper has it for a successor, else it goes there, too. */
+  close({ leave }: Readonly<{ leave: boolean }>): void {
+    const { keeping } = this.#parts;
+    if (!leave) {
+      keeping?.remove(singletons.tun);
+      keeping?.remove(singletons.flowTable);
+    }
+    if (this.#tun) closeFd(this.#tun.fd);
+    this.#tun = undefined;
+    this.#forgetFlows();
+  }
+
+  #findTun(): Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> | undefined {
+    const { tun, keeping } = this.#parts;
+    if (!this.#tun) {
+      const kept = keeping?.takeKept(singletons.tun);
+      if (!kept) return undefined;
+      this.#tun = { fd: kept.fd, vnetHeaderBytes: 0 };
+      this.#queueToRestore = new DataView(kept.record.buffer, kept.record.byteOffset).getUint32(0);
+    }
+    const device = tunOf(this.#tun.fd);
+    if (device?.name === tun) {
+      this.#tun = { fd: this.#tun.fd, vnetHeaderBytes: device.vnetHeaderBytes };
+      return this.#tun;
+    }
+    // It was deleted, or the settings name another by now.
+    closeFd(this.#tun.fd);
+    this.#tun = undefined;
+    this.#queueToRestore = 0;
+    keeping?.remove(singletons.tun);
+    return undefined;
+  }
+
+  #findFlows(): Flows | undefined {
+    const { keeping, log } = this.#parts;
+    if (this.#flows) return this.#flows;
+    const kept = keeping?.takeKept(singletons.flowTable);
+    if (!kept) return undefined;
+    const mapping = mapShared(kept.fd);
+    const memory = FlowMemory.open(viewOfMapping(mapping));
+    if (!memory.ok) log.warn(`the flows of a former fish are lost: ${memory.error}`);
+    this.#flows = { fd: kept.fd, mapping, memory: memory.ok ? memory.value : undefined };
+    return this.#flows;
+  }
+
+  #forgetFlows(): void {
+    if (!this.#flows) return;
+    unmap(this.#flows.mapping);
+    closeFd(this.#flows.fd);
+    this.#flows = undefined;
+  }
+}
+
+function queueRecord(packets: number): Uint8Array {
+  const record = new Uint8Array(opaqueBytes);
+  new DataView(record.buffer).setUint32(0, packets);
+  return record;
+}
+
+const isSameSize = (a: MemorySizes, b: MemorySizes): boolean =>
+  a.flowsMax === b.flowsMax && a.blocksMax === b.blocksMax && a.peersMax === b.peersMax;

@@ -1,0 +1,247 @@
+import { readdirSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { startFish, type Fish } from '../../../src/agent/fish/fish.ts';
+import { FishPlace } from '../../../src/agent/fish/fish-place.ts';
+import { KeptSockets } from '../../../src/agent/fish/kept-sockets.ts';
+import type { KeptFlows } from '../../../src/agent/fish/operations.ts';
+import { fishConfig, type FishConfig } from '../../../src/fish/config.ts';
+import { memorySizes } from '../../../src/fish/forwarder.ts';
+import { singletons } from '../../../src/keeper/protocol.ts';
+import type { Prefix } from '../../../src/net/prefix.ts';
+import { createSharedMemory, mapShared, unmap, viewOfMapping } from '../../../src/sys/shared-memory.ts';
+import { openEventFd } from '../../../src/sys/wait.ts';
+import { block, client } from '../../support/fish.ts';
+import { TestKeeper } from '../../support/fish-keeping.ts';
+import { translated } from '../../support/naive-nat.ts';
+import { build, hexOf, udp, type Endpoint } from '../../support/packets.ts';
+import { SocketTun } from '../../support/socket-tun.ts';
+
+const address = '198.51.100.10';
+const dns: Endpoint = { address: '203.0.113.1', port: 53 };
+const leased: Endpoint = { address, port: 9_000 };
+const udpBlock = block(address, 'udp', 9_000, 9_000, { lease: 'lease-1' });
+const openDescriptors = () => readdirSync('/proc/self/fd').length;
+
+let keeper: TestKeeper;
+beforeEach(async () => {
+  keeper = await TestKeeper.start();
+}, 30_000);
+afterEach(() => keeper.end());
+
+const warnings: string[] = [];
+const log = {
+  info: () => {},
+  warn: (...said: readonly unknown[]) => void warnings.push(String(said.at(-1))),
+};
+const placeOf = () => new FishPlace({ tun: 'fk-none', keeping: keeper, log });
+const configOf = (settings: Partial<FishConfig> = {}): FishConfig => {
+  const config = fishConfig({
+    clientPrefixes: ['100.64.0.0/10' as Prefix],
+    vnetHeaderBytes: 0,
+    flowsMax: 64,
+    ...settings,
+  });
+  if (!config.ok) throw new Error(config.error);
+  return config.value;
+};
+const startOn = (tun: SocketTun, kept: KeptFlows): Promise<Fish> =>
+  startFish({ config: configOf(), tunFd: tun.fd, mark: 0, kept });
+
+describe('fish with a keeper', () => {
+  test.each(['is stopped for a successor', 'dies'] as const)(
+    'that %s leaves its flows, and the next one goes on',
+    async (how) => {
+      const place = placeOf();
+      const kept = place.openFlows(memorySizes(configOf()))!;
+      const [first, second] = [new SocketTun(), new SocketTun()];
+      const fish = await startOn(first, kept);
+      await fish.setBlocks([udpBlock]);
+      first.send(build(udp(client, dns)));
+      await first.receive();
+      const before = await fish.flows();
+      if (how === 'dies') {
+        first.endOtherSide();
+        await fish.died;
+      } else await fish.stop({ leave: true });
+      place.close({ leave: true });
+
+      // Another process, which knows the keeper and nothing else.
+      const next = placeOf();
+      const successor = await startOn(second, next.openFlows(memorySizes(configOf()))!);
+      const back = build(udp(dns, leased));
+      second.send(back);
+      expect(hexOf((await second.receive())!)).toBe(hexOf(translated(back, 'destination', client)));
+      expect((await successor.flows()).flows[0]).toMatchObject({ lease: 'lease-1', port: 9_000 });
+      // By the clock of the machine; the wall clock may have been set a little meanwhile.
+      expect(Math.abs((await successor.flows()).flows[0]!.openedAt - before.flows[0]!.openedAt)).toBeLessThan(
+        1_000_000,
+      );
+      expect((await successor.stats()).adoption).toMatchObject({ flows: 1, damaged: 0 });
+      await successor.stop();
+      next.close({ leave: false });
+      expect(keeper.takeKept(singletons.flowTable)).toBeUndefined();
+      first.close();
+      second.close();
+    },
+  );
+
+  test('that is stopped for good leaves no flow', async () => {
+    const place = placeOf();
+    const kept = place.openFlows(memorySizes(configOf()))!;
+    const tun = new SocketTun();
+    const fish = await startOn(tun, kept);
+    await fish.setBlocks([udpBlock]);
+    tun.send(build(udp(client, dns)));
+    await tun.receive();
+    await fish.stop();
+    const again = await startOn(tun, kept);
+    expect((await again.stats()).adoption).toMatchObject({ flows: 0 });
+    await again.stop();
+    tun.close();
+    place.close({ leave: false });
+  });
+
+  test('says why when the keeper is not there', async () => {
+    const kept = { ...placeOf().openFlows(memorySizes(configOf()))!, keeperPath: '/nowhere/keeper.sock' };
+    const tun = new SocketTun();
+    await expect(startOn(tun, kept)).rejects.toThrow('/nowhere/keeper.sock');
+    tun.close();
+  });
+});
+
+describe("fish's flow table", () => {
+  const sizes = memorySizes(configOf());
+  const headerOf = (kept: KeptFlows | null) => new Uint32Array(viewOfMapping(kept!.memory), 0, 8);
+
+  test('is the same one for a successor, moved when the settings want another size, and then still itself', () => {
+    const first = placeOf().openFlows(sizes);
+    const identity = [...headerOf(first).subarray(5, 7)];
+    expect(identity).not.toEqual([0, 0]);
+    const second = placeOf().openFlows(sizes);
+    headerOf(second)[7] = 41;
+    expect(headerOf(first)[7]).toBe(41);
+    const larger = placeOf().openFlows({ ...sizes, flowsMax: 128 });
+    expect([...headerOf(larger)].slice(2, 7)).toEqual([128, sizes.blocksMax, 0, ...identity]);
+    // That one is in the keeper now.
+    const last = placeOf().openFlows({ ...sizes, flowsMax: 128 });
+    headerOf(last)[7] = 42;
+    expect(headerOf(larger)[7]).toBe(42);
+  });
+
+  test('of another version is replaced, with a warning', () => {
+    const first = placeOf().openFlows(sizes);
+    headerOf(first)[1] = 99;
+    warnings.length = 0;
+    expect(headerOf(placeOf().openFlows(sizes))[1]).toBe(1);
+    expect(warnings).toEqual(['the flows of a former fish are lost: its layout is version 99, and this is version 1']);
+  });
+
+  test('that is discarded is followed by another', () => {
+    const place = placeOf();
+    const identity = [...headerOf(place.openFlows(sizes)).subarray(5, 7)];
+    place.discardFlows();
+    expect([...headerOf(place.openFlows(sizes)).subarray(5, 7)]).not.toEqual(identity);
+  });
+
+  test('without a TUN is no reason to begin early, and costs no descriptor', () => {
+    const before = openDescriptors();
+    const place = placeOf();
+    expect(place.hasFlows()).toBe(false);
+    place.openFlows(sizes);
+    expect(place.hasFlows()).toBe(false);
+    // Something in the TUN's place that is none is thrown out.
+    const fd = createSharedMemory('no TUN', 4_096);
+    keeper.keep(singletons.tun, new Uint8Array(28), fd);
+    expect(place.hasFlows()).toBe(false);
+    expect(keeper.takeKept(singletons.tun)).toBeUndefined();
+    place.close({ leave: false });
+    expect(openDescriptors()).toBe(before + 1);
+  });
+
+  test('without a keeper there is none', () => {
+    const place = new FishPlace({ tun: 'fk-none', keeping: null, log });
+    expect([place.openFlows(sizes), place.hasFlows()]).toEqual([null, false]);
+    place.discardFlows();
+    place.close({ leave: false });
+  });
+});
+
+describe('kept placeholders', () => {
+  const tuple = [0xc633640a, 9_000, 0xcb007101, 443] as const;
+  const other = [0xc633640a, 9_001, 0xcb007101, 443] as const;
+  let answer = 0;
+  const sockets = (identity: readonly [number, number] = [1, 2]) =>
+    new KeptSockets({ keeper: keeper.client, identity, mark: 42, open: () => (answer < 0 ? answer : openEventFd()) });
+  beforeEach(() => {
+    answer = 0;
+  });
+
+  test('are in the keeper before `open` returns, and leave nothing open here', () => {
+    const before = openDescriptors();
+    const held = sockets();
+    const handles = Array.from({ length: 300 }, (_, i) => held.open(tuple[0], 9_000 + i, tuple[2], 443, 'late'));
+    expect(new Set(handles).size).toBe(300);
+    expect([keeper.flows, openDescriptors()]).toEqual([300, before]);
+    for (const handle of handles) held.close(handle);
+    held.confirm();
+    expect([keeper.flows, openDescriptors()]).toEqual([0, before]);
+  });
+
+  test('are not lost when their slot is used again at once', () => {
+    const held = sockets();
+    const first = held.open(...tuple, 'late');
+    held.close(first);
+    expect(held.open(...other, 'late')).toBe(first);
+    held.confirm();
+    expect(keeper.flows).toBe(1);
+  });
+
+  test('that the kernel refuses are told by errno, and take no slot', () => {
+    const held = sockets();
+    answer = -99;
+    expect(held.open(...tuple, 'late')).toBe(-99);
+    answer = 0;
+    expect(held.open(...tuple, 'late')).toBe(0);
+  });
+
+  test('are taken over once, by tuple and table, and what nobody takes over is closed', () => {
+    const first = sockets();
+    const [mine, left] = [first.open(...tuple, 'late'), first.open(...other, 'late')];
+    const next = sockets();
+    expect(next.adopt(mine, ...other)).toBe(false);
+    expect(next.adopt(mine, ...tuple)).toBe(true);
+    expect(next.adopt(mine, ...tuple)).toBe(false);
+    expect(next.adopt(77, ...tuple)).toBe(false);
+    // A slot that is still in question is not given to anybody.
+    expect([mine, left]).not.toContain(next.open(0xc633640b, 1, 1, 1, 'late'));
+    expect(next.settle()).toBe(1);
+    next.confirm();
+    expect(keeper.flows).toBe(2);
+    const foreign = sockets([1, 3]);
+    expect(foreign.adopt(mine, ...tuple)).toBe(false);
+    expect(foreign.settle()).toBe(2);
+  });
+
+  test('are nothing to go on with when the keeper is gone', () => {
+    const held = sockets();
+    held.open(...tuple, 'late');
+    const before = openDescriptors();
+    keeper.client.end();
+    expect(() => held.open(...other, 'late')).toThrow(/the keeper at .* is lost/);
+    // The connection is closed, too.
+    expect(openDescriptors()).toBeLessThan(before);
+  });
+});
+
+describe('shared memory', () => {
+  test('is of one size for ever, and the same through every mapping', () => {
+    const fd = createSharedMemory('test', 8_192);
+    const [a, b] = [mapShared(fd), mapShared(fd)];
+    new Uint32Array(viewOfMapping(a))[2_047] = 7;
+    expect(new Uint32Array(viewOfMapping(b))[2_047]).toBe(7);
+    expect([a.bytes, b.bytes]).toEqual([8_192, 8_192]);
+    unmap(a);
+    unmap(b);
+    expect(() => createSharedMemory('x'.repeat(300), 1)).toThrow('memfd_create');
+  });
+});
