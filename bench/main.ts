@@ -2,13 +2,14 @@
 import { parseArgs } from 'node:util';
 import { rounded, type Figure } from './figures.ts';
 import type { Suite } from './suite.ts';
+import { agent } from './suites/agent.ts';
 import { grants } from './suites/grants.ts';
 import { keepalive } from './suites/keepalive.ts';
 import { postgres } from './suites/postgres.ts';
 import { push } from './suites/push.ts';
 import { scale } from './suites/scale.ts';
 
-const suites: Readonly<Record<string, Suite>> = { grants, scale, keepalive, push, postgres };
+const suites: Readonly<Record<string, Suite>> = { grants, scale, keepalive, push, postgres, agent };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -50,16 +50,46 @@ export function conflictsOf(table: SocketTable, block: Block): readonly PortUser
     : usersOf(table, block, () => false);
 }
 
-/** A lease that ends, and what its end waits for. */
-export type EndingBlock = Readonly<{ lease: string; block: Block }>;
+/** `conflictsOf` of many blocks, by lease, with one reading of the kernel's table per protocol and family. */
+export function conflictsOfMany(
+  table: SocketTable,
+  blocks: readonly BlockOfLease[],
+): ReadonlyMap<string, readonly PortUser[]> {
+  const echo = blocks.filter(({ block }) => block.protocol === 'icmp');
+  const conflicts = new Map(
+    usersOfMany(
+      table,
+      blocks.filter(({ block }) => block.protocol !== 'icmp'),
+      () => false,
+    ),
+  );
+  const pings = echo.length === 0 ? [] : table.pingSockets({ identifiers: spanOf(echo) }).map(pingUser);
+  for (const { lease, block } of echo) conflicts.set(lease, pings.filter(isOn(block)));
+  return conflicts;
+}
+
+/** A lease that begins or ends, and what that depends on. */
+export type BlockOfLease = Readonly<{ lease: string; block: Block }>;
+
+const spanOf = (blocks: readonly BlockOfLease[]): PortRange => {
+  let [first, last] = [Infinity, 0];
+  for (const { block } of blocks)
+    [first, last] = [Math.min(first, block.ports.first), Math.max(last, block.ports.last)];
+  return { first, last };
+};
+
+const isOn =
+  ({ ports }: Block) =>
+  ({ port }: PortUser): boolean =>
+    rangeContains(ports, { first: port, last: port });
 
 /**
- * Who still uses blocks that end. One reading of the kernel's table per protocol and family however many there are: a
- * session may end with a hundred thousand leases.
+ * Who uses blocks, by lease. One reading of the kernel's table per protocol and family however many there are: a session
+ * may end with a hundred thousand leases.
  */
 export function usersOfMany(
   table: SocketTable,
-  blocks: readonly EndingBlock[],
+  blocks: readonly BlockOfLease[],
   isOurs: (mark: number) => boolean,
 ): ReadonlyMap<string, readonly PortUser[]> {
   const users = new Map<string, PortUser[]>();
@@ -72,10 +102,7 @@ export function usersOfMany(
       continue;
     }
     const { protocol, address } = first.block;
-    const ports = {
-      first: Math.min(...group.map(({ block }) => block.ports.first)),
-      last: Math.max(...group.map(({ block }) => block.ports.last)),
-    };
+    const ports = spanOf(group);
     const found: readonly Readonly<{ address: string; user: PortUser }>[] =
       protocol === 'icmp'
         ? table
@@ -88,12 +115,7 @@ export function usersOfMany(
     const byAddress = Map.groupBy(found, (each) => each.address);
     const wild = anyAddress.flatMap((each) => byAddress.get(each) ?? []);
     for (const { lease, block } of group)
-      users.set(
-        lease,
-        [...(byAddress.get(block.address) ?? []), ...wild]
-          .map(({ user }) => user)
-          .filter(({ port }) => rangeContains(block.ports, { first: port, last: port })),
-      );
+      users.set(lease, [...(byAddress.get(block.address) ?? []), ...wild].map(({ user }) => user).filter(isOn(block)));
   }
   return users;
 }

@@ -1,11 +1,11 @@
 import type { Ownership } from './ownership.ts';
-import { describeUser, usersOfMany, type EndingBlock, type PortUser, type SocketTable } from './port-users.ts';
+import { describeUser, usersOfMany, type BlockOfLease, type PortUser, type SocketTable } from './port-users.ts';
 
 /** Between two looks at the same lease: doubled from the first to the last. */
 const look_first_ms = 50;
 const look_max_ms = 2_000;
 
-export type ProxyEnding = EndingBlock &
+export type ProxyEnding = BlockOfLease &
   Ownership &
   Readonly<{
     /** Whether another lease of the same sender on the same block goes on: its sockets cannot be told from this one's. */

@@ -108,6 +108,24 @@ describe("a proxy's lease", () => {
     expect(leases.status()).toEqual([]);
   });
 
+  it('is looked at together with all that come with it, however many: the kernel is read once', async () => {
+    sockets.add(9_100, { uid: 33, state: 'listen' });
+    const many = Array.from({ length: 200 }, (_, index) =>
+      lease(index + 1, { ports: { first: 9_088 + 128 * index, last: 9_215 + 128 * index } }),
+    );
+    const outcomes = await want(...many);
+    expect(outcomes[0]).toBe('lease-1 refused EADDRINUSE');
+    expect(outcomes.slice(1)).toEqual(many.slice(1).map(({ id }) => `${id} active`));
+    expect(sockets.readings).toBe(1);
+    const echo = many.map((each, index) => lease(index + 1_000, { protocol: 'icmp', ports: each.ports }));
+    sockets.pings.push({ family: 4, identifier: 9_217, localAddress: '192.0.2.1', uid: 33, inode: 77 });
+    expect((await want(...many, ...echo)).filter((outcome) => outcome.includes('refused'))).toEqual([
+      'lease-1 refused EADDRINUSE',
+      'lease-1001 refused EADDRINUSE',
+    ]);
+    expect(sockets.readings).toBe(1);
+  });
+
   it('is refused in plain text, however the program that is in the way calls itself', async () => {
     const socket = sockets.add(9_100, { uid: 33, state: 'listen', localAddress: '0.0.0.0' });
     sockets.owners.set(socket.inode, [{ pid: 7, command: `a\u0000b\ud800\n${'🐟'.repeat(400)}` }]);

@@ -2,7 +2,8 @@ import { setImmediate } from 'node:timers/promises';
 import { familyOf } from '../../net/address.ts';
 import { ownershipOf } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';
-import { conflictsOf, describeUser } from '../port-users.ts';
+import { conflictsOfMany, describeUser, type BlockOfLease, type PortUser } from '../port-users.ts';
+import type { ProxyOwner } from '../sets.ts';
 import type { FishBlocks } from './fish-blocks.ts';
 import type { Held, HeldLeases } from './held-leases.ts';
 import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
@@ -28,8 +29,9 @@ export class ArrivingLeases {
   async bringUp(arriving: readonly Held[], outcomes: LeaseOutcome[]): Promise<readonly string[]> {
     const { elements } = this.#leases;
     await elements.change(arriving.flatMap((held) => held.elements));
+    const strangers = this.#strangersOn(arriving);
     for (const [index, held] of arriving.entries()) {
-      const refusal = await this.#claim(held);
+      const refusal = await this.#claim(held, strangers.get(held.lease.id) ?? []);
       if (refusal) outcomes.push(this.#leases.refuse(held, refusal));
       if (index % claimsAtOnce_max === claimsAtOnce_max - 1) await setImmediate();
     }
@@ -46,21 +48,37 @@ export class ArrivingLeases {
   }
 
   /** What the kernel has to grant beyond elements: placeholders for fish, and nobody else's sockets for a proxy. */
-  async #claim({ lease, block, owner, adopted }: Held): Promise<Refusal | undefined> {
+  async #claim({ lease, block, owner }: Held, strangers: readonly PortUser[]): Promise<Refusal | undefined> {
     if (owner.kind === 'fish') {
       if (familyOf(block.address) === 6)
         return { errno: 'EAFNOSUPPORT', detail: 'fish translates IPv4 only; claim it with family 4' };
       return this.#host.placeholders.hold(lease.id, block);
     }
-    if (block.mode === 'shared' || adopted) return undefined;
-    const { sockets, cgroups } = this.#host;
-    const { isOwn } = ownershipOf(owner, sockets, cgroups);
-    // Without a process it is closing and goes by itself.
-    const strangers = conflictsOf(sockets, block).filter((user) => user.inode !== 0 && !isOwn(user));
     const [first] = strangers;
     if (!first) return undefined;
     const more = strangers.length > 1 ? ` and ${strangers.length - 1} more` : '';
-    const detail = `port ${first.port} has ${describeUser(sockets, first)}${more}`;
+    const detail = `port ${first.port} has ${describeUser(this.#host.sockets, first)}${more}`;
     return { errno: 'EADDRINUSE', detail };
+  }
+
+  /** Other people's sockets on the ports that proxies are to have to themselves, by lease. */
+  #strangersOn(arriving: readonly Held[]): ReadonlyMap<string, readonly PortUser[]> {
+    const { sockets, cgroups } = this.#host;
+    const owners = new Map<string, ProxyOwner>();
+    const blocks: BlockOfLease[] = [];
+    for (const { lease, block, owner, adopted } of arriving) {
+      if (owner.kind !== 'proxy' || block.mode === 'shared' || adopted) continue;
+      owners.set(lease.id, owner);
+      blocks.push({ lease: lease.id, block });
+    }
+    const found = blocks.length === 0 ? [] : [...conflictsOfMany(sockets, blocks)];
+    return new Map(
+      found.map(([lease, users]) => {
+        const owner = owners.get(lease);
+        const isOwn = owner ? ownershipOf(owner, sockets, cgroups).isOwn : () => false;
+        // Without a process it is closing and goes by itself.
+        return [lease, users.filter((user) => user.inode !== 0 && !isOwn(user))];
+      }),
+    );
   }
 }

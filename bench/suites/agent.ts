@@ -1,0 +1,12 @@
+import { drift } from '../agent/drift.ts';
+import { guard } from '../agent/guard.ts';
+import { reconcile } from '../agent/reconcile.ts';
+import type { Suite } from '../suite.ts';
+
+/** One after the other; each opens a scene of its own. Needs root. */
+const parts: readonly Suite[] = [reconcile, drift, guard];
+
+/** What the agent costs, and how fast it is, on the real kernel. */
+export const agent: Suite = async function* (settings) {
+  for (const part of parts) yield* part(settings);
+};
