@@ -1,8 +1,9 @@
 import { familyOf, type Address, type Family } from '../net/address.ts';
-import type { Prefix } from '../net/prefix.ts';
+import { prefixFamily, type Prefix } from '../net/prefix.ts';
 import { familyFlag, type DesiredHost, type Recorded, type Wish } from './host-state.ts';
 import { rulesetOf } from './ruleset.ts';
 import type { ElementsBySet, SetClass } from './sets.ts';
+import type { SteeringMode } from './steering/choose.ts';
 
 /** The settings that decide how the host looks. */
 export type HostSettings = Readonly<{
@@ -16,6 +17,9 @@ export type HostSettings = Readonly<{
   uplinks: readonly string[];
   clientInterfaces: readonly string[];
   managePortRange: boolean;
+  steering: SteeringMode;
+  /** Addresses of this host whose programs' packets go to fish. */
+  localClients: readonly Prefix[];
 }>;
 
 /** What the host has to carry at this moment, as far as it is not lease by lease. */
@@ -50,11 +54,16 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
     }),
     elements: load.elements,
     tun: fish ? tun : null,
+    steering: new Set(steeredDevices(settings)),
     routes: new Set(fish ? load.families.flatMap((family) => routesOf(family, settings)) : []),
     rules: fish ? new Set(load.families.flatMap((family) => rulesOf(family, settings))) : recorded.rules,
     addresses: new Set(load.addresses.filter((address) => load.families.includes(familyOf(address)))),
   };
 }
+
+/** Where replies to placeholders may arrive, if a program is to take them from there. */
+export const steeredDevices = ({ fish, steering, uplinks, clientInterfaces }: HostSettings): readonly string[] =>
+  fish && steering === 'ebpf' ? [...new Set([...uplinks, ...clientInterfaces])] : [];
 
 const routesOf = (family: Family, { tun, routeTable }: HostSettings): readonly string[] => [
   `${familyFlag(family)} default dev ${tun} metric ${deviceMetric} table ${routeTable}`,
@@ -66,19 +75,27 @@ const routesOf = (family: Family, { tun, routeTable }: HostSettings): readonly s
  * comes behind it: in front, even ARP for the host's own address on that interface would go unanswered.
  */
 const rulesOf = (family: Family, settings: HostSettings): readonly string[] => {
-  const { rulePriority: first, routeTable, mark, markMask, clientInterfaces } = settings;
+  const { rulePriority: first, routeTable, mark, markMask, clientInterfaces, localClients } = settings;
   const rule = (priority: number, what: string) => `${familyFlag(family)} priority ${priority} ${what}`;
   return [
     rule(first, `fwmark 0x${mark.toString(16)}/0x${markMask.toString(16)} lookup ${routeTable}`),
     rule(first + 1, 'lookup local'),
     ...clientInterfaces.map((name) => rule(first + 2, `iif ${name} lookup ${routeTable}`)),
+    // What programs of this host send from these addresses; what they are sent comes out of the TUN, and is for the host.
+    ...localClients
+      .filter((prefix) => prefixFamily(prefix) === family)
+      .map((prefix) => rule(first + 2, `from ${withoutWholeLength(prefix)} iif lo lookup ${routeTable}`)),
   ];
 };
+
+/** As `ip` shows it: a single address has no length. */
+const withoutWholeLength = (prefix: Prefix): string =>
+  prefix.replace(prefixFamily(prefix) === 4 ? /\/32$/ : /\/128$/, '');
 
 const widest = { first: 1_024, last: 65_535 } as const;
 
 function wishesOf(settings: HostSettings, families: readonly Family[]): readonly Wish[] {
-  const { fish, tun, uplinks, clientInterfaces, managePortRange } = settings;
+  const { fish, tun, uplinks, clientInterfaces, managePortRange, steering } = settings;
   const always = (key: string, value: string, ofTun = false): Wish => ({ key, mend: () => value, ofTun });
   const ofDevice = (device: string, name: string) => `net/ipv4/conf/${device}/${name}`;
   return [
@@ -95,7 +112,7 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
     ...(fish
       ? [
           // With it, a reply finds the placeholder before routing has seen the mark, and forwarding then drops it.
-          always('net/ipv4/tcp_early_demux', '0'),
+          ...(steering === 'nftables' ? [always('net/ipv4/tcp_early_demux', '0')] : []),
           // Bit 0: sockets may use Fast Open as clients, which is what a connected placeholder does.
           { key: 'net/ipv4/tcp_fastopen', mend: (now: string) => String(Number(now) | 1) },
           // Echo placeholders are ping sockets, which are refused even to root unless its group is in here.

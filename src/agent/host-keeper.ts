@@ -148,5 +148,13 @@ function isGuardSetByOthers({ guardMs }: Pick<HostState, 'guardMs'>, promisedMs:
 const guardSlack_ms = 1_000;
 
 /** Two desired hosts with the same signature differ in elements at most, which come and go with leases. */
-const signatureOf = ({ ruleset, tun, routes, rules, addresses, sysctls }: DesiredHost): string =>
-  JSON.stringify([ruleset?.text, tun, [...routes], [...rules], [...addresses].sort(), sysctls.map(({ key }) => key)]);
+const signatureOf = ({ ruleset, tun, steering, routes, rules, addresses, sysctls }: DesiredHost): string =>
+  JSON.stringify([
+    ruleset?.text,
+    tun,
+    [...steering],
+    [...routes],
+    [...rules],
+    [...addresses].sort(),
+    sysctls.map(({ key }) => key),
+  ]);

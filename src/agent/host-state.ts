@@ -11,6 +11,12 @@ import type { ElementsBySet } from './sets.ts';
 /** Whether the agent put it there (rules and routes carry a protocol number of its own) or somebody else. */
 export type Origin = 'ours' | 'foreign';
 
+/**
+ * The steering program on one device: as it should be; `stale`, another version or for another TUN device; `lost`,
+ * detached by somebody; or there is no such device now.
+ */
+export type SteeringState = 'current' | 'stale' | 'lost' | 'no-device';
+
 export type HostState = Readonly<{
   /** By path below /proc/sys, `net/ipv4/tcp_early_demux`; absent where this host has no such file. */
   sysctls: ReadonlyMap<string, string>;
@@ -24,6 +30,8 @@ export type HostState = Readonly<{
   /** For how many milliseconds the guard stays open; 0: it is shut; Infinity: somebody made it stay open for good. */
   guardMs: number;
   tun: 'absent' | 'down' | 'up';
+  /** Devices that have the steering program, had it, or are not there to have it. */
+  steering: ReadonlyMap<string, SteeringState>;
   routes: ReadonlyMap<string, Origin>;
   rules: ReadonlyMap<string, Origin>;
   /** On `lo`, whoever put them there. */
@@ -51,6 +59,8 @@ export type DesiredHost = Readonly<{
   elements: ElementsBySet;
   /** Name of the TUN device, null for none. */
   tun: string | null;
+  /** Devices at whose ingress the steering program should be. */
+  steering: ReadonlySet<string>;
   routes: ReadonlySet<string>;
   rules: ReadonlySet<string>;
   addresses: ReadonlySet<Address>;
@@ -90,13 +100,24 @@ export type Step = Readonly<
   | { do: 'add-elements' | 'remove-elements'; set: string; keys: readonly string[] }
   | { do: 'make-tun' | 'remove-tun'; name: string }
   | { do: 'link-up'; name: string }
+  | { do: 'attach-steering' | 'detach-steering'; device: string }
   | { do: 'add-route' | 'remove-route'; route: string }
   | { do: 'add-rule' | 'remove-rule'; rule: string }
   | { do: 'add-address' | 'remove-address'; address: Address }
 >;
 
 /** What others may change of it, as repairs are counted. */
-export const driftKinds = ['table', 'element', 'guard', 'rule', 'route', 'address', 'link', 'sysctl'] as const;
+export const driftKinds = [
+  'table',
+  'element',
+  'guard',
+  'rule',
+  'route',
+  'address',
+  'link',
+  'steering',
+  'sysctl',
+] as const;
 export type DriftKind = (typeof driftKinds)[number];
 
 /** What a repair puts right, and how many things of it. */
@@ -115,6 +136,9 @@ export function driftOf(step: Step): Readonly<{ kind: DriftKind; count: number }
     case 'remove-tun':
     case 'link-up':
       return { kind: 'link', count: 1 };
+    case 'attach-steering':
+    case 'detach-steering':
+      return { kind: 'steering', count: 1 };
     case 'add-route':
     case 'remove-route':
       return { kind: 'route', count: 1 };
@@ -161,6 +185,9 @@ export function describeStep(step: Step): string {
       return `tun del ${step.name}`;
     case 'link-up':
       return `ip link set ${step.name} up`;
+    case 'attach-steering':
+    case 'detach-steering':
+      return `tcx ingress ${step.device}: ${step.do === 'attach-steering' ? 'attach' : 'detach'} fishery steering`;
     case 'add-route':
     case 'remove-route':
       return ipLine('route', step.do === 'add-route', step.route);

@@ -20,6 +20,8 @@ export interface Host {
   hear(): readonly string[];
   /** The sysctls that are not as they were observed last: nobody tells of those. */
   sysctlsChanged(): readonly string[];
+  /** Devices where the steering program is not as it was observed last: nobody tells of that, either. */
+  steeringChanged(): readonly string[];
   /** Carries steps out in order; throws HostProblem at the first that fails, with those before it done. */
   carryOut(steps: readonly HostStep[]): Promise<void>;
   /**

@@ -19,6 +19,8 @@ export async function metricsText(status: AgentStatus): Promise<string> {
   put('server_problem', '1 while the server is not reached', status.server.problem === null ? 0 : 1);
   const drift = count('drift_repaired_total', 'What others did to the host and the agent undid', ['kind']);
   for (const kind of driftKinds) drift.inc({ kind }, status.host.drift[kind] ?? 0);
+  if (status.steering)
+    gauge('steering', '1 for how replies find fish: ebpf or nftables', ['mode']).set({ mode: status.steering.mode }, 1);
   put('reports_waiting', 'Things that the server has not heard yet', status.reports.waiting);
   count('reports_rejected_total', 'Reports that the server dropped').inc(status.reports.rejected);
   put('placeholders', 'Sockets that hold ports or echo identifiers of fish', status.placeholders.open);

@@ -23,8 +23,12 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
   const rules = ruleChanges(observed, desired);
   const arrivingRoutes = [...desired.routes].filter((route) => !observed.routes.has(route));
   const leavingRoutes = ours(observed.routes).filter((route) => !desired.routes.has(route));
-  const reload = desired.ruleset !== null && !isLoaded(observed, desired.ruleset.text) ? desired.ruleset : null;
   const makeTun = desired.tun !== null && observed.tun === 'absent';
+  const steered = [...desired.steering].filter((device) => needsSteering(observed, device, makeTun)).sort();
+  const unsteered = [...observed.steering]
+    .flatMap(([device, state]) => (state === 'no-device' || desired.steering.has(device) ? [] : [device]))
+    .sort();
+  const reload = desired.ruleset !== null && !isLoaded(observed, desired.ruleset.text) ? desired.ruleset : null;
   const leavingTun = recorded.tun !== null && recorded.tun !== desired.tun ? recorded.tun : null;
   const restored = [...recorded.sysctls].filter(([key]) => !desired.sysctls.some((wish) => wish.key === key));
 
@@ -60,11 +64,15 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
     ...sysctls.filter(({ wish }) => wish.ofTun).map(({ wish, value }) => setSysctl(wish.key, value)),
     ...(desired.tun !== null && observed.tun !== 'up' ? [{ do: 'link-up', name: desired.tun } as const] : []),
     ...arrivingRoutes.map((route): Step => ({ do: 'add-route', route })),
+    // Before early demux is switched on again further down: without either, replies would meet their placeholders.
+    ...steered.map((device): Step => ({ do: 'attach-steering', device })),
     // The local table is reached by its new rule before its old one goes, in both directions.
     ...addRules(rules.arriving.filter(isLocalRule)),
     ...addRules(rules.arriving.filter((rule) => !isLocalRule(rule))),
     ...removeRules(rules.leaving.filter(isLocalRule)),
     ...leavingRoutes.map((route): Step => ({ do: 'remove-route', route })),
+    // Early demux is off by now, where nftables is to steer.
+    ...unsteered.map((device): Step => ({ do: 'detach-steering', device })),
     ...(leavingTun !== null ? [{ do: 'remove-tun', name: leavingTun } as const] : []),
     ...(desired.ruleset === null && observed.ruleset.is !== 'absent' ? [{ do: 'remove-table' } as const] : []),
     ...restored
@@ -87,6 +95,7 @@ export const bareHost = (recorded: Recorded): DesiredHost => ({
   ruleset: null,
   elements: new Map(),
   tun: null,
+  steering: new Set(),
   routes: new Set(),
   rules: recorded.rules,
   addresses: new Set(),
@@ -125,6 +134,10 @@ function ruleChanges(
     ),
   };
 }
+
+/** A device that is not there has nothing attached, and gets it when it comes. */
+const needsSteering = ({ steering }: HostState, device: string, isTunNew: boolean): boolean =>
+  steering.get(device) !== 'no-device' && (isTunNew || steering.get(device) !== 'current');
 
 const priorityOf = (rule: string): number => Number(/ priority (\d+)/.exec(rule)?.[1] ?? Infinity);
 

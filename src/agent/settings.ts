@@ -1,10 +1,11 @@
 import { z } from 'zod';
-import { prefixFamily } from '../net/prefix.ts';
+import { prefixFamily, prefixHolds } from '../net/prefix.ts';
 import { certificateSettings } from '../ops/certificate-settings.ts';
 import { logSettings } from '../ops/logger.ts';
 import { ClaimOfOne } from '../wire/leases.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
 import type { HostSettings } from './desired-host.ts';
+import { steeringModes, type SteeringMode } from './steering/choose.ts';
 
 /** The kernel's rule for names of network devices. */
 const DeviceName = z
@@ -32,6 +33,11 @@ const Fish = z
       .min(1)
       .refine((prefixes) => prefixes.every((prefix) => prefixFamily(prefix) === 4), 'fish translates IPv4 only')
       .meta({ description: 'Whose packets are translated' }),
+    local_clients: z
+      .array(PrefixText)
+      .max(64)
+      .default([])
+      .meta({ description: "This host's own addresses inside client_prefixes, from which programs here use fish" }),
     claims: z.array(ClaimOfOne).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
     icmp_source: AddressText.optional().meta({
       description: 'An address of this host: source of ICMP errors to clients',
@@ -102,6 +108,13 @@ export const agentSettings = z
       .boolean()
       .default(true)
       .meta({ description: 'Widen net.ipv4.ip_local_port_range, without which late binding misses ports silently' }),
+    steering: z
+      .enum(['auto', ...steeringModes])
+      .default('auto')
+      .meta({
+        description:
+          'How replies find fish: ebpf (early demux stays on), nftables (off), auto: ebpf where this host can',
+      }),
     keep: z.boolean().default(false).meta({
       description: "On a planned stop keep fish's leases and leave the guard open until its timeout: for upgrades",
     }),
@@ -112,6 +125,9 @@ export const agentSettings = z
     const { fish, uplinks, mark, mark_mask: mask, route_table: table } = settings;
     const complain = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
     if (fish?.enabled && uplinks.length === 0) complain('uplinks', 'fish needs to know where its packets leave');
+    for (const prefix of fish?.local_clients ?? [])
+      if (!fish?.client_prefixes.some((clients) => prefixHolds(clients, prefix)))
+        complain('fish', `local_clients: ${prefix} is not inside client_prefixes`);
     if ((mark & mask) === 0) complain('mark', 'must have a bit inside mark_mask: 0 is the mark of every other packet');
     else if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
     if ([253, 254, 255].includes(table)) complain('route_table', 'is a table of the kernel (default, main, local)');
@@ -119,7 +135,8 @@ export const agentSettings = z
 export type AgentSettings = z.infer<typeof agentSettings>;
 export type FishSettings = z.infer<typeof Fish>;
 
-export const hostSettings = (settings: AgentSettings): HostSettings => ({
+/** `steering` as it was chosen for this host: see `chooseSteering`. */
+export const hostSettings = (settings: AgentSettings, steering: SteeringMode = 'nftables'): HostSettings => ({
   fish: settings.fish?.enabled ?? false,
   tun: settings.tun,
   mark: settings.mark,
@@ -129,4 +146,6 @@ export const hostSettings = (settings: AgentSettings): HostSettings => ({
   uplinks: settings.uplinks,
   clientInterfaces: settings.client_interfaces,
   managePortRange: settings.manage_port_range,
+  steering,
+  localClients: settings.fish?.local_clients ?? [],
 });

@@ -8,7 +8,7 @@ import { processesOf, SockDiag } from '../sys/sock-diag.ts';
 import { Agent, type AgentParts } from './agent.ts';
 import { bootClockMs } from './boot-clock.ts';
 import { FishLeases } from './fish-leases.ts';
-import type { HostSettings } from './desired-host.ts';
+import { steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import { LinuxHost } from './linux/linux-host.ts';
@@ -24,6 +24,10 @@ import { bootId, StateFile } from './state-file.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
 import { serveStatus } from './status-server.ts';
+import { chooseSteering, type Steering } from './steering/choose.ts';
+import { kernelCalls } from './steering/kernel-calls.ts';
+import { OwnLinks } from './steering/link-store.ts';
+import { SteeringLinks } from './steering/steering-links.ts';
 import { sysctlsOf } from './take-down.ts';
 
 export type RunningAgent = Readonly<{
@@ -49,9 +53,13 @@ const request_timeout_ms = 10_000;
 /** Puts the agent together and lets it run. The error is one line for people, and then nothing was changed. */
 export async function startAgent(options: StartOptions): Promise<Result<RunningAgent, string>> {
   const { settings, machine } = options;
-  const host = hostSettings(settings);
-  const facts = await preflight({ needsTun: host.fish });
+  const { fish: hasFish } = hostSettings(settings);
+  const facts = await preflight({ needsTun: hasFish });
   if (!facts.ok) return facts;
+  const devices = [...settings.uplinks, ...settings.client_interfaces];
+  const steering = hasFish ? chooseSteering(settings.steering, devices, kernelCalls) : ok(null);
+  if (!steering.ok) return steering;
+  const host = hostSettings(settings, steering.value?.mode);
   const claims = host.fish ? (settings.fish?.claims ?? []) : [];
   const budget = shareDescriptors(facts.value.descriptors_max, {
     exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? (claim.ports ?? 1) : 0), 0),
@@ -67,7 +75,14 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
     return err(stateFile.error);
   }
   const { families, cgroups } = facts.value;
-  const parts = { families, cgroups, budget: budget.value, lock: lock.value, stateFile: stateFile.value };
+  const parts = {
+    families,
+    cgroups,
+    budget: budget.value,
+    lock: lock.value,
+    stateFile: stateFile.value,
+    steering: steering.value,
+  };
   const running = await run({ ...options, ...parts });
   if (!running.ok) lock.value.release();
   return running;
@@ -80,6 +95,8 @@ type RunOptions = StartOptions &
     budget: DescriptorBudget;
     lock: Lock;
     stateFile: StateFile;
+    /** null on a host without fish. */
+    steering: Steering | null;
   }>;
 
 /** The error is what is wrong with the settings that it is made of. */
@@ -94,8 +111,8 @@ function clientFor(settings: AgentSettings, token: () => string): Result<Fishery
 }
 
 async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
-  const { settings, machine, token, version, log, families, cgroups, budget, lock, stateFile } = options;
-  const hosting = hostSettings(settings);
+  const { settings, machine, token, version, log, families, cgroups, budget, lock, stateFile, steering } = options;
+  const hosting = hostSettings(settings, steering?.mode);
   const connected = clientFor(settings, token);
   if (!connected.ok) return connected;
   const client = connected.value;
@@ -104,6 +121,14 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     routeTable: hosting.routeTable,
     families,
     sysctls: sysctlsOf(hosting, stateFile.recorded),
+    steering: new SteeringLinks({
+      calls: kernelCalls,
+      store: new OwnLinks(closeFd),
+      tun: hosting.tun,
+      mark: hosting.mark,
+      markMask: hosting.markMask,
+      devices: steeredDevices(hosting),
+    }),
   });
   host.listen();
   const unfit = await strangersOn(host, hosting);
@@ -204,6 +229,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     placeholders_max: budget.bound_max,
     fishLeases,
     host,
+    steering: steering && { setting: settings.steering, ...steering },
     version,
     serverUrl: settings.server,
     now: () => performance.now(),

@@ -7,6 +7,8 @@ import type { LeaseStatus } from './leases-on-host.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { Reports } from './reports.ts';
 import type { CounterName } from './ruleset.ts';
+import type { AgentSettings } from './settings.ts';
+import type { Steering } from './steering/choose.ts';
 
 export type AgentStatus = Readonly<{
   machine: string;
@@ -31,6 +33,8 @@ export type AgentStatus = Readonly<{
     drift_repaired: number;
     drift: Readonly<Partial<Record<DriftKind, number>>>;
   }>;
+  /** How replies find fish, what the setting was, and why this way; null on a host without fish. */
+  steering: (Steering & Readonly<{ setting: AgentSettings['steering'] }>) | null;
   reports: Readonly<{ waiting: number; rejected: number }>;
   placeholders: Readonly<{ open: number; max: number }>;
   slices: number;
@@ -58,6 +62,7 @@ export type StatusParts = Readonly<{
   placeholders_max: number;
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
   host: Pick<Host, 'counters'>;
+  steering: AgentStatus['steering'];
   version: string;
   serverUrl: string;
   now(): number;
@@ -93,6 +98,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
       drift_repaired: [...repaired.values()].reduce((sum, count) => sum + count, 0),
       drift: Object.fromEntries(repaired),
     },
+    steering: parts.steering,
     reports: { waiting: reports.waiting, rejected: reports.rejected },
     placeholders: { open: placeholders.open, max: parts.placeholders_max },
     slices: agent.desired.slices.size,

@@ -27,6 +27,8 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       routeTable: found.value?.identity.routeTable ?? settings.routeTable,
       families: facts.value.families,
       sysctls: [...recorded.sysctls.keys()],
+      // Whatever the agent had attached went with the agent.
+      steering: null,
     });
     try {
       const steps = planDown(await host.observe('all'), recorded);

@@ -42,6 +42,13 @@ export function prefixKeys(prefix: Prefix): Readonly<{ first: string; last: stri
 /** The prefix of one address. */
 export const hostPrefix = (address: Address): Prefix => `${address}/${familyOf(address) === 4 ? 32 : 128}` as Prefix;
 
+/** Whether all of `inner` lies in `outer`. */
+export function prefixHolds(outer: Prefix, inner: Prefix): boolean {
+  const x = prefixBounds(outer);
+  const y = prefixBounds(inner);
+  return x.family === y.family && x.first <= y.first && y.first + y.count <= x.first + x.count;
+}
+
 export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   const x = prefixBounds(a);
   const y = prefixBounds(b);

@@ -1,6 +1,6 @@
 /**
  * Numbers of the Linux ABI (include/uapi). All of them are the same on x86-64 and arm64; the ones that differ
- * (O_DIRECT and its like, system call numbers, packed epoll_event) are not used in this folder.
+ * (O_DIRECT and its like, packed epoll_event) are not used in this folder, and system call numbers only in bpf.ts.
  */
 export const AF_UNIX = 1;
 export const AF_INET = 2;

@@ -45,6 +45,8 @@ export type Libc = Readonly<{
   munmap(address: number, bytes: number): number;
   /** Memory at an address as a buffer, which does not keep it there: nothing may touch it after munmap(). */
   viewOf(address: number, bytes: number): ArrayBuffer;
+  /** For bpf(2), which the C library has no function for. */
+  syscall(number: number, first: number, second: Bytes, third: number): number;
   /**
    * Where a buffer lies, for structures that hold pointers. Only for views of a `new ArrayBuffer(n)`: a typed array of
    * up to 64 bytes made any other way may lie in V8's heap, which moves.
@@ -107,6 +109,7 @@ function load(): Libc {
     mmap: library.func('mmap', 'int64', ['void *', 'size_t', 'int', 'int', 'int', 'int64']),
     munmap: library.func('munmap', 'int', ['uint64', 'size_t']),
     viewOf: (address, bytes) => koffi.view(BigInt(address), bytes),
+    syscall: library.func('syscall', 'int', ['long', 'long', 'void *', 'long']),
     addressOf: (buffer) => koffi.address(buffer),
   };
 }

@@ -1,4 +1,4 @@
-import { ipv4FromNumber, type Address, type Family } from '../net/address.ts';
+import { addressToBytes, ipv4FromNumber, type Address, type Family } from '../net/address.ts';
 import { AF_INET, AF_INET6 } from './constants.ts';
 import {
   eachAttribute,
@@ -285,17 +285,20 @@ const prefixText = (address: Address, family: Family, length: number): string =>
 const hexOf = (buffer: Uint8Array, from: number, to: number): string =>
   Buffer.from(buffer.subarray(from, to)).toString('hex');
 
-/** A rule that looks a table up, for all packets or for those with a mark or from a link. */
+/** A rule that looks a table up, for all packets or for those with a mark, from somewhere or from a link. */
 export function writeRuleChange(
   writer: MessageWriter,
   change: 'add' | 'remove',
-  rule: Pick<RuleInfo, 'family' | 'priority' | 'table' | 'mark' | 'iif' | 'protocol'>,
+  rule: Pick<RuleInfo, 'family' | 'priority' | 'table' | 'mark' | 'source' | 'iif' | 'protocol'>,
 ): number {
   const body = new Uint8Array(12);
   const table = rule.table ?? 0;
   body[0] = nativeFamily(rule.family);
   body[4] = tableByte(table);
   body[7] = FR_ACT_TO_TBL;
+  const [source, length] = rule.source?.split('/') ?? [];
+  const sourceBytes = source === undefined ? undefined : addressToBytes(source as Address);
+  if (sourceBytes) body[2] = Number(length ?? sourceBytes.length * 8);
   const sequence = writer.begin(change === 'add' ? rtm.newRule : rtm.delRule, changeFlags(change), body);
   writer.attribute(FRA_PRIORITY, number32(rule.priority));
   writer.attribute(FRA_TABLE, number32(table));
@@ -303,6 +306,7 @@ export function writeRuleChange(
     writer.attribute(FRA_FWMARK, number32(rule.mark.value));
     writer.attribute(FRA_FWMASK, number32(rule.mark.mask));
   }
+  if (sourceBytes) writer.attribute(FRA_SRC, sourceBytes);
   if (rule.iif !== undefined) writer.textAttribute(FRA_IIFNAME, rule.iif);
   if (change === 'add') writer.attribute(FRA_PROTOCOL, Uint8Array.of(rule.protocol));
   return sequence;

@@ -435,6 +435,7 @@ describe('the status', () => {
       fishLeases: world.fishLeases,
       host: world.host,
       version: '0.1.0',
+      steering: null,
       serverUrl: 'http://127.0.0.1:7480',
       now: () => 5_000,
     });

@@ -261,6 +261,98 @@ describe('changes on the way', () => {
   });
 });
 
+describe('steering by a program', () => {
+  const byProgram = { ...withFish, steering: 'ebpf' } as const;
+  const upAndRunning = async () => {
+    const bench = new Bench();
+    const steps = await bench.reach((recorded) => desiredHost(byProgram, load(), recorded));
+    return { bench, lines: transcript(steps) };
+  };
+
+  it('lets early demux alone, and attaches where replies may arrive once the TUN is up', async () => {
+    const { bench, lines } = await upAndRunning();
+    expect(lines.join('\n')).not.toContain('early_demux');
+    expect(
+      lines.slice(lines.indexOf('ip link set fishtun up')).filter((line) => !/^ip -[46]|^ip addr/.test(line)),
+    ).toEqual([
+      'ip link set fishtun up',
+      'tcx ingress client0: attach fishery steering',
+      'tcx ingress up0: attach fishery steering',
+    ]);
+    expect(plan(bench.host.state(), desiredHost(byProgram, load(), bench.recorded), bench.recorded)).toEqual([]);
+  });
+
+  it.each([
+    ['somebody detached it', (host: FakeHost) => host.steering.set('up0', 'lost')],
+    ['it is another version, or for another mark', (host: FakeHost) => host.steering.set('up0', 'stale')],
+    ['the device is new', (host: FakeHost) => host.steering.delete('up0')],
+  ])('attaches again when %s', async (_what, meddle) => {
+    const { bench } = await upAndRunning();
+    meddle(bench.host);
+    const steps = await bench.reach((recorded) => desiredHost(byProgram, load(), recorded));
+    expect(transcript(steps)).toEqual(['tcx ingress up0: attach fishery steering']);
+  });
+
+  it('follows a TUN device that had to be made anew, once that is up', async () => {
+    const { bench } = await upAndRunning();
+    await bench.host.carryOut([{ do: 'remove-tun', name: 'fishtun' }]);
+    const lines = transcript(await bench.reach((recorded) => desiredHost(byProgram, load(), recorded)));
+    expect(lines.indexOf('tcx ingress up0: attach fishery steering')).toBeGreaterThan(
+      lines.indexOf('ip link set fishtun up'),
+    );
+  });
+
+  it('waits with a device that is not there', async () => {
+    const bench = new Bench();
+    bench.host.absentDevices.add('client0');
+    const steps = await bench.reach((recorded) => desiredHost(byProgram, load(), recorded));
+    expect(transcript(steps)).not.toContain('tcx ingress client0: attach fishery steering');
+    bench.host.absentDevices.delete('client0');
+    const later = await bench.reach((recorded) => desiredHost(byProgram, load(), recorded));
+    expect(transcript(later)).toEqual(['tcx ingress client0: attach fishery steering']);
+  });
+
+  it('takes turns with nftables so that replies never meet their placeholders', async () => {
+    const { bench } = await upAndRunning();
+    const away = transcript(await bench.reach((recorded) => desiredHost(withFish, load(), recorded)));
+    expect(away).toEqual([
+      'record net/ipv4/tcp_early_demux was "1"',
+      'sysctl net/ipv4/tcp_early_demux = 0',
+      'tcx ingress client0: detach fishery steering',
+      'tcx ingress up0: detach fishery steering',
+    ]);
+    const back = transcript(await bench.reach((recorded) => desiredHost(byProgram, load(), recorded)));
+    expect(back).toEqual([
+      'tcx ingress client0: attach fishery steering',
+      'tcx ingress up0: attach fishery steering',
+      'sysctl net/ipv4/tcp_early_demux = 1',
+      'forget net/ipv4/tcp_early_demux was "1"',
+    ]);
+  });
+
+  it('is gone on the way down', async () => {
+    const before = new FakeHost().state();
+    const { bench } = await upAndRunning();
+    const steps = planDown(bench.host.state(), bench.recorded);
+    const lines = transcript(steps);
+    expect(lines.indexOf('tcx ingress up0: detach fishery steering')).toBeLessThan(lines.indexOf('tun del fishtun'));
+    await bench.carryOut(steps);
+    expect(bench.host.state()).toEqual(before);
+  });
+});
+
+describe('clients on the host itself', () => {
+  it('get a rule for each of their addresses, behind the local table', async () => {
+    const bench = new Bench();
+    const localClients = ['100.64.255.1/32', '100.64.254.0/30'] as Prefix[];
+    const steps = await bench.reach((recorded) => desiredHost({ ...withFish, localClients }, load(), recorded));
+    expect(transcript(steps).filter((line) => line.includes('iif lo'))).toEqual([
+      'ip -4 rule add priority 12 from 100.64.254.0/30 iif lo lookup 100',
+      'ip -4 rule add priority 12 from 100.64.255.1 iif lo lookup 100',
+    ]);
+  });
+});
+
 describe('the way down', () => {
   it('is the way up in reverse, and leaves the host as it was', async () => {
     const bench = new Bench();

@@ -10,6 +10,10 @@ describe('rules', () => {
     ['-4 priority 0 lookup local', { ...rule, priority: 0, table: 255, protocol: 2 }],
     ['-4 priority 10 fwmark 0x2a/0xff lookup 100', { ...rule, mark: { value: 0x2a, mask: 0xff } }],
     ['-6 priority 12 iif wg0 lookup 100', { ...rule, family: 6, priority: 12, iif: 'wg0' }],
+    [
+      '-4 priority 12 from 100.64.255.1 iif lo lookup 100',
+      { ...rule, priority: 12, source: '100.64.255.1', iif: 'lo' },
+    ],
     ['-4 priority 32766 lookup main', { ...rule, priority: 32_766, table: 254 }],
   ] as const)('are told in the words that add them, and understood by them: %s', (text, kernel) => {
     expect(ruleText(kernel)).toBe(text);

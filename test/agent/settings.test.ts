@@ -31,6 +31,8 @@ describe('settings', () => {
       uplinks: [],
       clientInterfaces: [],
       managePortRange: true,
+      steering: 'nftables',
+      localClients: [],
     });
   });
 

@@ -81,6 +81,8 @@ describe('an agent with fish', () => {
     const status = await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
     expect(status.fish).toMatchObject({ running: true, claims: 3, answered: 3 });
     expect(status.placeholders.open).toBe(64 + 16);
+    // By a program on each device where replies may arrive; then early demux, further down, stays as it was.
+    expect(status.steering).toMatchObject({ mode: 'ebpf', setting: 'auto' });
 
     expect(lab.shell(lab.host, 'ip -4 rule').split('\n')).toEqual([
       '10:\tfrom all fwmark 0x2a/0xff lookup 100 proto 70',
@@ -118,7 +120,7 @@ describe('an agent with fish', () => {
             'conf/hc/forwarding conf/h0/forwarding conf/fishtun/forwarding conf/fishtun/accept_local ip_forward',
         )
         .split('\n'),
-    ).toEqual(['1024\t65535', '0', '0\t0', '1', '1', '1', '1', '0']);
+    ).toEqual(['1024\t65535', '1', '0\t0', '1', '1', '1', '1', '0']);
     expect(lab.shell(lab.host, 'ip -o addr show dev lo')).toContain('198.51.100.10/32');
     expect(lab.shell(lab.host, 'ip -d link show fishtun')).toMatch(/tun type tun .*persist on/);
 

@@ -119,6 +119,8 @@ export const withFish: HostSettings = {
   uplinks: ['up0'],
   clientInterfaces: ['client0'],
   managePortRange: true,
+  steering: 'nftables',
+  localClients: [],
 };
 /** A host for proxies alone. */
 export const withoutFish: HostSettings = { ...withFish, fish: false, uplinks: [], clientInterfaces: [] };

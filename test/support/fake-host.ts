@@ -1,5 +1,5 @@
 import { HostProblem, type Counter, type Host, type HostStep } from '../../src/agent/host.ts';
-import { isLocalRule, type HostState, type Origin } from '../../src/agent/host-state.ts';
+import { isLocalRule, type HostState, type Origin, type SteeringState } from '../../src/agent/host-state.ts';
 import type { CounterName, Ruleset } from '../../src/agent/ruleset.ts';
 import type { Element } from '../../src/agent/sets.ts';
 import { parseAddress, type Address } from '../../src/net/address.ts';
@@ -29,6 +29,9 @@ export class FakeHost implements Host {
       [`${family} priority 32766 lookup main`, 'foreign'] as const,
     ]),
   );
+  /** The steering program on devices; `absentDevices` are not there to have it. */
+  readonly steering = new Map<string, SteeringState>();
+  readonly absentDevices = new Set<string>();
   readonly addresses = new Set(['127.0.0.1', '::1'] as Address[]);
   /** On its other interfaces. */
   readonly linkAddresses = new Set<Address>();
@@ -53,6 +56,10 @@ export class FakeHost implements Host {
     return [];
   }
 
+  steeringChanged(): readonly string[] {
+    return [];
+  }
+
   async observe(_scope: 'all' | 'changed'): Promise<HostState> {
     this.observations++;
     return this.state();
@@ -71,6 +78,7 @@ export class FakeHost implements Host {
       elements: new Map([...(table?.sets ?? [])].map(([set, keys]) => [set, new Set(keys)])),
       guardMs: this.guardMs,
       tun: this.tun,
+      steering: new Map([...this.steering, ...[...this.absentDevices].map((device) => [device, 'no-device'] as const)]),
       routes: new Map(this.routes),
       rules: new Map(this.rules),
       addresses: new Set(this.addresses),
@@ -158,6 +166,7 @@ export class FakeHost implements Host {
         return;
       case 'remove-tun':
         this.tun = 'absent';
+        for (const device of this.steering.keys()) this.steering.set(device, 'stale');
         for (const key of [...this.sysctls.keys()]) if (key.includes(`/${step.name}/`)) this.sysctls.delete(key);
         for (const route of [...this.routes.keys()])
           if (route.includes(` dev ${step.name} `)) this.routes.delete(route);
@@ -165,6 +174,14 @@ export class FakeHost implements Host {
       case 'link-up':
         if (this.tun === 'absent') throw new HostProblem(`no device ${step.name}`);
         this.tun = 'up';
+        return;
+      case 'attach-steering':
+        if (this.tun === 'absent') throw new HostProblem(`there is no device ${this.tunName} to steer to`);
+        if (this.absentDevices.has(step.device)) throw new HostProblem(`bpf(LINK_CREATE): ENODEV (${step.device})`);
+        this.steering.set(step.device, 'current');
+        return;
+      case 'detach-steering':
+        this.steering.delete(step.device);
         return;
       case 'add-route':
         if (step.route.includes(` dev ${this.tunName} `) && this.tun !== 'up')

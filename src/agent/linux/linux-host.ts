@@ -10,6 +10,7 @@ import { areas, ForeignChanges, type Area } from './foreign-changes.ts';
 import { HostRouting } from './host-routing.ts';
 import { HostTable, type TableState } from './host-table.ts';
 import { readSysctl, writeSysctl } from './sysctl.ts';
+import type { SteeringLinks } from '../steering/steering-links.ts';
 
 export type LinuxHostOptions = Readonly<{
   tun: string;
@@ -17,6 +18,8 @@ export type LinuxHostOptions = Readonly<{
   families: readonly Family[];
   /** All sysctls that are looked at. */
   sysctls: readonly string[];
+  /** The steering program's links; null where nothing of the kind was ever attached. */
+  steering: Pick<SteeringLinks, 'observe' | 'attach' | 'detach'> | null;
 }>;
 
 /**
@@ -36,6 +39,7 @@ export class LinuxHost implements Host {
   #addresses: Pick<HostState, 'addresses' | 'linkAddresses'> = { addresses: new Set(), linkAddresses: new Set() };
   #tableState: TableState = { ruleset: { is: 'absent' }, elements: new Map() };
   #sysctls: HostState['sysctls'] = new Map();
+  #steering: HostState['steering'] = new Map();
 
   constructor(options: LinuxHostOptions) {
     this.#options = options;
@@ -60,6 +64,12 @@ export class LinuxHost implements Host {
     return [...this.#readSysctls()].flatMap(([key, value]) => (this.#sysctls.get(key) === value ? [] : [key]));
   }
 
+  steeringChanged(): readonly string[] {
+    const now = this.#readSteering();
+    const devices = new Set([...now.keys(), ...this.#steering.keys()]);
+    return [...devices].filter((each) => this.#steering.get(each) !== now.get(each));
+  }
+
   async observe(scope: 'all' | 'changed'): Promise<HostState> {
     this.hear();
     // Whoever does not listen has to look.
@@ -72,6 +82,7 @@ export class LinuxHost implements Host {
     if (isStale('addresses')) this.#addresses = device(() => this.#routing.addresses());
     if (isStale('links')) this.#links = { tun: device(() => this.#routing.device(tun)) };
     this.#sysctls = this.#readSysctls();
+    this.#steering = this.#readSteering();
     this.#stale.clear();
     return {
       sysctls: this.#sysctls,
@@ -81,6 +92,7 @@ export class LinuxHost implements Host {
       ...this.#links,
       ...this.#tableState,
       guardMs: this.#table.guardMs(),
+      steering: this.#steering,
     };
   }
 
@@ -119,6 +131,10 @@ export class LinuxHost implements Host {
     for (const area of which) this.#stale.add(area);
   }
 
+  #readSteering(): HostState['steering'] {
+    return device(() => this.#options.steering?.observe() ?? new Map());
+  }
+
   #readSysctls(): ReadonlyMap<string, string> {
     return new Map(
       this.#options.sysctls.flatMap((key) => {
@@ -155,6 +171,12 @@ export class LinuxHost implements Host {
       case 'remove-tun':
         this.#distrust(['links', 'routes']);
         device(() => removeTun(step.name));
+        return;
+      case 'attach-steering':
+        device(() => this.#options.steering?.attach(step.device));
+        return;
+      case 'detach-steering':
+        device(() => this.#options.steering?.detach(step.device));
         return;
       case 'link-up':
         this.#distrust(['links', 'routes', 'addresses']);

@@ -14,7 +14,7 @@ const look_pause_ms = 500;
  * really was, and whether it matters, the look will show.
  */
 export async function watchForMeddling(
-  host: Pick<Host, 'hear' | 'sysctlsChanged'>,
+  host: Pick<Host, 'hear' | 'sysctlsChanged' | 'steeringChanged'>,
   onChange: () => void,
   log: Pick<Logger, 'debug' | 'warn'>,
   signal: AbortSignal,
@@ -29,6 +29,7 @@ export async function watchForMeddling(
       if (now() - sysctlsAt >= sysctls_every_ms) {
         sysctlsAt = now();
         for (const key of host.sysctlsChanged()) heard.add(`sysctl ${key}`);
+        for (const device of host.steeringChanged()) heard.add(`steering at ${device}`);
       }
     } catch (error) {
       log.warn(`changes of others cannot be heard just now: ${error instanceof Error ? error.message : String(error)}`);

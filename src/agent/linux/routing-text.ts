@@ -29,10 +29,12 @@ export function ruleText({ family, priority, source, iif, mark, table, others }:
   ].join(' ');
 }
 
-/** Of a rule that the agent makes, or takes away: by priority, mark and interface. Throws for any other text: a bug. */
+/** Of a rule that the agent makes, or takes away: by priority, source, mark and interface. Throws for any other text: a bug. */
 export function ruleOf(text: string): Omit<RuleInfo, 'others'> {
-  const match = /^-[46] priority (\d+)(?: iif (\S+))?(?: fwmark (\w+)\/(\w+))? lookup (\S+)$/.exec(text);
-  const [, priority, iif, value, mask, name = ''] = match ?? [];
+  const match = /^-[46] priority (\d+)(?: from (\S+))?(?: iif (\S+))?(?: fwmark (\w+)\/(\w+))? lookup (\S+)$/.exec(
+    text,
+  );
+  const [, priority, source, iif, value, mask, name = ''] = match ?? [];
   const named = Object.entries(tableNames).find(([, each]) => each === name);
   const table = Number(named?.[0] ?? name);
   if (!match || !Number.isInteger(table)) throw new Error(`no rule of the agent's: ${text}`);
@@ -42,6 +44,7 @@ export function ruleOf(text: string): Omit<RuleInfo, 'others'> {
     table,
     // The rule that was there first is the kernel's own, and is given back as such.
     protocol: Number(priority) === 0 && name === 'local' ? kernelProtocol : routeProtocol,
+    ...(source === undefined ? {} : { source }),
     ...(iif === undefined ? {} : { iif }),
     ...(value === undefined ? {} : { mark: { value: Number(value), mask: Number(mask) } }),
   };
