@@ -137,7 +137,7 @@ export class AgentLab {
     namespace: string,
     device: string,
     filter: string,
-  ): Promise<Readonly<{ stop: () => Promise<string[]> }>> {
+  ): Promise<Readonly<{ stop: () => Promise<string[]>; lines: () => number }>> {
     const child = this.spawn(namespace, [
       'tcpdump',
       '-n',
@@ -153,12 +153,14 @@ export class AgentLab {
     await new Promise<void>((resolve) => {
       child.stderr?.on('data', (chunk: Buffer) => chunk.toString().includes('listening on') && resolve());
     });
+    const lines = () => text.split('\n').filter((line) => line !== '');
     return {
+      lines: () => lines().length,
       stop: async () => {
         const ended = new Promise((resolve) => child.once('close', resolve));
         child.kill('SIGINT');
         await ended;
-        return text.split('\n').filter((line) => line !== '');
+        return lines();
       },
     };
   }
