@@ -12,7 +12,9 @@ let wanted: ReturnType<typeof stable>;
 /** Fish and a proxy at work on one host. */
 beforeAll(async () => {
   lab = await AgentLab.open('drift');
-  const config = await lab.setUp({ settings: { client_interfaces: ['hc'], fish: fishOfEachKind } });
+  const config = await lab.setUp({
+    settings: { client_interfaces: ['hc'], steering: 'nftables', fish: fishOfEachKind },
+  });
   await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
   const origin = await lab.user(lab.origin, 0);
   await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
