@@ -72,6 +72,11 @@ const chains = [
   'steer',
   'steer4',
   'steer6',
+  'error4',
+  'error6',
+  'told4',
+  'told6',
+  'whole',
   'to_fish',
 ] as const;
 type Chain = (typeof chains)[number];
@@ -110,6 +115,11 @@ export function rulesetOf(input: RulesetInput): Ruleset {
     steer: steer(input),
     steer4: steerTo(4, classes, input),
     steer6: steerTo(6, classes, input),
+    error4: input.tun === null ? [] : errorsAbout(4, classes),
+    error6: input.tun === null ? [] : errorsAbout(6, classes),
+    told4: errorsFrom(4, classes),
+    told6: errorsFrom(6, classes),
+    whole: input.tun === null ? [] : defragmentation,
     to_fish: [
       `meta mark set meta mark & ${hex32(~input.markMask)} | ${hex32(input.mark & input.markMask)} notrack accept`,
     ],
@@ -272,14 +282,33 @@ function senderOf(family: Family, classes: readonly SetClass[]): readonly string
 /** Where the port of the packet that an ICMP error quotes begins, in bits from the start of the error (RFC 792, 4443). */
 const quotedHeader = { 4: { protocolAt: 136, portsAt: 224 }, 6: { protocolAt: 112, portsAt: 384 } } as const;
 
-function errorQuoting(each: SetClass): string {
-  const { protocolAt } = quotedHeader[each.family];
-  const types =
-    each.family === 4
-      ? 'icmp type { destination-unreachable, time-exceeded, parameter-problem }'
-      : 'icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }';
-  return `${types} @th,${protocolAt},8 ${protocolNumber(each.protocol, each.family)}`;
+const errors = {
+  4: 'icmp type { destination-unreachable, time-exceeded, parameter-problem }',
+  6: 'icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }',
+} as const;
+
+/** Words of IP options that a quoted header may have: they move the ports, and a rule looks in one place only. */
+const optionWords_max = 10;
+
+/**
+ * For each place in which a quoted packet of this protocol may have its port or identifier, `portAt` bits behind the end of
+ * the header: how to tell that it is there, and where. Extension headers of IPv6 are not followed.
+ */
+function quotations(each: SetClass, portAt: number): readonly (readonly [match: string, at: number])[] {
+  const { protocolAt, portsAt } = quotedHeader[each.family];
+  const protocol = `@th,${protocolAt},8 ${protocolNumber(each.protocol, each.family)}`;
+  if (each.family === 6) return [[protocol, portsAt + portAt]];
+  return Array.from({ length: optionWords_max + 1 }, (_, words) => [
+    // Version 4, and five words without options.
+    `@th,64,8 0x4${(5 + words).toString(16)} ${protocol}`,
+    portsAt + 32 * words + portAt,
+  ]);
 }
+
+/** The port of a quoted packet is its source's: the packet went out. An echo has its identifier in the second word. */
+const sentPortAt = ({ protocol }: SetClass): number => (protocol === 'icmp' ? 32 : 0);
+/** The port of a quoted packet is its destination's: the packet came in. */
+const arrivedPortAt = ({ protocol }: SetClass): number => (protocol === 'icmp' ? 32 : 16);
 
 /** What may leave the TUN device. */
 function guardFish(family: Family, classes: readonly SetClass[]): readonly string[] {
@@ -290,15 +319,32 @@ function guardFish(family: Family, classes: readonly SetClass[]): readonly strin
       (each) => `${each.protocol === 'icmp' ? `${echoes(family)} ` : ''}${sourceBlock(each)} @${setName(each)} accept`,
     ),
     // An ICMP error from a client, about a packet that came in to the block: the quoted destination is ours.
-    ...ofRole(classes, family, ['quoted', 'fish'])
-      .filter((each) => (each.protocol === 'icmp') === (each.role === 'fish'))
-      .map((each) => {
-        const at = quotedHeader[family].portsAt + (each.protocol === 'icmp' ? 32 : 16);
-        return `${errorQuoting(each)} ${ip(family)} saddr . @th,${at},16${masked16(each.size)} @${setName(each)} accept`;
-      }),
+    `${errors[family]} jump told${family}`,
     drop('guard_fish'),
   ];
 }
+
+/** Errors that fish may tell the outside about what came in. */
+const errorsFrom = (family: Family, classes: readonly SetClass[]): readonly string[] =>
+  ofRole(classes, family, ['quoted', 'fish'])
+    .filter((each) => (each.protocol === 'icmp') === (each.role === 'fish'))
+    .flatMap((each) =>
+      quotations(each, arrivedPortAt(each)).map(
+        ([match, at]) => `${match} ${ip(family)} saddr . @th,${at},16${masked16(each.size)} @${setName(each)} accept`,
+      ),
+    );
+
+/** Errors from outside about what fish sent. */
+const errorsAbout = (family: Family, classes: readonly SetClass[]): readonly string[] =>
+  ofRole(classes, family, ['steer']).flatMap((each) =>
+    quotations(each, sentPortAt(each)).map(([match, at]) => `${match} ${lookUp(each, at)} ${toFish('steer_error')}`),
+  );
+
+/**
+ * No packet comes here. A rule with `tproxy` makes the kernel put fragments together before any hook of prerouting sees
+ * them, without connection tracking, for as long as the rule is there.
+ */
+const defragmentation = ['meta l4proto tcp tproxy ip to :1', 'meta l4proto tcp tproxy ip6 to :1'] as const;
 
 function steer({ tun, arrivals }: RulesetInput): readonly string[] {
   const from =
@@ -313,13 +359,15 @@ function steer({ tun, arrivals }: RulesetInput): readonly string[] {
   ];
 }
 
+const toFish = (reason: CounterName): string => `counter name "${reason}" goto to_fish`;
+
+/** 32 bits that end with the port: the only way to give direct and quoted ports the same type, and so the same set. */
+const lookUp = (each: SetClass, portAt: number): string =>
+  `${ip(each.family)} daddr . @th,${portAt - 16},32${masked32(each.size)} @${setName(each)}`;
+
 /** Which arriving packets are fish's, and which are nobody's. */
 function steerTo(family: Family, classes: readonly SetClass[], input: RulesetInput): readonly string[] {
   const daddr = `${ip(family)} daddr`;
-  const toFish = (reason: CounterName): string => `counter name "${reason}" goto to_fish`;
-  // 32 bits that end with the port: the only way to give direct and quoted ports the same type, and so the same set.
-  const lookUp = (each: SetClass, portAt: number): string =>
-    `${daddr} . @th,${portAt - 16},32${masked32(each.size)} @${setName(each)}`;
   const ours = ofRole(classes, family, ['steer']);
   const fishRules =
     input.tun === null
@@ -333,10 +381,7 @@ function steerTo(family: Family, classes: readonly SetClass[], input: RulesetInp
               ? `${family === 4 ? 'icmp' : 'icmpv6'} type echo-reply ${lookUp(each, 32)} ${toFish('steer_echo')}`
               : `meta l4proto ${each.protocol} ${lookUp(each, 16)} ${toFish('steer_block')}`,
           ),
-          ...ours.map((each) => {
-            const at = quotedHeader[family].portsAt + (each.protocol === 'icmp' ? 32 : 0);
-            return `${errorQuoting(each)} ${lookUp(each, at)} ${toFish('steer_error')}`;
-          }),
+          `${errors[family]} jump error${family}`,
         ];
   return [
     ...fishRules,

@@ -29,6 +29,7 @@ const fish = {
   ],
 };
 type Kind = 'late' | 'explicit' | 'exclusive';
+type Tuple = Readonly<{ binding: 'late' | 'explicit'; own: string; port: number; remote: string; remotePort: number }>;
 
 /** Answers every datagram with one that needs three packets. */
 const bigAnswers = `
@@ -70,26 +71,35 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
   const onTun = (filter: string, work: () => unknown, lines_min = 1) =>
     seen([lab.host, 'fishtun'], filter, work, lines_min);
 
-  /** A placeholder of the test's own in a block of fish's, toward the origin; it ends with the lab. */
-  async function hold(binding: 'late' | 'explicit', family: 4 | 6, remotePort: number): Promise<number> {
-    const port = (blocks.get(binding)?.first ?? NaN) + 7;
-    const [own, remote] = family === 4 ? [pool4, origin4] : [pool6, origin6];
-    const args = ['hold', String(mark), binding, own, String(port), remote, String(remotePort)];
-    const child = lab.spawn(lab.host, [process.execPath, script('steering-probe.ts'), ...args]);
+  /** Placeholders of the test's own, one for each, held until the lab closes. */
+  async function hold(placeholders: readonly Tuple[]): Promise<void> {
+    const args = placeholders.map(({ binding, own, port, remote, remotePort }) =>
+      [binding, own, port, remote, remotePort].join(','),
+    );
+    const child = lab.spawn(lab.host, [process.execPath, script('steering-probe.ts'), 'hold', String(mark), ...args]);
     const said = await new Promise<string>((resolve) =>
       child.stdout?.once('data', (chunk: Buffer) => resolve(String(chunk))),
     );
-    expect(Number(said)).toBeGreaterThan(0);
-    return port;
+    for (const fd of JSON.parse(said) as number[]) expect(fd).toBeGreaterThan(0);
   }
-  /** One segment from the origin to a leased port, as `send-segment.py` makes it. */
-  function segment(family: 4 | 6, remotePort: number, port: number, bytes: number, options = ''): void {
-    const [own, remote] = family === 4 ? [pool4, origin4] : [pool6, origin6];
-    lab.shell(
-      lab.origin,
-      `python3 ${script('send-segment.py')} ${remote} ${remotePort} ${own} ${port} ${bytes} ${options}`,
+  /** Segments from the origin to what `hold` holds, as `send-segment.py` makes them. */
+  function send(tuples: readonly Tuple[], bytes: number, more = ''): void {
+    const args = tuples.map(({ own, port, remote, remotePort }) =>
+      [remote, remotePort, own, port, bytes, ...(more === '' ? [] : [more])].join(','),
     );
+    lab.shell(lab.origin, `python3 ${script('send-segment.py')} ${args.join(' ')}`);
   }
+  /** Both bindings, both families, on ports that fish leaves alone toward such a remote port. */
+  const tuples = (): readonly Tuple[] =>
+    (['late', 'explicit'] as const).flatMap((binding) =>
+      [
+        [pool4, origin4, 4_004],
+        [pool6, origin6, 4_006],
+      ].map(([own, remote, remotePort]) => {
+        const port = (blocks.get(binding)?.first ?? NaN) + 7;
+        return { binding, own, port, remote, remotePort } as Tuple;
+      }),
+    );
 
   beforeAll(async () => {
     lab = await AgentLab.open(`steer-${mode.slice(0, 4)}`);
@@ -177,31 +187,66 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     expect(lab.shell(lab.clientSide, `ping -q -c 3 -i 0.2 -W 2 ${origin4}`)).toContain('3 received');
   });
 
-  it('hands fish segments with IP options and with IPv6 extension headers', async () => {
-    for (const [family, binding] of [
-      [4, 'late'],
-      [4, 'explicit'],
-      [6, 'late'],
-      [6, 'explicit'],
-    ] as const) {
-      const remotePort = 4_000 + family;
-      const port = await hold(binding, family, remotePort);
-      const protocol = family === 4 ? 'ip' : 'ip6';
-      for (const options of ['', 'options']) {
-        const resets = await seen(
-          [lab.origin, 'o0'],
-          `${protocol} src net ${family === 4 ? pool4 : pool6} and ${protocol} proto ${family === 4 ? '\\tcp' : 6}`,
-          async () => {
-            const lines = await onTun(`${protocol} dst host ${family === 4 ? pool4 : pool6}`, () =>
-              segment(family, remotePort, port, 10, options),
-            );
-            expect([family, binding, options, lines.length]).toEqual([family, binding, options, 1]);
-          },
-          0,
-        );
-        expect(resets).toEqual([]);
+  it('hands fish what is for a placeholder: plain, with IP options or extension headers, in fragments, over IPv4 and IPv6', async () => {
+    await hold(tuples());
+    const answers = await lab.capture(lab.origin, 'o0', `(src host ${pool4} or src host ${pool6}) and not icmp6`);
+    // A fragment other than the first has no ports; `tcp` would not match it.
+    const filter = `dst host ${pool4} or dst host ${pool6}`;
+    expect(await onTun(filter, () => send(tuples(), 10), 4)).toHaveLength(4);
+    expect(await onTun(filter, () => send(tuples(), 10, 'options'), 4)).toHaveLength(4);
+    // Three packets each: put together before the rules, taken apart again on the way into the TUN.
+    expect(await onTun(filter, () => send(tuples(), 4_000), 12)).toHaveLength(12);
+    // Nobody on the host had any of it: no reset, no error.
+    expect(await answers.stop()).toEqual([]);
+  });
+
+  it('hands fish a reply in fragments, all of it', async () => {
+    const ask = `echo x | nc -u -w1 ${origin4} 5300`;
+    const fragments = await onTun(
+      `src host ${origin4} and udp dst portrange 1-65535 or (src host ${origin4} and ip[6:2] & 0x1fff != 0)`,
+      () => lab.shell(lab.clientSide, `${ask}; true`),
+      3,
+    );
+    const bytes = fragments.map((line) => Number(/length (\d+)/.exec(line)?.[1] ?? 0));
+    expect(fragments.length).toBe(3);
+    expect(bytes.length).toBe(3);
+  });
+
+  it('hands fish the ICMP errors about its packets, with and without IP options in what they quote', async () => {
+    lab.shell(lab.origin, 'ip link add narrow0 mtu 1280 type veth peer name narrow1');
+    lab.shell(
+      lab.origin,
+      'ip link set narrow0 up; ip route add 203.0.113.9 dev narrow0; sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0',
+    );
+    lab.shell(
+      lab.origin,
+      'nft -f -',
+      `table ip refuse {
+      chain input {
+        type filter hook input priority 0
+        tcp dport 81 reject with icmp admin-prohibited
       }
     }
+    `,
+    );
+    const isError = 'icmp[0] = 3';
+    const sentErrors = await lab.capture(lab.origin, 'o0', isError);
+    const lines = await onTun(
+      isError,
+      async () => {
+        lab.shell(lab.clientSide, `python3 ${script('provoke-errors.py')} ${origin4} 81 203.0.113.9`);
+        lab.shell(lab.clientSide, 'ping -q -c 2 -i 0.2 -W 1 -M do -s 1400 203.0.113.9; true');
+      },
+      2 * 12 + 2 + 2,
+    );
+    const sent = await sentErrors.stop();
+    expect(sent.filter((line) => line.includes('need to frag'))).toHaveLength(2 + 2);
+    expect(sent.length).toBeGreaterThanOrEqual(2 * 12 + 2 + 2);
+    expect(lines.length).toBe(sent.length);
+    const { steer_error, steer_placeholder } = await counters();
+    // Exclusive blocks, and flows of shared ones: by the packet they quote, or by the socket of that.
+    expect(steer_error?.packets).toBeGreaterThan(4);
+    expect((steer_error?.packets ?? 0) + (steer_placeholder?.packets ?? 0)).toBeGreaterThanOrEqual(sent.length);
   });
 
   it('serves programs on the host itself that send from a client address', () => {

@@ -3,7 +3,7 @@
  *
  *     links DEVICE                              identifiers of the links at ingress
  *     detach DEVICE                             detaches them all, as somebody with bpftool could
- *     hold MARK BINDING ADDRESS PORT REMOTE PORT   a connected placeholder, held until this process ends
+ *     hold MARK BINDING,ADDRESS,PORT,REMOTE,PORT …  connected placeholders, held until this process ends
  */
 import { addressToBytes } from '../../../src/net/address.ts';
 import { detachLinkById, ingressLinks } from '../../../src/sys/bpf.ts';
@@ -19,15 +19,15 @@ function links(): readonly number[] {
   return found;
 }
 
-function hold(): number {
-  const [mark, binding, address, port, remote, remotePort] = rest;
+function hold(mark: number, placeholder: string): number {
+  const [binding, address, port, remote, remotePort] = placeholder.split(',');
   const [own, other] = [addressToBytes(address as never), addressToBytes(remote as never)];
   const number = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
   const ports = [Number(port), Number(remotePort)] as const;
   const how = binding as 'late' | 'explicit';
   return own.length === 4
-    ? openConnected4(number(own), ports[0], number(other), ports[1], how, Number(mark))
-    : openConnected6(own, ports[0], other, ports[1], how, Number(mark));
+    ? openConnected4(number(own), ports[0], number(other), ports[1], how, mark)
+    : openConnected6(own, ports[0], other, ports[1], how, mark);
 }
 
 switch (what) {
@@ -39,9 +39,8 @@ switch (what) {
     console.log('[]');
     break;
   case 'hold': {
-    const fd = hold();
-    console.log(JSON.stringify(fd));
-    if (fd < 0) process.exit(1);
+    const [mark, ...placeholders] = rest;
+    console.log(JSON.stringify(placeholders.map((each) => hold(Number(mark), each))));
     setInterval(() => {}, 60_000);
     break;
   }
