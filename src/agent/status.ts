@@ -1,3 +1,4 @@
+import { formatPorts } from '../net/ports.ts';
 import type { Agent } from './agent.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
@@ -38,6 +39,8 @@ export type AgentStatus = Readonly<{
   reports: Readonly<{ waiting: number; rejected: number }>;
   placeholders: Readonly<{ open: number; max: number }>;
   slices: number;
+  /** The first so many, as `198.51.100.10:8192-10239` and `[2001:db8::10]:8192-10239`. */
+  slice_blocks: readonly string[];
   lease_counts: Readonly<Record<string, number>>;
   /** The first so many; those that are not up come first, because they are what one looks for. */
   leases: readonly LeaseStatus[];
@@ -69,6 +72,7 @@ export type StatusParts = Readonly<{
 }>;
 
 const leases_shown_max = 1_000;
+const slices_shown_max = 10_000;
 const tenths = (ms: number): number => Math.round(ms / 100) / 10;
 
 export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
@@ -102,6 +106,9 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
     reports: { waiting: reports.waiting, rejected: reports.rejected },
     placeholders: { open: placeholders.open, max: parts.placeholders_max },
     slices: agent.desired.slices.size,
+    slice_blocks: [...agent.desired.slices.values()]
+      .slice(0, slices_shown_max)
+      .map(({ address, ports }) => `${address.includes(':') ? `[${address}]` : address}:${formatPorts(ports)}`),
     lease_counts: Object.fromEntries(
       [...Map.groupBy(leases, ({ phase }) => phase)].map(([phase, members]) => [phase, members.length]),
     ),

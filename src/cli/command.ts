@@ -52,6 +52,8 @@ export type CommandContext = Readonly<{
 export type Command<S extends SettingsSchema = SettingsSchema, F extends SettingsSchema = SettingsSchema> = Readonly<{
   settings: S;
   flags?: F;
+  /** Whose section of the file has its settings, where it is not its own: the doctor reads the agent's. */
+  section?: string;
   /** Its settings in the file are those of a profile, which many commands share, instead of a section of its own. */
   profiled?: boolean;
   /** The operations of the API that it carries out; a test holds them against all there are. */

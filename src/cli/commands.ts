@@ -21,6 +21,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./commands/agent.ts')).command,
   },
   {
+    name: 'doctor',
+    summary: 'Find what on this host would break leases, and mend what is safe to mend',
+    nodeMajorMin,
+    load: async () => (await import('./commands/doctor.ts')).command,
+  },
+  {
     name: 'hold',
     summary: 'Run a program with leased ports, and give them back when it ends',
     load: async () => (await import('./commands/hold.ts')).command,

@@ -163,7 +163,7 @@ export function configOf(
   const given = (flag: string, variable: string) =>
     typeof options[flag] === 'string' ? options[flag] : env[variable] || undefined;
   const path = given('config', 'FISHERY_CONFIG');
-  if (!command.profiled) return path === undefined ? none : readConfigSection(path, name, sections);
+  if (!command.profiled) return path === undefined ? none : readConfigSection(path, command.section ?? name, sections);
   const profile = given('profile', 'FISHERY_PROFILE');
   const usual = join(env['XDG_CONFIG_HOME'] || join(env['HOME'] ?? '.', '.config'), 'fishery', 'config.yaml');
   if (path !== undefined || existsSync(usual)) return readProfile(path ?? usual, profile, sections);

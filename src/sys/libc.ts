@@ -36,6 +36,7 @@ export type Libc = Readonly<{
   getrlimit(resource: number, limits: Bytes): number;
   setrlimit(resource: number, limits: Bytes): number;
   setns(fd: number, type: number): number;
+  adjtimex(timex: Bytes): number;
   ifNameToIndex(name: string): number;
   memfdCreate(name: string, flags: number): number;
   ftruncate(fd: number, bytes: number): number;
@@ -102,6 +103,7 @@ function load(): Libc {
     getrlimit: library.func('int getrlimit(int, void *)'),
     setrlimit: library.func('int setrlimit(int, const void *)'),
     setns: library.func('int setns(int, int)'),
+    adjtimex: library.func('int adjtimex(void *)'),
     ifNameToIndex: library.func('uint if_nametoindex(const char *)'),
     memfdCreate: library.func('int memfd_create(const char *, uint)'),
     ftruncate: library.func('int ftruncate(int, int64)'),

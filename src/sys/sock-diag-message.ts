@@ -17,6 +17,7 @@ const INET_DIAG_REQ_BYTECODE = 1;
 const INET_DIAG_SKV6ONLY = 11;
 const INET_DIAG_MARK = 15;
 const INET_DIAG_CGROUP_ID = 21;
+const INET_DIAG_SOCKOPT = 22;
 const INET_DIAG_BC_S_GE = 2;
 const INET_DIAG_BC_S_LE = 3;
 
@@ -74,6 +75,10 @@ export type SocketInfo = Readonly<{
   cgroup?: string;
   /** On an IPv6 socket without a peer: whether it keeps out of IPv4. */
   ipv6Only?: boolean;
+  /** IP_BIND_ADDRESS_NO_PORT: its port was, or will be, taken in connect(). Absent where the kernel does not say. */
+  bindsLate?: boolean;
+  /** Index of the device that it is bound to (SO_BINDTODEVICE); absent for none. */
+  device?: number;
   /** Names this very socket in `destroy`; a later socket on the same 5-tuple has another one. */
   cookie: SocketCookie;
 }>;
@@ -141,10 +146,14 @@ export function readSocket(buffer: Uint8Array, message: Message, protocol: 'tcp'
   let mark: number | undefined;
   let cgroup: string | undefined;
   let ipv6Only: boolean | undefined;
+  let bindsLate: boolean | undefined;
+  const device = view.getUint32(40, true);
   eachAttribute(buffer, from + answerBytes, to, (type, start) => {
     if (type === INET_DIAG_MARK) mark = view.getUint32(start - from, true);
     if (type === INET_DIAG_CGROUP_ID) cgroup = String(view.getBigUint64(start - from, true));
     if (type === INET_DIAG_SKV6ONLY) ipv6Only = buffer[start] === 1;
+    // struct inet_diag_sockopt: single bits; bind_address_no_port is the first of its second byte.
+    if (type === INET_DIAG_SOCKOPT) bindsLate = ((buffer[start + 1] ?? 0) & 1) === 1;
   });
   return {
     family: local.family,
@@ -159,6 +168,8 @@ export function readSocket(buffer: Uint8Array, message: Message, protocol: 'tcp'
     ...(mark === undefined ? {} : { mark }),
     ...(cgroup === undefined ? {} : { cgroup }),
     ...(ipv6Only === undefined ? {} : { ipv6Only }),
+    ...(bindsLate === undefined ? {} : { bindsLate }),
+    ...(device === 0 ? {} : { device }),
     cookie: { family, id: buffer.slice(from + 4, from + 4 + socketIdBytes) },
   };
 }

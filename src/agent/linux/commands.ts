@@ -8,7 +8,13 @@ const command_timeout_ms = 10_000;
 const output_bytes_max = 64 * 1_048_576;
 
 /** Which packages bring the tools, for whoever lacks one. */
-const packages = { ip: 'iproute2', nft: 'nftables', systemctl: 'systemd' } as const;
+const packages = {
+  ip: 'iproute2',
+  nft: 'nftables',
+  systemctl: 'systemd',
+  tc: 'iproute2',
+  unshare: 'util-linux',
+} as const;
 export type Tool = keyof typeof packages;
 
 export type Output = Readonly<{ code: number; stdout: string; stderr: string }>;

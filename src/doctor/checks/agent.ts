@@ -1,0 +1,164 @@
+import { defineCheck, some, type Check, type Finding } from '../check.ts';
+
+export const agentChecks: readonly Check[] = [
+  defineCheck(
+    {
+      id: 'agent',
+      title: 'the agent does not run, or is not well',
+      why: 'Without it no lease becomes true and none ends, and the guard shuts when its time is over.',
+      remedy: 'Start it, or do what its status says.',
+      worst: 'error',
+    },
+    ['agent', 'nft'],
+    ({ agent, nft }): readonly Finding[] => {
+      if (agent.status !== null) {
+        const { health } = agent;
+        if (health === null) return [];
+        const mend = `curl --unix-socket ${agent.socket} http://agent/status`;
+        return [{ severity: 'error', what: `the agent says: ${health}`, mend }];
+      }
+      // Its table outlives it, on purpose; without one it never ran here, or was taken down.
+      const wasHere = nft.chains.some(({ family, table }) => family === 'inet' && table === 'fishery');
+      const what = `no agent answers at ${agent.socket}${agent.problem === null ? '' : ` (${agent.problem})`}`;
+      return [{ severity: wasHere ? 'error' : 'info', what, mend: 'systemctl start fishery-agent' }];
+    },
+  ),
+  defineCheck(
+    {
+      id: 'duplicate-agents',
+      title: 'several agents run on this host',
+      why: 'Two in one network namespace undo each other’s work (the second one is refused by a lock); two that call themselves the same machine are refused by the server by turns.',
+      remedy: 'Stop one of them; give containers with an agent of their own another machine name.',
+      worst: 'error',
+    },
+    ['agentProcesses'],
+    ({ agentProcesses }): readonly Finding[] => {
+      const here = agentProcesses.filter(({ isHere }) => isHere);
+      const tell = (processes: typeof agentProcesses) => some(processes.map(({ pid }) => `process ${pid}`));
+      const groups = [...Map.groupBy(agentProcesses, ({ machine }) => machine)].filter(
+        ([machine, members]) => machine !== null && members.length > 1,
+      );
+      return [
+        ...(here.length > 1
+          ? [
+              {
+                severity: 'error' as const,
+                what: `${here.length} agents in this network namespace: ${tell(here)}`,
+                mend: `kill ${here.at(-1)?.pid ?? ''}`,
+              },
+            ]
+          : []),
+        ...groups.flatMap(([machine, members]): readonly Finding[] =>
+          members.every(({ isHere }) => isHere)
+            ? []
+            : [
+                {
+                  severity: 'error',
+                  what: `${members.length} agents of machine ${machine ?? ''}: ${tell(members)}`,
+                  mend: 'give each its own machine',
+                },
+              ],
+        ),
+      ];
+    },
+  ),
+  defineCheck(
+    {
+      id: 'keeper',
+      title: 'no keeper runs',
+      why: 'Descriptors and flows live in the agent alone then: every established flow of fish breaks when the agent is restarted.',
+      remedy: 'Start it: `systemctl enable --now fishery-keeper@1`.',
+      worst: 'warning',
+    },
+    ['keepers', 'agent', 'setup'],
+    ({ keepers, agent, setup }): readonly Finding[] => {
+      const dead = keepers.filter(({ listens }) => !listens);
+      const mend = 'systemctl enable --now fishery-keeper@1';
+      if (keepers.some(({ listens }) => listens))
+        return dead.map(({ path }) => ({ severity: 'warning', what: `nobody listens at ${path}`, mend }));
+      if (!setup.host.fish) return [];
+      const severity = agent.status?.fish === undefined || agent.status.fish === null ? 'info' : 'warning';
+      return [{ severity, what: 'no keeper listens in /run/fishery for this network namespace', mend }];
+    },
+  ),
+  defineCheck(
+    {
+      id: 'server',
+      title: 'the server does not answer, or does not know the token',
+      why: 'Without answered keepalives the guard shuts within the horizon.',
+      remedy: 'See network, address (`server`) and token.',
+      worst: 'error',
+    },
+    ['server', 'files', 'setup'],
+    ({ server, files, setup }): readonly Finding[] => {
+      // Said by token-file.
+      if (files.tokenFile === null || server.problem === null) return [];
+      const { status, text } = server.problem;
+      const mend =
+        status === 401 || status === 403
+          ? `fishery tokens create --name ${setup.machine} --role agent --machine ${setup.machine}, and put its secret into ${setup.tokenFile}`
+          : status === 404
+            ? `fishery machines create ${setup.machine}, or correct the setting machine`
+            : `curl -sS ${server.url}/healthz`;
+      return [{ severity: 'error', what: `${server.url}: ${text}`, mend }];
+    },
+  ),
+  defineCheck(
+    {
+      id: 'leases-not-up',
+      title: 'leases were refused by this host, or do not end',
+      why: 'Their holders wait for them, or their ports for the next.',
+      remedy: 'Each says why: mostly a stranger on the port, or a program that does not let go.',
+      worst: 'warning',
+    },
+    ['agent'],
+    ({ agent }) => {
+      const stuck = (agent.status?.leases ?? []).filter(
+        ({ phase, for_s }) => phase === 'refused' || (phase !== 'up' && for_s > 60),
+      );
+      if (stuck.length === 0) return [];
+      const told = stuck.map(
+        ({ lease, phase, block, detail }) => `${lease} (${block}) is ${phase}${detail === null ? '' : `: ${detail}`}`,
+      );
+      return [
+        { severity: 'warning', what: some(told), mend: `curl --unix-socket ${agent.socket} http://agent/status` },
+      ];
+    },
+  ),
+  defineCheck(
+    {
+      id: 'holder-user',
+      title: 'a proxy is known by a user that this host does not have',
+      why: 'The guard tells proxies by their user id: a number that is nobody here is a typing mistake, mostly, and then everything that the proxy sends is dropped.',
+      remedy: 'Correct it: `fishery holders put MACHINE NAME --kind proxy --uid UID`.',
+      worst: 'warning',
+    },
+    ['scope', 'users', 'setup'],
+    ({ scope, users, setup }) =>
+      scope.holders.flatMap(({ name, kind, uid, hasCgroup }): readonly Finding[] => {
+        if (kind !== 'proxy' || hasCgroup || uid === null || users.has(uid)) return [];
+        const mend = `fishery holders put ${setup.machine} ${name} --kind proxy --uid UID, or make the user: useradd --system --uid ${uid} ${name}`;
+        return [{ severity: 'warning', what: `holder ${name} is user ${uid}, whom this host does not know`, mend }];
+      }),
+  ),
+  defineCheck(
+    {
+      id: 'no-slices',
+      title: 'it is not known what this host holds',
+      why: 'Nothing about ports can be checked without its slices.',
+      remedy: 'Let the server or the agent answer, or say `--slices 198.51.100.10:8192-10239`.',
+      worst: 'info',
+    },
+    ['scope', 'setup'],
+    ({ scope, setup }) => {
+      if (scope.slices.length > 0) return [];
+      const what =
+        scope.from === 'nothing'
+          ? 'neither server nor agent told of slices'
+          : `${scope.from} knows of no slice of this machine`;
+      const mend =
+        scope.from === 'nothing' ? 'say --slices ADDRESS:FIRST-LAST' : `fishery slices assign POOL ${setup.machine}`;
+      return [{ severity: 'info', what, mend }];
+    },
+  ),
+];

@@ -1,0 +1,39 @@
+import { callTool, firstLines, runTool } from '../../agent/linux/commands.ts';
+import { rulesetOf } from '../../agent/ruleset.ts';
+import { roles, senderIn } from '../../agent/sets.ts';
+import type { Prefix } from '../../net/prefix.ts';
+import { protocols } from '../../net/protocol.ts';
+import { parseNft, type NftFacts } from '../nft-json.ts';
+
+export const readNft = async (): Promise<NftFacts> => parseNft(await callTool('nft', ['-j', 'list', 'ruleset']));
+
+/**
+ * Loads the agent's ruleset with a set of every kind in a network namespace that ends with the process, and returns what
+ * nft said; null when it was content. Nothing of this host is touched.
+ */
+export async function tryRuleset(): Promise<string | null> {
+  const { text } = rulesetOf({
+    tun: 'fishtun',
+    mark: 0x2a,
+    markMask: 0xff,
+    arrivals: ['eth0'],
+    prefixes: ['198.51.100.0/24', '2001:db8::/32'] as Prefix[],
+    hostAddresses: [],
+    classes: roles.flatMap((role) =>
+      protocols.flatMap((protocol) =>
+        ([4, 6] as const).map((family) => ({
+          role,
+          protocol,
+          family,
+          size: 128,
+          ...(senderIn(role) === 'cgroup' && { level: 1 }),
+        })),
+      ),
+    ),
+  });
+  const { code, stderr } = await runTool('unshare', ['--net', 'nft', '-f', '-'], text);
+  if (code === 0) return null;
+  // The scratch namespace could not be made: that says nothing about nft.
+  if (stderr.startsWith('unshare:') && !stderr.includes('nft')) throw new Error(firstLines(stderr));
+  return firstLines(stderr);
+}
