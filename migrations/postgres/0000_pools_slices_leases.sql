@@ -37,6 +37,25 @@ CREATE TABLE "audit" (
 	"changes_omitted" bigint NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE "brokers" (
+	"machine" text COLLATE "C" PRIMARY KEY NOT NULL,
+	"epoch" text COLLATE "C" NOT NULL,
+	"incarnation" bigint NOT NULL,
+	"is_whole" bigint NOT NULL,
+	"after_revision" bigint NOT NULL,
+	"through_revision" bigint NOT NULL,
+	"complete_since" bigint NOT NULL,
+	"as_of" bigint NOT NULL,
+	"reported_at" bigint NOT NULL,
+	"told" bigint NOT NULL,
+	"snapshot_page" bigint,
+	"snapshot_through" bigint,
+	"lost_before" bigint,
+	"lost_at" bigint,
+	"ports" text COLLATE "C" NOT NULL,
+	"counters" text COLLATE "C" NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE "epochs" (
 	"number" bigint PRIMARY KEY NOT NULL,
 	"id" text COLLATE "C" NOT NULL,
@@ -221,6 +240,59 @@ CREATE TABLE "port_counts" (
 	CONSTRAINT "port_counts_machine_protocol_pool_family_state_pk" PRIMARY KEY("machine","protocol","pool","family","state")
 );
 --> statement-breakpoint
+CREATE TABLE "reported_leases" (
+	"machine" text COLLATE "C" NOT NULL,
+	"incarnation" bigint NOT NULL,
+	"id" bigint NOT NULL,
+	"told" bigint NOT NULL,
+	"slice" bigint NOT NULL,
+	"generation" integer NOT NULL,
+	"epoch" integer NOT NULL,
+	"session" bigint,
+	"holder" text COLLATE "C" NOT NULL,
+	"pool" text COLLATE "C" NOT NULL,
+	"address" text COLLATE "C" NOT NULL,
+	"protocol" text COLLATE "C" NOT NULL,
+	"first_port" integer NOT NULL,
+	"last_port" integer NOT NULL,
+	"mode" text COLLATE "C" NOT NULL,
+	"binding" text COLLATE "C",
+	"state" text COLLATE "C" NOT NULL,
+	"ending" text COLLATE "C",
+	"refusal_errno" text COLLATE "C",
+	"refusal_detail" text COLLATE "C",
+	"reason" text COLLATE "C",
+	"granted_at" bigint NOT NULL,
+	"active_at" bigint,
+	"ending_at" bigint,
+	"empty_at" bigint,
+	"reusable_at" bigint,
+	"ended_at" bigint,
+	"over_at" bigint,
+	"revision" bigint NOT NULL,
+	CONSTRAINT "reported_leases_machine_incarnation_id_pk" PRIMARY KEY("machine","incarnation","id"),
+	CONSTRAINT "reported_leases_ports" CHECK (0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "reported_leases_state" CHECK (state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')),
+	CONSTRAINT "reported_leases_over" CHECK ((ended_at IS NOT NULL) = (state IN ('refused', 'ended')) AND (over_at IS NOT NULL) = (state IN ('refused', 'cooling', 'ended')))
+);
+--> statement-breakpoint
+CREATE TABLE "reported_sessions" (
+	"machine" text COLLATE "C" NOT NULL,
+	"incarnation" bigint NOT NULL,
+	"id" bigint NOT NULL,
+	"told" bigint NOT NULL,
+	"holder" text COLLATE "C" NOT NULL,
+	"state" text COLLATE "C" NOT NULL,
+	"ending" text COLLATE "C",
+	"ttl_us" bigint NOT NULL,
+	"expires_at" bigint NOT NULL,
+	"opened_at" bigint NOT NULL,
+	"ended_at" bigint,
+	"revision" bigint NOT NULL,
+	CONSTRAINT "reported_sessions_machine_incarnation_id_pk" PRIMARY KEY("machine","incarnation","id"),
+	CONSTRAINT "reported_sessions_state" CHECK (state IN ('live', 'ended') AND (ended_at IS NOT NULL) = (state = 'ended'))
+);
+--> statement-breakpoint
 CREATE TABLE "revocations" (
 	"id" bigint PRIMARY KEY NOT NULL,
 	"machine" text COLLATE "C",
@@ -371,6 +443,14 @@ CREATE INDEX "leases_oldest" ON "leases" USING btree ("ended_at") WHERE ended_at
 CREATE INDEX "machines_silent" ON "machines" USING btree ((seen_at + fence_us)) WHERE state IN ('active', 'cordoned', 'draining') AND enforcement = 'agent' AND seen_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_wanting" ON "machines" USING btree ("wants_look_at","id") WHERE state = 'active' AND wants_look_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "machines_unsettled" ON "machines" USING btree ("id") WHERE settled = 0;--> statement-breakpoint
+CREATE INDEX "reported_leases_place" ON "reported_leases" USING btree ("slice","generation","protocol","first_port",(CASE WHEN mode = 'shared' THEN holder ELSE '' END),"granted_at");--> statement-breakpoint
+CREATE INDEX "reported_leases_occupants" ON "reported_leases" USING btree ("slice","generation") WHERE empty_at IS NULL AND state <> 'refused';--> statement-breakpoint
+CREATE INDEX "reported_leases_live" ON "reported_leases" USING btree ("machine","granted_at","id") WHERE over_at IS NULL;--> statement-breakpoint
+CREATE INDEX "reported_leases_of_session" ON "reported_leases" USING btree ("machine","incarnation","session","id") WHERE session IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "reported_leases_holder_past" ON "reported_leases" USING btree ("machine","holder",(CASE WHEN over_at - granted_at <= 60000000 THEN 0 WHEN over_at - granted_at <= 480000000 THEN 1 WHEN over_at - granted_at <= 3600000000 THEN 2 WHEN over_at - granted_at <= 28800000000 THEN 3 WHEN over_at - granted_at <= 230400000000 THEN 4 WHEN over_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END),"granted_at","over_at") WHERE over_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "reported_leases_oldest" ON "reported_leases" USING btree ("over_at") WHERE over_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "reported_sessions_live" ON "reported_sessions" USING btree ("machine","told") WHERE state = 'live';--> statement-breakpoint
+CREATE INDEX "reported_sessions_oldest" ON "reported_sessions" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "revocations_waiting" ON "revocations" USING btree ("revoke_at") WHERE state = 'waiting';--> statement-breakpoint
 CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE state = 'ending';--> statement-breakpoint
 CREATE INDEX "revocations_ended" ON "revocations" USING btree ("ended_at");--> statement-breakpoint

@@ -383,4 +383,84 @@ CREATE TABLE `kept_answers` (
 	PRIMARY KEY(`token`, `key`)
 );
 --> statement-breakpoint
-CREATE INDEX `kept_answers_at` ON `kept_answers` (`at`);
+CREATE INDEX `kept_answers_at` ON `kept_answers` (`at`);--> statement-breakpoint
+CREATE TABLE `brokers` (
+	`machine` text PRIMARY KEY NOT NULL,
+	`epoch` text NOT NULL,
+	`incarnation` integer NOT NULL,
+	`is_whole` integer NOT NULL,
+	`after_revision` integer NOT NULL,
+	`through_revision` integer NOT NULL,
+	`complete_since` integer NOT NULL,
+	`as_of` integer NOT NULL,
+	`reported_at` integer NOT NULL,
+	`told` integer NOT NULL,
+	`snapshot_page` integer,
+	`snapshot_through` integer,
+	`lost_before` integer,
+	`lost_at` integer,
+	`ports` text NOT NULL,
+	`counters` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `reported_leases` (
+	`machine` text NOT NULL,
+	`incarnation` integer NOT NULL,
+	`id` integer NOT NULL,
+	`told` integer NOT NULL,
+	`slice` integer NOT NULL,
+	`generation` integer NOT NULL,
+	`epoch` integer NOT NULL,
+	`session` integer,
+	`holder` text NOT NULL,
+	`pool` text NOT NULL,
+	`address` text NOT NULL,
+	`protocol` text NOT NULL,
+	`first_port` integer NOT NULL,
+	`last_port` integer NOT NULL,
+	`mode` text NOT NULL,
+	`binding` text,
+	`state` text NOT NULL,
+	`ending` text,
+	`refusal_errno` text,
+	`refusal_detail` text,
+	`reason` text,
+	`granted_at` integer NOT NULL,
+	`active_at` integer,
+	`ending_at` integer,
+	`empty_at` integer,
+	`reusable_at` integer,
+	`ended_at` integer,
+	`over_at` integer,
+	`revision` integer NOT NULL,
+	PRIMARY KEY(`machine`, `incarnation`, `id`),
+	CONSTRAINT "reported_leases_ports" CHECK(0 <= first_port AND first_port <= last_port AND last_port <= 65535),
+	CONSTRAINT "reported_leases_state" CHECK(state IN ('pending', 'active', 'refused', 'ending', 'cooling', 'ended')),
+	CONSTRAINT "reported_leases_over" CHECK((ended_at IS NOT NULL) = (state IN ('refused', 'ended')) AND (over_at IS NOT NULL) = (state IN ('refused', 'cooling', 'ended')))
+);
+--> statement-breakpoint
+CREATE INDEX `reported_leases_place` ON `reported_leases` (`slice`,`generation`,`protocol`,`first_port`,CASE WHEN mode = 'shared' THEN holder ELSE '' END,`granted_at`);--> statement-breakpoint
+CREATE INDEX `reported_leases_occupants` ON `reported_leases` (`slice`,`generation`) WHERE empty_at IS NULL AND state <> 'refused';--> statement-breakpoint
+CREATE INDEX `reported_leases_live` ON `reported_leases` (`machine`,`granted_at`,`id`) WHERE over_at IS NULL;--> statement-breakpoint
+CREATE INDEX `reported_leases_of_session` ON `reported_leases` (`machine`,`incarnation`,`session`,`id`) WHERE session IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `reported_leases_holder_past` ON `reported_leases` (`machine`,`holder`,CASE WHEN over_at - granted_at <= 60000000 THEN 0 WHEN over_at - granted_at <= 480000000 THEN 1 WHEN over_at - granted_at <= 3600000000 THEN 2 WHEN over_at - granted_at <= 28800000000 THEN 3 WHEN over_at - granted_at <= 230400000000 THEN 4 WHEN over_at - granted_at <= 1843200000000 THEN 5 ELSE 6 END,`granted_at`,`over_at`) WHERE over_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `reported_leases_oldest` ON `reported_leases` (`over_at`) WHERE over_at IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `reported_sessions` (
+	`machine` text NOT NULL,
+	`incarnation` integer NOT NULL,
+	`id` integer NOT NULL,
+	`told` integer NOT NULL,
+	`holder` text NOT NULL,
+	`state` text NOT NULL,
+	`ending` text,
+	`ttl_us` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	`opened_at` integer NOT NULL,
+	`ended_at` integer,
+	`revision` integer NOT NULL,
+	PRIMARY KEY(`machine`, `incarnation`, `id`),
+	CONSTRAINT "reported_sessions_state" CHECK(state IN ('live', 'ended') AND (ended_at IS NOT NULL) = (state = 'ended'))
+);
+--> statement-breakpoint
+CREATE INDEX `reported_sessions_live` ON `reported_sessions` (`machine`,`told`) WHERE state = 'live';--> statement-breakpoint
+CREATE INDEX `reported_sessions_oldest` ON `reported_sessions` (`ended_at`) WHERE ended_at IS NOT NULL;

@@ -286,6 +286,19 @@ export const leaseErrors: LeaseErrorKinds = {
     passing: true,
     detail: (e) => `machine "${e.machine}" may send until ${formatInstant(e.at)}, so slice-${e.slice} stays its own`,
   },
+  report_gap: {
+    status: 409,
+    title: 'The report does not follow what was told before',
+    cause:
+      'Something of the broker’s log between its last report and this one is missing here, or its first snapshot is, or it is another broker than the one that was heard.',
+    remedy:
+      'Go on from where `broker` says that the server stands: tell what came after, or, where that is of another epoch or no longer in the log, a snapshot from its first page on.',
+    detail: (e) =>
+      e.epoch === null
+        ? `nothing was told of the broker of machine "${e.machine}": it begins with a snapshot`
+        : `of the broker of machine "${e.machine}" everything is known through ${e.through} of its epoch ${e.epoch}` +
+          (e.page === 0 ? '' : `, and of a snapshot the pages through ${e.page}`),
+  },
   machine_behind: {
     status: 409,
     title: 'The agent must take note first',

@@ -1,12 +1,14 @@
 import type { Change } from '../leases/table.ts';
 import type { Changes } from '../leases/changes.ts';
+import { brokerRow, reportedLeaseRow, reportedSessionRow } from './reported-rows.ts';
 import * as rows from './rows.ts';
 import type { AnyRow } from './statement.ts';
 
 /** The tables that a batch writes, by the names that both schemas export them under. */
 export type WrittenTable =
   | ('pools' | 'machines' | 'holders' | 'slices' | 'tenures' | 'sessions' | 'leases' | 'extents' | 'sharedBlocks')
-  | ('revocations' | 'accessTokens' | 'routers' | 'keptAnswers' | 'epochs' | 'audit' | 'events');
+  | ('revocations' | 'accessTokens' | 'routers' | 'keptAnswers' | 'epochs' | 'audit' | 'events')
+  | ('brokers' | 'reportedSessions' | 'reportedLeases');
 
 /** What a batch does to one table. What leaves goes first: a row may take the place that another has just left. */
 export type ChangedRows = Readonly<{
@@ -42,6 +44,9 @@ export function changedRows(changes: Changes): readonly ChangedRows[] {
     changed('keptAnswers', changes.keptAnswers, rows.keptAnswerRow),
     { table: 'audit', deleted: [], updated: [], inserted: changes.audit.map(rows.auditRow) },
     changed('epochs', changes.epochs, rows.epochRow),
+    changed('brokers', changes.brokers, brokerRow),
+    changed('reportedSessions', changes.reportedSessions, reportedSessionRow),
+    changed('reportedLeases', changes.reportedLeases, reportedLeaseRow),
     { table: 'events', deleted: [], updated: [], inserted: changes.events.map(rows.eventRow) },
   ];
 }

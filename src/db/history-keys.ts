@@ -8,7 +8,10 @@ export const party = `CASE WHEN mode = 'shared' THEN holder ELSE '' END`;
 
 /** The longest that a lease lasted, grant to end, to be of this class (microseconds); the last class has no bound. */
 export const spanBounds_us = [60, 480, 3_600, 28_800, 230_400, 1_843_200].map((seconds) => seconds * 1_000_000);
-/** The class of a lease that is over. */
-export const span = `CASE ${spanBounds_us
-  .map((bound, index) => `WHEN ended_at - granted_at <= ${bound} THEN ${index}`)
-  .join(' ')} ELSE ${spanBounds_us.length} END`;
+const spanOf = (over: string): string =>
+  `CASE ${spanBounds_us
+    .map((bound, index) => `WHEN ${over} - granted_at <= ${bound} THEN ${index}`)
+    .join(' ')} ELSE ${spanBounds_us.length} END`;
+/** The class of a lease that is over; of one that a machine reported. */
+export const span = spanOf('ended_at');
+export const reportedSpan = spanOf('over_at');

@@ -18,6 +18,7 @@ import {
   whole,
   type NeedStatements,
 } from './need-statement.ts';
+import { reportedNeeds } from './reported-needs.ts';
 import * as rows from './rows.ts';
 
 /** Leases whose users are not proven gone. */
@@ -72,6 +73,8 @@ export const numberParameters: ReadonlySet<string> = new Set([
     'up',
     'since',
     'after',
+    'incarnation',
+    'entry',
   ],
 ]);
 
@@ -542,4 +545,5 @@ export const needStatements: NeedStatements = {
     ),
   ],
   ...lifecycleNeeds,
+  ...reportedNeeds,
 };

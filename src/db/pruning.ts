@@ -14,6 +14,20 @@ const steps = [
   `DELETE FROM revocations WHERE id IN (
      SELECT id FROM revocations WHERE state = 'done' AND ended_at <= @before AND done_at <= @before
      ORDER BY ended_at, id LIMIT @limit) RETURNING 1 AS gone`,
+  `DELETE FROM reported_leases WHERE (machine, incarnation, id) IN (
+     SELECT machine, incarnation, id FROM reported_leases WHERE over_at <= @before
+     ORDER BY over_at, machine, incarnation, id LIMIT @limit) RETURNING 1 AS gone`,
+  // Nobody told that they ended, and the machine has not had their slice for as long.
+  `DELETE FROM reported_leases WHERE (machine, incarnation, id) IN (
+     SELECT reported_leases.machine, incarnation, id FROM tenures JOIN reported_leases
+     ON reported_leases.slice = tenures.slice AND reported_leases.generation = tenures.generation
+     WHERE until_at <= @before ORDER BY until_at, reported_leases.machine, incarnation, id LIMIT @limit)
+   RETURNING 1 AS gone`,
+  `DELETE FROM reported_sessions WHERE (machine, incarnation, id) IN (
+     SELECT machine, incarnation, id FROM reported_sessions WHERE ended_at <= @before
+     AND NOT EXISTS (SELECT 1 FROM reported_leases WHERE reported_leases.machine = reported_sessions.machine
+       AND reported_leases.incarnation = reported_sessions.incarnation AND session = reported_sessions.id)
+     ORDER BY ended_at, machine, incarnation, id LIMIT @limit) RETURNING 1 AS gone`,
   `DELETE FROM tenures WHERE (slice, generation) IN (
      SELECT slice, generation FROM tenures WHERE until_at <= @before ORDER BY until_at LIMIT @limit)
    RETURNING 1 AS gone`,

@@ -34,6 +34,9 @@ export const tableShapes: readonly TableShape[] = (
     'epochs',
     'events',
     'history',
+    'brokers',
+    'reportedSessions',
+    'reportedLeases',
   ] as const
 ).map((key) => shapeOf(key, schema[key]));
 

@@ -17,6 +17,7 @@ import type {
   Slice,
   Tenure,
 } from './model.ts';
+import type { Broker, ReportedLease, ReportedSession } from './reported.ts';
 import type { Change } from './table.ts';
 
 /** What a batch did to the table, for the store to write in one transaction. */
@@ -35,6 +36,9 @@ export type Changes = Readonly<{
   routers: readonly Change<Router>[];
   keptAnswers: readonly Change<KeptAnswer>[];
   epochs: readonly Change<Epoch>[];
+  brokers: readonly Change<Broker>[];
+  reportedSessions: readonly Change<ReportedSession>[];
+  reportedLeases: readonly Change<ReportedLease>[];
   /** New ones, in order. */
   audit: readonly AuditEntry[];
   /** By how much what holders have is another, on machines where that is counted. */

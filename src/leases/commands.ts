@@ -29,6 +29,7 @@ import type {
   TokenQuota,
   Want,
 } from './model.ts';
+import type { Broker, ReportedCounters, ReportedLease, ReportedPorts, ReportedSession } from './reported.ts';
 import type { UsageRow } from './store.ts';
 
 /** For whom a command is carried out; whatever it touches must belong to them, checked where nothing can race it. */
@@ -105,6 +106,32 @@ export type RejectionCode =
   /** `clear` for ports that are not blocked. */
   | 'nothing_blocked';
 export type RejectedReport = Readonly<{ item: string; code: RejectionCode; detail: string }>;
+
+/** A report of the broker of a machine, see `wire/broker.ts`. Leases and sessions are of `machine`. */
+export type GrantedReport = Readonly<{
+  machine: string;
+  bootId?: string | undefined;
+  epoch: string;
+  after: number;
+  through: number;
+  asOf: number;
+  snapshot: Readonly<{ page: number; isLast: boolean; historySince: number }> | null;
+  sessions: readonly Omit<ReportedSession, 'machine' | 'incarnation' | 'told'>[];
+  leases: readonly Omit<ReportedLease, 'machine' | 'pool' | 'address' | 'incarnation' | 'told' | 'reason'>[];
+  /** Absent: as they were. */
+  ports?: readonly ReportedPorts[];
+  counters?: ReportedCounters;
+}>;
+export type RejectedGrant = Readonly<{
+  lease: number;
+  /**
+   * The machine never had this generation of the slice to grant in; or has it no longer, and the lease is not told to be
+   * over; or the ports are not of the slice.
+   */
+  code: 'not_allocated' | 'stale_generation' | 'outside_slice';
+  detail: string;
+}>;
+export type GrantedOutcome = Readonly<{ broker: Broker; rejected: readonly RejectedGrant[] }>;
 
 /** A request that was turned away; `token` and what follows are null where nobody known was behind it. */
 export type Denial = Pick<
@@ -303,6 +330,8 @@ export type Commands = {
     }>;
     output: Readonly<{ revision: number; rejected: readonly RejectedReport[] }>;
   };
+  /** What the broker of a machine granted and ended. Entries that cannot be are rejected, the others count. */
+  reportGranted: { input: GrantedReport; output: GrantedOutcome };
   agentKeepalive: {
     input: Readonly<{ machine: string; bootId: string; version: string; appliedRevision: number }>;
     output: Readonly<{ revision: number; fenceUs: number }>;

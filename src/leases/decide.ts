@@ -13,6 +13,7 @@ import { agentKeepalive, createMachine, deleteMachine, updateMachine } from './m
 import { roundsOf, together, type Needs } from './needs.ts';
 import { createPool, deletePool, updatePool } from './pools.ts';
 import type { IdempotencyKey, Provenance } from './provenance.ts';
+import { reportGranted } from './granted-reports.ts';
 import { report } from './reports.ts';
 import { revokeLease, revokeLeases } from './revocations.ts';
 import { deleteRouter, putRouter, routerApplied } from './routers.ts';
@@ -48,6 +49,7 @@ const useCases: { readonly [K in CommandKind]: UseCase<K> } = {
   revokeLease,
   revokeLeases,
   report,
+  reportGranted,
   agentKeepalive,
   putRouter,
   deleteRouter,

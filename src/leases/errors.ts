@@ -65,6 +65,8 @@ type Codes = {
   machine_behind: { machine: string; revision: number };
   /** An agent of another boot was heard, and may have its guard open until `at`. */
   machine_taken: { machine: string; at: number };
+  /** A broker's report does not follow what was told before. Where that ends: `epoch` null: nothing was told. */
+  report_gap: { machine: string; epoch: string | null; through: number; page: number };
   slice_not_assigned: { slice: number; state: string };
   slices_exhausted: { pool: string; wanted: number; available: number };
   session_not_found: { session: number };

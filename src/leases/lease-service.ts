@@ -219,7 +219,10 @@ const originOf = ({ command, provenance }: Waiting): Pick<Trouble, 'command' | '
 
 /** Commands that rearrange what others were loaded for: they get a batch of their own. */
 const isAlone = (command: Command): boolean =>
-  alone.has(command.kind) || (command.kind === 'putHolder' && command.limits != null);
+  alone.has(command.kind) ||
+  // It may begin an epoch, by which others of that machine would have been loaded.
+  (command.kind === 'reportGranted' && command.snapshot !== null) ||
+  (command.kind === 'putHolder' && command.limits != null);
 const alone: ReadonlySet<CommandKind> = new Set([
   ...(['assignSlices', 'drainSlice', 'moveSlice', 'handOverSlice', 'reclaimSlice'] as const),
   ...(['adoptSlice', 'forgoSlice'] as const),
@@ -247,6 +250,7 @@ function weightOf(command: Command): number {
     return command.claims.reduce((sum, { count }) => sum + count, 0);
   if (command.kind === 'noteTokenUses') return command.uses.length;
   if (command.kind === 'noteDenials') return command.denials.length;
+  if (command.kind === 'reportGranted') return command.leases.length + command.sessions.length + 1;
   if (command.kind === 'report') return command.leases.length + command.slices.length;
   return 1;
 }

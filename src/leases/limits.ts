@@ -23,6 +23,10 @@ export const limits = {
   wants_unmet_look_us: 10_000_000,
   wants_met_look_us: 300_000_000,
   reports_max: 20_000,
+  /** Sessions and leases in one report of a broker: it bounds how long a grant waits behind it. */
+  report_entries_max: 2_000,
+  /** Rows of a broker that one report ends because a snapshot did not tell of them. */
+  lost_rows_per_report: 2_000,
   /** Tokens whose last use is noted by one command. */
   token_uses_max: 1_000,
   /** Rows of each kind that one sweep moves: it bounds how long a grant can wait behind it. */

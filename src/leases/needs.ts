@@ -29,6 +29,9 @@ export type Need =
   | Readonly<{ need: 'keptAnswer'; token: number; key: string }>
   | Readonly<{ need: 'epoch'; number: number }>
   | Readonly<{ need: 'epochById'; id: string }>
+  | Readonly<{ need: 'broker'; machine: string }>
+  | Readonly<{ need: 'reportedSession'; machine: string; incarnation: number; id: number }>
+  | Readonly<{ need: 'reportedLease'; machine: string; incarnation: number; id: number }>
   /** Whether any machine but this one and those that are shut out (fenced, lost) has not told since an instant that it applied no higher revision than this. */
   | Readonly<{ need: 'unheard'; except: string; since: number; after: number }>
   /** The slice with this port of this address, if a machine has it. */
@@ -72,6 +75,8 @@ export type Need =
   | Readonly<{ need: 'sliceTiles'; slice: number }>
   /** How many leases of the slice are pending, active or ending. */
   | Readonly<{ need: 'occupants'; slice: number }>
+  /** How many leases that the machine reported in this generation of the slice were not told to be empty. */
+  | Readonly<{ need: 'reportedOccupants'; slice: number; generation: number }>
   /** The pending, active or ending lease of this holder in the shared block. */
   | Readonly<{ need: 'membership'; slice: number; protocol: Protocol; first: number; holder: string }>
   /** The extents that overlap the ports or touch them on either side. */
@@ -176,6 +181,9 @@ export type Need =
       after: Readonly<{ protocol: Protocol; first: number; lease: number }> | null;
       limit: number;
     }>
+  /** What lives of a machine's reports and was told of in earlier snapshots only; in no order. */
+  | Readonly<{ need: 'lostSessions'; machine: string; before: number; limit: number }>
+  | Readonly<{ need: 'lostLeases'; machine: string; before: number; limit: number }>
   /** Slices of the pool whose route came (or went) at a revision of at most `through`, and stands as unacknowledged. */
   | Readonly<{ need: 'waitingSlices'; pool: string; route: 'adding' | 'removing'; through: number; limit: number }>
   // What time brings about: the rows that are due, the oldest first.

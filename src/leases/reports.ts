@@ -59,6 +59,7 @@ function* sliceNeeds(view: View, { slice: id, state }: SliceReport): Needs {
     yield [
       { need: 'pool', id: slice.pool },
       { need: 'occupants', slice: id },
+      { need: 'reportedOccupants', slice: id, generation: slice.generation },
     ];
 }
 
@@ -128,6 +129,9 @@ function onSlice(context: Context, machine: string, item: SliceReport): Rejectio
   if (slice.state !== 'draining') return undefined;
   const occupants = view.occupantsOf(slice.id);
   if (occupants > 0) return { code: 'in_use', detail: `${occupants} of its leases are not reported empty` };
+  const reported = view.reportedOccupantsOf(slice);
+  if (reported > 0)
+    return { code: 'in_use', detail: `${reported} leases that its broker reported there are not told to be empty` };
   restSlice(context, slice);
   return undefined;
 }

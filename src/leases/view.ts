@@ -32,6 +32,7 @@ import {
 } from './model.ts';
 import type { Changes, HeldPorts } from './changes.ts';
 import type { Need, NeedOf } from './needs.ts';
+import { isOccupied, reportedKey, type Broker, type ReportedLease, type ReportedSession } from './reported.ts';
 import type { UsageRow } from './store.ts';
 import { heldMoved } from './usage.ts';
 import { hasLapsed } from './expiry.ts';
@@ -111,6 +112,9 @@ export class View {
     this.#journal,
   );
   readonly epochs = new Table<Epoch, number>('epoch', (row) => row.number, this.#journal);
+  readonly brokers = new Table<Broker, string>('broker', (row) => row.machine, this.#journal);
+  readonly reportedSessions = new Table<ReportedSession, string>('reported session', reportedKey, this.#journal);
+  readonly reportedLeases = new Table<ReportedLease, string>('reported lease', reportedKey, this.#journal);
 
   /** What the store found due, oldest first. The rows themselves are in the tables too. */
   readonly due = {
@@ -147,6 +151,7 @@ export class View {
   #waitingPools: readonly string[] | undefined;
   readonly #owned = new Map<string, readonly Owned[]>();
   readonly #occupants = new Map<number, number>();
+  readonly #reportedOccupants = new Map<string, number>();
   #isAnyUnheard: boolean | undefined;
   readonly #nextRests = new Map<string, number | null>();
   readonly #rooms = new Map<string, readonly RoomRow[]>();
@@ -267,6 +272,9 @@ export class View {
       held: this.#heldMoved(),
       audit: this.#audit,
       epochs: this.epochs.changes(),
+      brokers: this.brokers.changes(),
+      reportedSessions: this.reportedSessions.changes(),
+      reportedLeases: this.reportedLeases.changes(),
       events: this.#events,
     };
   }
@@ -303,6 +311,12 @@ export class View {
         return this.keptAnswers.ask(answerKey(need.token, need.key));
       case 'epoch':
         return this.epochs.ask(need.number);
+      case 'broker':
+        return this.brokers.ask(need.machine);
+      case 'reportedSession':
+        return this.reportedSessions.ask(reportedKey(need));
+      case 'reportedLease':
+        return this.reportedLeases.ask(reportedKey(need));
       default: {
         const text = JSON.stringify(need);
         const isNew = !this.#asked.has(text);
@@ -326,6 +340,10 @@ export class View {
 
   loadOccupants(slice: number, count: number): void {
     this.#occupants.set(slice, count);
+  }
+
+  loadReportedOccupants(slice: number, generation: number, count: number): void {
+    this.#reportedOccupants.set(tenureKey(slice, generation), count);
   }
 
   loadUnheard(isAny: boolean): void {
@@ -406,6 +424,19 @@ export class View {
       if (before?.slice === slice && hasOccupants(before)) count--;
       if (after?.slice === slice && hasOccupants(after)) count++;
     }
+    return count;
+  }
+
+  /** How many leases that the slice's machine reported in this generation of it were not told to be empty. */
+  reportedOccupantsOf({ id: slice, generation }: Pick<Slice, 'id' | 'generation'>): number {
+    const isHere = (lease: ReportedLease | undefined) =>
+      lease?.slice === slice && lease.generation === generation && isOccupied(lease);
+    let count = known(
+      this.#reportedOccupants.get(tenureKey(slice, generation)),
+      `the reported occupants of slice ${slice}`,
+    );
+    for (const { before, after } of this.reportedLeases.changes())
+      count += Number(isHere(after)) - Number(isHere(before));
     return count;
   }
 

@@ -26,12 +26,14 @@ import {
   type Tenure,
 } from '../../src/leases/model.ts';
 import type { Need } from '../../src/leases/needs.ts';
+import { reportedKey, type Broker, type ReportedLease, type ReportedSession } from '../../src/leases/reported.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../src/leases/store.ts';
 import type { Change } from '../../src/leases/table.ts';
 import { View, type Loss } from '../../src/leases/view.ts';
 import { forgetFrom, pruneTables } from './memory-forgetting.ts';
 import { loadOffers } from './memory-offers.ts';
 import { loadForLifecycle } from './memory-lifecycle.ts';
+import { loadReported } from './memory-reported.ts';
 import { byPlace, heldOf, MemoryReader, usageOf } from './memory-reader.ts';
 
 /** Every row there is, by key. What tests look at when they look at everything. */
@@ -51,6 +53,9 @@ export type Tables = Readonly<{
   keptAnswers: Map<string, KeptAnswer>;
   audit: Map<number, AuditEntry>;
   epochs: Map<number, Epoch>;
+  brokers: Map<string, Broker>;
+  reportedSessions: Map<string, ReportedSession>;
+  reportedLeases: Map<string, ReportedLease>;
 }>;
 
 /** A store made of maps and filters: slow, obvious, and held to the same contract as the real one. */
@@ -71,6 +76,9 @@ export class MemoryStore implements Store {
     keptAnswers: new Map(),
     audit: new Map(),
     epochs: new Map(),
+    brokers: new Map(),
+    reportedSessions: new Map(),
+    reportedLeases: new Map(),
   };
   events: readonly Event[] = [];
   readonly reader: Reader = new MemoryReader(this);
@@ -124,6 +132,9 @@ export class MemoryStore implements Store {
     for (const entry of changes.audit) write(tables.audit, [{ before: undefined, after: entry }], ({ id }) => id);
     write(tables.keptAnswers, changes.keptAnswers, (row) => answerKey(row.token, row.key));
     write(tables.epochs, changes.epochs, (row) => row.number);
+    write(tables.brokers, changes.brokers, (row) => row.machine);
+    write(tables.reportedSessions, changes.reportedSessions, reportedKey);
+    write(tables.reportedLeases, changes.reportedLeases, reportedKey);
     this.events = [...this.events, ...changes.events];
     this.revision = changes.events.at(-1)?.revision ?? this.revision;
     this.#lastEventAt = changes.events.at(-1)?.at ?? this.#lastEventAt;
@@ -315,6 +326,14 @@ export class MemoryStore implements Store {
       case 'undrainedSlices':
       case 'unreclaimedSlices':
         loadForLifecycle(tables, view, need);
+        return;
+      case 'broker':
+      case 'reportedSession':
+      case 'reportedLease':
+      case 'reportedOccupants':
+      case 'lostSessions':
+      case 'lostLeases':
+        loadReported(tables, view, need);
         return;
       case 'pools':
         for (const pool of tables.pools.values()) view.pools.load(pool);

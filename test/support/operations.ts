@@ -191,6 +191,7 @@ const kinds: readonly Command['kind'][] = [
   ...Array<'grantLeases'>(16).fill('grantLeases'),
   ...Array<'explainGrant'>(2).fill('explainGrant'),
   ...Array<'report'>(20).fill('report'),
+  ...Array<'reportGranted'>(8).fill('reportGranted'),
   ...Array<'releaseLease'>(6).fill('releaseLease'),
   ...Array<'sweep'>(4).fill('sweep'),
   ...Array<'keepSession'>(4).fill('keepSession'),
@@ -475,6 +476,8 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       return token && { kind, id: token.id };
     case 'noteDenials':
       return { kind, denials: [{ ...nobodyKnown, target: machine, agoUs: other * second }] };
+    case 'reportGranted':
+      return grantedReportOf({ pick, other, flag }, machine, tables);
     case 'noteTokenUses':
       return token && { kind, uses: [{ token: token.id, agoUs: other * second }] };
   }
@@ -487,6 +490,57 @@ const leavingTerms = (n: number) =>
 /** A token of before: an older generation, or an older grant. */
 export const staleToken = (lease: Lease): string =>
   formatToken({ ...lease, ...(lease.id % 2 ? { generation: lease.generation - 1 } : { id: lease.id - 1 }) });
+
+/** What a broker may say: mostly what follows, about leases of a machine's own slices, and now and then what does not. */
+function grantedReportOf(
+  { pick, other, flag }: Pick<Ask, 'pick' | 'other' | 'flag'>,
+  machine: string,
+  tables: Tables,
+): Command {
+  const broker = tables.brokers.get(machine);
+  const tenures = [...tables.tenures.values()].filter((row) => row.allocator === 'machine' || pick % 9 === 0);
+  const now = Math.max(0, ...[...tables.tenures.values()].map(({ from }) => from)) + other * second;
+  const states = ['pending', 'active', 'ending', 'cooling', 'ended', 'refused'] as const;
+  const leases = tenures.slice(0, 3).map((tenure, index) => {
+    const state = states[(pick + index) % states.length] ?? 'active';
+    const isGone = state === 'cooling' || state === 'ended';
+    const first = tenure.ports.first + ((other + index) % 20);
+    return {
+      id: 1 + ((other * 7 + index) % 30),
+      ...{ slice: tenure.slice, generation: tenure.generation + (pick % 13 === 0 ? 1 : 0), epoch: 1 },
+      ...{
+        session: flag ? 1 + (other % 4) : null,
+        holder: 'web',
+        protocol: 'tcp' as const,
+        ports: { first, last: first },
+      },
+      ...{ mode: 'exclusive' as const, binding: null, state, ending: isGone ? ('released' as const) : null },
+      refusal: state === 'refused' ? { errno: 'EADDRINUSE', detail: 'a stranger' } : null,
+      ...{ grantedAt: now, activeAt: now + 1, endingAt: isGone ? now + 2 : null, emptyAt: isGone ? now + 3 : null },
+      reusableAt: isGone ? now + 10 * second : null,
+      endedAt: state === 'ended' || state === 'refused' ? now + 10 * second : null,
+      revision: (broker?.through ?? 0) + 1,
+    };
+  });
+  const isAnew = broker === undefined || pick % 5 === 0;
+  const page = broker?.snapshot && pick % 5 === 1 ? broker.snapshot.page + 1 : 1;
+  const after = isAnew || page > 1 ? 0 : broker.through - (other % 6 === 0 ? 1 : 0);
+  const through = page > 1 ? (broker?.snapshot?.through ?? 9) : after + 1 + (other % 3);
+  return {
+    kind: 'reportGranted',
+    machine,
+    epoch: isAnew && other % 3 === 0 ? `epoch-${other % 5}` : (broker?.epoch ?? 'epoch-0'),
+    ...{ after, through, asOf: now + 20 * second },
+    snapshot: isAnew || page > 1 ? { page, isLast: flag || other % 2 === 0, historySince: now - other * second } : null,
+    sessions: leases.slice(0, 1).map(({ grantedAt, revision }) => ({
+      ...{ id: 1 + (other % 4), holder: 'web', state: flag ? ('live' as const) : ('ended' as const) },
+      ...{ ending: flag ? null : ('expired' as const), ttlUs: 30 * second, expiresAt: grantedAt + 30 * second },
+      ...{ openedAt: grantedAt, endedAt: flag ? null : grantedAt + 30 * second, revision },
+    })),
+    leases,
+    ...(pick % 4 === 0 ? { counters: { granted: other, refused: pick, ended: 0 } } : {}),
+  };
+}
 
 function reportOf(pick: number, other: number, flag: boolean, slice?: Slice, lease?: Lease): Command | undefined {
   if (slice && (slice.state === 'assigning' || slice.state === 'draining' ? flag : other % 8 === 0)) {

@@ -1,9 +1,11 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
+import { brokerOf, reportedLeaseOf, reportedSessionOf } from '../../src/db/reported-rows.ts';
 import * as rows from '../../src/db/rows.ts';
 import type { AnyRow } from '../../src/db/statement.ts';
 import type { Event } from '../../src/leases/model.ts';
 import { answerKey, holderKey, placeOf, tenureKey } from '../../src/leases/model.ts';
+import { reportedKey } from '../../src/leases/reported.ts';
 import type { HeldPorts } from '../../src/leases/changes.ts';
 import type { Tables } from './memory-store.ts';
 
@@ -13,6 +15,7 @@ export type Stored = Readonly<{ tables: Tables; events: readonly Event[]; held: 
 const names = [
   ...['pools', 'machines', 'holders', 'slices', 'tenures', 'sessions', 'leases', 'extents', 'shared_blocks'],
   ...['revocations', 'access_tokens', 'routers', 'kept_answers', 'epochs', 'audit', 'events', 'held_ports'],
+  ...['brokers', 'reported_sessions', 'reported_leases'],
 ] as const;
 
 /** Every row of a SQLite database, read over a connection of its own. */
@@ -58,6 +61,9 @@ function storedOf(found: Readonly<Record<string, readonly AnyRow[]>>): Stored {
       audit: byKey(all('audit', rows.auditOf), (row) => row.id),
       keptAnswers: byKey(all('kept_answers', rows.keptAnswerOf), (row) => answerKey(row.token, row.key)),
       epochs: byKey(all('epochs', rows.epochOf), (row) => row.number),
+      brokers: byKey(all('brokers', brokerOf), (row) => row.machine),
+      reportedSessions: byKey(all('reported_sessions', reportedSessionOf), reportedKey),
+      reportedLeases: byKey(all('reported_leases', reportedLeaseOf), reportedKey),
     },
     held: all('held_ports', (row: HeldPorts) => row)
       .filter(({ machine, ports }) => counted.has(machine) && ports !== 0)

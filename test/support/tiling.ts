@@ -1,4 +1,4 @@
-import type { Event } from '../../src/leases/model.ts';
+import { tenureKey, type Event } from '../../src/leases/model.ts';
 import {
   beginsEpoch,
   endedBy,
@@ -8,6 +8,7 @@ import {
   isAsTold,
   type Told,
 } from '../../src/db/check/row-flaws.ts';
+import { flawsOfReported } from '../../src/db/check/reported-flaws.ts';
 import { flawsOfSlice } from '../../src/db/check/slice-flaws.ts';
 import type { Tables } from './memory-store.ts';
 
@@ -57,6 +58,14 @@ export function flawsOf(
       ...flawsOfLease(lease),
       ...flawsOfMembership(lease, tables.sessions.get(lease.session ?? 0)),
     ]),
+    ...[...tables.reportedLeases.values()].flatMap((lease) =>
+      flawsOfReported(
+        lease,
+        tables.brokers.get(lease.machine),
+        tables.tenures.get(tenureKey(lease.slice, lease.generation)),
+        historySince,
+      ),
+    ),
     ...[...tables.machines.values()]
       .filter(({ id, ownSlices }) => ownOf(id) !== ownSlices)
       .map(({ id, ownSlices }) => `machine ${id} grants in ${ownSlices} slices itself, it is said`),

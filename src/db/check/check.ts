@@ -8,6 +8,7 @@ import type { Snapshot } from '../snapshot.ts';
 import { heldSql, usageSql } from '../usage.ts';
 import { all, type Read } from '../statement.ts';
 import { checkAudit } from './audit-flaws.ts';
+import { checkReported } from './reported-flaws.ts';
 import {
   beginsEpoch,
   endedBy,
@@ -56,6 +57,7 @@ export async function check(snapshot: Snapshot): Promise<CheckReport> {
   const sessions = await snapshot.run(checkSessions(note, oldest, holders));
   await snapshot.run(checkFew(note, oldest));
   await snapshot.run(checkAudit(note, revision));
+  await snapshot.run(checkReported(note, since));
   await snapshot.run(checkCounts(note));
   await snapshot.run(checkHeld(note));
   return { revision, counts: { slices, leases, sessions, events }, flaws, flawCount };

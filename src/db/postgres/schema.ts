@@ -64,6 +64,9 @@ export const events = translated(common.events);
 export const portCounts = translated(common.portCounts);
 export const heldPorts = translated(common.heldPorts);
 export const history = translated(common.history);
+export const brokers = translated(common.brokers);
+export const reportedSessions = translated(common.reportedSessions);
+export const reportedLeases = translated(common.reportedLeases);
 
 /**
  * Where the log stands: the one row that every writer locks before it looks at anything, so that writers take turns and

@@ -3,6 +3,7 @@ import { sql } from 'drizzle-orm';
 import { party, span } from '../history-keys.ts';
 
 export * from './access-schema.ts';
+export * from './reported-schema.ts';
 import { heldWithoutSession } from '../lease-index.ts';
 
 /**
