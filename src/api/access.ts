@@ -65,6 +65,8 @@ export const access = {
   reportApplied: agent,
   keepMachine: agent,
   answerFlowQuery: agent,
+  reportGranted: agent,
+  answerRequest: agent,
 
   listEvents: readers,
   watchEvents: readers,

@@ -8,6 +8,7 @@ import fastify, {
 import { Registry } from 'prom-client';
 import { answerBareConnection } from './bare-connection.ts';
 import type { Context } from './context.ts';
+import { Forwarding } from './forwarding.ts';
 import { FlowQueries } from './flow-queries.ts';
 import { instruments } from './metrics/instruments.ts';
 import type { Parts } from './parts.ts';
@@ -18,6 +19,7 @@ import { conditional } from './plugins/conditional.ts';
 import { denialLog } from './plugins/denial-log.ts';
 import { Epochs } from './epochs.ts';
 import { docs } from './plugins/docs.ts';
+import { forwarding } from './plugins/forwarding.ts';
 import { metrics } from './plugins/metrics.ts';
 import { operations } from './plugins/operations.ts';
 import { problemOf, problems, sendProblem } from './plugins/problems.ts';
@@ -26,6 +28,7 @@ import { serving } from './plugins/serving.ts';
 import { tokens } from './plugins/tokens.ts';
 import { validation } from './plugins/validation.ts';
 import { RateLimits } from './rate-limits.ts';
+import { brokerRoutes } from './routes/broker.ts';
 import { agentRoutes } from './routes/agent.ts';
 import { auditRoutes } from './routes/audit.ts';
 import { attributionRoutes } from './routes/attribution.ts';
@@ -52,6 +55,8 @@ import { Watchers } from './watchers.ts';
 const token_cache_entries_max = 4_096;
 const token_cache_age_us_max = 5_000_000;
 const flow_queries_pending_max = 1_000;
+const forwarded_per_machine_max = 256;
+const relay_ms = 2_000;
 
 /** The API, ready to listen or to have requests injected. `close()` ends streams and waits, and finishes answers. */
 export function buildApp(parts: Parts): FastifyInstance {
@@ -75,6 +80,12 @@ export function buildApp(parts: Parts): FastifyInstance {
     watchers: new Watchers({ ...limits, nowUs }),
     epochs: new Epochs({ ...parts, nowUs: () => parts.clock.nowUs(), newId: () => crypto.randomUUID() }),
     flows: new FlowQueries({ timeout_ms: limits.flow_query_ms, pending_max: flow_queries_pending_max }),
+    forwarding: new Forwarding({
+      pending_per_machine_max: forwarded_per_machine_max,
+      relay_ms,
+      relay: parts.relay,
+      onError: (error) => parts.logger.warn({ err: error }, 'other servers could not be told'),
+    }),
     stopping: stopping.signal,
   };
 
@@ -98,6 +109,7 @@ export function buildApp(parts: Parts): FastifyInstance {
 
   app.register(validation);
   app.register(problems, { onProblem: (request, { code }) => context.denialLog.note(request, code) });
+  app.register(forwarding, { context });
   app.register(operations);
   app.register(conditional);
   app.register(serving, { context, stop: () => stopping.abort() });
@@ -121,6 +133,7 @@ export function buildApp(parts: Parts): FastifyInstance {
     revocationRoutes,
     agentRoutes,
     watchRoutes,
+    brokerRoutes,
     routerRoutes,
     routeRoutes,
     logRoutes,

@@ -1,6 +1,7 @@
 import type { DenialLog } from './denial-log.ts';
 import type { Denials } from './denials.ts';
 import type { Epochs } from './epochs.ts';
+import type { Forwarding } from './forwarding.ts';
 import type { FlowQueries } from './flow-queries.ts';
 import type { Instruments } from './metrics/instruments.ts';
 import type { Parts } from './parts.ts';
@@ -21,6 +22,7 @@ export type Context = Parts &
     epochs: Epochs;
     watchers: Watchers;
     flows: FlowQueries;
+    forwarding: Forwarding;
     /** Aborted when the app begins to close: waits end, streams end, what was answered is durable. */
     stopping: AbortSignal;
   }>;

@@ -99,6 +99,12 @@ export const apiErrors = {
     cause: 'The question was answered before or its time is over.',
     remedy: 'None is needed. Answer sooner next time.',
   },
+  request_over: {
+    status: 410,
+    title: 'Nobody waits for the answer to this request',
+    cause: 'The request was answered before, its time is over, or it was forwarded to another machine.',
+    remedy: 'None is needed: whoever asked asks again, under the same Idempotency-Key. Answer sooner next time.',
+  },
   body_too_large: {
     status: 413,
     title: 'The body is too large',
@@ -177,6 +183,15 @@ export const apiErrors = {
     title: 'Too many requests wait already',
     cause: 'More commands arrive than the database can write, and the queue is full.',
     remedy: 'Try again a little later, and less at once.',
+    passing: true,
+  },
+  machine_unreachable: {
+    status: 503,
+    title: 'The machine cannot be asked now',
+    cause:
+      'What was asked for is in slices that the machine grants in itself, so its broker has to do it; and its agent does not listen, does not keep up, or did not answer in time. `detail` says whether something may have been carried out.',
+    remedy:
+      'Try again under the same Idempotency-Key, which does it once in any case; look at the agent of the machine. Programs on the machine ask its broker over its Unix socket, also when the server cannot be reached.',
     passing: true,
   },
   too_many_watchers: {

@@ -44,6 +44,8 @@ const at = {
   ended: '2026-01-31T14:05:00.000000Z',
 } as const;
 
+export * from './examples/broker.ts';
+
 export const poolCreate: z.input<typeof PoolCreate> = {
   id: 'fra1',
   labels: { site: 'fra1', country: 'de' },

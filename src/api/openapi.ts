@@ -73,6 +73,7 @@ export function errorsOf(route: DescribedRoute): readonly ErrorCode[] {
   if (roles !== 'open') add('unauthenticated', 'forbidden', 'client_certificate_required');
   if (roles !== 'open' && (['agent', 'holder', 'router'] as const).some((bound) => roles.includes(bound)))
     add('not_yours');
+  if (route.operation.forwarded) add('machine_not_found', 'allocator_needs_agent', 'machine_unreachable');
   if (route.operation.revision === 'required') add('precondition_required');
   if (takesIfMatch(route.operation)) add('precondition_failed');
   if (route.operation.tag !== 'server') add('validation_failed');

@@ -62,6 +62,8 @@ export type Operation = Readonly<{
   changesQuietly?: true;
   /** Comes again without harm, by what it is: it takes no Idempotency-Key, and keeps no answer. */
   repeatable?: true;
+  /** Can be about what the broker of a machine grants (`?allocator=machine`): it is carried out there then. */
+  forwarded?: true;
   /** Media types of a body that is text instead of JSON; its route has a parser for them. */
   consumes?: readonly string[];
   /** Media type of the answer where it is not JSON. */

@@ -3,6 +3,7 @@ import type { LeaseService } from '../leases/lease-service.ts';
 import type { Reader } from '../leases/store.ts';
 import type { Clock } from '../ops/clock.ts';
 import type { Logger } from '../ops/logger.ts';
+import type { Relay } from './forwarding.ts';
 import type { TlsListener } from './tls.ts';
 
 export type Limits = Readonly<{
@@ -22,6 +23,8 @@ export type Limits = Readonly<{
   stall_ms: number;
   /** For the agent's answer to a question about its flow log. */
   flow_query_ms: number;
+  /** For the broker of a machine to answer what was forwarded to it, beside what the request itself lets it wait. */
+  forward_ms: number;
   /** For a request to arrive as a whole. */
   request_ms: number;
 }>;
@@ -38,6 +41,7 @@ export const defaultLimits: Limits = {
   heartbeat_ms: 10_000,
   stall_ms: 30_000,
   flow_query_ms: 2_000,
+  forward_ms: 5_000,
   request_ms: 60_000,
 };
 
@@ -56,6 +60,8 @@ export type Parts = Readonly<{
   /** Whether the metrics tell of the process too: memory, CPU, event loop. */
   processMetrics: boolean;
   limits: Limits;
+  /** To other servers on the same database, where there can be some. */
+  relay?: Relay | undefined;
   /** Absent: plain HTTP. */
   tls?: TlsListener;
   /** Proxies in front, by address or prefix: what they say about who is behind them is believed. */

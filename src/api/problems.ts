@@ -1,5 +1,6 @@
 import type { LeaseError } from '../leases/errors.ts';
 import type { Result } from '../net/result.ts';
+import type { BrokerPosition } from '../wire/broker.ts';
 import type { Problem } from '../wire/problems.ts';
 import { detailOf, errorKinds, problemType, type ApiErrorCode, type ErrorCode } from './errors.ts';
 import { stateOf } from './lease-errors.ts';
@@ -10,6 +11,7 @@ type Extras = Readonly<{
   errors?: readonly ProblemPart[];
   retryAfterS?: number;
   headers?: Readonly<Record<string, string>>;
+  broker?: BrokerPosition;
 }>;
 
 /**
@@ -42,6 +44,7 @@ export class ApiProblem extends Error {
       instance,
       request_id: requestId,
       ...(this.extras.retryAfterS === undefined ? {} : { retry_after_s: this.extras.retryAfterS }),
+      ...(this.extras.broker === undefined ? {} : { broker: this.extras.broker }),
       ...(this.extras.errors === undefined ? {} : { errors: [...this.extras.errors] }),
     };
   }
@@ -57,6 +60,8 @@ export const leaseProblem = (error: LeaseError, nowUs: number): ApiProblem =>
 function extrasOf(error: LeaseError, nowUs: number): Extras {
   const at = passesAt(error);
   if (at !== null) return { retryAfterS: Math.max(1, Math.ceil((at - nowUs) / 1e6)) };
+  if (error.code === 'report_gap')
+    return { broker: { broker_epoch: error.epoch, through: error.through, page: error.page } };
   if (error.code === 'replay_over')
     return { errors: error.items.map((item) => ({ path: item.item, message: stateOf(item) })) };
   return {};

@@ -71,6 +71,8 @@ const vital: ReadonlySet<OperationId> = new Set([
   'keepMachine',
   'keepSession',
   'reportApplied',
+  'reportGranted',
+  'answerRequest',
   'reportRoutesApplied',
   'getDesired',
 ]);

@@ -17,6 +17,7 @@ import type {
   AttributionQuery,
 } from '../wire/attribution.ts';
 import type { AuditEntry, AuditQuery } from '../wire/audit.ts';
+import type { ForwardedAnswer, GrantedAnswer, GrantedReport } from '../wire/broker.ts';
 import type { Explain, Explanation } from '../wire/explain.ts';
 import type { Epoch, EpochConfirm } from '../wire/epochs.ts';
 import type { Lease, LeaseGrant, LeaseList, LeaseListQuery, LeaseRevoke } from '../wire/leases.ts';
@@ -70,6 +71,12 @@ export type ChangeOptions = SayOptions &
 /** A change is of what was seen, and nothing newer: pass what was read before, or `*` to change whatever is there. */
 export type Seen = Readonly<{ id: string; revision: number | '*' }>;
 export type PageOptions = z.input<typeof PageQuery>;
+
+/**
+ * `allocator: 'machine'`: the session or lease is one that the broker of `machine` granted, and what is asked for is
+ * carried out there. Of the numbers of leases and sessions each broker has its own.
+ */
+export type WhoseOptions = Readonly<{ allocator?: 'server' | 'machine'; machine?: string }>;
 
 /** `applied`: the answer comes when the agent has made the leases true. `stored`: as soon as they are durable. */
 export type GrantOptions = ChangeOptions & Readonly<{ wait?: 'applied' | 'stored'; timeoutS?: number }>;
@@ -181,14 +188,16 @@ export class FisheryClient {
     list: (query: z.input<typeof SessionListQuery> = {}, o?: CallOptions): Promise<Page<Session>> =>
       this.#get(['sessions'], query, o),
     /** Not repeated by itself: whoever keeps a session alive knows how long there is left (see keepAlive). */
-    keepalive: (id: string, o?: SayOptions): Promise<Session> => this.#say(['sessions', id, 'keepalive'], undefined, o),
+    keepalive: (id: string, o?: SayOptions & WhoseOptions): Promise<Session> =>
+      this.#say(['sessions', id, 'keepalive'], undefined, o),
     /** Released for whoever holds it, revoked when an operator does it; all its leases end with it. */
-    end: (id: string, o?: ChangeOptions): Promise<Session> => this.#send('DELETE', ['sessions', id], undefined, o),
+    end: (id: string, o?: ChangeOptions & WhoseOptions): Promise<Session> =>
+      this.#send('DELETE', ['sessions', id], undefined, o),
   };
 
   readonly leases = {
     /** One lease or many: all, or none. A claim that the host refused, here and elsewhere, rejects with code `claim_refused`. */
-    grant: (body: z.input<typeof LeaseGrant>, options: GrantOptions = {}): Promise<LeaseList> => {
+    grant: (body: z.input<typeof LeaseGrant>, options: GrantOptions & WhoseOptions = {}): Promise<LeaseList> => {
       const { wait, timeoutS = 10, ...rest } = options;
       return this.#post(
         ['leases'],
@@ -201,9 +210,9 @@ export class FisheryClient {
     list: (query: z.input<typeof LeaseListQuery> = {}, o?: CallOptions): Promise<Page<Lease>> =>
       this.#get(['leases'], query, o),
     /** Names the lease's token, so that a late release cannot end somebody else's lease. */
-    release: (lease: Pick<Lease, 'id' | 'token'>, o?: ChangeOptions): Promise<Lease> =>
+    release: (lease: Pick<Lease, 'id' | 'token'>, o?: ChangeOptions & WhoseOptions): Promise<Lease> =>
       this.#post(['leases', lease.id, 'release'], { token: lease.token }, o),
-    revoke: (id: string, body: z.input<typeof LeaseRevoke> = {}, o?: ChangeOptions): Promise<Lease> =>
+    revoke: (id: string, body: z.input<typeof LeaseRevoke> = {}, o?: ChangeOptions & WhoseOptions): Promise<Lease> =>
       this.#post(['leases', id, 'revoke'], body, o),
   };
 
@@ -227,6 +236,12 @@ export class FisheryClient {
       this.#say(['machines', machine, 'keepalive'], body, o),
     flowAnswer: (machine: string, body: z.input<typeof FlowAnswer>, o?: CallOptions): Promise<void> =>
       this.#say(['machines', machine, 'flow-answers'], body, o),
+    /** Not repeated by itself: who reports knows by `report_gap` where to go on. */
+    granted: (machine: string, body: z.input<typeof GrantedReport>, o?: CallOptions): Promise<GrantedAnswer> =>
+      this.#say(['machines', machine, 'granted'], body, o),
+    /** To a request that came over the stream. */
+    answer: (machine: string, body: z.input<typeof ForwardedAnswer>, o?: CallOptions): Promise<void> =>
+      this.#say(['machines', machine, 'answers'], body, o),
     /** The raw stream of changes after `from`; `follow` makes it whole. */
     watch: (machine: string, from: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> =>
       this.#transport.openStream(['v1', 'machines', machine, 'watch'], { from }, signal),
@@ -326,20 +341,30 @@ export class FisheryClient {
     return this.#call({ method: 'GET', path: ['routes'], query: { ...filter, format }, text, repeatable: true, ...o });
   }
 
-  #get<T>(path: readonly string[], query: Readonly<Record<string, QueryValue>>, o: CallOptions = {}): Promise<T> {
-    return this.#call({ method: 'GET', path, query, repeatable: true, ...o });
+  #get<T>(
+    path: readonly string[],
+    query: Readonly<Record<string, QueryValue>>,
+    { allocator, machine, ...o }: CallOptions & WhoseOptions = {},
+  ): Promise<T> {
+    const whole = allocator === undefined ? query : { ...query, allocator, machine };
+    return this.#call({ method: 'GET', path, query: whole, repeatable: true, ...o });
   }
 
   #post<T>(
     path: readonly string[],
     body: unknown,
-    o?: ChangeOptions,
+    o?: ChangeOptions & WhoseOptions,
     query?: Readonly<Record<string, QueryValue>>,
   ): Promise<T> {
     return this.#request({ method: 'POST', path, body, ...(query === undefined ? {} : { query }) }, o);
   }
 
-  #send<T>(method: 'PUT' | 'PATCH' | 'DELETE', path: readonly string[], body: unknown, o?: ChangeOptions): Promise<T> {
+  #send<T>(
+    method: 'PUT' | 'PATCH' | 'DELETE',
+    path: readonly string[],
+    body: unknown,
+    o?: ChangeOptions & WhoseOptions,
+  ): Promise<T> {
     return this.#request({ method, path, body }, o);
   }
 
@@ -355,10 +380,13 @@ export class FisheryClient {
   }
 
   /** A request that the server carries out once, however often it arrives: it has a key, and may be repeated. */
-  #request<T>(call: Omit<Call, 'repeatable'>, { dryRun, idempotencyKey, ...o }: ChangeOptions = {}): Promise<T> {
+  #request<T>(
+    call: Omit<Call, 'repeatable'>,
+    { dryRun, idempotencyKey, allocator, machine, ...o }: ChangeOptions & WhoseOptions = {},
+  ): Promise<T> {
     return this.#call({
       ...call,
-      query: { ...call.query, dry_run: dryRun },
+      query: { ...call.query, dry_run: dryRun, allocator, machine },
       headers: { ...call.headers, 'idempotency-key': idempotencyKey ?? newKey() },
       repeatable: true,
       ...o,
@@ -369,10 +397,10 @@ export class FisheryClient {
   #say<T>(
     path: readonly string[],
     body: unknown,
-    { dryRun, ...o }: SayOptions = {},
+    { dryRun, allocator, machine, ...o }: SayOptions & WhoseOptions = {},
     { repeatable = dryRun === true } = {},
   ): Promise<T> {
-    return this.#call({ method: 'POST', path, query: { dry_run: dryRun }, body, repeatable, ...o });
+    return this.#call({ method: 'POST', path, query: { dry_run: dryRun, allocator, machine }, body, repeatable, ...o });
   }
 
   #call<T>(call: Call): Promise<T> {

@@ -11,6 +11,7 @@ export type {
   PageOptions,
   RouteFilter,
   SayOptions,
+  WhoseOptions,
 } from './client.ts';
 export type { LogPosition } from './seen.ts';
 export type { ClientOptions } from './transport.ts';

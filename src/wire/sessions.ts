@@ -1,12 +1,15 @@
 import { z } from 'zod';
 import { labelFilters, pageOf, PageQuery } from './lists.ts';
-import { Instant, Name, Revision, SessionId } from './primitives.ts';
+import { AllocatorName, Instant, Name, Revision, SessionId } from './primitives.ts';
 
 export const SessionOpen = z
   .strictObject({
     machine: Name,
     holder: Name,
     ttl_s: z.int().min(2).max(86_400).default(30),
+    allocator: AllocatorName.optional().meta({
+      description: 'machine: the broker of the machine opens it, for leases in slices that it grants in itself.',
+    }),
   })
   .meta({ id: 'SessionOpen' });
 

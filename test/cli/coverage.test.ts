@@ -7,6 +7,8 @@ const without: Readonly<Record<string, string>> = {
   watchMachine: 'the stream that agents follow; `fishery watch --machine` shows an operator the same changes',
   reportApplied: "an agent's word on what its kernel holds: nobody else can know",
   keepMachine: "an agent's sign of life: to fake one would unfence a machine",
+  reportGranted: 'what a broker tells of its own table: nobody else can know',
+  answerRequest: 'what a broker answers when the server forwards a request to it',
   answerFlowQuery: 'what an agent answers when the server asks it',
   getOpenApi: 'a document for programs, which its address serves as well',
 };

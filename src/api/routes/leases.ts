@@ -30,6 +30,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
       },
       config: operation({
         id: 'grantLeases',
+        forwarded: true,
         tag: 'leases',
         summary: 'Lease ports, for one claim or for many',
         description:
@@ -147,6 +148,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
       schema: { params: ByLeaseId, body: wire.LeaseRelease, response: { 200: wire.Lease } },
       config: operation({
         id: 'releaseLease',
+        forwarded: true,
         tag: 'leases',
         summary: 'Give a lease back',
         description: 'Names the token of the lease, so that a message that comes late cannot end what came after.',
@@ -173,6 +175,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
       schema: { params: ByLeaseId, body: wire.LeaseRevoke.optional(), response: { 200: wire.Lease } },
       config: operation({
         id: 'revokeLease',
+        forwarded: true,
         tag: 'leases',
         summary: 'Take a lease from its holder',
         description:

@@ -19,6 +19,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
       schema: { body: wire.SessionOpen, response: { 201: wire.Session } },
       config: operation({
         id: 'openSession',
+        forwarded: true,
         tag: 'sessions',
         summary: 'Open a session for a holder',
         description:
@@ -97,6 +98,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
       schema: { params: BySessionId, response: { 200: wire.Session } },
       config: operation({
         id: 'keepSession',
+        forwarded: true,
         repeatable: true,
         tag: 'sessions',
         summary: 'Keep a session alive for another TTL',
@@ -123,6 +125,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
       schema: { params: BySessionId, response: { 200: wire.Session } },
       config: operation({
         id: 'endSession',
+        forwarded: true,
         tag: 'sessions',
         summary: 'End a session and all its leases',
         description: '`released` when its holder or agent does it, `revoked` when an operator does.',

@@ -26,7 +26,8 @@ export const watchRoutes = resource('watch', (app, context) => {
         description:
           '`change`: one thing in its new state; its id is the revision. `bookmark`: the revision reached, when there was ' +
           'nothing to tell for a while. `compacted`: the log does not reach back to where you are; take a snapshot; the ' +
-          'stream ends. `query` (agents only): a question to the flow log, answered with `POST …/flow-answers`. Without ' +
+          'stream ends. `query` (agents only): a question to the flow log, answered with `POST …/flow-answers`. ' +
+          '`request` (agents only): what the broker of the machine is to carry out, answered with `POST …/answers`. Without ' +
           '`from` the stream begins now. A client that stops reading is cut off, and goes on from its last id.',
         answers: { 200: 'The stream. It ends when the server stops or the token is revoked.' },
         errors: ['machine_not_found', 'read_only_epoch', 'not_acceptable', 'too_many_watchers'],
@@ -45,12 +46,20 @@ export const watchRoutes = resource('watch', (app, context) => {
           from: request.query.from,
           // Neither is ever a machine's business.
           present: (event) => (event.kind === 'token' || event.kind === 'router' ? undefined : presentChange(event)),
-          ...(principal.role === 'agent' ? { attach: (events) => questionsTo(context, id, events) } : {}),
+          ...(principal.role === 'agent' ? { attach: (events) => attach(context, id, events) } : {}),
         };
       });
     },
   );
 });
 
-const questionsTo = ({ flows }: Context, machine: string, events: EventStream): (() => void) =>
-  flows.attach(machine, (query) => events.offer({ event: 'query', data: query }));
+/** What the agent is asked comes over its stream. */
+function attach({ flows, forwarding }: Context, machine: string, events: EventStream): () => void {
+  const detach = [
+    flows.attach(machine, (query) => events.offer({ event: 'query', data: query })),
+    forwarding.attach(machine, (request) => events.offer({ event: 'request', data: request })),
+  ];
+  return () => {
+    for (const one of detach) one();
+  };
+}
