@@ -150,35 +150,28 @@ function follow(broker: Broker | undefined, report: GrantedReport, { now }: Cont
 
 /** Ends what lives and was not told of in the snapshot, as much of it as was loaded. */
 function settle(view: View, broker: Broker): Broker {
-  const { lost, machine } = broker;
+  const { lost, machine, told } = broker;
   if (lost === null) return broker;
-  let left = limits.lost_rows_per_report;
-  let isMore = false;
+  const max = limits.lost_rows_per_report;
   const isLost = (row: Readonly<{ machine: string; told: number }>) =>
     row.machine === machine && row.told < lost.before;
-  for (const session of [...view.reportedSessions.values()]) {
-    if (!isLost(session) || session.state === 'ended') continue;
-    if (left-- > 0)
-      view.reportedSessions.put({ ...session, state: 'ended', ending: 'fenced', endedAt: lost.at, told: broker.told });
-  }
-  isMore = left <= 0;
-  left = limits.lost_rows_per_report;
-  for (const lease of [...view.reportedLeases.values()]) {
-    if (!isLost(lease) || overAtOf(lease) !== null) continue;
-    if (left-- > 0)
-      view.reportedLeases.put({
-        ...lease,
-        state: 'ended',
-        ending: lease.ending ?? 'fenced',
-        reason: 'the broker of its machine knows of it no longer',
-        endingAt: lease.endingAt ?? lost.at,
-        emptyAt: lease.emptyAt ?? lost.at,
-        endedAt: lost.at,
-        told: broker.told,
-      });
-  }
-  isMore ||= left <= 0;
-  return isMore ? broker : { ...broker, lost: null };
+  const sessions = [...view.reportedSessions.values()].filter((row) => isLost(row) && row.state === 'live');
+  for (const session of sessions.slice(0, max))
+    view.reportedSessions.put({ ...session, state: 'ended', ending: 'fenced', endedAt: lost.at, told });
+  const leases = [...view.reportedLeases.values()].filter((row) => isLost(row) && overAtOf(row) === null);
+  for (const lease of leases.slice(0, max))
+    view.reportedLeases.put({
+      ...lease,
+      state: 'ended',
+      ending: lease.ending ?? 'fenced',
+      reason: 'the broker of its machine knows of it no longer',
+      endingAt: lease.endingAt ?? lost.at,
+      emptyAt: lease.emptyAt ?? lost.at,
+      endedAt: lost.at,
+      told,
+    });
+  // As many were loaded as are ended at once: there may be others.
+  return Math.max(sessions.length, leases.length) >= max ? broker : { ...broker, lost: null };
 }
 
 const keyOf = (row: Readonly<{ machine: string; incarnation: number }>, { id }: Readonly<{ id: number }>): string =>

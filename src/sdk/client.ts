@@ -237,7 +237,7 @@ export class FisheryClient {
     flowAnswer: (machine: string, body: z.input<typeof FlowAnswer>, o?: CallOptions): Promise<void> =>
       this.#say(['machines', machine, 'flow-answers'], body, o),
     /** Not repeated by itself: who reports knows by `report_gap` where to go on. */
-    granted: (machine: string, body: z.input<typeof GrantedReport>, o?: CallOptions): Promise<GrantedAnswer> =>
+    granted: (machine: string, body: z.input<typeof GrantedReport>, o?: SayOptions): Promise<GrantedAnswer> =>
       this.#say(['machines', machine, 'granted'], body, o),
     /** To a request that came over the stream. */
     answer: (machine: string, body: z.input<typeof ForwardedAnswer>, o?: CallOptions): Promise<void> =>

@@ -12,6 +12,7 @@ const cannotBeTried: Partial<Record<OperationId, string>> = {
   attributeBulk: 'reads: its list is too long for a query',
   explainGrant: 'reads: it says what would be, and changes nothing',
   answerFlowQuery: 'passes an answer on to whoever asked, and writes nothing',
+  answerRequest: 'passes an answer on to whoever asked, and writes nothing',
 };
 
 let f: Furnished;

@@ -268,11 +268,13 @@ describe('the Idempotency-Key itself', () => {
         .sort(),
     ).toEqual([
       'answerFlowQuery',
+      'answerRequest',
       'attributeBulk',
       'explainGrant',
       'keepMachine',
       'keepSession',
       'reportApplied',
+      'reportGranted',
       'reportRoutesApplied',
     ]);
   });

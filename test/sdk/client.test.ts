@@ -119,6 +119,16 @@ const rows: readonly Row[] = [
   ['sessions.keepalive', (c) => c.sessions.keepalive('session-1'), 'POST /v1/sessions/session-1/keepalive'],
   ['sessions.end', (c) => c.sessions.end('session-1'), 'DELETE /v1/sessions/session-1'],
   [
+    'sessions.keepalive',
+    (c) => c.sessions.keepalive('session-1', { allocator: 'machine', machine: 'm' }),
+    'POST /v1/sessions/session-1/keepalive?allocator=machine&machine=m',
+  ],
+  [
+    'sessions.end',
+    (c) => c.sessions.end('session-1', { allocator: 'machine', machine: 'm' }),
+    'DELETE /v1/sessions/session-1?allocator=machine&machine=m',
+  ],
+  [
     'leases.grant',
     (c) => c.leases.grant({ session: 'session-1', claims }),
     'POST /v1/leases?timeout_s=10',
@@ -163,6 +173,18 @@ const rows: readonly Row[] = [
       c.agent.flowAnswer('m', { id: 'q', covers_since: null, covers_through: instant, clock_margin_s: 0, flows: [] }),
     'POST /v1/machines/m/flow-answers',
     { id: 'q', covers_since: null, covers_through: instant, clock_margin_s: 0, flows: [] },
+  ],
+  [
+    'agent.granted',
+    (c) => c.agent.granted('m', { broker_epoch: 'e', after: 1, through: 2, as_of: instant }),
+    'POST /v1/machines/m/granted',
+    { broker_epoch: 'e', after: 1, through: 2, as_of: instant },
+  ],
+  [
+    'agent.answer',
+    (c) => c.agent.answer('m', { id: 'r', status: 204, body: null }),
+    'POST /v1/machines/m/answers',
+    { id: 'r', status: 204, body: null },
   ],
   ['routes.get', (c) => c.routes.get({ pool: 'p', select: 'site=fra1' }), 'GET /v1/routes?pool=p&select=site=fra1'],
   ['routes.csv', (c) => c.routes.csv(), 'GET /v1/routes?format=csv'],

@@ -26,6 +26,7 @@ export const brokerRoutes = resource('broker', (app, context) => {
           'server was told it shows, and names in attribution; it never grants, expires or frees there.',
         answers: { 200: 'How far everything is known now, and which entries cannot be.' },
         errors: ['machine_not_found', 'machine_taken', 'report_gap'],
+        dryRun: true,
         examples: { body: examples.grantedReport, answers: { 200: examples.grantedAnswer } },
       }),
     },
