@@ -1,5 +1,6 @@
 import type { Lease, Machine, Tenure } from '../leases/model.ts';
-import type { PastUse, PortInstant } from '../leases/store.ts';
+import type { Broker } from '../leases/reported.ts';
+import type { PastLease, PastUse, PortInstant } from '../leases/store.ts';
 import type { Address } from '../net/address.ts';
 import { rangeContains } from '../net/ports.ts';
 import type { FlowAnswer } from '../wire/agent.ts';
@@ -31,7 +32,7 @@ export const leaseCovers = (lease: Lease, at: number): boolean =>
   lease.state !== 'refused' && lease.grantedAt <= at && (lease.emptyAt === null || at < lease.emptyAt);
 
 /** The leases that matter: on this very port, at this very instant. */
-export const leasesOn = (leases: readonly Lease[], { protocol, port, at }: Question): readonly Lease[] =>
+export const leasesOn = (leases: readonly PastLease[], { protocol, port, at }: Question): readonly PastLease[] =>
   leases.filter(
     (lease) =>
       lease.protocol === protocol && rangeContains(lease.ports, { first: port, last: port }) && leaseCovers(lease, at),
@@ -59,8 +60,12 @@ export function attribute(question: Question, known: Known): Attribution {
   const leases = tenure ? leasesOn(known.leases, question) : [];
   const log = readLog(question, known.flowLog, leases);
   // What was over before has been removed, in part or as a whole: who is not found may have been there all the same.
-  const isWhole = known.historySince === null || question.at >= known.historySince;
-  const holders = findHolders(leases, fishOf(known), log, isWhole);
+  const isKept = known.historySince === null || question.at >= known.historySince;
+  // Where the machine granted itself, what it did not come to tell of may have been there, too.
+  const isTold = tenure?.allocator !== 'machine' || isReported(known.broker, question.at);
+  const isWhole = isKept && isTold;
+  const toldThrough = tenure?.allocator === 'machine' ? (known.broker?.asOf ?? 0) : Infinity;
+  const holders = findHolders(leases, fishOf(known), log, { at: question.at, isWhole, toldThrough });
   return {
     address: question.address,
     protocol: question.protocol,
@@ -68,32 +73,43 @@ export function attribute(question: Question, known: Known): Attribution {
     at: formatInstant(question.at),
     machine: tenure ? { id: tenure.machine, slice: `slice-${tenure.slice}`, generation: tenure.generation } : null,
     holders,
-    certainty: certaintyOf(tenure, holders, isWhole),
+    certainty: certaintyOf(holders, { isKept, isTold }),
     flow_log: log.status,
     flow_log_margin_s: log.marginS,
-    complete_through: completeThrough(tenure, known),
+    complete_through: completeThrough(tenure, known, question.at),
     history_since: known.historySince === null ? null : formatInstant(known.historySince),
   };
 }
 
+/** Whether everything is known of what the machine granted that was there at an instant. */
+export const isReported = (broker: Pick<Broker, 'completeSince' | 'asOf'> | null, at: number): boolean =>
+  broker !== null && broker.completeSince <= at && at < broker.asOf;
+
 /**
  * Through when everything is known of who had the ports of a tenure. Where no agent reports, the table is all there is;
  * where the tenure is over or the machine is gone, nothing that is said of it counts any more. Where the machine granted
- * itself, nobody reported to whom, at any instant.
+ * itself, as far as its broker told: not at all where that does not reach back to the instant `at`.
  */
 export function completeThrough(
   tenure: Pick<Tenure, 'until' | 'allocator'> | null,
-  { machine, now }: Readonly<{ machine: Machine | null; now: number }>,
+  { machine, broker, now }: Readonly<{ machine: Machine | null; broker: Broker | null; now: number }>,
+  at: number,
 ): string | null {
-  if (tenure?.allocator === 'machine') return null;
+  if (tenure?.allocator === 'machine') {
+    if (broker === null || broker.completeSince >= broker.asOf || at < broker.completeSince) return null;
+    return formatInstant(tenure.until !== null && tenure.until <= broker.asOf ? now : broker.asOf);
+  }
   if (tenure?.until !== null || machine === null || machine.enforcement === 'none') return formatInstant(now);
   return machine.agent ? formatInstant(machine.agent.seenAt) : null;
 }
 
-function certaintyOf(tenure: Tenure | null, holders: readonly Found[], isWhole: boolean): Attribution['certainty'] {
+function certaintyOf(
+  holders: readonly Found[],
+  { isKept, isTold }: Readonly<{ isKept: boolean; isTold: boolean }>,
+): Attribution['certainty'] {
   const [only] = holders;
-  if (only === undefined && tenure?.allocator === 'machine') return 'machine_allocated';
-  if (only === undefined) return isWhole ? 'none' : 'unknown';
+  if (only === undefined && !isTold) return 'machine_allocated';
+  if (only === undefined) return isKept ? 'none' : 'unknown';
   return holders.length === 1 && only.basis !== 'candidate' ? 'exact' : 'candidates';
 }
 
@@ -136,10 +152,18 @@ function readLog(question: Question, flowLog: FlowLog, leases: readonly Lease[])
   return { status: speaks ? 'no_match' : 'not_covered', marginS, match: null };
 }
 
-function findHolders(leases: readonly Lease[], fish: ReadonlySet<string>, log: Log, isWhole: boolean): Found[] {
-  const found = (lease: Lease, basis: Basis): Found => ({
+type Reach = Readonly<{ at: number; isWhole: boolean; toldThrough: number }>;
+
+function findHolders(
+  leases: readonly PastLease[],
+  fish: ReadonlySet<string>,
+  log: Log,
+  { at, isWhole, toldThrough }: Reach,
+): Found[] {
+  const found = (lease: PastLease, basis: Basis): Found => ({
     holder: lease.holder,
     lease: `lease-${lease.id}`,
+    ...(lease.byMachine ? { allocator: 'machine' as const } : {}),
     mode: lease.mode,
     basis,
     client: log.match?.holder === lease.holder ? log.match.client : null,
@@ -147,7 +171,11 @@ function findHolders(leases: readonly Lease[], fish: ReadonlySet<string>, log: L
     until: lease.emptyAt === null ? null : formatInstant(lease.emptyAt),
   });
   const [only] = leases;
-  if (leases.length === 1 && only?.mode === 'exclusive') return [found(only, 'exclusive_lease')];
+  if (leases.length === 1 && only?.mode === 'exclusive') {
+    // By the last that its machine told it was there, and it may have ended since.
+    const isProven = at < Math.max(only.emptyAt ?? 0, toldThrough);
+    return [found(only, isProven ? 'exclusive_lease' : 'candidate')];
+  }
   if (log.match !== null) {
     const holder = log.match.holder;
     return leases.filter((lease) => lease.holder === holder).map((lease) => found(lease, 'flow_log'));

@@ -15,7 +15,7 @@ import type {
   TokenFacts,
 } from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
-import type { DesiredState, PageOf, Tiling } from '../leases/store.ts';
+import type { PastLease as Had, DesiredState, PageOf, Tiling } from '../leases/store.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
 import type { PastLease } from '../wire/attribution.ts';
@@ -203,8 +203,9 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   revision: lease.revision,
 });
 
-export const presentPastLease = (lease: Lease): PastLease => ({
+export const presentPastLease = (lease: Had): PastLease => ({
   lease: `lease-${lease.id}`,
+  ...(lease.byMachine ? { allocator: 'machine' as const } : {}),
   machine: lease.machine,
   slice: `slice-${lease.slice}`,
   generation: lease.generation,

@@ -15,14 +15,16 @@ type PageOfQuery = Readonly<{ limit: number; cursor?: string | undefined }>;
 export const encodeCursor = (key: string): string => Buffer.from(key).toString('base64url');
 
 /**
- * Where a page begins: after a name, after the number of an identifier, or after an instant and a number. Any other cursor
+ * Where a page begins: after a name, after the number of an identifier, or after instants and numbers in two orders. Any other cursor
  * never came from here.
  */
 export function pageRequest({ limit, cursor }: PageOfQuery, by: 'name' | 'number' | 'instant'): PageRequest {
   if (cursor === undefined) return { limit, cursor: null };
   const key = Buffer.from(cursor, 'base64url').toString();
   const isKey =
-    by === 'name' ? Name.safeParse(key).success : (by === 'number' ? /^\d{1,15}$/ : /^\d{1,16}-\d{1,15}$/).test(key);
+    by === 'name'
+      ? Name.safeParse(key).success
+      : (by === 'number' ? /^\d{1,15}$/ : /^\d{1,16}-\d{1,15}-\d{1,16}-\d{1,15}-\d{1,15}$/).test(key);
   if (isKey && encodeCursor(key) === cursor) return { limit, cursor: key };
   const message = 'must be `next` of the page before';
   throw apiProblem('validation_failed', `query.cursor: ${message}`, { errors: [{ path: 'query.cursor', message }] });

@@ -1,10 +1,20 @@
 import type { Address } from '../net/address.ts';
-import { blockMask, ceilLog2 } from '../net/ports.ts';
+import { ceilLog2 } from '../net/ports.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
 import type { Lease, Tenure } from '../leases/model.ts';
-import type { PageOf, PageRequest, PastUse, PortInstant, UsesFilter } from '../leases/store.ts';
+import type { PageOf, PageRequest, PastLease, PastUse, PortInstant, UsesFilter } from '../leases/store.ts';
 import { leaseReader, leaseSelect, machine as machineNamed, type LeaseAndSession } from './composed-reads.ts';
 import { party, span, spanBounds_us } from './history-keys.ts';
+import {
+  brokerNamed,
+  firstsOf,
+  listOf,
+  reportedAt,
+  reportedOfHolder,
+  reportedOfPort,
+  type ReportedPart,
+  type ReportedPlace,
+} from './reported-history.ts';
 import * as rows from './rows.ts';
 import { all, map, one, type Parameters, type Read } from './statement.ts';
 
@@ -25,7 +35,8 @@ export function* historySince(): Read<number | null> {
 
 export function* whoHad({ address, protocol, port, at }: PortInstant): Read<PastUse> {
   const tenure = yield* tenureAt(address, port, at);
-  const leases = tenure ? yield* leasesAt(tenure, protocol, port, at) : [];
+  const isOwn = tenure?.allocator === 'machine';
+  const leases = tenure ? yield* (isOwn ? reportedAt : leasesAt)(tenure, protocol, port, at) : [];
   const holders: rows.HolderRow[] = [];
   for (const name of new Set(leases.map((lease) => lease.holder))) {
     const sql = 'SELECT * FROM holders WHERE machine = @machine AND name = @name';
@@ -34,22 +45,11 @@ export function* whoHad({ address, protocol, port, at }: PortInstant): Read<Past
   return {
     tenure: tenure ?? null,
     machine: (tenure && (yield* machineNamed(tenure.machine))) ?? null,
+    broker: (isOwn ? yield* brokerNamed(tenure.machine) : undefined) ?? null,
     leases,
     holders: holders.map(rows.holderOf),
     historySince: yield* historySince(),
   };
-}
-
-/** Where blocks with this port begin, the smallest block first; none begins below the slice that they are in. */
-const firstsOf = (port: number, lowest = 0): readonly number[] =>
-  [...new Set(Array.from({ length: 17 }, (_, order) => (order === 16 ? 0 : port & blockMask(2 ** order))))].filter(
-    (first) => first >= lowest,
-  );
-
-/** Values as a list in SQL (`@first_0, @first_1`), each by a name of its own. */
-function listOf(name: string, values: readonly number[]): Readonly<{ names: readonly string[]; values: Parameters }> {
-  const named = values.map((value, index) => [`${name}_${index}`, value] as const);
-  return { names: named.map(([key]) => `@${key}`), values: Object.fromEntries(named) };
 }
 
 function* tenureAt(address: Address, port: number, at: number) {
@@ -115,25 +115,80 @@ type PlaceRow = Readonly<{ granted_at: number; id: number }>;
 const byGrant = (a: Place, b: Place): number => a.grantedAt - b.grantedAt || a.id - b.id;
 const placeOf = ({ granted_at, id }: PlaceRow): Place => ({ grantedAt: granted_at, id });
 
-export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<PageOf<Lease>> {
+/** What the server granted and what machines reported have an order of their own each; a page has both, by their grants. */
+export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<PageOf<PastLease>> {
   const parts = 'holder' in of ? partsOfHolder(of) : yield* partsOfPort(of);
-  const [grantedAt = -1, id = -1] = cursor === null ? [] : cursor.split('-').map(Number);
+  const reportedParts = 'holder' in of ? reportedOfHolder(of) : yield* reportedPartsOfPort(of);
+  const [grantedAt = -1, id = -1, ...reported] = cursor === null ? [] : cursor.split('-').map(Number);
   let place: Place = { grantedAt, id };
-  const items: Lease[] = [];
-  const next = () => `${place.grantedAt}-${place.id}`;
+  let reportedPlace: ReportedPlace = {
+    grantedAt: reported[0] ?? -1,
+    incarnation: reported[1] ?? 0,
+    id: reported[2] ?? 0,
+  };
+  const items: PastLease[] = [];
+  const next = () =>
+    [place.grantedAt, place.id, reportedPlace.grantedAt, reportedPlace.incarnation, reportedPlace.id]
+      .map((part) => Math.max(part, 0))
+      .join('-');
   for (let looked = 0; looked < rows_looked_at_max;) {
-    const { places, isAll } = yield* nextOf(parts, place, Math.max(rows_per_read_min, limit + 1 - items.length));
-    for (const lease of yield* leasesIn(places)) {
+    const rowsMax = Math.max(rows_per_read_min, limit + 1 - items.length);
+    const own = yield* nextOf(parts, place, rowsMax);
+    const told = yield* nextReported(reportedParts, reportedPlace, rowsMax);
+    const found = [
+      ...(yield* leasesIn(own.places)).map((lease) => ({ lease: lease as PastLease, reported: undefined })),
+      ...told.places.map(({ lease, place: reportedAs }) => ({ lease, reported: reportedAs })),
+    ].sort(
+      (a, b) =>
+        a.lease.grantedAt - b.lease.grantedAt || Number(a.reported !== undefined) - Number(b.reported !== undefined),
+    );
+    // Of one of them there may be more between those that were read of the other.
+    const ends = [
+      own.isAll ? Infinity : (own.places.at(-1)?.grantedAt ?? -1),
+      told.isAll ? Infinity : (told.places.at(-1)?.place.grantedAt ?? -1),
+    ];
+    for (const { lease, reported: reportedAs } of found) {
+      if (lease.grantedAt > Math.min(...ends)) break;
       const isWanted = wasHad(lease, of);
       if (isWanted && items.length === limit) return { items, next: next() };
       if (isWanted) items.push(lease);
-      place = lease;
+      if (reportedAs) reportedPlace = reportedAs;
+      else place = lease;
     }
-    if (isAll) return { items, next: null };
+    if (own.isAll && told.isAll) return { items, next: null };
     // A part that found nothing in range has looked at something all the same.
-    looked += places.length + parts.length;
+    looked += found.length + parts.length + reportedParts.length;
   }
   return { items, next: next() };
+}
+
+function* nextReported(parts: readonly ReportedPart[], after: ReportedPlace, limit: number) {
+  const places = [];
+  let isAll = true;
+  for (const part of parts) {
+    const found = yield* part(after, limit);
+    places.push(...found);
+    isAll &&= found.length < limit;
+  }
+  places.sort(
+    ({ place: a }, { place: b }) => a.grantedAt - b.grantedAt || a.incarnation - b.incarnation || a.id - b.id,
+  );
+  return { places: places.slice(0, limit), isAll: isAll && places.length <= limit };
+}
+
+function* reportedPartsOfPort(of: Extract<UsesFilter, { port: number }>): Read<readonly ReportedPart[]> {
+  const { address, port, since, until } = of;
+  const anywhere = listOf('first', firstsOf(port));
+  const tenures = yield* all<{ slice: number; generation: number; lowest: number }>(
+    `SELECT slice, generation, first_port AS lowest FROM tenures
+     WHERE address = @address AND first_port IN (${anywhere.names.join(', ')}) AND allocator = 'machine'
+     AND last_port >= @port AND from_at < @until AND (until_at IS NULL OR until_at > @since)`,
+    { address, port, since, until, ...anywhere.values },
+  );
+  return yield* reportedOfPort(
+    { port, since, until, protocols: of.protocol === null ? protocols : [of.protocol] },
+    tenures,
+  );
 }
 
 /** The next `limit` places of all parts together, and whether these are all there are. */

@@ -28,10 +28,13 @@ import type {
   MachineFilter,
   PageOf,
   PageRequest,
+  PastLease,
   PastUse,
   PoolFilter,
   PortInstant,
   Reader,
+  ReportedLeaseFilter,
+  ReportedSessionFilter,
   RevocationFilter,
   RouterFilter,
   SessionFilter,
@@ -43,6 +46,8 @@ import type {
   UsageRow,
   UsesFilter,
 } from '../leases/store.ts';
+import type { Broker, ReportedLease, ReportedSession } from '../leases/reported.ts';
+import { brokerOf } from './reported-rows.ts';
 import * as rows from './rows.ts';
 import { labelsMatch, withLabels } from './labelled.ts';
 import { byNumber, byText, defined, scan, type Filter, type Key } from './paging.ts';
@@ -57,6 +62,8 @@ import {
   type LeaseAndSession,
 } from './composed-reads.ts';
 import { auditLog } from './audit-log.ts';
+import * as reported from './reported-reads.ts';
+import { brokerNamed } from './reported-history.ts';
 import { leasesEnding } from './ending-leases.ts';
 import { historySince, machineAllocated, uses, whoHad } from './history.ts';
 import { all, map, one, type AnyRow, type Parameters, type Read } from './statement.ts';
@@ -261,12 +268,41 @@ export class SqlReader implements Reader {
     return this.#reads.snapshot(() => whoHad(question));
   }
 
-  uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>> {
+  uses(of: UsesFilter, page: PageRequest): Promise<PageOf<PastLease>> {
     return this.#reads.snapshot(() => uses(of, page));
   }
 
   machineAllocated(of: UsesFilter, limit: number): Promise<readonly Tenure[]> {
     return this.#reads.run(() => machineAllocated(of, limit));
+  }
+
+  broker(on: string): Promise<Broker | undefined> {
+    return this.#reads.run(() => brokerNamed(on));
+  }
+
+  brokers(page: PageRequest): Promise<PageOf<Broker>> {
+    return this.#page('brokers', byText('machine'), page, brokerOf);
+  }
+
+  reportedLease(on: string, id: number, now: number): Promise<ReportedLease | undefined> {
+    return this.#reads.snapshot(() => reported.lease(on, id, now));
+  }
+
+  reportedLeases(
+    on: string,
+    filter: ReportedLeaseFilter,
+    now: number,
+    page: PageRequest,
+  ): Promise<PageOf<ReportedLease>> {
+    return this.#reads.snapshot(() => reported.leases(on, filter, now, page));
+  }
+
+  reportedSession(on: string, id: number): Promise<ReportedSession | undefined> {
+    return this.#reads.snapshot(() => reported.session(on, id));
+  }
+
+  reportedSessions(on: string, filter: ReportedSessionFilter, page: PageRequest): Promise<PageOf<ReportedSession>> {
+    return this.#reads.snapshot(() => reported.sessions(on, filter, page));
   }
 
   historySince(): Promise<number | null> {

@@ -23,6 +23,7 @@ import type {
   Tenure,
 } from './model.ts';
 import type { Needs } from './needs.ts';
+import type { Broker, ReportedLease, ReportedSession } from './reported.ts';
 import type { View } from './view.ts';
 
 /**
@@ -125,6 +126,8 @@ type LeaseFields = Readonly<{
   state?: LeaseState;
 }>;
 export type LeaseFilter = LeaseFields & LabelFilter;
+export type ReportedLeaseFilter = Omit<LeaseFields, 'machine'>;
+export type ReportedSessionFilter = Readonly<{ holder?: string; state?: Session['state'] }>;
 type SliceFields = Readonly<{
   machine?: string;
   pool?: string;
@@ -155,6 +158,9 @@ export type TokenFilter = Readonly<{ role?: Role; machine?: string; holder?: str
 /** One port of an address at one instant (microseconds). */
 export type PortInstant = Readonly<{ address: Address; protocol: Protocol; port: number; at: number }>;
 
+/** `byMachine`: its broker granted it and said so; it has a number of that broker's. */
+export type PastLease = Lease & Readonly<{ byMachine?: true }>;
+
 /**
  * What the table tells of a port at an instant. All times are half open: a machine has a slice from the instant of its
  * assignment until before the instant at which it is free, a holder a lease from the instant of the grant until before the
@@ -164,7 +170,9 @@ export type PastUse = Readonly<{
   tenure: Tenure | null;
   /** The machine of the tenure, and the holders of the leases, as they are today; they may be gone. */
   machine: Machine | null;
-  leases: readonly Lease[];
+  /** Where the machine granted in it: how far it said to whom. */
+  broker: Broker | null;
+  leases: readonly PastLease[];
   holders: readonly Holder[];
   /** See `Reader.historySince`. */
   historySince: number | null;
@@ -219,12 +227,26 @@ export interface Reader {
   /** Who had this port then, from one state of the table. */
   whoHad(question: PortInstant): Promise<PastUse>;
   /** Leases that somebody had within a time, in the order of their grants. */
-  uses(of: UsesFilter, page: PageRequest): Promise<PageOf<Lease>>;
+  uses(of: UsesFilter, page: PageRequest): Promise<PageOf<PastLease>>;
   /**
    * Where machines granted themselves in that time, on the port or anywhere on the machine, so that there were leases which
    * are not known here: the latest first, at most `limit`.
    */
   machineAllocated(of: UsesFilter, limit: number): Promise<readonly Tenure[]>;
+  /** What the broker of a machine reported; undefined: nothing. */
+  broker(machine: string): Promise<Broker | undefined>;
+  /** By machine. */
+  brokers(page: PageRequest): Promise<PageOf<Broker>>;
+  /** Of what a broker reported under its present epoch, in effect at `now`. */
+  reportedLease(machine: string, id: number, now: number): Promise<ReportedLease | undefined>;
+  reportedLeases(
+    machine: string,
+    filter: ReportedLeaseFilter,
+    now: number,
+    page: PageRequest,
+  ): Promise<PageOf<ReportedLease>>;
+  reportedSession(machine: string, id: number): Promise<ReportedSession | undefined>;
+  reportedSessions(machine: string, filter: ReportedSessionFilter, page: PageRequest): Promise<PageOf<ReportedSession>>;
   /** From here on the history is whole: what was over before has been removed. null: nothing was ever removed. */
   historySince(): Promise<number | null>;
   router(id: string): Promise<Router | undefined>;

@@ -31,6 +31,7 @@ import {
   type Want,
 } from './model.ts';
 import type { Changes, HeldPorts } from './changes.ts';
+import { nothingDue } from './due.ts';
 import type { Need, NeedOf } from './needs.ts';
 import { isOccupied, reportedKey, type Broker, type ReportedLease, type ReportedSession } from './reported.ts';
 import type { UsageRow } from './store.ts';
@@ -117,23 +118,7 @@ export class View {
   readonly reportedLeases = new Table<ReportedLease, string>('reported lease', reportedKey, this.#journal);
 
   /** What the store found due, oldest first. The rows themselves are in the tables too. */
-  readonly due = {
-    sessions: [] as Session[],
-    unsettled: [] as Session[],
-    unsettledLeases: [] as Lease[],
-    leases: [] as Lease[],
-    extents: [] as Extent[],
-    slices: [] as Slice[],
-    machines: [] as Machine[],
-    emptying: [] as Machine[],
-    wanting: [] as Machine[],
-    /** Slices of the first of those that have not followed. */
-    staying: [] as Slice[],
-    revocations: [] as Revocation[],
-    /** Slices whose routers know the way, or have let go of it. */
-    routed: [] as Slice[],
-    withdrawn: [] as Slice[],
-  };
+  readonly due = nothingDue();
 
   /** What the store found along the way of a revocation, in order. */
   readonly walk = { slices: [] as Slice[], leases: new Map<number, Lease[]>() };

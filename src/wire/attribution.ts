@@ -48,6 +48,9 @@ export const Attribution = z
       z.strictObject({
         holder: Name,
         lease: LeaseId,
+        allocator: z.literal('machine').optional().meta({
+          description: 'The machine granted it itself: the number of the lease is one of its broker’s.',
+        }),
         mode: z.enum(['exclusive', 'shared']),
         basis: z.enum(['exclusive_lease', 'flow_log', 'only_candidate', 'candidate']).meta({
           description:
@@ -63,7 +66,7 @@ export const Attribution = z
     certainty: z.enum(['exact', 'candidates', 'none', 'unknown', 'machine_allocated']).meta({
       description:
         'none: nobody had it. unknown: nobody is known to have had it, and history of that time was removed. ' +
-        'machine_allocated: the machine granted in this slice itself, and to whom the server does not know.',
+        'machine_allocated: the machine granted in this slice itself, and to whom it has not told, or not of that instant.',
     }),
     flow_log: z.enum(['not_asked', 'match', 'no_match', 'not_covered', 'unreachable']).meta({
       description:
@@ -75,7 +78,7 @@ export const Attribution = z
     }),
     complete_through: Instant.nullable().meta({
       description:
-        "Through when the machine's reports are complete; null: not at all, as where it granted in the slice itself.",
+        "Through when the machine's reports are complete; null: not at all. Where it granted in the slice itself: by its own clock, through when its broker told to whom.",
     }),
     history_since: Instant.nullable().meta({
       description: 'What was over before has been removed, see `history_kept_days`. null: nothing was ever removed.',
@@ -109,6 +112,9 @@ export const AttributionHistoryQuery = PageQuery.extend({
 export const PastLease = z
   .strictObject({
     lease: LeaseId,
+    allocator: z.literal('machine').optional().meta({
+      description: 'The machine granted it itself: the number of the lease is one of its broker’s.',
+    }),
     machine: Name,
     slice: SliceId,
     generation: z.int(),
@@ -149,8 +155,8 @@ export const AttributionHistory = z
       )
       .meta({
         description:
-          'Where a machine granted itself within this time, on this port or (asked about a holder) on its machine: what it ' +
-          'granted there is not known to the server, and not in this list. The latest first, at most 100.',
+          'Where a machine granted itself within this time, on this port or (asked about a holder) on its machine, and did not ' +
+          'tell to whom, or not yet: what it granted there is not in this list. The latest first, at most 100.',
       }),
     history_since: Instant.nullable().meta({
       description: 'What was over before has been removed, see `history_kept_days`. null: nothing was ever removed.',

@@ -89,6 +89,7 @@ const known = (leases: readonly Lease[], over: Partial<Known> = {}): Known => ({
   machine,
   leases,
   holders: [fish],
+  broker: null,
   historySince: null,
   flowLog: { status: 'not_asked' },
   ...over,

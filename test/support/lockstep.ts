@@ -17,6 +17,33 @@ const withAnswersRead = (tables: Tables) => ({
   ),
 });
 
+/** What machines reported reads the same of both: as it is, and as it was at the time. */
+async function compareReported(memory: MemoryStore, store: Store): Promise<void> {
+  const { tables } = memory;
+  const all = { limit: 1_000, cursor: null };
+  const few = { limit: 2, cursor: null };
+  for (const { machine } of tables.brokers.values()) {
+    const now = 2_000_000_000 * second;
+    const read = async ({ reader }: Store) => [
+      await reader.broker(machine),
+      await reader.reportedLeases(machine, {}, now, all),
+      await reader.reportedLeases(machine, { state: 'ended' }, now, few),
+      await reader.reportedSessions(machine, {}, all),
+    ];
+    expect(await read(store)).toEqual(await read(memory));
+  }
+  for (const { machine, holder, address, protocol, ports, grantedAt: at } of tables.reportedLeases.values()) {
+    const then = { since: at, until: at + 5 * second };
+    const read = async ({ reader }: Store) => {
+      const { items, next } = await reader.uses({ machine, holder, ...then }, few);
+      const rest =
+        next === null ? null : await reader.uses({ machine, holder, ...then }, { limit: 1_000, cursor: next });
+      return [await reader.whoHad({ address, protocol, port: ports.first, at }), items, rest];
+    };
+    expect(await read(store)).toEqual(await read(memory));
+  }
+}
+
 /** A real store under test, and a look into its tables that does not go through it. */
 export type Subject = Readonly<{ store: Store; reopen: () => Promise<Store>; read: () => Promise<Stored> }>;
 
@@ -59,5 +86,6 @@ export async function playInLockstep(subject: Subject, story: readonly Step[]): 
     expect(new Set(await store.reader.usage())).toEqual(new Set(await memory.reader.usage()));
     expect([...real.troubles, ...plain.troubles]).toEqual([]);
   }
+  await compareReported(memory, store);
   for (const { reader } of [memory, store]) await history.compare(reader, memory.tables, memory.historySince);
 }

@@ -23,16 +23,20 @@ import type {
   MachineFilter,
   PageOf,
   PageRequest,
+  PastLease,
   PastUse,
   PoolFilter,
   PortInstant,
   Reader,
+  ReportedLeaseFilter,
+  ReportedSessionFilter,
   RouterFilter,
   UsageRow,
   UsesFilter,
   WaitingSlices,
 } from '../../src/leases/store.ts';
 import type { HeldPorts } from '../../src/leases/changes.ts';
+import { byGrant, reportedAt, reportedLeasesOf, reportedPast } from './memory-reported.ts';
 import type { Tables } from './memory-store.ts';
 
 /** What there is to read. */
@@ -238,7 +242,9 @@ export class MemoryReader implements Reader {
     const tenure = [...tenures.values()].find(
       (row) => row.address === address && has(row) && row.from <= at && (row.until === null || at < row.until),
     );
-    const leases = this.#leases().filter(
+    const isOwn = tenure?.allocator === 'machine';
+    const broker = isOwn ? this.#store.tables.brokers.get(tenure.machine) : undefined;
+    const granted = this.#leases().filter(
       (row) =>
         tenure !== undefined &&
         row.slice === tenure.slice &&
@@ -247,8 +253,10 @@ export class MemoryReader implements Reader {
         has(row) &&
         wasHad(row, at, at + 1),
     );
+    const leases = isOwn ? reportedAt(this.#store.tables, tenure, { address, protocol, port, at }) : granted;
     return {
       tenure: tenure ?? null,
+      broker: broker ?? null,
       machine: machines.get(tenure?.machine ?? '') ?? null,
       leases,
       holders: [...holders.values()].filter(
@@ -258,7 +266,7 @@ export class MemoryReader implements Reader {
     };
   }
 
-  async uses(of: UsesFilter, { limit, cursor }: PageRequest): Promise<PageOf<Lease>> {
+  async uses(of: UsesFilter, { limit, cursor }: PageRequest): Promise<PageOf<PastLease>> {
     const isTheirs = (row: Lease): boolean =>
       'holder' in of
         ? row.machine === of.machine && row.holder === of.holder
@@ -266,12 +274,28 @@ export class MemoryReader implements Reader {
           row.ports.first <= of.port &&
           of.port <= row.ports.last &&
           (of.protocol === null || row.protocol === of.protocol);
-    const found = this.#leases()
+    const [, own = -1, reportedAt = -1, ...rest] = cursor?.split('-').map(Number) ?? [];
+    type Row = PastLease & { incarnation?: number };
+    const isFurther = (row: Row) =>
+      row.byMachine
+        ? byGrant(row, { grantedAt: reportedAt, incarnation: rest[0] ?? 0, id: rest[1] ?? 0 }) > 0
+        : row.id > own;
+    const all: readonly Row[] = [...this.#leases(), ...reportedPast(this.#store.tables)];
+    const found = all
       .filter((row) => isTheirs(row) && wasHad(row, of.since, of.until))
-      .sort((a, b) => a.id - b.id)
-      .filter((row) => row.id > Number(cursor?.split('-')[1] ?? -1));
-    const last = found[limit - 1];
-    return { items: found.slice(0, limit), next: found.length > limit && last ? `${last.grantedAt}-${last.id}` : null };
+      .sort((a, b) => a.grantedAt - b.grantedAt || Number(a.byMachine ?? false) - Number(b.byMachine ?? false))
+      .filter(isFurther);
+    const items = found.slice(0, limit);
+    const lastOf = (isReported: boolean) => items.findLast(({ byMachine }) => (byMachine ?? false) === isReported);
+    const [granted, reported] = [lastOf(false), lastOf(true)];
+    const next = [
+      ...(granted ? [granted.grantedAt, granted.id] : [0, Math.max(own, 0)]),
+      ...(reported ? [reported.grantedAt, reported.incarnation ?? 0, reported.id] : [Math.max(reportedAt, 0), ...rest]),
+    ];
+    return {
+      items: items.map(({ incarnation: _, ...row }) => row),
+      next: found.length > limit ? [...next, 0, 0, 0].slice(0, 5).join('-') : null,
+    };
   }
 
   async machineAllocated(of: UsesFilter, limit: number) {
@@ -284,6 +308,36 @@ export class MemoryReader implements Reader {
       .filter(({ from, until }) => from < of.until && (until === null || until > of.since))
       .sort((a, b) => b.from - a.from || a.slice - b.slice)
       .slice(0, limit);
+  }
+
+  broker = async (machine: string) => this.#store.tables.brokers.get(machine);
+
+  async brokers(request: PageRequest) {
+    return page(this.#store.tables.brokers.values(), (row) => row.machine, request);
+  }
+
+  async reportedLease(machine: string, id: number, now: number) {
+    return reportedLeasesOf(this.#store.tables, machine, now).find((row) => row.id === id);
+  }
+
+  async reportedLeases(machine: string, filter: ReportedLeaseFilter, now: number, request: PageRequest) {
+    const found = reportedLeasesOf(this.#store.tables, machine, now).filter((row) => matches(row, filter));
+    return page(found, (row) => row.id, request);
+  }
+
+  async reportedSession(machine: string, id: number) {
+    return this.#sessionsOfBroker(machine).find((row) => row.id === id);
+  }
+
+  async reportedSessions(machine: string, filter: ReportedSessionFilter, request: PageRequest) {
+    const found = this.#sessionsOfBroker(machine).filter((row) => matches(row, filter));
+    return page(found, (row) => row.id, request);
+  }
+
+  #sessionsOfBroker(machine: string) {
+    const { brokers, reportedSessions } = this.#store.tables;
+    const incarnation = brokers.get(machine)?.incarnation;
+    return [...reportedSessions.values()].filter((row) => row.machine === machine && row.incarnation === incarnation);
   }
 
   historySince = async () => this.#store.historySince;

@@ -28,13 +28,13 @@ import {
 import type { Need } from '../../src/leases/needs.ts';
 import { reportedKey, type Broker, type ReportedLease, type ReportedSession } from '../../src/leases/reported.ts';
 import { StoreError, type Reader, type Store, type Work } from '../../src/leases/store.ts';
-import type { Change } from '../../src/leases/table.ts';
 import { View, type Loss } from '../../src/leases/view.ts';
 import { forgetFrom, pruneTables } from './memory-forgetting.ts';
 import { loadOffers } from './memory-offers.ts';
 import { loadForLifecycle } from './memory-lifecycle.ts';
 import { loadReported } from './memory-reported.ts';
 import { byPlace, heldOf, MemoryReader, usageOf } from './memory-reader.ts';
+import { write } from './memory-write.ts';
 
 /** Every row there is, by key. What tests look at when they look at everything. */
 export type Tables = Readonly<{
@@ -586,15 +586,3 @@ export class MemoryStore implements Store {
 
 const firstDue = <Row>(rows: readonly Row[], by: (row: Row) => number, limit: number): readonly Row[] =>
   [...rows].sort((a, b) => by(a) - by(b)).slice(0, limit);
-
-/** Refuses what a database would: a new row over an old one, a change of a row that is not there. */
-function write<Key, Row>(table: Map<Key, Row>, changes: readonly Change<Row>[], keyOf: (row: Row) => Key): void {
-  for (const { before, after } of changes) {
-    const row = before ?? after;
-    if (row === undefined) continue;
-    if (table.has(keyOf(row)) !== (before !== undefined))
-      throw new StoreError('constraint', `row ${String(keyOf(row))} is ${before ? 'not there' : 'there already'}`);
-    if (after === undefined) table.delete(keyOf(row));
-    else table.set(keyOf(row), after);
-  }
-}

@@ -13,6 +13,7 @@ import { completeThrough } from '../attribution.ts';
 import { answerAll } from '../bulk-attribution.ts';
 import { csv, ndjson, type BulkFormat } from '../bulk-lines.ts';
 import type { Context } from '../context.ts';
+import type { Tenure } from '../../leases/model.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
 import { presentPastLease } from '../present.ts';
@@ -88,7 +89,7 @@ export const attributionRoutes = resource('attribution', (app, context) => {
         items: page.items.map(presentPastLease),
         next: page.next === null ? null : encodeCursor(page.next),
         machines: await Promise.all([...names].map((name) => completenessOf(context, name, now))),
-        machine_allocated: own.map(({ machine, slice, generation, from, until }) => ({
+        machine_allocated: (await untold(context, own, of)).map(({ machine, slice, generation, from, until }) => ({
           ...{ machine, slice: `slice-${slice}`, generation, from: formatInstant(from) },
           until: until === null ? null : formatInstant(until),
         })),
@@ -157,5 +158,30 @@ function subjectOf({ address, port, protocol, machine = '', holder = '' }: Attri
 
 async function completenessOf({ reader }: Context, name: string, now: number) {
   const machine = (await reader.machine(name)) ?? null;
-  return { id: name, complete_through: completeThrough({ until: null, allocator: 'server' }, { machine, now }) };
+  const tenure = { until: null, allocator: 'server' } as const;
+  return { id: name, complete_through: completeThrough(tenure, { machine, broker: null, now }, now) };
+}
+
+/** When machines granted themselves without having told to whom: of each tenure what is before and after their reports. */
+async function untold(
+  { reader }: Context,
+  tenures: readonly Tenure[],
+  { since, until }: Readonly<{ since: number; until: number }>,
+): Promise<readonly Tenure[]> {
+  const machines = [...new Set(tenures.map(({ machine }) => machine))];
+  const found = await Promise.all(machines.map(async (name) => [name, await reader.broker(name)] as const));
+  const brokers = new Map(found);
+  return tenures.flatMap((tenure) => {
+    const broker = brokers.get(tenure.machine);
+    if (!broker || broker.completeSince >= broker.asOf) return [tenure];
+    const end = tenure.until ?? Infinity;
+    const pieces = [
+      { ...tenure, from: Math.max(tenure.from, broker.asOf) },
+      { ...tenure, until: end <= broker.completeSince ? tenure.until : broker.completeSince },
+    ];
+    return pieces.filter((piece) => {
+      const over = piece.until ?? Infinity;
+      return piece.from < over && piece.from < until && over > since;
+    });
+  });
 }
