@@ -136,7 +136,7 @@ export function* uses(of: UsesFilter, { limit, cursor }: PageRequest): Read<Page
     const own = yield* nextOf(parts, place, rowsMax);
     const told = yield* nextReported(reportedParts, reportedPlace, rowsMax);
     const found = [
-      ...(yield* leasesIn(own.places)).map((lease) => ({ lease: lease as PastLease, reported: undefined })),
+      ...(yield* leasesIn(own.places)).map((lease) => ({ lease, reported: undefined })),
       ...told.places.map(({ lease, place: reportedAs }) => ({ lease, reported: reportedAs })),
     ].sort(
       (a, b) =>
