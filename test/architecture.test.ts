@@ -27,6 +27,7 @@ const rules: Rules = {
     agent: ['sdk', 'wire', 'net', 'sys', 'fish', 'keeper', 'ops'],
     doctor: ['agent', 'sdk', 'wire', 'net', 'sys', 'ops'],
     cli: ['sdk', 'wire', 'net', 'ops', 'agent', 'doctor'],
+    'cli/commands/keeper.ts': ['agent', 'keeper', 'ops', 'cli'],
     'cli/store-settings.ts': ['db', 'leases'],
     'cli/commands/migrate.ts': ['db', 'cli'],
     'cli/commands/check.ts': ['db', 'cli'],

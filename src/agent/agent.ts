@@ -11,9 +11,11 @@ import type { FishLeases } from './fish-leases.ts';
 import type { FishPort } from './fish-port.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import { HostKeeper } from './host-keeper.ts';
-import type { Host } from './host.ts';
+import { HostProblem, type Host } from './host.ts';
+import type { Keepers } from './keepers.ts';
 import { LeasesOnHost } from './leases-on-host.ts';
 import type { CgroupTable } from './ownership.ts';
+import { blockOf } from './leases/held-leases.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { SocketTable } from './port-users.ts';
 import type { Reports } from './reports.ts';
@@ -40,6 +42,8 @@ export type AgentParts = Readonly<{
   guard: GuardKeeper;
   reports: Reports;
   placeholders: Placeholders;
+  /** Where the placeholders live. */
+  keepers: Pick<Keepers, 'leave' | 'end'>;
   sockets: SocketTable;
   cgroups: CgroupTable;
   /** See `UnitsOnHost`. */
@@ -80,6 +84,8 @@ export class Agent {
   readonly #units: UnitsOnHost;
   readonly #firstPass = Promise.withResolvers<undefined>();
   #hasSnapshot = false;
+  /** What a former agent left in the keepers is its leases' by now, or closed. */
+  #hasTakenOver = false;
   #hostIsDue = true;
   #observedAt = -Infinity;
   #observedAllAt = -Infinity;
@@ -91,6 +97,7 @@ export class Agent {
   #isPassing = false;
   #fish: FishPort | undefined;
   #fishStarts = 0;
+  #isFishStale = false;
   #fishRetryAt = -Infinity;
   #fishProblem: Error | undefined;
 
@@ -145,6 +152,7 @@ export class Agent {
       if (!isOver(signal)) await work();
     };
     await this.#goOnWithFlows();
+    let isPlanned = false;
     const tasks = [
       this.#follow(signal),
       this.#passes(signal),
@@ -154,13 +162,14 @@ export class Agent {
     ];
     try {
       await Promise.race([whenOver(stop), neverEnding(tasks)]);
+      isPlanned = true;
       fishing.abort();
       if (!keep) await this.#giveBack();
     } finally {
       fishing.abort();
       ending.abort();
       await Promise.allSettled(tasks);
-      await this.#letGo(keep);
+      await this.#letGo(keep, isPlanned);
     }
   }
 
@@ -173,7 +182,11 @@ export class Agent {
   }
 
   health(): Readonly<{ problem: string | null; server_problem: string | null; failures: number; fish_starts: number }> {
-    const standing = this.hostKeeper.standingProblems;
+    const { problem: missing } = this.#parts.placeholders;
+    const standing = [
+      ...this.hostKeeper.standingProblems,
+      ...(missing === undefined ? [] : [`placeholders are missing since a keeper was lost: ${missing}`]),
+    ];
     return {
       problem: this.#problem ?? (standing.length > 0 ? standing.join('; ') : null),
       server_problem: this.#serverProblem,
@@ -311,8 +324,10 @@ export class Agent {
       this.#observedAt = now();
       if (isAllDue) this.#observedAllAt = this.#observedAt;
     }
+    const keeperProblem = await this.#lookAfterPlaceholders();
     const fishProblem = await this.#startFish();
     const { outcomes, problem } = await leases.work(desired);
+    this.#endTakingOver(problem === undefined && fishProblem === undefined);
     const slices = this.#slices.outcomes(
       desired,
       (address) => hostKeeper.hasAddress(address),
@@ -326,6 +341,7 @@ export class Agent {
     reports.add([...outcomes, ...gone], slices, revision, clear);
     fish?.leases.look();
     // Only now: what fish lacks must not keep proxies from their leases.
+    if (keeperProblem) throw keeperProblem;
     if (fishProblem) throw fishProblem;
     if (problem) throw problem;
     this.#appliedRevision = Math.max(this.#appliedRevision, revision);
@@ -347,9 +363,49 @@ export class Agent {
     }
   }
 
+  /** Of what a former agent left, closes what no lease needs; opens again what was lost. Returns what stands in the way. */
+  async #lookAfterPlaceholders(): Promise<Error | undefined> {
+    const { placeholders } = this.#parts;
+    const { leases, holders } = this.desired;
+    try {
+      if (!this.#hasTakenOver)
+        placeholders.keepOnly(
+          [...leases.values()].flatMap((lease) => (holders.get(lease.holder)?.kind === 'fish' ? [blockOf(lease)] : [])),
+        );
+      await placeholders.restore();
+      return undefined;
+    } catch (error) {
+      if (error instanceof HostProblem) return error;
+      throw error;
+    }
+  }
+
+  /** Every lease of the first snapshot has what it asked for: nobody will ask for the rest. */
+  #endTakingOver(isComplete: boolean): void {
+    if (this.#hasTakenOver || !isComplete) return;
+    this.#parts.placeholders.keepOnly([]);
+    this.#hasTakenOver = true;
+  }
+
+  /**
+   * A keeper was lost, and what was in it: the sockets of fish's flows among it. Fish takes its flows over from itself and opens
+   * them again.
+   */
+  fishLostItsKeeper(): void {
+    this.#isFishStale = true;
+    this.#fishRetryAt = -Infinity;
+    this.lookAtHost();
+  }
+
   /** Returns why fish could not be started. */
   async #startFish(): Promise<Error | undefined> {
     const { fish, log, now } = this.#parts;
+    if (this.#isFishStale) {
+      this.#isFishStale = false;
+      const stale = this.#fish;
+      this.#fish = undefined;
+      await stale?.stop({ leave: true });
+    }
     if (!fish || this.#fish) return undefined;
     if (now() < this.#fishRetryAt) return this.#fishProblem;
     // A fish that dies at once must not be started in a tight loop.
@@ -409,13 +465,16 @@ export class Agent {
     }
   }
 
-  async #letGo(keep: boolean): Promise<void> {
-    const { placeholders, host, log } = this.#parts;
+  async #letGo(keep: boolean, isPlanned: boolean): Promise<void> {
+    const { keepers, host, log } = this.#parts;
     const fish = this.#fish;
     this.#fish = undefined;
-    // An agent that never heard the server knows nothing that would allow it to end a flow.
-    await fish?.stop({ leave: keep || !this.#hasSnapshot });
-    placeholders.closeAll();
+    // After a failure, too, a successor goes on from here; and one that never heard the server knows nothing that would allow
+    // it to end a flow.
+    const leave = keep || !isPlanned || !this.#hasSnapshot;
+    await fish?.stop({ leave });
+    if (leave) keepers.leave();
+    else keepers.end();
     // Never had a word with the server: then nothing was touched, not even what a former agent left open.
     if (!this.#hasSnapshot) return;
     if (keep) log.info('stopped; the guard stays open until its timeout');

@@ -24,7 +24,25 @@ export async function metricsText(status: AgentStatus): Promise<string> {
   put('reports_waiting', 'Things that the server has not heard yet', status.reports.waiting);
   count('reports_rejected_total', 'Reports that the server dropped').inc(status.reports.rejected);
   put('placeholders', 'Sockets that hold ports or echo identifiers of fish', status.placeholders.open);
-  put('placeholders_max', 'Descriptors that may be spent on them', status.placeholders.max);
+  put('placeholders_max', 'How many there may be', status.placeholders.max);
+  put(
+    'placeholders_missing',
+    'Of them, those that were lost with their keeper and are gone',
+    status.placeholders.missing,
+  );
+  count('placeholders_reopened_total', 'Those that were lost with their keeper and opened again').inc(
+    status.placeholders.reopened,
+  );
+  count('keepers_replaced_total', 'How often a keeper was lost').inc(status.keepers_replaced);
+  const kept = gauge('keeper_placeholders', 'Placeholders by the keeper that they live in', [
+    'keeper',
+    'implementation',
+  ]);
+  const problem = gauge('keeper_problem', '1 while a keeper is lost', ['keeper']);
+  for (const { number, implementation, placeholders, problem: lost } of status.keepers) {
+    kept.set({ keeper: String(number), implementation }, placeholders);
+    problem.set({ keeper: String(number) }, lost === null ? 0 : 1);
+  }
 
   const leases = gauge('leases', 'Leases on this host', ['phase']);
   for (const [phase, count] of Object.entries(status.lease_counts)) leases.set({ phase }, count);

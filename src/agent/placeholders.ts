@@ -1,6 +1,9 @@
+import { setImmediate } from 'node:timers/promises';
 import { addressToBytes } from '../net/address.ts';
-import { portCount } from '../net/ports.ts';
 import { errnoName } from '../sys/errno.ts';
+import { HostProblem } from './host.ts';
+import { keeperOf, type Keepers, type KeptBound, type Ref } from './keepers.ts';
+import { decodePlace, encodePlace } from './placeholder-records.ts';
 import { conflictsOf, describeUser, type SocketTable } from './port-users.ts';
 import type { Block } from './sets.ts';
 
@@ -11,13 +14,17 @@ export type PlaceholderSockets = Readonly<{
   closeFd(fd: number): void;
 }>;
 
+/** Where they live: in processes that outlive this one. */
+export type PlaceholderKeepers = Pick<Keepers, 'reserve' | 'put' | 'drop' | 'settle' | 'list' | 'mend'>;
+
 export type PlaceholderParts = Readonly<{
   open: PlaceholderSockets;
+  keepers: PlaceholderKeepers;
   table: SocketTable;
   /** SO_MARK of every placeholder: how they are told from other people's sockets. */
   mark: number;
-  /** Descriptors that may be spent on them, all together. */
-  descriptors_max: number;
+  /** How many there may be, and what to do about it if that is too few. */
+  budget: Readonly<{ bound_max: number; remedy: string }>;
 }>;
 
 /** Why a block cannot be held: what the kernel said, and about whom. */
@@ -25,123 +32,293 @@ export type Refusal = Readonly<{ errno: string; detail: string }>;
 
 const EMFILE = 24;
 const ENFILE = 23;
+const ENOMEM = 12;
+const ENOBUFS = 105;
 const EACCES = 13;
 const EADDRNOTAVAIL = 99;
+
+/** As many as go into one message to a keeper; the agent has that many of its own descriptors open for a moment. */
+const batch_max = 253;
+/** Some milliseconds, after which the keepalive may have its turn. */
+const batchesAtOnce_max = 4;
+
+type Space = Pick<Block, 'protocol' | 'address'> & Readonly<{ bytes: Uint8Array }>;
+/** `ref` is undefined while the socket is to be opened again: its keeper was lost. `key` by `keyOf`. */
+type Claim = Readonly<{ space: Space; port: number; key: string }> & { ref: Ref | undefined; leases: number };
+type Opened = Readonly<{ record: Uint8Array; fd: number }>;
 
 /**
  * The sockets that hold what fish has to itself: one per tcp or udp port of an exclusive block, and one per echo
  * identifier of this host. A block is held whole or not at all.
+ *
+ * They live in the keepers: a socket is opened here, put there and closed here, so that this process may end at any moment
+ * and no port is unguarded. What a former agent left in them is taken over by the leases that need it.
  *
  * Identifiers collide across addresses, so one socket serves every lease of the same identifier and is counted. Blocks
  * of proxies have none: their own sockets hold their ports. Nor have shared blocks: there, fish holds 5-tuples.
  */
 export class Placeholders {
   readonly #parts: PlaceholderParts;
-  readonly #byLease = new Map<string, Readonly<{ fds: readonly number[]; identifiers: readonly number[] }>>();
-  readonly #identifiers = new Map<number, { fd: number; leases: number }>();
-  #open = 0;
+  readonly #byLease = new Map<string, readonly Claim[]>();
+  /** By `keyOf`. */
+  readonly #claims = new Map<string, Claim>();
+  /** What a former agent held and no lease has asked for yet, by `keyOf`. */
+  readonly #left = new Map<string, Ref>();
+  readonly #missing = new Set<Claim>();
+  #problem: string | undefined;
+  #reopened = 0;
 
   constructor(parts: PlaceholderParts) {
     this.#parts = parts;
   }
 
-  /** How many descriptors are held. */
+  /** How many there are, those included that are to be opened again. */
   get open(): number {
-    return this.#open;
+    return this.#claims.size + this.#left.size;
   }
 
-  /** Holds all of the block's ports for a lease; when the kernel refuses one, none. Asked again for the same lease, does nothing. */
-  hold(lease: string, block: Block): Refusal | undefined {
-    if (block.mode === 'shared' || this.#byLease.has(lease)) return undefined;
-    const { first, last } = block.ports;
-    const { descriptors_max } = this.#parts;
-    const wanted = portCount(block.ports);
-    if (this.#open + wanted > descriptors_max)
-      return {
-        errno: 'EMFILE',
-        detail:
-          `${wanted} placeholders wanted, ${this.#open} of ${descriptors_max} are in use: ` +
-          'raise the limit of open descriptors (LimitNOFILE) and restart the agent',
-      };
-    const address = addressToBytes(block.address);
-    const fds: number[] = [];
-    const identifiers: number[] = [];
-    for (let port = first; port <= last; port++) {
-      const refused =
-        block.protocol === 'icmp' ? this.#holdIdentifier(address, port) : this.#bind(block, address, port);
-      if (refused < 0) {
-        this.#release({ fds, identifiers });
-        return this.#explain(block, port, -refused);
-      }
-      if (block.protocol === 'icmp') identifiers.push(port);
-      else fds.push(refused);
+  /** Of those, how many are not there: their keeper was lost, and they cannot be opened again. */
+  get missing(): number {
+    return this.#missing.size;
+  }
+
+  /** Opened again since this agent began, because a keeper was lost. */
+  get reopened(): number {
+    return this.#reopened;
+  }
+
+  /** Why some are missing; undefined when none is. */
+  get problem(): string | undefined {
+    return this.#missing.size > 0 ? this.#problem : undefined;
+  }
+
+  /** Takes over what a former agent left in the keepers. */
+  adopt(kept: readonly KeptBound[]): void {
+    const unknown: Ref[] = [];
+    for (const { record, ref } of kept) {
+      const place = decodePlace(record);
+      const key = place && keyOf(place.protocol, place.address, place.port);
+      if (key === undefined || this.#left.has(key)) unknown.push(ref);
+      else this.#left.set(key, ref);
     }
-    this.#byLease.set(lease, { fds, identifiers });
-    return undefined;
+    this.#parts.keepers.drop(unknown);
   }
 
-  /** Closes what a lease holds; a lease that holds nothing is fine. A closed placeholder leaves no TIME_WAIT. */
-  close(lease: string): void {
+  /** Closes what was taken over and lies in none of these blocks. Throws HostProblem when a keeper is lost. */
+  keepOnly(blocks: readonly Block[]): void {
+    if (this.#left.size === 0) return;
+    const wanted = new Set<string>();
+    for (const { protocol, address, ports, mode } of blocks) {
+      if (mode === 'shared') continue;
+      const bytes = addressToBytes(address);
+      for (let port = ports.first; port <= ports.last; port++) wanted.add(keyOf(protocol, bytes, port));
+    }
+    const gone = [...this.#left].filter(([key]) => !wanted.has(key));
+    for (const [key] of gone) this.#left.delete(key);
+    this.#parts.keepers.drop(gone.map(([, ref]) => ref));
+    this.#parts.keepers.settle();
+  }
+
+  /**
+   * Holds all of the block's ports for a lease; when the kernel refuses one, none. Asked again for the same lease, does
+   * nothing. Throws HostProblem when a keeper is lost: then nothing is held, and it may be asked again.
+   */
+  async hold(lease: string, block: Block): Promise<Refusal | undefined> {
+    if (block.mode === 'shared' || this.#byLease.has(lease)) return undefined;
+    const space: Space = { protocol: block.protocol, address: block.address, bytes: addressToBytes(block.address) };
+    const ports = Array.from({ length: block.ports.last - block.ports.first + 1 }, (_, i) => block.ports.first + i);
+    const unheld = ports.filter((port) => !this.#isHeld(keyOf(space.protocol, space.bytes, port)));
+    const { budget, keepers } = this.#parts;
+    if (this.open + unheld.length > budget.bound_max) return tooMany(unheld.length, this.open, budget);
+    const room = await keepers.reserve(unheld.length);
+    if (!room.ok) return { errno: 'EMFILE', detail: room.error };
+    const claims: Claim[] = [];
+    let refusal: Refusal | undefined;
+    let isWhole = false;
+    try {
+      for (let at = 0; at < ports.length && !refusal; at += batch_max) {
+        refusal = this.#claim(space, ports.slice(at, at + batch_max), claims);
+        if ((at / batch_max) % batchesAtOnce_max === batchesAtOnce_max - 1) await setImmediate();
+      }
+      keepers.settle();
+      isWhole = refusal === undefined;
+    } finally {
+      if (!isWhole) this.#release(claims);
+    }
+    if (isWhole) this.#byLease.set(lease, claims);
+    return refusal;
+  }
+
+  /** Closes what a lease holds; a lease that holds nothing is fine. A closed placeholder leaves no TIME_WAIT. Throws HostProblem. */
+  async close(lease: string): Promise<void> {
     const held = this.#byLease.get(lease);
     if (!held) return;
     this.#byLease.delete(lease);
     this.#release(held);
+    this.#parts.keepers.settle();
   }
 
-  closeAll(): void {
-    for (const lease of [...this.#byLease.keys()]) this.close(lease);
-  }
-
-  #bind(block: Block, address: Uint8Array, port: number): number {
-    const protocol = block.protocol === 'udp' ? 'udp' : 'tcp';
-    const fd = this.#parts.open.openBound(address, port, protocol, this.#parts.mark);
-    if (fd >= 0) this.#open++;
-    return fd;
-  }
-
-  #holdIdentifier(address: Uint8Array, identifier: number): number {
-    const held = this.#identifiers.get(identifier);
-    if (held) {
-      held.leases++;
-      return held.fd;
+  /**
+   * Brings keepers back that were lost, and opens again what was in them and is not any more; those that somebody else has
+   * taken meanwhile are tried again with every call. Throws HostProblem when a keeper cannot be brought back.
+   */
+  async restore(): Promise<void> {
+    const { keepers } = this.#parts;
+    const { mended, problem } = await keepers.mend();
+    for (const number of mended) this.#compare(number);
+    const missing = [...this.#missing];
+    if (missing.length > 0) {
+      const room = await keepers.reserve(missing.length);
+      if (!room.ok) throw new HostProblem(room.error);
+      this.#problem = undefined;
+      for (let at = 0; at < missing.length; at += batch_max) {
+        this.#openAgain(missing.slice(at, at + batch_max));
+        if ((at / batch_max) % batchesAtOnce_max === batchesAtOnce_max - 1) await setImmediate();
+      }
+      keepers.settle();
     }
-    const fd = this.#parts.open.openPing(address, identifier);
-    if (fd < 0) return fd;
-    this.#identifiers.set(identifier, { fd, leases: 1 });
-    this.#open++;
-    return fd;
+    if (problem !== undefined) throw new HostProblem(problem);
   }
 
-  #release({ fds, identifiers }: Readonly<{ fds: readonly number[]; identifiers: readonly number[] }>): void {
-    for (const fd of fds) this.#closeOne(fd);
-    for (const identifier of identifiers) {
-      const held = this.#identifiers.get(identifier);
-      if (!held || --held.leases > 0) continue;
-      this.#identifiers.delete(identifier);
-      this.#closeOne(held.fd);
+  /** What is in a keeper that is there again, beside what should be. */
+  #compare(number: number): void {
+    const { keepers } = this.#parts;
+    const there = new Map<string, Ref>();
+    for (const { record, ref } of keepers.list(number)) {
+      const place = decodePlace(record);
+      there.set(place ? keyOf(place.protocol, place.address, place.port) : `ref ${ref}`, ref);
     }
+    for (const [key, claim] of this.#claims) {
+      if (claim.ref === undefined || keeperOf(claim.ref) !== number) continue;
+      if (there.get(key) === claim.ref) there.delete(key);
+      else {
+        claim.ref = undefined;
+        this.#missing.add(claim);
+      }
+    }
+    for (const [key, ref] of this.#left) {
+      if (keeperOf(ref) !== number) continue;
+      if (there.get(key) === ref) there.delete(key);
+      else this.#left.delete(key);
+    }
+    keepers.drop([...there.values()]);
   }
 
-  #closeOne(fd: number): void {
-    this.#open--;
-    this.#parts.open.closeFd(fd);
+  #isHeld(key: string): boolean {
+    return this.#claims.has(key) || this.#left.has(key);
   }
 
-  #explain(block: Block, port: number, errno: number): Refusal {
-    const { address, protocol } = block;
+  /** Adds to `claims` what it could get; the refusal is about the first that it could not. */
+  #claim(space: Space, ports: readonly number[], claims: Claim[]): Refusal | undefined {
+    const opened: Claim[] = [];
+    const descriptors: Opened[] = [];
+    let refusal: Refusal | undefined;
+    try {
+      for (const port of ports) {
+        const key = keyOf(space.protocol, space.bytes, port);
+        const known = this.#claims.get(key);
+        if (known) {
+          known.leases++;
+          claims.push(known);
+          continue;
+        }
+        const claim: Claim = { space, port, key, ref: this.#left.get(key), leases: 1 };
+        if (claim.ref === undefined) {
+          const fd = this.#open(space, port);
+          if (fd < 0) {
+            refusal = this.#explain(space, port, -fd);
+            break;
+          }
+          descriptors.push({ record: recordOf(claim), fd });
+          opened.push(claim);
+        }
+        this.#left.delete(key);
+        this.#claims.set(key, claim);
+        claims.push(claim);
+      }
+      this.#put(opened, descriptors);
+    } finally {
+      for (const { fd } of descriptors) this.#parts.open.closeFd(fd);
+    }
+    return refusal;
+  }
+
+  #openAgain(missing: readonly Claim[]): void {
+    const opened: Claim[] = [];
+    const descriptors: Opened[] = [];
+    try {
+      for (const claim of missing) {
+        const { space, port } = claim;
+        const fd = this.#open(space, port);
+        if (fd < 0) {
+          this.#problem ??= this.#explain(space, port, -fd).detail;
+          continue;
+        }
+        descriptors.push({ record: recordOf(claim), fd });
+        opened.push(claim);
+      }
+      this.#put(opened, descriptors);
+    } finally {
+      for (const { fd } of descriptors) this.#parts.open.closeFd(fd);
+    }
+    for (const claim of opened) this.#missing.delete(claim);
+    this.#reopened += opened.length;
+  }
+
+  #put(claims: readonly Claim[], descriptors: readonly Opened[]): void {
+    if (claims.length === 0) return;
+    const refs = this.#parts.keepers.put(descriptors);
+    for (const [index, claim] of claims.entries()) claim.ref = refs[index];
+  }
+
+  #open({ protocol, bytes }: Space, port: number): number {
+    const { open, mark } = this.#parts;
+    return protocol === 'icmp' ? open.openPing(bytes, port) : open.openBound(bytes, port, protocol, mark);
+  }
+
+  #release(claims: readonly Claim[]): void {
+    const gone = claims.filter((claim) => --claim.leases === 0);
+    for (const claim of gone) {
+      this.#claims.delete(claim.key);
+      this.#missing.delete(claim);
+    }
+    this.#parts.keepers.drop(gone.flatMap(({ ref }) => ref ?? []));
+  }
+
+  #explain(space: Space, port: number, errno: number): Refusal {
+    const { protocol, address } = space;
     const where = `${protocol} ${protocol === 'icmp' ? 'identifier' : 'port'} ${port} of ${address}`;
     if (errno === EMFILE || errno === ENFILE)
       return { errno: errnoName(errno), detail: `${where}: no descriptor left; raise LimitNOFILE or fs.file-max` };
+    if (errno === ENOMEM || errno === ENOBUFS)
+      return { errno: errnoName(errno), detail: `${where}: the kernel has no memory left for it` };
     if (errno === EACCES && protocol === 'icmp')
       return { errno: 'EACCES', detail: `${where}: net.ipv4.ping_group_range does not include group 0` };
     if (errno === EADDRNOTAVAIL) return { errno: 'EADDRNOTAVAIL', detail: `${where}: the address is not on this host` };
-    return { errno: errnoName(errno), detail: `${where}: ${this.#holders(block, port)}` };
+    return { errno: errnoName(errno), detail: `${where}: ${this.#holders(space, port)}` };
   }
 
-  #holders(block: Block, port: number): string {
-    const users = conflictsOf(this.#parts.table, { ...block, ports: { first: port, last: port } });
+  #holders({ protocol, address }: Space, port: number): string {
+    const users = conflictsOf(this.#parts.table, {
+      protocol,
+      address,
+      ports: { first: port, last: port },
+      mode: 'exclusive',
+    });
     const [first, ...others] = users;
     if (!first) return 'the kernel shows no socket there (a TIME_WAIT, or gone meanwhile)';
     return describeUser(this.#parts.table, first) + (others.length > 0 ? ` and ${others.length} more` : '');
   }
 }
+
+/** Identifiers are the whole host's, whatever the address. */
+const keyOf = (protocol: Block['protocol'], address: Uint8Array, port: number): string =>
+  protocol === 'icmp' ? `icmp ${port}` : `${protocol} ${Buffer.from(address).toString('hex')} ${port}`;
+
+const recordOf = ({ space, port }: Claim): Uint8Array =>
+  encodePlace({ protocol: space.protocol, address: space.bytes, port });
+
+const tooMany = (wanted: number, open: number, { bound_max, remedy }: PlaceholderParts['budget']): Refusal => ({
+  errno: 'EMFILE',
+  detail: `${wanted} placeholders wanted, ${open} of ${bound_max} are in use: ${remedy}`,
+});

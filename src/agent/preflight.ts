@@ -2,9 +2,12 @@ import { accessSync, constants } from 'node:fs';
 import type { Family } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { raiseDescriptorLimit } from '../sys/descriptors.ts';
+import { kept_max, reserved } from '../keeper/protocol.ts';
 import { HostProblem } from './host.ts';
 import { openCgroups } from './linux/cgroups.ts';
+import { keepers_max, singletons_max } from './keepers.ts';
 import { runTool } from './linux/commands.ts';
+import type { Spare } from './linux/spare.ts';
 import { readSysctl } from './linux/sysctl.ts';
 import type { CgroupTable } from './ownership.ts';
 
@@ -35,33 +38,60 @@ export async function preflight(o: Readonly<{ needsTun: boolean }>): Promise<Res
 /** IPv6 may be compiled out, or switched off; IPv4 is what fish translates. */
 export const families = (): readonly Family[] => (readSysctl('net/ipv6/conf/all/disable_ipv6') === '0' ? [4, 6] : [4]);
 
-/** Connections, files, the TUN and whatever else a process has open. */
+/** Connections, files, the TUN, a message to a keeper, and whatever else a process has open. */
 const descriptors_reserved = 1_024;
 const flow_placeholders_default = 16_384;
+/** Of the kernel's memory: a socket with its file, inode and buckets; measured with a hundred thousand of them. */
+const placeholder_bytes = 4_608;
+/** Placeholders are not all that a host has memory for. */
+const memory_share = 0.75;
 
-export type DescriptorBudget = Readonly<{
-  /** For ports and echo identifiers that fish has to itself. */
+export type PlaceholderBudget = Readonly<{
+  /** Ports and echo identifiers that fish has to itself. */
   bound_max: number;
-  /** For fish's flows in shared blocks. */
+  /** What to do where these are too few. */
+  remedy: string;
+  /** Fish's flows in shared blocks. */
   flows_max: number;
 }>;
 
 /**
- * Who may spend how many descriptors: a placeholder is one, and the agent must never be without one for its own
- * connection to the server. The error says what to raise.
+ * How many placeholders there may be. Bound ones live in as many keepers as they take, so what bounds them is the memory of
+ * this host and the number of its open files; fish's are descriptors of the agent, which must never be without one for its
+ * own connection to the server. `held`: those that a former agent left are paid for already. The error says what to raise.
  */
-export function shareDescriptors(
-  limit: number,
+export function placeholderBudget(
+  host: Readonly<{ descriptors_max: number; spare: Spare; held: number }>,
   wanted: Readonly<{ exclusivePorts: number; flowPlaceholders: number | undefined }>,
-): Result<DescriptorBudget, string> {
-  const spare = limit - descriptors_reserved - wanted.exclusivePorts;
-  const flows_max = wanted.flowPlaceholders ?? Math.min(flow_placeholders_default, Math.max(0, Math.floor(spare / 2)));
-  const needed = descriptors_reserved + wanted.exclusivePorts + flows_max;
-  if (needed > limit || (wanted.flowPlaceholders === undefined && spare < 0))
+): Result<PlaceholderBudget, string> {
+  const { descriptors_max, spare, held } = host;
+  const own = descriptors_max - descriptors_reserved;
+  const flows_max = wanted.flowPlaceholders ?? Math.min(flow_placeholders_default, Math.max(0, Math.floor(own / 2)));
+  if (flows_max > own || own < 0)
     return err(
-      `${needed} descriptors are needed (${wanted.exclusivePorts} for the ports that fish claims exclusively, ` +
-        `${flows_max} for its flows, ${descriptors_reserved} for the rest) and ${limit} are allowed: ` +
-        'raise LimitNOFILE, or claim less',
+      `${descriptors_reserved + flows_max} descriptors are needed (${flows_max} for the flows of fish, ` +
+        `${descriptors_reserved} for the rest) and ${descriptors_max} are allowed: raise LimitNOFILE, or set fewer placeholders_max`,
     );
-  return ok({ bound_max: Math.min(limit, 2 ** 24) - descriptors_reserved - flows_max, flows_max });
+  const perKeeper = Math.max(0, Math.min(descriptors_max - reserved, kept_max));
+  const bounds = [
+    {
+      most: keepers_max * perKeeper - flows_max - singletons_max,
+      remedy: `${keepers_max} keepers may open ${descriptors_max} descriptors each: raise LimitNOFILE`,
+    },
+    {
+      most: spare.files + held - flows_max,
+      remedy: 'each is an open file, and the system has no more of them: raise fs.file-max',
+    },
+    {
+      most: Math.floor((spare.memory_bytes * memory_share) / placeholder_bytes) + held - flows_max,
+      remedy: `each takes ${placeholder_bytes} bytes of the kernel's memory: give this host more of it`,
+    },
+  ].map(({ most, remedy }) => ({ most: Math.max(0, most), remedy }));
+  const { most: bound_max, remedy } = bounds.reduce((least, bound) => (bound.most < least.most ? bound : least));
+  if (wanted.exclusivePorts > bound_max)
+    return err(
+      `fish claims ${wanted.exclusivePorts} ports exclusively, and this host can hold ${bound_max} placeholders ` +
+        `beside ${flows_max} for flows: ${remedy}, or claim less`,
+    );
+  return ok({ bound_max, remedy: `${remedy}, or claim less`, flows_max });
 }

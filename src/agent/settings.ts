@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { prefixFamily, prefixHolds } from '../net/prefix.ts';
+import { implementations } from '../keeper/program.ts';
 import { certificateSettings } from '../ops/certificate-settings.ts';
 import { logSettings } from '../ops/logger.ts';
 import { ClaimOfOne } from '../wire/leases.ts';
@@ -114,6 +115,14 @@ export const agentSettings = z
       .meta({
         description:
           'How replies find fish: ebpf (early demux stays on), nftables (off), auto: ebpf where this host can',
+      }),
+    keeper: z
+      .enum(implementations)
+      .default('auto')
+      .meta({
+        description:
+          'The program that keeps descriptors while the agent is away: native (built with the package, or by this ' +
+          "machine's C compiler), typescript (a hundred times the memory), or auto (native where it can be had)",
       }),
     keep: z.boolean().default(false).meta({
       description: "On a planned stop keep fish's leases and leave the guard open until its timeout: for upgrades",

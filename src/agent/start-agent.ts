@@ -12,17 +12,19 @@ import { steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import { LinuxHost } from './linux/linux-host.ts';
+import { spareOfHost } from './linux/spare.ts';
 import { unitsGone } from './linux/units.ts';
 import { watchForMeddling } from './linux/meddling.ts';
 import { takeLock, type Lock } from './lock.ts';
 import { Placeholders } from './placeholders.ts';
-import { preflight, shareDescriptors, type DescriptorBudget } from './preflight.ts';
+import { placeholderBudget, preflight, type PlaceholderBudget } from './preflight.ts';
 import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
 import { bootId, StateFile } from './state-file.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
+import { fishKeepingOf, keepersOf, placeholdersLeft } from './start-keepers.ts';
 import { serveStatus } from './status-server.ts';
 import { chooseSteering, type Steering } from './steering/choose.ts';
 import { kernelCalls } from './steering/kernel-calls.ts';
@@ -49,6 +51,8 @@ export type StartOptions = Readonly<{
 /** Before the server said how long its horizon is; only the first keepalive is timed by it. */
 const fence_assumed_s = 10;
 const request_timeout_ms = 10_000;
+/** Until its sockets are opened again, the ports of a dead keeper are anybody's. */
+const look_at_keepers_ms = 250;
 
 /** Puts the agent together and lets it run. The error is one line for people, and then nothing was changed. */
 export async function startAgent(options: StartOptions): Promise<Result<RunningAgent, string>> {
@@ -61,10 +65,13 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   if (!steering.ok) return steering;
   const host = hostSettings(settings, steering.value?.mode);
   const claims = host.fish ? (settings.fish?.claims ?? []) : [];
-  const budget = shareDescriptors(facts.value.descriptors_max, {
-    exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? (claim.ports ?? 1) : 0), 0),
-    flowPlaceholders: host.fish ? settings.fish?.placeholders_max : 0,
-  });
+  const budget = placeholderBudget(
+    { descriptors_max: facts.value.descriptors_max, spare: spareOfHost(), held: placeholdersLeft() },
+    {
+      exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? (claim.ports ?? 1) : 0), 0),
+      flowPlaceholders: host.fish ? settings.fish?.placeholders_max : 0,
+    },
+  );
   if (!budget.ok) return budget;
   const lock = takeLock(`the agent of machine ${machine}`);
   if (!lock.ok) return lock;
@@ -92,7 +99,7 @@ type RunOptions = StartOptions &
   Readonly<{
     families: AgentParts['families'];
     cgroups: AgentParts['cgroups'];
-    budget: DescriptorBudget;
+    budget: PlaceholderBudget;
     lock: Lock;
     stateFile: StateFile;
     /** null on a host without fish. */
@@ -142,12 +149,21 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     pingSockets: (query: Parameters<SockDiag['pingSockets']>[0]) => diag.pingSockets(query),
     processesOf,
   };
+  const keepers = keepersOf(settings, { hasFish: hosting.fish, flows_max: budget.flows_max, log });
+  const left = await keepers.begin();
+  if (!left.ok) {
+    diag.close();
+    host.close();
+    return left;
+  }
   const placeholders = new Placeholders({
     open: { openBound, openPing, closeFd },
+    keepers,
     table: sockets,
     mark: hosting.mark,
-    descriptors_max: budget.bound_max,
+    budget,
   });
+  placeholders.adopt(left.value);
   const guard = new GuardKeeper(
     {
       send: (timeoutMs, signal) =>
@@ -190,7 +206,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
           settings,
           fish: settings.fish,
           placeholders_max: budget.flows_max,
-          place: new FishPlace({ tun: hosting.tun, keeping: null, log }),
+          place: new FishPlace({ tun: hosting.tun, keeping: fishKeepingOf(keepers), log }),
           log,
         })
       : null;
@@ -214,6 +230,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     guard,
     reports,
     placeholders,
+    keepers,
     sockets,
     cgroups,
     unitsGone,
@@ -221,11 +238,15 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     log,
     now: () => performance.now(),
   });
+  keepers.onReplaced((number) => {
+    if (number === 0) agent.fishLostItsKeeper();
+  });
   const status = await serveStatus(settings.state_dir, {
     agent,
     guard,
     reports,
     placeholders,
+    keepers,
     placeholders_max: budget.bound_max,
     fishLeases,
     host,
@@ -234,13 +255,20 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     serverUrl: settings.server,
     now: () => performance.now(),
   });
-  if (!status.ok) return status;
+  if (!status.ok) {
+    keepers.leave();
+    return status;
+  }
   const watching = new AbortController();
   const lookNow = () => agent.lookAtHost();
   const watched = watchForMeddling(host, lookNow, log, watching.signal, () => performance.now());
+  const keeping = setInterval(() => {
+    if (keepers.hasLost) agent.lookAtHost();
+  }, look_at_keepers_ms);
   const stopping = new AbortController();
   const finished = agent.run(stopping.signal, settings.keep).finally(async () => {
     watching.abort();
+    clearInterval(keeping);
     await Promise.all([watched, status.value()]);
     diag.close();
     host.close();

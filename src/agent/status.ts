@@ -5,6 +5,7 @@ import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
 import type { DriftKind } from './host-state.ts';
 import type { LeaseStatus } from './leases-on-host.ts';
+import type { Keepers, KeeperState } from './keepers.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { Reports } from './reports.ts';
 import type { CounterName } from './ruleset.ts';
@@ -37,7 +38,12 @@ export type AgentStatus = Readonly<{
   /** How replies find fish, what the setting was, and why this way; null on a host without fish. */
   steering: (Steering & Readonly<{ setting: AgentSettings['steering'] }>) | null;
   reports: Readonly<{ waiting: number; rejected: number }>;
-  placeholders: Readonly<{ open: number; max: number }>;
+  /** `missing`: of those open, the ones whose keeper was lost and that cannot be opened again. */
+  placeholders: Readonly<{ open: number; max: number; missing: number; reopened: number }>;
+  /** The processes that the placeholders live in. */
+  keepers: readonly KeeperState[];
+  /** How often one was lost and brought back. */
+  keepers_replaced: number;
   slices: number;
   /** The first so many, as `198.51.100.10:8192-10239` and `[2001:db8::10]:8192-10239`. */
   slice_blocks: readonly string[];
@@ -61,7 +67,8 @@ export type StatusParts = Readonly<{
   agent: Agent;
   guard: GuardKeeper;
   reports: Reports;
-  placeholders: Placeholders;
+  placeholders: Pick<Placeholders, 'open' | 'missing' | 'reopened'>;
+  keepers: Pick<Keepers, 'status' | 'replaced'>;
   placeholders_max: number;
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
   host: Pick<Host, 'counters'>;
@@ -76,7 +83,7 @@ const slices_shown_max = 10_000;
 const tenths = (ms: number): number => Math.round(ms / 100) / 10;
 
 export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
-  const { agent, guard, reports, placeholders, fishLeases, now } = parts;
+  const { agent, guard, reports, placeholders, keepers, fishLeases, now } = parts;
   const health = agent.health();
   const leases = agent.leases.status();
   const { repaired } = agent.hostKeeper;
@@ -104,7 +111,14 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
     },
     steering: parts.steering,
     reports: { waiting: reports.waiting, rejected: reports.rejected },
-    placeholders: { open: placeholders.open, max: parts.placeholders_max },
+    placeholders: {
+      open: placeholders.open,
+      max: parts.placeholders_max,
+      missing: placeholders.missing,
+      reopened: placeholders.reopened,
+    },
+    keepers: keepers.status,
+    keepers_replaced: keepers.replaced,
     slices: agent.desired.slices.size,
     slice_blocks: [...agent.desired.slices.values()]
       .slice(0, slices_shown_max)

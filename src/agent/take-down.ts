@@ -6,6 +6,7 @@ import { LinuxHost } from './linux/linux-host.ts';
 import { takeLock } from './lock.ts';
 import { planDown } from './plan.ts';
 import { preflight } from './preflight.ts';
+import { endKeepers } from './start-keepers.ts';
 import { StateFile } from './state-file.ts';
 
 /**
@@ -31,10 +32,13 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       steering: null,
     });
     try {
+      // First: they have the TUN device, which cannot be removed while somebody has it.
+      const ended = endKeepers();
+      if (!ended.ok) return ended;
       const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       found.value?.remove();
-      return ok(steps.filter((step) => !('part' in step)).map(describeStep));
+      return ok([...ended.value, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
     } finally {
       host.close();
     }

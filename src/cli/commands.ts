@@ -27,6 +27,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./commands/doctor.ts')).command,
   },
   {
+    name: 'keeper',
+    summary: 'Keep the descriptors of the agent while it is away',
+    nodeMajorMin,
+    load: async () => (await import('./commands/keeper.ts')).command,
+  },
+  {
     name: 'hold',
     summary: 'Run a program with leased ports, and give them back when it ends',
     load: async () => (await import('./commands/hold.ts')).command,

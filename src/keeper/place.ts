@@ -82,3 +82,14 @@ function lockPlace(path: string): number {
   }
   throw new SysError('bind', EADDRINUSE, `${file} changes all the time`);
 }
+
+/** Takes away what a dead keeper left at a path; false when a living one has it. */
+export function clearPlace(path: string): boolean {
+  try {
+    occupy(path).leave();
+    return true;
+  } catch (error) {
+    if (error instanceof SysError && error.errno === EADDRINUSE) return false;
+    throw error;
+  }
+}

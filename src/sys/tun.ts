@@ -5,9 +5,9 @@ import { libc } from './libc.ts';
 
 const TUNSETIFF = 0x400454ca;
 const TUNSETPERSIST = 0x400454cb;
+const TUNGETIFF = 0x800454d2;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
-const TUNGETIFF = 0x800454d2;
 const SIOCGIFTXQLEN = 0x8942;
 const SIOCSIFTXQLEN = 0x8943;
 
@@ -40,28 +40,11 @@ export function openTun(
 ): { fd: number; vnetHeaderBytes: 0 | 10; offloads: readonly string[] } {
   const fd = attach(name, o.offload ? IFF_VNET_HDR : 0);
   try {
-    if (o.offload) control(fd, 'TUNSETVNETHDRSZ', TUNSETVNETHDRSZ, Int32Array.of(virtioNetHeaderBytes), name);
-    const offloads = setOffloads(fd, name, o.offload);
-    controlNumber(fd, 'TUNSETPERSIST', TUNSETPERSIST, o.persist ? 1 : 0, name);
-    return { fd, vnetHeaderBytes: o.offload ? virtioNetHeaderBytes : 0, offloads };
+    return { fd, ...settle(fd, name, o) };
   } catch (error) {
     closeFd(fd);
     throw error;
   }
-}
-
-/**
- * The device that a descriptor, perhaps somebody else's opening, is attached to; undefined when it is none, or was deleted.
- * Throws SysError.
- */
-export function tunOf(fd: number): { name: string; vnetHeaderBytes: 0 | 10 } | undefined {
-  const c = libc();
-  const request = new Uint8Array(new ArrayBuffer(40));
-  // ENOTTY: another kind of file. EBADFD: its device is gone.
-  if (c.ioctl(fd, TUNGETIFF, request) < 0) return undefined;
-  const flags = new DataView(request.buffer).getUint16(16, true);
-  const name = Buffer.from(request.subarray(0, request.indexOf(0))).toString();
-  return { name, vnetHeaderBytes: (flags & IFF_VNET_HDR) === 0 ? 0 : virtioNetHeaderBytes };
 }
 
 /** How many packets a device queues for who reads or sends them; `set` changes it. Throws SysError. */
@@ -79,6 +62,25 @@ export function queueLength(name: string, set?: number): number {
   } finally {
     closeFd(socket);
   }
+}
+
+/**
+ * Goes on with a descriptor that another process opened and passed on: what came in meanwhile waits in it. As `openTun`
+ * would have answered; undefined when it is no longer attached to that device (somebody has deleted it), or was opened
+ * without the header that `offload` asks for. Throws SysError.
+ */
+export function retakeTun(
+  fd: number,
+  name: string,
+  o: { persist: boolean; offload: boolean },
+): { vnetHeaderBytes: 0 | 10; offloads: readonly string[] } | undefined {
+  const request = interfaceRequest(name, 0);
+  const wanted = Buffer.from(request.subarray(0, 16));
+  // EBADFD: the device is gone.
+  if (libc().ioctl(fd, TUNGETIFF, request) < 0) return undefined;
+  const flags = new DataView(request.buffer, request.byteOffset).getUint16(16, true);
+  if (!wanted.equals(request.subarray(0, 16)) || ((flags & IFF_VNET_HDR) !== 0) !== o.offload) return undefined;
+  return settle(fd, name, o);
 }
 
 /** Makes a persistent TUN device go away; none by that name is fine. Throws SysError, EBUSY while somebody has it. */
@@ -108,6 +110,14 @@ export function writeFrom(fd: number, buffer: Uint8Array, bytes: number): number
   const c = libc();
   const written = c.write(fd, buffer, bytes);
   return written < 0 ? -c.errno() : written;
+}
+
+function settle(fd: number, name: string, o: { persist: boolean; offload: boolean }) {
+  if (o.offload) control(fd, 'TUNSETVNETHDRSZ', TUNSETVNETHDRSZ, Int32Array.of(virtioNetHeaderBytes), name);
+  const offloads = setOffloads(fd, name, o.offload);
+  controlNumber(fd, 'TUNSETPERSIST', TUNSETPERSIST, o.persist ? 1 : 0, name);
+  const vnetHeaderBytes: 0 | 10 = o.offload ? virtioNetHeaderBytes : 0;
+  return { vnetHeaderBytes, offloads };
 }
 
 function attach(name: string, flags: number): number {

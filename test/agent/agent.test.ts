@@ -5,7 +5,6 @@ import type { FishLeases } from '../../src/agent/fish-leases.ts';
 import type { FishPort } from '../../src/agent/fish-port.ts';
 import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
 import { nothingRecorded } from '../../src/agent/host-state.ts';
-import { Placeholders } from '../../src/agent/placeholders.ts';
 import { Reports } from '../../src/agent/reports.ts';
 import { statusOf } from '../../src/agent/status.ts';
 import { metricsText } from '../../src/agent/metrics.ts';
@@ -14,6 +13,7 @@ import type { Applied, Change, FlowAnswer } from '../../src/wire/agent.ts';
 import { desired, holder, instant, lease, slice, withFish, withoutFish } from '../support/agent-values.ts';
 import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeHost } from '../support/fake-host.ts';
+import { FakeKeepers, newPlaceholders } from '../support/fake-keepers.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
 
@@ -44,12 +44,10 @@ class World {
   readonly #stopping = new AbortController();
   running: Promise<void> | undefined;
   readonly log = pino({ level: 'silent' });
-  readonly placeholders = new Placeholders({
-    open: this.sockets.open,
-    table: this.sockets,
-    mark: withFish.mark,
-    descriptors_max: 1_000,
-  });
+  readonly keeperHost = new FakeKeepers(this.sockets);
+  readonly #kept = newPlaceholders(this.keeperHost, { mark: withFish.mark });
+  readonly keepers = this.#kept.keepers;
+  readonly placeholders = this.#kept.placeholders;
   readonly guard = new GuardKeeper(
     {
       send: async () => ({ fence_s: 30 }),
@@ -115,6 +113,7 @@ class World {
       guard: this.guard,
       reports: this.reports,
       placeholders: this.placeholders,
+      keepers: this.keepers,
       sockets: this.sockets,
       unitsGone: async (units) => new Set(units.filter((unit) => unit === 'gone.service')),
       fish: hasFish
@@ -414,8 +413,8 @@ describe('a planned stop', () => {
     expect(world.ended).toBe(0);
     expect(world.fishLeft).toEqual([true]);
     expect(world.host.guardOpenMs).toBeDefined();
-    // Its sockets go with the process either way.
-    expect(world.sockets.holdings()).toEqual([]);
+    // Its sockets are in a keeper, for a successor.
+    expect(world.sockets.holdings()).not.toEqual([]);
   });
 });
 
@@ -431,6 +430,7 @@ describe('the status', () => {
       guard: world.guard,
       reports: world.reports,
       placeholders: world.placeholders,
+      keepers: world.keepers,
       placeholders_max: 1_000,
       fishLeases: world.fishLeases,
       host: world.host,

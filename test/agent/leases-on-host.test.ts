@@ -3,13 +3,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import { LeasesOnHost } from '../../src/agent/leases-on-host.ts';
 import type { FishRefusal } from '../../src/agent/leases/lease-host.ts';
-import { Placeholders } from '../../src/agent/placeholders.ts';
 import { setName, type Element } from '../../src/agent/sets.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import { Applied } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, holder, lease } from '../support/agent-values.ts';
 import { FakeCgroups } from '../support/fake-cgroups.ts';
+import { FakeKeepers, newPlaceholders } from '../support/fake-keepers.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
 
@@ -46,7 +46,7 @@ beforeEach(() => {
       for (const each of add) elements.add(name(each));
       for (const each of remove) elements.delete(name(each));
     },
-    placeholders: new Placeholders({ open: sockets.open, table: sockets, mark, descriptors_max: 1_000 }),
+    placeholders: newPlaceholders(new FakeKeepers(sockets), { mark }).placeholders,
     sockets,
     cgroups,
     setFishBlocks: async (wanted) => {

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { shareDescriptors } from '../../src/agent/preflight.ts';
 import { agentSettings, hostSettings } from '../../src/agent/settings.ts';
 import { explainRefusal } from '../../src/agent/start-agent.ts';
 import { flatStats, flowAnswerOf, flowQueryOf } from '../../src/agent/start-fish.ts';
@@ -71,36 +70,6 @@ describe('settings', () => {
     expect(problems).toHaveLength(1);
     expect(problems[0]).toContain(problem);
   });
-});
-
-describe('descriptors', () => {
-  it('are shared between ports, flows and the rest', () => {
-    expect(shareDescriptors(20_000, { exclusivePorts: 976, flowPlaceholders: undefined })).toEqual({
-      ok: true,
-      value: { bound_max: 9_976, flows_max: 9_000 },
-    });
-    expect(shareDescriptors(1_048_576, { exclusivePorts: 0, flowPlaceholders: undefined })).toMatchObject({
-      value: { flows_max: 16_384 },
-    });
-    expect(shareDescriptors(20_000, { exclusivePorts: 0, flowPlaceholders: 0 })).toMatchObject({
-      value: { bound_max: 18_976 },
-    });
-    expect(shareDescriptors(Infinity, { exclusivePorts: 0, flowPlaceholders: 0 })).toMatchObject({ ok: true });
-  });
-
-  it.each([
-    [1_024, 512, undefined],
-    [20_000, 64, 20_000],
-  ])(
-    'that do not suffice (%i for %i ports, %s flows) are told with what to raise',
-    (limit, exclusivePorts, flowPlaceholders) => {
-      const shared = shareDescriptors(limit, { exclusivePorts, flowPlaceholders });
-      expect(shared).toMatchObject({
-        ok: false,
-        error: containing(`${limit} are allowed: raise LimitNOFILE`),
-      });
-    },
-  );
 });
 
 describe('a refusal of the server', () => {

@@ -73,16 +73,26 @@ export class FakeSockets implements SocketTable {
     );
   }
 
-  /** What is held now, in order. */
+  /** What is held now, in order, each once however many descriptors it has. */
   holdings(): readonly string[] {
-    return [...this.held.values()].sort();
+    return [...new Set(this.held.values())].sort();
+  }
+
+  /** Another descriptor of the same socket. */
+  duplicate(fd: number): number {
+    const what = this.held.get(fd);
+    if (what === undefined) throw new Error(`descriptor ${fd} is not open`);
+    return this.#hold(what);
   }
 
   readonly open: PlaceholderSockets = {
     openBound: (bytes, port, protocol) => {
-      const clash = this.others.some((each) => each.protocol === protocol && each.localPort === port);
+      const what = `${protocol} ${nameOf(bytes)}:${port}`;
+      const clash =
+        this.others.some((each) => each.protocol === protocol && each.localPort === port) ||
+        [...this.held.values()].includes(what);
       const errno = this.errnoAt.get(port) ?? (clash ? EADDRINUSE : 0);
-      return errno > 0 ? -errno : this.#hold(`${protocol} ${nameOf(bytes)}:${port}`);
+      return errno > 0 ? -errno : this.#hold(what);
     },
     openPing: (_bytes, identifier) => {
       const taken =

@@ -38,6 +38,9 @@ export class TestKeeper implements FishKeeping {
     return this.client.takeOne(kinds.singleton, slot);
   }
 
+  /** It puts nothing again, so it remembers nothing. */
+  release(): void {}
+
   remove(slot: number): void {
     this.client.drop(kinds.singleton, [slot]);
   }

@@ -5,15 +5,18 @@ import { opaqueBytes, singletons } from '../../keeper/protocol.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { createSharedMemory, mapShared, unmap, viewOfMapping, type Mapping } from '../../sys/shared-memory.ts';
-import { openTun, queueLength, tunOf } from '../../sys/tun.ts';
+import { openTun, queueLength, retakeTun } from '../../sys/tun.ts';
 import type { KeptFlows } from './operations.ts';
 
 /** What keeps fish's descriptors beyond this process; all throw when it is lost. */
 export interface FishKeeping {
   /** Of the socket to which fish's thread connects. */
   readonly path: string;
+  /** The descriptor stays open here until `release`, or `remove`, was called. */
   keep(slot: number, record: Uint8Array, fd: number): void;
   takeKept(slot: number): Readonly<{ record: Uint8Array; fd: number }> | undefined;
+  /** The descriptor is about to be closed here; what is kept stays. */
+  release(slot: number): void;
   /** Closes what is kept in this slot. */
   remove(slot: number): void;
 }
@@ -32,6 +35,8 @@ export type FishPlaceParts = Readonly<{
  * but delay.
  */
 const handOverQueue_packets = 16_384;
+
+const tunOptions = { persist: true, offload: true } as const;
 
 type Flows = Readonly<{ fd: number; mapping: Mapping; memory: FlowMemory | undefined }>;
 
@@ -60,7 +65,7 @@ export class FishPlace {
     const found = this.#findTun();
     if (found) return found;
     const { tun, keeping } = this.#parts;
-    const { fd, vnetHeaderBytes } = openTun(tun, { persist: true, offload: true });
+    const { fd, vnetHeaderBytes } = openTun(tun, tunOptions);
     this.#tun = { fd, vnetHeaderBytes };
     keeping?.keep(singletons.tun, queueRecord(0), fd);
     return this.#tun;
@@ -120,10 +125,9 @@ export class FishPlace {
   /** Closes what is open here. With `leave` the keeper has it for a successor, else it goes there, too. */
   close({ leave }: Readonly<{ leave: boolean }>): void {
     const { keeping } = this.#parts;
-    if (!leave) {
-      keeping?.remove(singletons.tun);
-      keeping?.remove(singletons.flowTable);
-    }
+    for (const slot of [singletons.tun, singletons.flowTable])
+      if (leave) keeping?.release(slot);
+      else keeping?.remove(slot);
     if (this.#tun) closeFd(this.#tun.fd);
     this.#tun = undefined;
     this.#forgetFlows();
@@ -137,16 +141,17 @@ export class FishPlace {
       this.#tun = { fd: kept.fd, vnetHeaderBytes: 0 };
       this.#queueToRestore = new DataView(kept.record.buffer, kept.record.byteOffset).getUint32(0);
     }
-    const device = tunOf(this.#tun.fd);
-    if (device?.name === tun) {
-      this.#tun = { fd: this.#tun.fd, vnetHeaderBytes: device.vnetHeaderBytes };
+    const { fd } = this.#tun;
+    const retaken = retakeTun(fd, tun, tunOptions);
+    if (retaken) {
+      this.#tun = { fd, vnetHeaderBytes: retaken.vnetHeaderBytes };
       return this.#tun;
     }
     // It was deleted, or the settings name another by now.
-    closeFd(this.#tun.fd);
+    keeping?.remove(singletons.tun);
+    closeFd(fd);
     this.#tun = undefined;
     this.#queueToRestore = 0;
-    keeping?.remove(singletons.tun);
     return undefined;
   }
 

@@ -159,7 +159,7 @@ export class HeldLeases {
 /** As the server takes it. */
 const detail_chars_max = 500;
 
-const blockOf = (lease: Lease): Block => ({
+export const blockOf = (lease: Lease): Block => ({
   // Canonical text from the server, checked there when the pool was made.
   address: lease.address as Address,
   protocol: lease.protocol,

@@ -8,6 +8,19 @@ import { inject } from 'vitest';
  */
 export const namespaceOf = (name: string): string => `${name}.${inject('namespaceRun')}`;
 
+/** With the processes in them, which may outlive those that started them: keepers do, and would keep the namespace alive. */
 export function deleteNamespaces(...names: readonly string[]): void {
-  for (const name of names) spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
+  for (const name of names) {
+    for (const pid of pidsIn(name)) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It ended by itself meanwhile.
+      }
+    }
+    spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
+  }
 }
+
+export const pidsIn = (namespace: string): readonly number[] =>
+  spawnSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).stdout.split('\n').filter(Boolean).map(Number);

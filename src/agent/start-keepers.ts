@@ -1,0 +1,91 @@
+import { accessSync, constants } from 'node:fs';
+import { err, ok, type Result } from '../net/result.ts';
+import type { Logger } from '../ops/logger.ts';
+import { makeDirectory } from '../ops/directory.ts';
+import { connectKeeper } from '../keeper/client.ts';
+import { clearPlace, keeperNumbers, keeperPath, runFolder } from '../keeper/place.ts';
+import { keeperPrograms } from '../keeper/program.ts';
+import { kinds } from '../keeper/protocol.ts';
+import { ensureKeeper } from '../keeper/start.ts';
+import type { FishKeeping } from './fish/fish-place.ts';
+import { Keepers, singletons_max } from './keepers.ts';
+import type { AgentSettings } from './settings.ts';
+
+/** Where a native keeper that was built on this host is kept; the state folder is used where this one cannot be. */
+const cacheFolder = '/var/cache/fishery';
+
+/** How many placeholders a former agent left in the keepers of this host. */
+export function placeholdersLeft(): number {
+  let left = 0;
+  for (const number of keeperNumbers()) {
+    const connected = connectKeeper(keeperPath(number));
+    if (!connected.ok) continue;
+    left += connected.value.hello.kept[kinds.bound] ?? 0;
+    connected.value.close();
+  }
+  return left;
+}
+
+/** The keepers of this host; `begin` starts the first, but on a host without fish, which has nothing to keep. */
+export function keepersOf(
+  settings: Pick<AgentSettings, 'keeper' | 'state_dir'>,
+  o: Readonly<{ hasFish: boolean; flows_max: number; log: Logger }>,
+): Keepers {
+  return new Keepers({
+    open: (number) => {
+      // As the lock does; whoever starts a keeper has taken it.
+      makeDirectory(runFolder);
+      return ensureKeeper(keeperPath(number), () => programsFor(settings));
+    },
+    connect: (number) => connectKeeper(keeperPath(number)),
+    found: () => keeperNumbers(),
+    isNeeded: o.hasFish,
+    reserved: o.flows_max + singletons_max,
+    log: o.log,
+  });
+}
+
+/** The first of them, as fish sees it. */
+export const fishKeepingOf = (keepers: Keepers): FishKeeping => ({
+  path: keeperPath(0),
+  keep: (slot, record, fd) => keepers.keep(slot, record, fd),
+  release: (slot) => keepers.release(slot),
+  remove: (slot) => keepers.remove(slot),
+  takeKept: (slot) => keepers.takeKept(slot),
+});
+
+/** The keepers that can be run here, as the settings want them. */
+export function programsFor({ keeper, state_dir }: Pick<AgentSettings, 'keeper' | 'state_dir'>) {
+  const folder = [cacheFolder, state_dir].find(isUsable);
+  if (keeper === 'typescript' || folder === undefined) return keeperPrograms('typescript', state_dir);
+  return keeperPrograms(keeper, folder);
+}
+
+function isUsable(folder: string): boolean {
+  try {
+    makeDirectory(folder);
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    // A file system that cannot be written to.
+    return false;
+  }
+}
+
+/**
+ * Ends all keepers of this host, with everything that is in them, and removes what dead ones left behind. The lines say
+ * what was done; the error is about the first that does not answer.
+ */
+export function endKeepers(): Result<readonly string[], string> {
+  const lines: string[] = [];
+  for (const number of keeperNumbers()) {
+    const path = keeperPath(number);
+    const connected = connectKeeper(path);
+    if (connected.ok) {
+      const kept = connected.value.hello.kept.reduce((sum, count) => sum + count, 0);
+      connected.value.end();
+      lines.push(`end keeper ${number} with ${kept} descriptors`);
+    } else if (!clearPlace(path)) return err(connected.error);
+  }
+  return ok(lines);
+}
