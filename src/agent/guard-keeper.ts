@@ -7,14 +7,22 @@ export type GuardKeeperParts = Readonly<{
   send(timeoutMs: number, signal: AbortSignal): Promise<Readonly<{ fence_s: number }>>;
   /** Opens the guard for so long from now. Throws when the table is not there. */
   open(ms: number): void;
+  /** Shuts it at once; no table is fine. */
+  shut(): void;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
   /** Milliseconds, never backwards, and going on while the machine sleeps (CLOCK_BOOTTIME). */
   now(): number;
+  /** Milliseconds, never backwards, that stand while the machine sleeps, as the kernel's time-outs do (CLOCK_MONOTONIC). */
+  steady(): number;
   onOpenFailed?(): void;
 }>;
 
 /** /proc/uptime counts hundredths of a second, rounded down: what passed may be this much more than it says. */
 const clockGrain_ms = 10;
+/** How long a machine that wakes may send by a guard that should have shut while it slept. */
+const look_for_sleep_ms = 100;
+/** Two clocks that are read one after the other, one of them coarse, differ by so much without any sleep. */
+const sleep_min_ms = 50;
 const attempt_min_ms = 200;
 const pause_min_ms = 100;
 
@@ -22,6 +30,9 @@ const pause_min_ms = 100;
  * Keeps the guard open while the server answers. The guard itself hangs on a timeout in the kernel, so nobody has to be
  * there to shut it; all that this loop can do is to renew that timeout, and it does so for answered keepalives only, up
  * to the horizon that the server counts with: fence_s from when the keepalive was sent.
+ *
+ * The kernel's timeout stands while the machine sleeps, the horizon does not: a machine that wakes has its guard shut, or
+ * its timeout cut down to what is left, as soon as somebody runs.
  */
 export class GuardKeeper {
   readonly #parts: GuardKeeperParts;
@@ -30,6 +41,8 @@ export class GuardKeeper {
   #told: 'open' | 'shut' | undefined;
   #lastAnswerAt: number | undefined;
   #problem: string | null = null;
+  /** By how much the clock that goes on in sleep was ahead when the guard was opened last. */
+  #aheadMs: number | undefined;
   /** Tells when the horizon passes, whatever the next keepalive is doing just then. */
   #horizon: NodeJS.Timeout | undefined;
 
@@ -65,11 +78,13 @@ export class GuardKeeper {
   /** After the table was made anew: what was promised for it still holds, and no longer. */
   reopen(): void {
     const left = this.openForMs;
+    this.#aheadMs = this.#ahead();
     if (left >= 1) this.#parts.open(Math.floor(left));
   }
 
   /** Sends keepalives until `signal` aborts. It does not shut the guard then: that is for the caller to decide. */
   async run(signal: AbortSignal): Promise<void> {
+    const watch = setInterval(() => this.#lookForSleep(), look_for_sleep_ms);
     try {
       while (!isOver(signal)) {
         const pauseMs = await this.#once(signal);
@@ -77,7 +92,25 @@ export class GuardKeeper {
         await doze(pauseMs, signal);
       }
     } finally {
+      clearInterval(watch);
       clearTimeout(this.#horizon);
+    }
+  }
+
+  #ahead(): number {
+    return this.#parts.now() - this.#parts.steady();
+  }
+
+  #lookForSleep(): void {
+    if (this.#aheadMs === undefined) return;
+    const sleptMs = this.#ahead() - this.#aheadMs;
+    if (sleptMs < sleep_min_ms) return;
+    this.#parts.log.warn(`the machine slept for ${Math.round(sleptMs)} ms`);
+    if (this.openForMs >= 1) this.#open();
+    else {
+      this.#aheadMs = this.#ahead();
+      this.#parts.shut();
+      this.#tell();
     }
   }
 

@@ -53,6 +53,8 @@ class World {
       send: async () => ({ fence_s: 30 }),
       open: (ms) => this.host.openGuard(ms),
       now: () => performance.now(),
+      shut: () => this.host.shutGuard(),
+      steady: () => performance.now(),
       log: this.log,
     },
     30,

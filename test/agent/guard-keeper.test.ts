@@ -11,8 +11,12 @@ let said: string[];
 let startedAt: number;
 let openFails: boolean;
 let troubles: number;
+/** How often the guard was shut, and how long the machine slept. */
+let shut: number[];
+let sleptMs: number;
 
-const now = () => performance.now() - startedAt;
+const steady = () => performance.now() - startedAt;
+const now = () => steady() + sleptMs;
 const log = {
   info: (text: unknown) => void said.push(`info ${String(text)}`),
   warn: (_fields: unknown, text?: string) => void said.push(`warn ${text ?? String(_fields)}`),
@@ -33,7 +37,9 @@ function keeper(): { guard: GuardKeeper; stop: () => Promise<void> } {
         if (openFails) throw new Error('no table');
         opened.push([now(), ms]);
       },
+      shut: () => void shut.push(now()),
       now,
+      steady,
       log: log as never,
       onOpenFailed: () => {
         troubles++;
@@ -57,6 +63,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   startedAt = performance.now();
   [answers, asked, opened, said, openFails, troubles] = [[], [], [], [], false, 0];
+  [shut, sleptMs] = [[], 0];
 });
 afterEach(() => vi.useRealTimers());
 
@@ -155,6 +162,66 @@ describe('the guard', () => {
   });
 });
 
+describe('a machine that sleeps', () => {
+  it('has its guard shut when it wakes beyond the horizon, and opened by the next answer alone', async () => {
+    answers = [
+      { afterMs: 0, fence_s: 3 },
+      ...Array.from({ length: 8 }, () => ({ afterMs: 0, error: 'no network yet' })),
+    ];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(500);
+    sleptMs = 3_600_000;
+    await vi.advanceTimersByTimeAsync(100);
+    expect(shut).toEqual([3_600_600]);
+    expect(opened).toEqual([[0, 2_990]]);
+    expect(guard.isOpen).toBe(false);
+    expect(said).toContain('warn the machine slept for 3600000 ms');
+    expect(said.at(-1)).toContain('the guard is SHUT');
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect([shut.length, opened.length]).toEqual([1, 1]);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(guard.isOpen).toBe(true);
+    await stop();
+  });
+
+  it('has what is left cut down when it wakes before', async () => {
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(500);
+    sleptMs = 1_000;
+    await vi.advanceTimersByTimeAsync(100);
+    expect(opened).toEqual([
+      [0, 2_990],
+      [1_600, 1_390],
+    ]);
+    expect(shut).toEqual([]);
+    await stop();
+  });
+
+  it('is not opened by an answer to what was asked before', async () => {
+    answers = [
+      { afterMs: 0, fence_s: 3 },
+      { afterMs: 500, fence_s: 3 },
+    ];
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(1_100);
+    expect(asked).toHaveLength(2);
+    sleptMs = 10_000;
+    await vi.advanceTimersByTimeAsync(500);
+    expect(said).toContain('warn a keepalive was answered after 10500 ms, too late to open the guard');
+    expect(opened[1]?.[0]).toBeGreaterThanOrEqual(11_600);
+    await stop();
+  });
+
+  it('does not take the coarseness of a clock for sleep', async () => {
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(500);
+    sleptMs = 20;
+    await vi.advanceTimersByTimeAsync(300);
+    expect(said.join('\n')).not.toContain('slept');
+    await stop();
+  });
+});
+
 describe('a table made anew', () => {
   it('is opened for what is left, and no longer', async () => {
     const { guard, stop } = keeper();
@@ -167,7 +234,10 @@ describe('a table made anew', () => {
 
   it('stays shut when nothing is left', () => {
     const guard = new GuardKeeper(
-      { send: async () => ({ fence_s: 3 }), open: () => void opened.push([0, 0]), now, log: log as never },
+      {
+        send: async () => ({ fence_s: 3 }),
+        ...{ open: () => void opened.push([0, 0]), shut: () => void shut.push(0), now, steady, log: log as never },
+      },
       3,
     );
     guard.reopen();
