@@ -81,35 +81,6 @@ describe('fish and a proxy in one shared block', () => {
   });
 });
 
-describe('when the agent is killed', () => {
-  it('nothing leaves with a pool address after the horizon, and nobody is ever sent a reset', async () => {
-    const { agent, web, client, block } = await atWork();
-    const byProxy = await web.connect(address, block);
-    const byFish = await client.connect('100.64.0.2', 0);
-    const talk = setInterval(() => {
-      void web.ask({ op: 'say', socket: byProxy, text: 'x' });
-      void client.ask({ op: 'say', socket: byFish, text: 'x' });
-    }, 50);
-    try {
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      const capture = await lab.capture(lab.origin, 'o0', `src net 198.51.100.0/24`);
-      const killedAt = Date.now() / 1_000;
-      await agent.end('SIGKILL');
-      // The origin keeps talking to what was fish's flow: its retransmissions meet silence.
-      await new Promise((resolve) => setTimeout(resolve, (fence_s + 2) * 1_000));
-      const lines = await capture.stop();
-      const after = lines.map((line) => Number(line.split(' ')[0]) - killedAt);
-      expect(after.length).toBeGreaterThan(0);
-      // A little for tcpdump's own clock and the kernel's tick.
-      expect(Math.max(...after)).toBeLessThan(fence_s + 0.1);
-      expect(lines.filter((line) => line.includes('Flags [R'))).toEqual([]);
-      expect(lab.shell(lab.host, 'nft list set inet fishery alive')).not.toContain('elements');
-    } finally {
-      clearInterval(talk);
-    }
-  });
-});
-
 describe('when the server does not answer', () => {
   it('the guard shuts by itself at the horizon, says so, and opens again with the next answer', async () => {
     const { agent, web, block } = await atWork();

@@ -179,9 +179,7 @@ export class AgentLab {
 
   /** Runs a shell command in a namespace and returns what it printed. */
   shell(namespace: string, command: string, input = ''): string {
-    const done = spawnSync('ip', ['netns', 'exec', namespace, 'sh', '-c', command], { encoding: 'utf8', input });
-    if (done.status !== 0) throw new Error(`${command}: ${done.stderr || done.stdout}`);
-    return done.stdout.trimEnd();
+    return runIn(namespace, command, input);
   }
 
   /** Command lines of what runs in the host's namespace. */
@@ -246,7 +244,14 @@ export type SetUp = Readonly<{
 
 export const bin = fileURLToPath(new URL('../../../src/bin/fishery.ts', import.meta.url));
 
-const userScript = fileURLToPath(new URL('./agent-user-process.ts', import.meta.url));
+export const userScript = fileURLToPath(new URL('./agent-user-process.ts', import.meta.url));
+
+/** Runs a shell command in a namespace and returns what it printed. */
+export function runIn(namespace: string, command: string, input = ''): string {
+  const done = spawnSync('ip', ['netns', 'exec', namespace, 'sh', '-c', command], { encoding: 'utf8', input });
+  if (done.status !== 0) throw new Error(`${command}: ${done.stderr || done.stdout}`);
+  return done.stdout.trimEnd();
+}
 
 /** See agent-user-process.ts for what it can do; refusals come back as the errno's name, or TIMEOUT. */
 export class User {
@@ -288,6 +293,7 @@ export class User {
   }
 
   async kill(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const ended = new Promise((resolve) => this.child.once('exit', resolve));
     this.child.kill('SIGKILL');
     await ended;

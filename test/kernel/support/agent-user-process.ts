@@ -3,13 +3,17 @@
  * the user id. Requests are {id, op, …}, answers {id, value}; a refusal is its errno as text.
  */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, Socket, type Server } from 'node:net';
+import { addressToBytes, parseAddress } from '../../../src/net/address.ts';
+import { prepareSocket } from '../../../src/sys/late-socket.ts';
 
 export type UserRequest = Readonly<
   | { op: 'connect'; from: string; port: number; to: string; toPort: number; timeout_ms: number }
+  | { op: 'late'; from: string; first: number; last: number; to: string; toPort: number; timeout_ms: number }
   | { op: 'listen'; on: string; port: number }
   | { op: 'echo'; on: string; port: number }
   | { op: 'udp'; from: string; port: number; to: string; toPort: number; timeout_ms: number }
+  | { op: 'talk'; socket: string; every_ms: number }
   | { op: 'say'; socket: string; text: string }
   | { op: 'heard'; socket: string }
   | { op: 'close'; socket: string }
@@ -33,14 +37,32 @@ function keep(socket: Socket | Server | UdpSocket): string {
   return name;
 }
 
+/** How the datagrams of a socket are sent again. */
+const sendTo = new Map<string, () => void>();
+
+const localOf = ({ from, port }: { from: string; port: number }) => ({ localAddress: from, localPort: port });
+
+/** The port is taken in connect(), as late binders do it. */
+function connectLate(o: { from: string; first: number; last: number; to: string; toPort: number }): Socket {
+  const parsed = parseAddress(o.from);
+  if (!parsed.ok) throw new Error(parsed.error);
+  const fd = prepareSocket({
+    ...{ address: addressToBytes(parsed.value), ports: { first: o.first, last: o.last }, binding: 'late' },
+  });
+  if (fd < 0) throw new Error(`no socket: ${fd}`);
+  return new Socket({ fd, ...{ manualStart: true } }).connect({ host: o.to, port: o.toPort });
+}
+
 const codeOf = (error: Error): string => ('code' in error ? String(error.code) : error.message);
 
 async function serve(request: UserRequest): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   switch (request.op) {
+    case 'late':
     case 'connect': {
-      const { from, port, to, toPort, timeout_ms } = request;
-      const socket = connect({ host: to, port: toPort, localAddress: from, localPort: port });
+      const { to, toPort, timeout_ms } = request;
+      const socket =
+        request.op === 'late' ? connectLate(request) : connect({ host: to, port: toPort, ...localOf(request) });
       const timer = setTimeout(() => {
         socket.destroy();
         resolve('TIMEOUT');
@@ -70,6 +92,7 @@ async function serve(request: UserRequest): Promise<string> {
       socket.once('error', (error) => resolve(codeOf(error)));
       socket.bind(request.port, request.from, () => {
         const name = keep(socket);
+        sendTo.set(name, () => socket.send('ping', request.toPort, request.to));
         const timer = setTimeout(() => resolve('TIMEOUT'), request.timeout_ms);
         socket.on('message', (message, peer) => {
           clearTimeout(timer);
@@ -83,6 +106,18 @@ async function serve(request: UserRequest): Promise<string> {
         }
         socket.send('ping', request.toPort, request.to, (error) => error && resolve(codeOf(error)));
       });
+      break;
+    }
+    case 'talk': {
+      const socket = sockets.get(request.socket);
+      const say =
+        socket && 'write' in socket
+          ? () => {
+              if (socket.writable) socket.write('x');
+            }
+          : sendTo.get(request.socket);
+      if (say) setInterval(say, request.every_ms);
+      resolve(say ? 'talks' : 'NONE');
       break;
     }
     case 'say': {
