@@ -42,6 +42,7 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
   let agent: AgentProcess;
   let config: string;
   const blocks = new Map<Kind, Lease['ports']>();
+  let before: Readonly<Record<string, string>>;
 
   const curl = (args: string, namespace = lab.clientSide) =>
     lab.shell(namespace, `curl -sS --max-time 30 -H 'Connection: close' ${args}`);
@@ -119,6 +120,7 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
         const child = lab.spawn(lab.origin, args);
         child.stdout?.once('data', () => resolve());
       });
+    before = lab.fingerprint();
     agent = lab.startAgent(config);
     await Promise.all([
       ready([process.execPath, script('fish-origin.ts'), origin4, String(fileBytes)]),
@@ -195,7 +197,11 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     expect(await onTun(filter, () => send(tuples(), 10), 4)).toHaveLength(4);
     expect(await onTun(filter, () => send(tuples(), 10, 'options'), 4)).toHaveLength(4);
     // Three packets each: put together before the rules, taken apart again on the way into the TUN.
-    expect(await onTun(filter, () => send(tuples(), 4_000), 12)).toHaveLength(12);
+    // A capture may miss a packet on a busy machine, but never sees one that is not there.
+    await eventually(
+      async () => (await onTun(filter, () => send(tuples(), 4_000), 12)).length === 12 || undefined,
+      () => 'not twelve fragments',
+    );
     // Nobody on the host had any of it: no reset, no error.
     expect(await answers.stop()).toEqual([]);
   });
@@ -253,5 +259,82 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     const source = curl(`--interface ${localClient} ${url}/`, lab.host);
     expect(kindOf(Number(source.split(':')[1]))).toBeDefined();
     expect(source).toContain(pool4);
+  });
+
+  it("leaves a proxy's own sockets on the same shared blocks alone, through their handshake, their end and TIME_WAIT", async () => {
+    const { id: session } = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+    for (const binding of ['late', 'explicit'] as const) {
+      const { first, last } = blocks.get(binding)!;
+      const claim = { protocol: 'tcp', mode: 'shared', binding, ports: 128, at: { address: pool4, first_port: first } };
+      const { leases } = await lab.client.leases.grant({ session, claims: [claim as never] });
+      expect(leases.map(({ state, ports }) => [state, ports.first])).toEqual([['active', first]]);
+      const [port, answer] = lab
+        .shell(
+          lab.host,
+          `python3 ${script('proxy-socket.py')} ${webUid} ${binding} ${pool4} ${first} ${last} ${origin4}`,
+        )
+        .split(' ');
+      expect(answer).toBe(`${pool4}:${port}`);
+      expect(lab.shell(lab.host, `ss -Htan state time-wait src ${pool4} sport = :${port}`)).not.toBe('');
+      // The origin had its FIN answered, by TIME_WAIT if need be.
+      await eventually(
+        () => (lab.shell(lab.origin, `ss -Htan dst ${pool4} dport = :${port}`) === '' ? true : undefined),
+        () => lab.shell(lab.origin, 'ss -tan'),
+      );
+    }
+  });
+
+  it('leaves a listener on a leased port alone, from its first SYN on', async () => {
+    const { id: session } = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+    const { leases } = await lab.client.leases.grant({ session, claims: [{ protocol: 'tcp', ports: 16 } as never] });
+    const port = leases[0]?.ports.first ?? NaN;
+    const web = await lab.user(lab.host, webUid);
+    await web.ask({ op: 'echo', on: pool4, port });
+    const remote = await lab.user(lab.origin, 0);
+    const socket = await remote.connect(origin4, 0, pool4, port);
+    expect(socket).toMatch(/^socket-/);
+    await remote.ask({ op: 'say', socket, text: 'there' });
+    await eventually(
+      async () => ((await remote.ask({ op: 'heard', socket })) === 'there' ? true : undefined),
+      () => 'nothing came back',
+    );
+  });
+
+  it('goes on after the TUN device was deleted, and after somebody detached the program', async () => {
+    const links = () => JSON.parse(probe('links h0')) as number[];
+    const works = () =>
+      eventually(
+        () => curl(`--max-time 2 ${url}/`).startsWith(pool4) || undefined,
+        () => agent.output.slice(-2_000),
+      );
+    const [before] = links();
+    lab.shell(lab.host, 'ip link del fishtun');
+    await agent.until(({ fish: now }) => (now?.starts ?? 0) > 1 && now?.running === true, 'fish is not started again');
+    await works();
+    // The program was replaced by one for the new device in the link that was there.
+    expect(links()[0]).toBe(before);
+    if (mode === 'nftables') return;
+    const { drift } = (await agent.status()).host;
+    probe('detach h0');
+    await agent.until(({ host }) => (host.drift.steering ?? 0) > (drift.steering ?? 0), 'nobody noticed');
+    expect(links()).toHaveLength(1);
+    await works();
+  });
+
+  it('is silence once the agent is killed, and nothing once the host was put back', async () => {
+    const resets = await lab.capture(lab.origin, 'o0', `src host ${pool4} and tcp[tcpflags] & tcp-rst != 0`);
+    const download = lab.spawn(lab.clientSide, ['iperf3', '--client', origin4, '--reverse', '--time', '60']);
+    await eventually(
+      () => lab.shell(lab.origin, `ss -Htn state established dst ${pool4} sport = :5201`) !== '' || undefined,
+      () => 'no download',
+    );
+    await agent.end('SIGKILL');
+    const sent = await seen([lab.origin, 'o0'], `dst host ${pool4} and tcp`, () => {}, 3);
+    expect(sent.length).toBeGreaterThan(0);
+    expect(await resets.stop()).toEqual([]);
+    download.kill('SIGKILL');
+    lab.down(config);
+    expect(lab.fingerprint()).toEqual(before);
+    for (const device of ['h0', 'hc']) expect(JSON.parse(probe(`links ${device}`))).toEqual([]);
   });
 });
