@@ -144,7 +144,7 @@ class Side implements AsyncDisposable {
         const session = this.#sessions[left % this.#sessions.length] ?? 0;
         const [lease] = await this.#execute({ kind: 'grantLeases', scope: {}, session, claims: [onePort] });
         if (!lease) throw new Error('one was asked for');
-        await this.#execute({ kind: 'revokeLease', id: lease.id, deadlineUs: null, reason: 'bench' });
+        await this.#execute({ kind: 'revokeLease', id: lease.id, deadlineUs: null, forced: false, reason: 'bench' });
       }
     };
     const began = performance.now();

@@ -23,7 +23,16 @@ type Waiting = Readonly<{ command: Command; resolve: (result: Result<unknown, Le
 const madeUp: Lease = {
   ...{ id: 0, slice: 13, generation: 1, epoch: 1, session: 12, machine: 'bench', holder: 'proxy', pool: 'bench' },
   ...{ address: ipv4FromNumber(0x64_40_00_01), protocol: 'tcp', ports: { first: 2_047, last: 2_047 } },
-  ...{ mode: 'exclusive', binding: null, state: 'active', ending: null, refusal: null, reason: null, unit: null },
+  ...{
+    mode: 'exclusive',
+    binding: null,
+    state: 'active',
+    ending: null,
+    refusal: null,
+    reason: null,
+    forced: false,
+    unit: null,
+  },
   ...{ grantedAt: 0, activeAt: 0, endingAt: null, emptyAt: null, reusableAt: null, endedAt: null, revision: 0 },
 };
 

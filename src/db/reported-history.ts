@@ -48,7 +48,7 @@ const timed = `SELECT reported_leases.*, tenures.until_at AS tenure_until FROM r
 /** With the end of the tenure nobody on the machine has the ports any more, whether or not that was told. */
 function pastLeaseOf({ tenure_until, ...row }: TimedRow): PastLease {
   const { incarnation: _, told: __, ...lease } = reportedLeaseOf(row);
-  return { ...lease, unit: null, emptyAt: lease.emptyAt ?? tenure_until, byMachine: true };
+  return { ...lease, unit: null, forced: false, emptyAt: lease.emptyAt ?? tenure_until, byMachine: true };
 }
 
 export function* reportedAt(

@@ -65,11 +65,11 @@ export function reportedSessionOf(row: ReportedSessionRow): ReportedSession {
 }
 
 export function reportedLeaseRow({ incarnation, told, ...lease }: ReportedLease): ReportedLeaseRow {
-  const { unit: _, ...row } = leaseRow({ ...lease, unit: null });
+  const { unit: _, forced: __, ...row } = leaseRow({ ...lease, unit: null, forced: false });
   return { ...row, incarnation, told, over_at: overAtOf(lease) };
 }
 
 export function reportedLeaseOf(row: ReportedLeaseRow): ReportedLease {
-  const { unit: _, ...lease } = leaseOf({ ...row, unit: null });
+  const { unit: _, forced: __, ...lease } = leaseOf({ ...row, unit: null, forced: null });
   return { ...lease, incarnation: row.incarnation, told: row.told };
 }

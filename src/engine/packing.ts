@@ -13,7 +13,7 @@ type LeaseRow = readonly [
   protocol: Lease['protocol'], first: number, last: number, mode: Lease['mode'], binding: Lease['binding'],
   state: Lease['state'], ending: Lease['ending'], refusal: Lease['refusal'], reason: string | null,
   grantedAt: number, activeAt: number | null, endingAt: number | null, emptyAt: number | null,
-  reusableAt: number | null, endedAt: number | null, revision: number,
+  reusableAt: number | null, endedAt: number | null, revision: number, forced: boolean,
 ];
 
 /** Events of leases and answers that consist of these very leases carry their places among the rows; others are whole. */
@@ -74,7 +74,7 @@ const rowOf = (lease: Lease, at: number): LeaseRow => [
   lease.protocol, lease.ports.first, lease.ports.last, lease.mode, lease.binding,
   lease.state, lease.ending, lease.refusal, lease.reason,
   lease.grantedAt, lease.activeAt, lease.endingAt, lease.emptyAt,
-  lease.reusableAt, lease.endedAt, lease.revision,
+  lease.reusableAt, lease.endedAt, lease.revision, lease.forced,
 ];
 
 const leaseOf = (row: LeaseRow): Lease => ({
@@ -103,4 +103,5 @@ const leaseOf = (row: LeaseRow): Lease => ({
   reusableAt: row[24],
   endedAt: row[25],
   revision: row[26],
+  forced: row[27],
 });

@@ -311,12 +311,17 @@ export type Commands = {
       session: number | null;
       lease: number | null;
       deadlineUs: number | null;
+      /** Never with a deadline. */
+      forced: boolean;
       reason: string;
     }>;
     output: Revocation;
   };
   /** With a deadline (a length of time from now) a revocation of this one lease follows, which goes on until then. */
-  revokeLease: { input: Readonly<{ id: number; deadlineUs: number | null; reason: string }>; output: Lease };
+  revokeLease: {
+    input: Readonly<{ id: number; deadlineUs: number | null; forced: boolean; reason: string }>;
+    output: Lease;
+  };
   /** What an agent made true. Each report stands alone: a stale one is rejected, the others count. */
   report: {
     input: Readonly<{

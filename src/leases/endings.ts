@@ -67,14 +67,14 @@ export function endLive(
   lease: Lease,
   ending: LeaseEnding,
   reason: string | null,
+  forced = false,
 ): Result<Lease, LeaseError> {
   const { view } = context;
   if (lease.state !== 'pending' && lease.state !== 'active')
     return err({ code: 'lease_over', lease: lease.id, state: lease.state, ending: lease.ending });
-  if (!needsProof(view, lease)) return ok(leave(context, { ...lease, ending, reason }));
-  return ok(
-    putLease(view, lease, (revision, at) => ({ ...lease, state: 'ending', ending, reason, endingAt: at, revision })),
-  );
+  const ended = { ...lease, ending, reason, forced };
+  if (!needsProof(view, lease)) return ok(leave(context, ended));
+  return ok(putLease(view, lease, (revision, at) => ({ ...ended, state: 'ending', endingAt: at, revision })));
 }
 
 /**

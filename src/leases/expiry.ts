@@ -26,6 +26,7 @@ export function inEffect(
   session: Pick<Session, 'state' | 'ending' | 'endedAt'> | undefined,
   revocations: readonly Revocation[],
 ): Lease {
+  if (lease.state === 'ending' && !lease.forced && isForcedBy(lease, revocations)) return { ...lease, forced: true };
   if (lease.state !== 'pending' && lease.state !== 'active') return lease;
   let end: Pick<Lease, 'ending' | 'endingAt' | 'reason'> | undefined;
   if (session?.state === 'ended') end = { ending: session.ending, endingAt: session.endedAt, reason: lease.reason };
@@ -35,5 +36,9 @@ export function inEffect(
     if (revocation.state !== 'waiting' && isFirst && covers(revocation, lease))
       end = { ending: revocation.ending, endingAt: revocation.endedAt, reason: revocation.reason };
   }
-  return end ? { ...lease, ...end, state: 'ending' } : lease;
+  // Whatever came first, what is forced waits for nobody.
+  return end ? { ...lease, ...end, state: 'ending', forced: isForcedBy(lease, revocations) } : lease;
 }
+
+const isForcedBy = (lease: Lease, revocations: readonly Revocation[]): boolean =>
+  revocations.some((revocation) => revocation.forced && revocation.state !== 'waiting' && covers(revocation, lease));

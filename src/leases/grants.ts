@@ -154,6 +154,7 @@ function settleOn(view: View, to: Grantee, claim: Claim, spot: Spot, isTrusted: 
       ending: null,
       refusal: null,
       reason: null,
+      forced: false,
       grantedAt: at,
       activeAt: isTrusted ? at : null,
       endingAt: null,

@@ -165,7 +165,7 @@ export function drain(
   if (deadline !== null && (isSooner || ending === 'fenced') && view.occupantsOf(slice.id) > 0) {
     const nothingElse = { holder: null, pools: null, prefix: null, session: null, lease: null };
     const scope = { ...nothingElse, machine: slice.machine, slice: slice.id };
-    begin(context, scope, { ending, reason: `slice-${slice.id} is ${reasons[ending]}`, at: deadline });
+    begin(context, scope, { ending, reason: `slice-${slice.id} is ${reasons[ending]}`, forced: false, at: deadline });
   }
   return restIfLeft(context, draining);
 }

@@ -218,6 +218,8 @@ export type Revocation = RevocationScope &
     id: number;
     ending: 'revoked' | 'moved' | 'fenced';
     reason: string;
+    /** Connections are cut, also those of leases that are ending already. */
+    forced: boolean;
     /** `ending`: it is in effect, and the leases' rows follow. `done`: all have. */
     state: 'waiting' | 'ending' | 'done';
     createdAt: number;
@@ -261,6 +263,8 @@ export type Lease = Readonly<{
   refusal: Readonly<{ errno: string; detail: string }> | null;
   /** What an operator wrote when revoking it. */
   reason: string | null;
+  /** What it ends by does not wait for its holder: its connections are cut. */
+  forced: boolean;
   grantedAt: number;
   activeAt: number | null;
   endingAt: number | null;

@@ -52,8 +52,8 @@ type OfBroker = Readonly<{
 }>;
 
 export type ReportedSession = Omit<Session, 'settled'> & OfBroker;
-/** With the slice's pool and address, as they were then. Nobody reserves for units here. */
-export type ReportedLease = Omit<Lease, 'unit'> & OfBroker;
+/** With the slice's pool and address, as they were then. Nobody reserves for units here, or is told that an end is forced. */
+export type ReportedLease = Omit<Lease, 'unit' | 'forced'> & OfBroker;
 
 export const reportedKey = (row: Readonly<{ machine: string; incarnation: number; id: number }>): string =>
   `${row.machine}/${row.incarnation}/${row.id}`;

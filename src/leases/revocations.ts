@@ -3,7 +3,7 @@ import { err, ok, type Result } from '../net/result.ts';
 import { matches } from '../net/selector.ts';
 import type { Commands } from './commands.ts';
 import { covers } from './coverage.ts';
-import { endingNeeds, endLive, leave, leaseInEffect, leavingNeeds, needsProof } from './endings.ts';
+import { endingNeeds, endLive, leave, leaseInEffect, leavingNeeds, needsProof, putLease } from './endings.ts';
 import type { LeaseError } from './errors.ts';
 import { limits } from './limits.ts';
 import { hasOccupants, holderKey, type Lease, type Revocation, type RevocationScope } from './model.ts';
@@ -35,8 +35,8 @@ export const revokeLeases: UseCase<'revokeLeases'> = {
   decide(input, context) {
     const scope = scopeOf(input, context.view);
     if (!scope.ok) return scope;
-    const { reason, deadlineUs } = input;
-    return ok(begin(context, scope.value, { ending: 'revoked', reason, at: context.now + (deadlineUs ?? 0) }));
+    const { reason, deadlineUs, forced } = input;
+    return ok(begin(context, scope.value, { ending: 'revoked', reason, forced, at: context.now + (deadlineUs ?? 0) }));
   },
 };
 
@@ -46,13 +46,24 @@ export const revokeLease: UseCase<'revokeLease'> = {
 
   needs: ({ id }, { view }) => endingNeeds(view, id),
 
-  decide({ id, deadlineUs, reason }, context) {
+  decide({ id, deadlineUs, forced, reason }, context) {
+    const ending = forced ? leaseInEffect(context.view, id) : undefined;
+    // It was left to end by itself, and is not to be waited for any longer.
+    if (ending?.state === 'ending' && !ending.forced)
+      return ok(
+        putLease(context.view, ending, (revision) => ({
+          ...ending,
+          forced,
+          reason: reason || ending.reason,
+          revision,
+        })),
+      );
     const found = liveLease(context.view, id);
     if (!found.ok) return found;
     const lease = found.value;
-    if (deadlineUs === null) return endLive(context, lease, 'revoked', reason);
+    if (deadlineUs === null) return endLive(context, lease, 'revoked', reason, forced);
     const scope = { ...scopeOfLease(lease), holder: null, pools: null, prefix: null, session: null };
-    begin(context, scope, { ending: 'revoked', reason, at: context.now + deadlineUs });
+    begin(context, scope, { ending: 'revoked', reason, forced: false, at: context.now + deadlineUs });
     return ok(leaseInEffect(context.view, id) ?? lease);
   },
 };
@@ -90,13 +101,13 @@ function scopeOf(
   return ok({ ...named, machine: machine ?? named.machine, holder, pools, prefix, session });
 }
 
-type Terms = Readonly<{ ending: Revocation['ending']; reason: string; at: number }>;
+type Terms = Readonly<{ ending: Revocation['ending']; reason: string; forced: boolean; at: number }>;
 
 /**
  * Takes effect at once, or at its time. Needs `endingRevocations`: only so many are in effect at a time, because every
  * lease that is looked at is held against each of them; others wait for their turn.
  */
-export function begin(context: Context, scope: RevocationScope, { ending, reason, at }: Terms): Revocation {
+export function begin(context: Context, scope: RevocationScope, { ending, reason, forced, at }: Terms): Revocation {
   const { view, now } = context;
   const isNow = at <= now && view.revocationsInEffect().length < limits.revocations_in_effect_max;
   return putRevocation(view, scope.machine, (revision, loggedAt) => ({
@@ -104,6 +115,7 @@ export function begin(context: Context, scope: RevocationScope, { ending, reason
     ...scope,
     ending,
     reason,
+    forced,
     state: isNow ? 'ending' : 'waiting',
     createdAt: loggedAt,
     revokeAt: at,
@@ -182,7 +194,7 @@ function walk(context: Context, revocation: Revocation, limit: number): number {
       if (!row || !covers(revocation, row) || !hasOccupants(row)) continue;
       const lease = leaseInEffect(view, row.id) ?? row;
       if (!needsProof(view, lease)) leave(context, lease);
-      else if (row.state !== 'ending') view.leases.put(lease);
+      else if (row.state !== 'ending' || row.forced !== lease.forced) view.leases.put(lease);
       if (row.state !== 'ending') ended++;
     }
     const last = leases.at(-1);

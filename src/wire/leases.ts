@@ -131,7 +131,14 @@ export const LeaseRevoke = z
       description:
         'How long the lease goes on as it is, in seconds. Watchers hear of it at once, as a revocation with `revoke_at`.',
     }),
-    forced: z.literal(true).optional().meta({ description: 'At once, as without a deadline.' }),
+    forced: z
+      .literal(true)
+      .optional()
+      .meta({
+        description:
+          'At once, and without waiting: its connections are cut. Also of a lease that is ending already. A port that a ' +
+          'program took by bind() stays `ending`, shut, until the program lets go of it.',
+      }),
     reason: Text(200).default(''),
   })
   .refine((body) => body.deadline_s === undefined || body.forced === undefined, 'deadline_s or forced, not both')
@@ -155,6 +162,7 @@ export const Lease = z
     state: z.enum(leaseStates),
     ending: z.enum(leaseEndings).nullable(),
     reason: z.string().optional().meta({ description: 'Why an operator revoked it, where they said so.' }),
+    forced: z.literal(true).optional().meta({ description: 'Its end waits for nobody: connections are cut.' }),
     refusal: z.strictObject({ errno: z.string(), detail: z.string() }).nullable(),
     granted_at: Instant,
     active_at: Instant.nullable(),

@@ -22,7 +22,14 @@ export const RevocationCreate = z
     deadline_s: RevocationDeadline.optional().meta({
       description: 'How long the leases go on as they are, in seconds. Watchers hear of it at once, with `revoke_at`.',
     }),
-    forced: z.literal(true).optional().meta({ description: 'At once, without a deadline.' }),
+    forced: z
+      .literal(true)
+      .optional()
+      .meta({
+        description:
+          'At once, and without waiting: connections are cut, also those of leases that are ending already. With ' +
+          '`deadline_s` 0 instead, they end at once and drain.',
+      }),
     reason: Text(200).default(''),
   })
   .refine(
@@ -45,6 +52,7 @@ export const Revocation = z
     lease: LeaseId.nullable(),
     ending: z.enum(['revoked', 'moved', 'fenced']),
     reason: z.string(),
+    forced: z.boolean().meta({ description: 'Connections are cut.' }),
     state: z.enum(['waiting', 'ending', 'done']).meta({
       description:
         'waiting: for revoke_at. ending: in effect; every lease that it covers reads as `ending` or later. done: each of them has been gone through.',

@@ -107,7 +107,7 @@ describe('a change', () => {
 describe('a revocation', () => {
   const nothing = { machine: null, holder: null, pools: null, prefix: null, session: null, slice: null, lease: null };
   const revocation = (over: Partial<Revocation>): Revocation => ({
-    ...{ id: 'revocation-11', ...nothing, ending: 'revoked', reason: '', state: 'ending' },
+    ...{ id: 'revocation-11', ...nothing, ending: 'revoked', reason: '', forced: false, state: 'ending' },
     ...{ created_at: instant, revoke_at: instant, ended_at: instant, done_at: null, leases_ended: 0, revision: 11 },
     ...over,
   });

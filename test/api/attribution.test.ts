@@ -63,6 +63,7 @@ const lease = (id: number, holder: string, over: Partial<Lease> = {}): Lease => 
   refusal: null,
   unit: null,
   reason: null,
+  forced: false,
   grantedAt: t(10),
   activeAt: t(11),
   endingAt: null,

@@ -83,7 +83,7 @@ export function provenanceContract(name: string, open: () => Promise<Opened>): v
       const [revoked] = must(first);
       must(
         await world.execute(
-          { kind: 'revokeLease', id: revoked?.id ?? 0, deadlineUs: null, reason: '' },
+          { kind: 'revokeLease', id: revoked?.id ?? 0, deadlineUs: null, forced: false, reason: '' },
           by('four', `leases/lease-${revoked?.id}`),
         ),
       );

@@ -55,7 +55,7 @@ describe('a check of the database', () => {
     [
       'a lease granted twice',
       `INSERT INTO leases SELECT 99999, slice, generation, epoch, session, unit, machine, holder, pool, address, protocol,
-       first_port, last_port, mode, binding, state, ending, refusal_errno, refusal_detail, reason, granted_at, active_at,
+       first_port, last_port, mode, binding, state, ending, refusal_errno, refusal_detail, reason, forced, granted_at, active_at,
        ending_at, empty_at, reusable_at, ended_at, revision FROM leases WHERE state = 'active' LIMIT 1`,
       /lease-99999 overlaps lease-|lease-\d+ overlaps lease-99999/,
     ],

@@ -10,7 +10,7 @@ const lease = (id: number): Lease => ({
   ...{ id, slice: 2, generation: 3, epoch: 4, session: 5, unit: 'unit', machine: 'machine', holder: 'holder' },
   ...{ pool: 'pool', address: ipv4FromNumber(0xc6_33_64_01), protocol: 'tcp', ports: { first: 6, last: 7 } },
   ...{ mode: 'shared', binding: 'explicit', state: 'cooling', ending: 'revoked' },
-  ...{ refusal: { errno: 'EADDRINUSE', detail: 'port 6' }, reason: 'reason' },
+  ...{ refusal: { errno: 'EADDRINUSE', detail: 'port 6' }, reason: 'reason', forced: true },
   ...{ grantedAt: 8, activeAt: 9, endingAt: 10, emptyAt: 11, reusableAt: 12, endedAt: 13, revision: id },
 });
 const eventOf = (item: Lease): Event => ({

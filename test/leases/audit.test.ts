@@ -143,7 +143,7 @@ describe('the audit log', () => {
     await world.ready('bare', 'v4');
     const [lease] = await world.leases(await world.session('bare', 'web'), tcp(4));
     await act(
-      { kind: 'revokeLease', id: lease?.id ?? 0, deadlineUs: null, reason: 'abuse' },
+      { kind: 'revokeLease', id: lease?.id ?? 0, deadlineUs: null, forced: false, reason: 'abuse' },
       `leases/lease-${lease?.id}`,
     );
     expect(entries()[0]?.changes).toMatchObject([

@@ -60,6 +60,21 @@ describe('revoking one lease', () => {
     expect(await w.revoke(one.id, 'again', 60 * second)).toBe('lease_over');
   });
 
+  it('by force says so, also of one that is ending by itself already; once is enough', async () => {
+    const [one, other, plain] = [await lease(web), await lease(web), await lease(web)];
+    expect(await w.revoke(one.id, 'abuse', null, true)).toMatch(/ending/);
+    expect(await w.store.reader.lease(one.id)).toMatchObject({ state: 'ending', forced: true, reason: 'abuse' });
+    expect(await w.release(other)).toMatch(/ending/);
+    expect(await w.store.reader.lease(other.id)).toMatchObject({ ending: 'released', forced: false });
+    const before = w.events.length;
+    expect(await w.revoke(other.id, '', null, true)).toMatch(/ending/);
+    expect(w.events.slice(before)).toMatchObject([{ kind: 'lease', lease: { id: other.id, forced: true } }]);
+    expect(await w.store.reader.lease(other.id)).toMatchObject({ state: 'ending', ending: 'released', forced: true });
+    for (const { id } of [one, other]) expect(await w.revoke(id, '', null, true)).toBe('lease_over');
+    expect(await w.revoke(plain.id)).toMatch(/ending/);
+    expect(await w.store.reader.lease(plain.id)).toMatchObject({ forced: false });
+  });
+
   it('by a revocation that names it is the same, and one lease alone', async () => {
     const one = await lease(web);
     const other = await lease(web);
@@ -94,6 +109,26 @@ describe('revoking many leases', () => {
     expect(await revocation()).toMatchObject({ state: 'done', leases: 3, through: null });
     expect(await states(...mine)).toBe('ending revoked, ending revoked, ending revoked');
     expect(await w.store.reader.lease(mine[0]?.id ?? 0)).toMatchObject({ reason: 'why' });
+  });
+
+  it('by force is told by that event alone, and holds of those that are ending by themselves, before and after', async () => {
+    const live = await lease(web);
+    const ending = await lease(web);
+    const other = await lease(mail);
+    await w.release(ending);
+    expect(await w.revokeAll({ machine: 'edge-1', holder: 'web', forced: true })).toBe('ending');
+    const forced = async () => {
+      const found = await Promise.all([live, ending, other].map(({ id }) => w.store.reader.lease(id)));
+      return found.map((each) => `${each?.state} ${each?.ending} ${each?.forced}`);
+    };
+    const wanted = ['ending revoked true', 'ending released true', 'active null false'];
+    expect(await forced()).toEqual(wanted);
+    const events = w.events.length;
+    expect(w.events.at(-1)).toMatchObject({ kind: 'revocation', revocation: { forced: true } });
+    await w.sweep();
+    expect(w.events).toHaveLength(events);
+    expect(await revocation()).toMatchObject({ state: 'done', forced: true });
+    expect(await forced()).toEqual(wanted);
   });
 
   it.each([

@@ -71,6 +71,7 @@ export const reportedPast = (tables: Tables): (PastLease & { incarnation: number
   [...tables.reportedLeases.values()].map(({ told: _, ...row }) => ({
     ...row,
     unit: null,
+    forced: false,
     emptyAt: row.emptyAt ?? tables.tenures.get(tenureKey(row.slice, row.generation))?.until ?? null,
     byMachine: true,
   }));

@@ -344,7 +344,7 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
         { lease: lease?.id ?? 1 },
       ][pick % 7];
       const deadlineUs = other % 2 === 0 ? null : (other % 30) * second;
-      return { kind, ...nothing, ...scope, deadlineUs, reason: 'test' };
+      return { kind, ...nothing, ...scope, deadlineUs, forced: deadlineUs === null && flag, reason: 'test' };
     }
     case 'unblock': {
       const blocked = one(
@@ -391,7 +391,10 @@ function commandOf({ ask: kind, pick, other, flag, claims, placement }: Ask, tab
       );
     case 'revokeLease':
       return (
-        lease && { kind, id: lease.id, deadlineUs: other % 3 === 0 ? (other % 30) * second : null, reason: 'test' }
+        lease && {
+          ...{ kind, id: lease.id, deadlineUs: other % 3 === 0 ? (other % 30) * second : null, reason: 'test' },
+          forced: other % 3 === 1,
+        }
       );
     case 'report':
       return reportOf(pick, other, flag, slice, lease);

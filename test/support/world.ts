@@ -231,7 +231,7 @@ export class World {
   /** Many at once. */
   revokeAll(scope: Partial<Commands['revokeLeases']['input']>): Promise<string> {
     const all = { machine: null, holder: null, pool: null, select: null, prefix: null, session: null, lease: null };
-    const command = { kind: 'revokeLeases', ...all, deadlineUs: null, reason: 'why', ...scope } as const;
+    const command = { kind: 'revokeLeases', ...all, deadlineUs: null, forced: false, reason: 'why', ...scope } as const;
     return this.#say(this.execute(command), ({ state }) => state);
   }
 
@@ -250,8 +250,8 @@ export class World {
     return this.#say(this.execute({ kind: 'releaseLease', scope, id: lease.id, token }), showLease);
   }
 
-  revoke(id: number, reason = '', deadlineUs: number | null = null): Promise<string> {
-    return this.#say(this.execute({ kind: 'revokeLease', id, deadlineUs, reason }), showLease);
+  revoke(id: number, reason = '', deadlineUs: number | null = null, forced = false): Promise<string> {
+    return this.#say(this.execute({ kind: 'revokeLease', id, deadlineUs, forced, reason }), showLease);
   }
 
   keep(session: Pick<Session, 'id'>, scope: Scope = {}): Promise<string> {

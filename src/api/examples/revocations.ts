@@ -20,6 +20,7 @@ export const revocation: Revocation = {
   lease: null,
   ending: 'revoked',
   reason: 'the service moves',
+  forced: false,
   state: 'waiting',
   created_at: '2026-01-31T14:06:00.000000Z',
   revoke_at: '2026-01-31T14:08:00.000000Z',

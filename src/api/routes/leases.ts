@@ -188,9 +188,9 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
     async (request) => {
       const { params, body } = request;
-      const { deadline_s, reason = '' } = body ?? {};
+      const { deadline_s, forced = false, reason = '' } = body ?? {};
       const deadlineUs = deadline_s === undefined ? null : microseconds(deadline_s);
-      const command = { kind: 'revokeLease', id: numberOf(params.id), deadlineUs, reason } as const;
+      const command = { kind: 'revokeLease', id: numberOf(params.id), deadlineUs, forced, reason } as const;
       return presentLease(await run(context, request, command));
     },
   );

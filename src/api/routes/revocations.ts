@@ -31,7 +31,7 @@ export const revocationRoutes = resource('revocations', (app, context) => {
       }),
     },
     async (request, reply) => {
-      const { machine, holder, pool, select, prefix, session, lease, deadline_s, reason } = request.body;
+      const { machine, holder, pool, select, prefix, session, lease, deadline_s, forced, reason } = request.body;
       const revocation = await run(context, request, {
         kind: 'revokeLeases',
         machine: machine ?? null,
@@ -42,6 +42,7 @@ export const revocationRoutes = resource('revocations', (app, context) => {
         session: session === undefined ? null : numberOf(session),
         lease: lease === undefined ? null : numberOf(lease),
         deadlineUs: deadline_s === undefined ? null : microseconds(deadline_s),
+        forced: forced ?? false,
         reason,
       });
       return reply.code(201).send(presentRevocation(revocation));

@@ -110,11 +110,13 @@ export const verbs = [
     args: ['lease'],
     flags: z.strictObject({
       deadline_s: LeaseRevoke.shape.deadline_s.meta({
-        description: 'How long it may go on, in seconds; default: not at all',
+        description: 'How long it may go on, in seconds; default: not at all, but what is open drains',
       }),
+      forced: z.boolean().default(false).meta({ description: 'At once, and cut what is open' }),
       reason: LeaseRevoke.shape.reason.meta({ description: 'Why; the lease shows it' }),
     }),
     question: ({ args }) => `Revoke ${args.lease}?`,
-    change: ({ client, args, flags, options }) => client.leases.revoke(args.lease, flags, options),
+    change: ({ client, args, flags: { forced, ...flags }, options }) =>
+      client.leases.revoke(args.lease, { ...flags, ...(forced ? { forced } : {}) }, options),
   }),
 ];

@@ -52,14 +52,21 @@ export const verbs = [
       prefix: z.string().optional().meta({ description: 'On addresses within this prefix' }),
       session: session.meta({ description: 'Of this session' }),
       lease: lease.meta({ description: 'This one lease' }),
-      deadline_s: deadline_s.meta({ description: 'How long they may go on, in seconds; default: not at all' }),
+      deadline_s: deadline_s.meta({
+        description: 'How long they may go on, in seconds; default: not at all, but what is open drains',
+      }),
+      forced: z.boolean().default(false).meta({ description: 'At once, and cut what is open' }),
       reason: reason.meta({ description: 'Why; the leases show it' }),
     }),
-    question: ({ flags: { deadline_s: _, reason: __, ...scope } }) =>
-      `Revoke every lease with ${Object.entries(scope)
+    question: ({ flags: { deadline_s: _, reason: __, forced: cut, ...scope } }) =>
+      `Revoke${cut ? ', and cut the connections of,' : ''} every lease with ${Object.entries(scope)
         .flatMap(([key, value]) => (value === undefined ? [] : [`${key} ${value}`]))
         .join(' and ')}?`,
-    change: ({ client, flags: { deadline_s: s, ...flags }, options }) =>
-      client.revocations.create({ ...flags, ...(s === undefined ? { forced: true } : { deadline_s: s }) }, options),
+    change: ({ client, flags: { forced, deadline_s: s, ...flags }, options }) =>
+      // What contradicts itself is left for the server to say.
+      client.revocations.create(
+        { ...flags, ...(forced ? { forced, ...(s === undefined ? {} : { deadline_s: s }) } : { deadline_s: s ?? 0 }) },
+        options,
+      ),
   }),
 ];

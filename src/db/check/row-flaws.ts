@@ -158,9 +158,9 @@ export function isAsTold(told: Told, event: Event): boolean {
 
 /** What was told of a lease, brought to where it went by itself: its session or a revocation ended it, or its rest is over. */
 function followed(then: Lease, { row: now, session, ended }: Extract<Told, { kind: 'lease' }>): Lease {
-  const { state, ending, endingAt, endedAt } = now;
+  const { state, ending, endingAt, endedAt, forced } = now;
   if (state === 'ending' && then.ending === null && ended === 'forgotten')
-    return { ...then, state, ending, endingAt, reason: now.reason };
+    return { ...then, state, ending, endingAt, reason: now.reason, forced };
   if (
     state === 'ending' &&
     then.ending === null &&
@@ -168,8 +168,10 @@ function followed(then: Lease, { row: now, session, ended }: Extract<Told, { kin
     ended?.ending === ending &&
     ended.id > now.id
   )
-    return { ...then, state, ending, endingAt, reason: ended.reason };
+    return { ...then, state, ending, endingAt, reason: ended.reason, forced };
   if (state === 'ending' && session?.state === 'ended' && then.ending === null)
-    return { ...then, state, ending, endingAt };
+    return { ...then, state, ending, endingAt, forced };
+  // A forced revocation of many also reached those that were ending by themselves.
+  if (state === 'ending' && then.state === 'ending' && forced) return { ...then, forced };
   return state === 'ended' && then.state === 'cooling' ? { ...then, state, endedAt } : then;
 }
