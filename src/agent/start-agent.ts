@@ -24,11 +24,12 @@ import { foreignRouting } from './standing-problems.ts';
 import { bootId, StateFile } from './state-file.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
+import type { Keepers } from './keepers.ts';
 import { fishKeepingOf, keepersOf, placeholdersLeft } from './start-keepers.ts';
 import { serveStatus } from './status-server.ts';
 import { chooseSteering, type Steering } from './steering/choose.ts';
 import { kernelCalls } from './steering/kernel-calls.ts';
-import { OwnLinks } from './steering/link-store.ts';
+import { KeptLinks } from './steering/kept-links.ts';
 import { SteeringLinks } from './steering/steering-links.ts';
 import { sysctlsOf } from './take-down.ts';
 
@@ -123,6 +124,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
   const connected = clientFor(settings, token);
   if (!connected.ok) return connected;
   const client = connected.value;
+  const links = new KeptLinks(closeFd);
   const host = new LinuxHost({
     tun: hosting.tun,
     routeTable: hosting.routeTable,
@@ -130,7 +132,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     sysctls: sysctlsOf(hosting, stateFile.recorded),
     steering: new SteeringLinks({
       calls: kernelCalls,
-      store: new OwnLinks(closeFd),
+      store: links,
       tun: hosting.tun,
       mark: hosting.mark,
       markMask: hosting.markMask,
@@ -150,7 +152,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     processesOf,
   };
   const keepers = keepersOf(settings, { hasFish: hosting.fish, flows_max: budget.flows_max, log });
-  const left = await keepers.begin();
+  const left = await beginKeeping(keepers, links);
   if (!left.ok) {
     diag.close();
     host.close();
@@ -283,6 +285,20 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
       await finished;
     },
   });
+}
+
+/** What a former agent left in the keepers: placeholders, as `Keepers.begin` tells them, and links, which are taken over. */
+async function beginKeeping(keepers: Keepers, links: KeptLinks): ReturnType<Keepers['begin']> {
+  const begun = await keepers.begin();
+  // A host without fish, and without a keeper from when it had it, has nobody to keep links, and none.
+  if (!begun.ok || !keepers.status.some(({ number }) => number === 0)) return begun;
+  try {
+    links.begin(keepers);
+    return begun;
+  } catch (error) {
+    if (error instanceof HostProblem) return err(error.message);
+    throw error;
+  }
 }
 
 /** Why the agent should not begin here: whoever it would take packets from, or lose them to, was there first. */

@@ -28,7 +28,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       routeTable: found.value?.identity.routeTable ?? settings.routeTable,
       families: facts.value.families,
       sysctls: [...recorded.sysctls.keys()],
-      // Whatever the agent had attached went with the agent.
+      // What was attached goes with the keeper, or went with the agent.
       steering: null,
     });
     try {

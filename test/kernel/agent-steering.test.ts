@@ -49,6 +49,7 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
   const url = `http://${origin4}`;
   const probe = (args: string): string =>
     lab.shell(lab.host, `${process.execPath} ${script('steering-probe.ts')} ${args}`);
+  const links = () => JSON.parse(probe('links h0')) as number[];
   const kindOf = (port: number): Kind | undefined =>
     [...blocks].find(([, { first, last }]) => first <= port && port <= last)?.[0];
   const counters = async () => (await agent.status()).counters;
@@ -301,7 +302,6 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
   });
 
   it('goes on after the TUN device was deleted, and after somebody detached the program', async () => {
-    const links = () => JSON.parse(probe('links h0')) as number[];
     const works = () =>
       eventually(
         () => curl(`--max-time 2 ${url}/`).startsWith(pool4) || undefined,
@@ -328,11 +328,19 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
       () => lab.shell(lab.origin, `ss -Htn state established dst ${pool4} sport = :5201`) !== '' || undefined,
       () => 'no download',
     );
+    const attached = links();
+    expect(attached).toHaveLength(mode === 'ebpf' ? 1 : 0);
     await agent.end('SIGKILL');
     const sent = await seen([lab.origin, 'o0'], `dst host ${pool4} and tcp`, () => {}, 3);
     expect(sent.length).toBeGreaterThan(0);
     expect(await resets.stop()).toEqual([]);
     download.kill('SIGKILL');
+    // The keeper has the program's links, and a successor finds them.
+    expect(links()).toEqual(attached);
+    agent = lab.startAgent(config);
+    await agent.until(({ lease_counts }) => lease_counts['up'] === fish.claims.length + 3, 'no successor');
+    expect(links()).toEqual(attached);
+    await agent.end();
     lab.down(config);
     expect(lab.fingerprint()).toEqual(before);
     for (const device of ['h0', 'hc']) expect(JSON.parse(probe(`links ${device}`))).toEqual([]);

@@ -34,5 +34,11 @@ export function steeringProgram(target: SteeringTarget): Program {
     if (found === 0) throw new Error(`the steering program has no place for ${name}`);
   }
   const digest = createHash('sha256').update(instructions).digest('hex').slice(0, 8);
-  return { instructions, label: `fishery${digest}` };
+  return { instructions, label: labelOf(digest) };
 }
+
+const labelPrefix = 'fishery';
+
+/** A label without what all of them begin with, and back. */
+export const shortLabel = (label: string): string => label.slice(labelPrefix.length);
+export const labelOf = (short: string): string => `${labelPrefix}${short}`;

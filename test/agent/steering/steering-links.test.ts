@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { chooseSteering } from '../../../src/agent/steering/choose.ts';
+import { KeptLinks } from '../../../src/agent/steering/kept-links.ts';
 import { OwnLinks } from '../../../src/agent/steering/link-store.ts';
 import { SteeringLinks } from '../../../src/agent/steering/steering-links.ts';
 import { SysError } from '../../../src/sys/errno.ts';
@@ -72,6 +73,64 @@ describe('the links', () => {
     kernel.devices.delete('fishtun');
     expect(() => links().attach('up0')).toThrow('there is no device fishtun to steer to');
     expect(kernel.openDescriptors).toBe(0);
+  });
+});
+
+describe('links in a keeper', () => {
+  /** What a keeper has: it opens descriptors of its own, which are not counted here. */
+  const inKeeper = new Map<number, { record: Uint8Array; fd: number }>();
+  const keeper = {
+    keep: (slot: number, record: Uint8Array, fd: number) => void inKeeper.set(slot, { record, fd }),
+    remove: (slot: number) => void inKeeper.delete(slot),
+    takeKept: (slot: number) => inKeeper.get(slot),
+  };
+  const agent = () => {
+    const kept = new KeptLinks((fd) => kernel.closeFd(fd));
+    kept.begin(keeper);
+    return {
+      kept,
+      links: new SteeringLinks({
+        calls: kernel,
+        store: kept,
+        ...{ tun: 'fishtun', mark: 0x2a, markMask: 0xff, devices: ['up0', 'a-long-name-000'] },
+      }),
+    };
+  };
+  beforeEach(() => {
+    inKeeper.clear();
+    kernel.devices.set('a-long-name-000', 9);
+  });
+
+  it('are found by a successor, who attaches nothing again', () => {
+    const first = agent();
+    first.links.attach('up0');
+    first.links.attach('a-long-name-000');
+    const second = agent();
+    expect(second.links.observe()).toEqual(
+      new Map([
+        ['up0', 'current'],
+        ['a-long-name-000', 'current'],
+      ]),
+    );
+    expect([...inKeeper.keys()]).toEqual([128, 129]);
+  });
+
+  it('are told by a successor to be of another version, and replaced in their slot', () => {
+    agent().links.attach('up0');
+    kernel.devices.set('fishtun', 70);
+    const { links: successor } = agent();
+    expect(successor.observe().get('up0')).toBe('stale');
+    successor.attach('up0');
+    expect(inKeeper.size).toBe(1);
+    expect(agent().links.observe().get('up0')).toBe('current');
+  });
+
+  it('are gone from the keeper once they are detached', () => {
+    const { links: own } = agent();
+    own.attach('up0');
+    own.detach('up0');
+    expect(inKeeper.size).toBe(0);
+    expect(kernel.attached('up0')).toEqual([]);
   });
 });
 
