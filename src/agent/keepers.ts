@@ -211,9 +211,11 @@ export class Keepers {
     this.#member(0).client.drop(kinds.singleton, [slot]);
   }
 
-  /** What is kept in a slot of the singletons, with a descriptor of the caller's own. Throws HostProblem. */
+  /** What a former agent keeps in a slot of the singletons: as if it had been put here, by `keep`. Throws HostProblem. */
   takeKept(slot: number): Readonly<{ record: Uint8Array; fd: number }> | undefined {
-    return orProblem(() => this.#member(0).client.takeOne(kinds.singleton, slot));
+    const taken = orProblem(() => this.#member(0).client.takeOne(kinds.singleton, slot));
+    if (taken) this.#singletons.set(slot, taken);
+    return taken;
   }
 
   /** Calls whenever a keeper was lost and is there again, perhaps with nothing in it. */

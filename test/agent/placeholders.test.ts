@@ -311,6 +311,19 @@ describe('a keeper that is lost', () => {
     keepers.remove(0);
     expect(keepers.takeKept(0)).toBeUndefined();
   });
+
+  it('has those put into it again, too, that were taken over from a former agent', async () => {
+    keepers.keep(0, new Uint8Array(28), sockets.open.openPing(Uint8Array.of(198, 51, 100, 10), 99));
+    keepers.keep(1, new Uint8Array(28), sockets.open.openPing(Uint8Array.of(198, 51, 100, 10), 98));
+    for (const keeper of host.running.values()) keeper.cut();
+    await begin();
+    expect(keepers.takeKept(0)).toBeDefined();
+    expect(keepers.takeKept(1)).toBeDefined();
+    keepers.release(1);
+    host.running.get(0)?.die();
+    await placeholders.restore();
+    expect([...(host.running.get(0)?.kept[kinds.singleton]?.keys() ?? [])]).toEqual([0]);
+  });
 });
 
 describe('at the end', () => {
