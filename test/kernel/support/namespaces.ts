@@ -6,7 +6,10 @@ import { inject } from 'vitest';
  * one machine do not meet, nor do two files of one run that name their labs differently; and the next run can tell which
  * namespaces a dead one left behind.
  */
-export const namespaceOf = (name: string): string => `${name}.${inject('namespaceRun')}`;
+export const namespaceOf = (name: string): string => `${name}.${runOf()}`;
+
+/** Benchmarks use the labs, too, and have no test runner. */
+const runOf = (): string | number => (process.env['VITEST'] === undefined ? process.pid : inject('namespaceRun'));
 
 /** With the processes in them, which may outlive those that started them: keepers do, and would keep the namespace alive. */
 export function deleteNamespaces(...names: readonly string[]): void {
