@@ -91,6 +91,9 @@ export const agentSettings = z
       .default([])
       .meta({ description: 'Interfaces from which packets go to fish' }),
     tun: DeviceName.default('fishtun').meta({ description: "Name of fish's TUN device" }),
+    tun_queue_packets: z.int().min(64).max(65_536).default(4_096).meta({
+      description: 'Packets that the TUN device holds while nobody reads it: what comes while the agent is restarted',
+    }),
     mark: Mark.default(0x2a).meta({ description: "Packet mark that leads to fish's routing table" }),
     mark_mask: Mark.default(0xff).meta({ description: 'Which bits of the packet mark are used; the others are kept' }),
     route_table: z

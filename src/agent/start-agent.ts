@@ -210,7 +210,12 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
           settings,
           fish: settings.fish,
           placeholders_max: budget.flows_max,
-          place: new FishPlace({ tun: hosting.tun, keeping: fishKeepingOf(keepers), log }),
+          place: new FishPlace({
+            tun: hosting.tun,
+            queue_packets: settings.tun_queue_packets,
+            keeping: fishKeepingOf(keepers),
+            log,
+          }),
           log,
         })
       : null;

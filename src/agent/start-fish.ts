@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
 import type { FlowAnswer as FlowLogAnswer, FlowRecord } from '../fish/flow-log.ts';
 import { memorySizes } from '../fish/forwarder.ts';
@@ -18,8 +17,6 @@ import type { AgentSettings, FishSettings } from './settings.ts';
 const quickDeath_ms = 10_000;
 /** So many times in a row; then it begins with an empty table. */
 const quickDeaths_max = 3;
-/** Between two looks whether fish has caught up with what had queued. */
-const catchUp_ms = 20;
 
 type FishStart = Readonly<{
   settings: Pick<AgentSettings, 'mark'>;
@@ -71,18 +68,7 @@ export class FishStarter {
       throw error;
     }
     void thread.died.then(noteDeath);
-    if (place.mustRestoreQueue) void restoreQueueOf(place, thread);
     return portOf(thread, fish.holder, place);
-  }
-}
-
-/** Once fish has found nothing to read, what had queued before it came is through. */
-async function restoreQueueOf(place: FishPlace, thread: Fish): Promise<void> {
-  try {
-    while ((await thread.stats()).waits === 0) await sleep(catchUp_ms);
-    place.restoreQueue();
-  } catch {
-    // It has died, or the keeper has: whoever comes next restores it.
   }
 }
 
@@ -99,7 +85,6 @@ function portOf(thread: Fish, holder: string, place: FishPlace): FishPort {
     },
     stats: async () => flatStats(await thread.stats()),
     stop: async ({ leave = false } = {}) => {
-      if (leave) place.lengthenQueue();
       await thread.stop({ leave });
       place.close({ leave });
     },

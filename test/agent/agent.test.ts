@@ -375,6 +375,16 @@ describe('fish', () => {
     expect(world.sockets.holdings()).toEqual(held);
   });
 
+  it('whose keeper was lost takes its flows over from itself', async () => {
+    world.start();
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.blocks).toEqual([['lease-1']]));
+    world.agent.fishLostItsKeeper();
+    await vi.waitFor(() => expect(world.fishStarts).toBe(2));
+    expect(world.fishLeft).toEqual([true]);
+    await vi.waitFor(() => expect(world.blocks).toEqual([['lease-1'], ['lease-1']]));
+  });
+
   it('that cannot start keeps no proxy from its lease, and is tried again', async () => {
     world.fishFails = true;
     world.start();

@@ -24,17 +24,12 @@ export interface FishKeeping {
 export type FishPlaceParts = Readonly<{
   /** Name of the TUN device. */
   tun: string;
+  /** How many packets it holds while nobody reads them. */
+  queue_packets: number;
   /** null: nothing outlives the process. */
   keeping: FishKeeping | null;
   log: Pick<Logger, 'info' | 'warn'>;
 }>;
-
-/**
- * Packets that the TUN queues while nobody reads it, at a planned stop: as many as come in a second at ten thousand a second,
- * and a half. The queue is that long only until the successor has caught up: a long queue in front of a busy reader is nothing
- * but delay.
- */
-const handOverQueue_packets = 16_384;
 
 const tunOptions = { persist: true, offload: true } as const;
 
@@ -47,8 +42,6 @@ type Flows = Readonly<{ fd: number; mapping: Mapping; memory: FlowMemory | undef
 export class FishPlace {
   readonly #parts: FishPlaceParts;
   #tun: Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> | undefined;
-  /** How long the TUN's queue has to be when what waits in it has been read; 0: as it is. */
-  #queueToRestore = 0;
   #flows: Flows | undefined;
 
   constructor(parts: FishPlaceParts) {
@@ -62,13 +55,11 @@ export class FishPlace {
 
   /** The device, as it was left, or attached to anew: the host has it by then. Throws SysError, or what keeping throws. */
   openTun(): Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> {
-    const found = this.#findTun();
-    if (found) return found;
-    const { tun, keeping } = this.#parts;
-    const { fd, vnetHeaderBytes } = openTun(tun, tunOptions);
-    this.#tun = { fd, vnetHeaderBytes };
-    keeping?.keep(singletons.tun, queueRecord(0), fd);
-    return this.#tun;
+    const { tun, queue_packets } = this.#parts;
+    const found = this.#findTun() ?? this.#attach();
+    // Only then: a queue whose length is changed drops what comes meanwhile.
+    if (queueLength(tun) !== queue_packets) queueLength(tun, queue_packets);
+    return found;
   }
 
   /** The flow table, as it was left if it can be read, moved into one of this size if need be; null when nothing is kept. */
@@ -98,30 +89,6 @@ export class FishPlace {
     this.#forgetFlows();
   }
 
-  /** Before fish is stopped for a successor: what comes until that one reads has to wait somewhere. */
-  lengthenQueue(): void {
-    const { tun, keeping } = this.#parts;
-    if (!this.#tun || !keeping || this.#queueToRestore > 0) return;
-    const packets = queueLength(tun);
-    if (packets >= handOverQueue_packets) return;
-    this.#queueToRestore = packets;
-    keeping.keep(singletons.tun, queueRecord(packets), this.#tun.fd);
-    queueLength(tun, handOverQueue_packets);
-  }
-
-  /** After what had queued was read: a shorter queue drops what does not fit. */
-  restoreQueue(): void {
-    const { tun, keeping } = this.#parts;
-    if (!this.#tun || !keeping || this.#queueToRestore === 0) return;
-    queueLength(tun, this.#queueToRestore);
-    this.#queueToRestore = 0;
-    keeping.keep(singletons.tun, queueRecord(0), this.#tun.fd);
-  }
-
-  get mustRestoreQueue(): boolean {
-    return this.#queueToRestore > 0;
-  }
-
   /** Closes what is open here. With `leave` the keeper has it for a successor, else it goes there, too. */
   close({ leave }: Readonly<{ leave: boolean }>): void {
     const { keeping } = this.#parts;
@@ -133,13 +100,20 @@ export class FishPlace {
     this.#forgetFlows();
   }
 
+  #attach(): Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> {
+    const { tun, keeping } = this.#parts;
+    const { fd, vnetHeaderBytes } = openTun(tun, tunOptions);
+    this.#tun = { fd, vnetHeaderBytes };
+    keeping?.keep(singletons.tun, new Uint8Array(opaqueBytes), fd);
+    return this.#tun;
+  }
+
   #findTun(): Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> | undefined {
     const { tun, keeping } = this.#parts;
     if (!this.#tun) {
       const kept = keeping?.takeKept(singletons.tun);
       if (!kept) return undefined;
       this.#tun = { fd: kept.fd, vnetHeaderBytes: 0 };
-      this.#queueToRestore = new DataView(kept.record.buffer, kept.record.byteOffset).getUint32(0);
     }
     const { fd } = this.#tun;
     const retaken = retakeTun(fd, tun, tunOptions);
@@ -151,7 +125,6 @@ export class FishPlace {
     keeping?.remove(singletons.tun);
     closeFd(fd);
     this.#tun = undefined;
-    this.#queueToRestore = 0;
     return undefined;
   }
 
@@ -173,12 +146,6 @@ export class FishPlace {
     closeFd(this.#flows.fd);
     this.#flows = undefined;
   }
-}
-
-function queueRecord(packets: number): Uint8Array {
-  const record = new Uint8Array(opaqueBytes);
-  new DataView(record.buffer).setUint32(0, packets);
-  return record;
 }
 
 const isSameSize = (a: MemorySizes, b: MemorySizes): boolean =>
