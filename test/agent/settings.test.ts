@@ -53,6 +53,15 @@ describe('settings', () => {
     expect(problemsOf({ fish: { ...fish, enabled: false } })).toEqual([]);
   });
 
+  it("of fish name clients on the host itself inside the clients' prefixes, and steering as it may be", () => {
+    const local = (prefix: string) => ({ uplinks: ['eth0'], fish: { ...fish, local_clients: [prefix] } });
+    expect(problemsOf(local('100.64.255.1/32'))).toEqual([]);
+    expect(problemsOf(local('192.0.2.1/32'))).toEqual([containing('192.0.2.1/32 is not inside client_prefixes')]);
+    expect(problemsOf(local('100.0.0.0/8'))).toEqual([containing('100.0.0.0/8 is not inside client_prefixes')]);
+    expect(problemsOf({ steering: 'ebpf' })).toEqual([]);
+    expect(problemsOf({ steering: 'iptables' })).toEqual([containing('steering')]);
+  });
+
   it.each([
     [{ mark: 0 }, 'mark'],
     [{ mark: 0x100 }, 'must have a bit inside mark_mask'],

@@ -2,6 +2,7 @@ import { readlinkSync, writeFileSync } from 'node:fs';
 import { enterNetns } from '../../../src/sys/netns.ts';
 import { deviceOperations } from './sys-devices.ts';
 import { passingOperations } from './sys-passing.ts';
+import { programOperations } from './sys-programs.ts';
 import { routingOperations } from './sys-routing.ts';
 import { socketOperations } from './sys-sockets.ts';
 import { tableOperations } from './sys-tables.ts';
@@ -21,6 +22,7 @@ export const operations = {
   ...tableOperations,
   ...passingOperations,
   ...routingOperations,
+  ...programOperations,
 };
 
 export type Operations = typeof operations;
