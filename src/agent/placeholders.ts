@@ -42,7 +42,7 @@ const batch_max = 253;
 /** Some milliseconds, after which the keepalive may have its turn. */
 const batchesAtOnce_max = 4;
 
-type Space = Pick<Block, 'protocol' | 'address'> & Readonly<{ bytes: Uint8Array }>;
+type Space = Pick<Block, 'protocol' | 'address'> & Readonly<{ bytes: Uint8Array; name: string }>;
 /** `ref` is undefined while the socket is to be opened again: its keeper was lost. `key` by `keyOf`. */
 type Claim = Readonly<{ space: Space; port: number; key: string }> & { ref: Ref | undefined; leases: number };
 type Opened = Readonly<{ record: Uint8Array; fd: number }>;
@@ -97,7 +97,7 @@ export class Placeholders {
     const unknown: Ref[] = [];
     for (const { record, ref } of kept) {
       const place = decodePlace(record);
-      const key = place && keyOf(place.protocol, place.address, place.port);
+      const key = place && keyOf(spaceOf(place.protocol, place.address), place.port);
       if (key === undefined || this.#left.has(key)) unknown.push(ref);
       else this.#left.set(key, ref);
     }
@@ -110,8 +110,8 @@ export class Placeholders {
     const wanted = new Set<string>();
     for (const { protocol, address, ports, mode } of blocks) {
       if (mode === 'shared') continue;
-      const bytes = addressToBytes(address);
-      for (let port = ports.first; port <= ports.last; port++) wanted.add(keyOf(protocol, bytes, port));
+      const space = spaceOf(protocol, addressToBytes(address));
+      for (let port = ports.first; port <= ports.last; port++) wanted.add(keyOf(space, port));
     }
     const gone = [...this.#left].filter(([key]) => !wanted.has(key));
     for (const [key] of gone) this.#left.delete(key);
@@ -125,9 +125,11 @@ export class Placeholders {
    */
   async hold(lease: string, block: Block): Promise<Refusal | undefined> {
     if (block.mode === 'shared' || this.#byLease.has(lease)) return undefined;
-    const space: Space = { protocol: block.protocol, address: block.address, bytes: addressToBytes(block.address) };
+    const { protocol, address } = block;
+    const bytes = addressToBytes(address);
+    const space: Space = { protocol, address, bytes, name: spaceOf(protocol, bytes) };
     const ports = Array.from({ length: block.ports.last - block.ports.first + 1 }, (_, i) => block.ports.first + i);
-    const unheld = ports.filter((port) => !this.#isHeld(keyOf(space.protocol, space.bytes, port)));
+    const unheld = ports.filter((port) => !this.#isHeld(keyOf(space.name, port)));
     const { budget, keepers } = this.#parts;
     if (this.open + unheld.length > budget.bound_max) return tooMany(unheld.length, this.open, budget);
     const room = await keepers.reserve(unheld.length);
@@ -186,7 +188,7 @@ export class Placeholders {
     const there = new Map<string, Ref>();
     for (const { record, ref } of keepers.list(number)) {
       const place = decodePlace(record);
-      there.set(place ? keyOf(place.protocol, place.address, place.port) : `ref ${ref}`, ref);
+      there.set(place ? keyOf(spaceOf(place.protocol, place.address), place.port) : `ref ${ref}`, ref);
     }
     for (const [key, claim] of this.#claims) {
       if (claim.ref === undefined || keeperOf(claim.ref) !== number) continue;
@@ -215,7 +217,7 @@ export class Placeholders {
     let refusal: Refusal | undefined;
     try {
       for (const port of ports) {
-        const key = keyOf(space.protocol, space.bytes, port);
+        const key = keyOf(space.name, port);
         const known = this.#claims.get(key);
         if (known) {
           known.leases++;
@@ -312,8 +314,10 @@ export class Placeholders {
 }
 
 /** Identifiers are the whole host's, whatever the address. */
-const keyOf = (protocol: Block['protocol'], address: Uint8Array, port: number): string =>
-  protocol === 'icmp' ? `icmp ${port}` : `${protocol} ${Buffer.from(address).toString('hex')} ${port}`;
+const spaceOf = (protocol: Block['protocol'], address: Uint8Array): string =>
+  protocol === 'icmp' ? 'icmp' : `${protocol} ${Buffer.from(address).toString('hex')}`;
+
+const keyOf = (space: string, port: number): string => `${space} ${port}`;
 
 const recordOf = ({ space, port }: Claim): Uint8Array =>
   encodePlace({ protocol: space.protocol, address: space.bytes, port });
