@@ -6,7 +6,7 @@ import type { StreamReport } from './support/stream-process.ts';
 /** What queues while nothing is carried comes all at once afterwards, and the receiver's socket holds some five hundred. */
 const datagramEvery_ms = 25;
 
-describe.each(['nftables'] as const)('an agent that is started again under load, steering by %s', (steering) => {
+describe.each(['nftables', 'ebpf'] as const)('an agent that is started again under load, steering by %s', (steering) => {
   let scene: RestartScene;
   let resets: Awaited<ReturnType<AgentLab['capture']>>;
   let echoes: Awaited<ReturnType<AgentLab['capture']>>;
