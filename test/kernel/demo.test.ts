@@ -18,7 +18,7 @@ const claims: Readonly<Record<number, readonly string[]>> = {
   6: ['machine', 'holder', 'client', 'candidates'],
   7: [
     ...['killed', 'proxies-go-on', 'guard-closes', 'leases-kept', 'proxies-survive'],
-    ...['fish-flows-lost', 'fish-again', 'no-reset'],
+    ...['fish-flows-survive', 'fish-again', 'no-reset'],
   ],
 };
 
