@@ -28,6 +28,7 @@ const rules: Rules = {
     doctor: ['agent', 'sdk', 'wire', 'net', 'sys', 'ops'],
     cli: ['sdk', 'wire', 'net', 'ops', 'agent', 'doctor'],
     'cli/commands/keeper.ts': ['agent', 'keeper', 'ops', 'cli'],
+    'cli/hold/bind.ts': ['sys', 'net', 'wire'],
     'cli/store-settings.ts': ['db', 'leases'],
     'cli/commands/migrate.ts': ['db', 'cli'],
     'cli/commands/check.ts': ['db', 'cli'],

@@ -5,6 +5,7 @@ import { readConfigSection, readProfile, type ConfigSection } from '../ops/confi
 import { resolveSettings, type Environment, type FlagValues } from '../ops/settings.ts';
 import { exitCodes, type Command, type CommandEntry, type Entry } from './command.ts';
 import { describeCommand, flagsOf, footer, type Flag } from './help.ts';
+import { withoutHandedDown } from './hold/environment.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Where a program writes and what it sees of its surroundings; tests hand in their own. */
@@ -107,6 +108,7 @@ type Call = Readonly<{
 }>;
 
 async function callCommand({ name, sections, command, flags, sub, rest, host }: Call): Promise<number> {
+  const env = withoutHandedDown(host.env);
   const complain = (line: string) => host.writeErr(`fishery ${name}: ${line}\n`);
   const usage = (lines: readonly string[]) => {
     for (const line of lines) complain(line);
@@ -130,16 +132,16 @@ async function callCommand({ name, sections, command, flags, sub, rest, host }: 
   const values: FlagValues = Object.fromEntries(
     flags.map(({ field }) => [field.key, options[new Option(field.flag).attributeName()]]),
   );
-  const file = flags.some(({ isSetting }) => isSetting) ? configOf(command, name, sections, options, host.env) : none;
+  const file = flags.some(({ isSetting }) => isSetting) ? configOf(command, name, sections, options, env) : none;
   if (!file.ok) return usage([file.problem]);
-  const settings = resolveSettings(command.settings, { flags: values, env: host.env, file: file.value });
+  const settings = resolveSettings(command.settings, { flags: values, env, file: file.value });
   const own = command.flags && resolveSettings(command.flags, { flags: values });
   const problems = [settings, own].flatMap((read) => (read && !read.ok ? read.problems : []));
   if (!settings.ok || (own && !own.ok)) return usage(problems);
   return command.run(
     { ...settings.value, ...(own?.value ?? {}) },
     {
-      env: host.env,
+      env,
       positionals,
       rest: rest ?? [],
       print: (line) => host.writeOut(`${line}\n`),

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,8 +17,12 @@ class Run {
   out = '';
   err = '';
 
-  constructor(args: readonly string[]) {
-    this.child = spawn(process.execPath, [program, 'hold', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+    const stdio = ['ignore', 'pipe', 'pipe'] as const;
+    this.child = spawn(process.execPath, [program, 'hold', ...args], {
+      stdio: [...stdio],
+      env: { ...process.env, ...env },
+    });
     this.child.stdout?.on('data', (data: Buffer) => (this.out += data.toString()));
     this.child.stderr?.on('data', (data: Buffer) => (this.err += data.toString()));
     this.ended = new Promise((done) =>
@@ -42,10 +46,15 @@ describe('fishery hold', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  async function start(control: ScriptedSession, flags: readonly string[], script: string) {
+  async function start(
+    control: ScriptedSession,
+    flags: readonly string[],
+    script: string,
+    env: Readonly<Record<string, string>> = {},
+  ) {
     const server = await ScriptedServer.start(control.answer);
     const common = ['--server', server.url, '--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];
-    return { server, run: new Run([...common, ...flags, '--', process.execPath, '-e', script]) };
+    return { server, run: new Run([...common, ...flags, '--', process.execPath, '-e', script], env) };
   }
 
   const sleeper = `process.stdout.write('up ' + process.pid + '\\n'); setInterval(() => {}, 1000);`;
@@ -79,6 +88,144 @@ describe('fishery hold', () => {
     expect(server.seen.find(({ path }) => path === '/v1/leases')).toMatchObject({
       query: { wait: 'applied', timeout_s: '10' },
       body: { session: 'session-40', claims: [{ protocol: 'tcp', ports: 100, mode: 'exclusive', pool: 'p' }] },
+    });
+  });
+
+  it('takes nothing of an outer hold for a setting, and hands nothing of it on', async () => {
+    const control = new ScriptedSession();
+    const outer = {
+      ...{
+        FISHERY_SESSION: 'session-7',
+        FISHERY_PORTS: '7000-7127',
+        FISHERY_PROTOCOL: 'udp',
+        FISHERY_LEASE_2: 'lease-9',
+      },
+      ...{ FISHERY_PORT_LAST_2: '7', LISTEN_FDS: '2', LISTEN_PID: '1', LISTEN_FDNAMES: 'a:b', FISHERY_TTL_S: '8' },
+    };
+    const { server, run } = await start(
+      control,
+      [],
+      `for (const [k, v] of Object.entries(process.env)) if (/^(FISHERY|LISTEN)_/.test(k)) console.log(k + '=' + v)`,
+      outer,
+    );
+    await using _ = server;
+    const { code, out } = await run.ended;
+    expect(code).toBe(0);
+    expect(out).toContain('FISHERY_PORTS=9000-9127');
+    expect(out).toContain('FISHERY_SESSION=session-40');
+    expect(out).not.toMatch(/session-7|lease-9|_2=|LISTEN_/);
+    expect(server.seen.find(({ path }) => path === '/v1/leases')?.body).toMatchObject({
+      claims: [{ protocol: 'tcp' }],
+    });
+    // What was meant as a setting still is one.
+    expect(server.seen.find(({ path }) => path === '/v1/sessions')?.body).toMatchObject({ ttl_s: 8 });
+  });
+
+  it('reads its settings from the environment where it is not within a hold', async () => {
+    const control = new ScriptedSession();
+    const { server, run } = await start(control, [], '', { FISHERY_PORTS: '64', FISHERY_PROTOCOL: 'udp' });
+    await using _ = server;
+    expect((await run.ended).code).toBe(0);
+    const { body } = server.seen.find(({ path }) => path === '/v1/leases') ?? {};
+    expect(body).toMatchObject({ claims: [{ protocol: 'udp', ports: 64 }] });
+  });
+
+  describe('that is killed', () => {
+    const isAlive = (pid: number): boolean => {
+      try {
+        // One that nobody has waited for yet is still there, as a zombie.
+        return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
+      } catch {
+        return false;
+      }
+    };
+    const pidOf = ({ out }: Run): number => Number(/up (\d+)/.exec(out)?.[1]);
+
+    it('takes its program with it, which may finish first', async () => {
+      const file = join(folder, 'last-words');
+      const { server, run } = await start(
+        new ScriptedSession(),
+        [],
+        `process.on('SIGTERM', () => { require('fs').writeFileSync(${JSON.stringify(file)}, 'bye'); process.exit(0); }); ${sleeper}`,
+      );
+      await using _ = server;
+      await run.said('up');
+      run.child.kill('SIGKILL');
+      await expect.poll(() => isAlive(pidOf(run)), { timeout: 20_000 }).toBe(false);
+      expect(readFileSync(file, 'utf8')).toBe('bye');
+    });
+
+    it('takes it by force after its grace', async () => {
+      const { server, run } = await start(
+        new ScriptedSession(),
+        ['--grace-s', '1'],
+        `process.on('SIGTERM', () => {}); ${sleeper}`,
+      );
+      await using _ = server;
+      await run.said('up');
+      run.child.kill('SIGKILL');
+      await expect.poll(() => isAlive(pidOf(run)), { timeout: 20_000 }).toBe(false);
+    });
+
+    it('leaves it where it is with --on-lost keep', async () => {
+      const { server, run } = await start(new ScriptedSession(), ['--on-lost', 'keep', '--grace-s', '0'], sleeper);
+      await using _ = server;
+      await run.said('up');
+      const ended = new Promise((resolve) => run.child.once('exit', resolve));
+      run.child.kill('SIGKILL');
+      await ended;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      expect(isAlive(pidOf(run))).toBe(true);
+      process.kill(pidOf(run), 'SIGKILL');
+    });
+  });
+
+  describe('with --bind', () => {
+    it('hands the program a bound socket for each port, as a service manager does', async () => {
+      const control = new ScriptedSession();
+      control.address = '127.0.0.1';
+      control.ports = { first: 21_804, last: 21_807 };
+      const { server, run } = await start(
+        control,
+        ['--ports', '4', '--bind'],
+        `const { LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES } = process.env;
+         console.log(LISTEN_FDS, LISTEN_PID == process.pid, LISTEN_FDNAMES);
+         const one = require('net').createServer().listen({ fd: 5 }, () => {
+           console.log(one.address().address, one.address().port);
+           const taken = require('net').createServer().on('error', ({ code }) => { console.log(code); process.exit(4); });
+           taken.listen(21806, '127.0.0.1');
+         });`,
+      );
+      await using _ = server;
+      const { code, out, err } = await run.ended;
+      expect(out.trim().split('\n'), err).toEqual([
+        '4 true lease-42-21804:lease-42-21805:lease-42-21806:lease-42-21807',
+        '127.0.0.1 21806',
+        'EADDRINUSE',
+      ]);
+      expect(code).toBe(4);
+    });
+
+    it('starts nothing when a port cannot be bound, says which, and gives everything back', async () => {
+      const control = new ScriptedSession();
+      control.ports = { first: 21_804, last: 21_807 };
+      const { server, run } = await start(control, ['--ports', '4', '--bind'], `console.log('must not run')`);
+      await using _ = server;
+      const { code, out, err } = await run.ended;
+      expect({ code, out }).toEqual({ code: 1, out: '' });
+      expect(err).toContain('lease-42: tcp port 21804 of 198.51.100.10 cannot be bound: EADDRNOTAVAIL');
+      expect(control.ended).toBe(1);
+    });
+
+    it('says that a program does not exist, as ever', async () => {
+      const control = new ScriptedSession();
+      control.address = '127.0.0.1';
+      control.ports = { first: 21_804, last: 21_804 };
+      const server = await ScriptedServer.start(control.answer);
+      await using _ = server;
+      const common = ['--server', server.url, '--token-file', tokenFile, '--machine', 'm', '--holder', 'h', '--bind'];
+      expect((await new Run([...common, '--', 'no-such-program']).ended).code).toBe(127);
+      expect(control.ended).toBe(1);
     });
   });
 
@@ -222,6 +369,13 @@ describe('fishery hold', () => {
     ['a bad claim', ['--claim', 'protocol=sctp', '--', 'true'], '--claim "protocol=sctp"'],
     ['two ways of claiming', ['--claim', 'protocol=tcp', '--ports', '4', '--', 'true'], 'leave out --ports'],
     ['too many ports', ['--ports', '70000', '--', 'true'], '--ports'],
+    [
+      'a socket for shared ports',
+      ['--bind', '--mode', 'shared', '--', 'true'],
+      '--bind: a bound socket takes its port',
+    ],
+    ['a socket for echoes', ['--bind', '--protocol', 'icmp', '--', 'true'], '--bind: icmp has no ports'],
+    ['too many sockets', ['--bind', '--ports', '2048', '--', 'true'], '--bind: at most 1024 ports'],
     ['an address that is none', ['--server', 'localhost', '--', 'true'], 'is not the address of a server'],
   ])('exits with 2 and attempts nothing: %s', async (_name, flags, why) => {
     const common = ['--token-file', tokenFile, '--machine', 'm', '--holder', 'h'];

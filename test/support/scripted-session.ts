@@ -10,6 +10,8 @@ export class ScriptedSession {
   keepalive: Answer | undefined;
   ended = 0;
   ttl_s = 0;
+  address = '198.51.100.10';
+  ports = { first: 9_000, last: 9_127 };
 
   readonly answer: Answer = (request, response) => this.#route(request)(request, response);
 
@@ -44,8 +46,8 @@ export class ScriptedSession {
   }
 
   #lease() {
-    const place = { machine: 'm', holder: 'h', slice: 'slice-3', pool: 'p', address: '198.51.100.10', protocol: 'tcp' };
-    const kind = { ports: { first: 9_000, last: 9_127 }, mode: 'exclusive', binding: null };
+    const place = { machine: 'm', holder: 'h', slice: 'slice-3', pool: 'p', address: this.address, protocol: 'tcp' };
+    const kind = { ports: this.ports, mode: 'exclusive', binding: null };
     return {
       id: 'lease-42',
       token: '1.1.42',

@@ -4,6 +4,7 @@ import { SecretFile } from '../../ops/secret-file.ts';
 import { readSecretFile } from '../../ops/settings.ts';
 import { FisheryClient, tlsFilesOf } from '../../sdk/index.ts';
 import { defineCommand, exitCodes } from '../command.ts';
+import { whyNotBound } from '../hold/bind.ts';
 import { claimsOf } from '../hold/claims.ts';
 import { hold } from '../hold/hold.ts';
 
@@ -32,6 +33,9 @@ const settings = z.strictObject({
   on_lost: z.enum(['terminate', 'keep']).default('terminate').meta({
     description: 'What becomes of the program when its session or a lease is lost',
   }),
+  bind: z.boolean().default(false).meta({
+    description: 'Hand the program a bound socket for each port, as systemd does (LISTEN_FDS); exclusive leases only',
+  }),
   grace_s: z.number().min(0).max(3_600).default(10).meta({
     description: 'From SIGTERM to SIGKILL when the program is terminated, in seconds',
   }),
@@ -41,12 +45,19 @@ const details = `The program finds its first lease in FISHERY_ADDRESS, FISHERY_P
 FISHERY_PORT_LAST, FISHERY_PROTOCOL and FISHERY_LEASE, the session in FISHERY_SESSION. With several
 leases each stands there again with its number, from FISHERY_ADDRESS_1 on.
 
+Within a hold these variables are no settings: an inner \`fishery hold\` does not read them, and its
+program finds its own leases only. With --bind, sockets bound to the ports, in order, are its
+descriptors from 3 on (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES, as for socket activation).
+
+When \`fishery hold\` itself is killed, the program is terminated (SIGTERM, SIGKILL after the grace),
+for nobody keeps its ports alive any more; with --on-lost keep it is not.
+
 Signals are passed on. The exit code is the program's, 128 + n when signal n ended it, and 75 when
 it was stopped because its session or a lease was lost.
 
 Example:
   fishery hold --token-file haproxy.token --machine edge-1 --holder haproxy --ports 128 \\
-    -- haproxy -f haproxy.cfg        # with  source "\${FISHERY_ADDRESS}:\${FISHERY_PORTS}"  in it`;
+    -- haproxy -f haproxy.cfg        # source "\${FISHERY_ADDRESS}:\${FISHERY_PORTS}"  on its server lines`;
 
 export const command = defineCommand({
   settings,
@@ -55,9 +66,14 @@ export const command = defineCommand({
   run: async (o, { env, rest, complain }) => {
     const claims = claimsOf(o);
     const token = readSecretFile(o.token_file);
-    const problems = [...(claims.ok ? [] : claims.error), ...(token.ok ? [] : [token.problem])];
+    const unfit = claims.ok && o.bind ? whyNotBound(claims.value) : undefined;
+    const problems = [
+      ...(unfit === undefined ? [] : [unfit]),
+      ...(claims.ok ? [] : claims.error),
+      ...(token.ok ? [] : [token.problem]),
+    ];
     const client = token.ok ? clientFor(o, token.value, problems) : undefined;
-    if (!claims.ok || !client) {
+    if (!claims.ok || !client || unfit !== undefined) {
       for (const problem of problems) complain(problem);
       return exitCodes.usage;
     }

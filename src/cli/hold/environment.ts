@@ -14,6 +14,28 @@ export function leaseVariables(session: string, leases: readonly Lease[]): Reado
   >;
 }
 
+/** What `leaseVariables` and `descriptorVariables` make, of whatever hold. */
+const handedDown =
+  /^(FISHERY_(SESSION|(LEASE|ADDRESS|PROTOCOL|PORTS|PORT_FIRST|PORT_LAST)(_\d+)?)|LISTEN_(FDS|PID|FDNAMES))$/;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The environment without what an outer hold handed to its program: that is about that program's leases. It is neither a
+ * setting of anything that the program runs (FISHERY_PORTS is spelled like one of `fishery hold`), nor is it handed on.
+ * Only within a hold, which is what FISHERY_SESSION tells: elsewhere FISHERY_PORTS is a setting.
+ */
+export function withoutHandedDown(env: Environment): Environment {
+  if (env['FISHERY_SESSION'] === undefined) return env;
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !handedDown.test(name)));
+}
+
+/** As sd_listen_fds(3) reads them, but for LISTEN_PID, which only the program's own process can know. */
+export const descriptorVariables = (names: readonly string[]): Readonly<Record<string, string>> => ({
+  LISTEN_FDS: `${names.length}`,
+  LISTEN_FDNAMES: names.join(':'),
+});
+
 const variables = (lease: Lease, suffix: string): Readonly<Record<string, string>> => ({
   [`FISHERY_LEASE${suffix}`]: lease.id,
   [`FISHERY_ADDRESS${suffix}`]: lease.address,

@@ -6,7 +6,8 @@ import type { Claim, Lease } from '../../wire/leases.ts';
 import type { Session } from '../../wire/sessions.ts';
 import { exitCodes } from '../command.ts';
 import { exitCodeOfSignal, forwardedSignals, startHeld, type ForwardedSignal, type Held } from './child.ts';
-import { leaseVariables } from './environment.ts';
+import { bindLeases } from './bind.ts';
+import { descriptorVariables, leaseVariables } from './environment.ts';
 
 export type HoldOptions = Readonly<{
   machine: string;
@@ -18,6 +19,8 @@ export type HoldOptions = Readonly<{
   on_lost: 'terminate' | 'keep';
   /** From SIGTERM to SIGKILL when the program must stop because its ports are no longer its own. */
   grace_s: number;
+  /** Hand the program a bound socket for each port. */
+  bind: boolean;
   command: readonly string[];
 }>;
 
@@ -81,6 +84,11 @@ async function withSession(
       return exitCodes.failure;
     }
     for (const lease of leases) host.complain(`${lease.id}: ${describe(lease)}`);
+    const bound = options.bind ? await bindLeases(leases) : none;
+    if (typeof bound === 'string') {
+      host.complain(bound);
+      return exitCodes.failure;
+    }
     const watching = watchLeases(client, session, {
       signal: stop.signal,
       onLost: (gone) =>
@@ -89,7 +97,15 @@ async function withSession(
         ),
       onTrouble: (error) => host.complain(`the leases cannot be looked at: ${error.message}`),
     });
-    const held = startHeld(options.command, { ...host.env, ...leaseVariables(session.id, leases) }, host.complain);
+    const handed = options.bind ? descriptorVariables(bound.names) : {};
+    const held = startHeld(options.command, {
+      env: { ...host.env, ...leaseVariables(session.id, leases), ...handed },
+      descriptors: bound.descriptors,
+      outlived_grace_s: options.on_lost === 'keep' ? null : options.grace_s,
+      complain: host.complain,
+    });
+    // The program has its own by now; while we have ours, too, the ports would not be free when it lets go of them.
+    bound.close();
     relay.to(held);
     try {
       return await outlast(held, lost.promise, options, host);
@@ -102,6 +118,8 @@ async function withSession(
     await kept.done;
   }
 }
+
+const none = { names: [], descriptors: [], close: () => {} };
 
 /** Promise.withResolvers, which Node.js has from version 22 on; a package runs on older ones too. */
 function awaited<T>(): Readonly<{ promise: Promise<T>; resolve: (value: T) => void }> {

@@ -13,7 +13,7 @@ export const address = '198.51.100.10';
 export const webUid = 2_001;
 /** Of the machine `sleeper`, which is in the place of `b` when it runs, with a fence of its own. */
 export const sleepersAddress = '198.51.100.20';
-export const long_fence_s = 60;
+export const long_fence_s = 20;
 export const fence_s = 2;
 export const cooldown_s = 1;
 /** What the server adds for the difference of two clocks. */
