@@ -15,6 +15,7 @@ import type {
   TokenFacts,
 } from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
+import type { ReportedLease, ReportedSession } from '../leases/reported.ts';
 import type { PastLease as Had, DesiredState, PageOf, Tiling } from '../leases/store.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
@@ -203,6 +204,17 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   ended_at: instantOrNull(lease.endedAt),
   revision: lease.revision,
 });
+
+/** What the broker of its machine reported. */
+export const presentReportedLease = (lease: ReportedLease): leases.Lease => {
+  const { id, token, ...rest } = presentLease({ ...lease, unit: null });
+  return { id, token, allocator: 'machine', ...rest };
+};
+
+export const presentReportedSession = (session: ReportedSession): sessions.Session => {
+  const { id, ...rest } = presentSession({ ...session, settled: true });
+  return { id, allocator: 'machine', ...rest };
+};
 
 export const presentPastLease = (lease: Had): PastLease => ({
   lease: `lease-${lease.id}`,

@@ -184,7 +184,8 @@ export class FisheryClient {
 
   readonly sessions = {
     open: (body: z.input<typeof SessionOpen>, o?: ChangeOptions): Promise<Session> => this.#post(['sessions'], body, o),
-    get: (id: string, o?: CallOptions): Promise<Session> => this.#get(['sessions', id], {}, o),
+    /** Of what a broker opened: as it was reported. */
+    get: (id: string, o?: CallOptions & WhoseOptions): Promise<Session> => this.#get(['sessions', id], {}, o),
     list: (query: z.input<typeof SessionListQuery> = {}, o?: CallOptions): Promise<Page<Session>> =>
       this.#get(['sessions'], query, o),
     /** Not repeated by itself: whoever keeps a session alive knows how long there is left (see keepAlive). */
@@ -206,7 +207,8 @@ export class FisheryClient {
         { wait, timeout_s: timeoutS },
       );
     },
-    get: (id: string, o?: CallOptions): Promise<Lease> => this.#get(['leases', id], {}, o),
+    /** Of what a broker granted: as it was reported. */
+    get: (id: string, o?: CallOptions & WhoseOptions): Promise<Lease> => this.#get(['leases', id], {}, o),
     list: (query: z.input<typeof LeaseListQuery> = {}, o?: CallOptions): Promise<Page<Lease>> =>
       this.#get(['leases'], query, o),
     /** Names the lease's token, so that a late release cannot end somebody else's lease. */

@@ -267,6 +267,8 @@ export const allocatorQuery = {
   machine: Name.optional().meta({ description: 'With `allocator=machine`: which one.' }),
 };
 
+export const BrokerOf = z.strictObject(allocatorQuery);
+
 export type ReportedSession = z.infer<typeof ReportedSession>;
 export type ReportedLease = z.infer<typeof ReportedLease>;
 export type ReportedPorts = z.infer<typeof ReportedPorts>;

@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
-import { labelFilters, pageOf, PageQuery, queryNumber } from './lists.ts';
+import { labelFilters, ofOneBroker, pageOf, PageQuery, queryNumber } from './lists.ts';
 import {
   AddressText,
+  AllocatorName,
   FamilyNumber,
   Instant,
   LeaseId,
@@ -148,6 +149,10 @@ export const Lease = z
   .strictObject({
     id: LeaseId,
     token: LeaseToken,
+    allocator: z.literal('machine').optional().meta({
+      description:
+        'The broker of the machine granted it, and it has a number of that broker’s. Left out: whoever was asked.',
+    }),
     session: SessionId.nullable().meta({ description: 'null: a reservation, which nobody keeps alive.' }),
     unit: z.string().optional().meta({ description: 'The systemd unit that a reservation is for, and ends with.' }),
     machine: Name,
@@ -185,6 +190,9 @@ export const GrantQuery = z.strictObject({
 });
 
 const leaseFilters = PageQuery.extend({
+  allocator: AllocatorName.default('server').meta({
+    description: 'machine: those that the broker of `machine` reported.',
+  }),
   machine: Name.optional(),
   holder: Name.optional(),
   session: SessionId.optional(),
@@ -196,10 +204,12 @@ const leaseFilters = PageQuery.extend({
   state: z.enum(leaseStates).optional(),
   ...labelFilters,
 });
-export const LeaseListQuery = leaseFilters.refine(
-  (query) => query.session === undefined || query.reserved === undefined,
-  { path: ['reserved'], message: 'what has a session is no reservation' },
-);
+export const LeaseListQuery = leaseFilters
+  .refine((query) => query.session === undefined || query.reserved === undefined, {
+    path: ['reserved'],
+    message: 'what has a session is no reservation',
+  })
+  .superRefine(ofOneBroker);
 export const LeasePage = pageOf('LeasePage', Lease);
 
 export type Claim = z.infer<typeof Claim>;

@@ -37,6 +37,19 @@ export const ownLabelFilter = {
   select: SelectorText.optional().meta({ description: 'Only those whose labels match.' }),
 };
 
+/** Each broker has numbers of its own, so what one reported is listed by itself; labels are looked at nowhere then. */
+export function ofOneBroker(
+  query: Readonly<{ allocator: string; machine?: string | undefined; select?: unknown; select_machine?: unknown }>,
+  context: z.RefinementCtx,
+): void {
+  if (query.allocator !== 'machine') return;
+  if (query.machine === undefined)
+    context.addIssue({ code: 'custom', path: ['machine'], message: 'is required with allocator=machine' });
+  for (const name of ['select', 'select_machine'] as const)
+    if (query[name] !== undefined)
+      context.addIssue({ code: 'custom', path: [name], message: 'does not go with allocator=machine' });
+}
+
 export const pageOf = <T extends z.ZodType>(id: string, item: T) =>
   z
     .strictObject({

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { labelFilters, pageOf, PageQuery } from './lists.ts';
+import { labelFilters, ofOneBroker, pageOf, PageQuery } from './lists.ts';
 import { AllocatorName, Instant, Name, Revision, SessionId } from './primitives.ts';
 
 export const SessionOpen = z
@@ -18,6 +18,10 @@ export const sessionEndings = ['released', 'expired', 'revoked', 'fenced'] as co
 export const Session = z
   .strictObject({
     id: SessionId,
+    allocator: z.literal('machine').optional().meta({
+      description:
+        'The broker of the machine opened it, and it has a number of that broker’s. Left out: whoever was asked.',
+    }),
     machine: Name,
     holder: Name,
     state: z.enum(['live', 'ended']),
@@ -31,11 +35,15 @@ export const Session = z
   .meta({ id: 'Session' });
 
 export const SessionListQuery = PageQuery.extend({
+  allocator: AllocatorName.default('server').meta({
+    description:
+      'machine: those that the broker of `machine` reported. Keepalives are not: `expires_at` is as it was then.',
+  }),
   machine: Name.optional(),
   holder: Name.optional(),
   state: z.enum(['live', 'ended']).optional(),
   select_machine: labelFilters.select_machine,
-});
+}).superRefine(ofOneBroker);
 export const SessionPage = pageOf('SessionPage', Session);
 
 export type SessionOpen = z.infer<typeof SessionOpen>;

@@ -1,5 +1,6 @@
 import { accessContract } from '../contracts/access.contract.ts';
 import { allocatorsContract } from '../contracts/allocators.contract.ts';
+import { reportedContract } from '../contracts/reported.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { listsContract } from '../contracts/lists.contract.ts';
@@ -14,3 +15,4 @@ lifecycleContract('SQLite', () => temporaryStore());
 provenanceContract('SQLite', () => temporaryStore());
 listsContract('SQLite', () => temporaryStore());
 allocatorsContract('SQLite', () => temporaryStore());
+reportedContract('SQLite', () => temporaryStore());

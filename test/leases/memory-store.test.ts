@@ -1,5 +1,6 @@
 import { accessContract } from '../contracts/access.contract.ts';
 import { allocatorsContract } from '../contracts/allocators.contract.ts';
+import { reportedContract } from '../contracts/reported.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { listsContract } from '../contracts/lists.contract.ts';
@@ -19,3 +20,4 @@ lifecycleContract('memory', open);
 provenanceContract('memory', open);
 listsContract('memory', open);
 allocatorsContract('memory', open);
+reportedContract('memory', open);

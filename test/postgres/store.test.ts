@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from 'vitest';
 import { accessContract } from '../contracts/access.contract.ts';
 import { allocatorsContract } from '../contracts/allocators.contract.ts';
+import { reportedContract } from '../contracts/reported.contract.ts';
 import { historyContract } from '../contracts/history.contract.ts';
 import { lifecycleContract } from '../contracts/lifecycle.contract.ts';
 import { listsContract } from '../contracts/lists.contract.ts';
@@ -25,3 +26,4 @@ lifecycleContract('PostgreSQL', open);
 provenanceContract('PostgreSQL', open);
 listsContract('PostgreSQL', open);
 allocatorsContract('PostgreSQL', open);
+reportedContract('PostgreSQL', open);

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { z } from 'zod';
-import { allocatorQuery, type ForwardedAnswer, type ForwardedRequest } from '../../wire/broker.ts';
+import { allocatorQuery, BrokerOf, type ForwardedAnswer, type ForwardedRequest } from '../../wire/broker.ts';
 import type { Context } from '../context.ts';
 import type { Unreachable } from '../forwarding.ts';
 import { notYours, principalOf } from '../principal.ts';
@@ -24,7 +24,7 @@ export const forwarding = fp<{ context: Context }>(
       route.preHandler = [
         route.preHandler ?? [],
         async (request: FastifyRequest, reply: FastifyReply) => {
-          const machine = machineAskedFor(request);
+          const machine = brokerAskedFor(request);
           return machine === undefined ? undefined : await forward(context, request, reply, machine);
         },
       ].flat();
@@ -36,7 +36,7 @@ export const forwarding = fp<{ context: Context }>(
 );
 
 function withAllocator(query: unknown): z.ZodType {
-  if (query === undefined) return z.strictObject(allocatorQuery);
+  if (query === undefined) return BrokerOf;
   if (query instanceof z.ZodObject) return query.extend(allocatorQuery);
   throw new Error('the query of an operation that can be forwarded is an object');
 }
@@ -44,7 +44,7 @@ function withAllocator(query: unknown): z.ZodType {
 type Asked = Readonly<{ allocator?: unknown; machine?: unknown }>;
 
 /** Of which machine's broker it is asked; undefined: of this server. A body may say it too. */
-export function machineAskedFor({ query, body }: Pick<FastifyRequest, 'query' | 'body'>): string | undefined {
+export function brokerAskedFor({ query, body }: Pick<FastifyRequest, 'query' | 'body'>): string | undefined {
   const said = query as Asked;
   const inBody = (body ?? {}) as Asked;
   if (said.allocator !== 'machine') {

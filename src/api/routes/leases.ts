@@ -2,12 +2,14 @@ import { z } from 'zod';
 import type { Recipient } from '../../leases/commands.ts';
 import type { Lease } from '../../leases/model.ts';
 import { overOf } from '../../leases/replays.ts';
+import { BrokerOf } from '../../wire/broker.ts';
 import * as wire from '../../wire/leases.ts';
 import { LeaseId } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
 import { grantUntilApplied } from '../grant-elsewhere.ts';
 import { operation } from '../operation.ts';
-import { page, presentLease } from '../present.ts';
+import { page, presentLease, presentReportedLease } from '../present.ts';
+import { brokerAskedFor } from '../plugins/forwarding.ts';
 import { notYours, principalOf, requireOwn, scopeOf, type Principal } from '../principal.ts';
 import { apiProblem, leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
@@ -106,7 +108,8 @@ export const leaseRoutes = resource('leases', (app, context) => {
       }),
     },
     async (request) => {
-      const { limit, cursor, session, reserved, slice, select, select_machine, ...names } = request.query;
+      const { allocator, limit, cursor, session, reserved, slice, select, select_machine, ...names } = request.query;
+      const pageAsked = pageRequest({ limit, cursor }, 'number');
       const filter = defined({
         ...names,
         ...ownLeasesOnly(principalOf(request), names),
@@ -115,14 +118,18 @@ export const leaseRoutes = resource('leases', (app, context) => {
         poolLabels: select,
         machineLabels: select_machine,
       });
-      return page(await context.reader.leases(filter, pageRequest({ limit, cursor }, 'number')), presentLease);
+      if (allocator === 'server') return page(await context.reader.leases(filter, pageAsked), presentLease);
+      // The schema has seen to it that there is a machine, and nothing of labels.
+      const { machine = '', poolLabels: _, machineLabels: __, ...rest } = filter;
+      const found = await context.reader.reportedLeases(machine, rest, context.clock.nowUs(), pageAsked);
+      return page(found, presentReportedLease);
     },
   );
 
   app.get(
     '/v1/leases/:id',
     {
-      schema: { params: ByLeaseId, response: { 200: wire.Lease } },
+      schema: { params: ByLeaseId, querystring: BrokerOf, response: { 200: wire.Lease } },
       config: operation({
         id: 'getLease',
         tag: 'leases',
@@ -135,6 +142,13 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
     async (request) => {
       const id = numberOf(request.params.id);
+      const broker = brokerAskedFor(request);
+      if (broker !== undefined) {
+        const reported = await context.reader.reportedLease(broker, id, context.clock.nowUs());
+        if (reported === undefined) throw leaseProblem({ code: 'lease_not_found', lease: id }, context.clock.nowUs());
+        requireOwn(principalOf(request), reported, request.params.id);
+        return presentReportedLease(reported);
+      }
       const lease = await context.reader.lease(id);
       if (lease === undefined) throw leaseProblem({ code: 'lease_not_found', lease: id }, context.clock.nowUs());
       requireOwn(principalOf(request), lease, request.params.id);

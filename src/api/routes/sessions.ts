@@ -1,9 +1,11 @@
 import { z } from 'zod';
 import { SessionId } from '../../wire/primitives.ts';
+import { BrokerOf } from '../../wire/broker.ts';
 import * as wire from '../../wire/sessions.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
-import { page, presentSession } from '../present.ts';
+import { brokerAskedFor } from '../plugins/forwarding.ts';
+import { page, presentReportedSession, presentSession } from '../present.ts';
 import { principalOf, requireOwn, scopeOf } from '../principal.ts';
 import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
@@ -63,16 +65,22 @@ export const sessionRoutes = resource('sessions', (app, context) => {
         examples: { answers: { 200: examples.pageWith(examples.session) } },
       }),
     },
-    async ({ query: { limit, cursor, select_machine, ...fields } }) => {
-      const filter = defined({ ...fields, machineLabels: select_machine });
-      return page(await context.reader.sessions(filter, pageRequest({ limit, cursor }, 'number')), presentSession);
+    async ({ query: { allocator, limit, cursor, select_machine, machine, ...fields } }) => {
+      const pageAsked = pageRequest({ limit, cursor }, 'number');
+      if (allocator === 'machine') {
+        // The schema has seen to it that there is a machine.
+        const found = await context.reader.reportedSessions(machine ?? '', defined(fields), pageAsked);
+        return page(found, presentReportedSession);
+      }
+      const filter = defined({ ...fields, machine, machineLabels: select_machine });
+      return page(await context.reader.sessions(filter, pageAsked), presentSession);
     },
   );
 
   app.get(
     '/v1/sessions/:id',
     {
-      schema: { params: BySessionId, response: { 200: wire.Session } },
+      schema: { params: BySessionId, querystring: BrokerOf, response: { 200: wire.Session } },
       config: operation({
         id: 'getSession',
         tag: 'sessions',
@@ -85,6 +93,14 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async (request) => {
       const id = numberOf(request.params.id);
+      const broker = brokerAskedFor(request);
+      if (broker !== undefined) {
+        const reported = await context.reader.reportedSession(broker, id);
+        if (reported === undefined)
+          throw leaseProblem({ code: 'session_not_found', session: id }, context.clock.nowUs());
+        requireOwn(principalOf(request), reported, request.params.id);
+        return presentReportedSession(reported);
+      }
       const session = await context.reader.session(id);
       if (session === undefined) throw leaseProblem({ code: 'session_not_found', session: id }, context.clock.nowUs());
       requireOwn(principalOf(request), session, request.params.id);

@@ -3,10 +3,11 @@ import { GrantQuery, LeaseListQuery, LeaseRevoke, type Lease, type LeaseList } f
 import { exitCodes } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 import { claimFlags, claimsOf } from './claims.ts';
-import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
+import { changeVerb, filtersOf, listVerb, readVerb, whoseFlags, whoseOf } from './verb.ts';
 
 const columns: Columns<Lease> = {
   lease: ({ id }) => id,
+  allocator: ({ allocator }) => allocator ?? 'server',
   holder: ({ holder }) => holder,
   machine: ({ machine }) => machine,
   address: ({ address }) => address,
@@ -54,18 +55,19 @@ export const verbs = [
     summary: 'Show one lease',
     operations: ['getLease'],
     args: ['lease'],
-    read: ({ client, args, options }) => client.leases.get(args.lease, options),
+    flags: z.strictObject(whoseFlags),
+    read: ({ client, args, flags, options }) => client.leases.get(args.lease, { ...options, ...whoseOf(flags) }),
   }),
   changeVerb({
     name: 'grant',
     summary: 'Ask for leases in a session, all or none; `fishery hold` does so for a program',
     operations: ['grantLeases'],
     args: ['session'],
-    flags: grantFlags,
-    change: ({ client, args, flags: { wait, apply_timeout_s, placement, ...asked }, options }) =>
+    flags: grantFlags.extend(whoseFlags),
+    change: ({ client, args, flags: { wait, apply_timeout_s, placement, allocator, machine, ...asked }, options }) =>
       client.leases.grant(
         { ...args, claims: claimsOf(asked), placement },
-        { ...options, wait, timeoutS: apply_timeout_s },
+        { ...options, ...whoseOf({ allocator, machine }), wait, timeoutS: apply_timeout_s },
       ),
     ...granted,
   }),
@@ -96,11 +98,13 @@ export const verbs = [
       token: z.string().optional().meta({
         description: 'The grant that is meant, as the lease shows it; default the present one',
       }),
+      ...whoseFlags,
     }),
     question: ({ args }) => `Release ${args.lease}?`,
     change: async ({ client, args, flags, options }) => {
-      const token = flags.token ?? (await client.leases.get(args.lease, options)).token;
-      return client.leases.release({ id: args.lease, token }, options);
+      const its = { ...options, ...whoseOf(flags) };
+      const token = flags.token ?? (await client.leases.get(args.lease, its)).token;
+      return client.leases.release({ id: args.lease, token }, its);
     },
   }),
   changeVerb({
@@ -114,9 +118,14 @@ export const verbs = [
       }),
       forced: z.boolean().default(false).meta({ description: 'At once, and cut what is open' }),
       reason: LeaseRevoke.shape.reason.meta({ description: 'Why; the lease shows it' }),
+      ...whoseFlags,
     }),
     question: ({ args }) => `Revoke ${args.lease}?`,
-    change: ({ client, args, flags: { forced, ...flags }, options }) =>
-      client.leases.revoke(args.lease, { ...flags, ...(forced ? { forced } : {}) }, options),
+    change: ({ client, args, flags: { forced, allocator, machine, ...flags }, options }) =>
+      client.leases.revoke(
+        args.lease,
+        { ...flags, ...(forced ? { forced } : {}) },
+        { ...options, ...whoseOf({ allocator, machine }) },
+      ),
   }),
 ];

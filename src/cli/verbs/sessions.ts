@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { SessionListQuery, SessionOpen, type Session } from '../../wire/sessions.ts';
 import type { Columns } from '../output/table.ts';
-import { changeVerb, filtersOf, listVerb, readVerb } from './verb.ts';
+import { changeVerb, filtersOf, listVerb, readVerb, whoseFlags, whoseOf } from './verb.ts';
 
 const columns: Columns<Session> = {
   session: ({ id }) => id,
+  allocator: ({ allocator }) => allocator ?? 'server',
   machine: ({ machine }) => machine,
   holder: ({ holder }) => holder,
   state: ({ state, ending }) => (ending === null ? state : `${state} (${ending})`),
@@ -27,14 +28,18 @@ export const verbs = [
     summary: 'Show one session',
     operations: ['getSession'],
     args: ['session'],
-    read: ({ client, args, options }) => client.sessions.get(args.session, options),
+    flags: z.strictObject(whoseFlags),
+    read: ({ client, args, flags, options }) => client.sessions.get(args.session, { ...options, ...whoseOf(flags) }),
   }),
   changeVerb({
     name: 'open',
     summary: 'Open a session; `fishery hold` does so for a program, and keeps it alive',
     operations: ['openSession'],
     args: ['machine', 'holder'],
-    flags: z.strictObject({ ttl_s: SessionOpen.shape.ttl_s.meta({ description: 'Time to live, in seconds' }) }),
+    flags: z.strictObject({
+      ttl_s: SessionOpen.shape.ttl_s.meta({ description: 'Time to live, in seconds' }),
+      allocator: whoseFlags.allocator,
+    }),
     change: ({ client, args, flags, options }) => client.sessions.open({ ...args, ...flags }, options),
   }),
   changeVerb({
@@ -42,14 +47,17 @@ export const verbs = [
     summary: 'Keep a session alive for another time to live',
     operations: ['keepSession'],
     args: ['session'],
-    change: ({ client, args, options }) => client.sessions.keepalive(args.session, options),
+    flags: z.strictObject(whoseFlags),
+    change: ({ client, args, flags, options }) =>
+      client.sessions.keepalive(args.session, { ...options, ...whoseOf(flags) }),
   }),
   changeVerb({
     name: 'end',
     summary: 'End a session, and all its leases with it',
     operations: ['endSession'],
     args: ['session'],
+    flags: z.strictObject(whoseFlags),
     question: ({ args }) => `End ${args.session}, with all its leases?`,
-    change: ({ client, args, options }) => client.sessions.end(args.session, options),
+    change: ({ client, args, flags, options }) => client.sessions.end(args.session, { ...options, ...whoseOf(flags) }),
   }),
 ];

@@ -1,6 +1,13 @@
 import { z } from 'zod';
-import { FisheryError, type ChangeOptions, type FisheryClient, type PageOptions } from '../../sdk/index.ts';
+import {
+  FisheryError,
+  type ChangeOptions,
+  type FisheryClient,
+  type PageOptions,
+  type WhoseOptions,
+} from '../../sdk/index.ts';
 import type { Page } from '../../wire/lists.ts';
+import { AllocatorName, Name } from '../../wire/primitives.ts';
 import type { noFlags } from '../command.ts';
 import {
   exitCodes,
@@ -15,6 +22,22 @@ import { describe } from '../output/describe.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 import { selectorField } from './fields.ts';
 import { argumentWords, filterWords, type ArgumentName } from './words.ts';
+
+/** Of sessions and leases: whether it is one that a machine granted itself, and which machine. */
+export const whoseFlags = {
+  allocator: AllocatorName.optional().meta({
+    description: 'machine: it is one that the broker of --machine granted, which is asked then',
+  }),
+  machine: Name.optional().meta({ description: 'The machine whose broker granted it' }),
+};
+
+export const whoseOf = ({
+  allocator,
+  machine,
+}: Readonly<{ [K in keyof WhoseOptions]?: WhoseOptions[K] | undefined }>) => ({
+  ...(allocator === undefined ? {} : { allocator }),
+  ...(machine === undefined ? {} : { machine }),
+});
 
 type Arguments = readonly ArgumentName[];
 type Values<A extends Arguments> = Readonly<Record<A[number], string>>;
