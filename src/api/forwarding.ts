@@ -1,3 +1,4 @@
+import type { Relay } from '../leases/store.ts';
 import type { ForwardedAnswer, ForwardedRequest } from '../wire/broker.ts';
 
 /** Hands a request to an agent; false when it cannot be delivered now. */
@@ -5,15 +6,6 @@ export type DeliverRequest = (request: ForwardedRequest) => boolean;
 
 /** Why there is no answer. `silent`: the request was delivered, and whether it was carried out nobody says. */
 export type Unreachable = 'no_agent' | 'not_delivered' | 'too_many' | 'silent';
-
-/**
- * How servers that share a database reach one another's agents: whatever is told is told to all others, once or not at
- * all. Where there can be no others there is none.
- */
-export type Relay = Readonly<{
-  tell: (text: string) => Promise<void>;
-  onTold: (listener: (text: string) => void) => () => void;
-}>;
 
 export type ForwardingOptions = Readonly<{
   /** Requests to one machine that wait for its answer. */

@@ -1,9 +1,8 @@
 import type { Feed } from '../feed/feed.ts';
 import type { LeaseService } from '../leases/lease-service.ts';
-import type { Reader } from '../leases/store.ts';
+import type { Reader, Relay } from '../leases/store.ts';
 import type { Clock } from '../ops/clock.ts';
 import type { Logger } from '../ops/logger.ts';
-import type { Relay } from './forwarding.ts';
 import type { TlsListener } from './tls.ts';
 
 export type Limits = Readonly<{

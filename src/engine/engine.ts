@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { openStore, type StoreLocation } from '../db/open.ts';
 import { LeaseService, type Trouble } from '../leases/lease-service.ts';
-import type { Reader } from '../leases/store.ts';
+import type { Reader, Relay } from '../leases/store.ts';
 import { Sweeper } from '../leases/sweeper.ts';
 import { SteadyClock } from '../ops/clock.ts';
 
@@ -32,6 +32,8 @@ export type Engine = Readonly<{
   reader: Reader;
   /** Calls back when other servers may have committed to the same database. */
   onForeignCommit: (wake: () => void) => () => void;
+  /** To other servers on the same database; undefined where there can be none. */
+  relay: Relay | undefined;
   startSweeping: () => Promise<void>;
   /** Resolves when the step that runs is over. */
   stopSweeping: () => Promise<void>;
@@ -65,6 +67,7 @@ export async function openEngine(
     leases,
     reader: store.reader,
     onForeignCommit: (wake) => store.onForeignCommit(wake),
+    relay: store.relay,
     startSweeping: async () => sweeper.start(),
     stopSweeping: () => sweeper.stop(),
     close: async () => {

@@ -15,7 +15,9 @@ export type Errand = 'startSweeping' | 'stopSweeping' | 'close';
 export type ToEngine =
   /** What arrived in one turn of the event loop. */
   | Readonly<{ kind: 'calls'; executions: readonly Execution[]; reads: readonly ReadCall[] }>
-  | Readonly<{ kind: 'errand'; id: number; errand: Errand }>;
+  | Readonly<{ kind: 'errand'; id: number; errand: Errand }>
+  /** To other servers. */
+  | Readonly<{ kind: 'tell'; id: number; text: string }>;
 
 /** Why something was not answered. Classes do not pass between threads; what they say does. */
 export type Failure = Readonly<{ message: string; stack: string | undefined; store: StoreFailure | null }>;
@@ -24,7 +26,7 @@ export type Failure = Readonly<{ message: string; stack: string | undefined; sto
 export type Reply = Readonly<{ id: number }> & (Readonly<{ value: unknown }> | Readonly<{ failure: Failure }>);
 
 export type FromEngine =
-  | Readonly<{ kind: 'opened' }>
+  | Readonly<{ kind: 'opened'; hasRelay: boolean }>
   | Readonly<{ kind: 'not opened'; failure: Failure }>
   /**
    * Committed events first, in order; then the answers to the commands that caused them, whose identifiers are `answered`.
@@ -38,6 +40,7 @@ export type FromEngine =
       health: Health | null;
     }>
   | Readonly<{ kind: 'foreign commit' }>
+  | Readonly<{ kind: 'told'; text: string }>
   | Readonly<{ kind: 'trouble'; trouble: Omit<Trouble, 'cause'>; failure: Failure }>
   | Readonly<{ kind: 'sweep failed'; failure: Failure }>;
 

@@ -4,7 +4,7 @@ import type { Answer } from '../leases/keyed.ts';
 import type { Health, Terms } from '../leases/lease-service.ts';
 import { limits } from '../leases/limits.ts';
 import type { Event } from '../leases/model.ts';
-import { StoreError, type Reader } from '../leases/store.ts';
+import { StoreError, type Reader, type Relay } from '../leases/store.ts';
 import type { Engine, EngineListeners, EngineOptions } from './engine.ts';
 import {
   errorOf,
@@ -47,6 +47,8 @@ class RemoteEngine implements Engine {
   readonly #waiting = new Map<number, Waiting>();
   readonly #eventListeners = new Set<(events: readonly Event[]) => void>();
   readonly #foreignListeners = new Set<() => void>();
+  readonly #toldListeners = new Set<(text: string) => void>();
+  #hasRelay = false;
   #executions: Execution[] = [];
   #reads: ReadCall[] = [];
   #lastId = 0;
@@ -80,6 +82,22 @@ class RemoteEngine implements Engine {
   onForeignCommit(wake: () => void): () => void {
     this.#foreignListeners.add(wake);
     return () => this.#foreignListeners.delete(wake);
+  }
+
+  get relay(): Relay | undefined {
+    if (!this.#hasRelay) return undefined;
+    return {
+      tell: async (text) => {
+        const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+        const id = this.#await({ resolve: () => resolve(undefined), reject });
+        if (id !== undefined) this.#post({ kind: 'tell', id, text });
+        await promise;
+      },
+      onTold: (listener) => {
+        this.#toldListeners.add(listener);
+        return () => this.#toldListeners.delete(listener);
+      },
+    };
   }
 
   startSweeping(): Promise<void> {
@@ -187,6 +205,7 @@ class RemoteEngine implements Engine {
   #hear(message: FromEngine): void {
     switch (message.kind) {
       case 'opened':
+        this.#hasRelay = message.hasRelay;
         this.#opening.resolve(undefined);
         break;
       case 'not opened':
@@ -204,6 +223,9 @@ class RemoteEngine implements Engine {
       }
       case 'foreign commit':
         for (const wake of this.#foreignListeners) wake();
+        break;
+      case 'told':
+        for (const listener of this.#toldListeners) listener(message.text);
         break;
       case 'trouble':
         this.#listeners.onTrouble({ ...message.trouble, cause: errorOf(message.failure) });

@@ -65,7 +65,14 @@ const errands: Readonly<Record<Errand, (engine: Engine) => Promise<void>>> = {
   close: (engine) => engine.close(),
 };
 
+/** Nobody tells anything where there is nobody to be told. */
+const tell = async ({ relay }: Engine, text: string): Promise<void> => relay?.tell(text);
+
 function attend(engine: Engine, message: ToEngine): void {
+  if (message.kind === 'tell') {
+    answer(engine, message.id, tell(engine, message.text));
+    return;
+  }
   if (message.kind === 'errand') {
     answer(engine, message.id, errands[message.errand](engine));
     return;
@@ -92,8 +99,9 @@ try {
     flushSoon(engine);
   });
   engine.onForeignCommit(() => send({ kind: 'foreign commit' }));
+  engine.relay?.onTold((text) => send({ kind: 'told', text }));
   port.on('message', (message: ToEngine) => attend(engine, message));
-  send({ kind: 'opened' });
+  send({ kind: 'opened', hasRelay: engine.relay !== undefined });
 } catch (error) {
   send({ kind: 'not opened', failure: failureOf(error) });
 }

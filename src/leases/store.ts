@@ -60,8 +60,20 @@ export interface Store {
     step: Readonly<{ what: 'answers' | 'audit'; before: number; rowsMax: number }>,
   ): Promise<Readonly<{ dropped: number; more: boolean }>>;
   readonly reader: Reader;
+  /** Absent where there can be no others on the same database. */
+  readonly relay?: Relay;
   close(): Promise<void>;
 }
+
+/**
+ * How servers that share a database reach one another, beside what they commit: a text is told to all of them, the teller
+ * included, once or not at all. Nothing of it is kept.
+ */
+export type Relay = Readonly<{
+  tell: (text: string) => Promise<void>;
+  /** Returns the way out. */
+  onTold: (listener: (text: string) => void) => () => void;
+}>;
 
 /**
  * One transaction's worth of deciding. `now` is the server's clock in microseconds. A store whose database is written by

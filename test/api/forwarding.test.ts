@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { Forwarding, type ForwardingOptions, type Relay } from '../../src/api/forwarding.ts';
+import { Forwarding, type ForwardingOptions } from '../../src/api/forwarding.ts';
+import type { Relay } from '../../src/leases/store.ts';
 import type { ForwardedAnswer, ForwardedRequest } from '../../src/wire/broker.ts';
 
 const asked: Omit<ForwardedRequest, 'id'> = {

@@ -188,6 +188,7 @@ async function startServer(settings: Settings, shutdown: Shutdown, log: Logger) 
       watchers_per_token_max: Math.ceil(settings.watchers_max / 2),
       ...ratesOf(settings),
     },
+    relay: engine.relay,
     trustedProxies: settings.trusted_proxies,
     ...(tls && { tls: tls.listener }),
   });

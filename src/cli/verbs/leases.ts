@@ -7,7 +7,6 @@ import { changeVerb, filtersOf, listVerb, readVerb, whoseFlags, whoseOf } from '
 
 const columns: Columns<Lease> = {
   lease: ({ id }) => id,
-  allocator: ({ allocator }) => allocator ?? 'server',
   holder: ({ holder }) => holder,
   machine: ({ machine }) => machine,
   address: ({ address }) => address,
@@ -15,6 +14,7 @@ const columns: Columns<Lease> = {
   ports: ({ ports }) => ports,
   mode: ({ mode, binding }) => (binding === null ? mode : `${mode} (${binding})`),
   state: ({ state, ending }) => (ending === null ? state : `${state} (${ending})`),
+  allocator: ({ allocator }) => allocator ?? 'server',
   session: ({ session }) => session,
   granted: ({ granted_at }) => granted_at,
 };

@@ -5,10 +5,10 @@ import { changeVerb, filtersOf, listVerb, readVerb, whoseFlags, whoseOf } from '
 
 const columns: Columns<Session> = {
   session: ({ id }) => id,
-  allocator: ({ allocator }) => allocator ?? 'server',
   machine: ({ machine }) => machine,
   holder: ({ holder }) => holder,
   state: ({ state, ending }) => (ending === null ? state : `${state} (${ending})`),
+  allocator: ({ allocator }) => allocator ?? 'server',
   'ttl s': ({ ttl_s }) => ttl_s,
   opened: ({ opened_at }) => opened_at,
   expires: ({ state, expires_at }) => (state === 'live' ? expires_at : null),

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { clientConfig } from './connections.ts';
+import { Assembly, relayChannel } from './relay.ts';
 
 /** Notifications are per database; who else uses this one does not use this name. */
 const channel = 'fishery_commit';
@@ -18,6 +19,7 @@ export class ForeignCommits {
   readonly ownPayload: string;
   readonly #url: string;
   readonly #wakes = new Set<() => void>();
+  readonly #listeners = new Set<(text: string) => void>();
   readonly #stop = new AbortController();
   readonly #poll: NodeJS.Timeout;
   readonly #listening: Promise<void>;
@@ -36,11 +38,22 @@ export class ForeignCommits {
     return () => this.#wakes.delete(wake);
   }
 
+  /** Hears what servers tell one another, itself included, as long as the connection stands. */
+  onTold(listener: (text: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
     clearInterval(this.#poll);
     await this.#client?.end();
     await this.#listening;
+  }
+
+  #hear(text: string | undefined): void {
+    if (text === undefined) return;
+    for (const listener of this.#listeners) listener(text);
   }
 
   #wake(): void {
@@ -62,8 +75,11 @@ export class ForeignCommits {
     client.on('end', () => ended.resolve(undefined));
     // Said again by `end`.
     client.on('error', () => {});
-    client.on('notification', ({ payload }) => {
-      if (payload !== this.ownPayload) this.#wake();
+    // What came over a connection that is gone is not completed by another.
+    const assembly = new Assembly();
+    client.on('notification', ({ channel: heard, payload }) => {
+      if (heard === relayChannel) this.#hear(assembly.take(payload ?? ''));
+      else if (payload !== this.ownPayload) this.#wake();
     });
     try {
       await client.connect();
@@ -71,6 +87,7 @@ export class ForeignCommits {
       if (this.#stop.signal.aborted) await client.end();
       else {
         await client.query(`LISTEN ${channel}`);
+        await client.query(`LISTEN ${relayChannel}`);
         // What was committed while nobody listened.
         this.#wake();
       }

@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import type { Store, Work } from '../../leases/store.ts';
+import type { Relay, Store, Work } from '../../leases/store.ts';
 import type { Need } from '../../leases/needs.ts';
 import { View, type Loss } from '../../leases/view.ts';
 import { forgetStatements } from '../forgetting.ts';
@@ -12,6 +13,7 @@ import { ExpectedNeeds, keyOfRecurring } from './expected-needs.ts';
 import { ask, loadRound, type Answer } from './loads.ts';
 import { answersOf } from './pipeline.ts';
 import { readInSnapshot, readOn } from './reads.ts';
+import { piecesOf, relayChannel } from './relay.ts';
 import { positional } from './statements.ts';
 import { begin, commit, type Turn } from './transaction.ts';
 import { write } from './writes.ts';
@@ -36,6 +38,7 @@ type Parts = Readonly<{
  */
 export class PostgresStore implements Store {
   readonly reader: SqlReader;
+  readonly relay: Relay;
   readonly #readers: pg.Pool;
   readonly #writers: pg.Pool;
   readonly #foreign: ForeignCommits;
@@ -54,6 +57,14 @@ export class PostgresStore implements Store {
     this.#clock = clock;
     this.#newEpoch = newEpoch;
     this.#connect = connect;
+    this.relay = {
+      tell: async (text) => {
+        const sql = 'SELECT pg_notify($1, piece) FROM unnest($2::text[]) AS piece';
+        const values = [relayChannel, piecesOf(randomUUID(), text)];
+        await this.#on(this.#writers, (client) => client.query(sql, values));
+      },
+      onTold: (listener) => foreign.onTold(listener),
+    };
     this.reader = new SqlReader({
       run: (read) => this.#read((client) => readOn(client, read())),
       snapshot: (read) => this.#read((client) => readInSnapshot(client, read())),

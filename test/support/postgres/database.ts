@@ -83,9 +83,9 @@ export class TemporaryDatabase implements AsyncDisposable {
       'pools',
       'machines',
     ];
-    const all = [...tables, 'access_tokens', 'routers', 'events', 'port_counts', 'held_ports', 'history', 'audit'].map(
-      (table) => `DELETE FROM ${table}`,
-    );
+    const more = ['access_tokens', 'routers', 'events', 'port_counts', 'held_ports', 'history', 'audit'];
+    const reported = ['brokers', 'reported_sessions', 'reported_leases', 'revocations'];
+    const all = [...tables, ...more, ...reported].map((table) => `DELETE FROM ${table}`);
     await this.query(
       `${all.join('; ')}; DELETE FROM epochs WHERE number > 1;
       UPDATE log_end SET revision = 0, last_event_at = 0, allocator_epoch = 1,
