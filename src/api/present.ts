@@ -207,7 +207,7 @@ export const presentLease = (lease: Lease): leases.Lease => ({
 
 /** What the broker of its machine reported. */
 export const presentReportedLease = (lease: ReportedLease): leases.Lease => {
-  const { id, token, ...rest } = presentLease({ ...lease, unit: null });
+  const { id, token, ...rest } = presentLease({ ...lease, unit: null, forced: false });
   return { id, token, allocator: 'machine', ...rest };
 };
 
