@@ -13,7 +13,20 @@ import { tally, totalsLine } from './test-report.ts';
 const root = join(import.meta.dirname, '..');
 const setup = join(root, 'scripts', 'setup-debian');
 /** What the kernel tests call; on Debian the packages that bring them are in scripts/setup-debian. */
-const kernelTools = ['nft', 'ip', 'ss', 'sysctl', 'ping', 'haproxy', 'curl', 'tcpdump', 'iperf3', 'conntrack', 'dig'];
+const kernelTools = [
+  'nft',
+  'ip',
+  'ss',
+  'sysctl',
+  'ping',
+  'haproxy',
+  'curl',
+  'tcpdump',
+  'iperf3',
+  'conntrack',
+  'dig',
+  'cc',
+];
 
 /** A root shell opened with `su` has a user's PATH, without the folders of nft and ip. */
 const searchPath = [process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(delimiter);

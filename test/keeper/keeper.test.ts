@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -218,6 +219,56 @@ describe.each(programs)('the $implementation keeper', (program) => {
     expect(readdirSync(join(path, '..'))).toEqual([]);
     expect(openHere()).toBe(here);
     await expect.poll(() => startKeeper(path, program)).toBeUndefined();
+  });
+
+  describe('with few descriptors', () => {
+    const limit = 420;
+    /** What a keeper keeps for itself is less. */
+    const room = 420 - 317;
+    /** So many records for slots from `slot` on, all with the same descriptor beside them. */
+    const many = (count: number, slot = 0) => {
+      const fd = eventFd();
+      return Array.from({ length: count }, (_, index) => ({ slot: slot + index, record: record(''), fd }));
+    };
+
+    beforeEach(async () => {
+      keeper.end();
+      const { command, args } = program;
+      const limited = {
+        ...program,
+        command: 'sh',
+        args: ['-c', `ulimit -n ${limit}; exec "$@"`, 'sh', command, ...args],
+      };
+      expect(await startKeeper(path, limited)).toBeUndefined();
+      keeper = connect();
+    });
+
+    it('keeps as many as it says, and ends the connection of who puts more, with what it has', () => {
+      expect(keeper.hello.descriptors_max).toBe(room);
+      keeper.putMany(kinds.bound, many(room - 3));
+      keeper.putMany(kinds.flow, many(3));
+      expect(keeper.stats().kept).toEqual([0, room - 3, 3, 0]);
+      keeper.putMany(kinds.flow, many(2, 50));
+      expect(() => keeper.stats()).toThrow('it refused: it is full');
+      keeper = connect();
+      expect(keeper.hello.kept).toEqual([0, room - 3, 3, 0]);
+      keeper.drop(kinds.flow, [0, 1, 2]);
+      keeper.putMany(kinds.flow, many(3, 50));
+      expect(slotsOf(kinds.flow)).toEqual([50, 51, 52]);
+    });
+
+    it('and even fewer than it was promised loses what does not fit, and says that to who sent it', () => {
+      keeper.putMany(kinds.bound, many(10));
+      keeper.stats();
+      const there = openThere();
+      const { pid } = keeper.hello;
+      execFileSync('prlimit', ['--pid', String(pid), `--nofile=${there + 20}:${limit}`]);
+      keeper.putMany(kinds.flow, many(60));
+      expect(() => keeper.stats()).toThrow('descriptors were lost on the way');
+      keeper = connect();
+      expect(keeper.hello.kept).toEqual([0, 10, 0, 0]);
+      expect(openThere()).toBe(there);
+    });
   });
 
   describe('hangs up on who makes no sense, says why, and keeps what it has', () => {
