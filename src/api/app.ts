@@ -15,6 +15,7 @@ import type { Parts } from './parts.ts';
 import { DenialLog } from './denial-log.ts';
 import { Denials } from './denials.ts';
 import { auth } from './plugins/auth.ts';
+import { callers } from './plugins/callers.ts';
 import { conditional } from './plugins/conditional.ts';
 import { denialLog } from './plugins/denial-log.ts';
 import { Epochs } from './epochs.ts';
@@ -57,6 +58,38 @@ const token_cache_age_us_max = 5_000_000;
 const flow_queries_pending_max = 1_000;
 const forwarded_per_machine_max = 256;
 const relay_ms = 2_000;
+
+const allRoutes = [
+  serverRoutes,
+  epochRoutes,
+  poolRoutes,
+  machineRoutes,
+  holderRoutes,
+  sliceRoutes,
+  sessionRoutes,
+  leaseRoutes,
+  explainRoutes,
+  revocationRoutes,
+  agentRoutes,
+  watchRoutes,
+  brokerRoutes,
+  routerRoutes,
+  routeRoutes,
+  logRoutes,
+  auditRoutes,
+  attributionRoutes,
+  tokenRoutes,
+];
+/** Those with operations that a broker serves: see `brokerOperations`. */
+const routesOfBroker = [
+  serverRoutes,
+  machineRoutes,
+  holderRoutes,
+  sliceRoutes,
+  sessionRoutes,
+  leaseRoutes,
+  explainRoutes,
+];
 
 /** The API, ready to listen or to have requests injected. `close()` ends streams and waits, and finishes answers. */
 export function buildApp(parts: Parts): FastifyInstance {
@@ -110,38 +143,20 @@ export function buildApp(parts: Parts): FastifyInstance {
   app.register(validation);
   app.register(problems, { onProblem: (request, { code }) => context.denialLog.note(request, code) });
   app.register(forwarding, { context });
-  app.register(operations);
+  app.register(operations, { serves: parts.callers?.serves });
   app.register(conditional);
   app.register(serving, { context, stop: () => stopping.abort() });
-  app.register(auth, { context });
-  app.register(tokens, { context });
+  if (parts.callers) app.register(callers, { context, callers: parts.callers });
+  else {
+    app.register(auth, { context });
+    app.register(tokens, { context });
+  }
   app.register(denialLog, { context });
   app.register(seen, { context });
   app.register(metrics, { context, registry });
   app.register(fastifySSE);
   app.register(docs, { version: parts.version });
-  for (const routes of [
-    serverRoutes,
-    epochRoutes,
-    poolRoutes,
-    machineRoutes,
-    holderRoutes,
-    sliceRoutes,
-    sessionRoutes,
-    leaseRoutes,
-    explainRoutes,
-    revocationRoutes,
-    agentRoutes,
-    watchRoutes,
-    brokerRoutes,
-    routerRoutes,
-    routeRoutes,
-    logRoutes,
-    auditRoutes,
-    attributionRoutes,
-    tokenRoutes,
-  ])
-    app.register(routes, { context });
+  for (const routes of parts.callers ? routesOfBroker : allRoutes) app.register(routes, { context });
   return app;
 }
 

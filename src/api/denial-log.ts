@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { Command, Denial } from '../leases/commands.ts';
 import { limits } from '../leases/limits.ts';
-import { targetOf } from './provenance.ts';
+import { remoteAddressOf, targetOf } from './provenance.ts';
 import type { ErrorCode } from './errors.ts';
 
 /** Who is turned away for who they are. What is refused to an operator by the core is written down there. */
@@ -39,9 +39,15 @@ export class DenialLog {
       this.#dropped++;
       return;
     }
-    const { id: requestId, ip, principal } = request;
+    const { id: requestId, principal } = request;
     const { token = null, name: tokenName = null, role = null } = principal ?? {};
-    const said = { requestId, remoteAddress: ip, operation: operation.id, target: targetOf(request), code };
+    const said = {
+      requestId,
+      remoteAddress: remoteAddressOf(request),
+      operation: operation.id,
+      target: targetOf(request),
+      code,
+    };
     this.#waiting.push({ denial: { token, tokenName, role, ...said }, at: this.#nowUs() });
   }
 

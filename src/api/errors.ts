@@ -36,6 +36,16 @@ export const apiErrors = {
     cause: 'The token is valid, but its role may not call this operation.',
     remedy: 'Use a token with one of the roles that the problem names.',
   },
+  unknown_user: {
+    status: 403,
+    title: 'No holder of this machine is this user',
+    cause:
+      'A broker takes requests over a Unix socket, and the kernel tells it whose process is at the other end. No holder of the ' +
+      'machine has its user id or its control group, and it is not root.',
+    remedy:
+      'Run the program as the user of a holder, or in its control group, or have an operator make a holder: ' +
+      '`PUT /v1/machines/{id}/holders/{name}`.',
+  },
   rate_limited: {
     status: 429,
     title: 'Too many requests',
@@ -58,6 +68,12 @@ export const apiErrors = {
     title: 'No such resource',
     cause: 'No operation has this method and path.',
     remedy: 'Look it up in the documentation at `/docs`.',
+  },
+  not_at_broker: {
+    status: 404,
+    title: 'A broker does not do this',
+    cause: 'The operation is the server’s: a broker knows nothing but its own machine, and grants there.',
+    remedy: 'Ask the server.',
   },
   method_not_allowed: {
     status: 405,
@@ -162,6 +178,16 @@ export const apiErrors = {
       'The connection to the database broke while the change was being committed, and the database cannot be asked.',
     remedy:
       'Repeat the request under the same Idempotency-Key, which does it once in any case; or read before you repeat it.',
+    passing: true,
+  },
+  machine_cut_off: {
+    status: 503,
+    title: 'The machine is cut off from its server',
+    cause:
+      'No keepalive of the agent was answered for as long as its fence, or none since it started: nothing leaves the machine with ' +
+      'an address of the pools, and what would be granted now may be another machine’s by then.',
+    remedy:
+      'Wait until the server is reached again: `detail` says since when it is not. What is leased stays leased until then.',
     passing: true,
   },
   not_ready: {

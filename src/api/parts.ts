@@ -3,6 +3,7 @@ import type { LeaseService } from '../leases/lease-service.ts';
 import type { Reader, Relay } from '../leases/store.ts';
 import type { Clock } from '../ops/clock.ts';
 import type { Logger } from '../ops/logger.ts';
+import type { Callers } from './plugins/callers.ts';
 import type { TlsListener } from './tls.ts';
 
 export type Limits = Readonly<{
@@ -61,6 +62,8 @@ export type Parts = Readonly<{
   limits: Limits;
   /** To other servers on the same database, where there can be some. */
   relay?: Relay | undefined;
+  /** Who calls is told by the connection, instead of by tokens, and not every operation is served. Absent: tokens, all of them. */
+  callers?: Callers;
   /** Absent: plain HTTP. */
   tls?: TlsListener;
   /** Proxies in front, by address or prefix: what they say about who is behind them is believed. */

@@ -34,11 +34,14 @@ function auditOf(request: FastifyRequest): AuditOrigin | null {
   if (role !== 'operator' && role !== 'router') return null;
   return {
     actor: { token, name, role },
-    remoteAddress: request.ip,
+    remoteAddress: remoteAddressOf(request),
     operation: operation.id,
     target: targetOf(request),
   };
 }
+
+/** Null over a Unix socket, where there is none, whatever Fastify's types say. */
+export const remoteAddressOf = ({ ip }: Readonly<{ ip: string | undefined }>): string | null => ip ?? null;
 
 /** What a request is about: its path without the version, and without the verb at its end. */
 export function targetOf(request: FastifyRequest): string {

@@ -1,12 +1,15 @@
 import { z } from 'zod';
 import { certificateSettings } from '../ops/certificate-settings.ts';
 import { readSecretFile, type Environment } from '../ops/settings.ts';
-import { FisheryClient, localCodes, tlsFilesOf, type FisheryError } from '../sdk/index.ts';
+import { FisheryClient, localCodes, socketPathOf, tlsFilesOf, type FisheryError } from '../sdk/index.ts';
 import { exitCodes } from './command.ts';
 
 /** How every verb finds its server; in the file these are the settings of a profile. */
 export const connectionSettings = z.strictObject({
-  server: z.string().default('http://127.0.0.1:7480').meta({ description: 'Address of the Fishery server' }),
+  server: z
+    .string()
+    .default('http://127.0.0.1:7480')
+    .meta({ description: 'Address of the Fishery server, or unix: and the path of the socket of this host’s broker' }),
   token_file: z.string().optional().meta({ description: 'File with the access token' }),
   ...certificateSettings,
   timeout_s: z
@@ -25,9 +28,10 @@ export function clientOf(
   more: Readonly<{ attemptsMax?: number }> = {},
 ): FisheryClient | string {
   const { server: url, token_file: file, timeout_s } = settings;
+  const isBroker = socketPathOf(url) !== undefined;
   const secret = file === undefined ? { ok: true as const, value: env['FISHERY_TOKEN'] ?? '' } : readSecretFile(file);
   if (!secret.ok) return `token_file: ${secret.problem}`;
-  if (secret.value === '')
+  if (secret.value === '' && !isBroker)
     return 'no access token: set --token-file, FISHERY_TOKEN_FILE, FISHERY_TOKEN or token_file in a profile';
   try {
     return new FisheryClient({

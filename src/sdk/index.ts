@@ -15,6 +15,7 @@ export type {
 } from './client.ts';
 export type { LogPosition } from './seen.ts';
 export type { ClientOptions } from './transport.ts';
+export { socketPathOf } from './unix.ts';
 export { tlsFilesOf, type TlsFiles } from './tls.ts';
 export { FisheryError, isFisheryError, localCodes } from './errors.ts';
 export { follow, type Followed } from './follow.ts';

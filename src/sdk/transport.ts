@@ -2,12 +2,16 @@ import { backoffMs, pause } from './backoff.ts';
 import { errorOfAnswer, errorOfFetch, FisheryError, localCodes, parseJson } from './errors.ts';
 import { SeenByUs } from './seen.ts';
 import { fetchWithTls, type Fetch, type TlsFiles } from './tls.ts';
+import { fetchOverUnix, socketPathOf } from './unix.ts';
 
 export type ClientOptions = Readonly<{
-  /** Where the server is, without `/v1`: `http://127.0.0.1:7480`. */
+  /** Where the server is, without `/v1`: `http://127.0.0.1:7480`; or the broker of this host: `unix:/run/fishery/broker.sock`. */
   url: string;
-  /** A bearer token, or whoever knows it now: a function is asked before every call, so that a token can be rotated. */
-  token: string | (() => string);
+  /**
+   * A bearer token, or whoever knows it now: a function is asked before every call, so that a token can be rotated. A broker
+   * needs none: the kernel tells it whose process calls.
+   */
+  token?: string | (() => string);
   /** For a server with a certificate of a private authority, or one that asks clients for theirs. */
   tls?: TlsFiles | undefined;
   /** Replaces the global fetch; for tests, and for special connections. */
@@ -66,10 +70,14 @@ export class Transport {
 
   constructor(options: ClientOptions) {
     this.#base = baseOf(options.url);
-    const { token } = options;
+    const socketPath = socketPathOf(options.url);
+    const { token = '' } = options;
     this.#token = typeof token === 'string' ? () => token : token;
-    if (!/^[\x21-\x7e]+$/.test(this.#token())) throw new TypeError('the token is empty or has characters no token has');
-    this.#fetch = options.fetch ?? (options.tls ? fetchWithTls(options.tls) : fetch);
+    if (socketPath === undefined && !/^[\x21-\x7e]+$/.test(this.#token()))
+      throw new TypeError('the token is empty or has characters no token has');
+    if (options.fetch) this.#fetch = options.fetch;
+    else if (socketPath !== undefined) this.#fetch = fetchOverUnix(socketPath);
+    else this.#fetch = options.tls ? fetchWithTls(options.tls) : fetch;
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#attemptsMax = options.attemptsMax ?? 4;
     this.#random = options.random ?? Math.random;
@@ -108,7 +116,7 @@ export class Transport {
     const timer = setTimeout(() => opening.abort(new DOMException('no answer', 'TimeoutError')), timeoutMs);
     try {
       const response = await this.#fetch(url, {
-        headers: { authorization: `Bearer ${this.#token()}`, accept: 'text/event-stream', ...this.seen.header },
+        headers: { ...this.#authorization(), accept: 'text/event-stream', ...this.seen.header },
         redirect: 'error',
         cache: 'no-store',
         signal: AbortSignal.any([signal, opening.signal]),
@@ -141,7 +149,7 @@ export class Transport {
       const response = await this.#fetch(url, {
         method: call.method,
         headers: {
-          authorization: `Bearer ${this.#token()}`,
+          ...this.#authorization(),
           accept: `${call.text ?? 'application/json'}, application/problem+json`,
           ...this.seen.header,
           ...(call.body === undefined ? {} : { 'content-type': call.bodyType ?? 'application/json' }),
@@ -169,6 +177,11 @@ export class Transport {
     }
   }
 
+  #authorization(): Record<string, string> {
+    const token = this.#token();
+    return token === '' ? {} : { authorization: `Bearer ${token}` };
+  }
+
   #url(path: readonly string[], query: Readonly<Record<string, QueryValue>>): string {
     const parameters = Object.entries(query).flatMap(([key, value]) =>
       value === undefined ? [] : [`${encodeURIComponent(key)}=${encodeURIComponent(value)}`],
@@ -183,9 +196,13 @@ const textOf = ({ body, bodyType }: Call): string =>
 
 /** Checks the address once, at construction: a typing mistake should not look like a server that is down. */
 function baseOf(text: string): string {
+  // Nobody looks the name up.
+  if (socketPathOf(text) !== undefined) return 'http://broker';
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (!url || !['http:', 'https:'].includes(url.protocol))
-    throw new TypeError(`"${text}" is not the address of a server like http://127.0.0.1:7480`);
+    throw new TypeError(
+      `"${text}" is not the address of a server like http://127.0.0.1:7480, or of a broker like unix:/run/fishery/broker.sock`,
+    );
   if (url.username || url.password) throw new TypeError('credentials do not belong in the address of the server');
   if (url.search || url.hash)
     throw new TypeError(`"${text}" has a query or fragment; only scheme, host and path count`);

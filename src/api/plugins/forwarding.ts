@@ -21,6 +21,8 @@ export const forwarding = fp<{ context: Context }>(
       const schema = { ...route.schema };
       schema.querystring = withAllocator(schema.querystring);
       route.schema = schema;
+      // A broker is where it is forwarded to.
+      if (context.callers) return;
       route.preHandler = [
         route.preHandler ?? [],
         async (request: FastifyRequest, reply: FastifyReply) => {

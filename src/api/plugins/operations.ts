@@ -3,6 +3,7 @@ import fp from 'fastify-plugin';
 import { z } from 'zod';
 import { dryRunQuery } from '../../wire/lists.ts';
 import type { DescribedRoute } from '../openapi.ts';
+import type { OperationId } from '../access.ts';
 import { isDryRun } from '../resource.ts';
 
 declare module 'fastify' {
@@ -23,8 +24,8 @@ const noBody = nothing.optional();
  * Collects the operations for the OpenAPI document, and closes what a route leaves open: where it declares no query or no
  * body, none is accepted, so that a misspelt option is an error instead of a silent no-op.
  */
-export const operations = fp(
-  async (app) => {
+export const operations = fp<Readonly<{ serves?: ReadonlySet<OperationId> | undefined }>>(
+  async (app, { serves }) => {
     const described: DescribedRoute[] = [];
     app.decorate('operations', described);
     app.addHook('onRoute', (route) => {
@@ -42,15 +43,16 @@ export const operations = fp(
         route.preHandler = [route.preHandler ?? [], sayDryRun].flat();
       }
       const [params, query, body] = [schema.params, schema.querystring, schema.body].map(zodOrNothing);
-      described.push({
-        method: String(route.method),
-        url: route.url,
-        operation,
-        params,
-        query,
-        body,
-        answers: (schema.response ?? {}) as Record<string, z.ZodType>,
-      });
+      if (!serves || serves.has(operation.id))
+        described.push({
+          method: String(route.method),
+          url: route.url,
+          operation,
+          params,
+          query,
+          body,
+          answers: (schema.response ?? {}) as Record<string, z.ZodType>,
+        });
       // A health check may carry whatever its caller adds against caches.
       if (operation.tag === 'server') return;
       schema.querystring ??= nothing;

@@ -12,6 +12,8 @@ export const seen = fp<{ context: Context }>(
     app.addHook('onReady', () => context.epochs.load());
     const stopHearing = context.feed.onEvent((event) => context.epochs.follow(event));
     app.addHook('onClose', async () => stopHearing());
+    // Of a table whose callers are told by their connection nothing is ever lost unnoticed: it is kept beside them.
+    if (context.callers) return;
     // With a callback: a promise for each request would be the dearest part of it.
     app.addHook('onRequest', (request, _reply, done) => {
       const header = request.headers[seenHeader];

@@ -2,15 +2,20 @@ import { z } from 'zod';
 import { certificateSettings, type CertificateSettings } from '../../ops/certificate-settings.ts';
 import { SecretFile } from '../../ops/secret-file.ts';
 import { readSecretFile } from '../../ops/settings.ts';
-import { FisheryClient, tlsFilesOf } from '../../sdk/index.ts';
+import { FisheryClient, socketPathOf, tlsFilesOf } from '../../sdk/index.ts';
 import { defineCommand, exitCodes } from '../command.ts';
 import { whyNotBound } from '../hold/bind.ts';
 import { claimsOf } from '../hold/claims.ts';
 import { hold } from '../hold/hold.ts';
 
 const settings = z.strictObject({
-  server: z.string().default('http://127.0.0.1:7480').meta({ description: 'Address of the Fishery server' }),
-  token_file: z.string().meta({ description: 'File with a token of role holder for this machine and holder' }),
+  server: z.string().default('http://127.0.0.1:7480').meta({
+    description: 'Address of the Fishery server, or unix: and the path of the socket of this host’s broker',
+  }),
+  token_file: z
+    .string()
+    .optional()
+    .meta({ description: 'File with a token of role holder for this machine and holder; a broker needs none' }),
   ...certificateSettings,
   machine: z.string().meta({ description: 'The machine this runs on' }),
   holder: z.string().meta({ description: 'The holder that the program is' }),
@@ -65,7 +70,7 @@ export const command = defineCommand({
   details,
   run: async (o, { env, rest, complain }) => {
     const claims = claimsOf(o);
-    const token = readSecretFile(o.token_file);
+    const token = tokenOf(o);
     const unfit = claims.ok && o.bind ? whyNotBound(claims.value) : undefined;
     const problems = [
       ...(unfit === undefined ? [] : [unfit]),
@@ -85,12 +90,24 @@ export const command = defineCommand({
   },
 });
 
-type Server = CertificateSettings & Readonly<{ server: string; token_file: string }>;
+type Server = CertificateSettings & Readonly<{ server: string; token_file?: string | undefined }>;
 
-function clientFor(settings: Server, token: string, problems: string[]): FisheryClient | undefined {
+/** The kernel tells a broker who calls. */
+function tokenOf({ server, token_file: file }: Server): ReturnType<typeof readSecretFile> {
+  if (file !== undefined) return readSecretFile(file);
+  return socketPathOf(server) === undefined
+    ? {
+        ok: false,
+        problem: 'token_file: is required, but for the broker of this host (--server unix:/run/fishery/broker.sock)',
+      }
+    : { ok: true, value: '' };
+}
+
+function clientFor(settings: Server, secret: string, problems: string[]): FisheryClient | undefined {
   const { server: url, token_file: file } = settings;
+  const token = file === undefined ? secret : new SecretFile(file, secret).read;
   try {
-    return new FisheryClient({ url, token: new SecretFile(file, token).read, tls: tlsFilesOf(settings) });
+    return new FisheryClient({ url, token, tls: tlsFilesOf(settings) });
   } catch (cause) {
     if (!(cause instanceof TypeError)) throw cause;
     problems.push(cause.message);
