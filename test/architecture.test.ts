@@ -24,7 +24,8 @@ const rules: Rules = {
     api: ['feed', 'leases', 'wire', 'net', 'type ops'],
     sdk: ['wire', 'net'],
     'sdk/connect.ts': ['wire', 'net', 'sys'],
-    agent: ['sdk', 'wire', 'net', 'sys', 'fish', 'keeper', 'ops'],
+    broker: ['api', 'engine', 'feed', 'leases', 'wire', 'net', 'sys', 'ops'],
+    agent: ['broker', 'sdk', 'wire', 'net', 'sys', 'fish', 'keeper', 'ops'],
     doctor: ['agent', 'sdk', 'wire', 'net', 'sys', 'ops'],
     cli: ['sdk', 'wire', 'net', 'ops', 'agent', 'doctor'],
     'cli/commands/keeper.ts': ['agent', 'keeper', 'ops', 'cli'],
@@ -38,7 +39,7 @@ const rules: Rules = {
     bin: ['*'],
   },
   libraries: {
-    fastify: ['api'],
+    fastify: ['api', 'broker'],
     'fastify-plugin': ['api'],
     '@fastify/*': ['api'],
     'drizzle-orm': ['db'],

@@ -3,8 +3,10 @@ import { parsePrefix, type Prefix } from '../net/prefix.ts';
 import type { Address, Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryError, type Followed } from '../sdk/index.ts';
-import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import type { Change, FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import { BlockedOnHost } from './blocked-on-host.ts';
+import { BrokerOnHost, type BrokerOnHostParts } from './broker-on-host.ts';
 import { DesiredMachine, type Touched } from './desired.ts';
 import type { HostLoad, HostSettings } from './desired-host.ts';
 import type { FishLeases } from './fish-leases.ts';
@@ -30,6 +32,8 @@ export type AgentServer = Readonly<{
   /** Snapshot first, then changes, over as many connections as it takes; throws what is refused for good. */
   follow(signal: AbortSignal): AsyncIterable<Followed>;
   answerFlowQuery(answer: FlowAnswer): Promise<void>;
+  /** What the broker said to a request that the server passed on. */
+  answerRequest(answer: ForwardedAnswerInput): Promise<void>;
 }>;
 
 export type AgentParts = Readonly<{
@@ -54,10 +58,15 @@ export type AgentParts = Readonly<{
     starter: Readonly<{ start(): Promise<FishPort>; hasFlows(): boolean }>;
     leases: Pick<FishLeases, 'run' | 'look' | 'end'>;
   }> | null;
+  /** null where the settings want none. */
+  broker: Pick<BrokerOnHostParts, 'start' | 'hasTable' | 'reports'> | null;
   log: Logger;
   /** Milliseconds, never backwards. */
   now(): number;
 }>;
+
+/** Of what is granted in slices of its own a broker hears nothing new by these. */
+const aboutLeases: ReadonlySet<Change['kind']> = new Set(['lease', 'session', 'revocation']);
 
 /** Between two looks at what others changed, in case nobody told of it. */
 const observe_every_ms = 5_000;
@@ -82,6 +91,8 @@ export class Agent {
   readonly #slices = new SlicesOnHost();
   readonly #blocked: BlockedOnHost;
   readonly #units: UnitsOnHost;
+  /** Of what this host grants itself. */
+  readonly broker: BrokerOnHost | null;
   readonly #firstPass = Promise.withResolvers<undefined>();
   #hasSnapshot = false;
   /** What a former agent left in the keepers is its leases' by now, or closed. */
@@ -106,8 +117,18 @@ export class Agent {
     const { machine, host, stateFile, settings, log, placeholders, sockets, cgroups, guard } = parts;
     this.desired = new DesiredMachine(machine);
     const isOurMark = (socket: number) => (socket & settings.markMask) === settings.mark;
-    this.#blocked = new BlockedOnHost({ sockets, cgroups, isOurMark, now: () => parts.now() });
-    this.#units = new UnitsOnHost({ goneOf: (units) => parts.unitsGone(units), log, now: () => parts.now() });
+    const newBlocked = () => new BlockedOnHost({ sockets, cgroups, isOurMark, now: () => parts.now() });
+    const newUnits = () => new UnitsOnHost({ goneOf: (units) => parts.unitsGone(units), log, now: () => parts.now() });
+    this.#blocked = newBlocked();
+    this.#units = newUnits();
+    this.broker =
+      parts.broker &&
+      new BrokerOnHost({
+        ...parts.broker,
+        ...{ machine, blocked: newBlocked(), units: newUnits(), log, now: () => parts.now() },
+        onTouched: (touched) => this.#note(touched),
+        kick: () => this.#kick(),
+      });
     this.leases = new LeasesOnHost({
       changeElements: (add, remove) => this.hostKeeper.changeElements(add, remove),
       placeholders,
@@ -157,6 +178,7 @@ export class Agent {
       this.#follow(signal),
       this.#passes(signal),
       reports.run(signal),
+      ...(this.#parts.broker ? [this.#parts.broker.reports.run(signal)] : []),
       afterFirstPass(() => guard.run(signal)),
       ...(fish ? [afterFirstPass(() => fish.leases.run(() => this.desired, fishing.signal))] : []),
     ];
@@ -233,11 +255,16 @@ export class Agent {
         this.#hasSnapshot = true;
         this.#slices.forgetTold();
         this.#parts.reports.clear();
+        this.broker?.hear();
         this.#note(touched);
         return;
       }
       case 'change':
+        if (!aboutLeases.has(event.change.kind)) this.broker?.hear();
         this.#note(this.desired.apply(event.change));
+        return;
+      case 'request':
+        void this.#carryOut(event.request);
         return;
       case 'bookmark':
         this.desired.reach(event.revision);
@@ -269,6 +296,16 @@ export class Agent {
       await server.answerFlowQuery(this.#fish ? await this.#fish.answer(query) : unknown);
     } catch (error) {
       log.warn(`a question about flows could not be answered: ${messageOf(error)}`);
+    }
+  }
+
+  /** What the server was asked for, and this host's broker has to do. */
+  async #carryOut(request: ForwardedRequest): Promise<void> {
+    const { server, log } = this.#parts;
+    try {
+      if (this.broker) await server.answerRequest(await this.broker.carryOut(request));
+    } catch (error) {
+      log.warn({ request_id: request.request_id }, `a request of the server was not answered: ${messageOf(error)}`);
     }
   }
 
@@ -316,6 +353,8 @@ export class Agent {
     const { desired, leases, hostKeeper } = this;
     const { reports, fish, now } = this.#parts;
     const { revision } = desired;
+    // Before the table is compared: elements of what was granted here before this agent started stay in it.
+    await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
     if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
       this.#hostIsDue = false;
       // After a failure, what was believed about the host is in doubt.
@@ -326,12 +365,15 @@ export class Agent {
     }
     const keeperProblem = await this.#lookAfterPlaceholders();
     const fishProblem = await this.#startFish();
-    const { outcomes, problem } = await leases.work(desired);
+    const { outcomes: all, problem } = await leases.work(this.broker?.with(desired) ?? desired);
     this.#endTakingOver(problem === undefined && fishProblem === undefined);
+    const isHeld = (slice: string) => leases.holds((lease) => lease.slice === slice);
+    const outcomes = this.broker ? await this.broker.conclude(all, isHeld) : all;
     const slices = this.#slices.outcomes(
       desired,
       (address) => hostKeeper.hasAddress(address),
-      (slice) => leases.holds((lease) => lease.slice === slice),
+      isHeld,
+      (slice, state) => this.broker?.mayTell(slice, state) ?? true,
     );
     const clear = this.#blocked.look(desired);
     desired.unblock(clear);
@@ -475,6 +517,7 @@ export class Agent {
     await fish?.stop({ leave });
     if (leave) keepers.leave();
     else keepers.end();
+    await this.broker?.close();
     // Never had a word with the server: then nothing was touched, not even what a former agent left open.
     if (!this.#hasSnapshot) return;
     if (keep) log.info('stopped; the guard stays open until its timeout');

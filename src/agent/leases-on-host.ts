@@ -1,6 +1,7 @@
 import { formatPorts } from '../net/ports.ts';
 import type { Lease } from '../wire/leases.ts';
 import type { DesiredMachine } from './desired.ts';
+import type { LeaseSource } from './lease-source.ts';
 import { ArrivingLeases } from './leases/arriving-leases.ts';
 import { FishBlocks } from './leases/fish-blocks.ts';
 import { CgroupFollower } from './leases/cgroup-follower.ts';
@@ -63,9 +64,9 @@ export class LeasesOnHost {
    * Counts in the leases that were up before this agent started, so that reconciling the table keeps their elements and
    * no packet of a living connection is dropped meanwhile. The rest follows in `work`.
    */
-  adopt(desired: DesiredMachine): void {
+  adopt(desired: DesiredMachine, holders: LeaseSource['holders'] = desired.holders): void {
     for (const lease of desired.leases.values()) {
-      const holder = desired.holders.get(lease.holder);
+      const holder = holders.get(lease.holder);
       const owner = holder && ownerOf(holder, this.#host.cgroups);
       if (lease.state === 'pending' || typeof owner !== 'object' || this.#leases.get(lease.id)) continue;
       this.#leases.open(lease, owner, true);
@@ -103,7 +104,7 @@ export class LeasesOnHost {
    * call goes on from there.
    */
   async work(
-    desired: DesiredMachine,
+    desired: LeaseSource,
   ): Promise<Readonly<{ outcomes: readonly LeaseOutcome[]; problem: Error | undefined }>> {
     this.touch(this.#cgroups.look());
     const touched = [...this.#touched];
@@ -138,7 +139,7 @@ export class LeasesOnHost {
   }
 
   /** Where one lease is, and where it should be. */
-  #judge(id: string, desired: DesiredMachine, to: { arriving: Held[]; leaving: Held[]; outcomes: LeaseOutcome[] }) {
+  #judge(id: string, desired: LeaseSource, to: { arriving: Held[]; leaving: Held[]; outcomes: LeaseOutcome[] }) {
     const lease = desired.leases.get(id);
     const held = this.#leases.get(id);
     if (held && lease) held.lease = lease;

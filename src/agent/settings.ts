@@ -64,6 +64,18 @@ const Fish = z
   .refine((fish) => fish.claims.every((claim) => claim.family !== 6), 'fish translates IPv4 only: claim family 4')
   .meta({ description: 'The packet path of this host; absent: none' });
 
+const Broker = z
+  .strictObject({
+    enabled: z.boolean().default(true),
+    socket: z
+      .string()
+      .min(1)
+      .max(100)
+      .default('/run/fishery/broker.sock')
+      .meta({ description: 'Path of the Unix socket on which programs of this host are served' }),
+  })
+  .meta({ description: 'Grants on this host, in slices that the server lets this machine allocate' });
+
 /** Settings of `fishery agent`. */
 export const agentSettings = z
   .strictObject({
@@ -131,6 +143,7 @@ export const agentSettings = z
       description: "On a planned stop keep fish's leases and leave the guard open until its timeout: for upgrades",
     }),
     fish: Fish.optional(),
+    broker: Broker.prefault({}),
     ...logSettings,
   })
   .superRefine((settings, context) => {

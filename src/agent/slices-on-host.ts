@@ -24,12 +24,13 @@ export class SlicesOnHost {
 
   /**
    * `assigned` for a slice whose address is on the host behind the guard, `empty` for one that drains and of which no
-   * lease is left, neither in the desired state nor on the host.
+   * lease is left, neither in the desired state nor on the host. `mayTell`: whether somebody else has to be sure first.
    */
   outcomes(
     desired: DesiredMachine,
     isReady: (address: Address) => boolean,
     isHeld: (slice: string) => boolean,
+    mayTell: (slice: Slice, state: SliceOutcome['state']) => boolean = () => true,
   ): readonly SliceOutcome[] {
     const draining = [...desired.slices.values()].filter((slice) => slice.state === 'draining');
     const leased = new Set(draining.length === 0 ? [] : [...desired.leases.values()].map((lease) => lease.slice));
@@ -37,7 +38,7 @@ export class SlicesOnHost {
     return [...desired.slices.values()].flatMap((slice): readonly SliceOutcome[] => {
       const state = this.#stateOf(slice, isReady, leased, isHeld);
       const word = `${slice.generation} ${state}`;
-      if (state === undefined || this.#told.get(slice.id) === word) return [];
+      if (state === undefined || this.#told.get(slice.id) === word || !mayTell(slice, state)) return [];
       this.#told.set(slice.id, word);
       return [{ slice: slice.id, generation: slice.generation, state }];
     });

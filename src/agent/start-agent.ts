@@ -22,6 +22,7 @@ import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
 import { bootId, StateFile } from './state-file.ts';
+import { brokerOf } from './start-broker.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
 import type { Keepers } from './keepers.ts';
@@ -235,6 +236,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
           },
         }),
       answerFlowQuery: (answer) => client.agent.flowAnswer(machine, answer),
+      answerRequest: (answer) => client.agent.answer(machine, answer),
     },
     guard,
     reports,
@@ -244,6 +246,11 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     cgroups,
     unitsGone,
     fish: fishStarter && fishLeases && { starter: fishStarter, leases: fishLeases },
+    broker: brokerOf({
+      ...{ settings, machine, client, version, log, guard, bootId, pause: backOff },
+      holders: () => agent.desired.holders.values(),
+      cgroupOf: (pid) => cgroups.pathOf(pid),
+    }),
     log,
     now: () => performance.now(),
   });

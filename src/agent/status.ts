@@ -1,5 +1,6 @@
 import { formatPorts } from '../net/ports.ts';
 import type { Agent } from './agent.ts';
+import type { BrokerOnHost } from './broker-on-host.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
@@ -59,6 +60,17 @@ export type AgentStatus = Readonly<{
     refused: number;
     problem: string | null;
     stats: Readonly<Record<string, number>>;
+  }> | null;
+  /** `running`: false as long as the server has handed over no slice. null where the settings want none. */
+  broker: Readonly<{
+    running: boolean;
+    problem: string | null;
+    socket: string | null;
+    leases: number;
+    /** Why the server was not told what was granted here, the last time; null when it was. */
+    report_problem: string | null;
+    /** Up to where in the broker's own log it was. */
+    told_through: number | null;
   }> | null;
   counters: Readonly<Partial<Record<CounterName, Counter>>>;
 }>;
@@ -140,6 +152,19 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
             stats: (await agent.fish?.stats()) ?? {},
           }
         : null,
+    broker: agent.broker && brokerStatus(agent.broker),
     counters: Object.fromEntries(await parts.host.counters()),
+  };
+}
+
+function brokerStatus(broker: BrokerOnHost): AgentStatus['broker'] {
+  const status = broker.status();
+  return {
+    running: status !== null,
+    problem: broker.problem ?? status?.problem ?? null,
+    socket: status?.socket ?? null,
+    leases: status?.leases ?? 0,
+    report_problem: status?.report_problem ?? null,
+    told_through: status?.told_through ?? null,
   };
 }

@@ -111,6 +111,7 @@ class World {
       server: {
         follow: (signal) => this.#follow(signal),
         answerFlowQuery: async (answer) => void this.flowAnswers.push(answer),
+        answerRequest: async () => {},
       },
       guard: this.guard,
       reports: this.reports,
@@ -124,6 +125,7 @@ class World {
             leases: this.fishLeases,
           }
         : null,
+      broker: null,
       log: this.log,
       now: () => performance.now(),
     });

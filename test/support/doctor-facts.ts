@@ -80,6 +80,7 @@ export const statusOf = (more: Partial<AgentStatus> = {}): AgentStatus => ({
   placeholders: { open: 0, max: 1, missing: 0, reopened: 0 },
   keepers: [],
   keepers_replaced: 0,
+  broker: null,
   slices: 1,
   slice_blocks: ['198.51.100.10:8192-10239'],
   lease_counts: {},

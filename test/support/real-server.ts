@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { buildApp } from '../../src/api/app.ts';
 import { formatSecret, hashSecret, secretBytes } from '../../src/api/bearer.ts';
-import { defaultLimits } from '../../src/api/parts.ts';
+import { defaultLimits, type Limits } from '../../src/api/parts.ts';
 import { Feed } from '../../src/feed/feed.ts';
 import { LeaseService } from '../../src/leases/lease-service.ts';
 import { Sweeper } from '../../src/leases/sweeper.ts';
@@ -18,16 +18,19 @@ export class RealServer implements AsyncDisposable {
   readonly client: FisheryClient;
   /** The operator's token. */
   readonly secret: string;
+  /** What it has, for a judge who does not ask it. */
+  readonly store: MemoryStore;
   readonly #close: () => Promise<void>;
 
-  private constructor(url: string, secret: string, close: () => Promise<void>) {
+  private constructor(url: string, secret: string, store: MemoryStore, close: () => Promise<void>) {
     this.url = url;
     this.secret = secret;
+    this.store = store;
     this.client = new FisheryClient({ url, token: secret });
     this.#close = close;
   }
 
-  static async start(): Promise<RealServer> {
+  static async start(limits: Partial<Limits> = {}): Promise<RealServer> {
     const store = new MemoryStore();
     const clock = new SteadyClock();
     const service = new LeaseService({ store, clock });
@@ -41,13 +44,13 @@ export class RealServer implements AsyncDisposable {
     const app = buildApp({
       ...{ leases: service, reader: store.reader, feed, clock, logger: createLogger({ level: 'silent' }) },
       ...{ version: '0.0.0', randomBytes, metricsOpen: true, processMetrics: false },
-      limits: { ...defaultLimits, heartbeat_ms: 200 },
+      limits: { ...defaultLimits, heartbeat_ms: 200, ...limits },
     });
     const sweeper = new Sweeper({ execute: (command) => service.execute(command), store, clock, pauseMs: 50 });
     sweeper.start();
     await app.listen({ host: '127.0.0.1', port: 0 });
     const { port } = app.server.address() as AddressInfo;
-    return new RealServer(`http://127.0.0.1:${port}`, secret, async () => {
+    return new RealServer(`http://127.0.0.1:${port}`, secret, store, async () => {
       await sweeper.stop();
       await app.close();
       await service.close();

@@ -1,0 +1,333 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { chmodSync, rmSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { buildApp } from '../api/app.ts';
+import { defaultLimits } from '../api/parts.ts';
+import { brokerOperations } from '../api/plugins/callers.ts';
+import { presentChange, presentDesired } from '../api/present.ts';
+import type { Principal } from '../api/principal.ts';
+import { apiProblem, type ApiProblem } from '../api/problems.ts';
+import { Feed } from '../feed/feed.ts';
+import { concerns, type Event, type Holder, type Machine, type Pool, type Slice } from '../leases/model.ts';
+import type { PageOf, PageRequest } from '../leases/store.ts';
+import { err, ok, type Result } from '../net/result.ts';
+import { SteadyClock } from '../ops/clock.ts';
+import { makeDirectory } from '../ops/directory.ts';
+import type { Logger } from '../ops/logger.ts';
+import type { Applied, AppliedAnswer, Change, Desired } from '../wire/agent.ts';
+import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
+import { numberOf } from './identifiers.ts';
+import { openLocalTable, type LocalTable, type StartEngine } from './local-table.ts';
+import { stepsToward, type Mirrored, type ServerWord } from './mirror.ts';
+import { asOwn } from './own-slices.ts';
+import { Peers, principalOfPeer, type KnownHolders } from './peers.ts';
+import { Upstream, type UpstreamParts } from './upstream.ts';
+
+export type BrokerParts = Readonly<{
+  machine: string;
+  /** Of the table; made where it is missing. */
+  directory: string;
+  /** Path of the Unix socket that is served. */
+  socket: string;
+  version: string;
+  log: Logger;
+  /** Why nothing that would be granted now could be used, for people; undefined when it could. */
+  cutOff(): string | undefined;
+  /** Who is known on this machine, by the server's latest word. */
+  holders(): KnownHolders;
+  /** The control group of a process, as a path below the cgroup2 mount; undefined where it cannot be told. */
+  cgroupOf(pid: number): string | undefined;
+  startEngine?: StartEngine;
+}> &
+  Pick<UpstreamParts, 'send' | 'doze' | 'onTold'>;
+
+/** What the agent has to make true of what was granted here: a snapshot, and every change of it, in order. */
+export type Granted = Readonly<{ type: 'snapshot'; desired: Desired } | { type: 'change'; change: Change }>;
+
+/** For whom the app carries a request out that did not come over its socket. Nobody else can know its value. */
+const forwardedHeader = 'fishery-forwarded';
+const retry_after_s = 2;
+
+/**
+ * Grants on this host, in the slices that the server handed to its machine: the server's own engine and API over a table of
+ * its own, on a Unix socket. What the server decides is mirrored into the table by commands of the engine; what is granted
+ * is told to the server in batches.
+ */
+export class Broker {
+  readonly #parts: BrokerParts;
+  readonly #table: LocalTable;
+  readonly #feed: Feed;
+  readonly #app: FastifyInstance;
+  readonly #peers = new Peers();
+  readonly #clock = new SteadyClock();
+  readonly #upstream: Upstream;
+  readonly #ending = new AbortController();
+  readonly #slices = new Map<number, Slice>();
+  /** The revision at which each was given up: what comes after that is no news of what lived there. */
+  readonly #emptied = new Map<number, number>();
+  readonly #forwarded = new Map<string, Principal>();
+  #telling: Promise<void> = Promise.resolve();
+  /** Which of the server's words are in the table. */
+  #mirrored: Promise<boolean> = Promise.resolve(false);
+  #isMirrored = false;
+  #problem: string | null = null;
+
+  private constructor(parts: BrokerParts, table: LocalTable) {
+    this.#parts = parts;
+    this.#table = table;
+    const { leases, reader } = table.engine;
+    this.#feed = new Feed({ log: reader });
+    leases.onEvents((events) => this.#hear(events));
+    this.#upstream = new Upstream({
+      ...{ epoch: table.epoch, bornAt: table.bornAt, reader, clock: this.#clock, log: parts.log },
+      ...{ send: (report, signal) => parts.send(report, signal), doze: (ms, signal) => parts.doze(ms, signal) },
+      onTold: () => parts.onTold(),
+      settled: async () => {
+        await leases.execute({ kind: 'sweep', itemsMax: 1 });
+      },
+    });
+    this.#app = buildApp({
+      ...{ leases, reader: asOwn(reader), feed: this.#feed, clock: this.#clock, logger: parts.log },
+      ...{ version: parts.version, randomBytes, metricsOpen: true, processMetrics: false, limits: defaultLimits },
+      callers: {
+        serves: brokerOperations,
+        principalOf: (request) => this.#principalOf(request),
+        refusal: (operation) =>
+          operation === 'grantLeases' || operation === 'openSession' ? this.#refusal() : undefined,
+      },
+    });
+    this.#peers.watch(this.#app.server);
+  }
+
+  /** The error is one line for people. */
+  static async start(parts: BrokerParts): Promise<Result<Broker, string>> {
+    let table: LocalTable | undefined;
+    try {
+      table = await openLocalTable(parts.directory, parts.log, parts.startEngine);
+      const broker = new Broker(parts, table);
+      await broker.#begin();
+      return ok(broker);
+    } catch (error) {
+      await table?.engine.close();
+      return err(`the broker cannot be started: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const { socket } = this.#parts;
+    const { reader } = this.#table.engine;
+    for (const slice of await everything<Slice>((page) => reader.slices({}, page)))
+      if (!this.#slices.has(slice.id)) this.#slices.set(slice.id, slice);
+    makeReachable(dirname(socket));
+    // Left behind by one that died: whoever starts a broker has made sure that none is at work.
+    rmSync(socket, { force: true });
+    await this.#app.listen({ path: socket });
+    chmodSync(socket, 0o666);
+    await this.#table.engine.startSweeping();
+    this.#telling = this.#upstream.run(this.#ending.signal);
+  }
+
+  /** Where requests are taken in process, as from the socket but for who asks: for tests and for what the server forwards. */
+  get app(): FastifyInstance {
+    return this.#app;
+  }
+
+  get epoch(): string {
+    return this.#table.epoch;
+  }
+
+  status(): Readonly<{
+    socket: string;
+    epoch: string;
+    problem: string | null;
+    report_problem: string | null;
+    told_through: number | null;
+  }> {
+    const { problem, through } = this.#upstream;
+    const { socket } = this.#parts;
+    return {
+      socket,
+      epoch: this.epoch,
+      problem: this.#problem,
+      report_problem: problem,
+      told_through: through ?? null,
+    };
+  }
+
+  /**
+   * Has the table be as the server says. Resolves when that is durable: with false when something of it could not be done
+   * yet, because it waits for what lives there to be over.
+   */
+  mirror(word: ServerWord): Promise<boolean> {
+    const before = this.#mirrored.catch(() => false);
+    return (this.#mirrored = before.then(() => this.#mirror(word)));
+  }
+
+  async #mirror(word: ServerWord): Promise<boolean> {
+    let isWhole = true;
+    for (const step of stepsToward(word, await this.#has(word.machine), this.#clock.nowUs())) {
+      const done = await this.#table.engine.leases.execute(step);
+      if (done.ok) continue;
+      isWhole = false;
+      this.#parts.log.info({ step: step.kind, ...done.error }, 'what the server says is not in the table yet');
+    }
+    this.#isMirrored = true;
+    return isWhole;
+  }
+
+  async #has(machine: string): Promise<Mirrored> {
+    const { reader } = this.#table.engine;
+    const known = await reader.machine(machine);
+    const pools = await everything<Pool>((page) => reader.pools({}, page));
+    const holders = known ? await everything<Holder>((page) => reader.holders(machine, {}, page)) : [];
+    return {
+      machine: known satisfies Machine | undefined,
+      pools: new Map(pools.map((pool) => [pool.id, pool])),
+      holders: new Map(holders.map((holder) => [holder.name, holder])),
+      slices: this.#slices,
+    };
+  }
+
+  /** Whether the table knows the slice under this generation: the server may be told that it is here. */
+  isAdopted(slice: string, generation: number): boolean {
+    return (this.#slices.get(numberOf(slice))?.generation ?? -1) >= generation;
+  }
+
+  /**
+   * Whether it is on disk that nothing is granted any more in this generation of the slice, and that nothing lives in it; and
+   * the server has heard of all that ended there, without which it would not believe it.
+   */
+  isGivenUp(slice: string, generation: number): boolean {
+    const known = this.#slices.get(numberOf(slice));
+    if (!known) return false;
+    const isOver = known.generation > generation || known.state === 'cooling' || known.state === 'free';
+    return isOver && (this.#upstream.through ?? -1) >= this.#givenUpAt(known);
+  }
+
+  #givenUpAt({ id, revision }: Slice): number {
+    return this.#emptied.get(id) ?? revision;
+  }
+
+  /** What was granted, from a snapshot on. Nothing is handed over any more after the call of what is returned. */
+  async follow(listener: (granted: Granted) => void): Promise<() => void> {
+    const { reader, leases } = this.#table.engine;
+    const { machine } = this.#parts;
+    const early: Event[] = [];
+    let hear = (events: readonly Event[]): void => {
+      early.push(...events);
+    };
+    const stop = leases.onEvents((events) => hear(events));
+    const state = await reader.desired(machine);
+    if (state) listener({ type: 'snapshot', desired: presentDesired(state) });
+    const tell = (events: readonly Event[]) => {
+      for (const event of events)
+        if (event.kind !== 'token' && event.kind !== 'router' && event.kind !== 'epoch' && concerns(event, machine))
+          listener({ type: 'change', change: presentChange(event) });
+    };
+    tell(early);
+    hear = tell;
+    return stop;
+  }
+
+  /** What the agent made true: as a report to the server, and answered like one. */
+  async applied({ leases, slices, clear = [] }: Applied): Promise<AppliedAnswer> {
+    const told = await this.#table.engine.leases.execute({
+      ...{ kind: 'report', machine: this.#parts.machine, revision: 0 },
+      leases: leases.map((item) => ({ ...item, lease: numberOf(item.lease) })),
+      slices: slices.map((item) => ({ ...item, slice: numberOf(item.slice) })),
+      clear: clear.map((item) => ({ ...item, slice: numberOf(item.slice) })),
+    });
+    if (!told.ok) throw new Error(`the broker does not take what was made true: ${told.error.code}`);
+    return { revision: told.value.revision, rejected: [...told.value.rejected] };
+  }
+
+  /** Carries out what the server was asked for, for whom it was asked, as if it had come over the socket. */
+  async carryOut(request: ForwardedRequest): Promise<ForwardedAnswerInput> {
+    const { id, request_id, method, path, body, idempotency_key, principal } = request;
+    const secret = randomUUID();
+    const { token, name, role, holder } = principal;
+    const noQuota = { requestsPerS: null, requestsBurst: null, watchersMax: null };
+    const machine = role === 'operator' ? null : this.#parts.machine;
+    const bearer = { secretHash: '', validUntil: Infinity, router: null, quota: noQuota };
+    this.#forwarded.set(secret, { token, name, role, machine, holder, ...bearer });
+    try {
+      const answer = await this.#app.inject({
+        ...{ method, url: path },
+        headers: {
+          ...{ [forwardedHeader]: secret, 'x-request-id': request_id },
+          ...(idempotency_key === null ? {} : { 'idempotency-key': idempotency_key }),
+          ...(body == null ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body == null ? {} : { payload: JSON.stringify(body) }),
+      });
+      const { 'content-type': type, 'retry-after': retryAfter, 'idempotency-replayed': replayed } = answer.headers;
+      return {
+        ...{ id, status: answer.statusCode },
+        content_type: (type ?? 'application/json').split(';', 1)[0] ?? '',
+        body: answer.body === '' ? null : (JSON.parse(answer.body) as unknown),
+        ...(retryAfter === undefined ? {} : { retry_after_s: Number(retryAfter) }),
+        ...(replayed === undefined ? {} : { replayed: true }),
+      };
+    } finally {
+      this.#forwarded.delete(secret);
+    }
+  }
+
+  /** Finishes answers, and leaves the table as it is on disk. */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await this.#app.close();
+    await this.#telling;
+    await this.#mirrored.catch(() => false);
+    this.#feed.close();
+    await this.#table.engine.stopSweeping();
+    await this.#table.engine.close();
+    rmSync(this.#parts.socket, { force: true });
+  }
+
+  #hear(events: readonly Event[]): void {
+    for (const event of events) {
+      if (event.kind !== 'slice') continue;
+      const { id, state, revision } = event.slice;
+      if (state === 'cooling') this.#emptied.set(id, revision);
+      else if (state !== 'free') this.#emptied.delete(id);
+      this.#slices.set(id, event.slice);
+    }
+    this.#feed.publish(events);
+    this.#upstream.ring();
+  }
+
+  #principalOf(request: FastifyRequest): Result<Principal, string> {
+    const secret = request.headers[forwardedHeader];
+    const forwarded = typeof secret === 'string' ? this.#forwarded.get(secret) : undefined;
+    if (forwarded) return ok(forwarded);
+    const peer = this.#peers.of(request.raw.socket);
+    if (!peer) return err('the kernel does not say whose process is at the other end of the socket');
+    const { machine, holders, cgroupOf } = this.#parts;
+    return principalOfPeer(peer, machine, holders(), cgroupOf);
+  }
+
+  #refusal(): ApiProblem | undefined {
+    const why = this.#isMirrored ? this.#parts.cutOff() : 'the server has not said yet what this machine may grant';
+    return why === undefined ? undefined : apiProblem('machine_cut_off', why, { retryAfterS: retry_after_s });
+  }
+}
+
+/** The folder is root's; whoever may ask must be able to pass through it. */
+function makeReachable(folder: string): void {
+  makeDirectory(folder);
+  const { mode, uid } = statSync(folder);
+  if (uid === process.geteuid?.()) chmodSync(folder, (mode & 0o7777) | 0o111);
+}
+
+const page_rows = 1_000;
+async function everything<T>(list: (page: PageRequest) => Promise<PageOf<T>>): Promise<readonly T[]> {
+  const items: T[] = [];
+  for (let cursor: string | null = null; ;) {
+    const page: PageOf<T> = await list({ limit: page_rows, cursor });
+    items.push(...page.items);
+    if (page.next === null) return items;
+    cursor = page.next;
+  }
+}

@@ -1,0 +1,212 @@
+import { Bell } from '../feed/bell.ts';
+import type { Reader } from '../leases/store.ts';
+import type { Clock } from '../ops/clock.ts';
+import type { Logger } from '../ops/logger.ts';
+import {
+  report_entries_max,
+  type BrokerPosition,
+  type GrantedAnswer,
+  type GrantedReportInput,
+} from '../wire/broker.ts';
+import { formatInstant } from '../wire/instants.ts';
+import { changedIn, reportedLease, reportedPorts, reportedSession } from './reported.ts';
+
+/** What came of telling the server: its answer, where it says that it stands instead, or why it was not told. */
+export type Told =
+  | Readonly<{ ok: true; answer: GrantedAnswer }>
+  | Readonly<{ ok: false; gap: BrokerPosition }>
+  | Readonly<{ ok: false; gap?: undefined; problem: string }>;
+
+export type UpstreamParts = Readonly<{
+  epoch: string;
+  /** When the table was made; microseconds since the epoch. */
+  bornAt: number;
+  reader: Pick<
+    Reader,
+    'revision' | 'oldestRevision' | 'eventsAfter' | 'sessions' | 'leases' | 'usage' | 'historySince'
+  >;
+  /** Resolves when all that was being decided when it was called is durable. */
+  settled(): Promise<void>;
+  send(report: GrantedReportInput, signal: AbortSignal): Promise<Told>;
+  /** The server has heard more than before. */
+  onTold(): void;
+  clock: Clock;
+  /** Waits so long, or until the signal aborts. */
+  doze(ms: number, signal: AbortSignal): Promise<void>;
+  log: Pick<Logger, 'warn' | 'info'>;
+}>;
+
+/** What comes up within this time goes in one report. */
+const batch_ms = 100;
+/** How long the server waits at most to hear that nothing happened: attribution is complete so far. */
+const quiet_ms = 5_000;
+const retry_first_ms = 200;
+const retry_max_ms = 10_000;
+/** The engine's clock is another thread's. */
+const clock_margin_us = 1_000_000;
+
+/**
+ * Tells the server what was granted and ended here: the log since what it has, in batches; everything, when it has nothing
+ * of this table or the log no longer reaches back so far. Each report follows the one before, so whichever was lost, or its
+ * answer, is told again, and nothing twice.
+ */
+export class Upstream {
+  readonly #parts: UpstreamParts;
+  readonly #bell = new Bell();
+  /** What to tell next: what came after this revision, everything, or nothing but that one wants to know where it stands. */
+  #next: number | 'everything' | 'unknown' = 'unknown';
+  #failures = 0;
+  #portsToldAt = -Infinity;
+  /** Why the server was not told, the last time; null when it was. */
+  problem: string | null = null;
+  rejected = 0;
+
+  constructor(parts: UpstreamParts) {
+    this.#parts = parts;
+  }
+
+  /** The revision of the log up to which the server has it all; undefined before it said. */
+  get through(): number | undefined {
+    return typeof this.#next === 'number' ? this.#next : undefined;
+  }
+
+  /** Something is to be told. */
+  ring(): void {
+    this.#bell.ring();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { doze } = this.#parts;
+    signal.addEventListener('abort', () => this.#bell.ring(), { once: true });
+    const isOver = () => signal.aborted;
+    while (!isOver()) {
+      const isDone = await this.step(signal);
+      if (isOver()) return;
+      if (this.#failures > 0) await doze(Math.min(retry_first_ms * 2 ** (this.#failures - 1), retry_max_ms), signal);
+      else if (isDone) {
+        const quiet = new AbortController();
+        await Promise.race([this.#bell.heard(), doze(quiet_ms, AbortSignal.any([signal, quiet.signal]))]);
+        quiet.abort();
+        await doze(batch_ms, signal);
+      }
+    }
+  }
+
+  /** One exchange with the server; whether it has everything by now. */
+  async step(signal: AbortSignal): Promise<boolean> {
+    try {
+      if (this.#next === 'unknown') await this.#ask(signal);
+      else if (this.#next === 'everything') await this.#tellAll(signal);
+      else return await this.#tellChanges(this.#next, signal);
+      return false;
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error instanceof Error ? error.message : String(error));
+      return false;
+    }
+  }
+
+  /** An empty report that follows nothing: what is wrong with it says where the server stands. */
+  async #ask(signal: AbortSignal): Promise<void> {
+    const told = await this.#send({ after: 0, through: 0, as_of: formatInstant(this.#parts.bornAt) }, signal);
+    if (told.ok) this.#next = 'everything';
+    else if (told.gap) await this.#goOnFrom(told.gap);
+  }
+
+  async #tellChanges(after: number, signal: AbortSignal): Promise<boolean> {
+    const { reader } = this.#parts;
+    const asOf = await this.#asOf();
+    const end = await reader.revision();
+    const events = end > after ? await reader.eventsAfter(after, null, report_entries_max) : [];
+    const last = events.at(-1);
+    const isLast = events.length < report_entries_max;
+    const through = isLast ? Math.max(after, last?.revision ?? after) : (last?.revision ?? after);
+    const as_of = formatInstant(isLast ? Math.max(asOf, last?.at ?? 0) : (last?.at ?? asOf));
+    const told = await this.#send({ after, through, as_of, ...changedIn(events), ...(await this.#ports()) }, signal);
+    if (told.ok) this.#hasTold(told.answer.through);
+    else if (told.gap) await this.#goOnFrom(told.gap);
+    return told.ok && isLast;
+  }
+
+  /** Everything that lives, and all that is over that the table still knows. */
+  async #tellAll(signal: AbortSignal): Promise<void> {
+    const { reader, bornAt, log } = this.#parts;
+    const asOf = await this.#asOf();
+    const through = await reader.revision();
+    const history_since = formatInstant((await reader.historySince()) ?? bornAt);
+    const head = { after: 0, through, as_of: formatInstant(asOf) };
+    let number = 0;
+    for await (const { last, ...rows } of this.#pages()) {
+      const snapshot = { page: ++number, last, history_since };
+      const told = await this.#send({ ...head, snapshot, ...rows, ...(last ? await this.#ports() : {}) }, signal);
+      if (told.ok) continue;
+      // From the first page again, a little later.
+      if (told.gap) this.#fail(`page ${number} of all that was granted does not follow what it has`);
+      return;
+    }
+    log.info({ pages: number, through }, 'told the server everything that was granted here');
+    this.#hasTold(through);
+  }
+
+  #hasTold(through: number): void {
+    const isMore = this.#next !== through;
+    this.#next = through;
+    if (isMore) this.#parts.onTold();
+  }
+
+  async *#pages() {
+    const { reader } = this.#parts;
+    for (let cursor: string | null = null; ;) {
+      const page = await reader.sessions({}, { limit: report_entries_max, cursor });
+      if (page.items.length > 0) yield { sessions: page.items.map(reportedSession), last: false };
+      if (page.next === null) break;
+      cursor = page.next;
+    }
+    for (let cursor: string | null = null; ;) {
+      const page = await reader.leases({}, { limit: report_entries_max, cursor });
+      yield { leases: page.items.map(reportedLease), last: page.next === null };
+      if (page.next === null) return;
+      cursor = page.next;
+    }
+  }
+
+  /** An instant before which nothing is granted or ended any more that is not in the log by now. */
+  async #asOf(): Promise<number> {
+    const now = this.#parts.clock.nowUs();
+    await this.#parts.settled();
+    return Math.max(this.#parts.bornAt, now - clock_margin_us);
+  }
+
+  async #ports(): Promise<Pick<GrantedReportInput, 'ports'>> {
+    const now = this.#parts.clock.nowUs();
+    if (now - this.#portsToldAt < quiet_ms * 1_000) return {};
+    this.#portsToldAt = now;
+    return { ports: reportedPorts(await this.#parts.reader.usage()) };
+  }
+
+  async #send(report: Omit<GrantedReportInput, 'broker_epoch'>, signal: AbortSignal): Promise<Told> {
+    const told = await this.#parts.send({ broker_epoch: this.#parts.epoch, ...report }, signal);
+    if (told.ok) {
+      this.#failures = 0;
+      this.problem = null;
+      this.rejected += told.answer.rejected.length;
+      for (const rejection of told.answer.rejected) this.#parts.log.warn(rejection, 'the server did not take a lease');
+    } else if (told.gap) this.#failures = 0;
+    else this.#fail(told.problem);
+    return told;
+  }
+
+  /** The server may have less than was thought (it was restored) or more (an answer was lost). */
+  async #goOnFrom({ broker_epoch, through, page }: BrokerPosition): Promise<void> {
+    const { reader, epoch } = this.#parts;
+    const [oldest, end] = [await reader.oldestRevision(), await reader.revision()];
+    const isInLog = broker_epoch === epoch && page === 0 && through > 0 && through + 1 >= oldest && through <= end;
+    // Refused twice at the same place: there is no going on from there.
+    this.#next = isInLog && this.#next !== through ? through : 'everything';
+  }
+
+  #fail(problem: string): void {
+    this.#failures++;
+    if (this.problem === null) this.#parts.log.warn(`what is granted here is not told to the server: ${problem}`);
+    this.problem = problem;
+  }
+}

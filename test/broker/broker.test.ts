@@ -1,0 +1,247 @@
+import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { check } from '../../src/db/check/check.ts';
+import { openSnapshot } from '../../src/db/snapshot.ts';
+import { isFisheryError } from '../../src/sdk/index.ts';
+import type { Lease } from '../../src/wire/leases.ts';
+import { BrokerWorld, ownSlice, until } from '../support/broker-world.ts';
+
+let w: BrokerWorld;
+beforeEach(async () => {
+  w = await BrokerWorld.open();
+  w.tell = async ({ broker_epoch, through }) => ({
+    ok: true,
+    answer: { broker_epoch, through, page: 0, rejected: [] },
+  });
+});
+afterEach(async () => {
+  await w[Symbol.asyncDispose]();
+});
+
+const open = () => w.client().sessions.open({ machine: 'edge', holder: 'web', ttl_s: 60 });
+const grant = async (session: string, ports = 8, wait: 'stored' | 'applied' = 'stored'): Promise<Lease> => {
+  const { leases } = await w.client().leases.grant({ session, claims: [{ protocol: 'tcp', ports }] }, { wait });
+  const [lease] = leases;
+  if (!lease) throw new Error('nothing was granted');
+  return lease;
+};
+const codeOf = async (asked: Promise<unknown>): Promise<string> => {
+  try {
+    await asked;
+    return 'done';
+  } catch (error) {
+    if (isFisheryError(error)) return error.code;
+    throw error;
+  }
+};
+const empty = (slice = 1, generation = 1) =>
+  w.broker.applied({ revision: 0, leases: [], slices: [{ slice: `slice-${slice}`, generation, state: 'empty' }] });
+
+describe('a broker', () => {
+  it('grants on its socket in slices that the server handed over, and not before they are assigned', async () => {
+    expect(await codeOf(open())).toBe('machine_cut_off');
+    expect(await w.mirror()).toBe(true);
+    const session = await open();
+    expect(await codeOf(grant(session.id))).toBe('no_slices');
+    w.put(ownSlice(1, { state: 'assigned' }));
+    await w.mirror();
+    const lease = await grant(session.id);
+    expect(lease).toMatchObject({ state: 'pending', slice: 'slice-1', machine: 'edge', holder: 'web' });
+    expect(statSync(w.socket).mode & 0o777).toBe(0o666);
+    expect((await w.client().slices.get('slice-1')).allocator).toBe('machine');
+  });
+
+  it('answers when the agent has made a lease true, and lets it rest when nobody is on it', async () => {
+    await w.ready();
+    await w.obey();
+    const session = await open();
+    const lease = await grant(session.id, 8, 'applied');
+    expect(lease.state).toBe('active');
+    await w.client().leases.release(lease);
+    await until(async () => ['cooling', 'ended'].includes((await w.client().leases.get(lease.id)).state));
+    await w.client().sessions.end(session.id);
+    expect(await codeOf(w.client().sessions.keepalive(session.id))).toBe('session_ended');
+  });
+
+  it('does what the server is for with a word of where to ask', async () => {
+    await w.ready();
+    expect(await codeOf(w.client().pools.list())).toBe('not_found');
+    expect(await codeOf(w.client().machines.update({ id: 'edge', revision: '*' }, { state: 'lost' }))).toBe(
+      'not_at_broker',
+    );
+  });
+
+  it('carries out what comes again under its key once, also over a restart', async () => {
+    await w.ready();
+    const session = await open();
+    const ask = () =>
+      w
+        .client()
+        .leases.grant(
+          { session: session.id, claims: [{ protocol: 'tcp', ports: 1 }] },
+          { wait: 'stored', idempotencyKey: 'once' },
+        );
+    const first = await ask();
+    await w.stop();
+    await w.start();
+    await w.mirror();
+    expect((await ask()).leases.map(({ id }) => id)).toEqual(first.leases.map(({ id }) => id));
+    expect((await w.client().leases.list()).items).toHaveLength(1);
+  });
+
+  it('grants nothing while the machine is cut off, and keeps what it granted', async () => {
+    await w.ready();
+    const session = await open();
+    const lease = await grant(session.id);
+    w.cutOff = 'no keepalive was answered for 30 s, since 14:03:07';
+    const refused = await w
+      .client()
+      .leases.grant({ session: session.id, claims: [{ protocol: 'tcp' }] })
+      .catch((error: unknown) => error);
+    expect(refused).toMatchObject({
+      status: 503,
+      code: 'machine_cut_off',
+      problem: { detail: w.cutOff, retry_after_s: 2 },
+    });
+    expect(await codeOf(open())).toBe('machine_cut_off');
+    expect((await w.client().sessions.keepalive(session.id)).state).toBe('live');
+    expect((await w.client().leases.release(lease)).state).toBe('ending');
+    w.cutOff = undefined;
+    await grant(session.id);
+  });
+
+  it('gives a session its whole time after a restart', async () => {
+    await w.ready();
+    const { id } = await w.client().sessions.open({ machine: 'edge', holder: 'web', ttl_s: 2 });
+    await w.stop();
+    // Longer than it lives.
+    await new Promise((resolve) => setTimeout(resolve, 2_200));
+    await w.start();
+    await w.mirror();
+    expect((await w.client().sessions.keepalive(id)).state).toBe('live');
+  });
+
+  it('is no use to whoever it does not know, and says as whom it was asked', async () => {
+    await w.ready();
+    w.word.holders = w.word.holders.map((known) => ({ ...known, uid: 2_999 }));
+    if (process.geteuid?.() !== 0) expect(await codeOf(open())).toBe('unknown_user');
+    const answer = await w.broker.app.inject({ method: 'GET', url: '/v1/leases' });
+    expect(answer.json()).toMatchObject({ status: 403, code: 'unknown_user' });
+    expect((await w.broker.app.inject({ method: 'GET', url: '/healthz' })).statusCode).toBe(200);
+    expect((await w.broker.app.inject({ method: 'GET', url: '/metrics' })).body).toContain('fishery_store_writable 1');
+  });
+});
+
+describe('what the server decides', () => {
+  it('is taken over: its pools, the machine, its holders', async () => {
+    await w.ready();
+    const session = await open();
+    w.word.state = 'cordoned';
+    await w.mirror();
+    expect(await codeOf(grant(session.id))).toBe('machine_not_active');
+    w.word.state = 'active';
+    w.word.pools = w.word.pools.map((pool) => ({ ...pool, shared_block_ports: 16 }));
+    await w.mirror();
+    const shared = { session: session.id, claims: [{ protocol: 'tcp' as const, mode: 'shared' as const }] };
+    const [lease] = (await w.client().leases.grant(shared, { wait: 'stored' })).leases;
+    expect((lease?.ports.last ?? 0) - (lease?.ports.first ?? 0)).toBe(15);
+    // A holder that something lives of stays until that is over.
+    w.word.holders = w.word.holders.filter(({ name }) => name === 'mail');
+    expect(await w.mirror()).toBe(false);
+    await w.obey();
+    await w.client().sessions.end(session.id);
+    await until(() => w.mirror());
+  });
+
+  it('ends a slice as its terms say, which is given up when it is durable that nothing lives in it', async () => {
+    await w.ready();
+    const session = await open();
+    const lease = await grant(session.id);
+    await w.broker.applied({
+      revision: 0,
+      leases: [{ lease: lease.id, token: lease.token, state: 'active' }],
+      slices: [],
+    });
+    w.put(ownSlice(1, { state: 'draining', drain_by: new Date(Date.now() + 300).toISOString().replace('Z', '000Z') }));
+    expect(await w.mirror()).toBe(true);
+    expect(await codeOf(grant(session.id))).toBe('no_slices');
+    await until(async () => (await w.client().leases.get(lease.id)).state === 'ending');
+    expect((await empty()).rejected).toMatchObject([{ code: 'in_use' }]);
+    expect(w.broker.isGivenUp('slice-1', 1)).toBe(false);
+    await w.broker.applied({
+      revision: 0,
+      leases: [{ lease: lease.id, token: lease.token, state: 'empty' }],
+      slices: [],
+    });
+    w.tell = async () => ({ ok: false, problem: 'the server is away' });
+    expect((await empty()).rejected).toEqual([]);
+    expect(w.broker.isGivenUp('slice-1', 1)).toBe(false);
+    await w.stop();
+    w.tell = async ({ broker_epoch, through }) => ({
+      ok: true,
+      answer: { broker_epoch, through, page: 0, rejected: [] },
+    });
+    await w.start();
+    await until(() => w.broker.isGivenUp('slice-1', 1));
+    // An old word does not bring it back; the next generation does.
+    w.put(ownSlice(1, { state: 'assigned' }));
+    await w.mirror();
+    expect(await codeOf(grant(session.id))).toBe('no_slices');
+    w.put(ownSlice(1, { state: 'assigning', generation: 2 }));
+    await until(() => w.mirror());
+    expect(w.broker.isAdopted('slice-1', 2)).toBe(true);
+  });
+
+  it('takes a slice without being asked when it names it no more', async () => {
+    await w.ready();
+    const session = await open();
+    const lease = await grant(session.id);
+    w.word.slices = [];
+    await w.mirror();
+    await until(async () => (await w.client().leases.get(lease.id)).ending === 'fenced');
+    await until(() => w.broker.isGivenUp('slice-1', 1));
+  });
+});
+
+describe('a table that is lost', () => {
+  const clear = (protocol: 'tcp') =>
+    w.broker.applied({
+      ...{ revision: 0, leases: [], slices: [] },
+      clear: [{ slice: 'slice-1', generation: 1, protocol, ports: { first: 8_192, last: 10_239 } }],
+    });
+  const blockedNow = async () => {
+    const extents = await w.client().slices.extents('slice-1');
+    return extents.extents.map(({ protocol, state }) => `${protocol} ${state}`);
+  };
+
+  it.each([
+    ['damaged', () => writeFileSync(join(w.table, 'fishery.db'), 'this is no database')],
+    ['older than what was answered', () => writeFileSync(join(w.table, 'fishery.mark'), 'nonsense')],
+  ])('because it is %s, is put aside; its ports are in doubt until nobody is on them', async (_what, spoil) => {
+    await w.ready();
+    const { ports } = await w.client().slices.get('slice-1');
+    const before = await grant((await open()).id);
+    const { epoch } = w.broker;
+    await w.stop();
+    spoil();
+    await w.start();
+    await w.mirror();
+    expect(existsSync(`${w.table}.lost`)).toBe(true);
+    expect(w.broker.epoch).not.toBe(epoch);
+    expect(await blockedNow()).toEqual(['tcp blocked', 'udp blocked', 'icmp blocked']);
+    const session = await open();
+    expect(await codeOf(grant(session.id))).toBe('no_ports');
+    expect(await codeOf(w.client().leases.release(before))).toBe('lease_not_found');
+    expect(ports).toEqual({ first: 8_192, last: 10_239 });
+    expect((await clear('tcp')).rejected).toEqual([]);
+    await until(async () => (await codeOf(grant(session.id))) === 'done');
+    expect((await blockedNow()).filter((extent) => extent.endsWith('blocked'))).toEqual([
+      'udp blocked',
+      'icmp blocked',
+    ]);
+    await w.stop();
+    await using snapshot = await openSnapshot({ url: undefined, directory: w.table });
+    expect((await check(snapshot)).flaws).toEqual([]);
+  });
+});

@@ -1,0 +1,227 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BlockedOnHost } from '../../src/agent/blocked-on-host.ts';
+import { BrokerOnHost } from '../../src/agent/broker-on-host.ts';
+import { DesiredMachine } from '../../src/agent/desired.ts';
+import type { LeaseOutcome } from '../../src/agent/leases/lease-host.ts';
+import { Reports } from '../../src/agent/reports.ts';
+import { SlicesOnHost } from '../../src/agent/slices-on-host.ts';
+import { UnitsOnHost } from '../../src/agent/units-on-host.ts';
+import { Bell, isOver } from '../../src/agent/waiting.ts';
+import { Broker } from '../../src/broker/broker.ts';
+import { openEngine } from '../../src/engine/engine.ts';
+import { createLogger } from '../../src/ops/logger.ts';
+import { FisheryClient, FisheryError, follow, type Followed } from '../../src/sdk/index.ts';
+import type { AppliedAnswer } from '../../src/wire/agent.ts';
+import { ownUid } from './broker-world.ts';
+import { RealServer } from './real-server.ts';
+
+/** What becomes of one message: it never arrives, or it does and the answer is lost. */
+export type Cut = 'request' | 'answer';
+
+/** Every message between a machine and its server, in both directions, counted and cut at will. */
+export class Link {
+  #count = 0;
+  readonly names: string[] = [];
+  /** Of the message with this number. */
+  cut: (number: number, name: string) => Cut | undefined = () => undefined;
+
+  next(name: string): Cut | undefined {
+    this.names.push(name);
+    return this.cut(this.#count++, name);
+  }
+
+  /** The fetch of the agent's client. */
+  readonly fetch: typeof fetch = async (url, init) => {
+    const path = new URL(url instanceof Request ? url.url : url).pathname.split('/').at(-1) ?? '';
+    const cut = this.next(path);
+    if (cut === 'request') throw new TypeError('fetch failed', { cause: new Error('the link was cut before') });
+    const response = await fetch(url, init);
+    if (cut === undefined) return response;
+    await response.body?.cancel();
+    throw new TypeError('fetch failed', { cause: new Error('the link was cut after') });
+  };
+}
+
+/**
+ * A real server and the broker of one machine, with what the agent does between them; the host makes everything true at
+ * once. The classes are the agent's own, but for the host.
+ */
+export class LinkedBroker implements AsyncDisposable {
+  readonly link = new Link();
+  readonly server: RealServer;
+  readonly directory = mkdtempSync(join(tmpdir(), 'fishery-linked-'));
+  readonly socket = join(this.directory, 'broker.sock');
+  readonly #ending = new AbortController();
+  readonly #client: FisheryClient;
+  readonly #desired = new DesiredMachine('edge');
+  readonly #slices = new SlicesOnHost();
+  readonly #bell = new Bell();
+  readonly #reports: Reports;
+  readonly #host: BrokerOnHost;
+  #broker: Broker | undefined;
+  #hasSnapshot = false;
+  readonly #tasks: Promise<unknown>[];
+
+  private constructor(server: RealServer, token: string) {
+    this.server = server;
+    const { signal } = this.#ending;
+    const log = createLogger({ level: 'silent' });
+    this.#client = new FisheryClient({
+      url: server.url,
+      token,
+      fetch: this.link.fetch,
+      attemptsMax: 1,
+      timeoutMs: 5_000,
+    });
+    const pause = async () => {
+      await sleep(20);
+    };
+    const newReports = (send: ConstructorParameters<typeof Reports>[0]['send']) =>
+      new Reports({ send, isHopeless: () => false, pause, log });
+    this.#reports = newReports((applied) => this.#client.agent.applied('edge', applied));
+    const own = newReports(async (applied): Promise<AppliedAnswer> => (await this.#running()).applied(applied));
+    const sockets = { sockets: () => [], pingSockets: () => [], processesOf: () => new Map() };
+    const cgroups = {
+      idOf: () => undefined,
+      idsWithin: () => new Set<string>(),
+      pathOf: () => undefined,
+      problem: undefined,
+    };
+    const now = () => performance.now();
+    this.#host = new BrokerOnHost({
+      ...{ machine: 'edge', reports: own, log, now },
+      blocked: new BlockedOnHost({ sockets, cgroups, isOurMark: () => false, now }),
+      units: new UnitsOnHost({ goneOf: async () => new Set(), log, now }),
+      hasTable: () => true,
+      onTouched: () => this.#bell.ring(),
+      kick: () => this.#bell.ring(),
+      start: async (onTold) => {
+        const started = await Broker.start({
+          ...{
+            machine: 'edge',
+            directory: join(this.directory, 'table'),
+            socket: this.socket,
+            version: '0',
+            log,
+            onTold,
+          },
+          cutOff: () => undefined,
+          holders: () => this.#desired.holders.values(),
+          cgroupOf: () => undefined,
+          startEngine: openEngine,
+          send: async (report) => {
+            try {
+              return { ok: true, answer: await this.#client.agent.granted('edge', report) };
+            } catch (error) {
+              if (!(error instanceof FisheryError)) throw error;
+              const gap = error.problem?.broker;
+              return gap ? { ok: false, gap } : { ok: false, problem: error.message };
+            }
+          },
+          doze: async (ms, until) => {
+            // Nobody wants to wait for what waits in production so that others come first.
+            await sleep(Math.min(ms, 20), undefined, { signal: until }).catch(() => {});
+          },
+        });
+        if (started.ok) this.#broker = started.value;
+        return started;
+      },
+    });
+    this.#tasks = [this.#follow(signal), this.#passes(signal), this.#reports.run(signal), own.run(signal)];
+  }
+
+  static async open(limits: Parameters<typeof RealServer.start>[0] = {}): Promise<LinkedBroker> {
+    const server = await RealServer.start(limits);
+    const { client } = server;
+    const rest = { tcp: 0, udp: 0, icmp: 0 };
+    await client.pools.create({ id: 'pool', prefixes: ['198.51.100.0/30'], cooldown_s: rest });
+    await client.machines.create({ id: 'edge', fence_s: 3_600 });
+    await client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: ownUid === 0 ? 2_001 : ownUid });
+    const { secret } = await client.tokens.create({ name: 'agent', role: 'agent', machine: 'edge' });
+    return new LinkedBroker(server, secret);
+  }
+
+  /** Over the broker's own socket. */
+  local(): FisheryClient {
+    return new FisheryClient({ url: `unix:${this.socket}` });
+  }
+
+  get broker(): Broker {
+    if (!this.#broker) throw new Error('no broker runs');
+    return this.#broker;
+  }
+
+  async #running(): Promise<Broker> {
+    while (!this.#broker) await sleep(5);
+    return this.#broker;
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        for await (const event of follow(this.#client, 'edge', { signal })) this.#hear(event);
+      } catch {
+        await sleep(20);
+      }
+    }
+  }
+
+  #hear(event: Followed): void {
+    switch (event.type) {
+      case 'snapshot':
+        this.#desired.reset(event.desired);
+        this.#slices.forgetTold();
+        this.#reports.clear();
+        this.#hasSnapshot = true;
+        break;
+      case 'change':
+        this.#desired.apply(event.change);
+        break;
+      case 'request':
+        if (this.link.next('request') === undefined)
+          void this.#host
+            .carryOut(event.request)
+            .then((answer) => this.#client.agent.answer('edge', answer))
+            .catch(() => {});
+        return;
+      case 'bookmark':
+      case 'query':
+        return;
+    }
+    this.#host.hear();
+    this.#bell.ring();
+  }
+
+  async #passes(signal: AbortSignal): Promise<void> {
+    while (!isOver(signal)) {
+      await this.#bell.heard(signal, 50);
+      if (isOver(signal) || !this.#hasSnapshot) continue;
+      await this.#host.lookAfter(this.#desired, () => {});
+      const outcomes = [...this.#host.desired.leases.values()].flatMap(
+        ({ id: lease, token, state }): LeaseOutcome[] => {
+          if (state === 'pending') return [{ lease, token, state: 'active' }];
+          return state === 'ending' ? [{ lease, token, state: 'empty' }] : [];
+        },
+      );
+      await this.#host.conclude(outcomes, () => false);
+      const slices = this.#slices.outcomes(
+        this.#desired,
+        () => true,
+        () => false,
+        (slice, state) => this.#host.mayTell(slice, state),
+      );
+      this.#reports.add([], slices, this.#desired.revision);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending.abort();
+    await Promise.race([Promise.allSettled(this.#tasks), sleep(2_000)]);
+    await this.#host.close();
+    await this.server[Symbol.asyncDispose]();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
