@@ -80,7 +80,7 @@ async function round(folder: string): Promise<PlaceholderRound> {
   const placeholders = new Placeholders({
     open: { openBound, openPing, closeFd },
     keepers,
-    table: { sockets: () => [], pingSockets: () => [], processesOf: () => new Map() },
+    table: { sockets: () => [], pingSockets: () => [], processesOf: () => new Map(), destroy: () => 0 },
     mark,
     budget: { bound_max: wanted, remedy: 'claim less' },
   });

@@ -235,11 +235,13 @@ export class DesiredMachine {
   #applyRevocation(revocation: Revocation): Touched {
     if (revocation.state !== 'ending') return untouched;
     const covered = [...this.#leases.values()].filter(coveredBy(revocation));
+    const forced = revocation.forced ? { forced: true as const } : {};
     for (const lease of covered) {
       // Reclaimed: this machine has no say in it any more, and no ports.
       if (revocation.ending === 'fenced') this.#dropLease(lease.id);
       else if (lease.state !== 'ending')
-        this.#leases.set(lease.id, { ...lease, state: 'ending', ending: revocation.ending });
+        this.#leases.set(lease.id, { ...lease, state: 'ending', ending: revocation.ending, ...forced });
+      else if (revocation.forced) this.#leases.set(lease.id, { ...lease, ...forced });
     }
     return { ...untouched, leases: covered.map(({ id }) => id) };
   }

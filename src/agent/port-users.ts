@@ -8,6 +8,8 @@ export interface SocketTable {
   sockets(q: { protocol: 'tcp' | 'udp'; family: 4 | 6; ports: PortRange; address?: string }): readonly SocketInfo[];
   pingSockets(q: { identifiers: PortRange }): readonly PingSocket[];
   processesOf(inodes: ReadonlySet<number>): ReadonlyMap<number, readonly Readonly<{ pid: number; command: string }>[]>;
+  /** Ends the connection of exactly this socket: 0, or -errno; -ENOENT when it is gone, or has none to end. */
+  destroy(socket: SocketInfo): number;
 }
 
 /** A socket on a leased port, as it is told to people. */
@@ -19,6 +21,8 @@ export type PortUser = Readonly<{
   cgroup: string | undefined;
   what: string;
   cookie: string;
+  /** As the kernel knows it; null for a ping socket, which has nothing that could be cut. */
+  socket: SocketInfo | null;
 }>;
 
 const anyAddress: readonly string[] = ['0.0.0.0', '::'];
@@ -133,6 +137,7 @@ function portUser(socket: SocketInfo): PortUser {
     cgroup,
     what: `a ${protocol} socket (${state}) on ${localAddress} port ${localPort}${remote}`,
     cookie: `${cookie.family} ${Buffer.from(cookie.id).toString('hex')}`,
+    socket,
   };
 }
 
@@ -143,6 +148,7 @@ const pingUser = ({ identifier, uid, inode, localAddress }: PingSocket): PortUse
   cgroup: undefined,
   what: `a ping socket on ${localAddress} identifier ${identifier}`,
   cookie: `ping ${inode}`,
+  socket: null,
 });
 
 /** `a tcp socket (listen) on 0.0.0.0 port 9003 of user 33: nginx[812]`. */

@@ -1,3 +1,6 @@
+import type { Logger } from '../ops/logger.ts';
+import { ENOENT } from '../sys/constants.ts';
+import { errnoName } from '../sys/errno.ts';
 import type { Ownership } from './ownership.ts';
 import { describeUser, usersOfMany, type BlockOfLease, type PortUser, type SocketTable } from './port-users.ts';
 
@@ -10,6 +13,8 @@ export type ProxyEnding = BlockOfLease &
   Readonly<{
     /** Whether another lease of the same sender on the same block goes on: its sockets cannot be told from this one's. */
     isCovered: () => boolean;
+    /** Its end waits for nobody: what its holder has open there is cut. */
+    isForced: boolean;
   }>;
 
 type Waiting = ProxyEnding & {
@@ -18,29 +23,38 @@ type Waiting = ProxyEnding & {
   users: readonly PortUser[];
   /** Closed sockets without an owner that were there when the last one with an owner was gone. */
   lingering: ReadonlySet<string> | undefined;
+  /** Sockets that were cut, as they were then: what becomes something else is cut again. */
+  readonly cut: Set<string>;
 };
 
 /**
- * Proxies' leases that end: the agent cannot close a proxy's sockets, it can only watch until none is left. What never
- * lets go stays here, and says who it is.
+ * Proxies' leases that end: the agent cannot close a proxy's sockets, it can only watch until none is left, or cut them
+ * where the end is forced. A port that was taken by bind() is held even then until its program closes the socket. What
+ * never lets go stays here, and says who it is.
  */
 export class ProxyEndings {
   readonly #table: SocketTable;
   readonly #isOurMark: (mark: number) => boolean;
   readonly #now: () => number;
+  readonly #log: Pick<Logger, 'warn'>;
   readonly #waiting = new Map<string, Waiting>();
 
-  constructor(table: SocketTable, isOurMark: (mark: number) => boolean, now: () => number) {
+  constructor(
+    table: SocketTable,
+    o: Readonly<{ isOurMark: (mark: number) => boolean; now: () => number; log: Pick<Logger, 'warn'> }>,
+  ) {
     this.#table = table;
-    this.#isOurMark = isOurMark;
-    this.#now = now;
+    this.#isOurMark = o.isOurMark;
+    this.#now = o.now;
+    this.#log = o.log;
   }
 
   /** Looks at this lease's ports from now on, at once for the first time. */
   watch(ending: ProxyEnding): void {
-    if (this.#waiting.has(ending.lease)) return;
-    const fresh = { dueAt: this.#now(), waitMs: look_first_ms, users: [], lingering: undefined };
-    this.#waiting.set(ending.lease, { ...ending, ...fresh });
+    const before = this.#waiting.get(ending.lease);
+    if (before && (before.isForced || !ending.isForced)) return;
+    const fresh = { dueAt: this.#now(), waitMs: look_first_ms, users: [], lingering: before?.lingering };
+    this.#waiting.set(ending.lease, { ...ending, ...fresh, cut: new Set() });
   }
 
   /** Milliseconds until the next look is due; undefined when nothing is waited for. */
@@ -61,10 +75,25 @@ export class ProxyEndings {
         this.#waiting.delete(each.lease);
         return [each.lease];
       }
+      // Cut at each look, because what was bound may have begun something since.
+      if (each.isForced) this.#cut(each);
       each.dueAt = now + each.waitMs;
       each.waitMs = Math.min(each.waitMs * 2, look_max_ms);
       return [];
     });
+  }
+
+  #cut(each: Waiting): void {
+    for (const user of each.users) {
+      const is = `${user.cookie} ${user.what}`;
+      // Not a stranger's. Nor one on all addresses: it has other work, and holds the port whether it is cut or not.
+      const isTheirs = each.isOwn(user) || user.inode === 0;
+      if (user.socket?.localAddress !== each.block.address || !isTheirs || each.cut.has(is)) continue;
+      each.cut.add(is);
+      const refused = -this.#table.destroy(user.socket);
+      if (refused !== 0 && refused !== ENOENT)
+        this.#log.warn({ lease: each.lease, errno: errnoName(refused) }, `the kernel would not cut ${user.what}`);
+    }
   }
 
   /** Who a lease waits for, for people; null when nobody was seen. */

@@ -151,6 +151,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     sockets: (query: Parameters<SockDiag['sockets']>[0]) => diag.sockets(query),
     pingSockets: (query: Parameters<SockDiag['pingSockets']>[0]) => diag.pingSockets(query),
     processesOf,
+    destroy: (socket: Parameters<SockDiag['destroy']>[0]) => diag.destroy(socket),
   };
   const keepers = keepersOf(settings, { hasFish: hosting.fish, flows_max: budget.flows_max, log });
   const left = await beginKeeping(keepers, links);

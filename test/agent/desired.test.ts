@@ -131,6 +131,17 @@ describe('a revocation', () => {
     expect(apply(over as Partial<Revocation>)).toEqual(first);
   });
 
+  it('by force says so of each lease, also of those that are ending already', () => {
+    const made = machine({ leases: [lease(1), lease(2, { state: 'ending', ending: 'released' }), lease(3)] });
+    made.apply(change(11, { kind: 'revocation', revocation: revocation({ forced: true, lease: 'lease-1' }) }));
+    made.apply(change(12, { kind: 'revocation', revocation: { ...revocation({ forced: true }), lease: 'lease-2' } }));
+    expect([...made.leases.values()].map(({ ending, forced }) => [ending, forced])).toEqual([
+      ['revoked', true],
+      ['released', true],
+      [null, undefined],
+    ]);
+  });
+
   it('ends nothing before its time, and nothing that was granted after it', () => {
     const neither = { touched: [], states: ['lease-1 active', 'lease-2 active'] };
     expect(apply({ state: 'waiting' })).toEqual(neither);

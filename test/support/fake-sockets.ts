@@ -73,6 +73,22 @@ export class FakeSockets implements SocketTable {
     );
   }
 
+  /** What was cut, by local port. */
+  readonly destroyed: number[] = [];
+  /** Ports that were taken by bind(): cutting such a socket leaves it bound. */
+  readonly boundExplicitly = new Set<number>();
+  destroyRefusal = 0;
+
+  destroy(socket: SocketInfo): number {
+    if (this.destroyRefusal !== 0) return this.destroyRefusal;
+    if (!this.others.includes(socket) || (socket.protocol === 'tcp' && socket.state === 'bound')) return -2;
+    this.destroyed.push(socket.localPort);
+    if (this.boundExplicitly.has(socket.localPort))
+      this.change(socket, { state: 'bound', remoteAddress: '0.0.0.0', remotePort: 0 });
+    else this.remove(socket);
+    return 0;
+  }
+
   /** What is held now, in order, each once however many descriptors it has. */
   holdings(): readonly string[] {
     return [...new Set(this.held.values())].sort();

@@ -16,18 +16,18 @@ export class LeavingLeases {
   readonly #endings: ProxyEndings;
 
   constructor(
-    host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups' | 'isOurMark' | 'now'>,
+    host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups' | 'isOurMark' | 'now' | 'log'>,
     leases: HeldLeases,
     fish: FishBlocks,
   ) {
     this.#host = host;
     this.#leases = leases;
     this.#fish = fish;
-    this.#endings = new ProxyEndings(
-      host.sockets,
-      (mark) => host.isOurMark(mark),
-      () => host.now(),
-    );
+    this.#endings = new ProxyEndings(host.sockets, {
+      isOurMark: (mark) => host.isOurMark(mark),
+      now: () => host.now(),
+      log: host.log,
+    });
   }
 
   /** When the sockets of a lease that ends should be looked at again; undefined when none is waited for. */
@@ -59,7 +59,8 @@ export class LeavingLeases {
       const live = elementsOf(block, owner).filter(isLive);
       const isCovered = () => live.some((element) => elements.isNeeded(element));
       const { sockets, cgroups } = this.#host;
-      this.#endings.watch({ lease: lease.id, block, ...ownershipOf(owner, sockets, cgroups), isCovered });
+      const isForced = lease.forced === true;
+      this.#endings.watch({ lease: lease.id, block, ...ownershipOf(owner, sockets, cgroups), isCovered, isForced });
     }
     return isTold ? [] : fishes.map(({ lease }) => lease.id);
   }

@@ -10,6 +10,12 @@ import { tableOperations } from './sys-tables.ts';
 /** All that a test can ask of a process inside a namespace. */
 export const operations = {
   ready: () => process.pid,
+  /** From now on it is that user's process, for good. */
+  become(uid: number) {
+    process.setgroups?.([]);
+    process.setgid?.(uid);
+    process.setuid?.(uid);
+  },
   sysctl: (name: string, value: string) => writeFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, value),
   /** Moves the process's main thread; the names of the namespaces before and after. */
   enterNetns(path: string): string[] {
