@@ -26,6 +26,7 @@ const kernelTools = [
   'conntrack',
   'dig',
   'cc',
+  'systemd-analyze',
 ];
 
 /** A root shell opened with `su` has a user's PATH, without the folders of nft and ip. */

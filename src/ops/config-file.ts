@@ -1,15 +1,22 @@
 import { readFileSync, statSync } from 'node:fs';
-import { parseDocument } from 'yaml';
+import { isMap, isNode, isScalar, LineCounter, parseDocument, type Document, type Node } from 'yaml';
 
 /** One subcommand's part of a configuration file, and the name to show when something in it is wrong. */
-export type ConfigSection = Readonly<{ file: string; section: string; values: Readonly<Record<string, unknown>> }>;
+export type ConfigSection = Readonly<{
+  file: string;
+  section: string;
+  values: Readonly<Record<string, unknown>>;
+  /** The line, from 1, of a value of the section, or of what it is in; undefined where that cannot be told. */
+  lineOf?: (path: readonly PropertyKey[]) => number | undefined;
+}>;
 export type ConfigSectionRead = Readonly<{ ok: true; value: ConfigSection } | { ok: false; problem: string }>;
 
 /** Far above any real configuration; keeps a wrong path (a disk image, a log) from being read into memory. */
 const config_bytes_max = 1_048_576;
 
 type Mapping = Readonly<Record<string, unknown>>;
-type MappingRead = Readonly<{ ok: true; value: Mapping } | { ok: false; problem: string }>;
+type LineOf = (path: readonly PropertyKey[]) => number | undefined;
+type MappingRead = Readonly<{ ok: true; value: Mapping; lineOf: LineOf } | { ok: false; problem: string }>;
 
 /**
  * Reads the section of one subcommand from a YAML or JSON file (JSON is YAML). A missing section is empty; a section
@@ -20,7 +27,7 @@ export function readConfigSection(file: string, section: string, sections: reado
   if (!read.ok) return read;
   const values = read.value[section] ?? {};
   if (!isMapping(values)) return problemIn(file, `expected "${section}" to be a mapping of settings`);
-  return { ok: true, value: { file, section, values } };
+  return { ok: true, value: { file, section, values, lineOf: (path) => read.lineOf([section, ...path]) } };
 }
 
 /**
@@ -47,7 +54,8 @@ export function readProfile(file: string, name: string | undefined, sections: re
   if (values === undefined)
     return problemIn(file, `has no profile "${wanted}"${known && `, expected one of: ${known}`}`);
   if (!isMapping(values)) return problemIn(file, `expected "profiles.${wanted}" to be a mapping of settings`);
-  return { ok: true, value: { file, section: `profiles.${wanted}`, values } };
+  const lineOf: LineOf = (path) => read.lineOf(['profiles', wanted, ...path]);
+  return { ok: true, value: { file, section: `profiles.${wanted}`, values, lineOf } };
 }
 
 const problemIn = (file: string, text: string) => ({ ok: false, problem: `config file ${file}: ${text}` }) as const;
@@ -62,7 +70,8 @@ function readMapping(file: string, sections: readonly string[]): MappingRead {
   } catch (cause) {
     return problem(`cannot be read (${reasonOf(cause)})`);
   }
-  const document = parseDocument(text);
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
   const [flaw] = document.errors;
   if (flaw) return problem(`is not valid YAML or JSON: ${flaw.message.split('\n', 1)[0] ?? flaw.code}`);
   let root: unknown;
@@ -74,8 +83,30 @@ function readMapping(file: string, sections: readonly string[]): MappingRead {
   if (!isMapping(root)) return problem(`expected a mapping with sections (${sections.join(', ')})`);
   const known = [...sections, 'profile', 'profiles'];
   for (const name of Object.keys(root))
-    if (!known.includes(name)) return problem(`has no use for "${name}", expected one of: ${known.join(', ')}`);
-  return { ok: true, value: root };
+    if (!known.includes(name))
+      return problem(
+        `${atLine(lineIn(document, lines, [name]))}has no use for "${name}", expected one of: ${known.join(', ')}`,
+      );
+  return { ok: true, value: root, lineOf: (path) => lineIn(document, lines, path) };
+}
+
+const atLine = (line: number | undefined): string => (line === undefined ? '' : `line ${line}: `);
+
+/** The key of an entry, where a value that is a mapping begins on a later line. */
+function nodeAt(document: Document, path: readonly PropertyKey[]): Node | undefined {
+  const parent: unknown = path.length > 1 ? document.getIn(path.slice(0, -1), true) : document.contents;
+  const pair = isMap(parent) ? parent.items.find(({ key }) => isScalar(key) && key.value === path.at(-1)) : undefined;
+  const node: unknown = pair ? pair.key : document.getIn(path, true);
+  return isNode(node) ? node : undefined;
+}
+
+/** Of the node at a path, or of the nearest above it that is there. */
+function lineIn(document: Document, lines: LineCounter, path: readonly PropertyKey[]): number | undefined {
+  for (let length = path.length; length > 0; length--) {
+    const node = nodeAt(document, path.slice(0, length));
+    if (node?.range) return lines.linePos(node.range[0]).line;
+  }
+  return undefined;
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

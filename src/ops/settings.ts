@@ -23,7 +23,7 @@ export type SettingsRead<S extends SettingsSchema> = Readonly<
   { ok: true; value: z.output<S> } | { ok: false; problems: readonly string[] }
 >;
 
-type Given = Readonly<{ value: unknown; source: string }>;
+type Given = Readonly<{ value: unknown; source: string; lineOf?: ConfigSection['lineOf'] }>;
 
 /**
  * Settings from flags, environment, file and defaults, in this precedence: a key that a stronger source names is not
@@ -88,7 +88,7 @@ function fromFile(field: SettingField, file: ConfigSection | undefined): Given |
   const value = file?.values[field.key];
   return value === undefined || file === undefined
     ? undefined
-    : { value, source: `${file.section}.${field.key} in ${file.file}` };
+    : { value, source: `${file.section}.${field.key} in ${file.file}`, lineOf: file.lineOf };
 }
 
 const booleans: Readonly<Record<string, boolean>> = {
@@ -117,7 +117,7 @@ function unknownKeys(file: ConfigSection, fields: readonly SettingField[]): stri
     .map((key) => {
       const meant = key.toLowerCase().replaceAll('-', '_');
       const hint = known.includes(meant) ? `did you mean ${meant}?` : `expected one of: ${known.join(', ')}`;
-      return `${file.section}.${key} in ${file.file}: is not a setting, ${hint}`;
+      return `${file.section}.${key} in ${file.file}${lineText(file.lineOf?.([key]))}: is not a setting, ${hint}`;
     });
 }
 
@@ -141,8 +141,13 @@ function describe(
     (path, part) => path + (typeof part === 'number' ? `[${part}]` : `.${String(part)}`),
     '',
   );
-  return `${found.source}${at && ` (at ${field.key}${at})`}: got ${shown(field, valueAt(found.value, inner))}${complaint(issue)}`;
+  const unknown = issue.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
+  const line = lineText(found.lineOf?.([field.key, ...inner, ...unknown]));
+  return `${found.source}${line}${at && ` (at ${field.key}${at})`}: got ${shown(field, valueAt(found.value, inner))}${complaint(issue)}`;
 }
+
+/** `fishery.yaml:12`, as compilers and editors write it. */
+const lineText = (line: number | undefined): string => (line === undefined ? '' : `:${line}`);
 
 function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>(

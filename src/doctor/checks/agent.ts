@@ -67,13 +67,13 @@ export const agentChecks: readonly Check[] = [
       id: 'keeper',
       title: 'no keeper runs',
       why: 'Descriptors and flows live in the agent alone then: every established flow of fish breaks when the agent is restarted.',
-      remedy: 'Start it: `systemctl enable --now fishery-keeper@1`.',
+      remedy: 'Start it: `systemctl enable --now fishery-keeper@0`.',
       worst: 'warning',
     },
     ['keepers', 'agent', 'setup'],
     ({ keepers, agent, setup }): readonly Finding[] => {
       const dead = keepers.filter(({ listens }) => !listens);
-      const mend = 'systemctl enable --now fishery-keeper@1';
+      const mend = 'systemctl enable --now fishery-keeper@0';
       if (keepers.some(({ listens }) => listens))
         return dead.map(({ path }) => ({ severity: 'warning', what: `nobody listens at ${path}`, mend }));
       if (!setup.host.fish) return [];
