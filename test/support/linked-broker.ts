@@ -83,7 +83,7 @@ export class LinkedBroker implements AsyncDisposable {
       new Reports({ send, isHopeless: () => false, pause, log });
     this.#reports = newReports((applied) => this.#client.agent.applied('edge', applied));
     const own = newReports(async (applied): Promise<AppliedAnswer> => (await this.#running()).applied(applied));
-    const sockets = { sockets: () => [], pingSockets: () => [], processesOf: () => new Map() };
+    const sockets = { sockets: () => [], pingSockets: () => [], processesOf: () => new Map(), destroy: () => 0 };
     const cgroups = {
       idOf: () => undefined,
       idsWithin: () => new Set<string>(),
