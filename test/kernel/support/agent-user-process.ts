@@ -3,6 +3,7 @@
  * the user id. Requests are {id, op, …}, answers {id, value}; a refusal is its errno as text.
  */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { request as httpRequest } from 'node:http';
 import { connect, createServer, Socket, type Server } from 'node:net';
 import { addressToBytes, parseAddress } from '../../../src/net/address.ts';
 import { prepareSocket } from '../../../src/sys/late-socket.ts';
@@ -17,6 +18,8 @@ export type UserRequest = Readonly<
   | { op: 'say'; socket: string; text: string }
   | { op: 'heard'; socket: string }
   | { op: 'close'; socket: string }
+  /** Asks the broker of this host, and returns its status and its body as JSON. */
+  | { op: 'ask'; broker: string; path: string; body: object }
 >;
 
 const uid = Number(process.argv[2]);
@@ -124,6 +127,22 @@ async function serve(request: UserRequest): Promise<string> {
       const socket = sockets.get(request.socket);
       if (!socket || !('write' in socket)) resolve('NONE');
       else socket.write(request.text, (error) => resolve(error ? codeOf(error) : 'said'));
+      break;
+    }
+    case 'ask': {
+      const headers = { 'content-type': 'application/json' };
+      const call = httpRequest(
+        { socketPath: request.broker, path: request.path, method: 'POST', headers },
+        (response) => {
+          let text = '';
+          response.on('data', (chunk: Buffer) => (text += chunk.toString()));
+          response.on('end', () =>
+            resolve(JSON.stringify({ status: response.statusCode, body: JSON.parse(text) as unknown })),
+          );
+        },
+      );
+      call.once('error', (error) => resolve(JSON.stringify({ status: 0, body: codeOf(error) })));
+      call.end(JSON.stringify(request.body));
       break;
     }
     case 'heard':

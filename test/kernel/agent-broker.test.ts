@@ -1,0 +1,103 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { LeaseList } from '../../src/wire/leases.ts';
+import { Problem } from '../../src/wire/problems.ts';
+import { Session } from '../../src/wire/sessions.ts';
+import { AgentLab, eventually, type AgentProcess, type User } from './support/agent-lab.ts';
+
+const address = '198.51.100.10';
+const webUid = 2_001;
+const strangerUid = 2_009;
+
+let lab: AgentLab;
+let agent: AgentProcess;
+let web: User;
+let stranger: User;
+let socket: string;
+
+beforeAll(async () => {
+  lab = await AgentLab.open('broker');
+  socket = join(lab.folder, 'broker.sock');
+  // Long enough for everything here to happen while the server does not answer.
+  const config = await lab.setUp({ fence_s: 120, slices: [], settings: { broker: { socket } } });
+  await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
+  const origin = await lab.user(lab.origin, 0);
+  await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
+  agent = lab.startAgent(config);
+  await agent.ready();
+  const at = { address, first_port: 8_192 };
+  const { slices } = await lab.client.slices.assign({ machine: 'edge', pool: 'pool', allocator: 'machine', at });
+  await eventually(
+    async () => ((await lab.client.slices.get(slices[0]?.id ?? '')).state === 'assigned' ? true : undefined),
+    () => `the slice is not assigned\n${agent.output.slice(-3_000)}`,
+  );
+  web = await lab.user(lab.host, webUid);
+  stranger = await lab.user(lab.host, strangerUid);
+}, 120_000);
+afterAll(() => lab.close());
+
+const Answered = z.object({ status: z.number(), body: z.unknown() });
+const ask = async (who: User, path: string, body: object) =>
+  Answered.parse(JSON.parse(await who.ask({ op: 'ask', broker: socket, path, body })));
+
+describe('a proxy on a host whose server does not answer', () => {
+  it(
+    'leases ports of the broker, sends from them under the guard, and is known by name afterwards',
+    { timeout: 60_000 },
+    async () => {
+      lab.freezeServer(true);
+      const wanted = { machine: 'edge', holder: 'web', ttl_s: 600 };
+      const refused = await ask(stranger, '/v1/sessions', wanted);
+      expect([refused.status, Problem.parse(refused.body).code]).toEqual([403, 'unknown_user']);
+      const opened = await eventually(
+        async () => {
+          const answer = await ask(web, '/v1/sessions', wanted);
+          return answer.status === 201 ? Session.parse(answer.body) : undefined;
+        },
+        () => agent.output.slice(-3_000),
+      );
+      const lease = await eventually(
+        async () => {
+          const answer = await ask(web, '/v1/leases', { session: opened.id, claims: [{ protocol: 'tcp', ports: 16 }] });
+          return answer.status === 201 ? LeaseList.parse(answer.body).leases[0] : undefined;
+        },
+        () => agent.output.slice(-3_000),
+      );
+      expect(lease).toMatchObject({ state: 'active', holder: 'web', address });
+
+      const connection = await web.connect(address, lease.ports.first);
+      expect(connection).toMatch(/^socket-/);
+      await web.ask({ op: 'say', socket: connection, text: 'hello' });
+      await eventually(
+        async () => ((await web.ask({ op: 'heard', socket: connection })) === 'hello' ? true : undefined),
+        () => 'nothing came back',
+      );
+      expect(await stranger.connect(address, lease.ports.first + 1)).toBe('TIMEOUT');
+      expect(await web.connect(address, lease.ports.last + 1)).toBe('TIMEOUT');
+      expect((await agent.status()).broker).toMatchObject({ running: true, leases: 1, socket });
+
+      lab.freezeServer(false);
+      const whose = { machine: 'edge', allocator: 'machine' } as const;
+      await eventually(
+        async () => {
+          const { items } = await lab.client.leases.list(whose);
+          return (
+            items.some(({ id, state, holder }) => id === lease.id && state === 'active' && holder === 'web') ||
+            undefined
+          );
+        },
+        () => `the server does not show the lease\n${agent.output.slice(-3_000)}`,
+      );
+      const port = lease.ports.first;
+      await eventually(
+        async () => {
+          const question = { address, port, protocol: 'tcp', at: lease.active_at ?? '' } as const;
+          const { holders, certainty } = await lab.client.attribution(question);
+          return (certainty === 'exact' && holders.some(({ holder }) => holder === 'web')) || undefined;
+        },
+        () => 'nobody is said to have had the port',
+      );
+    },
+  );
+});
