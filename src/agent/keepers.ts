@@ -19,9 +19,9 @@ export type KeepersParts = Readonly<{
   found(): readonly number[];
   /** As `open`, but starts none. */
   connect(number: number): Result<KeeperPort, string>;
-  /** Whether the first keeper has to be there from the beginning; others are started as they are needed. */
+  /** Whether those that fish needs have to be there from the beginning; others are started as they are needed. */
   isNeeded: boolean;
-  /** Descriptors that the first keeper must have room for, for fish and whatever there is one of. */
+  /** Descriptors that the first keepers must have room for: whatever there is one of, in the first, and fish's flows. */
   reserved: number;
   log: Pick<Logger, 'info' | 'warn'>;
 }>;
@@ -93,14 +93,17 @@ export class Keepers {
   }
 
   /**
-   * Finds the keepers that are at work, and starts the first if it is needed and is not; returns the placeholders that a former agent left
-   * in them. The error is one line for people.
+   * Finds the keepers that are at work, and starts those that are needed and are not; returns the placeholders that a former
+   * agent left in them. The error is one line for people.
    */
   async begin(): Promise<Result<readonly KeptBound[], string>> {
     if (this.#parts.isNeeded) {
-      const first = await this.#parts.open(0);
-      if (!first.ok) return first;
-      this.#join(0, first.value);
+      for (let number = 0, left = Math.max(1, this.#parts.reserved); left > 0 && number < keepers_max; number++) {
+        const opened = await this.#parts.open(number);
+        if (!opened.ok) return opened;
+        this.#join(number, opened.value);
+        left -= opened.value.hello.descriptors_max;
+      }
     }
     for (const number of this.#parts.found()) {
       if (this.#members.has(number) || number >= keepers_max) continue;
@@ -134,6 +137,19 @@ export class Keepers {
     });
   }
 
+  /** The keepers that fish's flows go to, how many into each; and those that have some of a former agent's. */
+  flowShares(): readonly Readonly<{ number: number; flows_max: number }>[] {
+    return [...this.#members.values()]
+      .toSorted((a, b) => a.number - b.number)
+      .map((member) => ({
+        number: member.number,
+        flows_max: Math.max(0, this.#reservedIn(member) - (member.number === 0 ? singletons_max : 0)),
+      }))
+      .filter(
+        ({ number, flows_max }) => flows_max > 0 || (this.#member(number).client.hello.kept[kinds.flow] ?? 0) > 0,
+      );
+  }
+
   /** Makes room for so many more placeholders, by starting keepers; the error says why there is none. */
   async reserve(count: number): Promise<Result<undefined, string>> {
     while (this.#room() < count) {
@@ -155,7 +171,7 @@ export class Keepers {
   put(all: readonly Readonly<{ record: Uint8Array; fd: number }>[]): readonly Ref[] {
     const refs: Ref[] = [];
     for (const member of this.#members.values()) {
-      const room = Math.min(roomOf(member, this.#parts.reserved), all.length - refs.length);
+      const room = Math.min(this.#roomOf(member), all.length - refs.length);
       if (room <= 0) continue;
       const part = all.slice(refs.length, refs.length + room).flatMap(({ record, fd }) => {
         const slot = member.slots.take();
@@ -304,10 +320,19 @@ export class Keepers {
   }
 
   #room(): number {
-    return [...this.#members.values()].reduce(
-      (sum, member) => sum + Math.max(0, roomOf(member, this.#parts.reserved)),
-      0,
-    );
+    return [...this.#members.values()].reduce((sum, member) => sum + Math.max(0, this.#roomOf(member)), 0);
+  }
+
+  /** For more placeholders of the agent. */
+  #roomOf(member: Member): number {
+    return member.client.hello.descriptors_max - this.#reservedIn(member) - member.slots.used;
+  }
+
+  /** How much of what is reserved is in this keeper: it fills them in the order of their numbers. */
+  #reservedIn({ number, client }: Member): number {
+    const before = [...this.#members.values()].filter((member) => member.number < number);
+    const left = before.reduce((sum, member) => sum - member.client.hello.descriptors_max, this.#parts.reserved);
+    return Math.max(0, Math.min(left, client.hello.descriptors_max));
   }
 
   #nextNumber(): number | undefined {
@@ -315,9 +340,6 @@ export class Keepers {
     return undefined;
   }
 }
-
-const roomOf = ({ number, client, slots }: Member, reserved: number): number =>
-  client.hello.descriptors_max - (number === 0 ? reserved : 0) - slots.used;
 
 function isUnused(client: KeeperPort): boolean {
   try {

@@ -56,23 +56,23 @@ export type PlaceholderBudget = Readonly<{
 }>;
 
 /**
- * How many placeholders there may be. Bound ones live in as many keepers as they take, so what bounds them is the memory of
- * this host and the number of its open files; fish's are descriptors of the agent, which must never be without one for its
- * own connection to the server. `held`: those that a former agent left are paid for already. The error says what to raise.
+ * How many placeholders there may be. They live in as many keepers as they take, so what bounds them is the memory of this
+ * host and the number of its open files. `held`: those that a former agent left are paid for already. The error says what to raise.
  */
 export function placeholderBudget(
   host: Readonly<{ descriptors_max: number; spare: Spare; held: number }>,
   wanted: Readonly<{ exclusivePorts: number; flowPlaceholders: number | undefined }>,
 ): Result<PlaceholderBudget, string> {
   const { descriptors_max, spare, held } = host;
-  const own = descriptors_max - descriptors_reserved;
-  const flows_max = wanted.flowPlaceholders ?? Math.min(flow_placeholders_default, Math.max(0, Math.floor(own / 2)));
-  if (flows_max > own || own < 0)
-    return err(
-      `${descriptors_reserved + flows_max} descriptors are needed (${flows_max} for the flows of fish, ` +
-        `${descriptors_reserved} for the rest) and ${descriptors_max} are allowed: raise LimitNOFILE, or set fewer placeholders_max`,
-    );
+  if (descriptors_max < descriptors_reserved)
+    return err(`${descriptors_reserved} descriptors are needed, and ${descriptors_max} are allowed: raise LimitNOFILE`);
   const perKeeper = Math.max(0, Math.min(descriptors_max - reserved, kept_max));
+  const flows_max = wanted.flowPlaceholders ?? Math.min(flow_placeholders_default, Math.floor(perKeeper / 2));
+  if (flows_max > keepers_max * perKeeper - singletons_max)
+    return err(
+      `${flows_max} placeholders are wanted for the flows of fish, and ${keepers_max} keepers may open ` +
+        `${descriptors_max} descriptors each: raise LimitNOFILE, or set fewer placeholders_max`,
+    );
   const bounds = [
     {
       most: keepers_max * perKeeper - flows_max - singletons_max,

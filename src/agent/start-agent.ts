@@ -256,7 +256,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     now: () => performance.now(),
   });
   keepers.onReplaced((number) => {
-    if (number === 0) agent.fishLostItsKeeper();
+    if (keepers.flowShares().some((share) => share.number === number)) agent.fishLostItsKeeper();
   });
   const status = await serveStatus(settings.state_dir, {
     agent,

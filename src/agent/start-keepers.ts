@@ -45,9 +45,9 @@ export function keepersOf(
   });
 }
 
-/** The first of them, as fish sees it. */
+/** Those that fish needs, as it sees them. */
 export const fishKeepingOf = (keepers: Keepers): FishKeeping => ({
-  path: keeperPath(0),
+  flowKeepers: () => keepers.flowShares().map((share) => ({ ...share, path: keeperPath(share.number) })),
   keep: (slot, record, fd) => keepers.keep(slot, record, fd),
   release: (slot) => keepers.release(slot),
   remove: (slot) => keepers.remove(slot),

@@ -353,6 +353,22 @@ describe('at the end', () => {
     expect(host.counts()).toEqual([3, 4]);
   });
 
+  it("fish's flows have room in as many keepers as they take, and placeholders have what is left", async () => {
+    host = new FakeKeepers(sockets, 300);
+    const own = host.agent(256 + 500);
+    expect((await own.begin()).ok).toBe(true);
+    expect(own.flowShares()).toEqual([
+      { number: 0, flows_max: 44 },
+      { number: 1, flows_max: 300 },
+      { number: 2, flows_max: 156 },
+    ]);
+    expect(host.running.size).toBe(3);
+    own.end();
+    ({ placeholders } = await placeholdersIn(new FakeKeepers(sockets, 300), { reserved: 256 + 500, bound_max: 1_000 }));
+    expect(await placeholders.hold('lease-1', block(9_000, 9_255))).toBeUndefined();
+    expect(placeholders.open).toBe(256);
+  });
+
   it('a host without fish has no keeper, and ends what a former agent left', async () => {
     await placeholders.hold('lease-1', block(9_000, 9_001));
     for (const keeper of host.running.values()) keeper.cut();

@@ -15,7 +15,7 @@ const none = { exclusivePorts: 0, flowPlaceholders: 0 };
 describe('the budget of placeholders', () => {
   it('is not bounded by the descriptors of one process: there are several keepers', () => {
     expect(placeholderBudget(host(), { exclusivePorts: 100_000, flowPlaceholders: undefined })).toMatchObject({
-      value: { flows_max: 9_488, bound_max: 64 * (20_000 - 317) - 9_488 - 256 },
+      value: { flows_max: 9_841, bound_max: 64 * (20_000 - 317) - 9_841 - 256 },
     });
   });
 
@@ -24,9 +24,15 @@ describe('the budget of placeholders', () => {
       placeholderBudget(host({ descriptors_max: 1_048_576 }), { exclusivePorts: 0, flowPlaceholders: undefined }),
     ).toMatchObject({ value: { flows_max: 16_384 } });
     expect(placeholderBudget(host({ descriptors_max: Infinity }), none)).toMatchObject({ ok: true });
-    expect(placeholderBudget(host(), { exclusivePorts: 64, flowPlaceholders: 20_000 })).toMatchObject({
+    // More than one keeper takes go to several.
+    expect(placeholderBudget(host(), { exclusivePorts: 64, flowPlaceholders: 100_000 })).toMatchObject({ ok: true });
+    expect(placeholderBudget(host(), { exclusivePorts: 0, flowPlaceholders: 64 * (20_000 - 317) })).toMatchObject({
       ok: false,
-      error: containing('20000 are allowed: raise LimitNOFILE, or set fewer placeholders_max'),
+      error: containing('20000 descriptors each: raise LimitNOFILE, or set fewer placeholders_max'),
+    });
+    expect(placeholderBudget(host({ descriptors_max: 1_023 }), none)).toMatchObject({
+      ok: false,
+      error: containing('1024 descriptors are needed, and 1023 are allowed'),
     });
   });
 

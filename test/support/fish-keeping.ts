@@ -30,6 +30,10 @@ export class TestKeeper implements FishKeeping {
     return new TestKeeper(folder, path, connected.value);
   }
 
+  flowKeepers(): readonly { number: number; path: string; flows_max: number }[] {
+    return [{ number: 0, path: this.path, flows_max: 1_000 }];
+  }
+
   keep(slot: number, record: Uint8Array, fd: number): void {
     if (this.client.put(kinds.singleton, slot, record, fd) < 0) throw new Error(this.client.problem);
   }

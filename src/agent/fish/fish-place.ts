@@ -10,8 +10,8 @@ import type { KeptFlows } from './operations.ts';
 
 /** What keeps fish's descriptors beyond this process; all throw when it is lost. */
 export interface FishKeeping {
-  /** Of the socket to which fish's thread connects. */
-  readonly path: string;
+  /** The keepers to which fish's thread connects. */
+  flowKeepers(): KeptFlows['keepers'];
   /** The descriptor stays open here until `release`, or `remove`, was called. */
   keep(slot: number, record: Uint8Array, fd: number): void;
   takeKept(slot: number): Readonly<{ record: Uint8Array; fd: number }> | undefined;
@@ -68,7 +68,8 @@ export class FishPlace {
     if (!keeping) return null;
     const found = this.#findFlows();
     const before = found?.memory;
-    if (found && before && isSameSize(before.sizes, sizes)) return { memory: found.mapping, keeperPath: keeping.path };
+    if (found && before && isSameSize(before.sizes, sizes))
+      return { memory: found.mapping, keepers: keeping.flowKeepers() };
     const fd = createSharedMemory('fishery-flows', FlowMemory.bytesFor(sizes));
     const mapping = mapShared(fd);
     const [high = 0, low = 0] = new Uint32Array(new Uint8Array(randomBytes(8)).buffer);
@@ -78,7 +79,7 @@ export class FishPlace {
     keeping.keep(singletons.flowTable, new Uint8Array(opaqueBytes), fd);
     this.#forgetFlows();
     this.#flows = { fd, mapping, memory };
-    return { memory: mapping, keeperPath: keeping.path };
+    return { memory: mapping, keepers: keeping.flowKeepers() };
   }
 
   /** The next table is an empty one: with this one, fish dies again and again. */

@@ -1,6 +1,6 @@
 import type { Placeholders } from '../../fish/placeholders.ts';
 import type { KeeperClient } from '../../keeper/client.ts';
-import { kinds, opaqueBytes } from '../../keeper/protocol.ts';
+import { kept_max, kinds, opaqueBytes } from '../../keeper/protocol.ts';
 import { Slots } from '../../keeper/slots.ts';
 import { EMFILE } from '../../sys/constants.ts';
 import { closeFd } from '../../sys/descriptors.ts';
@@ -10,7 +10,8 @@ import { openConnected4 } from '../../sys/placeholders.ts';
 export type FlowKeeper = Pick<KeeperClient, 'hello' | 'problem' | 'put' | 'drop' | 'list' | 'stats'>;
 
 export type KeptSocketsParts = Readonly<{
-  keeper: FlowKeeper;
+  /** The number of a keeper is part of every handle, so it must be the same for a successor. */
+  keepers: readonly Readonly<{ number: number; keeper: FlowKeeper; flows_max: number }>[];
   /** Of the flow table whose flows they belong to. */
   identity: readonly [number, number];
   /** The SO_MARK of all of them; 0: none. */
@@ -19,56 +20,76 @@ export type KeptSocketsParts = Readonly<{
   open?: typeof openConnected4;
 }>;
 
-/** Slots given up between two messages to the keeper. */
+/** Slots given up between two messages to a keeper. */
 const dropsAtOnce_max = 256;
 
+type Member = Readonly<{
+  number: number;
+  keeper: FlowKeeper;
+  slots: Slots;
+  most: number;
+  givenUp: number[];
+}>;
+
 /**
- * Placeholders that outlive this process: a handle is a slot of the keeper, which has the socket before the flow's first packet
- * leaves. Nothing of it stays open here. Beside each stands whose it is, table and tuple, so that a successor believes no slot
- * that is another's.
+ * Placeholders that outlive this process: a handle is a keeper and a slot in it, and the socket is there before the flow's
+ * first packet leaves. Nothing of it stays open here. Beside each stands whose it is, table and tuple, so that a successor
+ * believes no slot that is another's.
  *
- * When the keeper is lost, `open` and whatever else needs it throw: then it is not known what is held, and fish has to begin
+ * When a keeper is lost, `open` and whatever else needs it throw: then it is not known what is held, and fish has to begin
  * anew, with another keeper.
  */
 export class KeptSockets implements Placeholders {
   readonly #parts: KeptSocketsParts;
   readonly #open: typeof openConnected4;
-  readonly #slots: Slots;
+  readonly #members: readonly Member[];
   readonly #record = new Uint8Array(opaqueBytes);
   readonly #view = new DataView(this.#record.buffer);
-  /** What a former fish has left there and this one has not taken over, by slot. */
-  readonly #left: Map<number, Uint8Array>;
-  readonly #givenUp: number[] = [];
+  /** What a former fish has left there and this one has not taken over, by handle. */
+  readonly #left = new Map<number, Uint8Array>();
 
   /** Throws KeeperLostError. */
   constructor(parts: KeptSocketsParts) {
     this.#parts = parts;
     this.#open = parts.open ?? openConnected4;
-    this.#left = new Map(Array.from(parts.keeper.list(kinds.flow), ({ slot, record }) => [slot, record]));
-    this.#slots = new Slots(parts.keeper.hello.slots_max, this.#left.keys());
+    this.#members = parts.keepers.map(({ number, keeper, flows_max }) => {
+      const kept = [...keeper.list(kinds.flow)];
+      for (const { slot, record } of kept) this.#left.set(number * kept_max + slot, record);
+      const slots = new Slots(
+        keeper.hello.slots_max,
+        kept.map(({ slot }) => slot),
+      );
+      // A keeper that is asked for more than it can keep hangs up.
+      const others = keeper.hello.kept.reduce((sum, count, kind) => (kind === kinds.flow ? sum : sum + count), 0);
+      return { number, keeper, slots, most: Math.min(flows_max, keeper.hello.descriptors_max - others), givenUp: [] };
+    });
   }
 
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
-    const { keeper, mark } = this.#parts;
-    const fd = this.#open(address, port, remote, remotePort, binding, mark);
+    const member = this.#members.find(({ slots, most }) => slots.used < most);
+    if (!member) return -EMFILE;
+    const fd = this.#open(address, port, remote, remotePort, binding, this.#parts.mark);
     if (fd < 0) return fd;
     // First: a slot that was given up must not be closed by a message that comes after its next one.
-    this.flush();
-    const slot = this.#slots.take();
-    const refusal =
-      slot === undefined
-        ? -EMFILE
-        : keeper.put(kinds.flow, slot, this.#recordOf(address, port, remote, remotePort), fd);
+    flushOne(member);
+    const slot = member.slots.take();
+    if (slot === undefined) {
+      closeFd(fd);
+      return -EMFILE;
+    }
+    const refusal = member.keeper.put(kinds.flow, slot, this.#recordOf(address, port, remote, remotePort), fd);
     closeFd(fd);
-    if (slot === undefined) return refusal;
-    if (refusal < 0) throw new Error(keeper.problem ?? 'the keeper is lost');
-    return slot;
+    if (refusal < 0) throw new Error(member.keeper.problem ?? 'a keeper is lost');
+    return member.number * kept_max + slot;
   }
 
   close(handle: number): void {
-    this.#slots.give(handle);
-    this.#givenUp.push(handle);
-    if (this.#givenUp.length >= dropsAtOnce_max) this.flush();
+    const number = Math.floor(handle / kept_max);
+    const member = this.#members.find((each) => each.number === number);
+    if (!member) throw new Error(`handle ${handle} is of no keeper`);
+    member.slots.give(handle % kept_max);
+    member.givenUp.push(handle % kept_max);
+    if (member.givenUp.length >= dropsAtOnce_max) flushOne(member);
   }
 
   adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean {
@@ -82,22 +103,20 @@ export class KeptSockets implements Placeholders {
   settle(): number {
     const leftOver = [...this.#left.keys()];
     this.#left.clear();
-    for (const slot of leftOver) this.close(slot);
+    for (const handle of leftOver) this.close(handle);
     this.flush();
     return leftOver.length;
   }
 
-  /** Tells the keeper what was given up. A keeper that is lost has closed it already. */
+  /** Tells the keepers what was given up. One that is lost has closed it already. */
   flush(): void {
-    if (this.#givenUp.length === 0) return;
-    this.#parts.keeper.drop(kinds.flow, this.#givenUp);
-    this.#givenUp.length = 0;
+    for (const member of this.#members) flushOne(member);
   }
 
   /** Waits until everything that was given up is closed. Throws KeeperLostError. */
   confirm(): void {
     this.flush();
-    this.#parts.keeper.stats();
+    for (const { keeper } of this.#members) keeper.stats();
   }
 
   #recordOf(address: number, port: number, remote: number, remotePort: number): Uint8Array {
@@ -110,4 +129,10 @@ export class KeptSockets implements Placeholders {
     this.#view.setUint16(18, remotePort);
     return this.#record;
   }
+}
+
+function flushOne({ keeper, givenUp }: Member): void {
+  if (givenUp.length === 0) return;
+  keeper.drop(kinds.flow, givenUp);
+  givenUp.length = 0;
 }

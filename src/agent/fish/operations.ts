@@ -11,8 +11,8 @@ import type { Mapping } from '../../sys/shared-memory.ts';
 export type KeptFlows = Readonly<{
   /** A flow table of the right size, as `FlowMemory` lays it out; what it holds is taken over. It stays the caller's. */
   memory: Mapping;
-  /** The socket of the keeper that has the placeholders. */
-  keeperPath: string;
+  /** The sockets of the keepers that have the placeholders, and how many may be in each. */
+  keepers: readonly Readonly<{ number: number; path: string; flows_max: number }>[];
 }>;
 
 /** What the worker is started with. Descriptors are numbers: threads of one process share them. */

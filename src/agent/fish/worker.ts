@@ -4,7 +4,7 @@ import { FlowMemory } from '../../fish/flow-memory.ts';
 import type { FlowSnapshot } from '../../fish/flow-views.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
 import type { Placeholders } from '../../fish/placeholders.ts';
-import { connectKeeper } from '../../keeper/client.ts';
+import { connectKeeper, type KeeperClient } from '../../keeper/client.ts';
 import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
@@ -81,15 +81,27 @@ function keptOf({ kept, mark }: WorkerSetup): Holding | undefined {
   if (kept === null) return undefined;
   const memory = FlowMemory.open(viewOfMapping(kept.memory));
   if (!memory.ok) throw new Error(`the flow table: ${memory.error}`);
-  const keeper = connectKeeper(kept.keeperPath);
-  if (!keeper.ok) throw new Error(keeper.error);
-  const sockets = new KeptSockets({ keeper: keeper.value, identity: memory.value.identity, mark });
+  const keepers: { number: number; keeper: KeeperClient; flows_max: number }[] = [];
+  const close = () => keepers.forEach(({ keeper }) => keeper.close());
+  for (const { number, path, flows_max } of kept.keepers) {
+    const connected = connectKeeper(path);
+    if (!connected.ok) {
+      close();
+      throw new Error(connected.error);
+    }
+    keepers.push({ number, keeper: connected.value, flows_max });
+  }
+  const sockets = new KeptSockets({
+    keepers,
+    identity: memory.value.identity,
+    mark,
+  });
   return {
     memory: memory.value,
     placeholders: sockets,
     confirm: () => sockets.confirm(),
     flush: () => sockets.flush(),
-    close: () => keeper.value.close(),
+    close,
   };
 }
 

@@ -102,7 +102,10 @@ describe('fish with a keeper', () => {
   });
 
   test('says why when the keeper is not there', async () => {
-    const kept = { ...placeOf().openFlows(memorySizes(configOf()))!, keeperPath: '/nowhere/keeper.sock' };
+    const kept = {
+      ...placeOf().openFlows(memorySizes(configOf()))!,
+      keepers: [{ number: 0, path: '/nowhere/keeper.sock', flows_max: 1 }],
+    };
     const tun = new SocketTun();
     await expect(startOn(tun, kept)).rejects.toThrow('/nowhere/keeper.sock');
     tun.close();
@@ -171,7 +174,12 @@ describe('kept placeholders', () => {
   const other = [0xc633640a, 9_001, 0xcb007101, 443] as const;
   let answer = 0;
   const sockets = (identity: readonly [number, number] = [1, 2]) =>
-    new KeptSockets({ keeper: keeper.client, identity, mark: 42, open: () => (answer < 0 ? answer : openEventFd()) });
+    new KeptSockets({
+      keepers: [{ number: 0, keeper: keeper.client, flows_max: 1_000 }],
+      identity,
+      mark: 42,
+      open: () => (answer < 0 ? answer : openEventFd()),
+    });
   beforeEach(() => {
     answer = 0;
   });
@@ -195,6 +203,30 @@ describe('kept placeholders', () => {
     held.confirm();
     expect(keeper.flows).toBe(1);
   });
+
+  test('go to the next keeper when one has its share, and say so when all have', async () => {
+    const second = await TestKeeper.start();
+    // Numbers as they are when the one between has died.
+    const both = [keeper, second].map(({ client: own }, i) => ({ number: i * 2, keeper: own, flows_max: 2 }));
+    const make = () => new KeptSockets({ keepers: both, identity: [1, 2], mark: 0, open: () => openEventFd() });
+    const held = make();
+    const tuples = [1, 2, 3, 4].map((port) => [tuple[0], port, tuple[2], 443] as const);
+    const handles = tuples.map((each) => held.open(...each, 'late'));
+    expect([keeper.flows, second.flows]).toEqual([2, 2]);
+    const before = openDescriptors();
+    expect(held.open(...other, 'late')).toBe(-24);
+    expect(openDescriptors()).toBe(before);
+    held.close(handles[3]!);
+    expect(held.open(...tuples[3]!, 'late')).toBe(handles[3]);
+
+    const next = make();
+    expect(tuples.map((each, i) => next.adopt(handles[i]!, ...each))).toEqual([true, true, true, true]);
+    expect(next.settle()).toBe(0);
+    for (const handle of handles) next.close(handle);
+    next.confirm();
+    expect([keeper.flows, second.flows]).toEqual([0, 0]);
+    second.end();
+  }, 30_000);
 
   test('that the kernel refuses are told by errno, and take no slot', () => {
     const held = sockets();
