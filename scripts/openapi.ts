@@ -1,6 +1,6 @@
 /**
- * What `npm run openapi` runs: writes openapi/openapi.json and docs/errors.md, the two documents that are made of the
- * source. A test compares them with what is committed.
+ * What `npm run openapi` runs: writes the documents that are made of the source: openapi/openapi.json, docs/errors.md,
+ * docs/doctor.md and packaging/config.schema.json. Tests compare them with what is committed.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,10 @@ import { buildApp } from '../src/api/app.ts';
 import { errorsMarkdown } from '../src/api/error-pages.ts';
 import { openApiText } from '../src/api/openapi.ts';
 import { defaultLimits } from '../src/api/parts.ts';
+import { commands } from '../src/cli/commands.ts';
+import { configSchema } from '../src/cli/config-schema.ts';
 import { openSqliteStore } from '../src/db/sqlite/open.ts';
+import { doctorMarkdown } from '../src/doctor/page.ts';
 import { Feed } from '../src/feed/feed.ts';
 import { LeaseService } from '../src/leases/lease-service.ts';
 import { SteadyClock } from '../src/ops/clock.ts';
@@ -54,3 +57,5 @@ function write(path: string, text: string): void {
 
 write('openapi/openapi.json', openApiText(await documentOfRoutes()));
 write('docs/errors.md', errorsMarkdown());
+write('docs/doctor.md', doctorMarkdown());
+write('packaging/config.schema.json', `${JSON.stringify(await configSchema(commands), null, 2)}\n`);

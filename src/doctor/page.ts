@@ -7,7 +7,7 @@ export function doctorMarkdown(): string {
   return [
     '# What the doctor looks for',
     '',
-    '<!-- Written by scripts/doctor-docs.ts from the checks themselves; a test compares. -->',
+    '<!-- Written by npm run openapi from the checks themselves; a test compares. -->',
     '',
     '`fishery doctor` looks at the host (and the network namespace) that it runs in, as root, and says what would break leases,',
     'why that matters and how to mend it. It changes nothing, unless it is told to `--fix`; without that it says what it would do.',

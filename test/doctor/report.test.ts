@@ -73,7 +73,7 @@ it('chooses checks by name, and refuses names that it does not know', () => {
   });
 });
 
-it('docs/doctor.md is what the checks say (scripts/doctor-docs.ts writes it)', () => {
+it('docs/doctor.md is what the checks say (npm run openapi writes it)', () => {
   expect(readFileSync(join(root, 'docs/doctor.md'), 'utf8')).toBe(doctorMarkdown());
 });
 

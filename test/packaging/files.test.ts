@@ -40,7 +40,7 @@ describe('examples of the configuration file', () => {
 });
 
 describe('the schema of the configuration file', () => {
-  it('is what the settings say (scripts/config-schema.ts writes it)', async () => {
+  it('is what the settings say (npm run openapi writes it)', async () => {
     expect(JSON.parse(read('config.schema.json'))).toEqual(JSON.parse(JSON.stringify(await configSchema(commands))));
   });
 
