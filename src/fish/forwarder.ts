@@ -9,6 +9,7 @@ import type { FlowMemory, MemorySizes } from './flow-memory.ts';
 import { NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
+import { QuotedPacket } from './icmp-error.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
 import { ACK, ICMP, Packet, SYN, TCP, UDP } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
@@ -26,6 +27,7 @@ export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholder
  */
 export class Forwarder {
   readonly #packet: Packet;
+  readonly #quoted = new QuotedPacket();
   readonly #clients: PrefixList;
   readonly #blocks: BlockTable;
   readonly #placeholders: PlaceholderBudget;
@@ -100,7 +102,8 @@ export class Forwarder {
     let verdict = packet.parse(buffer, length);
     if (verdict === FORWARD) {
       const inward = this.#blocks.leasedAddresses.has(packet.destination);
-      verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
+      if (packet.isError) verdict = inward ? this.#handleErrorInward(packet) : this.#handleErrorOutward(packet);
+      else verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
       if (verdict === FORWARD) this.#traffic.forwarded(inward ? INWARD : OUTWARD, packet.end - packet.start);
     }
     if (verdict !== FORWARD) this.#traffic.dropped(verdict);
@@ -149,6 +152,45 @@ export class Forwarder {
     this.#sendIn(flow, packet);
     // What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508).
     if (protocol === TCP) this.#followTcp(flow, INWARD, packet, nowMs);
+    return FORWARD;
+  }
+
+  /** About what a client has sent. It changes nothing about the flow: anybody could have made it up (RFC 5508 REQ-6). */
+  #handleErrorInward(packet: Packet): number {
+    if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
+      return DROP.hairpin_unsupported;
+    const quoted = this.#quoted;
+    const verdict = quoted.parse(packet);
+    if (verdict !== FORWARD) return verdict;
+    if (quoted.source !== packet.destination || !quoted.isPossible(true)) return DROP.no_flow;
+    const { protocol, source, sourcePort } = quoted;
+    const { flows, peers } = this.#life;
+    const remote = protocol === UDP ? 0 : quoted.destination;
+    const remotePort = protocol === TCP ? quoted.destinationPort : 0;
+    const flow = flows.findByLeased(protocol, source, sourcePort, remote, remotePort);
+    if (flow === NONE) return DROP.no_flow;
+    if (flows.state[flow] === RESTING) return DROP.resting;
+    if (protocol === UDP && peers !== null && !peers.has(flow, quoted.destination)) return DROP.filtered;
+    quoted.translateInward(packet, flows.client[flow]!, flows.clientPort[flow]!);
+    return FORWARD;
+  }
+
+  /** About what a client was sent; also from a router on the way to it, whose address is nobody's business outside. */
+  #handleErrorOutward(packet: Packet): number {
+    if (this.#blocks.leasedAddresses.has(packet.source)) return DROP.spoofed_source;
+    if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return DROP.source_not_allowed;
+    const quoted = this.#quoted;
+    const verdict = quoted.parse(packet);
+    if (verdict !== FORWARD) return verdict;
+    if (quoted.source !== packet.destination || !quoted.isPossible(false)) return DROP.no_flow;
+    const { protocol, destination, destinationPort } = quoted;
+    const { flows } = this.#life;
+    const remote = protocol === UDP ? 0 : quoted.source;
+    const remotePort = protocol === TCP ? quoted.sourcePort : 0;
+    const flow = flows.findByClient(protocol, destination, destinationPort, remote, remotePort);
+    if (flow === NONE) return DROP.no_flow;
+    if (flows.state[flow] === RESTING) return DROP.resting;
+    quoted.translateOutward(packet, flows.leased[flow]!, flows.leasedPort[flow]!);
     return FORWARD;
   }
 

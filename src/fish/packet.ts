@@ -61,6 +61,8 @@ export class Packet {
   destinationPort = 0;
   sourcePortAt = 0;
   destinationPortAt = 0;
+  /** An ICMP error, which has no ports of its own: see `QuotedPacket`. */
+  isError = false;
   /** TCP only. */
   flags = 0;
   sequence = 0;
@@ -81,6 +83,7 @@ export class Packet {
   parse(buffer: Uint8Array, length: number): number {
     if (buffer !== this.#buffer) this.#attach(buffer);
     if (length > buffer.length) return DROP.truncated;
+    this.isError = false;
     const verdict = this.#parseHeader(length);
     if (verdict !== FORWARD) return verdict;
     if (this.protocol === TCP) return this.#parseTcp();
@@ -162,7 +165,9 @@ export class Packet {
     const { view, transport } = this;
     if (this.end - transport < ICMP_ECHO_HEADER) return DROP.truncated;
     const type = view.getUint8(transport);
-    if (isIcmpError(type)) return DROP.icmp_error_unsupported;
+    this.isError = isTranslatable(type);
+    if (this.isError) return this.#findChecksum(ICMP_CHECKSUM);
+    if (isIcmpError(type)) return DROP.icmp_error_unusable;
     if (type !== ICMP_ECHO_REQUEST && type !== ICMP_ECHO_REPLY) return DROP.icmp_type_unsupported;
     const identifier = view.getUint16(transport + 4);
     this.sourcePortAt = transport + 4;
@@ -172,7 +177,7 @@ export class Packet {
     return this.#findChecksum(ICMP_CHECKSUM);
   }
 
-  /** Only meaningful after an ICMP packet was parsed. */
+  /** Only meaningful after an ICMP packet was parsed, and found to be no error. */
   isEchoRequest(): boolean {
     return this.view.getUint8(this.transport) === ICMP_ECHO_REQUEST;
   }
@@ -187,6 +192,9 @@ export class Packet {
     return own ? FORWARD : DROP.bad_vnet_header;
   }
 }
+
+/** Unreachable (with "fragmentation needed"), time exceeded, parameter problem: for the end of a connection to hear of. */
+const isTranslatable = (type: number): boolean => type === ICMP_UNREACHABLE || type === 11 || type === 12;
 
 /** The types that quote the packet they are about (RFC 1122 3.2.2): unreachable, quench, redirect, time, parameter. */
 function isIcmpError(type: number): boolean {

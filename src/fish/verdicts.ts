@@ -20,8 +20,8 @@ export const DROP = {
   fragment_unsupported: 7,
   /** Not TCP, UDP or ICMP. */
   protocol_unsupported: 8,
-  /** An ICMP error, from either side: translating it with the packet that it quotes is not built yet. */
-  icmp_error_unsupported: 9,
+  /** An ICMP error that means nothing beyond a router (redirect, source quench), or that quotes no TCP, UDP or echo. */
+  icmp_error_unusable: 9,
   /** ICMP other than an echo request going out or an echo reply coming in. */
   icmp_type_unsupported: 10,
   /** No flag at all, or SYN together with FIN or RST. */

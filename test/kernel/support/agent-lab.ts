@@ -144,6 +144,9 @@ export class AgentLab {
       '-l',
       '-tt',
       '--immediate-mode',
+      // The kernel's buffer has room for so many packets of the greatest length that is wanted: headers are enough.
+      '-s',
+      '512',
       '-i',
       device,
       ...filter.split(' '),

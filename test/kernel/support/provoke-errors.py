@@ -23,6 +23,6 @@ for options in (b'', NOPS):
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     if options:
         udp.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, options)
-    # IP_MTU_DISCOVER, do: "don't fragment".
-    udp.setsockopt(socket.IPPROTO_IP, 10, 2)
+    # IP_MTU_DISCOVER, probe: "don't fragment", whatever has been heard of the way there.
+    udp.setsockopt(socket.IPPROTO_IP, 10, 3)
     udp.sendto(bytes(1400), (narrow, 9))
