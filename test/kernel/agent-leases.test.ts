@@ -217,6 +217,32 @@ describe("a proxy's exclusive block", () => {
     expect(await web.connect('2001:db8:a::10', granted.ports.last + 1, '2001:db8:f::1')).toBe('TIMEOUT');
   });
 
+  it('is not got round by fragments or by raw sockets, and who forges a whole packet meets the guard as well', async () => {
+    const { ports } = await lease('web', { protocol: 'udp', ports: 16 });
+    const capture = await lab.capture(lab.origin, 'o0', `udp and src host ${address}`);
+    const large = { to: '203.0.113.1', toPort: 53, timeout_ms: 2_000, bytes: 4_000 };
+    const socket = await web.ask({ op: 'udp', from: address, port: ports.first, ...large });
+    expect(await web.ask({ op: 'heard', socket })).toHaveLength(4_000);
+    expect(await web.ask({ op: 'udp', from: address, port: ports.last + 1, ...large })).toBe('EPERM');
+    const own = (await capture.stop()).length;
+    // One datagram, in three fragments.
+    expect(own).toBe(3);
+
+    for (const family of ['inet', 'inet6', 'packet'] as const)
+      expect(await web.ask({ op: 'raw', family, packet: '', to: '203.0.113.1' }), family).toBe('EPERM');
+    const silent = await lab.capture(lab.origin, 'o0', `src host ${address}`);
+    const root = await lab.user(lab.host, 0);
+    const hex = (value: number) => value.toString(16).padStart(4, '0');
+    /** From the pool's address to the origin: 8 bytes of UDP, or of the middle of something. */
+    const forged = (fragment: number) =>
+      `4500001c0000${hex(fragment)}40110000c633640acb007101${hex(ports.first)}003500080000`;
+    const before = await counter('guard_uid');
+    for (const fragment of [0, 0x2000, 0x00b9])
+      expect(await root.ask({ op: 'raw', family: 'inet', packet: forged(fragment), to: '203.0.113.1' })).toBe('EPERM');
+    expect(await counter('guard_uid')).toBe(before + 3);
+    expect(await silent.stop()).toEqual([]);
+  });
+
   it('stays silent where nobody listens, and drops what the kernel itself would send elsewhere', async () => {
     const { ports } = await lease('web', { protocol: 'tcp', ports: 16 });
     const stranger = await lab.user(lab.origin, 0);

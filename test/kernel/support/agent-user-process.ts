@@ -6,14 +6,19 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { request as httpRequest } from 'node:http';
 import { connect, createServer, Socket, type Server } from 'node:net';
 import { addressToBytes, parseAddress } from '../../../src/net/address.ts';
+import { AF_INET, AF_INET6, SOCK_RAW } from '../../../src/sys/constants.ts';
+import { errnoName } from '../../../src/sys/errno.ts';
 import { prepareSocket } from '../../../src/sys/late-socket.ts';
+import { libc } from '../../../src/sys/libc.ts';
+import { sockaddrOf } from '../../../src/sys/sockaddr.ts';
 
 export type UserRequest = Readonly<
   | { op: 'connect'; from: string; port: number; to: string; toPort: number; timeout_ms: number }
   | { op: 'late'; from: string; first: number; last: number; to: string; toPort: number; timeout_ms: number }
   | { op: 'listen'; on: string; port: number }
   | { op: 'echo'; on: string; port: number }
-  | { op: 'udp'; from: string; port: number; to: string; toPort: number; timeout_ms: number }
+  | { op: 'udp'; from: string; port: number; to: string; toPort: number; timeout_ms: number; bytes?: number }
+  | { op: 'raw'; family: 'inet' | 'inet6' | 'packet'; packet: string; to: string }
   | { op: 'talk'; socket: string; every_ms: number }
   | { op: 'say'; socket: string; text: string }
   | { op: 'heard'; socket: string }
@@ -54,6 +59,25 @@ function connectLate(o: { from: string; first: number; last: number; to: string;
   });
   if (fd < 0) throw new Error(`no socket: ${fd}`);
   return new Socket({ fd, ...{ manualStart: true } }).connect({ host: o.to, port: o.toPort });
+}
+
+/** A packet of which every byte is ours (IPPROTO_RAW), or on a link (ETH_P_ALL); hexadecimal. */
+function sendRaw({ family, packet, to }: { family: 'inet' | 'inet6' | 'packet'; packet: string; to: string }): string {
+  const c = libc();
+  const [domain, protocol] = { inet: [AF_INET, 255], inet6: [AF_INET6, 255], packet: [17, 0x0300] }[family] as [
+    number,
+    number,
+  ];
+  const fd = c.socket(domain, SOCK_RAW, protocol);
+  if (fd < 0) return errnoName(c.errno());
+  const parsed = parseAddress(to);
+  if (!parsed.ok) throw new Error(parsed.error);
+  const peer = sockaddrOf(addressToBytes(parsed.value), 0);
+  const bytes = Buffer.from(packet, 'hex');
+  const sent = c.connect(fd, peer, peer.length) < 0 ? -1 : c.send(fd, bytes, bytes.length, 0);
+  const outcome = sent < 0 ? errnoName(c.errno()) : 'sent';
+  c.close(fd);
+  return outcome;
 }
 
 const codeOf = (error: Error): string => ('code' in error ? String(error.code) : error.message);
@@ -107,10 +131,14 @@ async function serve(request: UserRequest): Promise<string> {
           resolve(name);
           return;
         }
-        socket.send('ping', request.toPort, request.to, (error) => error && resolve(codeOf(error)));
+        const message = request.bytes === undefined ? 'ping' : 'x'.repeat(request.bytes);
+        socket.send(message, request.toPort, request.to, (error) => error && resolve(codeOf(error)));
       });
       break;
     }
+    case 'raw':
+      resolve(sendRaw(request));
+      break;
     case 'talk': {
       const socket = sockets.get(request.socket);
       const say =

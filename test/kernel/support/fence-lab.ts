@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { FisheryClient } from '../../../src/sdk/index.ts';
 import { AgentProcess, bin, eventually, runIn, User, userScript } from './agent-lab.ts';
 import { relayTo, type Relay } from './fetch-relay.ts';
-import { deleteNamespaces, namespaceOf } from './namespaces.ts';
+import { deleteNamespaces, namespaceOf, pidsIn } from './namespaces.ts';
 import { run } from './sys-lab.ts';
 
 export const address = '198.51.100.10';
@@ -196,6 +196,11 @@ export class FenceLab {
   /** Whatever was cut, if anything was. */
   heal(): void {
     for (const where of ['a', 'b'] as const) runIn(this.#names[where], 'nft delete table ip cut 2>/dev/null || true');
+  }
+
+  /** Every process on a machine, and in its place. */
+  killAll(where: keyof FenceLab['names']): void {
+    for (const pid of pidsIn(this.#names[where])) process.kill(pid, 'SIGKILL');
   }
 
   shell(where: keyof FenceLab['names'], command: string): string {
