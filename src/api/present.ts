@@ -15,7 +15,8 @@ import type {
   TokenFacts,
 } from '../leases/model.ts';
 import { formatToken } from '../leases/model.ts';
-import type { ReportedLease, ReportedSession } from '../leases/reported.ts';
+import type { Broker as BrokerOnWire } from '../wire/broker.ts';
+import type { Broker, ReportedLease, ReportedSession } from '../leases/reported.ts';
 import type { PastLease as Had, DesiredState, PageOf, Tiling } from '../leases/store.ts';
 import { protocols, type Protocol } from '../net/protocol.ts';
 import type * as agent from '../wire/agent.ts';
@@ -203,6 +204,16 @@ export const presentLease = (lease: Lease): leases.Lease => ({
   reusable_at: instantOrNull(lease.reusableAt),
   ended_at: instantOrNull(lease.endedAt),
   revision: lease.revision,
+});
+
+export const presentBroker = (broker: Broker): BrokerOnWire => ({
+  broker_epoch: broker.epoch,
+  through: broker.through,
+  as_of: formatInstant(broker.asOf),
+  complete_since: formatInstant(broker.completeSince),
+  reported_at: formatInstant(broker.reportedAt),
+  ports: [...broker.ports],
+  counters: broker.counters,
 });
 
 /** What the broker of its machine reported. */

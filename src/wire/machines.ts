@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { familyOf } from '../net/address.ts';
 import { cgroup_chars_max, cgroup_depth_max, cgroupPattern } from '../net/cgroup.ts';
 import { protocols } from '../net/protocol.ts';
+import { Broker } from './broker.ts';
 import { ownLabelFilter, pageOf, PageQuery } from './lists.ts';
 import {
   AddressText,
@@ -123,6 +124,7 @@ export const Machine = z
       .strictObject({ boot_id: z.string(), version: z.string(), seen_at: Instant, applied_revision: Revision })
       .nullable()
       .meta({ description: 'What the agent said last; null before its first keepalive.' }),
+    broker: Broker.optional().meta({ description: 'Told where one machine is read, and it has a broker.' }),
     created_at: Instant,
     updated_at: Instant,
     revision: Revision,

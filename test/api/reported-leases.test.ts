@@ -3,6 +3,7 @@ import { Attribution, AttributionHistory } from '../../src/wire/attribution.ts';
 import type { GrantedReportInput, ReportedLease } from '../../src/wire/broker.ts';
 import { formatInstant } from '../../src/wire/instants.ts';
 import { Lease, LeasePage } from '../../src/wire/leases.ts';
+import { Machine } from '../../src/wire/machines.ts';
 import { Session, SessionPage } from '../../src/wire/sessions.ts';
 import { furnished, handOver, type CallOptions, type Furnished } from '../support/api-world.ts';
 
@@ -76,6 +77,39 @@ describe('what a machine granted itself', () => {
       [`/v1/leases?${whose}&select=site%3Dx`, 'query.select'],
     ] as const)
       expect((await get(path)).paths).toEqual([wrong]);
+  });
+});
+
+describe('how full a machine is that grants itself', () => {
+  const ports = [
+    { pool: 'fra1', family: 4, protocol: 'tcp', state: 'exclusive', ports: 128 },
+    { pool: 'fra1', family: 6, protocol: 'tcp', state: 'exclusive', ports: 72 },
+    { pool: 'fra1', family: 4, protocol: 'tcp', state: 'free', ports: 1_920 },
+  ] as const;
+  const counters = { granted: 5, refused: 1, ended: 2 };
+
+  it('is told as its broker said, with as of when', async () => {
+    expect((await get('/v1/machines/edge-1')).as(Machine).broker).toBeUndefined();
+    const as_of = now();
+    await begin({ ports: [...ports], counters, as_of });
+    f.world.clock.advance_s(60);
+    expect((await get('/v1/machines/edge-1', { token: f.agent })).as(Machine).broker).toMatchObject({
+      ...{ broker_epoch: 'one', through: 0, as_of, ports, counters },
+    });
+    const { text } = await get('/metrics');
+    expect(text).toContain('fishery_broker_ports{machine="edge-1",pool="fra1",protocol="tcp",state="exclusive"} 200\n');
+    expect(text).toContain('fishery_broker_ports{machine="edge-1",pool="fra1",protocol="tcp",state="free"} 1920\n');
+    expect(text).toContain('fishery_broker_leases{machine="edge-1",outcome="granted"} 5\n');
+    expect(text).toMatch(/fishery_broker_report_age_seconds\{machine="edge-1"\} 60\.\d+\n/);
+    expect(text).toContain('fishery_forwarded_requests_pending 0\n');
+    // What the server counts is not mixed with what it was told.
+    expect(text).toContain('fishery_machine_ports{machine="edge-1",protocol="tcp",state="machine_allocated"} 2048\n');
+  });
+
+  it('stays as it was told when a report says nothing of it', async () => {
+    await begin({ ports: [...ports], counters });
+    await report({ through: 3 });
+    expect((await get('/v1/machines/edge-1')).as(Machine).broker).toMatchObject({ through: 3, ports, counters });
   });
 });
 

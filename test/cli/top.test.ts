@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { samplesOf } from '../../src/cli/output/prometheus.ts';
+import { FisheryClient } from '../../src/sdk/index.ts';
 import { fakeTerminal } from '../support/fake-terminal.ts';
 import { RealServer } from '../support/real-server.ts';
 import { runFishery } from '../support/run-fishery.ts';
@@ -17,6 +18,15 @@ beforeAll(async () => {
   for (const pool of ['p', 'q']) await client.slices.assign({ machine: 'm', pool });
   await client.machines.create({ id: 'own' });
   await client.slices.assign({ machine: 'own', pool: 'q', allocator: 'machine' });
+  const { secret } = await client.tokens.create({ name: 'own', role: 'agent', machine: 'own' });
+  const as_of = new Date().toISOString().replace('Z', '000Z');
+  await new FisheryClient({ url: server.url, token: secret }).agent.granted('own', {
+    ...{ broker_epoch: 'e', after: 0, through: 0, as_of, snapshot: { page: 1, last: true, history_since: as_of } },
+    ports: [
+      { pool: 'q', family: 4, protocol: 'tcp', state: 'exclusive', ports: 200 },
+      { pool: 'q', family: 4, protocol: 'tcp', state: 'free', ports: 824 },
+    ],
+  });
   const { id } = await client.sessions.open({ machine: 'm', holder: 'h', ttl_s: 600 });
   const claims = [
     { protocol: 'tcp' as const, ports: 512, pool: 'p' },
@@ -40,9 +50,9 @@ describe('fishery top', () => {
         .slice(2)
         .map((line) => line.replaceAll(/ +/g, ' ')),
     ).toEqual([
-      'POOL USED PORTS EXCLUSIVE SHARED COOLING BLOCKED FREE MACHINE ALLOCATES',
-      'p #####............... 25 % 3072 768 0 0 0 2304 0',
-      'q #................... 4.2 % 6144 0 128 0 0 2944 3072',
+      'POOL USED PORTS EXCLUSIVE SHARED COOLING BLOCKED FREE MACHINE ALLOCATES OF THESE USED',
+      'p #####............... 25 % 3072 768 0 0 0 2304 0 -',
+      'q #................... 4.2 % 6144 0 128 0 0 2944 3072 200',
       '',
     ]);
     expect(out).toMatch(/^\S+Z {3}revision \d+ {3}changes\/s - {3}grants\/s - {3}refusals\/s - {3}watchers 0\n/);

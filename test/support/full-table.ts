@@ -1,5 +1,5 @@
 import type { Store } from '../../src/leases/store.ts';
-import { audited, keyed, shared, tcp, udp, World } from './world.ts';
+import { audited, keyed, must, second, shared, tcp, udp, World } from './world.ts';
 
 /** A table with something of everything: each kind of row, in each of its states. */
 export async function fillTable(store: Store): Promise<World> {
@@ -67,6 +67,7 @@ export async function fillTable(store: Store): Promise<World> {
   await world.report(cooling, 'empty');
   await world.leases(gone, tcp(1), shared(64));
   await world.end(gone, 'revoked');
+  await reportSome(world);
   for (const [name, hash] of Object.entries({ ci: 'a', old: 'b' }))
     await world.execute(
       { kind: 'createToken', name, role: 'viewer', machine: null, holder: null, hash },
@@ -79,4 +80,36 @@ export async function fillTable(store: Store): Promise<World> {
   const again = { kind: 'openSession', scope: {}, machine: 'bare', holder: 'web', ttlUs: 1e9 } as const;
   for (const key of ['once', 'twice']) await world.execute(again, keyed(key));
   return world;
+}
+
+/** What the broker of a machine told: a session, a lease that lives, and one that rests. */
+async function reportSome(world: World): Promise<void> {
+  const [own] = await world.slices('edge-1', 'v4', { allocator: 'machine' });
+  if (!own) throw new Error('no slice');
+  await world.reportSlice('edge-1', own, 'assigned');
+  const { us } = world.clock;
+  const live = {
+    ...({ id: 12, slice: own.id, generation: own.generation, epoch: 1, session: 11, holder: 'web' } as const),
+    ...({ protocol: 'tcp', ports: { first: own.ports.first, last: own.ports.first + 7 }, mode: 'exclusive' } as const),
+    ...({ binding: null, state: 'active', ending: null, refusal: null, grantedAt: us, activeAt: us } as const),
+    ...{ endingAt: null, emptyAt: null, reusableAt: null, endedAt: null, revision: 12 },
+  };
+  const rests = {
+    ...{ ...live, id: 13, session: null, protocol: 'udp' as const, state: 'cooling' as const },
+    ...{ ending: 'released' as const, endingAt: us, emptyAt: us, reusableAt: us + 60 * second, revision: 13 },
+  };
+  const session = {
+    ...({ id: 11, holder: 'web', state: 'live', ending: null, ttlUs: 30 * second, expiresAt: us } as const),
+    ...{ openedAt: us, endedAt: null, revision: 11 },
+  };
+  const { rejected } = must(
+    await world.execute({
+      ...({ kind: 'reportGranted', machine: 'edge-1', epoch: 'e', after: 0, through: 13, asOf: us } as const),
+      snapshot: { page: 1, isLast: true, historySince: us },
+      ...{ sessions: [session], leases: [live, rests] },
+      ports: [{ pool: 'v4', family: 4, protocol: 'tcp', state: 'exclusive', ports: 8 }],
+      counters: { granted: 2, refused: 0, ended: 1 },
+    }),
+  );
+  if (rejected.length > 0) throw new Error(JSON.stringify(rejected));
 }

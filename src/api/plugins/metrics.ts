@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin';
 import { collectDefaultMetrics, type Registry } from 'prom-client';
 import type { Context } from '../context.ts';
+import { brokerMetrics } from '../metrics/brokers.ts';
 import { machineMetrics } from '../metrics/machines.ts';
 import { portMetrics } from '../metrics/ports.ts';
 import { routerMetrics } from '../metrics/routers.ts';
@@ -30,8 +31,10 @@ export const metrics = fp<MetricsOptions>(
       const s = reply.elapsedTime / 1_000;
       // The pattern of the route, never the path: identifiers would make a time series each.
       instruments.request({ method: request.method, route: url ?? 'none', status: reply.statusCode }, s);
-      if (config.operation?.id === 'grantLeases' && reply.statusCode < 300)
-        instruments.grant((request.query as { wait?: string }).wait === 'stored' ? 'stored' : 'applied', s);
+      // What a broker did, it counts itself.
+      const { wait, allocator } = (request.query ?? {}) as { wait?: string; allocator?: string };
+      if (config.operation?.id === 'grantLeases' && reply.statusCode < 300 && allocator !== 'machine')
+        instruments.grant(wait === 'stored' ? 'stored' : 'applied', s);
     });
     app.addHook('onError', async (request, _reply, error) => {
       if (!(error instanceof ApiProblem)) return;
@@ -44,6 +47,7 @@ export const metrics = fp<MetricsOptions>(
 
     portMetrics(context, registry);
     machineMetrics(context, registry);
+    brokerMetrics(context, registry);
     routerMetrics(context, registry);
     unprovenMetrics(context, registry);
     serverMetrics(context, registry);

@@ -4,7 +4,7 @@ import { formatSelector } from '../../net/selector.ts';
 import * as wire from '../../wire/machines.ts';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
-import { page, presentMachine } from '../present.ts';
+import { page, presentBroker, presentMachine } from '../present.ts';
 import { ifRevisionOf, showRevision } from '../preconditions.ts';
 import { principalOf, requireOwn } from '../principal.ts';
 import { ById, defined, pageRequest } from '../requests.ts';
@@ -73,7 +73,7 @@ export const machineRoutes = resource('machines', (app, context) => {
         tag: 'machines',
         summary: 'Read one machine',
         description: 'An agent reads its own machine only.',
-        answers: { 200: 'The machine, and what its agent said last.' },
+        answers: { 200: 'The machine, what its agent said last, and what its broker reported.' },
         errors: ['machine_not_found'],
         revision: 'shown',
         changesQuietly: true,
@@ -85,7 +85,8 @@ export const machineRoutes = resource('machines', (app, context) => {
       requireOwn(principalOf(request), { machine: id }, `machine "${id}"`);
       const machine = await machineOf(context, id);
       showRevision(reply, machine);
-      return presentMachine(machine);
+      const broker = await context.reader.broker(id);
+      return { ...presentMachine(machine), ...(broker?.isWhole ? { broker: presentBroker(broker) } : {}) };
     },
   );
 

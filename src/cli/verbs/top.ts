@@ -20,6 +20,8 @@ type Row = Readonly<{
   blocked: number;
   free: number;
   machine_allocated: number;
+  /** Of these, by the word of their machines; null: they did not say. */
+  machine_used: number | null;
 }>;
 type Frame = Readonly<{
   at: string;
@@ -116,11 +118,13 @@ function frameOf(
       : Math.round((Math.max(0, sumOf(samples, name) - sumOf(before, name)) / seconds) * 10) / 10;
   const counted = by === 'machine' ? 'fishery_machine_ports' : 'fishery_pool_ports';
   const ports = samples.filter(({ name }) => name === counted);
+  const reported = samples.filter(({ name }) => name === 'fishery_broker_ports');
   const names = [...new Set(ports.map(({ labels }) => labels[by] ?? ''))];
   const rows = names.map((name) =>
     rowOf(
       name,
       ports.filter(({ labels }) => (labels[by] ?? '') === name),
+      reported.filter(({ labels }) => (labels[by] ?? '') === name),
     ),
   );
   return {
@@ -135,7 +139,7 @@ function frameOf(
   };
 }
 
-function rowOf(name: string, members: readonly Sample[]): Row {
+function rowOf(name: string, members: readonly Sample[], reported: readonly Sample[]): Row {
   const of = (state: string) =>
     members.reduce((sum, { labels, value }) => (labels['state'] === state ? sum + value : sum), 0);
   const ports = members.reduce((sum, { value }) => sum + value, 0);
@@ -149,7 +153,9 @@ function rowOf(name: string, members: readonly Sample[]): Row {
   const machine_allocated = of('machine_allocated');
   const grantedFrom = ports - machine_allocated;
   const used = grantedFrom === 0 ? 0 : (exclusive + shared + cooling + blocked) / grantedFrom;
-  return { name, ports, used, exclusive, shared, cooling, blocked, free: of('free'), machine_allocated };
+  const taken = reported.filter(({ labels }) => !['free', 'withheld'].includes(labels['state'] ?? ''));
+  const machine_used = reported.length === 0 ? null : taken.reduce((sum, { value }) => sum + value, 0);
+  return { name, ports, used, exclusive, shared, cooling, blocked, free: of('free'), machine_allocated, machine_used };
 }
 
 const bar_cells = 20;
@@ -176,6 +182,7 @@ function textOf(frame: Frame, by: Grouping): string {
       blocked: (row) => row.blocked,
       free: (row) => row.free,
       'machine allocates': (row) => row.machine_allocated,
+      'of these used': (row) => row.machine_used,
     },
     frame.rows,
   );
