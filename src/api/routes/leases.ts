@@ -118,7 +118,9 @@ export const leaseRoutes = resource('leases', (app, context) => {
         poolLabels: select,
         machineLabels: select_machine,
       });
-      if (allocator === 'server') return page(await context.reader.leases(filter, pageAsked), presentLease);
+      // A broker asked for what machines grant is asked for its own.
+      if (allocator === 'server' || context.callers)
+        return page(await context.reader.leases(filter, pageAsked), presentLease);
       // The schema has seen to it that there is a machine, and nothing of labels.
       const { machine = '', poolLabels: _, machineLabels: __, ...rest } = filter;
       const found = await context.reader.reportedLeases(machine, rest, context.clock.nowUs(), pageAsked);
@@ -142,7 +144,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
     },
     async (request) => {
       const id = numberOf(request.params.id);
-      const broker = brokerAskedFor(request);
+      const broker = context.callers ? undefined : brokerAskedFor(request);
       if (broker !== undefined) {
         const reported = await context.reader.reportedLease(broker, id, context.clock.nowUs());
         if (reported === undefined) throw leaseProblem({ code: 'lease_not_found', lease: id }, context.clock.nowUs());

@@ -67,7 +67,8 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async ({ query: { allocator, limit, cursor, select_machine, machine, ...fields } }) => {
       const pageAsked = pageRequest({ limit, cursor }, 'number');
-      if (allocator === 'machine') {
+      // A broker asked for what machines open is asked for its own.
+      if (allocator === 'machine' && !context.callers) {
         // The schema has seen to it that there is a machine.
         const found = await context.reader.reportedSessions(machine ?? '', defined(fields), pageAsked);
         return page(found, presentReportedSession);
@@ -93,7 +94,7 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async (request) => {
       const id = numberOf(request.params.id);
-      const broker = brokerAskedFor(request);
+      const broker = context.callers ? undefined : brokerAskedFor(request);
       if (broker !== undefined) {
         const reported = await context.reader.reportedSession(broker, id);
         if (reported === undefined)
