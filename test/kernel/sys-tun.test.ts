@@ -33,6 +33,14 @@ describe('a TUN with offloads', () => {
     await lab.host.call('removeTun', 'fishtun0');
   });
 
+  test('queues as many packets as it is told to', async () => {
+    expect(await lab.host.call('queueLength', 'fishtun0')).toBe(500);
+    await lab.host.call('queueLength', 'fishtun0', 4_096);
+    expect(await lab.host.call('queueLength', 'fishtun0')).toBe(4_096);
+    expect(lab.host.shell('ip link show fishtun0')).toContain('qlen 4096');
+    await expect(lab.host.call('queueLength', 'nodevice')).rejects.toThrow('SIOCGIFTXQLEN');
+  });
+
   test('hands out a packet behind a 10-byte header that says where its checksum belongs', async () => {
     const [packet] = await lab.host.call('packetsOf', 'fishtun0', here, beyond, 100, 0);
     expect(packet?.length).toBe(10 + 20 + 8 + 100);

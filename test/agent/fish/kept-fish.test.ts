@@ -8,7 +8,7 @@ import { fishConfig, type FishConfig } from '../../../src/fish/config.ts';
 import { memorySizes } from '../../../src/fish/forwarder.ts';
 import { singletons } from '../../../src/keeper/protocol.ts';
 import type { Prefix } from '../../../src/net/prefix.ts';
-import { createSharedMemory, mapShared, unmap, viewOfMapping } from '../../../src/sys/shared-memory.ts';
+import { createSharedMemory, viewOfMapping } from '../../../src/sys/shared-memory.ts';
 import { openEventFd } from '../../../src/sys/wait.ts';
 import { block, client } from '../../support/fish.ts';
 import { TestKeeper } from '../../support/fish-keeping.ts';
@@ -262,18 +262,5 @@ describe('kept placeholders', () => {
     expect(() => held.open(...other, 'late')).toThrow(/the keeper at .* is lost/);
     // The connection is closed, too.
     expect(openDescriptors()).toBeLessThan(before);
-  });
-});
-
-describe('shared memory', () => {
-  test('is of one size for ever, and the same through every mapping', () => {
-    const fd = createSharedMemory('test', 8_192);
-    const [a, b] = [mapShared(fd), mapShared(fd)];
-    new Uint32Array(viewOfMapping(a))[2_047] = 7;
-    expect(new Uint32Array(viewOfMapping(b))[2_047]).toBe(7);
-    expect([a.bytes, b.bytes]).toEqual([8_192, 8_192]);
-    unmap(a);
-    unmap(b);
-    expect(() => createSharedMemory('x'.repeat(300), 1)).toThrow('memfd_create');
   });
 });
