@@ -73,8 +73,10 @@ export type Setup = Readonly<{
   stateDir: string;
   tokenFile: string;
   serverUrl: string;
-  /** Ports that fish claims exclusively and flows that it may hold: each is a descriptor. */
+  /** Ports that fish claims exclusively and flows that it may hold: each is a descriptor, in a keeper. */
   placeholders: number;
+  /** The same as the agent asks for them; null on a host without fish. */
+  wanted: Readonly<{ exclusivePorts: number; flowPlaceholders: number | undefined }> | null;
 }>;
 
 export type SliceFact = Readonly<{ address: Address; ports: PortRange }>;

@@ -88,7 +88,7 @@ describe('fishery doctor', () => {
     { id: 'kernel-version', wrapper: ['setarch', '--uname-2.6'], says: /this is Linux 2\.6/, status: 12 },
     { id: 'capabilities', wrapper: ['setpriv', '--bounding-set=-net_raw'], says: /lacks CAP_NET_RAW/, status: 12 },
     { id: 'steering', wrapper: ['setpriv', '--bounding-set=-bpf,-sys_admin'], says: /CAP_BPF/, status: 0 },
-    { id: 'descriptor-limit', wrapper: ['prlimit', '--nofile=2000:2000'], says: /may have 2000 desc/, status: 10 },
+    { id: 'descriptor-limit', wrapper: ['prlimit', '--nofile=1000:1000'], says: /may have 1000 desc/, status: 10 },
     { id: 'sleeps', wrapper: ['unshare', '--time', '--boottime', '3600', '--fork'], says: /slept 36\d\d s/, status: 0 },
   ])('$id: sees it under $wrapper, and says so by its exit code', ({ id, wrapper, says, status }) => {
     const ran = doctor.command(wrapper, ['--config', config(), '--only', id]);

@@ -100,6 +100,7 @@ export const healthy: Facts = {
     tokenFile: '/etc/fishery/agent.token',
     serverUrl: 'http://127.0.0.1:7480',
     placeholders: 16_384,
+    wanted: { exclusivePorts: 80, flowPlaceholders: undefined },
   },
   scope: {
     from: 'the server',

@@ -1,7 +1,8 @@
+import { placeholderBudget } from '../../agent/preflight.ts';
 import { defineCheck, type Check, type Finding } from '../check.ts';
 
-/** Connections, files, the TUN and whatever else a process has open, beside placeholders. */
-const descriptors_reserved = 1_024;
+/** LimitNOFILE of the units. */
+const units_descriptors = 1_048_576;
 /** Slab of one TCP socket with its inode, dentry and file. */
 const placeholder_bytes = 4_096;
 const files_full_ratio = 0.9;
@@ -11,35 +12,36 @@ export const limitChecks: readonly Check[] = [
     {
       id: 'descriptor-limit',
       title: 'fewer descriptors are allowed than placeholders are wanted',
-      why: 'Every placeholder is a descriptor: above the limit claims are refused with EMFILE, though their ports are free.',
-      remedy: 'Set `LimitNOFILE=` in the unit, or claim less (`claims`, `placeholders_max`).',
+      why: 'Every placeholder is a descriptor of a keeper: what all keepers together cannot hold is refused, though its ports are free.',
+      remedy: 'Set `LimitNOFILE=` in the units, or claim less (`claims`, `placeholders_max`).',
       worst: 'error',
     },
     ['limits', 'setup'],
     ({ limits, setup }) => {
-      const needed = setup.placeholders + descriptors_reserved;
-      if (setup.placeholders === 0 || limits.descriptors_hard >= needed) return [];
-      const what = `${limits.of} may have ${limits.descriptors_hard} descriptors open; the settings ask for ${setup.placeholders} placeholders and ${descriptors_reserved} others`;
-      const mend = `systemctl edit fishery-agent: LimitNOFILE=${needed}`;
+      if (setup.wanted === null) return [];
+      // The agent's own reckoning; files and memory of the host have checks of their own.
+      const spare = { files: Infinity, memory_bytes: Infinity };
+      const budget = placeholderBudget({ descriptors_max: limits.descriptors_hard, spare, held: 0 }, setup.wanted);
+      if (budget.ok) return [];
+      const what = `${limits.of} may have ${limits.descriptors_hard} descriptors open: ${budget.error}`;
+      const mend = `systemctl edit fishery-agent (and fishery-keeper@): LimitNOFILE=${units_descriptors}`;
       return [{ severity: limits.of === 'the agent' ? 'error' : 'warning', what, mend }];
     },
   ),
   defineCheck(
     {
       id: 'nr-open',
-      title: 'the kernel allows no process that many descriptors',
-      why: 'LimitNOFILE cannot be above `fs.nr_open`: systemd cuts it down, or the unit does not start.',
-      remedy: 'Raise `fs.nr_open`.',
+      title: 'the kernel allows no process as many descriptors as the units ask for',
+      why: 'LimitNOFILE cannot be above `fs.nr_open`: agent and keeper are not even started.',
+      remedy: 'Raise `fs.nr_open` to 1048576 (the default of the kernel) or more, or lower LimitNOFILE.',
       worst: 'error',
       isFixable: true,
     },
-    ['limits', 'setup'],
-    ({ limits, setup }): readonly Finding[] => {
-      const needed = setup.placeholders + descriptors_reserved;
-      if (limits.nr_open >= needed) return [];
-      // The kernel rounds to whole words of its bitmap, and more does no harm.
-      const value = String(Math.max(1_048_576, 2 ** Math.ceil(Math.log2(needed))));
-      const what = `fs.nr_open is ${limits.nr_open}; ${needed} descriptors are needed`;
+    ['limits'],
+    ({ limits }): readonly Finding[] => {
+      if (limits.nr_open >= units_descriptors) return [];
+      const value = String(units_descriptors);
+      const what = `fs.nr_open is ${limits.nr_open}; the units set LimitNOFILE=${value}`;
       return [
         {
           severity: 'error',

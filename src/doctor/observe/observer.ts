@@ -141,6 +141,7 @@ export class Observer {
       stateDir: settings.state_dir,
       tokenFile: settings.token_file,
       serverUrl: settings.server,
+      wanted: fish?.enabled ? { exclusivePorts: exclusive, flowPlaceholders: fish.placeholders_max } : null,
       placeholders: fish?.enabled ? exclusive + (fish.placeholders_max ?? flow_placeholders_default) : 0,
     };
   }
