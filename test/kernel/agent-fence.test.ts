@@ -17,7 +17,9 @@ const fish = fishOfEachKind;
 
 /** Fish and a proxy at work on one host, and an origin that answers both. */
 async function atWork() {
-  const config = await lab.setUp({ fence_s, settings: { client_interfaces: ['hc'], fish } });
+  // By nftables, whose counters this file looks at, whatever this kernel can.
+  const settings = { client_interfaces: ['hc'], fish, steering: 'nftables' };
+  const config = await lab.setUp({ fence_s, settings });
   await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
   const origin = await lab.user(lab.origin, 0);
   await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
