@@ -28,11 +28,13 @@ const begin = async (): Promise<AgentProcess> => {
 beforeAll(async () => {
   lab = await AgentLab.open('keeper');
   config = await lab.setUp({
-    fence_s: 10,
+    // However slow the machine is, the leases stay.
+    fence_s: 60,
     settings: {
       client_interfaces: ['hc'],
       fish: {
         client_prefixes: ['100.64.0.0/10'],
+        session_ttl_s: 3_600,
         claims: [
           { protocol: 'tcp', ports: 64 },
           { protocol: 'udp', ports: 64 },
@@ -43,10 +45,14 @@ beforeAll(async () => {
     },
   });
   agent = await begin();
-  const { items } = await lab.client.leases.list({ machine: 'edge', state: 'active' });
-  blocks = items.map(({ protocol, ports }) => ({ protocol, address, ...ports }));
+  blocks = await blocksOfFish();
 }, 90_000);
 afterAll(() => lab.close());
+
+async function blocksOfFish(): Promise<readonly ProbedBlock[]> {
+  const { items } = await lab.client.leases.list({ machine: 'edge', state: 'active' });
+  return items.map(({ protocol, ports }) => ({ protocol, address, ...ports }));
+}
 
 /** Hammers the leased ports until it is told to stop, and says what it got. */
 async function probe(): Promise<Readonly<{ stop: () => Promise<ProbeReport> }>> {
@@ -221,6 +227,8 @@ describe('a keeper of its own unit', () => {
       () => 'the unit does not begin',
     );
     agent = await begin();
+    // What was given back may be granted elsewhere.
+    blocks = await blocksOfFish();
     const pid = await keeperOf();
     expect((await agent.status()).keepers).toMatchObject([{ implementation: 'typescript', placeholders: held }]);
     const probing = await probe();
