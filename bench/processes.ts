@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url';
 
 const fishery = fileURLToPath(new URL('../src/bin/fishery.ts', import.meta.url));
 const noDatabase = fileURLToPath(new URL('peers/no-database.ts', import.meta.url));
+const brokerProcess = fileURLToPath(new URL('agent/broker-process.ts', import.meta.url));
+const bareSocket = fileURLToPath(new URL('peers/bare-socket.ts', import.meta.url));
 const postgres = fileURLToPath(new URL('../test/support/postgres/keeper.ts', import.meta.url));
 const start_wait_ms = 60_000;
 const stop_wait_ms = 30_000;
@@ -33,6 +35,15 @@ export class ServerUnderTest implements AsyncDisposable {
 
   static withoutDatabase(): Promise<ServerUnderTest> {
     return ServerUnderTest.#start([noDatabase]);
+  }
+
+  /** See `agent/broker-process.ts` for the arguments. Its URL is the path of its socket. */
+  static broker(args: readonly string[]): Promise<ServerUnderTest> {
+    return ServerUnderTest.#start([brokerProcess, ...args]);
+  }
+
+  static bareSocket(path: string): Promise<ServerUnderTest> {
+    return ServerUnderTest.#start([bareSocket, path]);
   }
 
   /** A PostgreSQL server of its own, whose commits reach the disk; `url` is of a superuser. */

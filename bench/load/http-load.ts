@@ -6,6 +6,10 @@ import { Pool } from 'undici';
 
 export type Job = Readonly<{
   origin: string;
+  /** Of a server on a Unix socket, whose `origin` means nothing then. */
+  socketPath?: string;
+  /** Whom the load becomes, for good, where it is root. */
+  uid?: number;
   connections: number;
   requests: number;
   path: string;
@@ -24,7 +28,9 @@ export type LoadResult = Readonly<{ seconds: number; latencies: readonly number[
 export type Reply = Readonly<{ result: LoadResult }> | Readonly<{ error: string }>;
 
 async function run(job: Job): Promise<LoadResult> {
-  const pool = new Pool(job.origin, { connections: job.connections });
+  const { socketPath, uid } = job;
+  if (uid !== undefined && process.getuid?.() === 0) process.setuid?.(uid);
+  const pool = new Pool(job.origin, { connections: job.connections, ...(socketPath !== undefined && { socketPath }) });
   const latencies: number[] = [];
   const keyPrefix = crypto.randomUUID();
   let sent = 0;
