@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest';
+import { cutOff } from '../../src/agent/start-broker.ts';
+import { isBrokers } from '../../src/broker/identifiers.ts';
+import { principalOfPeer } from '../../src/broker/peers.ts';
+import { holder } from '../support/agent-values.ts';
+
+const known = [holder('web', 2_001), { ...holder('lb', null), cgroup: 'system.slice/haproxy.service' }];
+const asked = (uid: number, cgroup?: string) => {
+  const found = principalOfPeer({ pid: 7, uid, gid: uid }, 'edge', known, () => cgroup);
+  return found.ok ? `${found.value.role} ${found.value.holder ?? 'of all'}` : found.error;
+};
+
+describe('who a process is to the broker of its host', () => {
+  it.each([
+    ['the holder with its user id', 2_001, undefined, 'holder web'],
+    ['the holder whose control group it is in', 900, 'system.slice/haproxy.service', 'holder lb'],
+    ['the same, from a group below', 900, 'system.slice/haproxy.service/worker', 'holder lb'],
+    ['the operator of the machine, as root', 0, undefined, 'operator of all'],
+    ['nobody', 900, 'system.slice/haproxy.service-2', /user id 900, nor has its control group/],
+    ['nobody, where its group cannot be told', 900, undefined, 'no holder of machine "edge" has user id 900'],
+  ])('is %s', (_who, uid, cgroup, expected) => {
+    if (typeof expected === 'string') expect(asked(uid, cgroup)).toBe(expected);
+    else expect(asked(uid, cgroup)).toMatch(expected);
+  });
+
+  it('has request keys of its own, which no token of the server has', () => {
+    const [web, root] = [2_001, 0].map((uid) =>
+      principalOfPeer({ pid: 7, uid, gid: 0 }, 'edge', known, () => undefined),
+    );
+    expect([web?.ok && web.value.token, root?.ok && root.value.token]).toEqual([-2_002, -1]);
+  });
+});
+
+describe('a machine that is cut off', () => {
+  it('says since when, or that the server never answered', () => {
+    const guard = { isOpen: false, answeredMsAgo: 60_000, fence_s: 30 };
+    expect(cutOff({ ...guard, isOpen: true }, 0)).toBeUndefined();
+    expect(cutOff(guard, Date.parse('2026-01-31T14:01:00Z'))).toContain(
+      'since 2026-01-31T14:00:00.000Z, for longer than the fence of 30 s',
+    );
+    expect(cutOff({ ...guard, answeredMsAgo: undefined }, 0)).toContain('since the agent of this machine started');
+  });
+});
+
+describe('the number of a lease', () => {
+  it('tells whose it is', () => {
+    expect([isBrokers('lease-1795461755508671'), isBrokers('lease-42'), isBrokers('lease-1000000000042')]).toEqual([
+      true,
+      false,
+      false,
+    ]);
+  });
+});
