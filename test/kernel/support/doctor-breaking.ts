@@ -26,7 +26,7 @@ export const sh = (command: string, input?: string) => (d: DoctorLab) => d.shell
 export const set = (key: string, value: string) => sh(`sysctl -qw ${key}="${value}"`);
 export const nft = (text: string) => sh('nft -f -', text);
 export const over = (path: string, text: string) =>
-  sh(`printf '${text}' > /tmp/over.$$; mount --bind /tmp/over.$$ ${path}`);
+  sh(`printf '${text}' > $WORK/over.$$; mount --bind $WORK/over.$$ ${path}`);
 export const uncover = (path: string) => sh(`umount ${path}`);
 export const noTable = (name: string) => sh(`nft delete table ${name}`);
 export const closeAll = (d: DoctorLab) => d.ask({ op: 'close-all' });

@@ -23,8 +23,8 @@ const kernel: readonly Case[] = [
     id: 'nftables-features',
     how: 'nft without socket expressions',
     break:
-      sh(`printf '#!/bin/sh\\nif grep -q "socket mark"; then echo "Could not process rule: No such file or directory" >&2; exit 1; fi\\n' > /tmp/fake.$$
-      chmod 755 /tmp/fake.$$; mount --bind /tmp/fake.$$ /usr/sbin/nft`),
+      sh(`printf '#!/bin/sh\\nif grep -q "socket mark"; then echo "Could not process rule: No such file or directory" >&2; exit 1; fi\\n' > $WORK/fake.$$
+      chmod 755 $WORK/fake.$$; mount --bind $WORK/fake.$$ /usr/sbin/nft`),
     says: /Could not process rule/,
     severity: 'fatal',
     undo: sh('umount /usr/sbin/nft'),
@@ -404,14 +404,14 @@ const agent: readonly Case[] = [
   {
     id: 'duplicate-agents',
     how: 'two in one namespace',
-    break: sh(`printf '#!/bin/sh\\nsleep 60\\n:\\n' > /tmp/fishery; chmod 755 /tmp/fishery
-      for each in 1 2; do setsid /tmp/fishery agent > /dev/null 2>&1 < /dev/null & done
-      for each in 1 2 3 4 5 6 7 8 9 10; do test "$(pgrep -fc '^/bin/sh /tmp/fishery agent')" -ge 2 && break; sleep 0.1; done`),
+    break: sh(`printf '#!/bin/sh\\nsleep 60\\n:\\n' > $WORK/fishery; chmod 755 $WORK/fishery
+      for each in 1 2; do setsid $WORK/fishery agent > /dev/null 2>&1 < /dev/null & done
+      for each in 1 2 3 4 5 6 7 8 9 10; do test $(pgrep -fc "^/bin/sh $WORK/fishery agent") -ge 2 && break; sleep 0.1; done`),
     says: /2 agents in this network namespace/,
     severity: 'error',
     undo: (d) =>
       d.shell(
-        `for pid in $(ip netns pids ${d.lab.host}); do tr '\\0' ' ' < /proc/$pid/cmdline | grep -q '^/bin/sh /tmp/fishery agent' && kill $pid; done; true`,
+        `for pid in $(ip netns pids ${d.lab.host}); do tr '\\0' ' ' < /proc/$pid/cmdline | grep -q "^/bin/sh $WORK/fishery agent" && kill $pid; done; true`,
       ),
   },
   {

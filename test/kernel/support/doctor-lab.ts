@@ -60,10 +60,14 @@ export class DoctorLab {
     return (await this.ask({ op: 'examine', only, settings, slices, fix })) as Report;
   }
 
-  /** A shell command in the network and mount namespaces of the doctor. */
+  /** A shell command in the network and mount namespaces of the doctor; $WORK is a folder that goes with the lab. */
   shell(command: string, input = ''): string {
     const args = ['--target', String(this.#child.pid), '--net', '--mount', 'sh', '-ec', command];
-    const done = spawnSync('nsenter', args, { encoding: 'utf8', input });
+    const done = spawnSync('nsenter', args, {
+      encoding: 'utf8',
+      input,
+      env: { ...process.env, WORK: this.lab.folder },
+    });
     if (done.status !== 0) throw new Error(`${command}: ${done.stderr || done.stdout}`);
     return done.stdout.trim();
   }

@@ -153,8 +153,8 @@ const nftables: readonly Case[] = [
   {
     id: 'flush-ruleset',
     how: 'as Debian ships it',
-    break: sh(`mkdir -p /tmp/etc.$$; printf '#!/usr/sbin/nft -f\\n\\nflush ruleset\\n' > /tmp/etc.$$/nftables.conf
-      test -e /etc/nftables.conf && mount --bind /tmp/etc.$$/nftables.conf /etc/nftables.conf`),
+    break: sh(`mkdir -p $WORK/etc.$$; printf '#!/usr/sbin/nft -f\\n\\nflush ruleset\\n' > $WORK/etc.$$/nftables.conf
+      test -e /etc/nftables.conf && mount --bind $WORK/etc.$$/nftables.conf /etc/nftables.conf`),
     says: /flush ruleset/,
     severity: 'warning',
     undo: sh('mount --bind /dev/null /etc/nftables.conf'),
@@ -177,7 +177,7 @@ const conntrack: readonly Case[] = [
     id: 'conntrack-full',
     how: 'ten of ten',
     break: sh(
-      `printf 10 > /tmp/ten.$$; for each in count max; do mount --bind /tmp/ten.$$ /proc/sys/net/netfilter/nf_conntrack_$each; done`,
+      `printf 10 > $WORK/ten.$$; for each in count max; do mount --bind $WORK/ten.$$ /proc/sys/net/netfilter/nf_conntrack_$each; done`,
     ),
     says: /10 of 10 entries/,
     severity: 'warning',
