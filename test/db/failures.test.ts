@@ -14,7 +14,7 @@ const machine = (id: string) =>
 
 describe('a disk that is full', () => {
   it('fails what cannot be written, loses nothing, and reading goes on', async () => {
-    await using temporary = await temporaryStore({ size_bytes_max: 500_000 });
+    await using temporary = await temporaryStore({ size_bytes_max: 800_000 });
     const world = new World(temporary.store);
     const answered: string[] = [];
     let failure: unknown;
