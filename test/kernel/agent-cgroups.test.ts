@@ -8,6 +8,8 @@ import { AgentLab, eventually, type AgentProcess, type User } from './support/ag
 const address = '198.51.100.10';
 const address6 = '2001:db8:a::10';
 const userUid = 2_002;
+/** Takes what it is sent, and says nothing: an answer to a socket that has closed would be answered by a reset. */
+const silentPort = 81;
 /** A slice as service managers have them, and services in it. */
 const parent = `fishery-test-${inject('namespaceRun')}.slice`;
 const path = `${parent}/web.service`;
@@ -60,6 +62,7 @@ beforeAll(async () => {
   await lab.client.machines.putHolder('edge', 'user', { kind: 'proxy', uid: userUid });
   origin = await lab.user(lab.origin, 0);
   for (const on of ['203.0.113.1', '2001:db8:f::1']) await origin.ask({ op: 'echo', on, port: 80 });
+  await origin.ask({ op: 'listen', on: '203.0.113.1', port: silentPort });
   await origin.ask({ op: 'udp', from: '203.0.113.1', port: 53, to: '', toPort: 0, timeout_ms: 1 });
 });
 afterAll(async () => {
@@ -157,7 +160,7 @@ describe('a holder that is known by its cgroup', () => {
   it('sends its last data and its FIN after it has closed, and nothing new once its lease ends', async () => {
     const granted = await lease('web', { protocol: 'tcp', ports: 16 });
     const { first } = granted.ports;
-    const closing = await inside.connect(address, first);
+    const closing = await inside.connect(address, first, '203.0.113.1', silentPort);
     const draining = await inside.connect(address, first + 1);
     const capture = await lab.capture(lab.origin, 'o0', `tcp and src host ${address} and src port ${first}`);
     await inside.ask({ op: 'say', socket: closing, text: 'last words' });

@@ -109,6 +109,7 @@ async function serve(request: UserRequest): Promise<string> {
       const server = createServer((socket) => {
         socket.on('error', () => {});
         if (echoes) socket.on('data', (chunk) => socket.write(chunk));
+        else socket.resume();
       });
       server.once('error', (error) => resolve(codeOf(error)));
       server.listen(request.port, request.on, () => resolve(keep(server)));
