@@ -48,6 +48,7 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
       mark,
       markMask,
       arrivals: uplinks.length > 0 ? [...uplinks, ...clientInterfaces] : [],
+      clients: clientInterfaces,
       prefixes: load.prefixes,
       hostAddresses: load.hostAddresses,
       classes: load.classes,

@@ -16,6 +16,8 @@ export type RulesetInput = Readonly<{
   markMask: number;
   /** Where packets for the pool's addresses arrive: uplinks and client interfaces. Empty: anywhere but `lo` and the TUN. */
   arrivals: readonly string[];
+  /** Those of them whose packets go to fish. */
+  clients: readonly string[];
   /** All prefixes of all pools, also of those where this machine owns nothing. */
   prefixes: readonly Prefix[];
   /** Ordinary addresses of this host inside those prefixes: not the guard's business. */
@@ -346,7 +348,7 @@ const errorsAbout = (family: Family, classes: readonly SetClass[]): readonly str
  */
 const defragmentation = ['meta l4proto tcp tproxy ip to :1', 'meta l4proto tcp tproxy ip6 to :1'] as const;
 
-function steer({ tun, arrivals }: RulesetInput): readonly string[] {
+function steer({ tun, arrivals, clients }: RulesetInput): readonly string[] {
   const from =
     arrivals.length > 0
       ? `iifname { ${quoted([...new Set(arrivals)])} }`
@@ -356,6 +358,11 @@ function steer({ tun, arrivals }: RulesetInput): readonly string[] {
     ...(tun === null ? [] : [`iifname "${tun}" notrack`]),
     `${from} ip daddr @pool4 goto steer4`,
     `${from} ip6 daddr @pool6 goto steer6`,
+    // What clients send through fish, as its answers are not tracked either: with one half alone, connection tracking
+    // takes the other for invalid, and others drop what is. What is for the host itself stays theirs to track.
+    ...(tun === null || clients.length === 0
+      ? []
+      : [`iifname { ${quoted([...new Set(clients)])} } fib daddr type unicast notrack`]),
   ];
 }
 

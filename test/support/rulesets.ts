@@ -20,17 +20,34 @@ const prefixes = ['203.0.113.0/24', '198.51.100.0/24', '2001:db8:a::/64'] as Pre
 
 /** Hosts of every kind, as the text of their table. */
 export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fish', RulesetInput>> = {
-  bare: { tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes: [], hostAddresses: [], classes: [] },
+  bare: {
+    tun: null,
+    mark: 0x2a,
+    markMask: 0xff,
+    arrivals: [],
+    clients: [],
+    prefixes: [],
+    hostAddresses: [],
+    classes: [],
+  },
   proxies: {
-    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes, hostAddresses: [] },
+    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], clients: [], prefixes, hostAddresses: [] },
     classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
   cgroups: {
-    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], prefixes, hostAddresses: [] },
+    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], clients: [], prefixes, hostAddresses: [] },
     classes: classes(['own_uid', 'closing', 'own_cgroup', 'closing_cgroup', 'in_cgroup', 'own'], [128]),
   },
   fish: {
-    ...{ tun: 'fishtun', mark: 0x2a, markMask: 0xff, arrivals: ['eth0', 'wg-clients'], prefixes, hostAddresses },
+    ...{
+      tun: 'fishtun',
+      mark: 0x2a,
+      markMask: 0xff,
+      arrivals: ['eth0', 'wg-clients'],
+      clients: ['wg-clients'],
+      prefixes,
+      hostAddresses,
+    },
     // The smallest block, an ordinary one, and a whole address.
     classes: classes(
       roles.filter((role) => !role.includes('cgroup')),

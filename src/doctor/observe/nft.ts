@@ -17,6 +17,7 @@ export async function tryRuleset(): Promise<string | null> {
     mark: 0x2a,
     markMask: 0xff,
     arrivals: ['eth0'],
+    clients: ['eth1'],
     prefixes: ['198.51.100.0/24', '2001:db8::/32'] as Prefix[],
     hostAddresses: [],
     classes: roles.flatMap((role) =>
