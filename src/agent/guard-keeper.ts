@@ -24,6 +24,8 @@ const look_for_sleep_ms = 100;
 /** Two clocks that are read one after the other, one of them coarse, differ by so much without any sleep. */
 const sleep_min_ms = 50;
 const attempt_min_ms = 200;
+/** How often a guard that was opened late is cut down before it is shut instead. */
+const cuts_max = 4;
 const pause_min_ms = 100;
 
 /**
@@ -75,11 +77,32 @@ export class GuardKeeper {
     return this.#problem;
   }
 
-  /** After the table was made anew: what was promised for it still holds, and no longer. */
+  /**
+   * After the table was made anew: what was promised for it still holds, and no longer. What is left is handed to the kernel
+   * as a time from now, and this process may be stopped for any time before the kernel hears it: so the clock is read again
+   * afterwards, and a guard that may reach past the horizon is cut down, or shut when it cannot be.
+   */
   reopen(): void {
-    const left = this.openForMs;
-    this.#aheadMs = this.#ahead();
-    if (left >= 1) this.#parts.open(Math.floor(left));
+    const { open, shut, now, log } = this.#parts;
+    let margin_ms = 0;
+    for (let cuts = 0; cuts <= cuts_max; cuts++) {
+      this.#aheadMs = this.#ahead();
+      const before = now();
+      const remaining = this.#horizonAt - before;
+      const left = Math.floor(remaining - Math.min(margin_ms, Math.max(0, remaining / 2)));
+      if (left < 1) {
+        if (cuts > 0) break;
+        return;
+      }
+      open(left);
+      const after = now();
+      if (after + left <= this.#horizonAt + clockGrain_ms) return;
+      // A slow machine must get through as well: so long, and more, is taken for the way to the kernel.
+      margin_ms = 2 * (after - before);
+      log.warn(`the guard was opened ${Math.round(after - before)} ms late: cutting it down to the horizon`);
+    }
+    this.#horizonAt = -Infinity;
+    shut();
   }
 
   /** Sends keepalives until `signal` aborts. It does not shut the guard then: that is for the caller to decide. */

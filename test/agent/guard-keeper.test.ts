@@ -14,6 +14,8 @@ let troubles: number;
 /** How often the guard was shut, and how long the machine slept. */
 let shut: number[];
 let sleptMs: number;
+/** What passes before the kernel hears of an opening, each time; 0 when nothing is in it. */
+let lateMs: number[];
 
 const steady = () => performance.now() - startedAt;
 const now = () => steady() + sleptMs;
@@ -35,6 +37,7 @@ function keeper(): { guard: GuardKeeper; stop: () => Promise<void> } {
       },
       open: (ms) => {
         if (openFails) throw new Error('no table');
+        sleptMs += lateMs.shift() ?? 0;
         opened.push([now(), ms]);
       },
       shut: () => void shut.push(now()),
@@ -63,7 +66,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   startedAt = performance.now();
   [answers, asked, opened, said, openFails, troubles] = [[], [], [], [], false, 0];
-  [shut, sleptMs] = [[], 0];
+  [shut, sleptMs, lateMs] = [[], 0, []];
 });
 afterEach(() => vi.useRealTimers());
 
@@ -218,6 +221,52 @@ describe('a machine that sleeps', () => {
     sleptMs = 20;
     await vi.advanceTimersByTimeAsync(300);
     expect(said.join('\n')).not.toContain('slept');
+    await stop();
+  });
+});
+
+describe('a process that is stopped while it opens the guard', () => {
+  it('cuts it down to the horizon when it goes on', async () => {
+    lateMs = [1_000];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(10);
+    const [late, cut] = opened;
+    expect(late).toEqual([1_000, 2_990]);
+    expect(cut?.[0]).toBe(1_000);
+    // Ends at the horizon, or before.
+    expect((cut?.[0] ?? 0) + (cut?.[1] ?? 0)).toBeLessThanOrEqual(2_990);
+    expect([guard.isOpen, shut]).toEqual([true, []]);
+    await stop();
+  });
+
+  it('shuts it when it goes on past the horizon', async () => {
+    lateMs = [60_000];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(10);
+    expect([opened, shut, guard.isOpen]).toEqual([[[60_000, 2_990]], [60_000], false]);
+    expect(said.at(-1)).toContain('the guard is shut');
+    await stop();
+  });
+
+  it('leaves it open on a machine that is slow each time, but ends it sooner', async () => {
+    lateMs = [50, 50];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(10);
+    expect(opened).toEqual([
+      [50, 2_990],
+      [100, 2_840],
+    ]);
+    expect([guard.isOpen, shut]).toEqual([true, []]);
+    await stop();
+  });
+
+  it('shuts it when it is stopped for longer and longer', async () => {
+    answers = [{ afterMs: 0, fence_s: 300 }];
+    lateMs = [1_000, 3_000, 9_000, 27_000, 81_000];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(10);
+    expect(opened).toHaveLength(5);
+    expect([shut, guard.isOpen]).toEqual([[121_000], false]);
     await stop();
   });
 });
