@@ -50,7 +50,7 @@ export const apiErrors = {
     status: 429,
     title: 'Too many requests',
     cause:
-      'The token asks for more than its limit or the setting `token_requests_per_s` allows, or the address sends too much without one.',
+      'The token asks for more than its limit or the setting `token_requests_per_s` allows, or the address sends too much without one. At a broker: the holder reads too much, or has too many connections.',
     remedy:
       'Wait for `retry_after_s`; the `RateLimit` field of each answer tells how many may come now. Keepalives count apart.',
     passing: true,

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { chmodSync, rmSync, statSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { buildApp } from '../api/app.ts';
@@ -21,7 +22,8 @@ import { numberOf } from './identifiers.ts';
 import { openLocalTable, type LocalTable, type StartEngine } from './local-table.ts';
 import { stepsToward, type Mirrored, type ServerWord } from './mirror.ts';
 import { asOwn } from './own-slices.ts';
-import { Peers, principalOfPeer, type KnownHolders } from './peers.ts';
+import { Door, type Caller } from './door.ts';
+import { peerOf, principalOfPeer, type KnownHolders, type Peer } from './peers.ts';
 import { Upstream, type UpstreamParts } from './upstream.ts';
 
 export type BrokerParts = Readonly<{
@@ -48,6 +50,7 @@ export type Granted = Readonly<{ type: 'snapshot'; desired: Desired } | { type: 
 /** For whom the app carries a request out that did not come over its socket. Nobody else can know its value. */
 const forwardedHeader = 'fishery-forwarded';
 const retry_after_s = 2;
+const nobodyThere = 'the kernel does not say whose process is at the other end of the socket';
 
 /**
  * Grants on this host, in the slices that the server handed to its machine: the server's own engine and API over a table of
@@ -59,7 +62,7 @@ export class Broker {
   readonly #table: LocalTable;
   readonly #feed: Feed;
   readonly #app: FastifyInstance;
-  readonly #peers = new Peers();
+  readonly #door: Door<Caller & Readonly<{ peer: Peer }>>;
   readonly #clock = new SteadyClock();
   readonly #upstream: Upstream;
   readonly #ending = new AbortController();
@@ -97,7 +100,10 @@ export class Broker {
           operation === 'grantLeases' || operation === 'openSession' ? this.#refusal() : undefined,
       },
     });
-    this.#peers.watch(this.#app.server);
+    this.#door = new Door(this.#app.server, {
+      callerOf: (socket) => this.#callerOf(socket),
+      now: () => performance.now(),
+    });
   }
 
   /** The error is one line for people. */
@@ -298,14 +304,24 @@ export class Broker {
     this.#upstream.ring();
   }
 
+  #callerOf(socket: Socket): Result<Caller & Readonly<{ peer: Peer }>, string> {
+    const { machine, holders, cgroupOf } = this.#parts;
+    const peer = peerOf(socket, cgroupOf);
+    if (!peer) return err(nobodyThere);
+    const found = principalOfPeer(peer, machine, holders());
+    if (!found.ok) return found;
+    const { role, holder } = found.value;
+    return ok({ peer, key: `${peer.uid} ${holder ?? ''}`, isOperator: role === 'operator' });
+  }
+
   #principalOf(request: FastifyRequest): Result<Principal, string> {
     const secret = request.headers[forwardedHeader];
     const forwarded = typeof secret === 'string' ? this.#forwarded.get(secret) : undefined;
     if (forwarded) return ok(forwarded);
-    const peer = this.#peers.of(request.raw.socket);
-    if (!peer) return err('the kernel does not say whose process is at the other end of the socket');
-    const { machine, holders, cgroupOf } = this.#parts;
-    return principalOfPeer(peer, machine, holders(), cgroupOf);
+    const caller = this.#door.callerAt(request.raw.socket);
+    if (!caller) return err(nobodyThere);
+    // Anew with each request: its holder may have gone meanwhile.
+    return principalOfPeer(caller.peer, this.#parts.machine, this.#parts.holders());
   }
 
   #refusal(): ApiProblem | undefined {

@@ -6,7 +6,7 @@ import { holder } from '../support/agent-values.ts';
 
 const known = [holder('web', 2_001), { ...holder('lb', null), cgroup: 'system.slice/haproxy.service' }];
 const asked = (uid: number, cgroup?: string) => {
-  const found = principalOfPeer({ pid: 7, uid, gid: uid }, 'edge', known, () => cgroup);
+  const found = principalOfPeer({ pid: 7, uid, gid: uid, cgroup }, 'edge', known);
   return found.ok ? `${found.value.role} ${found.value.holder ?? 'of all'}` : found.error;
 };
 
@@ -25,7 +25,7 @@ describe('who a process is to the broker of its host', () => {
 
   it('has request keys of its own, which no token of the server has', () => {
     const [web, root] = [2_001, 0].map((uid) =>
-      principalOfPeer({ pid: 7, uid, gid: 0 }, 'edge', known, () => undefined),
+      principalOfPeer({ pid: 7, uid, gid: 0, cgroup: undefined }, 'edge', known),
     );
     expect([web?.ok && web.value.token, root?.ok && root.value.token]).toEqual([-2_002, -1]);
   });

@@ -24,14 +24,41 @@ export const brokerOperations: ReadonlySet<OperationId> = new Set<OperationId>([
   ...(['grantLeases', 'explainGrant', 'listLeases', 'getLease', 'releaseLease', 'revokeLease'] as const),
 ]);
 
+/** What a broker is for: never short for what else a caller asks. Each holds its connection until it is answered. */
+const unmetered: ReadonlySet<OperationId> = new Set<OperationId>([
+  ...(['openSession', 'keepSession', 'endSession', 'grantLeases', 'releaseLease', 'revokeLease'] as const),
+]);
+/** Whoever is refused at once asks again at once: what is too much is answered when the next may come, within this. */
+const refusal_held_ms_max = 1_000;
+
 /** In the place of plugins/auth.ts: lets a request pass when whoever is at the other end has one of the roles. */
 export const callers = fp<Readonly<{ context: Context; callers: Callers }>>(
   async (app, { context, callers: { serves, principalOf, refusal } }) => {
+    const { rates, denials, metricsOpen } = context;
     app.decorateRequest('principal', null);
+
+    /** What a caller asks too much of: a page, an unknown path, and what is open to everybody too. */
+    const tooMuch = (operation: OperationId | undefined, { token, quota, name }: Principal) => {
+      if (operation !== undefined && unmetered.has(operation)) return undefined;
+      const verdict = rates.ofToken(operation ?? 'getAbout', { token, quota });
+      if (verdict?.isAllowed !== false) return undefined;
+      denials.count('rate_of_token');
+      const { rate, nextInS } = verdict;
+      const detail = `${name} asks for more than it may: ${rate.perS} requests a second, ${rate.burst} at once`;
+      const problem = apiProblem('rate_limited', detail, { retryAfterS: Math.max(1, Math.ceil(nextInS)) });
+      return { problem, held_ms: Math.min(refusal_held_ms_max, nextInS * 1_000) };
+    };
+
     app.addHook('onRequest', (request, _reply, done) => {
       const operation = request.routeOptions.config.operation?.id;
+      const found = principalOf(request);
+      const over = found.ok ? tooMuch(operation, found.value) : undefined;
+      if (over) {
+        setTimeout(() => done(over.problem), over.held_ms);
+        return;
+      }
       if (operation === undefined) {
-        done();
+        done(request.is404 ? undefined : apiProblem('not_at_broker', 'pages for people are at the server'));
         return;
       }
       if (!serves.has(operation)) {
@@ -39,22 +66,17 @@ export const callers = fp<Readonly<{ context: Context; callers: Callers }>>(
         return;
       }
       const roles = rolesOf(operation);
-      if (roles !== 'open' && !(operation === 'getMetrics' && context.metricsOpen)) {
-        const found = principalOf(request);
+      if (roles !== 'open' && !(operation === 'getMetrics' && metricsOpen)) {
         if (!found.ok) {
-          context.denials.count('no_token');
+          denials.count('no_token');
           done(apiProblem('unknown_user', found.error));
           return;
         }
         request.principal = found.value;
-        if (!roles.includes(found.value.role)) {
-          context.denials.count('wrong_role');
-          done(
-            apiProblem(
-              'forbidden',
-              `${operation} is for ${roles.join(', ')}; ${found.value.name} is ${found.value.role}`,
-            ),
-          );
+        const { role, name } = found.value;
+        if (!roles.includes(role)) {
+          denials.count('wrong_role');
+          done(apiProblem('forbidden', `${operation} is for ${roles.join(', ')}; ${name} is ${role}`));
           return;
         }
       }
