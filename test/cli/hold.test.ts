@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -165,6 +166,50 @@ describe('fishery hold', () => {
       await run.said('up');
       run.child.kill('SIGKILL');
       await expect.poll(() => isAlive(pidOf(run)), { timeout: 20_000 }).toBe(false);
+    });
+
+    it('takes with it what the program started, and what that started', async () => {
+      const stubborn = `process.on('SIGTERM', () => {}); setInterval(() => {}, 1000);`;
+      const inner = `const { spawn } = require('child_process'); spawn(process.execPath, ['-e', ${JSON.stringify(`console.log('last ' + process.pid); ${stubborn}`)}], { stdio: 'inherit' }); ${stubborn}`;
+      const { server, run } = await start(
+        new ScriptedSession(),
+        ['--grace-s', '2'],
+        `require('child_process').spawn(process.execPath, ['-e', ${JSON.stringify(inner)}], { stdio: 'inherit' }); ${sleeper}`,
+      );
+      await using _ = server;
+      await run.said('up');
+      await run.said('last');
+      const last = Number(/last (\d+)/.exec(run.out)?.[1]);
+      run.child.kill('SIGKILL');
+      try {
+        await expect.poll(() => isAlive(pidOf(run)), { timeout: 20_000 }).toBe(false);
+        await expect.poll(() => isAlive(last), { timeout: 20_000 }).toBe(false);
+      } finally {
+        if (isAlive(last)) process.kill(last, 'SIGKILL');
+      }
+    });
+
+    it.each([
+      ['and not somebody else who has its number by now', ', "1"', true],
+      ['and nobody else', '', false],
+    ])('takes its program with it, %s', async (_name, begin, isLeft) => {
+      const other = spawn('sleep', ['600'], { stdio: 'ignore' });
+      const watcher = fileURLToPath(new URL('../../src/cli/hold/watcher.ts', import.meta.url));
+      const code = `import { Watcher } from ${JSON.stringify(watcher)}; new Watcher(0).over(${other.pid}${begin}); console.log('over'); setInterval(() => {}, 1000);`;
+      const holder = spawn(process.execPath, ['--input-type=module', '-e', code], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      try {
+        await once(holder.stdout, 'data');
+        const shell = Number(readFileSync(`/proc/${holder.pid}/task/${holder.pid}/children`, 'utf8'));
+        expect(shell).toBeGreaterThan(1);
+        holder.kill('SIGKILL');
+        await expect.poll(() => isAlive(shell), { timeout: 20_000 }).toBe(false);
+        await expect.poll(() => isAlive(other.pid ?? 0), { timeout: 20_000 }).toBe(isLeft);
+      } finally {
+        holder.kill('SIGKILL');
+        other.kill('SIGKILL');
+      }
     });
 
     it('leaves it where it is with --on-lost keep', async () => {
