@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { err, ok, type Result } from '../net/result.ts';
-import { peerCredentials } from '../sys/peer.ts';
+import { peerCredentials, peerLives } from '../sys/peer.ts';
 import type { Holder } from '../wire/machines.ts';
 import type { Principal } from '../api/principal.ts';
 
@@ -11,13 +11,17 @@ export type KnownHolders = Iterable<Pick<Holder, 'name' | 'uid' | 'cgroup'>>;
 
 /**
  * Whose process is at the other end of a Unix socket, as the kernel says. Asked once, when it connects: later the number of
- * the process may be another's. Undefined when it is gone.
+ * the process may be another's. It may be by now, when whoever connected has left the connection to a child and is gone; so a
+ * control group counts only when it still lives after that was read. Undefined when the connection is gone.
  */
 export function peerOf(socket: Socket, cgroupOf: (pid: number) => string | undefined): Peer | undefined {
   const fd = descriptorOf(socket);
   if (fd === undefined) return undefined;
   const peer = peerCredentials(fd);
-  return { ...peer, cgroup: peer.uid === 0 ? undefined : cgroupOf(peer.pid) };
+  if (peer.uid === 0) return { ...peer, cgroup: undefined };
+  const cgroup = cgroupOf(peer.pid);
+  // Before Linux 6.5 nobody can tell, and what was read at once is the best there is.
+  return { ...peer, cgroup: cgroup === undefined || peerLives(fd) === false ? undefined : cgroup };
 }
 
 /** Node has no word for it. The handle is there from the first moment until the socket is closed. */

@@ -1,7 +1,13 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { cutOff } from '../../src/agent/start-broker.ts';
 import { isBrokers } from '../../src/broker/identifiers.ts';
-import { principalOfPeer } from '../../src/broker/peers.ts';
+import { peerOf, principalOfPeer } from '../../src/broker/peers.ts';
 import { holder } from '../support/agent-values.ts';
 
 const known = [holder('web', 2_001), { ...holder('lb', null), cgroup: 'system.slice/haproxy.service' }];
@@ -28,6 +34,50 @@ describe('who a process is to the broker of its host', () => {
       principalOfPeer({ pid: 7, uid, gid: 0, cgroup: undefined }, 'edge', known),
     );
     expect([web?.ok && web.value.token, root?.ok && root.value.token]).toEqual([-2_002, -1]);
+  });
+});
+
+/** Connects, leaves the connection to a child, and goes when it is told to. */
+const leaver = `
+  const socket = require('node:net').connect(process.argv[1], () => {
+    require('node:child_process').spawn('cat', [], { stdio: [socket, 'ignore', 'ignore'], detached: true }).unref();
+    process.stdin.on('data', () => process.exit()).resume();
+  });
+`;
+
+describe('the control group of whoever connected', () => {
+  it('is asked for by its number while it lives, and counts no more when the number may be of another', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'fishery-peers-'));
+    chmodSync(folder, 0o711);
+    const path = join(folder, 'socket');
+    const server = createServer({ pauseOnConnect: true }).listen(path);
+    await once(server, 'listening');
+    chmodSync(path, 0o666);
+    const other = process.geteuid?.() === 0 ? { uid: 2_001, gid: 2_001 } : {};
+    const child = spawn(process.execPath, ['-e', leaver, path], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+      cwd: '/',
+      ...other,
+    });
+    try {
+      const [socket] = (await once(server, 'connection')) as [Socket];
+      const asked: number[] = [];
+      const cgroupOf = (pid: number) => {
+        asked.push(pid);
+        return 'system.slice/haproxy.service';
+      };
+      expect(peerOf(socket, cgroupOf)).toMatchObject({ pid: child.pid, cgroup: 'system.slice/haproxy.service' });
+      child.stdin.write('go');
+      await once(child, 'exit');
+      const left = peerOf(socket, cgroupOf);
+      expect(left).toMatchObject({ pid: child.pid, cgroup: undefined });
+      expect(asked).toEqual([child.pid, child.pid]);
+      socket.destroy();
+    } finally {
+      child.kill('SIGKILL');
+      server.close();
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 
