@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { err, ok, type Result } from '../net/result.ts';
 import { peerCredentials, peerLives } from '../sys/peer.ts';
@@ -36,9 +37,19 @@ const noQuota = { requestsPerS: null, requestsBurst: null, watchersMax: null } a
 /** For what is read; sessions and leases are what a broker is for, and as many as connections are under way at most. */
 const quotaOfHolder = { requestsPerS: 200, requestsBurst: 400, watchersMax: null } as const;
 
-/** What a caller may do who is told by the connection. Keys of requests are scoped by the user: below 0, where no token is. */
+/**
+ * Keys of requests are scoped by who asks: a user as a holder, for one user may be several in several control groups. Below 0,
+ * where no token is; the same after a restart, and of 52 bits, so that no two on a machine are alike.
+ */
+function scopeOfKeys({ uid }: Peer, holder: string | null): number {
+  if (holder === null) return -1;
+  const digest = createHash('sha256').update(`${uid} ${holder}`).digest();
+  return -2 - Number(digest.readBigUInt64BE() >> 12n);
+}
+
+/** What a caller may do who is told by the connection. */
 const principal = (peer: Peer, name: string, may: Pick<Principal, 'role' | 'machine' | 'holder'>): Principal => ({
-  ...{ token: -1 - peer.uid, name, router: null, secretHash: '', validUntil: Infinity },
+  ...{ token: scopeOfKeys(peer, may.holder), name, router: null, secretHash: '', validUntil: Infinity },
   quota: may.role === 'operator' ? noQuota : quotaOfHolder,
   ...may,
 });

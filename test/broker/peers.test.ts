@@ -29,11 +29,22 @@ describe('who a process is to the broker of its host', () => {
     else expect(asked(uid, cgroup)).toMatch(expected);
   });
 
-  it('has request keys of its own, which no token of the server has', () => {
-    const [web, root] = [2_001, 0].map((uid) =>
-      principalOfPeer({ pid: 7, uid, gid: 0, cgroup: undefined }, 'edge', known),
-    );
-    expect([web?.ok && web.value.token, root?.ok && root.value.token]).toEqual([-2_002, -1]);
+  it('has request keys of its own, which no token of the server has, nor the same user as another holder', () => {
+    const groups = [...known, { ...holder('cache', null), cgroup: 'system.slice/varnish.service' }];
+    const keysOf = (uid: number, cgroup?: string) => {
+      const found = principalOfPeer({ pid: 7, uid, gid: 0, cgroup }, 'edge', groups);
+      return found.ok ? found.value.token : found.error;
+    };
+    const scopes = [
+      keysOf(0),
+      keysOf(2_001),
+      keysOf(900, 'system.slice/haproxy.service'),
+      keysOf(900, 'system.slice/varnish.service'),
+      keysOf(901, 'system.slice/varnish.service'),
+    ];
+    expect(new Set(scopes).size).toBe(scopes.length);
+    expect(scopes.every((scope) => Number.isSafeInteger(scope) && Number(scope) < 0)).toBe(true);
+    expect(keysOf(900, 'system.slice/haproxy.service/worker')).toBe(scopes[2]);
   });
 });
 
