@@ -7,19 +7,21 @@ import type { Provenance } from '../leases/provenance.ts';
 import { detailOf } from './errors.ts';
 import { apiProblem, leaseProblem, type ApiProblem, type ProblemPart } from './problems.ts';
 import { provenanceOf } from './provenance.ts';
-import { run } from './resource.ts';
+import { isDryRun, run } from './resource.ts';
 import { untilSettled } from './settle.ts';
 
 /** What the kernel refuses again and again is not the fault of one block. */
 const regrants_per_claim_max = 3;
 
-type Asked = Recipient & Readonly<{ scope: Scope; claims: readonly Claim[]; placement: Placement; timeoutMs: number }>;
+type Grant = Recipient & Readonly<{ scope: Scope; claims: readonly Claim[]; placement: Placement }>;
+type Asked = Grant & Readonly<{ timeoutMs: number }>;
 
 /**
  * Grants, and waits until the agent has made every lease true. What the kernel refuses is granted anew: its block is
  * `blocked` by then, so the new lease lies elsewhere, on the same address where they all must. The other leases of the
  * request stay meanwhile. Returns the leases in the order of their claims: all active, or some still pending when the time
- * is over. Throws the problem when one cannot be had; then every lease of the request has been released.
+ * is over. Throws the problem when one cannot be had, or when nothing may be granted any more; then every lease of the
+ * request has been released.
  */
 export async function grantUntilApplied(
   context: Context,
@@ -38,6 +40,8 @@ export async function grantUntilApplied(
     leases = await untilSettled(context, leases, Math.max(0, deadline - performance.now()));
     const over = await problemOfOver(context, leases);
     if (over !== null) return giveUp(context, scope, leases, over);
+    const late = context.callers?.refusal('grantLeases');
+    if (late) return tooLate(context, request, scope, leases, late);
     const refused = refusedOf(leases);
     if (refused.length === 0) return leases;
     const isForNothing = ({ index }: { index: number }) =>
@@ -103,6 +107,25 @@ function refusalOf(
     `${errors.length} of ${leases.length} leases were refused by the kernel of "${machine}"` +
     (again === undefined ? '' : `, and cannot be granted elsewhere: ${detailOf(again)}`);
   return apiProblem('claim_refused', detail, { errors });
+}
+
+/** Grants without waiting for the agent. When nothing may be granted any more by then, it is given back, and the problem thrown. */
+export async function grantAtOnce(context: Context, request: FastifyRequest, asked: Grant): Promise<readonly Lease[]> {
+  const leases = await run(context, request, { kind: 'grantLeases', ...asked });
+  const late = isDryRun(request) ? undefined : context.callers?.refusal('grantLeases');
+  return late ? tooLate(context, request, asked.scope, leases, late) : leases;
+}
+
+/** What was granted before, and is only told again, stays. */
+async function tooLate(
+  context: Context,
+  { isReplay }: FastifyRequest,
+  scope: Scope,
+  leases: readonly Lease[],
+  problem: ApiProblem,
+): Promise<never> {
+  if (isReplay) throw problem;
+  return giveUp(context, scope, leases, problem);
 }
 
 /** All or none: what was granted beside a claim that failed is given back. One that is over already needs nothing. */

@@ -1,5 +1,8 @@
+import { once } from 'node:events';
 import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { check } from '../../src/db/check/check.ts';
 import { openSnapshot } from '../../src/db/snapshot.ts';
@@ -110,6 +113,44 @@ describe('a broker', () => {
     w.cutOff = undefined;
     await grant(session.id);
   });
+
+  it('grants nothing when the machine was cut off before the request was there as a whole', async () => {
+    await w.ready();
+    const session = await open();
+    const body = JSON.stringify({ session: session.id, claims: [{ protocol: 'tcp' }] });
+    const headers = { 'content-type': 'application/json', 'content-length': body.length, expect: '100-continue' };
+    const path = '/v1/leases?wait=stored';
+    const sent = request({ socketPath: w.socket, method: 'POST', path, headers, agent: false });
+    sent.flushHeaders();
+    await once(sent, 'continue');
+    w.cutOff = 'the guard is shut';
+    sent.end(body);
+    const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+    expect(await json(answer)).toMatchObject({ status: 503, code: 'machine_cut_off', detail: w.cutOff });
+    expect((await w.client().leases.list()).items).toEqual([]);
+  });
+
+  it.each(['stored', 'active', 'refused'] as const)(
+    'gives back what was granted when the machine is cut off before the answer (%s)',
+    async (until) => {
+      await w.ready();
+      const session = await open();
+      await w.broker.follow((granted) => {
+        if (granted.type !== 'change' || granted.change.kind !== 'lease') return;
+        const { id: lease, token, state } = granted.change.lease;
+        if (state !== 'pending') return;
+        w.cutOff ??= 'the guard is shut';
+        const said = { lease, token };
+        const refused = { ...said, state: 'refused', errno: 'EADDRINUSE', detail: 'taken' } as const;
+        const outcome = until === 'refused' ? refused : ({ ...said, state: 'active' } as const);
+        if (until !== 'stored') void w.broker.applied({ revision: 0, leases: [outcome], slices: [] });
+      });
+      expect(await codeOf(grant(session.id, 8, until === 'stored' ? 'stored' : 'applied'))).toBe('machine_cut_off');
+      const { items } = await w.client().leases.list();
+      expect(items).toHaveLength(1);
+      expect(items.filter(({ state }) => state === 'pending' || state === 'active')).toEqual([]);
+    },
+  );
 
   it('gives a session its whole time after a restart', async () => {
     await w.ready();

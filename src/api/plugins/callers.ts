@@ -82,6 +82,11 @@ export const callers = fp<Readonly<{ context: Context; callers: Callers }>>(
       }
       done(refusal(operation));
     });
+    // A body takes as long to arrive as its sender likes, and much may happen meanwhile.
+    app.addHook('preHandler', (request, _reply, done) => {
+      const operation = request.routeOptions.config.operation?.id;
+      done(operation === undefined ? undefined : refusal(operation));
+    });
   },
   { name: 'fishery-auth', dependencies: ['fishery-problems'] },
 );

@@ -6,7 +6,7 @@ import { BrokerOf } from '../../wire/broker.ts';
 import * as wire from '../../wire/leases.ts';
 import { LeaseId } from '../../wire/primitives.ts';
 import * as examples from '../examples.ts';
-import { grantUntilApplied } from '../grant-elsewhere.ts';
+import { grantAtOnce, grantUntilApplied } from '../grant-elsewhere.ts';
 import { operation } from '../operation.ts';
 import { page, presentLease, presentReportedLease } from '../present.ts';
 import { brokerAskedFor } from '../plugins/forwarding.ts';
@@ -82,7 +82,7 @@ export const leaseRoutes = resource('leases', (app, context) => {
         placement: body.placement,
       };
       if (query.wait === 'stored' || isDryRun(request)) {
-        const leases = await run(context, request, { kind: 'grantLeases', ...asked });
+        const leases = await grantAtOnce(context, request, asked);
         const over = request.isReplay ? overOf(leases) : undefined;
         if (over) throw leaseProblem(over, context.clock.nowUs());
         return reply.code(201).send(listOf(leases));
