@@ -38,7 +38,7 @@ export const tableName = 'fishery';
 export const counterNames = [
   /** The guard is shut: no keepalive was answered in time. */
   'guard_dead',
-  /** From the TUN device, with a source that fish does not lease. */
+  /** From the TUN device, with a source that fish does not lease, or a fragment that does not say its port. */
   'guard_fish',
   /** Forwarded from anywhere else (a container, a bridge) with a pool address as source. */
   'guard_forwarded',
@@ -315,8 +315,9 @@ const arrivedPortAt = ({ protocol }: SetClass): number => (protocol === 'icmp' ?
 /** What may leave the TUN device. */
 function guardFish(family: Family, classes: readonly SetClass[]): readonly string[] {
   return [
-    // Only the first fragment has ports, and it is judged below. What comes without it can never be put together.
-    family === 4 ? 'ip frag-off & 0x1fff != 0 accept' : 'frag frag-off != 0 accept',
+    // A fragment other than the first has no ports by which it could be judged. Fish sends none, and the kernel cuts what is
+    // too large only after this.
+    `${family === 4 ? 'ip frag-off & 0x1fff' : 'frag frag-off'} != 0 ${drop('guard_fish')}`,
     ...ofRole(classes, family, ['fish']).map(
       (each) => `${each.protocol === 'icmp' ? `${echoes(family)} ` : ''}${sourceBlock(each)} @${setName(each)} accept`,
     ),

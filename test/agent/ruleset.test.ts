@@ -4,6 +4,12 @@ import { everyRuleset } from '../support/rulesets.ts';
 
 const text = (over: Partial<RulesetInput> = {}): string => rulesetOf({ ...everyRuleset.fish, ...over }).text;
 
+const rulesOf = (name: keyof typeof everyRuleset, chain: string): readonly string[] => {
+  const lines = rulesetOf(everyRuleset[name]).text.split('\n');
+  const begin = lines.lastIndexOf(`  chain ${chain} {`) + 1;
+  return lines.slice(begin, lines.indexOf('  }', begin)).map((line) => line.trim());
+};
+
 describe('the text of the table', () => {
   // The whole text is under review: a change of a rule shows as a change of a file.
   it.each(Object.entries(everyRuleset))('for %s', async (name, input) => {
@@ -39,27 +45,33 @@ describe('the text of the table', () => {
   });
 });
 
-describe('the judgement of cgroups', () => {
-  const chains = (name: keyof typeof everyRuleset, chain: string): readonly string[] => {
-    const lines = rulesetOf(everyRuleset[name]).text.split('\n');
-    const begin = lines.lastIndexOf(`  chain ${chain} {`) + 1;
-    return lines.slice(begin, lines.indexOf('  }', begin)).map((line) => line.trim());
-  };
+describe('what comes from the TUN', () => {
+  it.each([
+    [4, 'ip frag-off & 0x1fff != 0'],
+    [6, 'frag frag-off != 0'],
+  ])('over IPv%i is never let by without a lease, fragments without ports included', (family, isFragment) => {
+    const rules = rulesOf('fish', `guard${family}_fish`);
+    expect(rules[0]).toBe(`${isFragment} counter name "guard_fish" drop`);
+    for (const rule of rules.filter((each) => each.endsWith(' accept'))) expect(rule).toContain('@fish_');
+    expect(rules.at(-1)).toBe('counter name "guard_fish" drop');
+  });
+});
 
+describe('the judgement of cgroups', () => {
   it('is not there where nobody is known by one', () => {
-    expect(chains('proxies', 'sender')).toEqual([]);
-    expect(chains('proxies', 'sender4')).toEqual([]);
+    expect(rulesOf('proxies', 'sender')).toEqual([]);
+    expect(rulesOf('proxies', 'sender4')).toEqual([]);
   });
 
   it.each([4, 6])('for IPv%i lets by whom the guard knows, and drops live sockets only', (family) => {
-    const rules = chains('cgroups', `sender${family}`);
+    const rules = rulesOf('cgroups', `sender${family}`);
     const first = (part: string) => rules.findIndex((rule) => rule.includes(part));
     expect(first('@own_uid_')).toBeLessThan(first('@own_cgroup_'));
     expect(first('@own_cgroup_')).toBeLessThan(first('@in_cgroup_'));
     expect(first('tcp flags & syn != 0')).toBeLessThan(first('@in_cgroup_'));
     for (const rule of rules.filter((each) => each.includes('@in_cgroup_')))
       expect(rule).toMatch(/meta skuid 0-4294967295 .*counter name "guard_cgroup" drop$/);
-    const guard = chains('cgroups', `guard${family}`);
+    const guard = rulesOf('cgroups', `guard${family}`);
     const at = (part: string) => guard.findIndex((rule) => rule.includes(part));
     expect(at('@alive')).toBeLessThan(at('@in_cgroup_'));
     expect(at('@in_cgroup_')).toBeLessThan(at('"guard_uid" drop'));
