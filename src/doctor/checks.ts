@@ -1,5 +1,6 @@
 import type { Check } from './check.ts';
 import { agentChecks } from './checks/agent.ts';
+import { brokerChecks } from './checks/broker.ts';
 import { clockChecks } from './checks/clock.ts';
 import { conntrackChecks } from './checks/conntrack.ts';
 import { deviceChecks } from './checks/devices.ts';
@@ -24,6 +25,7 @@ export const checkGroups: readonly Readonly<{ title: string; checks: readonly Ch
   { title: 'Clocks', checks: clockChecks },
   { title: 'Files', checks: fileChecks },
   { title: 'Agent and server', checks: agentChecks },
+  { title: 'Broker', checks: brokerChecks },
 ];
 
 export const checks: readonly Check[] = checkGroups.flatMap((group) => group.checks);

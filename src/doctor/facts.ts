@@ -52,6 +52,9 @@ export type Facts = Readonly<{
   cgroup2: string | null;
   clock: ClockFacts;
   files: Readonly<{ stateDir: FileFact | null; tokenFile: FileFact | null; runDir: FileFact | null }>;
+  broker: BrokerFacts;
+  /** Holders whose control group is not on this host. */
+  missingCgroups: readonly Readonly<{ holder: string; cgroup: string }>[];
   /** Text of /etc/nftables.conf; null: no such file. */
   nftablesConf: string | null;
   /** Names of users by id, as in /etc/passwd. */
@@ -89,7 +92,7 @@ export type LeaseFact = Readonly<{
   mode: 'exclusive' | 'shared';
   binding: 'late' | 'explicit' | null;
 }>;
-export type HolderFact = Readonly<{ name: string; kind: 'fish' | 'proxy'; uid: number | null; hasCgroup: boolean }>;
+export type HolderFact = Readonly<{ name: string; kind: 'fish' | 'proxy'; uid: number | null; cgroup: string | null }>;
 
 /** Which addresses and ports this host is, or will be, asked to hold. */
 export type Scope = Readonly<{
@@ -97,6 +100,8 @@ export type Scope = Readonly<{
   from: 'the server' | 'the agent' | '--slices' | 'nothing';
   prefixes: readonly Prefix[];
   slices: readonly SliceFact[];
+  /** How many of them this machine grants from itself, by the server's word. */
+  ownSlices: number;
   /** Empty where only the agent or the command line was asked. */
   leases: readonly LeaseFact[];
   holders: readonly HolderFact[];
@@ -162,6 +167,18 @@ export type ClockFacts = Readonly<{
 }>;
 
 export type FileFact = Readonly<{ path: string; mode: number; uid: number; isDirectory: boolean; bytes: number }>;
+
+/** What there is of a broker on this host, by the settings. */
+export type BrokerFacts = Readonly<{
+  isEnabled: boolean;
+  socket: string;
+  /** null: no such file. */
+  file: (FileFact & Readonly<{ isSocket: boolean }>) | null;
+  folder: FileFact | null;
+  hasTable: boolean;
+  /** Folders of tables that were put aside. */
+  lost: readonly string[];
+}>;
 
 export type AgentFacts = Readonly<{
   socket: string;

@@ -42,6 +42,15 @@ const nat = base('postrouting', 100, { type: 'nat' });
 const root = (mode: number) => ({ path: '/x', mode, uid: 0, isDirectory: true, bytes: 1 });
 const noAgent = { agent: { ...healthy.agent, status: null } };
 
+const withBroker = (more: object = {}): Partial<Facts> => ({
+  agent: {
+    ...healthy.agent,
+    status: statusOf({
+      broker: { running: true, problem: null, socket: '/x', leases: 0, report_problem: null, told_through: 1, ...more },
+    }),
+  },
+});
+
 /** Check, what is otherwise than on a healthy host, severity, what is said, and what `--fix` would do. */
 type Row = readonly [id: string, more: Partial<Facts>, severity: string, says: RegExp, fix?: string];
 const table: readonly Row[] = [
@@ -61,7 +70,10 @@ const table: readonly Row[] = [
   ['cgroup2', { cgroup2: null }, 'info', /no cgroup2/],
   [
     'cgroup2',
-    { cgroup2: null, scope: { ...healthy.scope, holders: [{ name: 'h', kind: 'proxy', uid: null, hasCgroup: true }] } },
+    {
+      cgroup2: null,
+      scope: { ...healthy.scope, holders: [{ name: 'h', kind: 'proxy', uid: null, cgroup: 'x.service' }] },
+    },
     'error',
     /holders h are known/,
   ],
@@ -305,6 +317,50 @@ const table: readonly Row[] = [
     },
     'warning',
     /lease-9 \(b\) is ending/,
+  ],
+  [
+    'broker',
+    { broker: { ...healthy.broker, isEnabled: false }, scope: { ...healthy.scope, ownSlices: 2 } },
+    'error',
+    /2 slices are .*broker\.enabled is false/,
+  ],
+  ['broker', { broker: { ...healthy.broker, isEnabled: false, hasTable: true } }, 'warning', /looked after by nobody/],
+  ['broker', withBroker({ running: false, problem: 'EACCES' }), 'error', /does not run: EACCES/],
+  ['broker', withBroker({ problem: 'its table is gone' }), 'error', /says: its table/],
+  ['broker-socket', { ...withBroker(), broker: { ...healthy.broker, file: null } }, 'error', /no such file/],
+  [
+    'broker-socket',
+    { ...withBroker(), broker: { ...healthy.broker, file: { ...root(0o666), isSocket: false } } },
+    'error',
+    /is no socket/,
+  ],
+  [
+    'broker-socket',
+    { ...withBroker(), broker: { ...healthy.broker, file: { ...root(0o600), isSocket: true } } },
+    'error',
+    /mode 0600/,
+    'chmod 0666 /x',
+  ],
+  [
+    'broker-socket',
+    { ...withBroker(), broker: { ...healthy.broker, folder: root(0o700) } },
+    'error',
+    /pass through/,
+    'chmod 0711 /x',
+  ],
+  [
+    'broker-reports',
+    withBroker({ report_problem: 'ECONNREFUSED', told_through: 7 }),
+    'warning',
+    /ECONNREFUSED; told through 7/,
+  ],
+  ['broker-reports', withBroker({ report_problem: 'ECONNREFUSED', told_through: null }), 'warning', /told nothing/],
+  ['broker-lost', { broker: { ...healthy.broker, lost: ['/var/lib/fishery/broker.lost'] } }, 'warning', /broker\.lost/],
+  [
+    'holder-cgroup',
+    { missingCgroups: [{ holder: 'web', cgroup: 'system.slice/web.service' }] },
+    'warning',
+    /web\.service, which does not/,
   ],
   ['holder-user', { users: new Map() }, 'warning', /user 1000/],
   ['no-slices', { scope: { ...healthy.scope, from: 'nothing', slices: [] } }, 'info', /neither/],

@@ -106,6 +106,7 @@ export const healthy: Facts = {
     from: 'the server',
     prefixes: ['198.51.100.0/24' as Prefix],
     slices: [{ address, ports: { first: 8_192, last: 10_239 } }],
+    ownSlices: 0,
     leases: [
       {
         id: 'lease-9',
@@ -117,7 +118,7 @@ export const healthy: Facts = {
         binding: 'late',
       },
     ],
-    holders: [{ name: 'web', kind: 'proxy', uid: 1_000, hasCgroup: false }],
+    holders: [{ name: 'web', kind: 'proxy', uid: 1_000, cgroup: null }],
   },
   sysctls: new Map([
     ['net/ipv4/ip_local_port_range', '1024\t65535'],
@@ -172,6 +173,15 @@ export const healthy: Facts = {
     tokenFile: { path: '/etc/fishery/agent.token', mode: 0o600, uid: 0, isDirectory: false, bytes: 40 },
     runDir: { path: '/run/fishery', mode: 0o700, uid: 0, isDirectory: true, bytes: 0 },
   },
+  broker: {
+    isEnabled: true,
+    socket: '/run/fishery/broker.sock',
+    file: { path: '/run/fishery/broker.sock', mode: 0o666, uid: 0, isDirectory: false, bytes: 0, isSocket: true },
+    folder: { path: '/run/fishery', mode: 0o711, uid: 0, isDirectory: true, bytes: 0 },
+    hasTable: false,
+    lost: [],
+  },
+  missingCgroups: [],
   nftablesConf: null,
   users: new Map([
     [0, 'root'],

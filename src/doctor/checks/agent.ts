@@ -135,8 +135,8 @@ export const agentChecks: readonly Check[] = [
     },
     ['scope', 'users', 'setup'],
     ({ scope, users, setup }) =>
-      scope.holders.flatMap(({ name, kind, uid, hasCgroup }): readonly Finding[] => {
-        if (kind !== 'proxy' || hasCgroup || uid === null || users.has(uid)) return [];
+      scope.holders.flatMap(({ name, kind, uid, cgroup }): readonly Finding[] => {
+        if (kind !== 'proxy' || cgroup !== null || uid === null || users.has(uid)) return [];
         const mend = `fishery holders put ${setup.machine} ${name} --kind proxy --uid UID, or make the user: useradd --system --uid ${uid} ${name}`;
         return [{ severity: 'warning', what: `holder ${name} is user ${uid}, whom this host does not know`, mend }];
       }),

@@ -144,7 +144,7 @@ export const kernelChecks: readonly Check[] = [
     ['cgroup2', 'scope'],
     ({ cgroup2, scope }) => {
       if (cgroup2 !== null) return [];
-      const needed = scope.holders.filter(({ hasCgroup }) => hasCgroup).map(({ name }) => name);
+      const needed = scope.holders.filter(({ cgroup }) => cgroup !== null).map(({ name }) => name);
       return [
         {
           severity: needed.length > 0 ? 'error' : 'info',

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isClockSynchronised } from '../../sys/clock.ts';
-import type { ClockFacts, FileFact, Limits } from '../facts.ts';
+import type { BrokerFacts, ClockFacts, FileFact, Limits } from '../facts.ts';
 
 /** What files below /proc, /etc and the agent's own folders tell. */
 const isMissing = (error: unknown): boolean =>
@@ -21,6 +21,30 @@ export function readFileFact(path: string): FileFact | null {
   return stat === undefined
     ? null
     : { path, mode: stat.mode & 0o7777, uid: stat.uid, isDirectory: stat.isDirectory(), bytes: stat.size };
+}
+
+export function readBroker(
+  { enabled, socket }: Readonly<{ enabled: boolean; socket: string }>,
+  stateDir: string,
+): BrokerFacts {
+  let names: readonly string[] = [];
+  try {
+    names = readdirSync(stateDir);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+  }
+  const file = readFileFact(socket);
+  return {
+    isEnabled: enabled,
+    socket,
+    file: file && { ...file, isSocket: statSync(socket, { throwIfNoEntry: false })?.isSocket() === true },
+    folder: readFileFact(dirname(socket)),
+    hasTable: names.includes('broker'),
+    lost: names
+      .filter((name) => /^broker\.lost(-\d+)?$/.test(name))
+      .sort()
+      .map((name) => join(stateDir, name)),
+  };
 }
 
 /** `agent`: the process that runs, if one does. */

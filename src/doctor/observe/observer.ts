@@ -21,6 +21,7 @@ import { prefixOf } from '../nft-rules.ts';
 import { readConntrack } from './conntrack.ts';
 import {
   cgroup2In,
+  readBroker,
   readCapabilities,
   readClock,
   readFileFact,
@@ -115,6 +116,14 @@ export class Observer {
       tokenFile: readFileFact(this.#options.settings.token_file),
       runDir: readFileFact(runDir),
     }),
+    broker: () => readBroker(this.#options.settings.broker, this.#options.settings.state_dir),
+    missingCgroups: async () => {
+      const mount = await this.#fact('cgroup2');
+      const { holders } = await this.#fact('scope');
+      const known = holders.flatMap(({ name, cgroup }) => (cgroup === null ? [] : [{ holder: name, cgroup }]));
+      // Without the hierarchy nobody is known by it, which cgroup2 says.
+      return mount === null ? [] : known.filter(({ cgroup }) => readFileFact(join(mount, cgroup)) === null);
+    },
     nftablesConf: () => readOptional('/etc/nftables.conf'),
     users: () => usersIn(readFileSync('/etc/passwd', 'utf8')),
     agent: () => readAgent(join(this.#options.settings.state_dir, socketName)),
@@ -182,6 +191,7 @@ export class Observer {
       from: desired ? 'the server' : status ? 'the agent' : told.length > 0 ? '--slices' : 'nothing',
       prefixes: [...prefixes],
       slices,
+      ownSlices: (desired?.slices ?? []).filter(({ allocator }) => allocator === 'machine').length,
       leases: (desired?.leases ?? []).flatMap(({ id, holder, protocol, ports, mode, binding, address }) => {
         const parsed = parseAddress(address);
         return parsed.ok ? [{ id, holder, address: parsed.value, protocol, ports, mode, binding }] : [];
@@ -190,7 +200,7 @@ export class Observer {
         name: holder.name,
         kind: holder.kind,
         uid: holder.uid,
-        hasCgroup: holder.cgroup !== null,
+        cgroup: holder.cgroup,
       })),
     };
   }

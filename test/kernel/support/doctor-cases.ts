@@ -469,6 +469,91 @@ const agent: readonly Case[] = [
   },
 ];
 
+/** The agent as it says that a broker runs. */
+const withBroker =
+  (more: object = {}) =>
+  (d: DoctorLab) =>
+    d.ask({
+      op: 'serve',
+      at: `${d.lab.folder}/state/agent.sock`,
+      answers: {
+        '/status': JSON.stringify({
+          broker: { running: true, problem: null, report_problem: null, told_through: 7, ...more },
+        }),
+        '/healthz': 'ok',
+      },
+    });
+
+const broker: readonly Case[] = [
+  {
+    id: 'broker',
+    how: 'switched off where one was',
+    break: (d) => d.shell(`mkdir -p ${d.lab.folder}/state/broker`),
+    says: /broker\.enabled is false/,
+    severity: 'warning',
+    settings: { broker: { enabled: false } },
+    undo: (d) => d.shell(`rmdir ${d.lab.folder}/state/broker`),
+  },
+  {
+    id: 'broker',
+    how: 'it cannot be started',
+    break: withBroker({ running: false, problem: 'ENOSPC' }),
+    says: /does not run: ENOSPC/,
+    severity: 'error',
+    undo: closeAll,
+  },
+  {
+    id: 'broker-socket',
+    how: 'not there',
+    break: withBroker(),
+    says: /broker\.sock: there is no such file/,
+    severity: 'error',
+    settings: { broker: { socket: '/run/nowhere/broker.sock' } },
+    undo: closeAll,
+  },
+  {
+    id: 'broker-socket',
+    how: "root's alone",
+    break: async (d) => {
+      d.shell('mkdir -p /run/fishery; mount -t tmpfs -o mode=700 none /run/fishery');
+      await withBroker()(d);
+      await d.ask({ op: 'serve', at: '/run/fishery/broker.sock', answers: {} });
+      d.shell('chmod 600 /run/fishery/broker.sock');
+    },
+    says: /\/run\/fishery has mode 0700.*\n.*broker\.sock has mode 0600/,
+    severity: 'error',
+    fixes: true,
+    undo: async (d) => {
+      await closeAll(d);
+      d.shell('umount /run/fishery');
+    },
+  },
+  {
+    id: 'broker-reports',
+    how: 'nobody there',
+    break: withBroker({ report_problem: 'ECONNREFUSED' }),
+    says: /ECONNREFUSED; told through 7/,
+    severity: 'warning',
+    undo: closeAll,
+  },
+  {
+    id: 'broker-lost',
+    how: 'twice',
+    break: (d) => d.shell(`mkdir -p ${d.lab.folder}/state/broker.lost ${d.lab.folder}/state/broker.lost-2`),
+    says: /broker\.lost, .*broker\.lost-2/,
+    severity: 'warning',
+    undo: (d) => d.shell(`rmdir ${d.lab.folder}/state/broker.lost*`),
+  },
+  {
+    id: 'holder-cgroup',
+    how: 'nothing has that name',
+    break: (d) => d.lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', cgroup: 'no.slice/web.service' }),
+    says: /holder web is control group no\.slice\/web\.service/,
+    severity: 'warning',
+    undo: (d) => d.lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: 1 }),
+  },
+];
+
 export const cases: readonly Case[] = [
   ...kernel,
   ...sysctls,
@@ -479,4 +564,5 @@ export const cases: readonly Case[] = [
   ...clocks,
   ...files,
   ...agent,
+  ...broker,
 ];
