@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { buildApp } from '../api/app.ts';
+import { detailOf } from '../api/errors.ts';
 import { defaultLimits } from '../api/parts.ts';
 import { brokerOperations } from '../api/plugins/callers.ts';
 import { presentChange, presentDesired } from '../api/present.ts';
@@ -74,7 +75,8 @@ export class Broker {
   /** Which of the server's words are in the table. */
   #mirrored: Promise<boolean> = Promise.resolve(false);
   #isMirrored = false;
-  #problem: string | null = null;
+  /** Why what the server said last is not in the table as a whole. */
+  #mirrorProblem: string | null = null;
 
   private constructor(parts: BrokerParts, table: LocalTable) {
     this.#parts = parts;
@@ -155,10 +157,19 @@ export class Broker {
     return {
       socket,
       epoch: this.epoch,
-      problem: this.#problem,
+      problem: this.#problem(),
       report_problem: problem,
       told_through: through ?? null,
     };
+  }
+
+  /** The worst first: without its table nothing is granted here any more. */
+  #problem(): string | null {
+    const { reason } = this.#table.engine.leases.health();
+    if (reason !== null) return `the broker's table is out of order: ${reason}`;
+    const { rejected } = this.#upstream;
+    const isRefused = rejected > 0 ? `the server did not take ${rejected} of what was told to it` : null;
+    return this.#mirrorProblem ?? isRefused;
   }
 
   /**
@@ -167,19 +178,28 @@ export class Broker {
    */
   mirror(word: ServerWord): Promise<boolean> {
     const before = this.#mirrored.catch(() => false);
-    return (this.#mirrored = before.then(() => this.#mirror(word)));
+    return (this.#mirrored = before.then(async () => {
+      try {
+        return await this.#mirror(word);
+      } catch (error) {
+        this.#mirrorProblem = `what the server says cannot be taken over: ${String(error)}`;
+        throw error;
+      }
+    }));
   }
 
   async #mirror(word: ServerWord): Promise<boolean> {
-    let isWhole = true;
+    const missing: string[] = [];
     for (const step of stepsToward(word, await this.#has(word.machine), this.#clock.nowUs())) {
       const done = await this.#table.engine.leases.execute(step);
       if (done.ok) continue;
-      isWhole = false;
+      missing.push(`${step.kind}: ${detailOf(done.error)}`);
       this.#parts.log.info({ step: step.kind, ...done.error }, 'what the server says is not in the table yet');
     }
     this.#isMirrored = true;
-    return isWhole;
+    const [first] = missing;
+    this.#mirrorProblem = first === undefined ? null : `what the server says is not in the table yet: ${first}`;
+    return missing.length === 0;
   }
 
   async #has(machine: string): Promise<Mirrored> {

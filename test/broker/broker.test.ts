@@ -6,6 +6,7 @@ import { json } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { check } from '../../src/db/check/check.ts';
 import { openSnapshot } from '../../src/db/snapshot.ts';
+import { openEngine } from '../../src/engine/engine.ts';
 import { isFisheryError } from '../../src/sdk/index.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { BrokerWorld, ownSlice, until } from '../support/broker-world.ts';
@@ -171,6 +172,48 @@ describe('a broker', () => {
     expect(answer.json()).toMatchObject({ status: 403, code: 'unknown_user' });
     expect((await w.broker.app.inject({ method: 'GET', url: '/healthz' })).statusCode).toBe(200);
     expect((await w.broker.app.inject({ method: 'GET', url: '/metrics' })).body).toContain('fishery_store_writable 1');
+  });
+});
+
+describe('the status of a broker', () => {
+  it('says what of the word of the server is not in the table, until it is', async () => {
+    await w.ready();
+    const session = await open();
+    await grant(session.id);
+    expect(w.broker.status().problem).toBeNull();
+    w.word.holders = w.word.holders.filter(({ name }) => name === 'mail');
+    expect(await w.mirror()).toBe(false);
+    expect(w.broker.status().problem).toMatch(/^what the server says is not in the table yet: deleteHolder: /);
+    await w.obey();
+    await w.client().sessions.end(session.id);
+    await until(() => w.mirror());
+    expect(w.broker.status().problem).toBeNull();
+  });
+
+  it('says that its table is gone', async () => {
+    await w.stop();
+    let reason: string | null = null;
+    const startEngine: typeof openEngine = async (...how) => {
+      const engine = await openEngine(...how);
+      const { leases } = engine;
+      const { execute, onEvents } = { execute: leases.execute.bind(leases), onEvents: leases.onEvents.bind(leases) };
+      return { ...engine, leases: { execute, onEvents, health: () => ({ ...leases.health(), reason }) } };
+    };
+    await w.start({ startEngine });
+    expect(w.broker.status().problem).toBeNull();
+    reason = "the engine's thread ended with code 1";
+    expect(w.broker.status().problem).toBe(`the broker's table is out of order: ${reason}`);
+  });
+
+  it('says that the server did not take what was told to it', async () => {
+    await w.ready();
+    const lease = { item: 'lease-1', code: 'not_allocated', detail: 'not of this machine' } as const;
+    w.tell = async ({ broker_epoch, through }) => ({
+      ok: true,
+      answer: { broker_epoch, through, page: 0, rejected: [lease] },
+    });
+    await grant((await open()).id);
+    await until(() => w.broker.status().problem?.startsWith('the server did not take ') === true);
   });
 });
 
