@@ -77,7 +77,8 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   if (!budget.ok) return budget;
   const lock = takeLock(`the agent of machine ${machine}`);
   if (!lock.ok) return lock;
-  const identity = { machine, tun: host.tun, routeTable: host.routeTable };
+  const { tun, routeTable, mark, markMask } = host;
+  const identity = { machine, tun, routeTable, mark, markMask };
   const stateFile = StateFile.open(settings.state_dir, identity);
   if (!stateFile.ok) {
     lock.value.release();

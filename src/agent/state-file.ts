@@ -15,6 +15,8 @@ const Content = z.strictObject({
   machine: z.string(),
   tun: z.string(),
   route_table: z.int(),
+  mark: z.int(),
+  mark_mask: z.int(),
   recorded: z.strictObject({
     sysctls: z.record(z.string(), z.string()),
     addresses: z.array(z.string()),
@@ -24,8 +26,25 @@ const Content = z.strictObject({
 });
 type Content = z.infer<typeof Content>;
 
-/** The settings that `down` has to know, and that must not change under a host that carries the old ones. */
-export type StateIdentity = Readonly<{ machine: string; tun: string; routeTable: number }>;
+/**
+ * The settings that `down` has to know, or that must not change under a host that carries the old ones. The sockets in the
+ * keepers have the mark that they were opened with: replies to flows that go on would not be steered by another one.
+ */
+export type StateIdentity = Readonly<{
+  machine: string;
+  tun: string;
+  routeTable: number;
+  mark: number;
+  markMask: number;
+}>;
+/** By the names that settings have; what is said about them is said in these words. */
+const identityKeys = {
+  machine: 'machine',
+  tun: 'tun',
+  routeTable: 'route_table',
+  mark: 'mark',
+  markMask: 'mark_mask',
+} as const satisfies Readonly<Record<keyof StateIdentity, string>>;
 
 /**
  * What the agent found before it changed it, on disk before the change: written whole to a second file, fsynced, renamed,
@@ -53,11 +72,11 @@ export class StateFile {
     if (!read.ok) return read;
     const content = read.value?.host === host ? read.value : undefined;
     if (!content) return ok(new StateFile(folder, host, identity, nothingRecorded));
-    const had = { machine: content.machine, tun: content.tun, routeTable: content.route_table };
-    for (const key of ['machine', 'tun', 'routeTable'] as const)
+    const had = identityOf(content);
+    for (const key of ['machine', 'tun', 'routeTable', 'mark', 'markMask'] as const)
       if (had[key] !== identity[key])
         return err(
-          `this host is set up for ${key} "${had[key]}", the settings say "${identity[key]}": ` +
+          `this host is set up for ${identityKeys[key]} "${asWritten(key, had[key])}", the settings say "${asWritten(key, identity[key])}": ` +
             'run "fishery agent down" with the old settings first',
         );
     return ok(new StateFile(folder, host, identity, recordedOf(content)));
@@ -69,8 +88,7 @@ export class StateFile {
     if (!read.ok) return read;
     const content = read.value;
     if (content?.host !== host) return ok(undefined);
-    const identity = { machine: content.machine, tun: content.tun, routeTable: content.route_table };
-    return ok(new StateFile(folder, host, identity, recordedOf(content)));
+    return ok(new StateFile(folder, host, identityOf(content), recordedOf(content)));
   }
 
   get recorded(): Recorded {
@@ -105,13 +123,15 @@ export class StateFile {
   }
 
   #write(recorded: Recorded): void {
-    const { machine, tun, routeTable } = this.identity;
+    const { machine, tun, routeTable, mark, markMask } = this.identity;
     const content: Content = {
       version: 1,
       host: this.#host,
       machine,
       tun,
       route_table: routeTable,
+      mark,
+      mark_mask: markMask,
       recorded: {
         sysctls: Object.fromEntries(recorded.sysctls),
         addresses: [...recorded.addresses],
@@ -126,6 +146,18 @@ export class StateFile {
 
 const without = <T>(all: ReadonlySet<T>, gone: readonly T[]): ReadonlySet<T> =>
   new Set([...all].filter((each) => !gone.includes(each)));
+
+/** As people write it in the settings: marks in hexadecimal. */
+const asWritten = (key: keyof StateIdentity, value: string | number): string =>
+  key === 'mark' || key === 'markMask' ? `0x${value.toString(16)}` : String(value);
+
+const identityOf = (content: Content): StateIdentity => ({
+  machine: content.machine,
+  tun: content.tun,
+  routeTable: content.route_table,
+  mark: content.mark,
+  markMask: content.mark_mask,
+});
 
 const recordedOf = ({ recorded }: Content): Recorded => ({
   sysctls: new Map(Object.entries(recorded.sysctls)),

@@ -7,7 +7,7 @@ import { StateFile } from '../../src/agent/state-file.ts';
 import { address } from '../support/fake-host.ts';
 import { containing } from '../support/matchers.ts';
 
-const identity = { machine: 'edge', tun: 'fishtun', routeTable: 100 };
+const identity = { machine: 'edge', tun: 'fishtun', routeTable: 100, mark: 0x66, markMask: 0xffff };
 const part = (over: Partial<RecordPart> = {}): RecordPart => ({
   sysctls: [],
   addresses: [],
@@ -87,7 +87,9 @@ describe('the record', () => {
 describe('a host that is set up already', () => {
   it.each([
     [{ tun: 'other' }, 'this host is set up for tun "fishtun", the settings say "other"'],
-    [{ routeTable: 101 }, 'this host is set up for routeTable "100", the settings say "101"'],
+    [{ routeTable: 101 }, 'this host is set up for route_table "100", the settings say "101"'],
+    [{ mark: 0x67 }, 'this host is set up for mark "0x66", the settings say "0x67"'],
+    [{ markMask: 0xff }, 'this host is set up for mark_mask "0xffff", the settings say "0xff"'],
     [{ machine: 'edge-2' }, 'this host is set up for machine "edge", the settings say "edge-2"'],
   ])('is not set up otherwise: %o', (over, problem) => {
     open().record(part({ tun: 'fishtun' }));
