@@ -353,6 +353,8 @@ export class Agent {
     const { desired, leases, hostKeeper } = this;
     const { reports, fish, now } = this.#parts;
     const { revision } = desired;
+    // First, and whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
+    const lostProblem = await this.#lookAfterPlaceholders();
     // Before the table is compared: elements of what was granted here before this agent started stay in it.
     await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
     if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
@@ -363,7 +365,9 @@ export class Agent {
       this.#observedAt = now();
       if (isAllDue) this.#observedAllAt = this.#observedAt;
     }
-    const keeperProblem = await this.#lookAfterPlaceholders();
+    // Again where the host was not yet as it has to be for them: their address may have been gone as well.
+    const isWhole = lostProblem === undefined && this.#parts.placeholders.missing === 0;
+    const keeperProblem = isWhole ? undefined : await this.#lookAfterPlaceholders();
     const fishProblem = await this.#startFish();
     const { outcomes: all, problem } = await leases.work(this.broker?.with(desired) ?? desired);
     this.#endTakingOver(problem === undefined && fishProblem === undefined);

@@ -387,6 +387,20 @@ describe('fish', () => {
     await vi.waitFor(() => expect(world.blocks).toEqual([['lease-1'], ['lease-1']]));
   });
 
+  it('whose keeper was lost holds its ports again, also while the host cannot be put in order', async () => {
+    world.start();
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.told()).toContain('lease-1 active'));
+    const held = world.sockets.holdings();
+    expect(held.length).toBeGreaterThan(0);
+    world.host.failOn = (step) => (step.do === 'add-address' ? 'ip: no' : undefined);
+    world.keeperHost.running.get(0)?.die();
+    expect(world.sockets.holdings()).toEqual([]);
+    world.change({ kind: 'slice', slice: slice(2, { address: '198.51.100.20', state: 'assigning' }) });
+    await vi.waitFor(() => expect(world.agent.health().problem).toBe('ip: no'));
+    expect(world.sockets.holdings()).toEqual(held);
+  });
+
   it('that cannot start keeps no proxy from its lease, and is tried again', async () => {
     world.fishFails = true;
     world.start();
