@@ -43,6 +43,7 @@ const started = await Broker.start({
   holders: () => [holder],
   cgroupOf: () => undefined,
   onTold: () => {},
+  onLost: () => {},
   // A server that takes everything at once: what is measured is what the host does, reports included.
   send: async ({ broker_epoch, through }) => ({ ok: true, answer: { broker_epoch, through, page: 0, rejected: [] } }),
   doze: async (ms, signal) => {
@@ -62,6 +63,7 @@ for (const state of ['assigning', 'assigned'] as const) {
     slices: all,
   });
 }
+while (broker.status().told_through === null) await sleep(10);
 const client = new FisheryClient({ url: `unix:${socket}` });
 const { id } = await client.sessions.open({ machine: 'bench', holder: 'proxy', ttl_s: 3_600 });
 console.log(`session     ${id}`);

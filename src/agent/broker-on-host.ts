@@ -19,10 +19,12 @@ export type RunningBroker = Pick<
   'mirror' | 'isAdopted' | 'isGivenUp' | 'follow' | 'carryOut' | 'status' | 'close'
 >;
 
+/** `onTold`: the server has heard more of what was granted and ended here. `onLost`: the table cannot be gone on with. */
+export type BrokerListeners = Readonly<{ onTold(): void; onLost(): void }>;
+
 export type BrokerOnHostParts = Readonly<{
   machine: string;
-  /** `onTold`: the server has heard more of what was granted and ended here. */
-  start(onTold: () => void): Promise<Result<RunningBroker, string>>;
+  start(listeners: BrokerListeners): Promise<Result<RunningBroker, string>>;
   /** Whether there is a table of an earlier broker here. */
   hasTable(): boolean;
   /** What the broker has to hear of its leases and slices. */
@@ -53,6 +55,7 @@ export class BrokerOnHost {
   #broker: RunningBroker | undefined;
   #unfollow: (() => void) | undefined;
   #hasNews = true;
+  #isLost = false;
   /** Whether the server was not told of a slice in this pass because something else comes first. */
   #isHeldBack = false;
   #retry: NodeJS.Timeout | undefined;
@@ -91,6 +94,7 @@ export class BrokerOnHost {
   async lookAfter(server: DesiredMachine, adopt: (leases: DesiredMachine) => void): Promise<void> {
     if (!this.#hasNews || this.#parts.now() < this.#notBefore) return;
     this.#hasNews = false;
+    if (this.#isLost) await this.#giveUp();
     if (!this.#broker && !(await this.#start(server, adopt))) return;
     const { machine } = this.#parts;
     const { fence_s, poolTerms, holders, slices } = server;
@@ -158,9 +162,16 @@ export class BrokerOnHost {
   async #start(server: DesiredMachine, adopt: (leases: DesiredMachine) => void): Promise<boolean> {
     const { machine, start, hasTable, log } = this.#parts;
     if (![...server.slices.values()].some((slice) => isOwn(slice, machine)) && !hasTable()) return false;
-    const started = await start(() => {
-      // Something else may be told now.
-      if (this.#isHeldBack) this.#parts.kick();
+    const started = await start({
+      onTold: () => {
+        // Something else may be told now.
+        if (this.#isHeldBack) this.#parts.kick();
+      },
+      onLost: () => {
+        this.#isLost = true;
+        this.#hasNews = true;
+        this.#parts.kick();
+      },
     });
     if (!started.ok) {
       if (this.#problem === null) log.error(started.error);
@@ -182,6 +193,19 @@ export class BrokerOnHost {
     });
     log.info(started.value.status(), 'the broker grants on this host');
     return true;
+  }
+
+  /** Of a table that is lost. What it granted is taken down when the next one does not know of it. */
+  async #giveUp(): Promise<void> {
+    const broker = this.#broker;
+    this.#isLost = false;
+    this.#unfollow?.();
+    this.#broker = undefined;
+    try {
+      await broker?.close();
+    } catch (error) {
+      this.#parts.log.error(`the broker was not closed: ${messageOf(error)}`);
+    }
   }
 
   #tryAgain(): void {

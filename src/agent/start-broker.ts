@@ -6,7 +6,7 @@ import { err } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryError, type FisheryClient } from '../sdk/index.ts';
 import type { AppliedAnswer } from '../wire/agent.ts';
-import type { RunningBroker } from './broker-on-host.ts';
+import type { BrokerListeners, RunningBroker } from './broker-on-host.ts';
 import type { AgentParts } from './agent.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import { Reports } from './reports.ts';
@@ -42,10 +42,10 @@ export function brokerOf(parts: Parts): AgentParts['broker'] {
     pause: (attempt, signal) => parts.pause(attempt, signal),
     log,
   });
-  const start = async (onTold: () => void) => {
+  const start = async (listeners: BrokerListeners) => {
     const started = await Broker.start({
       ...{ machine, directory, socket: settings.broker.socket, version, log, holders, cgroupOf },
-      onTold,
+      ...listeners,
       cutOff: () => cutOff(parts.guard, Date.now()),
       send: async (report, signal) => {
         try {

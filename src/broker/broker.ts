@@ -20,7 +20,7 @@ import type { Logger } from '../ops/logger.ts';
 import type { Applied, AppliedAnswer, Change, Desired } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import { numberOf } from './identifiers.ts';
-import { openLocalTable, type LocalTable, type StartEngine } from './local-table.ts';
+import { openLocalTable, putAside, type LocalTable, type StartEngine } from './local-table.ts';
 import { stepsToward, type Mirrored, type ServerWord } from './mirror.ts';
 import { asOwn } from './own-slices.ts';
 import { Door, type Caller } from './door.ts';
@@ -43,7 +43,11 @@ export type BrokerParts = Readonly<{
   cgroupOf(pid: number): string | undefined;
   startEngine?: StartEngine;
 }> &
-  Pick<UpstreamParts, 'send' | 'doze' | 'onTold'>;
+  Pick<UpstreamParts, 'send' | 'doze' | 'onTold'> &
+  Readonly<{
+    /** The table is not what it was, and grants nothing any more: this broker is to be closed, and another started. */
+    onLost(): void;
+  }>;
 
 /** What the agent has to make true of what was granted here: a snapshot, and every change of it, in order. */
 export type Granted = Readonly<{ type: 'snapshot'; desired: Desired } | { type: 'change'; change: Change }>;
@@ -77,6 +81,8 @@ export class Broker {
   #isMirrored = false;
   /** Why what the server said last is not in the table as a whole. */
   #mirrorProblem: string | null = null;
+  /** Why the table cannot be gone on with. */
+  #lost: string | undefined;
 
   private constructor(parts: BrokerParts, table: LocalTable) {
     this.#parts = parts;
@@ -85,9 +91,15 @@ export class Broker {
     this.#feed = new Feed({ log: reader });
     leases.onEvents((events) => this.#hear(events));
     this.#upstream = new Upstream({
-      ...{ epoch: table.epoch, bornAt: table.bornAt, reader, clock: this.#clock, log: parts.log },
+      ...{ epoch: table.epoch, bornAt: table.bornAt, openedAt: table.openedAt, reader },
+      ...{ clock: this.#clock, log: parts.log },
       ...{ send: (report, signal) => parts.send(report, signal), doze: (ms, signal) => parts.doze(ms, signal) },
       onTold: () => parts.onTold(),
+      onLost: (why) => {
+        this.#lost = why;
+        parts.log.error(`the broker's table is lost: ${why}`);
+        parts.onLost();
+      },
       settled: async () => {
         await leases.execute({ kind: 'sweep', itemsMax: 1 });
       },
@@ -157,7 +169,7 @@ export class Broker {
     return {
       socket,
       epoch: this.epoch,
-      problem: this.#problem(),
+      problem: this.#lost ?? this.#problem(),
       report_problem: problem,
       told_through: through ?? null,
     };
@@ -300,7 +312,7 @@ export class Broker {
     }
   }
 
-  /** Finishes answers, and leaves the table as it is on disk. */
+  /** Finishes answers, and leaves the table as it is on disk; one that is lost is put aside. */
   async close(): Promise<void> {
     this.#ending.abort();
     await this.#app.close();
@@ -309,6 +321,7 @@ export class Broker {
     this.#feed.close();
     await this.#table.engine.stopSweeping();
     await this.#table.engine.close();
+    if (this.#lost !== undefined) putAside(this.#parts.directory, this.#lost, this.#parts.log);
     rmSync(this.#parts.socket, { force: true });
   }
 
@@ -344,8 +357,16 @@ export class Broker {
     return principalOfPeer(caller.peer, this.#parts.machine, this.#parts.holders());
   }
 
+  #whyNothing(): string | undefined {
+    if (this.#lost !== undefined) return `the table of this host's broker is begun anew: ${this.#lost}`;
+    if (!this.#isMirrored) return 'the server has not said yet what this machine may grant';
+    if (!this.#upstream.isConfirmed)
+      return "the server has not said yet, since this broker started, that the broker's table lacks nothing";
+    return this.#parts.cutOff();
+  }
+
   #refusal(): ApiProblem | undefined {
-    const why = this.#isMirrored ? this.#parts.cutOff() : 'the server has not said yet what this machine may grant';
+    const why = this.#whyNothing();
     return why === undefined ? undefined : apiProblem('machine_cut_off', why, { retryAfterS: retry_after_s });
   }
 }

@@ -1,4 +1,5 @@
 import { existsSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { startEngine } from '../engine/remote-engine.ts';
 import type { Engine, EngineListeners, EngineOptions } from '../engine/engine.ts';
 import { StoreError } from '../leases/store.ts';
@@ -16,15 +17,18 @@ export type LocalTable = Readonly<{
   epoch: string;
   /** Since when the table knows what was granted here; microseconds since the epoch. */
   bornAt: number;
+  /** Where its log ended when it was opened; undefined for one that was made just then. */
+  openedAt: number | undefined;
 }>;
 
 /** In a thread of its own, so that an fsync keeps nobody waiting; tests do without. */
 export type StartEngine = (options: EngineOptions, listeners: EngineListeners) => Promise<Engine>;
 
 /**
- * Opens the table of this host's broker, or makes it. One that was restored, cut short or damaged is put aside, and another
- * is made in its place: what it knew is in doubt, and a table that knows nothing treats it so (see `leases/adoption.ts`). It
- * begins by the clock, so that no identifier means two things. Throws a `StoreError` where neither can be done.
+ * Opens the table of this host's broker, or makes it. One that was cut short or damaged is put aside, and another is made in
+ * its place: what it knew is in doubt, and a table that knows nothing treats it so (see `leases/adoption.ts`). It begins by
+ * the clock, so that no identifier means two things. One that was restored together with its mark only the server can tell
+ * (see `upstream.ts`). Throws a `StoreError` where neither can be done.
  */
 export async function openLocalTable(
   directory: string,
@@ -51,10 +55,12 @@ async function openIn(directory: string, log: Pick<Logger, 'error' | 'warn'>, st
     onSweepFailure: (error) => log.warn({ err: error }, 'a sweep of the broker failed; the next one tries again'),
     onDeath: (reason) => log.error({ reason }, 'the table of the broker is gone: nothing is granted here any more'),
   };
+  const isNew = !existsSync(join(directory, 'fishery.db'));
   const location = { url: undefined, directory, beginsByClock: true };
   const engine = await start({ location, ...kept }, listeners);
   const { id, beganAt } = await engine.reader.epoch();
-  return { engine, epoch: id, bornAt: beganAt };
+  const openedAt = isNew ? undefined : await engine.reader.revision();
+  return { engine, epoch: id, bornAt: beganAt, openedAt };
 }
 
 async function doubtOf({ reader }: Engine): Promise<string | undefined> {
@@ -62,7 +68,8 @@ async function doubtOf({ reader }: Engine): Promise<string | undefined> {
   return confirmedAt === null ? detail : undefined;
 }
 
-function putAside(directory: string, why: string, log: Pick<Logger, 'error'>): void {
+/** Of a table that is closed. The next one to be opened there is a new one. */
+export function putAside(directory: string, why: string, log: Pick<Logger, 'error'>): void {
   let aside = `${directory}.lost`;
   for (let number = 2; existsSync(aside); number++) aside = `${directory}.lost-${number}`;
   renameSync(directory, aside);

@@ -21,6 +21,8 @@ export type UpstreamParts = Readonly<{
   epoch: string;
   /** When the table was made; microseconds since the epoch. */
   bornAt: number;
+  /** Where its log ended when it was opened, before anything was done to it; undefined for one that was made just then. */
+  openedAt: number | undefined;
   reader: Pick<
     Reader,
     'revision' | 'oldestRevision' | 'eventsAfter' | 'sessions' | 'leases' | 'usage' | 'historySince'
@@ -30,6 +32,8 @@ export type UpstreamParts = Readonly<{
   send(report: GrantedReportInput, signal: AbortSignal): Promise<Told>;
   /** The server has heard more than before. */
   onTold(): void;
+  /** What the server has heard shows that the table is not what it was. Nothing is told any more. */
+  onLost(why: string): void;
   clock: Clock;
   /** Waits so long, or until the signal aborts. */
   doze(ms: number, signal: AbortSignal): Promise<void>;
@@ -46,6 +50,23 @@ const retry_max_ms = 10_000;
 const clock_margin_us = 1_000_000;
 
 /**
+ * What the server's word shows of a table that was restored together with all that lies beside it: it has heard of more than
+ * the table holds, or of another table, which took the place of this one. undefined where it shows nothing.
+ */
+export function lossShownBy(
+  { broker_epoch, through }: BrokerPosition,
+  { epoch, end, isNew }: Readonly<{ epoch: string; end: number; isNew: boolean }>,
+): string | undefined {
+  if (broker_epoch === epoch)
+    return through > end
+      ? `it was restored: it ends at revision ${end}, and the server has heard of revision ${through}`
+      : undefined;
+  return broker_epoch === null || isNew
+    ? undefined
+    : `it was restored, or the server was: the server has heard of ${broker_epoch}, and this is ${epoch}`;
+}
+
+/**
  * Tells the server what was granted and ended here: the log since what it has, in batches; everything, when it has nothing
  * of this table or the log no longer reaches back so far. Each report follows the one before, so whichever was lost, or its
  * answer, is told again, and nothing twice.
@@ -57,6 +78,8 @@ export class Upstream {
   #next: number | 'everything' | 'unknown' = 'unknown';
   #failures = 0;
   #portsToldAt = -Infinity;
+  #isConfirmed = false;
+  #isLost = false;
   /** Why the server was not told, the last time; null when it was. */
   problem: string | null = null;
   rejected = 0;
@@ -70,6 +93,14 @@ export class Upstream {
     return typeof this.#next === 'number' ? this.#next : undefined;
   }
 
+  /**
+   * Whether the server has said since the table was opened that it lacks nothing, or has heard of all of it. Before that it
+   * may be an old one, in which ports are free that somebody has.
+   */
+  get isConfirmed(): boolean {
+    return this.#isConfirmed && !this.#isLost;
+  }
+
   /** Something is to be told. */
   ring(): void {
     this.#bell.ring();
@@ -78,7 +109,7 @@ export class Upstream {
   async run(signal: AbortSignal): Promise<void> {
     const { doze } = this.#parts;
     signal.addEventListener('abort', () => this.#bell.ring(), { once: true });
-    const isOver = () => signal.aborted;
+    const isOver = () => signal.aborted || this.#isLost;
     while (!isOver()) {
       const isDone = await this.step(signal);
       if (isOver()) return;
@@ -109,7 +140,25 @@ export class Upstream {
   async #ask(signal: AbortSignal): Promise<void> {
     const told = await this.#send({ after: 0, through: 0, as_of: formatInstant(this.#parts.bornAt) }, signal);
     if (told.ok) this.#next = 'everything';
-    else if (told.gap) await this.#goOnFrom(told.gap);
+    else if (told.gap) await this.#begin(told.gap);
+  }
+
+  /** By where the log ended when the table was opened: what was done to it since must not hide what it lacks. */
+  async #begin(position: BrokerPosition): Promise<void> {
+    const { epoch, openedAt } = this.#parts;
+    const end = openedAt ?? (await this.#parts.reader.revision());
+    const why = lossShownBy(position, { epoch, end, isNew: openedAt === undefined });
+    if (why !== undefined) {
+      this.#lose(why);
+      return;
+    }
+    if (position.broker_epoch === epoch && position.through > 0) this.#isConfirmed = true;
+    await this.#goOnFrom(position);
+  }
+
+  #lose(why: string): void {
+    this.#isLost = true;
+    this.#parts.onLost(why);
   }
 
   async #tellChanges(after: number, signal: AbortSignal): Promise<boolean> {
@@ -150,6 +199,7 @@ export class Upstream {
   #hasTold(through: number): void {
     const isMore = this.#next !== through;
     this.#next = through;
+    this.#isConfirmed = true;
     if (isMore) this.#parts.onTold();
   }
 
@@ -195,10 +245,17 @@ export class Upstream {
     return told;
   }
 
-  /** The server may have less than was thought (it was restored) or more (an answer was lost). */
-  async #goOnFrom({ broker_epoch, through, page }: BrokerPosition): Promise<void> {
+  /** The server may have less than was thought (it was restored) or more (an answer was lost), but not what was never told. */
+  async #goOnFrom(position: BrokerPosition): Promise<void> {
+    const { broker_epoch, through, page } = position;
     const { reader, epoch } = this.#parts;
     const [oldest, end] = [await reader.oldestRevision(), await reader.revision()];
+    // A server that was restored may name a table of former times: this one has been confirmed.
+    const why = lossShownBy(position, { epoch, end, isNew: true });
+    if (why !== undefined) {
+      this.#lose(why);
+      return;
+    }
     const isInLog = broker_epoch === epoch && page === 0 && through > 0 && through + 1 >= oldest && through <= end;
     // Refused twice at the same place: there is no going on from there.
     this.#next = isInLog && this.#next !== through ? through : 'everything';

@@ -59,13 +59,18 @@ export const reportGranted: UseCase<'reportGranted'> = {
       if (rejection) rejected.push(rejection);
       const slice = view.slices.get(entry.slice);
       // What the entry says of an older revision was told better before.
-      if (rejection || !slice || standing === 'repeated' || isOlder(view.reportedLeases.get(keyOf(row, entry)), entry))
+      if (
+        rejection ||
+        !slice ||
+        standing === 'repeated' ||
+        isOlder(view.reportedLeases.get(keyOf(row, entry)), row, entry)
+      )
         continue;
       view.reportedLeases.put({ ...entry, ...row, reason: null, pool: slice.pool, address: slice.address });
     }
     if (standing === 'repeated') return ok({ broker, rejected });
     for (const entry of report.sessions)
-      if (!isOlder(view.reportedSessions.get(keyOf(row, entry)), entry))
+      if (!isOlder(view.reportedSessions.get(keyOf(row, entry)), row, entry))
         view.reportedSessions.put({ ...entry, ...row });
     const settled = settle(view, broker);
     view.brokers.put(settled);
@@ -177,8 +182,12 @@ function settle(view: View, broker: Broker): Broker {
 const keyOf = (row: Readonly<{ machine: string; incarnation: number }>, { id }: Readonly<{ id: number }>): string =>
   reportedKey({ ...row, id });
 
-const isOlder = (known: Readonly<{ revision: number }> | undefined, entry: Readonly<{ revision: number }>): boolean =>
-  known !== undefined && known.revision > entry.revision;
+/** A snapshot that began later knows better than what was told before it, whatever it was numbered. */
+const isOlder = (
+  known: Readonly<{ revision: number; told: number }> | undefined,
+  { told }: Readonly<{ told: number }>,
+  entry: Readonly<{ revision: number }>,
+): boolean => known !== undefined && known.told === told && known.revision > entry.revision;
 
 /** Why a lease cannot have been granted there, or cannot be there any more. */
 function flawOf(

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
@@ -8,7 +8,9 @@ import { check } from '../../src/db/check/check.ts';
 import { openSnapshot } from '../../src/db/snapshot.ts';
 import { openEngine } from '../../src/engine/engine.ts';
 import { isFisheryError } from '../../src/sdk/index.ts';
+import type { BrokerPosition } from '../../src/wire/broker.ts';
 import type { Lease } from '../../src/wire/leases.ts';
+import { holder } from '../support/agent-values.ts';
 import { BrokerWorld, ownSlice, until } from '../support/broker-world.ts';
 
 let w: BrokerWorld;
@@ -46,6 +48,7 @@ describe('a broker', () => {
   it('grants on its socket in slices that the server handed over, and not before they are assigned', async () => {
     expect(await codeOf(open())).toBe('machine_cut_off');
     expect(await w.mirror()).toBe(true);
+    await w.confirmed();
     const session = await open();
     expect(await codeOf(grant(session.id))).toBe('no_slices');
     w.put(ownSlice(1, { state: 'assigned' }));
@@ -90,6 +93,7 @@ describe('a broker', () => {
     await w.stop();
     await w.start();
     await w.mirror();
+    await w.confirmed();
     expect((await ask()).leases.map(({ id }) => id)).toEqual(first.leases.map(({ id }) => id));
     expect((await w.client().leases.list()).items).toHaveLength(1);
   });
@@ -311,6 +315,7 @@ describe('a table that is lost', () => {
     spoil();
     await w.start();
     await w.mirror();
+    await w.confirmed();
     expect(existsSync(`${w.table}.lost`)).toBe(true);
     expect(w.broker.epoch).not.toBe(epoch);
     expect(await blockedNow()).toEqual(['tcp blocked', 'udp blocked', 'icmp blocked']);
@@ -327,5 +332,121 @@ describe('a table that is lost', () => {
     await w.stop();
     await using snapshot = await openSnapshot({ url: undefined, directory: w.table });
     expect((await check(snapshot)).flaws).toEqual([]);
+  });
+});
+
+describe('a table that was restored with all that lies beside it', () => {
+  /** What a server remembers of a broker. */
+  let position: BrokerPosition;
+  beforeEach(() => {
+    position = { broker_epoch: null, through: 0, page: 0 };
+    w.tell = async ({ broker_epoch, after, through, snapshot }) => {
+      const follows = snapshot ?? (position.broker_epoch === broker_epoch && position.through === after);
+      if (!follows) return { ok: false, gap: position };
+      position = { broker_epoch, through, page: 0 };
+      return { ok: true, answer: { ...position, broker_epoch, rejected: [] } };
+    };
+  });
+  const backup = () => `${w.table}.backup`;
+  const restart = async (meanwhile: () => void = () => {}) => {
+    await w.stop();
+    meanwhile();
+    await w.start();
+  };
+  const copy = () => {
+    rmSync(backup(), { recursive: true, force: true });
+    cpSync(w.table, backup(), { recursive: true });
+  };
+  const restore = () => {
+    rmSync(w.table, { recursive: true });
+    cpSync(backup(), w.table, { recursive: true });
+  };
+  const hasHeard = (lease: Lease) => until(() => position.through >= lease.revision);
+
+  it('grants nothing until the server has said how far it had come', async () => {
+    await w.ready();
+    const { id } = await open();
+    await until(() => position.through > 0);
+    const answers = w.tell;
+    await w.stop();
+    w.tell = async () => ({ ok: false, problem: 'the server is away' });
+    await w.start();
+    await w.mirror();
+    expect(await codeOf(open())).toBe('machine_cut_off');
+    expect(await codeOf(grant(id))).toBe('machine_cut_off');
+    expect((await w.client().sessions.keepalive(id)).state).toBe('live');
+    w.tell = answers;
+    await w.confirmed();
+    await grant(id);
+    expect(w.losses).toBe(0);
+  });
+
+  it('is put aside, though what was done since hides what it lacks: nothing is given twice', async () => {
+    await w.ready();
+    const session = await open();
+    await restart(copy);
+    await w.mirror();
+    await w.confirmed();
+    const before = await grant(session.id);
+    await hasHeard(before);
+    await w.stop();
+    restore();
+    const answers = w.tell;
+    w.tell = async () => ({ ok: false, problem: 'the server is away' });
+    await w.start();
+    // As many changes as were lost, before the server can say anything.
+    for (let left = 2_003; left < 2_009; left++) {
+      w.word.holders = [...w.word.holders.filter(({ name }) => name === 'web'), holder('mail', left)];
+      await w.mirror();
+    }
+    w.tell = answers;
+    await until(() => w.losses > 0);
+    expect(await codeOf(grant(session.id))).toBe('machine_cut_off');
+    expect(w.broker.status().problem).toMatch(/^it was restored: it ends at revision/);
+    await restart();
+    expect(existsSync(`${w.table}.lost`)).toBe(true);
+    await w.mirror();
+    await w.confirmed();
+    expect(await codeOf(grant((await open()).id))).toBe('no_ports');
+    expect(await codeOf(w.client().leases.get(before.id))).toBe('lease_not_found');
+    expect(position.broker_epoch).toBe(w.broker.epoch);
+    expect(w.losses).toBe(1);
+  });
+
+  it('is put aside when another had taken its place', async () => {
+    await w.ready();
+    await hasHeard(await grant((await open()).id));
+    await restart(() => {
+      copy();
+      writeFileSync(join(w.table, 'fishery.mark'), 'nonsense');
+    });
+    await w.confirmed();
+    const { epoch } = w.broker;
+    await restart(restore);
+    expect(w.broker.epoch).not.toBe(epoch);
+    await until(() => w.losses > 0);
+    expect(w.broker.status().problem).toContain(epoch);
+    await restart();
+    await w.confirmed();
+    expect(w.losses).toBe(1);
+  });
+
+  it('stays what it is when the server was restored, and is told anew', async () => {
+    await w.ready();
+    const session = await open();
+    const { through } = position;
+    await hasHeard(await grant(session.id));
+    const { epoch } = w.broker;
+    for (const restored of [
+      { broker_epoch: epoch, through },
+      { broker_epoch: null, through: 0 },
+    ]) {
+      position = { ...restored, page: 0 };
+      await restart();
+      await w.mirror();
+      await w.confirmed();
+      await hasHeard(await grant(session.id));
+    }
+    expect([w.losses, w.broker.epoch]).toEqual([0, epoch]);
   });
 });

@@ -1,4 +1,5 @@
 import { fc, test } from '@fast-check/vitest';
+import { cpSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { isFisheryError } from '../../src/sdk/index.ts';
@@ -183,5 +184,45 @@ describe('a link that is cut', () => {
       await play((number) => cuts[number]);
     },
     240_000,
+  );
+});
+
+describe('a table that was restored', () => {
+  it(
+    'is begun anew as soon as the server says so: what was granted since is not given twice',
+    { timeout: 120_000 },
+    async () => {
+      await using w = await LinkedBroker.open();
+      await w.server.client.slices.assign({ machine: 'edge', pool: 'pool', allocator: 'machine' });
+      const local = w.local();
+      const grants = async (): Promise<Lease> => {
+        for (;;) {
+          try {
+            const { id } = await local.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+            const [lease] = (await local.leases.grant({ session: id, claims: tcp(8) }, { wait: 'stored' })).leases;
+            if (lease) return lease;
+          } catch (error) {
+            if (!isFisheryError(error) || !(error.retryable || error.code === 'no_slices')) throw error;
+            await sleep(20);
+          }
+        }
+      };
+      await grants();
+      const backup = `${w.table}.backup`;
+      await w.restart(() => cpSync(w.table, backup, { recursive: true }));
+      const since = await grants();
+      await until(() => w.server.store.tables.reportedLeases.size === 2);
+      const { epoch } = w.broker;
+      await w.restart(() => {
+        rmSync(w.table, { recursive: true });
+        cpSync(backup, w.table, { recursive: true });
+      });
+      await until(() => w.broker.epoch !== epoch);
+      await until(() => w.server.store.tables.brokers.get('edge')?.epoch === w.broker.epoch);
+      const again = await local.leases.get(since.id).catch((error: unknown) => error);
+      expect(again).toMatchObject({ code: 'lease_not_found' });
+      const { extents } = await local.slices.extents(since.slice);
+      expect(new Set(extents.map(({ state }) => state))).toEqual(new Set(['blocked']));
+    },
   );
 });

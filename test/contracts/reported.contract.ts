@@ -168,6 +168,23 @@ export function reportedContract(name: string, open: () => Promise<Opened>): voi
       expect(await whoHad(world, slice, 2, world.clock.us - 1)).toBe('web 2 by its machine');
     });
 
+    it('believes a snapshot that began later over what was told before it, whatever its revision', async () => {
+      await using opened = await open();
+      const { world, slice } = await town(opened.store);
+      await begin(world);
+      const [old, oldSession] = [lease(world, slice, 1), session(world, 1)];
+      const over = { state: 'ended', ending: 'released', endedAt: world.clock.us } as const;
+      const known = {
+        leases: [lease(world, slice, 1, gone(world.clock.us))],
+        sessions: [session(world, 1, over)],
+      };
+      await say(world, { through: 30, ...known });
+      expect(await list(world)).toEqual(['1 ended released']);
+      expect(await begin(world, { through: 20, leases: [old], sessions: [oldSession] })).toBe('through 20');
+      expect(await list(world)).toEqual(['1 active']);
+      expect(await opened.store.reader.reportedSession('edge-1', 1)).toMatchObject({ state: 'live' });
+    });
+
     it('tells who had a port then, until they were proven gone or the slice was', async () => {
       await using opened = await open();
       const { world, slice } = await town(opened.store);

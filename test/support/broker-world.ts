@@ -45,8 +45,13 @@ export class BrokerWorld implements AsyncDisposable {
   };
   readonly reports: GrantedReportInput[] = [];
   /** What the server says to a report; a test puts another in its place. */
-  tell: (report: GrantedReportInput) => Promise<Told> = async () => ({ ok: false, problem: 'there is no server' });
+  tell: (report: GrantedReportInput) => Promise<Told> = async ({ broker_epoch, through }) => ({
+    ok: true,
+    answer: { broker_epoch, through, page: 0, rejected: [] },
+  });
   cutOff: string | undefined;
+  /** How often a broker said that its table is lost. */
+  losses = 0;
   #broker: Broker | undefined;
 
   get broker(): Broker {
@@ -73,6 +78,9 @@ export class BrokerWorld implements AsyncDisposable {
       holders: () => this.word.holders,
       cgroupOf: () => undefined,
       onTold: () => {},
+      onLost: () => {
+        this.losses++;
+      },
       startEngine: openEngine,
       send: async (report) => {
         this.reports.push(report);
@@ -104,6 +112,12 @@ export class BrokerWorld implements AsyncDisposable {
       this.put(ownSlice(number, { ...over, state }));
       if (!(await this.mirror())) throw new Error('not mirrored');
     }
+    await this.confirmed();
+  }
+
+  /** The server has heard of the table: it grants. */
+  async confirmed(): Promise<void> {
+    await until(() => this.broker.status().told_through !== null);
   }
 
   /** In the place of the one with its number. */

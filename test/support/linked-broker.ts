@@ -63,7 +63,9 @@ export class LinkedBroker implements AsyncDisposable {
   readonly #host: BrokerOnHost;
   #broker: Broker | undefined;
   #hasSnapshot = false;
+  #isAway = false;
   readonly #tasks: Promise<unknown>[];
+  #pass: Promise<void> = Promise.resolve();
 
   private constructor(server: RealServer, token: string) {
     this.server = server;
@@ -98,15 +100,15 @@ export class LinkedBroker implements AsyncDisposable {
       hasTable: () => true,
       onTouched: () => this.#bell.ring(),
       kick: () => this.#bell.ring(),
-      start: async (onTold) => {
+      start: async (listeners) => {
         const started = await Broker.start({
           ...{
             machine: 'edge',
-            directory: join(this.directory, 'table'),
+            directory: this.table,
             socket: this.socket,
             version: '0',
             log,
-            onTold,
+            ...listeners,
           },
           cutOff: () => undefined,
           holders: () => this.#desired.holders.values(),
@@ -154,6 +156,23 @@ export class LinkedBroker implements AsyncDisposable {
     return this.#broker;
   }
 
+  get table(): string {
+    return join(this.directory, 'table');
+  }
+
+  /** As an agent that starts again; `meanwhile` something is done to the table. */
+  async restart(meanwhile: () => void): Promise<void> {
+    this.#isAway = true;
+    await this.#pass;
+    await this.#host.close();
+    this.#broker = undefined;
+    meanwhile();
+    this.#isAway = false;
+    this.#host.hear();
+    this.#bell.ring();
+    await this.#running();
+  }
+
   async #running(): Promise<Broker> {
     while (!this.#broker) await sleep(5);
     return this.#broker;
@@ -198,23 +217,25 @@ export class LinkedBroker implements AsyncDisposable {
   async #passes(signal: AbortSignal): Promise<void> {
     while (!isOver(signal)) {
       await this.#bell.heard(signal, 50);
-      if (isOver(signal) || !this.#hasSnapshot) continue;
-      await this.#host.lookAfter(this.#desired, () => {});
-      const outcomes = [...this.#host.desired.leases.values()].flatMap(
-        ({ id: lease, token, state }): LeaseOutcome[] => {
-          if (state === 'pending') return [{ lease, token, state: 'active' }];
-          return state === 'ending' ? [{ lease, token, state: 'empty' }] : [];
-        },
-      );
-      await this.#host.conclude(outcomes, () => false);
-      const slices = this.#slices.outcomes(
-        this.#desired,
-        () => true,
-        () => false,
-        (slice, state) => this.#host.mayTell(slice, state),
-      );
-      this.#reports.add([], slices, this.#desired.revision);
+      if (isOver(signal) || !this.#hasSnapshot || this.#isAway) continue;
+      await (this.#pass = this.#once());
     }
+  }
+
+  async #once(): Promise<void> {
+    await this.#host.lookAfter(this.#desired, () => {});
+    const outcomes = [...this.#host.desired.leases.values()].flatMap(({ id: lease, token, state }): LeaseOutcome[] => {
+      if (state === 'pending') return [{ lease, token, state: 'active' }];
+      return state === 'ending' ? [{ lease, token, state: 'empty' }] : [];
+    });
+    await this.#host.conclude(outcomes, () => false);
+    const slices = this.#slices.outcomes(
+      this.#desired,
+      () => true,
+      () => false,
+      (slice, state) => this.#host.mayTell(slice, state),
+    );
+    this.#reports.add([], slices, this.#desired.revision);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
