@@ -1,5 +1,6 @@
 import type { Desired } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
+import { lease } from '../../test/support/agent-values.ts';
 
 const at = '2026-01-31T14:03:07.000000Z';
 const cellPorts = 128;
@@ -20,11 +21,7 @@ export function leaseAt(index: number, over: Partial<Lease> = {}): Lease {
   const protocol = (['tcp', 'udp', 'tcp', 'tcp', 'udp', 'icmp', 'tcp'] as const)[index % 7] ?? 'tcp';
   const isShared = protocol === 'tcp' && index % 2 === 0;
   const address = family === 4 ? `198.51.100.${host}` : `2001:db8:a::${host.toString(16)}`;
-  return {
-    id: `lease-${index + 1}`,
-    token: `1.1.${index + 1}`,
-    session: 'session-1',
-    machine: 'edge',
+  return lease(index + 1, {
     holder: `proxy-${index % holders_count}`,
     slice: `slice-${address}-${Math.floor(first / slicePorts)}`,
     pool: 'bench',
@@ -33,17 +30,8 @@ export function leaseAt(index: number, over: Partial<Lease> = {}): Lease {
     ports: { first, last: first + ports - 1 },
     mode: isShared ? 'shared' : 'exclusive',
     binding: isShared ? 'late' : null,
-    state: 'pending',
-    ending: null,
-    refusal: null,
-    granted_at: at,
-    active_at: null,
-    ending_at: null,
-    reusable_at: null,
-    ended_at: null,
-    revision: index + 1,
     ...over,
-  };
+  });
 }
 
 /** What a server says to a machine with so many leases: of three protocols, two families, three sizes, twenty holders. */

@@ -1,3 +1,4 @@
+import { err, ok, type Result } from '../net/result.ts';
 import {
   AF_NETLINK,
   EAGAIN,
@@ -115,6 +116,30 @@ export class Netlink {
         visit(message, this.#received);
       }
     }
+  }
+
+  /**
+   * Dumps until one reading was not disturbed by changes of the kernel's tables, at most `attempts_max` times. `collect` puts
+   * what a message holds into `found`, which is empty at the start of each reading. Refusals are returned as they are; EINTR
+   * when no reading was whole.
+   */
+  dumpWhole<T>(
+    o: Readonly<{
+      write: (writer: MessageWriter) => void;
+      collect: (found: T[], buffer: Uint8Array, message: Message) => void;
+      attempts_max: number;
+      /** A sign of disturbance that the kernel gives none of. */
+      isWhole?: (found: readonly T[]) => boolean;
+    }>,
+  ): Result<T[], Acknowledgement> {
+    for (let attempt = 0; attempt < o.attempts_max; attempt++) {
+      o.write(this.start());
+      const found: T[] = [];
+      const end = this.dump((message, buffer) => o.collect(found, buffer, message));
+      if (end.errno !== 0 && end.errno !== EINTR) return err(end);
+      if (end.errno === 0 && !end.interrupted && o.isWhole?.(found) !== false) return ok(found);
+    }
+    return err({ errno: EINTR, text: `changed during ${o.attempts_max} readings` });
   }
 
   /** The kernel's name for this socket: what listeners see beside a change that it made. */

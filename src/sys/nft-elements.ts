@@ -1,4 +1,3 @@
-import { EINTR } from './constants.ts';
 import { SysError } from './errno.ts';
 import { NETLINK_NETFILTER, Netlink } from './netlink.ts';
 import type { Acknowledgement } from './netlink-message.ts';
@@ -67,14 +66,14 @@ export class NftElements {
    * table that never changes.)
    */
   elements(set: string): NftElement[] {
-    for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
-      writeElementsDump(this.#netlink.start(), { table: this.#table, set });
-      const elements: NftElement[] = [];
-      const end = this.#netlink.dump((message, buffer) => readElements(buffer, message, elements));
-      if (end.errno !== 0 && end.errno !== EINTR) throw this.#refused('list', set, end);
-      if (end.errno === 0 && !end.interrupted && allDifferent(elements)) return elements;
-    }
-    throw new SysError('nft list', EINTR, `${this.#table} ${set} changed during ${dumpAttempts_max} readings`);
+    const elements = this.#netlink.dumpWhole<NftElement>({
+      write: (writer) => writeElementsDump(writer, { table: this.#table, set }),
+      collect: (found, buffer, message) => readElements(buffer, message, found),
+      attempts_max: dumpAttempts_max,
+      isWhole: allDifferent,
+    });
+    if (!elements.ok) throw this.#refused('list', set, elements.error);
+    return elements.value;
   }
 
   /** Several changes, to several sets, as one transaction: packets see all of them or none. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { EINTR, ENOENT } from './constants.ts';
+import { ENOENT } from './constants.ts';
 import { SysError } from './errno.ts';
 import { NETLINK_NETFILTER, Netlink } from './netlink.ts';
 import type { Acknowledgement, Message, MessageWriter } from './netlink-message.ts';
@@ -86,18 +86,17 @@ export class NftTable {
     write: (writer: MessageWriter) => void,
     read: (buffer: Uint8Array, message: Message) => T | undefined,
   ): T[] | undefined {
-    for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
-      write(this.#netlink.start());
-      const found: T[] = [];
-      const end = this.#netlink.dump((message, buffer) => {
+    const list = this.#netlink.dumpWhole<T>({
+      write,
+      collect: (found, buffer, message) => {
         const entry = read(buffer, message);
         if (entry !== undefined) found.push(entry);
-      });
-      if (end.errno === ENOENT) return undefined;
-      if (end.errno !== 0 && end.errno !== EINTR) throw this.#refused(what, end);
-      if (end.errno === 0 && !end.interrupted) return found;
-    }
-    throw new SysError(`nft ${what}`, EINTR, `${this.#table} changed during ${dumpAttempts_max} readings`);
+      },
+      attempts_max: dumpAttempts_max,
+    });
+    if (list.ok) return list.value;
+    if (list.error.errno === ENOENT) return undefined;
+    throw this.#refused(what, list.error);
   }
 
   #refused(what: string, { errno, text }: Acknowledgement): SysError {

@@ -1,5 +1,5 @@
 import { addressToBytes, familyOf, type Address, type Family } from '../net/address.ts';
-import { EINTR, ENODEV, ENOENT } from './constants.ts';
+import { ENODEV, ENOENT } from './constants.ts';
 import { SysError } from './errno.ts';
 import { NETLINK_ROUTE, Netlink } from './netlink.ts';
 import type { Acknowledgement, Message, MessageWriter } from './netlink-message.ts';
@@ -93,19 +93,18 @@ export class Routing {
     write: (writer: MessageWriter) => void,
     read: (buffer: Uint8Array, message: Message) => T | undefined,
   ): T[] {
-    for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
-      write(this.#netlink.start());
-      const found: T[] = [];
-      const end = this.#netlink.dump((message, buffer) => {
+    const list = this.#netlink.dumpWhole<T>({
+      write,
+      collect: (found, buffer, message) => {
         const entry = read(buffer, message);
         if (entry !== undefined) found.push(entry);
-      });
-      // A table that never had a route.
-      if (end.errno === ENOENT) return [];
-      if (end.errno !== 0 && end.errno !== EINTR) throw refused(`${what} list`, end);
-      if (end.errno === 0 && !end.interrupted) return found;
-    }
-    throw new SysError(`${what} list`, EINTR, `changed during ${dumpAttempts_max} readings`);
+      },
+      attempts_max: dumpAttempts_max,
+    });
+    if (list.ok) return list.value;
+    // A table that never had a route.
+    if (list.error.errno === ENOENT) return [];
+    throw refused(`${what} list`, list.error);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { PortRange } from '../net/ports.ts';
-import { AF_INET, AF_INET6, EINTR, ENOENT } from './constants.ts';
+import { AF_INET, AF_INET6, ENOENT } from './constants.ts';
 import { SysError } from './errno.ts';
 import { NETLINK_SOCK_DIAG, Netlink } from './netlink.ts';
 import { pingSockets, type PingSocket } from './ping-sockets.ts';
@@ -55,22 +55,17 @@ export class SockDiag {
   }
 
   #dump(protocol: 'tcp' | 'udp', family: number, ports: PortRange): SocketInfo[] {
-    for (let attempt = 0; attempt < dumpAttempts_max; attempt++) {
-      writeSocketDump(this.#netlink.start(), { protocol, family, ports });
-      const sockets: SocketInfo[] = [];
-      const end = this.#netlink.dump((message, buffer) => {
+    const list = this.#netlink.dumpWhole<SocketInfo>({
+      write: (writer) => writeSocketDump(writer, { protocol, family, ports }),
+      collect: (found, buffer, message) => {
         const socket = readSocket(buffer, message, protocol);
-        if (socket) sockets.push(socket);
-      });
-      if (end.errno === 0 && !end.interrupted) return sockets;
-      if (end.errno !== 0 && end.errno !== EINTR)
-        throw new SysError(
-          'sock_diag',
-          end.errno,
-          end.errno === ENOENT ? 'is the kernel module inet_diag missing?' : end.text,
-        );
-    }
-    throw new SysError('sock_diag', EINTR, `the tables changed during ${dumpAttempts_max} readings`);
+        if (socket) found.push(socket);
+      },
+      attempts_max: dumpAttempts_max,
+    });
+    if (list.ok) return list.value;
+    const { errno, text } = list.error;
+    throw new SysError('sock_diag', errno, errno === ENOENT ? 'is the kernel module inet_diag missing?' : text);
   }
 }
 
