@@ -4,7 +4,7 @@ import type { FishConfig } from './config.ts';
 import type { FlowLife } from './flow-life.ts';
 import type { FlowMemory } from './flow-memory.ts';
 import { FREE, LIVE, NONE, RESTING } from './flow-table.ts';
-import { ICMP, TCP, UDP } from './packet.ts';
+import { isEcho, isTcp, isUdp } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 
 /**
@@ -126,10 +126,10 @@ export class Adoption {
     if ((state !== LIVE && state !== RESTING) || attached > 1 || (state === LIVE && attached === 0)) return false;
     if (!(openedMs >= 0 && openedMs <= nowMs && deadlineMs >= openedMs && deadlineMs < Infinity)) return false;
     if (!isRoutableUnicast(flows.client[flow]!)) return false;
-    if (protocol === UDP) return remote === 0 && remotePort === 0 && this.#hasPorts(flow);
+    if (isUdp(protocol)) return remote === 0 && remotePort === 0 && this.#hasPorts(flow);
     if (!isRoutableUnicast(remote)) return false;
-    if (protocol === ICMP) return remotePort === 0;
-    return protocol === TCP && remotePort !== 0 && this.#hasPorts(flow) && tcp.isPlausible(flow);
+    if (isEcho(protocol)) return remotePort === 0;
+    return isTcp(protocol) && remotePort !== 0 && this.#hasPorts(flow) && tcp.isPlausible(flow);
   }
 
   #hasPorts(flow: number): boolean {

@@ -1,7 +1,7 @@
-import { ipv4FromNumber, ipv4ToNumber } from '../net/address.ts';
-import { protocolNumber, protocols } from '../net/protocol.ts';
+import { familyOf, ipv4FromNumber, ipv4ToNumber } from '../net/address.ts';
 import type { LeasedBlock } from './blocks.ts';
 import { leaseBytes_max, type BlockColumns } from './flow-memory.ts';
+import { flowProtocol, protocolName } from './packet.ts';
 
 const EXCLUSIVE = 0;
 const SHARED_LATE = 1;
@@ -16,7 +16,7 @@ export function writeBlock(rows: BlockColumns, slot: number, block: LeasedBlock)
   rows.address[slot] = ipv4ToNumber(block.address);
   rows.firstPort[slot] = block.ports.first;
   rows.lastPort[slot] = block.ports.last;
-  rows.protocol[slot] = protocolNumber(block.protocol, 4);
+  rows.protocol[slot] = flowProtocol(block.protocol, familyOf(block.address));
   rows.kind[slot] =
     block.mode === 'exclusive' ? EXCLUSIVE : block.binding === 'explicit' ? SHARED_EXPLICIT : SHARED_LATE;
   if (lease.length > leaseBytes_max || !isPrintableAscii(lease)) return;
@@ -35,7 +35,7 @@ export function readBlock(rows: BlockColumns, slot: number): LeasedBlock | undef
   if (bytes === 0 || bytes > leaseBytes_max) return undefined;
   const at = slot * leaseBytes_max;
   const lease = String.fromCharCode(...rows.lease.subarray(at, at + bytes));
-  const protocol = protocols.find((each) => protocolNumber(each, 4) === rows.protocol[slot]);
+  const protocol = protocolName(rows.protocol[slot]!);
   const kind = rows.kind[slot]!;
   const ports = { first: rows.firstPort[slot]!, last: rows.lastPort[slot]! };
   if (!isPrintableAscii(lease) || protocol === undefined || kind > SHARED_EXPLICIT || ports.first > ports.last)

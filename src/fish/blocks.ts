@@ -1,9 +1,10 @@
 import { familyOf, ipv4ToNumber, type Address } from '../net/address.ts';
 import { formatPorts, isAlignedBlock, portCount, rangesOverlap, type PortRange } from '../net/ports.ts';
-import { protocolNumber, type Protocol } from '../net/protocol.ts';
+import type { Protocol } from '../net/protocol.ts';
 import { AddressSet } from './addresses.ts';
 import { eraseBlock, readBlock, writeBlock } from './block-rows.ts';
 import type { BlockColumns } from './flow-memory.ts';
+import { flowProtocol } from './packet.ts';
 import { PortSpace } from './port-space.ts';
 
 /** Ports that fish may send from: one aligned power-of-two block of one lease. */
@@ -25,6 +26,8 @@ export type BlockChange = Readonly<{ added: number; refused: readonly RefusedBlo
 /** What makes two descriptions the same block, whose flows go on: all of it. */
 const keyOf = (block: LeasedBlock): string =>
   `${block.lease} ${block.address} ${block.protocol} ${formatPorts(block.ports)} ${block.mode} ${block.binding}`;
+
+const protocolOf = (block: LeasedBlock): number => flowProtocol(block.protocol, familyOf(block.address));
 
 /**
  * The blocks in use, each in a slot whose number its flows keep. Everything here is cold but the look-ups by number. They
@@ -74,7 +77,7 @@ export class BlockTable {
     const block = this.#blocks[slot];
     return (
       block !== undefined &&
-      protocolNumber(block.protocol, 4) === protocol &&
+      protocolOf(block) === protocol &&
       this.address[slot] === address &&
       block.ports.first <= port &&
       port <= block.ports.last
@@ -120,7 +123,7 @@ export class BlockTable {
     return this.#blocks[slot]?.binding === 'explicit' ? 'explicit' : 'late';
   }
 
-  /** All ports leased for a protocol (its IANA number), or undefined when there are none. */
+  /** All ports leased for a protocol (of flows), or undefined when there are none. */
   spaceFor(protocol: number): PortSpace | undefined {
     return this.#spaces.get(protocol);
   }
@@ -173,7 +176,7 @@ export class BlockTable {
   #rebuild(): void {
     const slots = this.slots();
     this.leasedAddresses = new AddressSet([...new Set(slots.map((slot) => this.at(slot).address))]);
-    const byProtocol = Map.groupBy(slots, (slot) => protocolNumber(this.at(slot).protocol, 4));
+    const byProtocol = Map.groupBy(slots, (slot) => protocolOf(this.at(slot)));
     this.#spaces = new Map(
       [...byProtocol].map(([protocol, members]) => [
         protocol,

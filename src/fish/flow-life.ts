@@ -3,7 +3,7 @@ import type { FishConfig } from './config.ts';
 import type { FlowMemory } from './flow-memory.ts';
 import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
 import { endings, type Ending, type FlowLog } from './flow-log.ts';
-import { TCP, UDP, type Packet } from './packet.ts';
+import { isTcp, isUdp, type Packet } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import { SourcePicker } from './source-picker.ts';
 import { TcpTracker } from './tcp-state.ts';
@@ -79,7 +79,7 @@ export class FlowLife {
     flows.block[flow] = picker.slot;
     flows.placeholder[flow] = picker.placeholder;
     flows.openedMs[flow] = nowMs;
-    if (packet.protocol === TCP) this.tcp.open(flow, packet);
+    if (isTcp(packet.protocol)) this.tcp.open(flow, packet);
     this.setDeadline(flow, nowMs + forMs, nowMs);
     flows.publish(flow);
     this.#countInBlock(flow, 1);
@@ -175,7 +175,7 @@ export class FlowLife {
 
   #restMsOf(flow: number): number {
     const { tcpRestS, udpRestS, icmpRestS } = this.#parts.config.timers;
-    const protocol = this.flows.protocol[flow];
-    return (protocol === TCP ? tcpRestS : protocol === UDP ? udpRestS : icmpRestS) * 1_000;
+    const protocol = this.flows.protocol[flow]!;
+    return (isTcp(protocol) ? tcpRestS : isUdp(protocol) ? udpRestS : icmpRestS) * 1_000;
   }
 }

@@ -47,7 +47,7 @@ export type BlockColumns = Readonly<{
   address: Uint32Array;
   firstPort: Uint16Array;
   lastPort: Uint16Array;
-  /** An IANA number. */
+  /** As flows have it. */
   protocol: Uint8Array;
   /** EXCLUSIVE, SHARED_LATE or SHARED_EXPLICIT. */
   kind: Uint8Array;

@@ -1,6 +1,6 @@
-import { ipv4FromNumber, ipv4ToNumber, type Address } from '../net/address.ts';
-import { protocolNumber, protocols, type Protocol } from '../net/protocol.ts';
-import { UDP } from './packet.ts';
+import { familyOf, ipv4FromNumber, ipv4ToNumber, type Address } from '../net/address.ts';
+import type { Protocol } from '../net/protocol.ts';
+import { flowProtocol, isUdp, protocolName } from './packet.ts';
 
 /** What tells flows apart, as columns: a row is a flow of the table, or an entry of the log. */
 export type TupleRows = Readonly<{
@@ -50,7 +50,7 @@ export type TupleText = Readonly<{
 }>;
 
 export function describeTuple(rows: TupleRows, row: number): TupleText {
-  const protocol = protocols.find((each) => protocolNumber(each, 4) === rows.protocol[row]);
+  const protocol = protocolName(rows.protocol[row]!);
   if (protocol === undefined) throw new Error(`row ${row} has no protocol`);
   return {
     protocol,
@@ -86,12 +86,12 @@ export type WantedTuple = Readonly<{
 }>;
 
 export function wantedTuple(query: FlowQuery): WantedTuple {
-  const protocol = protocolNumber(query.protocol, 4);
+  const protocol = flowProtocol(query.protocol, familyOf(query.address));
   return {
     protocol,
     leased: ipv4ToNumber(query.address),
     leasedPort: query.port,
-    remote: query.remote === null || protocol === UDP ? null : ipv4ToNumber(query.remote),
+    remote: query.remote === null || isUdp(protocol) ? null : ipv4ToNumber(query.remote),
     remotePort: query.protocol === 'tcp' ? query.remotePort : null,
   };
 }

@@ -11,7 +11,7 @@ import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
 import { QuotedPacket } from './icmp-error.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
-import { ACK, ICMP, Packet, SYN, TCP, UDP } from './packet.ts';
+import { ACK, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
 import { translateDestination, translateSource } from './translate.ts';
@@ -114,14 +114,14 @@ export class Forwarder {
     if (this.#blocks.leasedAddresses.has(packet.source)) return DROP.spoofed_source;
     if (!isRoutableUnicast(packet.destination)) return DROP.bad_destination;
     const { protocol } = packet;
-    if (protocol === ICMP && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
+    if (isEcho(protocol) && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows } = this.#life;
-    const remote = protocol === UDP ? 0 : packet.destination;
-    const remotePort = protocol === TCP ? packet.destinationPort : 0;
+    const remote = isUdp(protocol) ? 0 : packet.destination;
+    const remotePort = isTcp(protocol) ? packet.destinationPort : 0;
     let flow = flows.findByClient(protocol, packet.source, packet.sourcePort, remote, remotePort);
     if (flow !== NONE && flows.state[flow] === RESTING) {
       // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
-      if (protocol === TCP && !isFirstSyn(packet)) return this.#sendOut(flow, packet);
+      if (isTcp(protocol) && !isFirstSyn(packet)) return this.#sendOut(flow, packet);
       flows.detach(flow);
       flow = NONE;
     }
@@ -129,9 +129,9 @@ export class Forwarder {
     if (isNew) flow = this.#open(packet, remote, remotePort, nowMs);
     if (flow < 0) return -flow;
     const { peers } = this.#life;
-    if (protocol === UDP && peers !== null && !peers.add(flow, packet.destination)) return DROP.peers_full;
+    if (isUdp(protocol) && peers !== null && !peers.add(flow, packet.destination)) return DROP.peers_full;
     this.#sendOut(flow, packet);
-    if (protocol !== TCP) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
+    if (!isTcp(protocol)) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
     else if (!isNew) this.#followTcp(flow, OUTWARD, packet, nowMs);
     return FORWARD;
   }
@@ -141,17 +141,17 @@ export class Forwarder {
     if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
       return DROP.hairpin_unsupported;
     const { protocol } = packet;
-    if (protocol === ICMP && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
+    if (isEcho(protocol) && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows, peers } = this.#life;
-    const remote = protocol === UDP ? 0 : packet.source;
-    const remotePort = protocol === TCP ? packet.sourcePort : 0;
+    const remote = isUdp(protocol) ? 0 : packet.source;
+    const remotePort = isTcp(protocol) ? packet.sourcePort : 0;
     const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
     if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
-    if (protocol === UDP && peers !== null && !peers.has(flow, packet.source)) return DROP.filtered;
+    if (isUdp(protocol) && peers !== null && !peers.has(flow, packet.source)) return DROP.filtered;
     this.#sendIn(flow, packet);
     // What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508).
-    if (protocol === TCP) this.#followTcp(flow, INWARD, packet, nowMs);
+    if (isTcp(protocol)) this.#followTcp(flow, INWARD, packet, nowMs);
     return FORWARD;
   }
 
@@ -165,12 +165,12 @@ export class Forwarder {
     if (quoted.source !== packet.destination || !quoted.isPossible(true)) return DROP.no_flow;
     const { protocol, source, sourcePort } = quoted;
     const { flows, peers } = this.#life;
-    const remote = protocol === UDP ? 0 : quoted.destination;
-    const remotePort = protocol === TCP ? quoted.destinationPort : 0;
+    const remote = isUdp(protocol) ? 0 : quoted.destination;
+    const remotePort = isTcp(protocol) ? quoted.destinationPort : 0;
     const flow = flows.findByLeased(protocol, source, sourcePort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
     if (flows.state[flow] === RESTING) return DROP.resting;
-    if (protocol === UDP && peers !== null && !peers.has(flow, quoted.destination)) return DROP.filtered;
+    if (isUdp(protocol) && peers !== null && !peers.has(flow, quoted.destination)) return DROP.filtered;
     quoted.translateInward(packet, flows.client[flow]!, flows.clientPort[flow]!);
     return FORWARD;
   }
@@ -185,8 +185,8 @@ export class Forwarder {
     if (quoted.source !== packet.destination || !quoted.isPossible(false)) return DROP.no_flow;
     const { protocol, destination, destinationPort } = quoted;
     const { flows } = this.#life;
-    const remote = protocol === UDP ? 0 : quoted.source;
-    const remotePort = protocol === TCP ? quoted.sourcePort : 0;
+    const remote = isUdp(protocol) ? 0 : quoted.source;
+    const remotePort = isTcp(protocol) ? quoted.sourcePort : 0;
     const flow = flows.findByClient(protocol, destination, destinationPort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
     if (flows.state[flow] === RESTING) return DROP.resting;
@@ -196,14 +196,14 @@ export class Forwarder {
 
   /** The end of a TCP connection is told again when its last ACK was lost; nothing else is for the client any more. */
   #handleRested(flow: number, packet: Packet): number {
-    const again = packet.protocol === TCP && (packet.flags & SYN) === 0 && this.#life.flows.isAttached(flow);
+    const again = isTcp(packet.protocol) && (packet.flags & SYN) === 0 && this.#life.flows.isAttached(flow);
     return again ? this.#sendIn(flow, packet) : DROP.resting;
   }
 
   /** A flow for the first packet of a client, or the negated reason; where ports are the reason, the client is told. */
   #open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
     if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return -DROP.source_not_allowed;
-    if (packet.protocol === TCP && !isFirstSyn(packet)) return -DROP.not_syn;
+    if (isTcp(packet.protocol) && !isFirstSyn(packet)) return -DROP.not_syn;
     const flow = this.#life.open(packet, remote, remotePort, this.#firstMsOf(packet.protocol), nowMs);
     if (flow < 0) this.replyLength = this.#prohibited.write(packet, nowMs);
     return flow;
@@ -238,7 +238,7 @@ export class Forwarder {
 
   /** How long a flow lasts of which only the client has been heard. */
   #firstMsOf(protocol: number): number {
-    return protocol === TCP ? this.#tcpTransitoryMs : protocol === UDP ? this.#udpMs : this.#icmpMs;
+    return isTcp(protocol) ? this.#tcpTransitoryMs : isUdp(protocol) ? this.#udpMs : this.#icmpMs;
   }
 
   #keepFor(flow: number, ms: number, nowMs: number): void {

@@ -1,10 +1,39 @@
+import { protocolNumber, protocols, type Protocol } from '../net/protocol.ts';
 import { sumOf } from './checksum.ts';
 import { checksumOffset, checksumStart, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
 import { DROP, FORWARD } from './verdicts.ts';
 
+/**
+ * What a flow is of, in `Packet.protocol` and wherever else fish keeps a protocol: the IANA number, and for IPv6 the bit
+ * `IPV6` with it, so that no key of one family ever equals one of the other. ICMP stands for ICMPv6, too.
+ */
 export const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
+export const IPV6 = 0x80;
+export const ICMP6 = ICMP | IPV6;
+export const TCP6 = TCP | IPV6;
+export const UDP6 = UDP | IPV6;
+
+export const isTcp = (protocol: number): boolean => (protocol & ~IPV6) === TCP;
+export const isUdp = (protocol: number): boolean => (protocol & ~IPV6) === UDP;
+/** ICMP or ICMPv6: the flows are those of echoes. */
+export const isEcho = (protocol: number): boolean => (protocol & ~IPV6) === ICMP;
+export const familyOfProtocol = (protocol: number): 4 | 6 => ((protocol & IPV6) === 0 ? 4 : 6);
+
+/** The number of a lease's protocol on an address of this family. */
+export const flowProtocol = (protocol: Protocol, family: 4 | 6): number =>
+  protocolNumber(protocol, 4) | (family === 6 ? IPV6 : 0);
+
+/** And back; undefined for what is none of the six. */
+export const protocolName = (protocol: number): Protocol | undefined =>
+  protocols.find((each) => protocolNumber(each, 4) === (protocol & ~IPV6));
+
+/**
+ * In place of a number for an address that is in no flow, no block and no list of peers, and so in no address book. It is
+ * the broadcast address, which no packet that is translated has.
+ */
+export const NOT_KNOWN = 0xffffffff;
 
 /** Offsets into the IPv4 header (RFC 791). */
 const SOURCE = 12;
