@@ -40,6 +40,7 @@ const started = await Broker.start({
   ...{ machine: 'bench', directory: join(folder, 'table'), socket, version: '0.0.0' },
   log: createLogger({ level: 'error' }),
   cutOff: () => undefined,
+  serverNowUs: () => undefined,
   holders: () => [holder],
   cgroupOf: () => undefined,
   onTold: () => {},

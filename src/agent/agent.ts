@@ -377,7 +377,7 @@ export class Agent {
       desired,
       (address) => hostKeeper.hasAddress(address),
       isHeld,
-      (slice, state) => this.broker?.mayTell(slice, state) ?? true,
+      this.broker ?? undefined,
     );
     const clear = this.#blocked.look(desired);
     desired.unblock(clear);

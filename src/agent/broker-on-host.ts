@@ -10,13 +10,13 @@ import { DesiredMachine, type Touched } from './desired.ts';
 import { bothOf, type LeaseSource } from './lease-source.ts';
 import type { LeaseOutcome } from './leases/lease-host.ts';
 import type { Reports } from './reports.ts';
-import { SlicesOnHost } from './slices-on-host.ts';
+import { SlicesOnHost, type SliceGranter } from './slices-on-host.ts';
 import type { UnitsOnHost } from './units-on-host.ts';
 
 /** What the agent needs of a broker. */
 export type RunningBroker = Pick<
   Broker,
-  'mirror' | 'isAdopted' | 'isGivenUp' | 'follow' | 'carryOut' | 'status' | 'close'
+  'mirror' | 'isAdopted' | 'isOver' | 'isGivenUp' | 'follow' | 'carryOut' | 'status' | 'close'
 >;
 
 /** `onTold`: the server has heard more of what was granted and ended here. `onLost`: the table cannot be gone on with. */
@@ -47,7 +47,7 @@ const retry_ms = 2_000;
  * The broker of this host, as the agent looks after it: started when the server hands over the first slice, told what the
  * server decides, and told what became true of what it granted. Its leases are made true like the server's.
  */
-export class BrokerOnHost {
+export class BrokerOnHost implements SliceGranter {
   readonly #parts: BrokerOnHostParts;
   /** What the broker granted. */
   readonly desired: DesiredMachine;
@@ -108,6 +108,10 @@ export class BrokerOnHost {
       this.#parts.log.error(`the broker does not take what the server says: ${messageOf(error)}`);
       this.#tryAgain();
     }
+  }
+
+  isOver({ id, generation, allocator }: Slice): boolean {
+    return allocator === 'machine' && this.#broker?.isOver(id, generation) === true;
   }
 
   /** Whether the server may be told of a slice that is granted from here: what it hears is on disk by then. */

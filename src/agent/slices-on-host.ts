@@ -14,6 +14,16 @@ function addressOf(slice: Slice): Address | undefined {
   return parsed.ok ? parsed.value : undefined;
 }
 
+/** Who grants in slices of this machine, beside the server. */
+export type SliceGranter = Readonly<{
+  /** Whether nothing lives in the slice, and nothing is granted in it again, whatever the server says of it. */
+  isOver(slice: Slice): boolean;
+  /** Whether the server may be told already. */
+  mayTell(slice: Slice, state: SliceOutcome['state']): boolean;
+}>;
+
+const nobody: SliceGranter = { isOver: () => false, mayTell: () => true };
+
 /** What to say about slices, each thing once until a snapshot asks for everything again. */
 export class SlicesOnHost {
   readonly #told = new Map<string, string>();
@@ -23,35 +33,34 @@ export class SlicesOnHost {
   }
 
   /**
-   * `assigned` for a slice whose address is on the host behind the guard, `empty` for one that drains and of which no
-   * lease is left, neither in the desired state nor on the host. `mayTell`: whether somebody else has to be sure first.
+   * `assigned` for a slice whose address is on the host behind the guard, `empty` for one that drains, or is over here, and of
+   * which no lease is left, neither in the desired state nor on the host.
    */
   outcomes(
     desired: DesiredMachine,
     isReady: (address: Address) => boolean,
     isHeld: (slice: string) => boolean,
-    mayTell: (slice: Slice, state: SliceOutcome['state']) => boolean = () => true,
+    granter = nobody,
   ): readonly SliceOutcome[] {
-    const draining = [...desired.slices.values()].filter((slice) => slice.state === 'draining');
-    const leased = new Set(draining.length === 0 ? [] : [...desired.leases.values()].map((lease) => lease.slice));
+    const slices = [...desired.slices.values()];
+    const leaving = new Set(slices.filter((slice) => slice.state === 'draining' || granter.isOver(slice)));
+    const leased = new Set(leaving.size === 0 ? [] : [...desired.leases.values()].map((lease) => lease.slice));
     for (const id of this.#told.keys()) if (!desired.slices.has(id)) this.#told.delete(id);
-    return [...desired.slices.values()].flatMap((slice): readonly SliceOutcome[] => {
-      const state = this.#stateOf(slice, isReady, leased, isHeld);
+    return slices.flatMap((slice): readonly SliceOutcome[] => {
+      const state = leaving.has(slice)
+        ? leased.has(slice.id) || isHeld(slice.id)
+          ? undefined
+          : 'empty'
+        : this.#hereState(slice, isReady);
       const word = `${slice.generation} ${state}`;
-      if (state === undefined || this.#told.get(slice.id) === word || !mayTell(slice, state)) return [];
+      if (state === undefined || this.#told.get(slice.id) === word || !granter.mayTell(slice, state)) return [];
       this.#told.set(slice.id, word);
       return [{ slice: slice.id, generation: slice.generation, state }];
     });
   }
 
-  #stateOf(
-    slice: Slice,
-    isReady: (address: Address) => boolean,
-    leased: ReadonlySet<string>,
-    isHeld: (slice: string) => boolean,
-  ): SliceOutcome['state'] | undefined {
+  #hereState(slice: Slice, isReady: (address: Address) => boolean): SliceOutcome['state'] | undefined {
     const address = addressOf(slice);
-    if (slice.state === 'assigning') return address !== undefined && isReady(address) ? 'assigned' : undefined;
-    return slice.state === 'draining' && !leased.has(slice.id) && !isHeld(slice.id) ? 'empty' : undefined;
+    return slice.state === 'assigning' && address !== undefined && isReady(address) ? 'assigned' : undefined;
   }
 }

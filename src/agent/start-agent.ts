@@ -27,6 +27,7 @@ import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
 import type { Keepers } from './keepers.ts';
 import { fishKeepingOf, keepersOf, placeholdersLeft } from './start-keepers.ts';
+import { ServerClock } from './server-clock.ts';
 import { serveStatus } from './status-server.ts';
 import { chooseSteering, type Steering } from './steering/choose.ts';
 import { kernelCalls } from './steering/kernel-calls.ts';
@@ -169,14 +170,16 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     budget,
   });
   placeholders.adopt(left.value);
+  const serverClock = new ServerClock(bootClockMs);
   const guard = new GuardKeeper(
     {
-      send: (timeoutMs, signal) =>
-        client.agent.keepalive(
-          machine,
-          { boot_id: bootId(), version, applied_revision: agent.appliedRevision },
-          { timeoutMs, signal },
-        ),
+      send: async (timeoutMs, signal) => {
+        const sentAt = bootClockMs();
+        const body = { boot_id: bootId(), version, applied_revision: agent.appliedRevision };
+        const answer = await client.agent.keepalive(machine, body, { timeoutMs, signal });
+        serverClock.hear(answer.now, sentAt, bootClockMs());
+        return answer;
+      },
       open: (ms) => host.openGuard(ms),
       shut: () => host.shutGuard(),
       now: bootClockMs,
@@ -252,6 +255,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
       ...{ settings, machine, client, version, log, guard, bootId, pause: backOff },
       holders: () => agent.desired.holders.values(),
       cgroupOf: (pid) => cgroups.pathOf(pid),
+      serverNowUs: () => serverClock.nowUs(),
     }),
     log,
     now: () => performance.now(),

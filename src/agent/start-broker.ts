@@ -22,6 +22,7 @@ type Parts = Readonly<{
   /** Who is known on this machine, by the server's latest word. */
   holders: BrokerParts['holders'];
   cgroupOf: BrokerParts['cgroupOf'];
+  serverNowUs: BrokerParts['serverNowUs'];
   bootId(): string;
   /** Waits before attempt number `attempt`. */
   pause(attempt: number, signal: AbortSignal): Promise<void>;
@@ -29,7 +30,7 @@ type Parts = Readonly<{
 
 /** What a broker of this host is made of; null where the settings want none. Nothing is opened before one is needed. */
 export function brokerOf(parts: Parts): AgentParts['broker'] {
-  const { settings, machine, client, version, log, holders, cgroupOf } = parts;
+  const { settings, machine, client, version, log, holders, cgroupOf, serverNowUs } = parts;
   if (!settings.broker.enabled) return null;
   const directory = join(settings.state_dir, 'broker');
   let running: Broker | undefined;
@@ -44,7 +45,7 @@ export function brokerOf(parts: Parts): AgentParts['broker'] {
   });
   const start = async (listeners: BrokerListeners) => {
     const started = await Broker.start({
-      ...{ machine, directory, socket: settings.broker.socket, version, log, holders, cgroupOf },
+      ...{ machine, directory, socket: settings.broker.socket, version, log, holders, cgroupOf, serverNowUs },
       ...listeners,
       cutOff: () => cutOff(parts.guard, Date.now()),
       send: async (report, signal) => {

@@ -321,7 +321,12 @@ export const agentKeepalive: AgentKeepalive = {
   version: '0.1.0',
   applied_revision: 43,
 };
-export const agentKeepaliveAnswer: AgentKeepaliveAnswer = { epoch: '1', revision: 57, fence_s: 30 };
+export const agentKeepaliveAnswer: AgentKeepaliveAnswer = {
+  epoch: '1',
+  revision: 57,
+  fence_s: 30,
+  now: '2026-01-31T14:03:07.250000Z',
+};
 export const flowAnswer: z.input<typeof FlowAnswer> = {
   id: 'flow-7',
   covers_since: at.created,

@@ -21,7 +21,15 @@ import type { Applied, AppliedAnswer, Change, Desired } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import { numberOf } from './identifiers.ts';
 import { openLocalTable, putAside, type LocalTable, type StartEngine } from './local-table.ts';
-import { stepsToward, type Mirrored, type ServerWord } from './mirror.ts';
+import {
+  contradictions,
+  isHere,
+  isOver,
+  stepsToward,
+  waitsForClock,
+  type Mirrored,
+  type ServerWord,
+} from './mirror.ts';
 import { asOwn } from './own-slices.ts';
 import { Door, type Caller } from './door.ts';
 import { peerOf, principalOfPeer, type KnownHolders, type Peer } from './peers.ts';
@@ -37,6 +45,8 @@ export type BrokerParts = Readonly<{
   log: Logger;
   /** Why nothing that would be granted now could be used, for people; undefined when it could. */
   cutOff(): string | undefined;
+  /** The server's clock, by which its deadlines are; microseconds, undefined before it was told. */
+  serverNowUs(): number | undefined;
   /** Who is known on this machine, by the server's latest word. */
   holders(): KnownHolders;
   /** The control group of a process, as a path below the cgroup2 mount; undefined where it cannot be told. */
@@ -202,7 +212,9 @@ export class Broker {
 
   async #mirror(word: ServerWord): Promise<boolean> {
     const missing: string[] = [];
-    for (const step of stepsToward(word, await this.#has(word.machine), this.#clock.nowUs())) {
+    const has = await this.#has(word.machine);
+    const clocks = { hereUs: this.#clock.nowUs(), serverUs: this.#parts.serverNowUs() };
+    for (const step of stepsToward(word, has, clocks)) {
       const done = await this.#table.engine.leases.execute(step);
       if (done.ok) continue;
       missing.push(`${step.kind}: ${detailOf(done.error)}`);
@@ -210,8 +222,9 @@ export class Broker {
     }
     this.#isMirrored = true;
     const [first] = missing;
-    this.#mirrorProblem = first === undefined ? null : `what the server says is not in the table yet: ${first}`;
-    return missing.length === 0;
+    const [impossible = null] = contradictions(word, has);
+    this.#mirrorProblem = first === undefined ? impossible : `what the server says is not in the table yet: ${first}`;
+    return missing.length === 0 && !waitsForClock(word, clocks);
   }
 
   async #has(machine: string): Promise<Mirrored> {
@@ -227,20 +240,22 @@ export class Broker {
     };
   }
 
-  /** Whether the table knows the slice under this generation: the server may be told that it is here. */
+  /** Whether the slice lives in the table under this generation: the server may be told that it is here. */
   isAdopted(slice: string, generation: number): boolean {
-    return (this.#slices.get(numberOf(slice))?.generation ?? -1) >= generation;
+    const known = this.#slices.get(numberOf(slice));
+    return known !== undefined && isHere(known, generation);
   }
 
-  /**
-   * Whether it is on disk that nothing is granted any more in this generation of the slice, and that nothing lives in it; and
-   * the server has heard of all that ended there, without which it would not believe it.
-   */
+  /** Whether it is on disk that nothing is granted any more in this generation of the slice, and that nothing lives in it. */
+  isOver(slice: string, generation: number): boolean {
+    const known = this.#slices.get(numberOf(slice));
+    return known !== undefined && isOver(known, generation);
+  }
+
+  /** Whether it is over, and the server has heard of all that ended there, without which it would not believe it. */
   isGivenUp(slice: string, generation: number): boolean {
     const known = this.#slices.get(numberOf(slice));
-    if (!known) return false;
-    const isOver = known.generation > generation || known.state === 'cooling' || known.state === 'free';
-    return isOver && (this.#upstream.through ?? -1) >= this.#givenUpAt(known);
+    return known !== undefined && isOver(known, generation) && (this.#upstream.through ?? -1) >= this.#givenUpAt(known);
   }
 
   #givenUpAt({ id, revision }: Slice): number {

@@ -6,6 +6,7 @@ import type { Holder as HolderRow, HolderLimits, Machine, Pool, Slice as SliceRo
 import type { DesiredPool } from '../wire/agent.ts';
 import type { Holder } from '../wire/machines.ts';
 import { numberOf } from './identifiers.ts';
+import { parseInstant } from '../wire/instants.ts';
 import type { Slice } from '../wire/slices.ts';
 
 /** What the server decided about this machine, all of it, as its agent knows it now. */
@@ -36,21 +37,59 @@ type Step = Command<
   >
 >;
 
+/** The same moment by two clocks, in microseconds: nothing that one tells can be compared with what the other tells. */
+export type Clocks = Readonly<{
+  /** By which the table has its deadlines. */
+  hereUs: number;
+  /** By which the server tells its own; undefined before it has said what it reads. */
+  serverUs: number | undefined;
+}>;
+
 const microseconds = (seconds: number): number => Math.round(seconds * 1e6);
 /**
  * What is to be done for the table to be as the server says, in order: what goes comes first, and what others hang on before
  * them. Pure, and nothing when nothing differs. A step that is refused (something still lives there) is due again the next
- * time. `nowUs` is for deadlines, which the server tells as instants.
+ * time.
  */
-export function stepsToward(word: ServerWord, has: Mirrored, nowUs: number): readonly Step[] {
+export function stepsToward(word: ServerWord, has: Mirrored, clocks: Clocks): readonly Step[] {
   return [
     ...machineSteps(word, has),
     ...goneSlices(word, has),
     ...poolSteps(word, has),
     ...holderSteps(word, has),
-    ...sliceSteps(word, has, nowUs),
+    ...sliceSteps(word, has, clocks),
   ];
 }
+
+/** Whether nothing lives in this generation of the slice any more, and nothing will. */
+export const isOver = ({ generation, state }: SliceRow, of: number): boolean =>
+  generation >= of && (state === 'cooling' || state === 'free');
+
+/** Whether it lives in the table under this generation. */
+export const isHere = ({ generation, state, reclaimed }: SliceRow, of: number): boolean =>
+  generation === of && !reclaimed && (state === 'assigning' || state === 'assigned' || state === 'draining');
+
+/** What of the server's word cannot be true any more, in lines for people: only a server that was restored says it. */
+export function contradictions({ machine, slices }: ServerWord, has: Mirrored): readonly string[] {
+  return slices.flatMap((slice): readonly string[] => {
+    const known = has.slices.get(numberOf(slice.id));
+    const isWanted = isOwn(slice, machine) && slice.state !== 'draining';
+    if (!isWanted || !known || known.generation < slice.generation) return [];
+    const isLeaving = known.generation > slice.generation || known.reclaimed || !isGrantedIn(known);
+    return isLeaving
+      ? [
+          `the server has ${slice.id} ${slice.state} in generation ${slice.generation}, which was given back or is about to be ` +
+            '(was the server restored from a backup?): it is told so as soon as nothing lives in it',
+        ]
+      : [];
+  });
+}
+
+const isGrantedIn = ({ state }: SliceRow): boolean => state === 'assigning' || state === 'assigned';
+
+/** What cannot be done before the server has said what its clock reads. */
+export const waitsForClock = ({ machine, slices }: ServerWord, { serverUs }: Clocks): boolean =>
+  serverUs === undefined && slices.some((slice) => isOwn(slice, machine) && slice.drain_by !== null);
 
 function machineSteps({ machine: id, state, fence_s }: ServerWord, { machine }: Mirrored): readonly Step[] {
   // The server drains what it wants drained, slice by slice; here it only matters whether anything is granted.
@@ -65,7 +104,9 @@ function machineSteps({ machine: id, state, fence_s }: ServerWord, { machine }: 
     } as const;
     return intent === 'active' ? [made] : [made, { kind: 'updateMachine', id, state: intent }];
   }
-  return machine.intent === intent ? [] : [{ kind: 'updateMachine', id, state: intent }];
+  const fenceUs = microseconds(fence_s);
+  const isSame = machine.intent === intent && machine.fenceUs === fenceUs;
+  return isSame ? [] : [{ kind: 'updateMachine', id, state: intent, fenceUs }];
 }
 
 function poolSteps({ pools }: ServerWord, has: Mirrored): readonly Step[] {
@@ -144,7 +185,7 @@ function goneSlices({ machine, slices }: ServerWord, has: Mirrored): readonly St
   });
 }
 
-function sliceSteps({ machine, slices }: ServerWord, has: Mirrored, nowUs: number): readonly Step[] {
+function sliceSteps({ machine, slices }: ServerWord, has: Mirrored, clocks: Clocks): readonly Step[] {
   return slices
     .filter((slice) => isOwn(slice, machine))
     .flatMap((slice): readonly Step[] => {
@@ -158,19 +199,20 @@ function sliceSteps({ machine, slices }: ServerWord, has: Mirrored, nowUs: numbe
         const isDue = !isKnown || (known.state === 'assigning' && state === 'assigned');
         return isDue ? [adopt] : [];
       }
-      const drain = drainStep(slice, isKnown ? known : undefined, nowUs);
+      const drain = drainStep(slice, isKnown ? known : undefined, clocks);
       return [...(isKnown ? [] : [adopt]), ...(drain ? [drain] : [])];
     });
 }
 
-/** A deadline that is told again is the same to a second: the clocks of two hosts are compared here. */
+/** A deadline that is told again is the same to a second: what two clocks read is known no better. */
 const deadline_grain_us = 1_000_000;
 
-function drainStep(slice: Slice, known: SliceRow | undefined, nowUs: number): Step | undefined {
-  const by = slice.drain_by === null ? null : Date.parse(slice.drain_by) * 1_000;
-  const id = numberOf(slice.id);
-  const drain: Step = { kind: 'drainSlice', id, deadlineUs: by === null ? null : Math.max(0, by - nowUs) };
+function drainStep(slice: Slice, known: SliceRow | undefined, { hereUs, serverUs }: Clocks): Step | undefined {
+  const { drain_by } = slice;
+  const deadlineUs =
+    drain_by === null || serverUs === undefined ? null : Math.max(0, parseInstant(drain_by) - serverUs);
+  const drain: Step = { kind: 'drainSlice', id: numberOf(slice.id), deadlineUs };
   if (!known || known.state === 'assigning' || known.state === 'assigned') return drain;
-  if (known.state !== 'draining' || by === null) return undefined;
-  return known.drainBy === null || by < known.drainBy - deadline_grain_us ? drain : undefined;
+  if (known.state !== 'draining' || deadlineUs === null) return undefined;
+  return known.drainBy === null || deadlineUs < known.drainBy - hereUs - deadline_grain_us ? drain : undefined;
 }

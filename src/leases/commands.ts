@@ -95,7 +95,10 @@ export type RejectionCode =
   | 'stale_token'
   /** It was taken back while the machine was out of reach: nobody waits for its word. */
   | 'reclaimed'
-  /** `empty` for a lease that is not ending, or for a slice that is not draining or still has live leases. */
+  /**
+   * `empty` for a lease that is not ending, or for a slice that still has live leases, or that neither drains nor is granted in
+   * by its machine.
+   */
   | 'in_use'
   /** `refused` for a lease that is active: it was made true before. */
   | 'already_active'
@@ -229,6 +232,8 @@ export type Commands = {
         /** Draining: a length of time from now, after which the leases of its slices end. */
         drainDeadlineUs?: number | null;
         labels?: Labels;
+        /** In the table of a broker only, which fences nobody. */
+        fenceUs?: number;
         mark?: number | null;
         nextHops?: readonly Address[];
         /** All of them. */

@@ -56,16 +56,17 @@ export const updateMachine: UseCase<'updateMachine'> = {
     const stale = staleRevision(`machine "${machine.id}"`, input.ifRevision, machine.revision);
     if (stale) return err(stale);
     const { labels = machine.labels, mark = machine.mark, nextHops = machine.nextHops } = input;
+    const { fenceUs = machine.fenceUs } = input;
     const standing = standingOf(machine, input, context);
     const { state, intent, drainBy } = standing;
     // What changes nothing is no news: the log stays quiet.
-    const isSameWay = mark === machine.mark && sameAddresses(nextHops, machine.nextHops);
+    const isSameWay = mark === machine.mark && fenceUs === machine.fenceUs && sameAddresses(nextHops, machine.nextHops);
     const isSameState = state === machine.state && intent === machine.intent && drainBy === machine.drainBy;
     const isSameWants = input.wants === undefined || sameWants(input.wants, machine.wants);
     if (isSameState && sameLabels(labels, machine.labels) && isSameWay && isSameWants) return ok(machine);
     const wanted = isSameWants ? ok({}) : wantedOf(view, machine, input.wants ?? [], now);
     if (!wanted.ok) return wanted;
-    const change = { ...standing, ...wanted.value, labels, mark, nextHops };
+    const change = { ...standing, ...wanted.value, labels, mark, nextHops, fenceUs };
     return ok(putMachine(view, machine.id, (revision, at) => ({ ...machine, ...change, updatedAt: at, revision })));
   },
 };

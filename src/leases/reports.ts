@@ -4,11 +4,12 @@ import type { ClearReport, LeaseReport, RejectedReport, RejectionCode, SliceRepo
 import { endingNeeds, endLive, leave, leaveBlock, leaseInEffect, putLease } from './endings.ts';
 import { takenUntil } from './guard-shut.ts';
 import { limits } from './limits.ts';
-import { formatToken, type Lease } from './model.ts';
+import { formatToken, type Lease, type Slice } from './model.ts';
 import { together, type Needs } from './needs.ts';
 import { confirmSlice, restSlice } from './slices.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
+import { lookAtWants } from './wants.ts';
 
 type Rejection = Readonly<{ code: RejectionCode; detail: string }>;
 
@@ -55,7 +56,7 @@ function* sliceNeeds(view: View, { slice: id, state }: SliceReport): Needs {
   const slice = view.slices.get(id);
   if (!slice) return;
   if (state === 'assigned' && slice.state === 'assigning') yield [{ need: 'sliceTiles', slice: id }];
-  if (state === 'empty' && slice.state === 'draining')
+  if (state === 'empty' && (slice.state === 'draining' || mayBeGivenBack(slice)))
     yield [
       { need: 'pool', id: slice.pool },
       { need: 'occupants', slice: id },
@@ -124,17 +125,26 @@ function onSlice(context: Context, machine: string, item: SliceReport): Rejectio
     if (slice.state === 'assigning') confirmSlice(view, slice);
     return undefined;
   }
-  if (slice.state === 'assigning' || slice.state === 'assigned')
+  if ((slice.state === 'assigning' || slice.state === 'assigned') && !mayBeGivenBack(slice))
     return { code: 'in_use', detail: `it is ${slice.state}, not draining` };
-  if (slice.state !== 'draining') return undefined;
+  if (slice.state === 'cooling' || slice.state === 'free') return undefined;
   const occupants = view.occupantsOf(slice.id);
   if (occupants > 0) return { code: 'in_use', detail: `${occupants} of its leases are not reported empty` };
   const reported = view.reportedOccupantsOf(slice);
   if (reported > 0)
     return { code: 'in_use', detail: `${reported} leases that its broker reported there are not told to be empty` };
   restSlice(context, slice);
+  // One that drains was missed from when it began to.
+  if (slice.state !== 'draining') lookAtWants(view, slice.machine, context.now);
   return undefined;
 }
+
+/**
+ * Where its machine grants, only the machine knows whether anybody has ports of it; and a table that was restored has slices
+ * assigned that their machines gave back. A machine never grants again in what it gave back.
+ */
+const mayBeGivenBack = ({ state, allocator }: Slice): boolean =>
+  allocator === 'machine' && (state === 'assigning' || state === 'assigned');
 
 function* clearNeeds(view: View, { slice: id, protocol, ports }: ClearReport): Needs {
   yield [{ need: 'slice', id }];

@@ -257,7 +257,7 @@ export const ReportOutcome = z
     item: z.string(),
     code: z.enum(rejectionCodes).meta({
       description:
-        'in_use: reported empty, but it is not ending or has live leases. already_active: refused after it was made true. no_unit: `unit_gone` for a lease of no unit. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
+        'in_use: reported empty, but it is not ending (a slice: not draining, nor granted in by the machine) or has live leases. already_active: refused after it was made true. no_unit: `unit_gone` for a lease of no unit. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
     }),
     detail: z.string(),
   })
@@ -271,7 +271,14 @@ export const AgentKeepalive = z
   .strictObject({ boot_id: BootId, version: Text(64), applied_revision: Revision })
   .meta({ id: 'AgentKeepalive' });
 export const AgentKeepaliveAnswer = z
-  .strictObject({ epoch: z.string(), revision: Revision, fence_s: z.int() })
+  .strictObject({
+    epoch: z.string(),
+    revision: Revision,
+    fence_s: z.int(),
+    now: Instant.meta({
+      description: "The server's clock, between the keepalive and this answer: deadlines are told by it.",
+    }),
+  })
   .meta({ id: 'AgentKeepaliveAnswer', description: 'The fencing horizon counts from when this keepalive was sent.' });
 
 export type DesiredPool = z.infer<typeof DesiredPool>;

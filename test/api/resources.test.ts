@@ -303,12 +303,14 @@ describe('what an agent must make true', () => {
     expect(desired.holders.map(({ name }) => name).toSorted()).toEqual(['fish', 'haproxy', 'squid']);
   });
 
-  it('is kept alive by keepalives, which are answered with the fence', async () => {
+  it('is kept alive by keepalives, which are answered with the fence and the clock of the server', async () => {
     const body = { boot_id: 'boot', version: '0.2.0', applied_revision: 3 };
     const url = '/v1/machines/edge-1/keepalive';
     const answer = await f.world.must(AgentKeepaliveAnswer, 'POST', url, { token: f.agent, body });
-    expect(answer).toEqual({ epoch: 'epoch-1', fence_s: 30, revision: await newest() });
-    const { agent } = await f.world.must(Machine, 'GET', '/v1/machines/edge-1');
+    const { agent, created_at } = await f.world.must(Machine, 'GET', '/v1/machines/edge-1');
+    const { now, ...rest } = answer;
+    expect(rest).toEqual({ epoch: 'epoch-1', fence_s: 30, revision: await newest() });
+    expect(Date.parse(now)).toBeGreaterThanOrEqual(Date.parse(agent?.seen_at ?? created_at));
     expect(agent).toMatchObject({ boot_id: 'boot', version: '0.2.0', applied_revision: 3 });
   });
 

@@ -8,6 +8,7 @@ import { check } from '../../src/db/check/check.ts';
 import { openSnapshot } from '../../src/db/snapshot.ts';
 import { openEngine } from '../../src/engine/engine.ts';
 import { isFisheryError } from '../../src/sdk/index.ts';
+import { formatInstant } from '../../src/wire/instants.ts';
 import type { BrokerPosition } from '../../src/wire/broker.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { holder } from '../support/agent-values.ts';
@@ -272,13 +273,46 @@ describe('what the server decides', () => {
     });
     await w.start();
     await until(() => w.broker.isGivenUp('slice-1', 1));
-    // An old word does not bring it back; the next generation does.
+    expect(w.broker.status().problem).toBeNull();
+    // An old word, of a server that was restored, does not bring it back; the next generation does.
     w.put(ownSlice(1, { state: 'assigned' }));
     await w.mirror();
     expect(await codeOf(grant(session.id))).toBe('no_slices');
+    expect(w.broker.status().problem).toContain(
+      'the server has slice-1 assigned in generation 1, which was given back',
+    );
+    expect(w.broker.isAdopted('slice-1', 1)).toBe(false);
+    expect(w.broker.isOver('slice-1', 1)).toBe(true);
     w.put(ownSlice(1, { state: 'assigning', generation: 2 }));
     await until(() => w.mirror());
     expect(w.broker.isAdopted('slice-1', 2)).toBe(true);
+    expect(w.broker.status().problem).toBeNull();
+  });
+
+  it('keeps a deadline by the clock of the server, though its own is an hour ahead', async () => {
+    await w.ready();
+    const session = await open();
+    const lease = await grant(session.id);
+    w.serverNowUs = () => undefined;
+    const by = Date.now() - 3_600_000 + 500;
+    w.put(ownSlice(1, { state: 'draining', drain_by: formatInstant(by * 1_000) }));
+    expect(await w.mirror()).toBe(false);
+    expect((await w.client().slices.get('slice-1')).drain_by).toBeNull();
+    expect((await w.client().leases.get(lease.id)).state).toBe('pending');
+    w.serverNowUs = () => (Date.now() - 3_600_000) * 1_000;
+    expect(await w.mirror()).toBe(true);
+    expect((await w.client().leases.get(lease.id)).state).toBe('pending');
+    const { drain_by } = await w.client().slices.get('slice-1');
+    expect(Date.parse(drain_by ?? '') - Date.now()).toBeLessThanOrEqual(500);
+    await until(async () => (await w.client().leases.get(lease.id)).state === 'ending');
+  });
+
+  it('has the fence of its machine as the server has it, also when that changes', async () => {
+    await w.ready();
+    expect((await w.client().machines.get('edge')).fence_s).toBe(30);
+    w.word.fence_s = 90;
+    await w.mirror();
+    expect((await w.client().machines.get('edge')).fence_s).toBe(90);
   });
 
   it('takes a slice without being asked when it names it no more', async () => {

@@ -287,6 +287,40 @@ export function reportedContract(name: string, open: () => Promise<Opened>): voi
       expect(past((await reader.uses({ ...holder, ...late }, { limit: 1, cursor: null })).items)).toBe(own[0]);
     });
 
+    it('takes back what its machine gave back, though the table has it assigned, when nothing lives there', async () => {
+      await using opened = await open();
+      const { world, slice } = await town(opened.store);
+      const empty = (of: Pick<Slice, 'id' | 'generation'> = slice) => world.reportSlice('edge-1', of, 'empty');
+      const now = async (id = slice.id) => {
+        const { state, machine, generation } = (await opened.store.reader.slice(id)) ?? {};
+        return `${state} ${machine} ${generation}`;
+      };
+      const [ofServer] = await world.slices('edge-1', 'v4');
+      if (!ofServer) throw new Error('no slice');
+      await world.reportSlice('edge-1', ofServer, 'assigned');
+      await begin(world, { through: 3, leases: [lease(world, slice, 1)] });
+      await ledger([
+        ['somebody is there', empty, `slice-${slice.id} in_use`],
+        ['assigned', now, 'assigned edge-1 1'],
+        ['the server grants there', () => empty(ofServer), `slice-${ofServer.id} in_use`],
+        [
+          'nobody is',
+          () => say(world, { after: 3, through: 4, leases: [lease(world, slice, 1, gone(world.clock.us))] }),
+          'through 4',
+        ],
+        ['a former generation', () => empty({ ...slice, generation: 0 }), `slice-${slice.id} stale_token`],
+        ['given back', empty, 'taken'],
+        ['said again', empty, 'taken'],
+        ['it rests', now, 'cooling edge-1 1'],
+        ['rested', () => world.pass(130), undefined],
+        ['free', now, 'free null 1'],
+      ]);
+      const [again] = await world.slices('edge-1', 'v4', { allocator: 'machine' });
+      expect(again).toMatchObject({ id: slice.id, generation: 2, state: 'assigning' });
+      expect(await empty(again)).toBe('taken');
+      expect(await now()).toBe('cooling edge-1 2');
+    });
+
     it('forgets what has been over for long enough, and keeps what lives', async () => {
       await using opened = await open();
       const { world, slice } = await town(opened.store);

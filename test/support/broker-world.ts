@@ -50,6 +50,8 @@ export class BrokerWorld implements AsyncDisposable {
     answer: { broker_epoch, through, page: 0, rejected: [] },
   });
   cutOff: string | undefined;
+  /** The server's clock, as the agent knows it. */
+  serverNowUs: () => number | undefined = () => Date.now() * 1_000;
   /** How often a broker said that its table is lost. */
   losses = 0;
   #broker: Broker | undefined;
@@ -75,6 +77,7 @@ export class BrokerWorld implements AsyncDisposable {
       ...{ machine: this.word.machine, directory: this.table, socket: this.socket, version: '0.0.0' },
       log: createLogger({ level: 'silent' }),
       cutOff: () => this.cutOff,
+      serverNowUs: () => this.serverNowUs(),
       holders: () => this.word.holders,
       cgroupOf: () => undefined,
       onTold: () => {},

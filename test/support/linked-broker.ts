@@ -111,6 +111,7 @@ export class LinkedBroker implements AsyncDisposable {
             ...listeners,
           },
           cutOff: () => undefined,
+          serverNowUs: () => Date.now() * 1_000,
           holders: () => this.#desired.holders.values(),
           cgroupOf: () => undefined,
           startEngine: openEngine,
@@ -233,7 +234,7 @@ export class LinkedBroker implements AsyncDisposable {
       this.#desired,
       () => true,
       () => false,
-      (slice, state) => this.#host.mayTell(slice, state),
+      this.#host,
     );
     this.#reports.add([], slices, this.#desired.revision);
   }

@@ -1,4 +1,5 @@
 import * as wire from '../../wire/agent.ts';
+import { formatInstant } from '../../wire/instants.ts';
 import { z } from 'zod';
 import * as examples from '../examples.ts';
 import { operation } from '../operation.ts';
@@ -108,7 +109,12 @@ export const agentRoutes = resource('agent', (app, context) => {
         version,
         appliedRevision: applied_revision,
       });
-      return { epoch: context.epochs.current.id, revision: answer.revision, fence_s: seconds(answer.fenceUs) };
+      return {
+        epoch: context.epochs.current.id,
+        revision: answer.revision,
+        fence_s: seconds(answer.fenceUs),
+        now: formatInstant(context.clock.nowUs()),
+      };
     },
   );
 
