@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { dependences, isStricter } from '../fish/mapping.ts';
 import { prefixFamily, prefixHolds } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';
 import { certificateSettings } from '../ops/certificate-settings.ts';
@@ -43,7 +44,19 @@ const Fish = z
     icmp_source: AddressText.optional().meta({
       description: 'An address of this host: source of ICMP errors to clients',
     }),
-    udp_filtering: z.enum(['endpoint_independent', 'address_dependent']).optional(),
+    udp_mapping: z.enum(dependences).optional().meta({
+      description:
+        "Toward which remotes a client's UDP port keeps its leased port; default endpoint_independent (RFC 4787)",
+    }),
+    udp_filtering: z.enum(dependences).optional().meta({
+      description: 'Who may send to a UDP mapping: anybody, or whom the client has sent to; default: as udp_mapping',
+    }),
+    udp_inbound_refresh: z.boolean().optional().meta({
+      description: 'Whether what comes in keeps a UDP mapping, too; default false',
+    }),
+    udp_port_parity: z.boolean().optional().meta({
+      description: 'Even UDP ports get even leased ports, odd ones odd, as long as there are both; default true',
+    }),
     flows_max: z.int().min(1).max(16_777_216).optional(),
     placeholders_max: z.int().min(0).max(16_777_216).optional().meta({
       description: 'Sockets for flows in shared blocks; each is a descriptor',
@@ -61,6 +74,11 @@ const Fish = z
       })
       .optional(),
   })
+  .refine(
+    ({ udp_mapping: mapping = 'endpoint_independent', udp_filtering: filtering = mapping }) =>
+      !isStricter(mapping, filtering),
+    'udp_filtering must be at least as strict as udp_mapping',
+  )
   .refine((fish) => fish.claims.every((claim) => claim.family !== 6), 'fish translates IPv4 only: claim family 4')
   .meta({ description: 'The packet path of this host; absent: none' });
 

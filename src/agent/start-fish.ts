@@ -100,7 +100,10 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
   const { timers = {} } = fish;
   const given = {
     icmpSource: fish.icmp_source,
+    udpMapping: fish.udp_mapping,
     udpFiltering: fish.udp_filtering,
+    udpInboundRefresh: fish.udp_inbound_refresh,
+    udpPortParity: fish.udp_port_parity,
     flowsMax: fish.flows_max,
     flowLogMax: fish.flow_log_max,
   };

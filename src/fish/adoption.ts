@@ -3,6 +3,7 @@ import type { BlockTable } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import type { FlowLife } from './flow-life.ts';
 import type { FlowMemory } from './flow-memory.ts';
+import type { MappingKeys } from './mapping.ts';
 import { FREE, LIVE, NONE, RESTING } from './flow-table.ts';
 import { isEcho, isTcp, isUdp } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
@@ -13,7 +14,7 @@ import type { PlaceholderBudget } from './placeholders.ts';
  * - `flows`: taken over, those that rest included.
  * - `damaged`: they hold what no flow can hold.
  * - `without_block`: of a block that is not remembered, or is another by now.
- * - `not_allowed`: of clients that the settings do not name any more.
+ * - `not_allowed`: of clients that the settings do not name any more, or by a mapping that is another by now.
  * - `without_placeholder`: in a shared block, and the kernel would not give back their 5-tuple.
  * - `placeholders_reopened`: of flows that were taken over. `placeholders_left_over`: of none, so they were closed.
  * - `blocks_damaged`: blocks that cannot be what was written.
@@ -38,6 +39,7 @@ type AdoptionParts = Readonly<{
   blocks: BlockTable;
   placeholders: PlaceholderBudget;
   life: FlowLife;
+  keys: MappingKeys;
 }>;
 
 /**
@@ -109,6 +111,7 @@ export class Adoption {
     if (!this.#isPossible(flow, nowMs)) return 'damaged';
     const [protocol, leased, leasedPort] = [flows.protocol[flow]!, flows.leased[flow]!, flows.leasedPort[flow]!];
     if (!this.#parts.blocks.hasTuple(flows.block[flow]!, protocol, leased, leasedPort)) return 'without_block';
+    if (!this.#parts.keys.isKey(protocol, flows.remote[flow]!, flows.remotePort[flow]!)) return 'not_allowed';
     const client = flows.client[flow]!;
     if (!this.#parts.clients.contains(client) || this.#parts.blocks.leasedAddresses.has(client)) return 'not_allowed';
     // Two flows cannot have one key: the second of them was never a flow of ours.
@@ -126,7 +129,8 @@ export class Adoption {
     if ((state !== LIVE && state !== RESTING) || attached > 1 || (state === LIVE && attached === 0)) return false;
     if (!(openedMs >= 0 && openedMs <= nowMs && deadlineMs >= openedMs && deadlineMs < Infinity)) return false;
     if (!isRoutableUnicast(flows.client[flow]!)) return false;
-    if (isUdp(protocol)) return remote === 0 && remotePort === 0 && this.#hasPorts(flow);
+    // How much of the remote its key has is a question of the settings.
+    if (isUdp(protocol)) return (remote === 0 ? remotePort === 0 : isRoutableUnicast(remote)) && this.#hasPorts(flow);
     if (!isRoutableUnicast(remote)) return false;
     if (isEcho(protocol)) return remotePort === 0;
     return isTcp(protocol) && remotePort !== 0 && this.#hasPorts(flow) && tcp.isPlausible(flow);

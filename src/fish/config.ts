@@ -2,6 +2,7 @@ import type { Address } from '../net/address.ts';
 import { familyOf } from '../net/address.ts';
 import { prefixFamily, prefixBounds, type Prefix } from '../net/prefix.ts';
 import { err, ok, type Result } from '../net/result.ts';
+import { isStricter, type Dependence } from './mapping.ts';
 import type { VnetHeaderBytes } from './vnet-header.ts';
 
 /** How long a flow lasts without traffic that refreshes it, and how long its tuple rests afterwards; in seconds. */
@@ -21,13 +22,6 @@ export type FlowTimers = Readonly<{
   icmpRestS: number;
 }>;
 
-/**
- * Which packets from outside a UDP mapping lets in. `endpoint_independent`: from anybody, which RFC 4787 REQ-8 recommends
- * where applications matter most. `address_dependent`: from addresses that the client has sent to, its recommendation
- * where a stricter filter matters most.
- */
-export type UdpFiltering = 'endpoint_independent' | 'address_dependent';
-
 export type FishConfig = Readonly<{
   /** Whose packets are translated: IPv4 networks, one at least. Everything else from inside is dropped. */
   clientPrefixes: readonly Prefix[];
@@ -44,8 +38,22 @@ export type FishConfig = Readonly<{
   portProbesMax: number;
   /** and for how many of those the kernel is asked. */
   placeholderAttemptsMax: number;
-  udpFiltering: UdpFiltering;
-  /** (client, remote address) pairs remembered for `address_dependent`. */
+  /**
+   * Toward which remotes a client's UDP port keeps its leased one. `endpoint_independent`, which RFC 4787 REQ-1 requires: toward
+   * everybody. The other two need fewer ports, and break what finds its peers by a third party (STUN, games, calls).
+   */
+  udpMapping: Dependence;
+  /**
+   * Which packets from outside a UDP mapping lets in. `endpoint_independent`: from anybody, which RFC 4787 REQ-8 recommends
+   * where applications matter most. `address_dependent`: from addresses that the client has sent to, its recommendation
+   * where a stricter filter matters most. `address_and_port_dependent`: from addresses and ports that it has sent to.
+   */
+  udpFiltering: Dependence;
+  /** Whether what comes in keeps a mapping, too, of which RFC 4787 REQ-6 warns: then outsiders can keep it for ever. */
+  udpInboundRefresh: boolean;
+  /** Whether an even port gets an even leased one, and an odd an odd one (RFC 4787 REQ-4), as long as there are both. */
+  udpPortParity: boolean;
+  /** Peers (remotes of a client) remembered for a filter that is stricter than the mapping. */
   udpPeersMax: number;
   /** Ended flows that can still be attributed. */
   flowLogMax: number;
@@ -72,7 +80,10 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   placeholdersMax: 16_384,
   portProbesMax: 256,
   placeholderAttemptsMax: 16,
+  udpMapping: 'endpoint_independent',
   udpFiltering: 'endpoint_independent',
+  udpInboundRefresh: false,
+  udpPortParity: true,
   udpPeersMax: 262_144,
   flowLogMax: 262_144,
   timers: defaultTimers,
@@ -82,8 +93,10 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
 export function fishConfig(
   given: Partial<FishConfig> & Pick<FishConfig, 'clientPrefixes'>,
 ): Result<FishConfig, string> {
-  const config: FishConfig = { ...defaultFishConfig, ...given };
-  const { clientPrefixes, icmpSource } = config;
+  // Without a word about filtering, it is as strict as the mapping is by itself.
+  const udpFiltering = given.udpFiltering ?? given.udpMapping ?? defaultFishConfig.udpFiltering;
+  const config: FishConfig = { ...defaultFishConfig, ...given, udpFiltering };
+  const { clientPrefixes, icmpSource, udpMapping } = config;
   if (clientPrefixes.length === 0) return err('clientPrefixes: name the networks that clients come from');
   for (const prefix of clientPrefixes) {
     if (prefixFamily(prefix) !== 4)
@@ -92,6 +105,11 @@ export function fishConfig(
     if (prefixBounds(prefix).count === 2n ** 32n) return err(`clientPrefixes: ${prefix} leaves nothing to be outside`);
   }
   if (icmpSource !== null && familyOf(icmpSource) !== 4) return err(`icmpSource: ${icmpSource} is not an IPv4 address`);
+  // A port that several clients have, each toward another remote, has nobody to whom a stranger could be let in.
+  if (isStricter(udpMapping, udpFiltering))
+    return err(
+      `udpFiltering: ${udpFiltering} cannot be had with udpMapping ${udpMapping}: choose one at least as strict`,
+    );
   return firstProblem(config) ?? ok(config);
 }
 

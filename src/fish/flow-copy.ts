@@ -30,6 +30,7 @@ export function copyMemory(from: FlowMemory, to: FlowMemory): Readonly<{ copied:
     const row = rowOf[peers.owner[entry]! - 1] ?? -1;
     if (row < 0) continue;
     to.columns.peers.remote[next] = peers.remote[entry]!;
+    to.columns.peers.port[next] = peers.port[entry]!;
     to.columns.peers.owner[next++] = row + 1;
   }
   return { copied, left };

@@ -3,6 +3,7 @@ import type { FishConfig } from './config.ts';
 import type { FlowMemory } from './flow-memory.ts';
 import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
 import { endings, type Ending, type FlowLog } from './flow-log.ts';
+import { needsPeers } from './mapping.ts';
 import { isTcp, isUdp, type Packet } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import { SourcePicker } from './source-picker.ts';
@@ -37,7 +38,7 @@ export class FlowLife {
   readonly #picker: SourcePicker;
   readonly flows: FlowTable;
   readonly tcp: TcpTracker;
-  /** null with endpoint-independent filtering, which has no use for it. */
+  /** null where the mapping is all the filter there is. */
   readonly peers: UdpPeers | null;
   opened = 0;
   live = 0;
@@ -52,7 +53,7 @@ export class FlowLife {
     this.#parts = parts;
     this.flows = new FlowTable(columns.flows, random);
     this.tcp = new TcpTracker(columns.tcp);
-    this.peers = config.udpFiltering === 'address_dependent' ? new UdpPeers(this.flows.capacity, columns.peers) : null;
+    this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers) : null;
     this.#picker = new SourcePicker(config, this.flows, blocks, placeholders, random);
     const longestS = Math.max(...Object.values(config.timers));
     this.#wheel = new TimingWheel(columns.flows.deadlineMs, TICK_MS, longestS * 1_000);
@@ -66,7 +67,7 @@ export class FlowLife {
     const { flows } = this;
     const picker = this.#picker;
     if (flows.isFull) return -DROP.table_full;
-    const verdict = picker.pick(packet.protocol, remote, remotePort);
+    const verdict = picker.pick(packet.protocol, packet.sourcePort, remote, remotePort);
     if (verdict !== FORWARD) return -verdict;
     const flow = flows.take();
     flows.protocol[flow] = packet.protocol;

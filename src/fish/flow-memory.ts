@@ -35,6 +35,8 @@ export type TcpColumns = Readonly<{
 /** See `UdpPeers`. */
 export type PeerColumns = Readonly<{
   remote: Uint32Array;
+  /** 0 where the filter does not look at it. */
+  port: Uint16Array;
   /** The flow's number plus one; 0 for an entry that is not used. Written last. */
   owner: Uint32Array;
 }>;
@@ -67,7 +69,7 @@ export type MemoryColumns = Readonly<{
 /** "fish", as a word of this machine: on a machine with the other byte order it is another number. */
 const MAGIC = 0x66_69_73_68;
 /** Rises with every change of the layout: who does not know it must not read it. */
-const VERSION = 1;
+const VERSION = 2;
 const headerBytes = 64;
 /** Words of the header. */
 const AT = { magic: 0, version: 1, flowsMax: 2, blocksMax: 3, peersMax: 4, identity: 5, adoptions: 7 } as const;
@@ -193,7 +195,7 @@ function layOut(buffer: ArrayBuffer | undefined, { flowsMax, blocksMax, peersMax
     scale: bytesOf(flowsMax * 2),
     seen: bytesOf(flowsMax * 2),
   };
-  const peers = { remote: words(peersMax), owner: words(peersMax) };
+  const peers = { remote: words(peersMax), port: halves(peersMax), owner: words(peersMax) };
   const blocks = {
     address: words(blocksMax),
     firstPort: halves(blocksMax),

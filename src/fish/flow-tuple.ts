@@ -1,6 +1,6 @@
 import { familyOf, ipv4FromNumber, ipv4ToNumber, type Address } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
-import { flowProtocol, isUdp, protocolName } from './packet.ts';
+import { flowProtocol, protocolName } from './packet.ts';
 
 /** What tells flows apart, as columns: a row is a flow of the table, or an entry of the log. */
 export type TupleRows = Readonly<{
@@ -43,9 +43,9 @@ export type TupleText = Readonly<{
   /** The leased address and port; ICMP: the identifier outside. */
   address: Address;
   port: number;
-  /** null for UDP, whose mapping is one toward all remotes. */
+  /** null where the mapping is one toward all remotes, as for UDP by default, */
   remote: Address | null;
-  /** null for UDP and ICMP. */
+  /** and where it is one toward all their ports. */
   remotePort: number | null;
 }>;
 
@@ -58,8 +58,8 @@ export function describeTuple(rows: TupleRows, row: number): TupleText {
     clientPort: rows.clientPort[row]!,
     address: ipv4FromNumber(rows.leased[row]!),
     port: rows.leasedPort[row]!,
-    remote: protocol === 'udp' ? null : ipv4FromNumber(rows.remote[row]!),
-    remotePort: protocol === 'tcp' ? rows.remotePort[row]! : null,
+    remote: rows.remote[row] === 0 ? null : ipv4FromNumber(rows.remote[row]!),
+    remotePort: rows.remotePort[row] === 0 ? null : rows.remotePort[row]!,
   };
 }
 
@@ -91,8 +91,8 @@ export function wantedTuple(query: FlowQuery): WantedTuple {
     protocol,
     leased: ipv4ToNumber(query.address),
     leasedPort: query.port,
-    remote: query.remote === null || isUdp(protocol) ? null : ipv4ToNumber(query.remote),
-    remotePort: query.protocol === 'tcp' ? query.remotePort : null,
+    remote: query.remote === null ? null : ipv4ToNumber(query.remote),
+    remotePort: query.remotePort,
   };
 }
 
@@ -101,7 +101,10 @@ export function rowMatches(rows: TupleRows, row: number, wanted: WantedTuple): b
     rows.leasedPort[row] === wanted.leasedPort &&
     rows.leased[row] === wanted.leased &&
     rows.protocol[row] === wanted.protocol &&
-    (wanted.remote === null || rows.remote[row] === wanted.remote) &&
-    (wanted.remotePort === null || rows.remotePort[row] === wanted.remotePort)
+    isAnyOr(wanted.remote, rows.remote[row]!) &&
+    isAnyOr(wanted.remotePort, rows.remotePort[row]!)
   );
 }
+
+/** 0 in the row: the mapping does not look at it, so the flow is toward any. */
+const isAnyOr = (wanted: number | null, found: number): boolean => wanted === null || found === 0 || found === wanted;

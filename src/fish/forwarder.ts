@@ -11,6 +11,7 @@ import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
 import { QuotedPacket } from './icmp-error.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
+import { MappingKeys, needsPeers } from './mapping.ts';
 import { ACK, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
@@ -36,6 +37,10 @@ export class Forwarder {
   readonly #adoption: Adoption;
   readonly #prohibited: ProhibitedReply;
   readonly #traffic = new TrafficCounters();
+  readonly #keys: MappingKeys;
+  /** What of a UDP peer's port the filter looks at. */
+  readonly #peerPortMask: number;
+  readonly #inboundRefreshes: boolean;
   readonly #tcpEstablishedMs: number;
   readonly #tcpTransitoryMs: number;
   readonly #udpMs: number;
@@ -63,9 +68,12 @@ export class Forwarder {
     this.#clients = new PrefixList(config.clientPrefixes);
     this.#blocks = new BlockTable(memory.columns.blocks);
     this.#placeholders = new PlaceholderBudget(o.placeholders, config.placeholdersMax);
+    this.#keys = new MappingKeys(config.udpMapping);
+    this.#peerPortMask = config.udpFiltering === 'address_and_port_dependent' ? 0xffff : 0;
+    this.#inboundRefreshes = config.udpInboundRefresh;
     const parts = { config, memory, blocks: this.#blocks, placeholders: this.#placeholders };
     this.#life = new FlowLife({ ...parts, random, log });
-    this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life });
+    this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life, keys: this.#keys });
     this.#log = log;
     this.#prohibited = new ProhibitedReply(config.icmpSource, config.icmpErrorsPerSMax, config.vnetHeaderBytes);
     this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
@@ -116,8 +124,8 @@ export class Forwarder {
     const { protocol } = packet;
     if (isEcho(protocol) && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows } = this.#life;
-    const remote = isUdp(protocol) ? 0 : packet.destination;
-    const remotePort = isTcp(protocol) ? packet.destinationPort : 0;
+    const remote = this.#keys.remoteOf(protocol, packet.destination);
+    const remotePort = this.#keys.remotePortOf(protocol, packet.destinationPort);
     let flow = flows.findByClient(protocol, packet.source, packet.sourcePort, remote, remotePort);
     if (flow !== NONE && flows.state[flow] === RESTING) {
       // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
@@ -128,8 +136,7 @@ export class Forwarder {
     const isNew = flow === NONE;
     if (isNew) flow = this.#open(packet, remote, remotePort, nowMs);
     if (flow < 0) return -flow;
-    const { peers } = this.#life;
-    if (isUdp(protocol) && peers !== null && !peers.add(flow, packet.destination)) return DROP.peers_full;
+    if (isUdp(protocol) && !this.#addPeer(flow, packet)) return DROP.peers_full;
     this.#sendOut(flow, packet);
     if (!isTcp(protocol)) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
     else if (!isNew) this.#followTcp(flow, OUTWARD, packet, nowMs);
@@ -142,16 +149,17 @@ export class Forwarder {
       return DROP.hairpin_unsupported;
     const { protocol } = packet;
     if (isEcho(protocol) && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
-    const { flows, peers } = this.#life;
-    const remote = isUdp(protocol) ? 0 : packet.source;
-    const remotePort = isTcp(protocol) ? packet.sourcePort : 0;
+    const { flows } = this.#life;
+    const remote = this.#keys.remoteOf(protocol, packet.source);
+    const remotePort = this.#keys.remotePortOf(protocol, packet.sourcePort);
     const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
     if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
-    if (isUdp(protocol) && peers !== null && !peers.has(flow, packet.source)) return DROP.filtered;
+    if (isUdp(protocol) && !this.#isPeer(flow, packet.source, packet.sourcePort)) return DROP.filtered;
     this.#sendIn(flow, packet);
     // What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508).
     if (isTcp(protocol)) this.#followTcp(flow, INWARD, packet, nowMs);
+    else if (this.#inboundRefreshes && isUdp(protocol)) this.#keepFor(flow, this.#udpMs, nowMs);
     return FORWARD;
   }
 
@@ -164,13 +172,13 @@ export class Forwarder {
     if (verdict !== FORWARD) return verdict;
     if (quoted.source !== packet.destination || !quoted.isPossible(true)) return DROP.no_flow;
     const { protocol, source, sourcePort } = quoted;
-    const { flows, peers } = this.#life;
-    const remote = isUdp(protocol) ? 0 : quoted.destination;
-    const remotePort = isTcp(protocol) ? quoted.destinationPort : 0;
+    const { flows } = this.#life;
+    const remote = this.#keys.remoteOf(protocol, quoted.destination);
+    const remotePort = this.#keys.remotePortOf(protocol, quoted.destinationPort);
     const flow = flows.findByLeased(protocol, source, sourcePort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
     if (flows.state[flow] === RESTING) return DROP.resting;
-    if (isUdp(protocol) && peers !== null && !peers.has(flow, quoted.destination)) return DROP.filtered;
+    if (isUdp(protocol) && !this.#isPeer(flow, quoted.destination, quoted.destinationPort)) return DROP.filtered;
     quoted.translateInward(packet, flows.client[flow]!, flows.clientPort[flow]!);
     return FORWARD;
   }
@@ -185,13 +193,24 @@ export class Forwarder {
     if (quoted.source !== packet.destination || !quoted.isPossible(false)) return DROP.no_flow;
     const { protocol, destination, destinationPort } = quoted;
     const { flows } = this.#life;
-    const remote = isUdp(protocol) ? 0 : quoted.source;
-    const remotePort = isTcp(protocol) ? quoted.sourcePort : 0;
+    const remote = this.#keys.remoteOf(protocol, quoted.source);
+    const remotePort = this.#keys.remotePortOf(protocol, quoted.sourcePort);
     const flow = flows.findByClient(protocol, destination, destinationPort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
     if (flows.state[flow] === RESTING) return DROP.resting;
     quoted.translateOutward(packet, flows.leased[flow]!, flows.leasedPort[flow]!);
     return FORWARD;
+  }
+
+  /** Whoever a client sends to may answer; false when there is no room to remember that. */
+  #addPeer(flow: number, packet: Packet): boolean {
+    const { peers } = this.#life;
+    return peers === null || peers.add(flow, packet.destination, packet.destinationPort & this.#peerPortMask);
+  }
+
+  #isPeer(flow: number, remote: number, remotePort: number): boolean {
+    const { peers } = this.#life;
+    return peers === null || peers.has(flow, remote, remotePort & this.#peerPortMask);
   }
 
   /** The end of a TCP connection is told again when its last ACK was lost; nothing else is for the client any more. */
@@ -301,10 +320,10 @@ export class Forwarder {
 const rowsAtOnce_max = 65_536;
 
 /** How large fish's memory has to be. */
-export const memorySizes = ({ flowsMax, blocksMax, udpFiltering, udpPeersMax }: FishConfig): MemorySizes => ({
-  flowsMax,
-  blocksMax,
-  peersMax: udpFiltering === 'address_dependent' ? udpPeersMax : 0,
+export const memorySizes = (config: FishConfig): MemorySizes => ({
+  flowsMax: config.flowsMax,
+  blocksMax: config.blocksMax,
+  peersMax: needsPeers(config) ? config.udpPeersMax : 0,
 });
 
 function checkSizes(memory: FlowMemory, config: FishConfig): void {

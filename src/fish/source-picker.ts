@@ -1,9 +1,13 @@
 import type { BlockTable } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import { NONE, type FlowTable } from './flow-table.ts';
+import { isUdp } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import type { PortSpace } from './port-space.ts';
 import { DROP, FORWARD } from './verdicts.ts';
+
+/** As a parity: both will do. */
+const ANY = -1;
 
 /**
  * Finds a leased (address, port) that nothing uses toward a remote yet, and in a shared block takes it in the kernel.
@@ -43,22 +47,40 @@ export class SourcePicker {
   }
 
   /** FORWARD and the fields above, or the reason why there is no source. `remote` and its port as in the flow's key. */
-  pick(protocol: number, remote: number, remotePort: number): number {
+  pick(protocol: number, clientPort: number, remote: number, remotePort: number): number {
     const space = this.#blocks.spaceFor(protocol);
     if (space === undefined) return DROP.no_lease;
     this.#attemptsLeft = this.#config.placeholderAttemptsMax;
     this.#refusal = FORWARD;
     const probes = Math.min(space.total, this.#config.portProbesMax);
-    let port = this.#random() % space.total;
-    for (let probe = 0; probe < probes; probe++) {
-      if (this.#take(space, port, protocol, remote, remotePort)) return FORWARD;
-      port += space.step;
-      if (port >= space.total) port -= space.total;
-    }
+    const start = this.#random() % space.total;
+    const keepsParity = this.#config.udpPortParity && isUdp(protocol);
+    const parity = keepsParity ? clientPort & 1 : ANY;
+    if (this.#search(space, start, probes, parity, protocol, remote, remotePort)) return FORWARD;
+    // Better a port of the other parity than none (RFC 4787 4.2.2 asks for no more).
+    if (keepsParity && this.#search(space, start, probes, parity ^ 1, protocol, remote, remotePort)) return FORWARD;
     return this.#refusal === FORWARD ? DROP.no_port : this.#refusal;
   }
 
-  #take(space: PortSpace, port: number, protocol: number, remote: number, remotePort: number): boolean {
+  #search(
+    space: PortSpace,
+    start: number,
+    probes: number,
+    parity: number,
+    protocol: number,
+    remote: number,
+    remotePort: number,
+  ): boolean {
+    let port = start;
+    for (let probe = 0; probe < probes; probe++) {
+      if (this.#take(space, port, parity, protocol, remote, remotePort)) return true;
+      port += space.step;
+      if (port >= space.total) port -= space.total;
+    }
+    return false;
+  }
+
+  #take(space: PortSpace, port: number, parity: number, protocol: number, remote: number, remotePort: number): boolean {
     const index = space.indexOf(port);
     this.slot = space.slotAt(index);
     const shared = this.#blocks.shared[this.slot] === 1;
@@ -66,6 +88,7 @@ export class SourcePicker {
     // Every slot of the space is one of the block table.
     this.address = this.#blocks.address[this.slot]!;
     this.port = this.#blocks.firstPort[this.slot]! + space.offsetIn(index, port);
+    if (parity !== ANY && (this.port & 1) !== parity) return false;
     if (this.#flows.findByLeased(protocol, this.address, this.port, remote, remotePort) >= 0) return false;
     this.placeholder = NONE;
     return !shared || this.#hold(remote, remotePort);

@@ -3,8 +3,8 @@ import type { PeerColumns } from './flow-memory.ts';
 const NOBODY = -1;
 
 /**
- * Which remote addresses a UDP client has sent to, for address-dependent filtering (RFC 4787 section 5): a chained hash
- * table of (flow, remote) with a second chain through the entries of each flow, by which they go when the flow goes.
+ * Which remotes a UDP client has sent to, for filtering by them (RFC 4787 section 5): a chained hash table of (flow, remote, port
+ * or 0) with a second chain through the entries of each flow, by which they go when the flow goes.
  */
 export class UdpPeers {
   readonly #buckets: Int32Array;
@@ -12,6 +12,7 @@ export class UdpPeers {
   /** The flow plus one. */
   readonly #owner: PeerColumns['owner'];
   readonly #remote: PeerColumns['remote'];
+  readonly #port: PeerColumns['port'];
   readonly #nextInBucket: Int32Array;
   /** Also the chain of free entries. */
   readonly #nextOfFlow: Int32Array;
@@ -26,42 +27,48 @@ export class UdpPeers {
     this.#mask = size - 1;
     this.#owner = columns.owner;
     this.#remote = columns.remote;
+    this.#port = columns.port;
     this.#nextInBucket = new Int32Array(peersMax);
     this.#nextOfFlow = new Int32Array(peersMax);
     this.#firstOfFlow = new Int32Array(flowsMax).fill(NOBODY);
   }
 
-  has(flow: number, remote: number): boolean {
+  /** `port`: 0 where only the address counts. */
+  has(flow: number, remote: number, port: number): boolean {
     // Buckets and chains hold entry numbers, which are rows of every column.
-    let entry = this.#buckets[this.#bucketOf(flow, remote)]!;
-    while (entry !== NOBODY && (this.#owner[entry] !== flow + 1 || this.#remote[entry] !== remote))
-      entry = this.#nextInBucket[entry]!;
+    let entry = this.#buckets[this.#bucketOf(flow, remote, port)]!;
+    while (entry !== NOBODY && !this.#is(entry, flow, remote, port)) entry = this.#nextInBucket[entry]!;
     return entry !== NOBODY;
   }
 
   /** Remembers a peer; false when the table is full. */
-  add(flow: number, remote: number): boolean {
-    if (this.has(flow, remote)) return true;
+  add(flow: number, remote: number, port: number): boolean {
+    if (this.has(flow, remote, port)) return true;
     const entry = this.#free;
     if (entry === NOBODY) return false;
     this.#free = this.#nextOfFlow[entry]!;
     this.#remote[entry] = remote;
+    this.#port[entry] = port;
     this.#owner[entry] = flow + 1;
-    this.#chain(entry, flow, remote);
+    this.#chain(entry);
     return true;
   }
 
   /** Takes an entry over as it is, if its flow is one of those that `isUsed` knows; else it is free. */
   adopt(entry: number, isUsed: (flow: number) => boolean): void {
     const flow = this.#owner[entry]! - 1;
-    const remote = this.#remote[entry]!;
-    if (flow >= 0 && flow < this.#firstOfFlow.length && isUsed(flow) && !this.has(flow, remote))
-      this.#chain(entry, flow, remote);
+    const isFlow = flow >= 0 && flow < this.#firstOfFlow.length && isUsed(flow);
+    if (isFlow && !this.has(flow, this.#remote[entry]!, this.#port[entry]!)) this.#chain(entry);
     else this.#letGo(entry);
   }
 
-  #chain(entry: number, flow: number, remote: number): void {
-    const bucket = this.#bucketOf(flow, remote);
+  #is(entry: number, flow: number, remote: number, port: number): boolean {
+    return this.#owner[entry] === flow + 1 && this.#remote[entry] === remote && this.#port[entry] === port;
+  }
+
+  #chain(entry: number): void {
+    const flow = this.#owner[entry]! - 1;
+    const bucket = this.#bucketOfEntry(entry);
     this.#nextInBucket[entry] = this.#buckets[bucket]!;
     this.#buckets[bucket] = entry;
     this.#nextOfFlow[entry] = this.#firstOfFlow[flow]!;
@@ -87,7 +94,7 @@ export class UdpPeers {
   }
 
   #unchain(entry: number): void {
-    const bucket = this.#bucketOf(this.#owner[entry]! - 1, this.#remote[entry]!);
+    const bucket = this.#bucketOfEntry(entry);
     const next = this.#nextInBucket[entry]!;
     let before = this.#buckets[bucket]!;
     if (before === entry) {
@@ -98,8 +105,12 @@ export class UdpPeers {
     this.#nextInBucket[before] = next;
   }
 
-  #bucketOf(flow: number, remote: number): number {
-    const hash = Math.imul(remote ^ Math.imul(flow, 0x9e3779b1), 0x85ebca6b);
+  #bucketOfEntry(entry: number): number {
+    return this.#bucketOf(this.#owner[entry]! - 1, this.#remote[entry]!, this.#port[entry]!);
+  }
+
+  #bucketOf(flow: number, remote: number, port: number): number {
+    const hash = Math.imul(remote ^ Math.imul(flow ^ (port << 16), 0x9e3779b1), 0x85ebca6b);
     return (hash ^ (hash >>> 15)) & this.#mask;
   }
 }

@@ -14,7 +14,10 @@ describe('the configuration of fish', () => {
     const checked = fishConfig({ clientPrefixes });
     expect(checked.ok && checked.value).toMatchObject({
       clientPrefixes,
+      udpMapping: 'endpoint_independent',
       udpFiltering: 'endpoint_independent',
+      udpInboundRefresh: false,
+      udpPortParity: true,
       timers: { tcpEstablishedS: 7_440, tcpTransitoryS: 240, tcpRestS: 60, udpS: 300, icmpS: 60 },
     });
   });
@@ -36,6 +39,11 @@ describe('the configuration of fish', () => {
       { icmpSource: '2001:db8::1' as Address },
       'icmpSource: 2001:db8::1 is not an IPv4 address',
     ],
+    [
+      'a filter laxer than the mapping',
+      { udpMapping: 'address_and_port_dependent', udpFiltering: 'address_dependent' },
+      'udpFiltering: address_dependent cannot be had with udpMapping address_and_port_dependent: choose one at least as strict',
+    ],
     ['no flows', { flowsMax: 0 }, 'flowsMax: a whole number, 1 to 16777216'],
     ['half a block', { blocksMax: 0.5 }, 'blocksMax: a whole number, 1 to 65536'],
     ['a timer of 0', { timers: { ...defaultTimers, udpS: 0 } }, 'timers.udpS: 1 to 86400 seconds'],
@@ -43,6 +51,17 @@ describe('the configuration of fish', () => {
     ['a timer that is no number', { timers: { ...defaultTimers, icmpS: NaN } }, 'timers.icmpS: 1 to 86400 seconds'],
   ])('refuses %s', (_what, settings, problem) => {
     expect(problemOf(settings)).toBe(problem);
+  });
+
+  test('filters as strictly as it maps, unless told to be stricter', () => {
+    const filterOf = (settings: Partial<FishConfig>) => {
+      const checked = fishConfig({ clientPrefixes, ...settings });
+      return checked.ok && checked.value.udpFiltering;
+    };
+    expect(filterOf({ udpMapping: 'address_dependent' })).toBe('address_dependent');
+    expect(filterOf({ udpMapping: 'address_dependent', udpFiltering: 'address_and_port_dependent' })).toBe(
+      'address_and_port_dependent',
+    );
   });
 
   test('allows no rest', () => {

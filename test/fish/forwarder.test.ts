@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { block, client, origin, Pond, shared } from '../support/fish.ts';
+import { block, client, inside, origin, outside, Pond, shared } from '../support/fish.ts';
 import { checksumProblem, echo, read, tcp, udp, type Endpoint } from '../support/packets.ts';
 
 const address = '198.51.100.10';
@@ -7,17 +7,6 @@ const other: Endpoint = { address: '100.96.0.3', port: 40_000 };
 const elsewhere: Endpoint = { address: '203.0.113.2', port: 443 };
 const dns: Endpoint = { address: '203.0.113.1', port: 53 };
 
-/** Where a packet came from, as the remote sees it. */
-const outside = (sent: { verdict: string; bytes: Uint8Array }): Endpoint => {
-  expect(sent.verdict).toBe('forward');
-  const { source, sourcePort } = read(sent.bytes);
-  return { address: source, port: sourcePort };
-};
-const inside = (sent: { verdict: string; bytes: Uint8Array }): Endpoint => {
-  expect(sent.verdict).toBe('forward');
-  const { destination, destinationPort } = read(sent.bytes);
-  return { address: destination, port: destinationPort };
-};
 const states = (pond: Pond) => [...pond.forwarder.flows()].map((flow) => flow.state);
 
 /** A connection from the first SYN to the first ACK; what the remote sees it come from. */

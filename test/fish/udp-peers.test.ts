@@ -6,9 +6,18 @@ import { UdpPeers } from '../../src/fish/udp-peers.ts';
 const flows = 4;
 const max = 8;
 const step = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ flow: fc.nat({ max: flows - 1 }), remote: fc.nat({ max: 6 }) }) },
-  { weight: 1, arbitrary: fc.record({ flow: fc.nat({ max: flows - 1 }), remote: fc.constant(null) }) },
-  { weight: 1, arbitrary: fc.record({ flow: fc.constant(null), remote: fc.nat({ max: flows - 1 }) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ flow: fc.nat({ max: flows - 1 }), remote: fc.nat({ max: 4 }), port: fc.nat({ max: 1 }) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ flow: fc.nat({ max: flows - 1 }), remote: fc.constant(null), port: fc.constant(0) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ flow: fc.constant(null), remote: fc.nat({ max: flows - 1 }), port: fc.constant(0) }),
+  },
 );
 
 test.prop([fc.array(step, { maxLength: 100 })], { numRuns: 500 })(
@@ -22,7 +31,7 @@ test.prop([fc.array(step, { maxLength: 100 })], { numRuns: 500 })(
     };
     let peers = adopt();
     const model = new Set<string>();
-    for (const { flow, remote } of steps) {
+    for (const { flow, remote, port } of steps) {
       if (flow === null) {
         // One of the flows did not make it.
         peers = adopt(remote);
@@ -31,11 +40,13 @@ test.prop([fc.array(step, { maxLength: 100 })], { numRuns: 500 })(
         peers.forget(flow);
         for (const pair of model) if (pair.startsWith(`${flow} `)) model.delete(pair);
       } else {
-        const fits = model.has(`${flow} ${remote}`) || model.size < max;
-        expect(peers.add(flow, remote)).toBe(fits);
-        if (fits) model.add(`${flow} ${remote}`);
+        const fits = model.has(`${flow} ${remote} ${port}`) || model.size < max;
+        expect(peers.add(flow, remote, port)).toBe(fits);
+        if (fits) model.add(`${flow} ${remote} ${port}`);
       }
-      for (let f = 0; f < flows; f++) for (let r = 0; r <= 6; r++) expect(peers.has(f, r)).toBe(model.has(`${f} ${r}`));
+      for (let f = 0; f < flows; f++)
+        for (let r = 0; r <= 4; r++)
+          for (const p of [0, 1]) expect(peers.has(f, r, p)).toBe(model.has(`${f} ${r} ${p}`));
     }
   },
 );

@@ -8,7 +8,7 @@ import { FlowMemory, type MemoryColumns } from '../../src/fish/flow-memory.ts';
 import { Forwarder, memorySizes } from '../../src/fish/forwarder.ts';
 import type { Placeholders } from '../../src/fish/placeholders.ts';
 import { verdictName } from '../../src/fish/verdicts.ts';
-import { build, type Endpoint, type PacketFields } from './packets.ts';
+import { build, read, type Endpoint, type PacketFields } from './packets.ts';
 
 /** Ten o'clock on some day: the wall time of the fish's clock at 0. */
 export const wallStartMs = 1_767_261_600_000;
@@ -239,3 +239,19 @@ export class Pond {
 
 export const client: Endpoint = { address: '100.96.0.2', port: 40_000 };
 export const origin: Endpoint = { address: '203.0.113.1', port: 443 };
+
+type Sent = Readonly<{ verdict: string; bytes: Uint8Array }>;
+function forwarded({ verdict, bytes }: Sent): ReturnType<typeof read> {
+  if (verdict !== 'forward') throw new Error(`the packet was not forwarded: ${verdict}`);
+  return read(bytes);
+}
+/** Where a packet that was forwarded comes from, as the remote sees it. */
+export const outside = (sent: Sent): Endpoint => {
+  const { source, sourcePort } = forwarded(sent);
+  return { address: source, port: sourcePort };
+};
+/** Where it goes, as the client sees it. */
+export const inside = (sent: Sent): Endpoint => {
+  const { destination, destinationPort } = forwarded(sent);
+  return { address: destination, port: destinationPort };
+};
