@@ -1,0 +1,86 @@
+import { once } from 'node:events';
+import { originOf, type FishLab, type Side } from './lab.ts';
+
+const seconds = 1.5;
+const port = 9_000;
+/** Ports that the origin accepts at: a leased port serves a connection to each. */
+const acceptPorts = { first: 10_000, count: 64 };
+const connectionsAtATime = 64;
+/** UDP in large pieces, cut by the network card, or whoever receives: 44 datagrams of 1,400 bytes in one. */
+const gso = { bytes: 1_400, segments: 44 };
+/** On their way at a time: what no queue between the two has to drop. */
+const window_datagrams = 512;
+/** 64 bytes of IP. */
+const smallest_bytes = 36;
+
+/** A way to load one side, which says how much got through. It is opened once for all rounds. */
+export type Traffic = Readonly<{ unit: string; run: (side: Side) => Promise<number>; close: () => void }>;
+
+/** One TCP connection as fast as it goes: what the receiver got. */
+export async function bulk(lab: FishLab, direction: 'up' | 'down'): Promise<Traffic> {
+  const { origin, clientSide } = lab.lab;
+  const sink = lab.lab.spawn(origin, ['iperf3', '-s', '--forceflush']);
+  if (sink.stdout) await once(sink.stdout, 'data');
+  return {
+    unit: 'Mbit/s',
+    // eslint-disable-next-line @typescript-eslint/require-await -- the others have to wait
+    run: async (side) => {
+      const way = direction === 'down' ? '--reverse' : '';
+      const said = lab.lab.shell(
+        clientSide,
+        `iperf3 -J -c ${originOf[side]} -t ${seconds} -O 0.3 --connect-timeout 5000 ${way}`,
+      );
+      const { end } = JSON.parse(said) as { end: { sum_received: { bits_per_second: number } } };
+      return end.sum_received.bits_per_second / 1e6;
+    },
+    close: () => sink.kill('SIGKILL'),
+  };
+}
+
+type Counted = Readonly<{ bytes: number; datagrams: number; seconds: number }>;
+
+async function datagrams(lab: FishLab, side: Side, bytes: number, segments: number): Promise<Counted> {
+  const sink = await lab.atOrigin<Counted>('udp-sink', originOf[side], port);
+  lab.atClient('udp-send', originOf[side], port, bytes, segments, window_datagrams, seconds);
+  return sink.result();
+}
+
+const nothing = () => {};
+
+/** UDP by segmentation offload; the receiver takes datagrams one by one. */
+export const udpGso = (lab: FishLab): Traffic => ({
+  unit: 'Mbit/s',
+  run: async (side) => {
+    const { bytes, seconds: took } = await datagrams(lab, side, gso.bytes, gso.segments);
+    return (bytes * 8) / took / 1e6;
+  },
+  close: nothing,
+});
+
+/** Smallest packets. */
+export const pps64 = (lab: FishLab): Traffic => ({
+  unit: 'packets/s',
+  run: async (side) => {
+    const { datagrams: arrived, seconds: took } = await datagrams(lab, side, smallest_bytes, 1);
+    return arrived / took;
+  },
+  close: nothing,
+});
+
+/** Connections that are made and closed again, in order, so many at a time. */
+export async function connections(lab: FishLab, sides: readonly Side[]): Promise<Traffic> {
+  const { first, count } = acceptPorts;
+  const servers = await Promise.all(sides.map((side) => lab.atOrigin('accept', originOf[side], first, count)));
+  return {
+    unit: 'connections/s',
+    // eslint-disable-next-line @typescript-eslint/require-await -- the others have to wait
+    run: async (side) => {
+      type Made = Readonly<{ connections: number; failed: number; stuck: number; seconds: number }>;
+      const made = lab.atClient<Made>('connect', originOf[side], first, count, connectionsAtATime, seconds);
+      // A connection that failed cost something, too, and is worth nothing: with many of them the figure means nothing.
+      if (made.failed + made.stuck > made.connections / 100) throw new Error(`${side}: ${JSON.stringify(made)}`);
+      return made.connections / made.seconds;
+    },
+    close: () => servers.forEach((server) => server.end()),
+  };
+}
