@@ -136,9 +136,9 @@ export class FishLab implements AsyncDisposable {
     };
   }
 
-  /** Runs the load program at the client to its end. */
-  atClient<T>(...args: readonly (string | number)[]): T {
-    return JSON.parse(this.lab.shell(this.lab.clientSide, `${this.load} ${args.join(' ')}`)) as T;
+  /** Runs the load program at the client to its end: the JSON that it prints. */
+  atClient(...args: readonly (string | number)[]): unknown {
+    return JSON.parse(this.lab.shell(this.lab.clientSide, `${this.load} ${args.join(' ')}`));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -23,7 +23,7 @@ export async function bulk(lab: FishLab, direction: 'up' | 'down'): Promise<Traf
   if (sink.stdout) await once(sink.stdout, 'data');
   return {
     unit: 'Mbit/s',
-    // eslint-disable-next-line @typescript-eslint/require-await -- the others have to wait
+
     run: async (side) => {
       const way = direction === 'down' ? '--reverse' : '';
       const said = lab.lab.shell(
@@ -73,10 +73,10 @@ export async function connections(lab: FishLab, sides: readonly Side[]): Promise
   const servers = await Promise.all(sides.map((side) => lab.atOrigin('accept', originOf[side], first, count)));
   return {
     unit: 'connections/s',
-    // eslint-disable-next-line @typescript-eslint/require-await -- the others have to wait
+
     run: async (side) => {
       type Made = Readonly<{ connections: number; failed: number; stuck: number; seconds: number }>;
-      const made = lab.atClient<Made>('connect', originOf[side], first, count, connectionsAtATime, seconds);
+      const made = lab.atClient('connect', originOf[side], first, count, connectionsAtATime, seconds) as Made;
       // A connection that failed cost something, too, and is worth nothing: with many of them the figure means nothing.
       if (made.failed + made.stuck > made.connections / 100) throw new Error(`${side}: ${JSON.stringify(made)}`);
       return made.connections / made.seconds;

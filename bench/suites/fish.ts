@@ -29,7 +29,7 @@ function besideKernel(
   const sides = ['fish', 'nft'] as const;
   return {
     name,
-    measure: async function* () {
+    async *measure() {
       await using lab = await FishLab.open({ name: 'bench', claims, sides, fish: shortRest });
       const traffic = await open(lab, sides);
       // The first round of either is not counted: compilers and caches are cold.
@@ -43,7 +43,7 @@ function besideKernel(
 
 const besideC: Part = {
   name: 'fish.vs_c',
-  measure: async function* () {
+  async *measure() {
     const sides = ['fish', 'c'] as const;
     await using lab = await FishLab.open({ name: 'bench', claims: shared, sides, fish: shortRest });
     const ratios: number[][] = [];
