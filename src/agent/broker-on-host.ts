@@ -16,7 +16,7 @@ import type { UnitsOnHost } from './units-on-host.ts';
 /** What the agent needs of a broker. */
 export type RunningBroker = Pick<
   Broker,
-  'mirror' | 'isAdopted' | 'isOver' | 'isGivenUp' | 'follow' | 'carryOut' | 'status' | 'close'
+  'mirror' | 'isAdopted' | 'isOver' | 'isGivenUp' | 'follow' | 'carryOut' | 'status' | 'counts' | 'close'
 >;
 
 /** `onTold`: the server has heard more of what was granted and ended here. `onLost`: the table cannot be gone on with. */
@@ -70,6 +70,11 @@ export class BrokerOnHost implements SliceGranter {
   /** Null as long as there is none. */
   status(): (ReturnType<RunningBroker['status']> & Readonly<{ leases: number }>) | null {
     return this.#broker ? { ...this.#broker.status(), leases: this.desired.leases.size } : null;
+  }
+
+  /** Null as long as there is none. */
+  async counts(): Promise<Awaited<ReturnType<RunningBroker['counts']>> | null> {
+    return (await this.#broker?.counts()) ?? null;
   }
 
   /** Why there is no broker although one is needed. */

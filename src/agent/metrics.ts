@@ -52,6 +52,23 @@ export async function metricsText(status: AgentStatus): Promise<string> {
     packets.inc({ counter }, value.packets);
     bytes.inc({ counter }, value.bytes);
   }
+  const { broker } = status;
+  if (broker) {
+    put('broker_running', '1 while the broker of this host runs', broker.running ? 1 : 0);
+    put('broker_problem', '1 while something is wrong with the broker', broker.problem === null ? 0 : 1);
+    put('broker_leases', 'Leases that the broker granted and that live on this host', broker.leases);
+    count('broker_leases_granted_total', 'Leases that the broker granted').inc(broker.granted);
+    count('broker_leases_ended_total', 'Leases of the broker whose ports were proven unused').inc(broker.ended);
+    const refusals = count('broker_refusals_total', 'Requests for leases that the broker refused, by code', ['code']);
+    for (const [code, value] of Object.entries(broker.refused)) refusals.inc({ code }, value);
+    put('broker_connections', 'Connections to the socket of the broker', broker.connections);
+    put('broker_report_problem', '1 while the server is not told', broker.report_problem === null ? 0 : 1);
+    if (broker.told_s_ago !== null)
+      put('broker_told_seconds', 'How long ago the server was last told what the broker granted', broker.told_s_ago);
+    if (broker.untold !== null)
+      put('broker_changes_untold', "Changes in the broker's log that the server has not heard of", broker.untold);
+    count('broker_reports_rejected_total', 'Leases of the broker that the server did not take').inc(broker.rejected);
+  }
   if (status.fish) {
     put('fish_running', '1 while fish runs', status.fish.running ? 1 : 0);
     count('fish_starts_total', 'How often fish was started').inc(status.fish.starts);

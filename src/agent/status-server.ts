@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
 import { makeDirectory } from '../ops/directory.ts';
 import { metricsText } from './metrics.ts';
-import { statusOf, type StatusParts } from './status.ts';
+import { problemsIn, statusOf, type StatusParts } from './status.ts';
 
 export const socketName = 'agent.sock';
 
@@ -48,9 +48,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
   if (path === '/status') send(response, 200, 'application/json', `${JSON.stringify(status, null, 2)}\n`);
   else if (path === '/metrics') send(response, 200, 'text/plain; version=0.0.4', await metricsText(status));
   else {
-    const why = status.guard.problem === null ? '' : `: ${status.guard.problem}`;
-    const shut = status.guard.open ? [] : [`the guard is shut${why}`];
-    const said = [status.server.problem, status.host.problem, ...shut].filter((problem) => problem !== null);
+    const said = problemsIn(status);
     send(response, said.length === 0 ? 200 : 503, 'text/plain', `${said.join('\n') || 'ok'}\n`);
   }
 }

@@ -1,4 +1,5 @@
 import { formatPorts } from '../net/ports.ts';
+import type { BrokerStatus } from '../broker/broker.ts';
 import type { Agent } from './agent.ts';
 import type { BrokerOnHost } from './broker-on-host.ts';
 import type { FishLeases } from './fish-leases.ts';
@@ -62,16 +63,19 @@ export type AgentStatus = Readonly<{
     stats: Readonly<Record<string, number>>;
   }> | null;
   /** `running`: false as long as the server has handed over no slice. null where the settings want none. */
-  broker: Readonly<{
-    running: boolean;
-    problem: string | null;
-    socket: string | null;
-    leases: number;
-    /** Why the server was not told what was granted here, the last time; null when it was. */
-    report_problem: string | null;
-    /** Up to where in the broker's own log it was. */
-    told_through: number | null;
-  }> | null;
+  broker:
+    | (Omit<BrokerStatus, 'epoch' | 'socket'> &
+        Readonly<{
+          running: boolean;
+          socket: string | null;
+          /** That live here. */
+          leases: number;
+          /** Leases granted and ended since it started, and requests for leases that were refused, by code. */
+          granted: number;
+          ended: number;
+          refused: Readonly<Record<string, number>>;
+        }>)
+    | null;
   counters: Readonly<Partial<Record<CounterName, Counter>>>;
 }>;
 
@@ -152,19 +156,35 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
             stats: (await agent.fish?.stats()) ?? {},
           }
         : null,
-    broker: agent.broker && brokerStatus(agent.broker),
+    broker: agent.broker && (await brokerStatus(agent.broker)),
     counters: Object.fromEntries(await parts.host.counters()),
   };
 }
 
-function brokerStatus(broker: BrokerOnHost): AgentStatus['broker'] {
+/** What is wrong, in lines for people: with any of it the agent does not do what it is for. */
+export function problemsIn({ server, host, broker, guard }: Pick<AgentStatus, 'server' | 'host' | 'broker' | 'guard'>) {
+  const why = guard.problem === null ? '' : `: ${guard.problem}`;
+  const shut = guard.open ? null : `the guard is shut${why}`;
+  return [server.problem, host.problem, broker?.problem ?? null, shut].filter((problem) => problem !== null);
+}
+
+async function brokerStatus(broker: BrokerOnHost): Promise<AgentStatus['broker']> {
   const status = broker.status();
+  const { granted = 0, ended = 0, refused = {} } = (await broker.counts()) ?? {};
   return {
     running: status !== null,
     problem: broker.problem ?? status?.problem ?? null,
     socket: status?.socket ?? null,
     leases: status?.leases ?? 0,
+    granted,
+    ended,
+    refused,
     report_problem: status?.report_problem ?? null,
+    report_problem_since: status?.report_problem_since ?? null,
     told_through: status?.told_through ?? null,
+    told_s_ago: status?.told_s_ago ?? null,
+    untold: status?.untold ?? null,
+    rejected: status?.rejected ?? 0,
+    connections: status?.connections ?? 0,
   };
 }

@@ -19,6 +19,8 @@ import { makeDirectory } from '../ops/directory.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Applied, AppliedAnswer, Change, Desired } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
+import { formatInstant } from '../wire/instants.ts';
+import { grantCounters, grantCounts, type GrantCounts } from './counts.ts';
 import { numberOf } from './identifiers.ts';
 import { openLocalTable, putAside, type LocalTable, type StartEngine } from './local-table.ts';
 import {
@@ -59,6 +61,24 @@ export type BrokerParts = Readonly<{
     onLost(): void;
   }>;
 
+/** For people and metrics. */
+export type BrokerStatus = Readonly<{
+  socket: string;
+  epoch: string;
+  problem: string | null;
+  /** Why the server was not told the last time, and since when; RFC 3339. null when it was. */
+  report_problem: string | null;
+  report_problem_since: string | null;
+  /** Up to where in the broker's own log the server has heard of everything, and how long ago it took a report. */
+  told_through: number | null;
+  told_s_ago: number | null;
+  /** By how many changes the log is longer than what the server has heard of. */
+  untold: number | null;
+  /** Leases that the server did not take, in all that was told to it. */
+  rejected: number;
+  connections: number;
+}>;
+
 /** What the agent has to make true of what was granted here: a snapshot, and every change of it, in order. */
 export type Granted = Readonly<{ type: 'snapshot'; desired: Desired } | { type: 'change'; change: Change }>;
 
@@ -86,6 +106,8 @@ export class Broker {
   readonly #emptied = new Map<number, number>();
   readonly #forwarded = new Map<string, Principal>();
   #telling: Promise<void> = Promise.resolve();
+  /** Where the log ends, as far as it was heard of. */
+  #newest = 0;
   /** Which of the server's words are in the table. */
   #mirrored: Promise<boolean> = Promise.resolve(false);
   #isMirrored = false;
@@ -104,6 +126,7 @@ export class Broker {
       ...{ epoch: table.epoch, bornAt: table.bornAt, openedAt: table.openedAt, reader },
       ...{ clock: this.#clock, log: parts.log },
       ...{ send: (report, signal) => parts.send(report, signal), doze: (ms, signal) => parts.doze(ms, signal) },
+      counters: () => grantCounters(this.#app.metrics),
       onTold: () => parts.onTold(),
       onLost: (why) => {
         this.#lost = why;
@@ -149,6 +172,7 @@ export class Broker {
     const { reader } = this.#table.engine;
     for (const slice of await everything<Slice>((page) => reader.slices({}, page)))
       if (!this.#slices.has(slice.id)) this.#slices.set(slice.id, slice);
+    this.#newest = Math.max(this.#newest, await reader.revision());
     makeReachable(dirname(socket));
     // Left behind by one that died: whoever starts a broker has made sure that none is at work.
     rmSync(socket, { force: true });
@@ -167,22 +191,25 @@ export class Broker {
     return this.#table.epoch;
   }
 
-  status(): Readonly<{
-    socket: string;
-    epoch: string;
-    problem: string | null;
-    report_problem: string | null;
-    told_through: number | null;
-  }> {
-    const { problem, through } = this.#upstream;
-    const { socket } = this.#parts;
+  status(): BrokerStatus {
+    const { problem, problemSince, through, toldAt, rejectedInAll } = this.#upstream;
     return {
-      socket,
+      socket: this.#parts.socket,
       epoch: this.epoch,
       problem: this.#lost ?? this.#problem(),
       report_problem: problem,
+      report_problem_since: problemSince === null ? null : formatInstant(problemSince),
       told_through: through ?? null,
+      told_s_ago: toldAt === null ? null : Math.max(0, Math.round((this.#clock.nowUs() - toldAt) / 1e6)),
+      untold: through === undefined ? null : Math.max(0, this.#newest - through),
+      rejected: rejectedInAll,
+      connections: this.#door.connections,
     };
+  }
+
+  /** Since it started. */
+  counts(): Promise<GrantCounts> {
+    return grantCounts(this.#app.metrics);
   }
 
   /** The worst first: without its table nothing is granted here any more. */
@@ -190,7 +217,7 @@ export class Broker {
     const { reason } = this.#table.engine.leases.health();
     if (reason !== null) return `the broker's table is out of order: ${reason}`;
     const { rejected } = this.#upstream;
-    const isRefused = rejected > 0 ? `the server did not take ${rejected} of what was told to it` : null;
+    const isRefused = rejected > 0 ? `the server does not take ${rejected} leases that were granted here` : null;
     return this.#mirrorProblem ?? isRefused;
   }
 
@@ -301,7 +328,7 @@ export class Broker {
     const secret = randomUUID();
     const { token, name, role, holder } = principal;
     const noQuota = { requestsPerS: null, requestsBurst: null, watchersMax: null };
-    const machine = role === 'operator' ? null : this.#parts.machine;
+    const machine = role === 'operator' || role === 'viewer' ? null : this.#parts.machine;
     const bearer = { secretHash: '', validUntil: Infinity, router: null, quota: noQuota };
     this.#forwarded.set(secret, { token, name, role, machine, holder, ...bearer });
     try {
@@ -342,6 +369,7 @@ export class Broker {
 
   #hear(events: readonly Event[]): void {
     for (const event of events) {
+      this.#newest = Math.max(this.#newest, event.revision);
       if (event.kind !== 'slice') continue;
       const { id, state, revision } = event.slice;
       if (state === 'cooling') this.#emptied.set(id, revision);

@@ -7,6 +7,7 @@ import {
   type BrokerPosition,
   type GrantedAnswer,
   type GrantedReportInput,
+  type ReportedLease,
 } from '../wire/broker.ts';
 import { formatInstant } from '../wire/instants.ts';
 import { changedIn, reportedLease, reportedPorts, reportedSession } from './reported.ts';
@@ -30,6 +31,8 @@ export type UpstreamParts = Readonly<{
   /** Resolves when all that was being decided when it was called is durable. */
   settled(): Promise<void>;
   send(report: GrantedReportInput, signal: AbortSignal): Promise<Told>;
+  /** What was granted, refused and ended since this broker started. */
+  counters(): Promise<NonNullable<GrantedReportInput['counters']>>;
   /** The server has heard more than before. */
   onTold(): void;
   /** What the server has heard shows that the table is not what it was. Nothing is told any more. */
@@ -44,6 +47,8 @@ export type UpstreamParts = Readonly<{
 const batch_ms = 100;
 /** How long the server waits at most to hear that nothing happened: attribution is complete so far. */
 const quiet_ms = 5_000;
+/** That are remembered because the server did not take them. */
+const rejected_leases_max = 100_000;
 const retry_first_ms = 200;
 const retry_max_ms = 10_000;
 /** The engine's clock is another thread's. */
@@ -77,12 +82,18 @@ export class Upstream {
   /** What to tell next: what came after this revision, everything, or nothing but that one wants to know where it stands. */
   #next: number | 'everything' | 'unknown' = 'unknown';
   #failures = 0;
-  #portsToldAt = -Infinity;
+  #figuresToldAt = -Infinity;
   #isConfirmed = false;
   #isLost = false;
   /** Why the server was not told, the last time; null when it was. */
   problem: string | null = null;
-  rejected = 0;
+  /** Since when that is so, and when the server took a report last; microseconds since the epoch. */
+  problemSince: number | null = null;
+  toldAt: number | null = null;
+  /** What the server did not take, in all. */
+  rejectedInAll = 0;
+  /** Why the server does not take them: leases that live. */
+  readonly #rejected = new Map<string, GrantedAnswer['rejected'][number]['code']>();
 
   constructor(parts: UpstreamParts) {
     this.#parts = parts;
@@ -99,6 +110,11 @@ export class Upstream {
    */
   get isConfirmed(): boolean {
     return this.#isConfirmed && !this.#isLost;
+  }
+
+  /** How many leases live here that the server does not take. */
+  get rejected(): number {
+    return this.#rejected.size;
   }
 
   /** Something is to be told. */
@@ -170,7 +186,7 @@ export class Upstream {
     const isLast = events.length < report_entries_max;
     const through = isLast ? Math.max(after, last?.revision ?? after) : (last?.revision ?? after);
     const as_of = formatInstant(isLast ? Math.max(asOf, last?.at ?? 0) : (last?.at ?? asOf));
-    const told = await this.#send({ after, through, as_of, ...changedIn(events), ...(await this.#ports()) }, signal);
+    const told = await this.#send({ after, through, as_of, ...changedIn(events), ...(await this.#figures()) }, signal);
     if (told.ok) this.#hasTold(told.answer.through);
     else if (told.gap) await this.#goOnFrom(told.gap);
     return told.ok && isLast;
@@ -186,7 +202,7 @@ export class Upstream {
     let number = 0;
     for await (const { last, ...rows } of this.#pages()) {
       const snapshot = { page: ++number, last, history_since };
-      const told = await this.#send({ ...head, snapshot, ...rows, ...(last ? await this.#ports() : {}) }, signal);
+      const told = await this.#send({ ...head, snapshot, ...rows, ...(last ? await this.#figures() : {}) }, signal);
       if (told.ok) continue;
       // From the first page again, a little later.
       if (told.gap) this.#fail(`page ${number} of all that was granted does not follow what it has`);
@@ -226,11 +242,12 @@ export class Upstream {
     return Math.max(this.#parts.bornAt, now - clock_margin_us);
   }
 
-  async #ports(): Promise<Pick<GrantedReportInput, 'ports'>> {
-    const now = this.#parts.clock.nowUs();
-    if (now - this.#portsToldAt < quiet_ms * 1_000) return {};
-    this.#portsToldAt = now;
-    return { ports: reportedPorts(await this.#parts.reader.usage()) };
+  async #figures(): Promise<Pick<GrantedReportInput, 'ports' | 'counters'>> {
+    const { clock, reader, counters } = this.#parts;
+    const now = clock.nowUs();
+    if (now - this.#figuresToldAt < quiet_ms * 1_000) return {};
+    this.#figuresToldAt = now;
+    return { ports: reportedPorts(await reader.usage()), counters: await counters() };
   }
 
   async #send(report: Omit<GrantedReportInput, 'broker_epoch'>, signal: AbortSignal): Promise<Told> {
@@ -238,11 +255,27 @@ export class Upstream {
     if (told.ok) {
       this.#failures = 0;
       this.problem = null;
-      this.rejected += told.answer.rejected.length;
-      for (const rejection of told.answer.rejected) this.#parts.log.warn(rejection, 'the server did not take a lease');
+      this.problemSince = null;
+      this.toldAt = this.#parts.clock.nowUs();
+      this.#noteRejected(report.leases ?? [], told.answer.rejected);
     } else if (told.gap) this.#failures = 0;
     else this.#fail(told.problem);
     return told;
+  }
+
+  /** A lease stands there until it is taken, or over: by then nobody can have its ports for it. */
+  #noteRejected(leases: readonly ReportedLease[], rejected: GrantedAnswer['rejected']): void {
+    this.rejectedInAll += rejected.length;
+    for (const { id } of leases) this.#rejected.delete(id);
+    if (rejected.length === 0) return;
+    const living = new Set(
+      leases.flatMap(({ id, empty_at, ended_at }) => ((empty_at ?? ended_at) === null ? [id] : [])),
+    );
+    for (const rejection of rejected) {
+      this.#parts.log.warn(rejection, 'the server did not take a lease');
+      if (living.has(rejection.item) && this.#rejected.size < rejected_leases_max)
+        this.#rejected.set(rejection.item, rejection.code);
+    }
   }
 
   /** The server may have less than was thought (it was restored) or more (an answer was lost), but not what was never told. */
@@ -263,6 +296,7 @@ export class Upstream {
 
   #fail(problem: string): void {
     this.#failures++;
+    this.problemSince ??= this.#parts.clock.nowUs();
     if (this.problem === null) this.#parts.log.warn(`what is granted here is not told to the server: ${problem}`);
     this.problem = problem;
   }

@@ -16,7 +16,7 @@ export type ReportedPorts = Readonly<{
   ports: number;
 }>;
 
-/** How many leases a broker granted, ended, and refused for want of ports, since its table was made. */
+/** How many leases a broker granted, ended, and refused for want of ports, since it started. */
 export type ReportedCounters = Readonly<{ granted: number; refused: number; ended: number }>;
 
 /** The broker of a machine: how far its reports go. It stays when its machine is deleted, for as long as what it told. */

@@ -303,7 +303,7 @@ export class FisheryClient {
   };
 
   /** What would come of claims, and why: their leases, or the reason why there would be none. Grants nothing. */
-  explain(body: z.input<typeof Explain>, o?: CallOptions): Promise<Explanation> {
+  explain(body: z.input<typeof Explain>, o?: CallOptions & WhoseOptions): Promise<Explanation> {
     return this.#say(['explain'], body, o, { repeatable: true });
   }
 

@@ -162,7 +162,7 @@ export const GrantedReport = z
       .strictObject({ granted: z.int().min(0), refused: z.int().min(0), ended: z.int().min(0) })
       .optional()
       .meta({
-        description: 'Leases since the table was made: granted, requests refused for want of ports, and ended.',
+        description: 'Leases since the broker started: granted, requests refused for want of ports, and ended.',
       }),
   })
   .refine((it) => it.after <= it.through, { path: ['through'], message: 'must not be below after' })
@@ -216,7 +216,7 @@ export const Broker = z
   .meta({ id: 'Broker', description: 'What the broker of the machine reported last.' });
 
 /** The roles whose requests are carried out for them; who it is, the server's token said. */
-export const forwardedRoles = ['operator', 'agent', 'holder'] as const;
+export const forwardedRoles = ['operator', 'agent', 'holder', 'viewer'] as const;
 
 /** Data of the event `request` on the stream of a machine's agent. */
 export const ForwardedRequest = z

@@ -6,11 +6,12 @@ import type { FishPort } from '../../src/agent/fish-port.ts';
 import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
 import { nothingRecorded } from '../../src/agent/host-state.ts';
 import { Reports } from '../../src/agent/reports.ts';
-import { statusOf } from '../../src/agent/status.ts';
+import { problemsIn, statusOf } from '../../src/agent/status.ts';
 import { metricsText } from '../../src/agent/metrics.ts';
 import { FisheryError, type Followed } from '../../src/sdk/index.ts';
 import type { Applied, Change, FlowAnswer } from '../../src/wire/agent.ts';
 import { desired, holder, instant, lease, slice, withFish, withoutFish } from '../support/agent-values.ts';
+import { statusOf as agentStatus } from '../support/doctor-facts.ts';
 import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeHost } from '../support/fake-host.ts';
 import { FakeKeepers, newPlaceholders } from '../support/fake-keepers.ts';
@@ -491,5 +492,31 @@ describe('the status', () => {
     expect(text).toContain('fishery_agent_packets_total{counter="guard_uid"} 3');
     expect(text).toContain('fishery_agent_fish{name="flows_live"} 7');
     expect(text).toContain('fishery_agent_guard_open 1');
+    expect(text).not.toContain('fishery_agent_broker');
+  });
+
+  it('tells of a broker: what it granted and refused, what the server has not heard, and what is wrong', async () => {
+    const broker = {
+      ...{ running: true, problem: null, socket: '/x', leases: 7, granted: 9, ended: 2, connections: 3 },
+      ...{ refused: { no_ports: 4, no_slices: 1 }, report_problem: 'ECONNREFUSED', report_problem_since: null },
+      ...{ told_through: 5, told_s_ago: 12, untold: 8, rejected: 6 },
+    };
+    const status = agentStatus({ broker });
+    const text = await metricsText(status);
+    for (const line of [
+      ...['running 1', 'problem 0', 'leases 7', 'leases_granted_total 9', 'leases_ended_total 2', 'connections 3'],
+      ...['refusals_total{code="no_ports"} 4', 'refusals_total{code="no_slices"} 1', 'report_problem 1'],
+      ...['told_seconds 12', 'changes_untold 8', 'reports_rejected_total 6'],
+    ])
+      expect(text).toContain(`fishery_agent_broker_${line}\n`);
+    const silent = await metricsText({ ...status, broker: { ...broker, told_s_ago: null, untold: null } });
+    expect(silent).not.toMatch(/broker_(told_seconds|changes_untold)/);
+    expect(problemsIn(status)).toEqual([]);
+    expect(problemsIn({ ...status, broker: { ...broker, problem: 'its table is lost' } })).toEqual([
+      'its table is lost',
+    ]);
+    expect(problemsIn({ ...status, guard: { ...status.guard, open: false, problem: 'ECONNREFUSED' } })).toEqual([
+      'the guard is shut: ECONNREFUSED',
+    ]);
   });
 });

@@ -2,6 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { ForwardedRequest } from '../../src/wire/broker.ts';
 import { endedSession, granted, releasedLease, revokedLease } from '../../src/api/examples.ts';
+import { explanation } from '../../src/api/examples/explain.ts';
+import { Explanation } from '../../src/wire/explain.ts';
 import { Session } from '../../src/wire/sessions.ts';
 import { furnished, type Answer, type CallOptions, type Furnished, type Method } from '../support/api-world.ts';
 import { TestStream } from '../support/event-stream.ts';
@@ -111,6 +113,21 @@ describe('what is asked of the server about what a machine grants itself', () =>
     expect(asked[2]?.body).toEqual({ token: '1.1.4' });
     expect(asked[3]?.body).toMatchObject({ session: 'session-3', claims: [{ protocol: 'tcp', ports: 8 }] });
     expect(asked.map(({ principal }) => principal.role)).toEqual([...Array<string>(5).fill('holder'), 'operator']);
+  });
+
+  it('is explained there, to whoever may have it explained here', async () => {
+    const asked = await broker(() => ({ status: 200, body: explanation }));
+    const body = { session: 'session-3', claims: [{ protocol: 'tcp', ports: 8 }] };
+    for (const token of [f.haproxy, f.viewer, f.world.operator])
+      expect((await ask('POST', `/v1/explain?${elsewhere}`, { token, body })).as(Explanation)).toEqual(explanation);
+    expect((await ask('POST', `/v1/explain?${elsewhere}`, { token: f.otherHolder, body })).refusal).toEqual([
+      403,
+      'not_yours',
+    ]);
+    expect(asked.map(({ path, principal }) => `${path} ${principal.role}`)).toEqual(
+      ['holder', 'viewer', 'operator'].map((role) => `/v1/explain ${role}`),
+    );
+    expect(asked[0]?.body).toMatchObject(body);
   });
 
   it('is refused as the broker refuses it', async () => {

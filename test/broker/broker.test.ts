@@ -120,6 +120,18 @@ describe('a broker', () => {
     await grant(session.id);
   });
 
+  it('opens no session while the guard shuts: whoever asked is told so, and nothing is left of it', async () => {
+    await w.ready();
+    const stop = await w.broker.follow((granted) => {
+      if (granted.type === 'change' && granted.change.kind === 'session') w.cutOff = 'the guard is shut';
+    });
+    expect(await codeOf(open())).toBe('machine_cut_off');
+    stop();
+    expect((await w.client().sessions.list()).items).toMatchObject([{ state: 'ended', ending: 'released' }]);
+    w.cutOff = undefined;
+    expect((await open()).state).toBe('live');
+  });
+
   it('grants nothing when the machine was cut off before the request was there as a whole', async () => {
     await w.ready();
     const session = await open();
@@ -210,15 +222,61 @@ describe('the status of a broker', () => {
     expect(w.broker.status().problem).toBe(`the broker's table is out of order: ${reason}`);
   });
 
-  it('says that the server did not take what was told to it', async () => {
+  it('says which of its leases the server does not take, until it takes them or they are over', async () => {
     await w.ready();
-    const lease = { item: 'lease-1', code: 'not_allocated', detail: 'not of this machine' } as const;
-    w.tell = async ({ broker_epoch, through }) => ({
-      ok: true,
-      answer: { broker_epoch, through, page: 0, rejected: [lease] },
-    });
+    await w.obey();
+    let isTaken = false;
+    w.tell = async ({ broker_epoch, through, leases = [] }) => {
+      const rejected = leases.map(({ id }) => ({
+        item: id,
+        code: 'not_allocated' as const,
+        detail: 'not of this machine',
+      }));
+      return { ok: true, answer: { broker_epoch, through, page: 0, rejected: isTaken ? [] : rejected } };
+    };
+    const session = await open();
+    const [lease] = [await grant(session.id, 8, 'applied'), await grant(session.id, 8, 'applied')];
+    const says = (problem: string | null) => until(() => w.broker.status().problem === problem);
+    await says('the server does not take 2 leases that were granted here');
+    await w.client().leases.release(lease);
+    await says('the server does not take 1 leases that were granted here');
+    isTaken = true;
+    await w.client().sessions.end(session.id);
+    await says(null);
+    expect(w.broker.status().rejected).toBeGreaterThanOrEqual(2);
+  });
+
+  it('tells how much of its log the server has not heard of, and since when', async () => {
+    await w.ready();
+    await until(() => w.broker.status().untold === 0);
+    expect(w.broker.status()).toMatchObject({ report_problem: null, report_problem_since: null });
+    const { tell } = w;
+    w.tell = async () => ({ ok: false, problem: 'the server is away' });
+    const before = Date.now();
     await grant((await open()).id);
-    await until(() => w.broker.status().problem?.startsWith('the server did not take ') === true);
+    await until(() => w.broker.status().report_problem !== null);
+    const { report_problem_since, untold } = w.broker.status();
+    expect(Date.parse(report_problem_since ?? '')).toBeGreaterThanOrEqual(before - 1_000);
+    expect(untold).toBeGreaterThan(0);
+    w.tell = tell;
+    await until(() => w.broker.status().untold === 0);
+    expect(w.broker.status()).toMatchObject({ report_problem: null, report_problem_since: null, told_s_ago: 0 });
+  });
+
+  it('counts what it granted, and what it refused by code, and tells the server', async () => {
+    await w.ready();
+    await w.obey();
+    const session = await open();
+    const lease = await grant(session.id, 8, 'applied');
+    for (let count = 0; count < 3; count++) expect(await codeOf(grant(session.id, 2_048))).toBe('no_ports');
+    expect(await codeOf(grant('session-1'))).toBe('session_not_found');
+    await w.client().leases.release(lease);
+    await until(async () => (await w.broker.counts()).ended === 1);
+    expect(await w.broker.counts()).toEqual({ granted: 1, ended: 1, refused: { no_ports: 3, session_not_found: 1 } });
+    await w.stop();
+    w.reports.length = 0;
+    await w.start();
+    await until(() => w.reports.some(({ counters }) => counters !== undefined));
   });
 });
 

@@ -46,7 +46,11 @@ const withBroker = (more: object = {}): Partial<Facts> => ({
   agent: {
     ...healthy.agent,
     status: statusOf({
-      broker: { running: true, problem: null, socket: '/x', leases: 0, report_problem: null, told_through: 1, ...more },
+      broker: {
+        ...{ running: true, problem: null, socket: '/x', leases: 0, granted: 0, ended: 0, refused: {}, connections: 0 },
+        ...{ report_problem: null, report_problem_since: null, told_through: 1, told_s_ago: 1, untold: 0, rejected: 0 },
+        ...more,
+      },
     }),
   },
 });
@@ -350,9 +354,13 @@ const table: readonly Row[] = [
   ],
   [
     'broker-reports',
-    withBroker({ report_problem: 'ECONNREFUSED', told_through: 7 }),
+    withBroker({
+      report_problem: 'ECONNREFUSED',
+      report_problem_since: '2026-01-31T14:03:07.000000Z',
+      told_through: 7,
+    }),
     'warning',
-    /ECONNREFUSED; told through 7/,
+    /ECONNREFUSED \(since 2026-01-31T14:03:07\.000000Z\); told through 7/,
   ],
   ['broker-reports', withBroker({ report_problem: 'ECONNREFUSED', told_through: null }), 'warning', /told nothing/],
   ['broker-lost', { broker: { ...healthy.broker, lost: ['/var/lib/fishery/broker.lost'] } }, 'warning', /broker\.lost/],

@@ -72,9 +72,10 @@ async function forward(
 ): Promise<FastifyReply> {
   const principal = principalOf(request);
   const { role, token, name, holder } = principal;
-  if (role !== 'operator' && role !== 'agent' && role !== 'holder')
+  if (role !== 'operator' && role !== 'agent' && role !== 'holder' && role !== 'viewer')
     throw new Error(`an operation that can be forwarded is open to the role ${role}`);
-  if (role !== 'operator' && principal.machine !== machine) throw notYours(`machine "${machine}"`);
+  const isForAll = role === 'operator' || role === 'viewer';
+  if (!isForAll && principal.machine !== machine) throw notYours(`machine "${machine}"`);
   const { enforcement } = await machineOf(context, machine);
   if (enforcement === 'none') throw leaseProblem({ code: 'allocator_needs_agent', machine }, context.clock.nowUs());
   const answer = await context.forwarding.forward(machine, {

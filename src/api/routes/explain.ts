@@ -19,6 +19,7 @@ export const explainRoutes = resource('explain', (app, context) => {
       schema: { body: wire.Explain, response: { 200: wire.Explanation } },
       config: operation({
         id: 'explainGrant',
+        forwarded: true,
         tag: 'leases',
         summary: 'Find out why claims would be granted, or why not',
         description:

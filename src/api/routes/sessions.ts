@@ -9,7 +9,7 @@ import { page, presentReportedSession, presentSession } from '../present.ts';
 import { principalOf, requireOwn, scopeOf } from '../principal.ts';
 import { leaseProblem } from '../problems.ts';
 import { defined, numberOf, pageRequest } from '../requests.ts';
-import { resource, run } from '../resource.ts';
+import { isDryRun, resource, run } from '../resource.ts';
 import { microseconds } from '../units.ts';
 
 const BySessionId = z.strictObject({ id: SessionId });
@@ -41,13 +41,16 @@ export const sessionRoutes = resource('sessions', (app, context) => {
     },
     async (request, reply) => {
       const { machine, holder, ttl_s } = request.body;
-      const session = await run(context, request, {
-        kind: 'openSession',
-        scope: scopeOf(principalOf(request)),
-        machine,
-        holder,
-        ttlUs: microseconds(ttl_s),
-      });
+      const scope = scopeOf(principalOf(request));
+      const ttlUs = microseconds(ttl_s);
+      const session = await run(context, request, { kind: 'openSession', scope, machine, holder, ttlUs });
+      // What was opened while the guard shut is of no use to anybody; what is only told again stays.
+      const late = isDryRun(request) ? undefined : context.callers?.refusal('openSession');
+      if (late) {
+        if (!request.isReplay)
+          await context.leases.execute({ kind: 'endSession', scope, id: session.id, ending: 'released' });
+        throw late;
+      }
       return reply.code(201).send(presentSession(session));
     },
   );

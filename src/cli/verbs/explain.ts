@@ -4,7 +4,7 @@ import { Name, SessionId } from '../../wire/primitives.ts';
 import { exitCodes } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 import { claimFlags, claimsOf } from './claims.ts';
-import { show, verb } from './verb.ts';
+import { show, verb, whoseFlags, whoseOf } from './verb.ts';
 
 type Explained = Explanation['claims'][number];
 type Room = Explained['rooms'][number];
@@ -39,7 +39,10 @@ export const explain = verb({
   operations: ['explainGrant'],
   flags: z.strictObject({
     session: SessionId.optional().meta({ description: 'For this session' }),
-    machine: Name.optional().meta({ description: 'Instead of a session: on this machine' }),
+    machine: Name.optional().meta({
+      description: 'Instead of a session: on this machine; with --allocator machine, whose broker is asked',
+    }),
+    allocator: whoseFlags.allocator,
     holder: Name.optional().meta({ description: 'For this holder of the machine' }),
     ...claimFlags.shape,
   }),
@@ -47,11 +50,16 @@ export const explain = verb({
 
   fishery explain --machine edge-1 --holder haproxy --ports 1024
   fishery explain --session session-42 --protocol udp --count 100 --select country=de
+  fishery explain --allocator machine --machine edge-1 --holder haproxy --ports 1024
   fishery explain --session session-42 --claim ports=1024 --claim protocol=udp,ports=64 --placement same_address`,
   run: async (call) => {
-    const { session, machine, holder, placement, ...asked } = call.flags;
+    const { session, machine, holder, placement, allocator, ...asked } = call.flags;
     const claims = claimsOf(asked);
-    const answer = await call.client.explain({ session, machine, holder, claims, placement }, call.options);
+    // Of a session of a broker, the machine says whose.
+    const whose = allocator === undefined ? {} : whoseOf({ allocator, machine });
+    const who =
+      session === undefined ? { machine, holder } : { session, ...(allocator === undefined && { machine, holder }) };
+    const answer = await call.client.explain({ ...who, claims, placement }, { ...call.options, ...whose });
     show(call, answer, (explanation) => inWords(explanation, claims));
     return answer.granted ? exitCodes.ok : exitCodes.refused;
   },

@@ -68,7 +68,8 @@ export const brokerChecks: readonly Check[] = [
       const problem = agent.status?.broker?.report_problem ?? null;
       if (problem === null) return [];
       const told = agent.status?.broker?.told_through ?? null;
-      const what = `${problem}; told ${told === null ? 'nothing since the agent started' : `through ${told} of the broker’s log`}`;
+      const since = agent.status?.broker?.report_problem_since ?? null;
+      const what = `${problem}${since === null ? '' : ` (since ${since})`}; told ${told === null ? 'nothing since the agent started' : `through ${told} of the broker’s log`}`;
       return [{ severity: 'warning', what, mend: statusOf(agent.socket) }];
     },
   ),
