@@ -62,6 +62,15 @@ const Fish = z
       description: 'Sockets for flows in shared blocks; each is a descriptor',
     }),
     flow_log_max: z.int().min(1).max(67_108_864).optional(),
+    fragmented_packets_max: z.int().min(2).max(65_536).optional().meta({
+      description: 'Packets of which some, but not all fragments have come; half of them for each direction',
+    }),
+    fragment_bytes_max: z.int().min(1_048_576).max(1_073_741_824).optional().meta({
+      description: 'For fragments that come before the first of their packet; half of it for each direction',
+    }),
+    fragment_timeout_s: z.int().min(1).max(120).optional().meta({
+      description: 'How long the fragments of a packet may be on their way',
+    }),
     timers: z
       .strictObject({
         tcp_established_s: seconds(1, 86_400).optional(),

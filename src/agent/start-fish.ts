@@ -106,6 +106,9 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
     udpPortParity: fish.udp_port_parity,
     flowsMax: fish.flows_max,
     flowLogMax: fish.flow_log_max,
+    fragmentedPacketsMax: fish.fragmented_packets_max,
+    fragmentBytesMax: fish.fragment_bytes_max,
+    fragmentTimeoutS: fish.fragment_timeout_s,
   };
   const givenTimers = {
     tcpEstablishedS: timers.tcp_established_s,

@@ -57,6 +57,12 @@ export type FishConfig = Readonly<{
   udpPeersMax: number;
   /** Ended flows that can still be attributed. */
   flowLogMax: number;
+  /** Packets of which some, but not all fragments have come; half of them for each direction. */
+  fragmentedPacketsMax: number;
+  /** For fragments that wait for the first of theirs, which has the ports; half of it for each direction. */
+  fragmentBytesMax: number;
+  /** After the first fragment that came; RFC 791 recommends 15 seconds, RFC 8200 60. */
+  fragmentTimeoutS: number;
   timers: FlowTimers;
 }>;
 
@@ -86,6 +92,9 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   udpPortParity: true,
   udpPeersMax: 262_144,
   flowLogMax: 262_144,
+  fragmentedPacketsMax: 2_048,
+  fragmentBytesMax: 4_194_304,
+  fragmentTimeoutS: 30,
   timers: defaultTimers,
 };
 
@@ -124,6 +133,9 @@ function firstProblem(config: FishConfig): Result<never, string> | undefined {
     placeholderAttemptsMax: [1, 65_536],
     udpPeersMax: [1, 2 ** 24],
     flowLogMax: [1, 2 ** 26],
+    fragmentedPacketsMax: [2, 65_536],
+    fragmentBytesMax: [1_048_576, 2 ** 30],
+    fragmentTimeoutS: [1, 120],
   } as const;
   for (const [name, [least, most]] of Object.entries(counts)) {
     const value = config[name as keyof typeof counts];

@@ -35,6 +35,11 @@ export type FishCounters = Readonly<{
   tcpResetsDoubted: number;
   icmpErrorsSent: number;
   icmpErrorsSuppressed: number;
+  /** Now: packets of which some, but not all fragments have come, and fragments that wait for the first of theirs. */
+  fragmentedPackets: number;
+  fragmentsHeld: number;
+  /** Of those, all that there ever were. */
+  fragmentsHeldEver: number;
   /** What was taken over from a former process, or thread, and what was not. */
   adoption: AdoptionCounts;
   blocks: readonly BlockUse[];
@@ -65,7 +70,7 @@ export class TrafficCounters {
     prohibited: ProhibitedReply,
     blocks: BlockTable,
     adoption: Adoption,
-  ): FishCounters {
+  ): Omit<FishCounters, 'fragmentedPackets' | 'fragmentsHeld' | 'fragmentsHeldEver'> {
     return {
       packetsOut: this.#packets[OUTWARD]!,
       bytesOut: this.#bytes[OUTWARD]!,

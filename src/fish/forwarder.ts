@@ -6,17 +6,20 @@ import { TrafficCounters, type FishCounters } from './counters.ts';
 import { FlowLife } from './flow-life.ts';
 import type { FlowAnswer, FlowLog } from './flow-log.ts';
 import type { FlowMemory, MemorySizes } from './flow-memory.ts';
-import { NONE, RESTING } from './flow-table.ts';
+import { LIVE, NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
+import { FragmentTracker } from './fragments.ts';
 import { QuotedPacket } from './icmp-error.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
 import { MappingKeys, needsPeers } from './mapping.ts';
+import { Identifications } from './identifications.ts';
 import { ACK, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
-import { translateDestination, translateSource } from './translate.ts';
-import { DROP, FORWARD } from './verdicts.ts';
+import { renumber, translateDestination, translateSource } from './translate.ts';
+import { DROP, FORWARD, HELD } from './verdicts.ts';
+import { segmentsOf } from './vnet-header.ts';
 
 /** What a change of the blocks did. `closed`: flows in use that ended; `placeholders`: closed with them or resting. */
 export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholders: number }>;
@@ -41,6 +44,13 @@ export class Forwarder {
   /** What of a UDP peer's port the filter looks at. */
   readonly #peerPortMask: number;
   readonly #inboundRefreshes: boolean;
+  readonly #identifications: Identifications;
+  /** By direction: OUTWARD, INWARD. */
+  readonly #fragments: readonly [FragmentTracker, FragmentTracker];
+  /** The direction from which `next` has more. */
+  #nextFrom: FragmentTracker | null = null;
+  /** The flow of the last packet, or NONE. */
+  #flow = NONE;
   readonly #tcpEstablishedMs: number;
   readonly #tcpTransitoryMs: number;
   readonly #udpMs: number;
@@ -76,6 +86,8 @@ export class Forwarder {
     this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life, keys: this.#keys });
     this.#log = log;
     this.#prohibited = new ProhibitedReply(config.icmpSource, config.icmpErrorsPerSMax, config.vnetHeaderBytes);
+    this.#identifications = new Identifications(random);
+    this.#fragments = [this.#trackFragments(OUTWARD, config, random), this.#trackFragments(INWARD, config, random)];
     this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
     this.#tcpTransitoryMs = timers.tcpTransitoryS * 1_000;
     this.#udpMs = timers.udpS * 1_000;
@@ -106,16 +118,91 @@ export class Forwarder {
    */
   handle(buffer: Uint8Array, length: number, nowMs: number): number {
     this.replyLength = 0;
+    this.#nextFrom = null;
     const packet = this.#packet;
     let verdict = packet.parse(buffer, length);
     if (verdict === FORWARD) {
       const inward = this.#blocks.leasedAddresses.has(packet.destination);
-      if (packet.isError) verdict = inward ? this.#handleErrorInward(packet) : this.#handleErrorOutward(packet);
-      else verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
-      if (verdict === FORWARD) this.#traffic.forwarded(inward ? INWARD : OUTWARD, packet.end - packet.start);
+      const direction = inward ? INWARD : OUTWARD;
+      verdict = packet.isFragment
+        ? this.#handleFragment(this.#fragments[direction], packet, inward, buffer, length, nowMs)
+        : this.#handleWhole(packet, inward, nowMs);
+      if (verdict === FORWARD) this.#traffic.forwarded(direction, packet.end - packet.start);
     }
-    if (verdict !== FORWARD) this.#traffic.dropped(verdict);
+    if (verdict !== FORWARD && verdict !== HELD) this.#traffic.dropped(verdict);
     return verdict;
+  }
+
+  /**
+   * After FORWARD, when the packet has been written: what leaves behind it, because it has waited for it. Writes the next such
+   * packet to the start of `buffer`; its length, or 0 when there is no more. Call it until then.
+   */
+  next(buffer: Uint8Array): number {
+    const tracker = this.#nextFrom;
+    if (tracker === null) return 0;
+    const length = tracker.next(buffer);
+    if (length === 0) {
+      this.#nextFrom = null;
+      return 0;
+    }
+    const packet = this.#packet;
+    // It was parsed before, with the same result.
+    packet.parse(buffer, length);
+    tracker.translate(packet);
+    this.#traffic.forwarded(tracker === this.#fragments[INWARD] ? INWARD : OUTWARD, packet.end - packet.start);
+    return length;
+  }
+
+  /** A packet, or the first fragment of one. */
+  #handleWhole(packet: Packet, inward: boolean, nowMs: number): number {
+    let verdict: number;
+    if (packet.isError) verdict = inward ? this.#handleErrorInward(packet) : this.#handleErrorOutward(packet);
+    else verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
+    if (verdict === FORWARD && !packet.isAtomic) this.#renumber(packet);
+    return verdict;
+  }
+
+  #handleFragment(
+    tracker: FragmentTracker,
+    packet: Packet,
+    inward: boolean,
+    buffer: Uint8Array,
+    length: number,
+    nowMs: number,
+  ): number {
+    const taken = tracker.take(packet, buffer, length, nowMs);
+    if (taken !== FORWARD || packet.fragmentOffset !== 0) return taken;
+    this.#flow = NONE;
+    const verdict = this.#handleWhole(packet, inward, nowMs);
+    if (verdict !== FORWARD) tracker.refuse();
+    else {
+      const flow = isTcp(packet.protocol) ? this.#flow : NONE;
+      const hasMore = tracker.admit(packet, flow, flow === NONE ? 0 : this.#life.flows.openedMs[flow]!);
+      if (hasMore) this.#nextFrom = tracker;
+    }
+    return verdict;
+  }
+
+  #trackFragments(direction: number, config: FishConfig, random: () => number): FragmentTracker {
+    const limits = {
+      packetsMax: Math.ceil(config.fragmentedPacketsMax / 2),
+      bytesMax: Math.ceil(config.fragmentBytesMax / 2),
+      timeoutMs: config.fragmentTimeoutS * 1_000,
+    };
+    return new FragmentTracker(limits, random, {
+      dropped: (reason) => this.#traffic.dropped(reason),
+      wholeSegment: (flow, openedMs, end) => {
+        const { flows, tcp } = this.#life;
+        if (flows.state[flow] === LIVE && flows.openedMs[flow] === openedMs) tcp.extend(flow, direction, end);
+      },
+    });
+  }
+
+  /** What may be cut on its way, or is, has to be told from what others send between the same addresses. */
+  #renumber(packet: Packet): void {
+    const { view, sourceAt, destinationAt, protocol } = packet;
+    const segments = segmentsOf(view, packet.start, packet.end - packet.transport);
+    renumber(packet, this.#identifications.take(view, sourceAt, destinationAt - sourceAt, protocol, segments));
   }
 
   #handleOutward(packet: Packet, nowMs: number): number {
@@ -230,6 +317,7 @@ export class Forwarder {
 
   #sendOut(flow: number, packet: Packet): number {
     const { flows } = this.#life;
+    this.#flow = flow;
     // The flow was just looked up or opened: a row of every column.
     translateSource(packet, flows.leased[flow]!, flows.leasedPort[flow]!);
     return FORWARD;
@@ -237,6 +325,7 @@ export class Forwarder {
 
   #sendIn(flow: number, packet: Packet): number {
     const { flows } = this.#life;
+    this.#flow = flow;
     translateDestination(packet, flows.client[flow]!, flows.clientPort[flow]!);
     return FORWARD;
   }
@@ -270,7 +359,10 @@ export class Forwarder {
    */
   setBlocks(wanted: readonly LeasedBlock[], nowMs: number): ClosedSummary {
     while (this.#adoption.isUnderWay) this.adopt(nowMs, rowsAtOnce_max);
-    const ended = this.#life.endBlocks(new Set(this.#blocks.removedBy(wanted)), nowMs);
+    const removed = new Set(this.#blocks.removedBy(wanted));
+    // What follows a first fragment would still leave with its source.
+    if (removed.size > 0) for (const tracker of this.#fragments) tracker.forgetTranslated();
+    const ended = this.#life.endBlocks(removed, nowMs);
     return { ...ended, ...this.#blocks.replace(wanted) };
   }
 
@@ -282,9 +374,14 @@ export class Forwarder {
     );
   }
 
-  /** Ends what has been silent or has rested for long enough, looking at no more than `max` flows: call it often. */
+  /**
+   * Ends what has been silent or has rested for long enough, and forgets what has waited for too long, looking at no more than
+   * `max` flows and packets: call it often.
+   */
   expire(nowMs: number, max: number): number {
-    return this.#life.expire(nowMs, max);
+    let looked = this.#life.expire(nowMs, max);
+    for (const tracker of this.#fragments) looked += tracker.expire(nowMs, max - looked);
+    return looked;
   }
 
   /** What has to be added to the caller's clock for milliseconds since 1970; tell it again whenever that may change. */
@@ -303,7 +400,13 @@ export class Forwarder {
   }
 
   counters(): FishCounters {
-    return this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks, this.#adoption);
+    const [outward, inward] = this.#fragments;
+    return {
+      ...this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks, this.#adoption),
+      fragmentedPackets: outward.packets + inward.packets,
+      fragmentsHeld: outward.held + inward.held,
+      fragmentsHeldEver: outward.heldEver + inward.heldEver,
+    };
   }
 
   flows(filter: FlowFilter = {}): Generator<FlowSnapshot> {

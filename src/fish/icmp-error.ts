@@ -40,8 +40,8 @@ export class QuotedPacket {
     const transport = start + (view.getUint8(start) & 15) * 4;
     if (view.getUint8(start) >>> 4 !== 4 || transport < start + IPV4_HEADER_MIN) return DROP.icmp_error_unusable;
     if (end - transport < TRANSPORT_MIN) return DROP.truncated;
-    // Only the first fragment has ports.
-    if ((view.getUint16(start + 6) & FRAGMENT_OFFSET_MASK) !== 0) return DROP.fragment_unsupported;
+    // Only the first fragment has ports, and no other is to be complained of (RFC 1122 3.2.2).
+    if ((view.getUint16(start + 6) & FRAGMENT_OFFSET_MASK) !== 0) return DROP.icmp_error_unusable;
     this.#start = start;
     this.#transport = transport;
     this.protocol = view.getUint8(start + 9);

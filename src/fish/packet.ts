@@ -1,6 +1,6 @@
 import { protocolNumber, protocols, type Protocol } from '../net/protocol.ts';
 import { sumOf } from './checksum.ts';
-import { checksumOffset, checksumStart, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
+import { checksumOffset, checksumStart, isSegmented, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
 import { DROP, FORWARD } from './verdicts.ts';
 
 /**
@@ -36,13 +36,22 @@ export const protocolName = (protocol: number): Protocol | undefined =>
 export const NOT_KNOWN = 0xffffffff;
 
 /** Offsets into the IPv4 header (RFC 791). */
+export const IDENTIFICATION = 4;
+const FLAGS = 6;
 const SOURCE = 12;
 const DESTINATION = 16;
 export const HEADER_CHECKSUM = 10;
 const IPV4_HEADER_MIN = 20;
 
-/** More fragments, or an offset that is not 0. Don't-fragment and the reserved bit are nobody's business here. */
+/** More fragments, or an offset that is not 0. The reserved bit is nobody's business here. */
 const FRAGMENT_MASK = 0x3fff;
+const DONT_FRAGMENT = 0x4000;
+const MORE_FRAGMENTS = 0x2000;
+const FRAGMENT_OFFSET = 0x1fff;
+/** Fragments are cut in units of so many bytes. */
+export const fragmentUnit_bytes = 8;
+/** What a packet can be long before it is cut (RFC 791), its header included. */
+const PACKET_MAX = 65_535;
 
 const TCP_HEADER_MIN = 20;
 const UDP_HEADER = 8;
@@ -100,6 +109,13 @@ export class Packet {
   window = 0;
   /** Where the options end and the data begins. */
   dataAt = 0;
+  /** One of several pieces of a packet. What `transport` and the ports say is true of the first alone, that at offset 0. */
+  isFragment = false;
+  /** Where it was cut out, in bytes from the end of the IP header; 0 for the first, and for what was never cut. */
+  fragmentOffset = 0;
+  hasMoreFragments = false;
+  /** It is neither cut nor to be cut, so that nobody looks at its identification (RFC 6864). */
+  isAtomic = true;
 
   constructor(vnetHeaderBytes: VnetHeaderBytes) {
     this.#vnetHeaderBytes = vnetHeaderBytes;
@@ -115,6 +131,7 @@ export class Packet {
     this.isError = false;
     const verdict = this.#parseHeader(length);
     if (verdict !== FORWARD) return verdict;
+    if (this.fragmentOffset !== 0) return isCarried(this.protocol) ? FORWARD : DROP.protocol_unsupported;
     if (this.protocol === TCP) return this.#parseTcp();
     if (this.protocol === UDP) return this.#parseUdp();
     if (this.protocol === ICMP) return this.#parseIcmp();
@@ -141,8 +158,6 @@ export class Packet {
     if (start + totalBytes > length) return DROP.truncated;
     // Verified so that a damaged header is never given a new address and sent on; it is ten words, most often in cache.
     if (sumOf(view, start, start + headerBytes) !== 0xffff) return DROP.bad_header_checksum;
-    if ((view.getUint16(start + 6) & FRAGMENT_MASK) !== 0) return DROP.fragment_unsupported;
-
     this.start = start;
     this.end = start + totalBytes;
     this.transport = start + headerBytes;
@@ -151,14 +166,38 @@ export class Packet {
     this.destinationAt = start + DESTINATION;
     this.source = view.getUint32(this.sourceAt);
     this.destination = view.getUint32(this.destinationAt);
+    const flags = view.getUint16(start + FLAGS);
+    const cut = flags & FRAGMENT_MASK;
+    this.isFragment = cut !== 0;
+    this.isAtomic = (flags & (DONT_FRAGMENT | FRAGMENT_MASK)) === DONT_FRAGMENT;
+    this.fragmentOffset = (cut & FRAGMENT_OFFSET) * fragmentUnit_bytes;
+    if (!this.isFragment) return FORWARD;
+    this.hasMoreFragments = (cut & MORE_FRAGMENTS) !== 0;
+    return this.#checkFragment();
+  }
+
+  /** What is true of every fragment, whatever it is of. */
+  #checkFragment(): number {
+    const bytes = this.end - this.transport;
+    if (bytes === 0 || this.fragmentOffset + (this.end - this.start) > PACKET_MAX) return DROP.fragment_bad_length;
+    if (this.hasMoreFragments && bytes % fragmentUnit_bytes !== 0) return DROP.fragment_bad_length;
+    // Nobody could complete a checksum over a part of the data, nor cut a part into segments.
+    if (this.#vnetHeaderBytes !== 0 && (needsChecksum(this.view) || isSegmented(this.view)))
+      return DROP.bad_vnet_header;
     return FORWARD;
+  }
+
+  /** Why headers are not all there: a first fragment has to have them (RFC 1858), or what follows could pass unseen. */
+  #tooShort(): number {
+    return this.isFragment ? DROP.fragment_too_small : DROP.truncated;
   }
 
   #parseTcp(): number {
     const { view, transport } = this;
-    if (this.end - transport < TCP_HEADER_MIN) return DROP.truncated;
+    if (this.end - transport < TCP_HEADER_MIN) return this.#tooShort();
     const dataAt = transport + (view.getUint8(transport + 12) >>> 4) * 4;
-    if (dataAt < transport + TCP_HEADER_MIN || dataAt > this.end) return DROP.bad_length;
+    if (dataAt < transport + TCP_HEADER_MIN) return DROP.bad_length;
+    if (dataAt > this.end) return this.isFragment ? DROP.fragment_too_small : DROP.bad_length;
     this.#readPorts();
     this.sequence = view.getUint32(transport + 4);
     this.acknowledgement = view.getUint32(transport + 8);
@@ -174,10 +213,10 @@ export class Packet {
 
   #parseUdp(): number {
     const { view, transport } = this;
-    if (this.end - transport < UDP_HEADER) return DROP.truncated;
+    if (this.end - transport < UDP_HEADER) return this.#tooShort();
     // Shorter than the IP payload is allowed: UDP options (RFC 9868) live in what is left over.
     const udpBytes = view.getUint16(transport + 4);
-    if (udpBytes < UDP_HEADER || udpBytes > this.end - transport) return DROP.bad_length;
+    if (udpBytes < UDP_HEADER || (udpBytes > this.end - transport && !this.isFragment)) return DROP.bad_length;
     this.#readPorts();
     if (this.sourcePort === 0 || this.destinationPort === 0) return DROP.port_zero;
     return this.#findChecksum(UDP_CHECKSUM);
@@ -192,7 +231,7 @@ export class Packet {
 
   #parseIcmp(): number {
     const { view, transport } = this;
-    if (this.end - transport < ICMP_ECHO_HEADER) return DROP.truncated;
+    if (this.end - transport < ICMP_ECHO_HEADER) return this.#tooShort();
     const type = view.getUint8(transport);
     this.isError = isTranslatable(type);
     if (this.isError) return this.#findChecksum(ICMP_CHECKSUM);
@@ -204,6 +243,11 @@ export class Packet {
     this.sourcePort = type === ICMP_ECHO_REQUEST ? identifier : 0;
     this.destinationPort = type === ICMP_ECHO_REPLY ? identifier : 0;
     return this.#findChecksum(ICMP_CHECKSUM);
+  }
+
+  /** By which fragments know each other, and others their packet. */
+  identification(): number {
+    return this.view.getUint16(this.start + IDENTIFICATION);
   }
 
   /** Only meaningful after an ICMP packet was parsed, and found to be no error. */
@@ -221,6 +265,8 @@ export class Packet {
     return own ? FORWARD : DROP.bad_vnet_header;
   }
 }
+
+const isCarried = (protocol: number): boolean => isTcp(protocol) || isUdp(protocol) || isEcho(protocol);
 
 /** Unreachable (with "fragmentation needed"), time exceeded, parameter problem: for the end of a connection to hear of. */
 const isTranslatable = (type: number): boolean => type === ICMP_UNREACHABLE || type === 11 || type === 12;

@@ -111,6 +111,12 @@ export class TcpTracker {
     return believed || direction === OUTWARD ? this.#phase(sender, receiver) : STRAY;
   }
 
+  /** A segment of this side has come in pieces, and reaches further than the first of them told. */
+  extend(flow: number, direction: number, end: number): void {
+    const sender = flow * 2 + direction;
+    if (after(end, this.#end[sender]!) && !after(end, this.#limit[sender]!)) this.#end[sender] = end;
+  }
+
   /**
    * A SYN that acknowledges the other's is no blind guess, so it replaces a side that began differently: a forged SYN
    * may have come first. A SYN of another sequence number than before is a new attempt if nothing has answered yet.
@@ -225,7 +231,7 @@ export class TcpTracker {
 }
 
 /** The sequence number after the segment; SYN and FIN count one each. */
-function endOf(packet: Packet): number {
+export function endOf(packet: Packet): number {
   const { flags } = packet;
   return packet.sequence + (packet.end - packet.dataAt) + ((flags & SYN) === 0 ? 0 : 1) + ((flags & FIN) === 0 ? 0 : 1);
 }

@@ -1,5 +1,6 @@
-import { delta16, delta32, updated, updatedPartial } from './checksum.ts';
-import { HEADER_CHECKSUM, ICMP, UDP, type Packet } from './packet.ts';
+import { addressWords_max } from './address-words.ts';
+import { delta16, delta32, fold, updated, updatedPartial } from './checksum.ts';
+import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, UDP, type Packet } from './packet.ts';
 
 /** What goes out gets another source. Time to live stays: the kernel counts it down where it forwards. */
 export function translateSource(packet: Packet, address: number, port: number): void {
@@ -11,15 +12,43 @@ export function translateDestination(packet: Packet, address: number, port: numb
   translate(packet, packet.destinationAt, packet.destinationPortAt, address, port);
 }
 
+/** A fragment other than the first: it gets the addresses (as `address-words.ts` has them) and the identification of that. */
+export function translateFragment(packet: Packet, addresses: Uint32Array, from: number, identification: number): void {
+  const { view } = packet;
+  const delta =
+    replaceWord(view, packet.sourceAt, addresses[from]!) +
+    replaceWord(view, packet.destinationAt, addresses[from + addressWords_max]!);
+  moveHeaderChecksum(packet, fold(delta));
+  renumber(packet, identification);
+}
+
+/** Gives the packet another identification. */
+export function renumber(packet: Packet, identification: number): void {
+  const { view } = packet;
+  const at = packet.start + IDENTIFICATION;
+  const delta = delta16(view.getUint16(at), identification & 0xffff);
+  view.setUint16(at, identification);
+  moveHeaderChecksum(packet, delta);
+}
+
+/** Returns what the sum grows by. */
+function replaceWord(view: DataView, at: number, value: number): number {
+  const delta = delta32(view.getUint32(at), value);
+  view.setUint32(at, value);
+  return delta;
+}
+
+function moveHeaderChecksum({ view, start }: Packet, delta: number): void {
+  const at = start + HEADER_CHECKSUM;
+  view.setUint16(at, updated(view.getUint16(at), delta));
+}
+
 function translate(packet: Packet, addressAt: number, portAt: number, address: number, port: number): void {
   const { view } = packet;
-  const addressDelta = delta32(view.getUint32(addressAt), address);
+  const addressDelta = replaceWord(view, addressAt, address);
   const portDelta = delta16(view.getUint16(portAt), port);
-  view.setUint32(addressAt, address);
   view.setUint16(portAt, port);
-
-  const headerChecksumAt = packet.start + HEADER_CHECKSUM;
-  view.setUint16(headerChecksumAt, updated(view.getUint16(headerChecksumAt), addressDelta));
+  moveHeaderChecksum(packet, addressDelta);
   const checksum = view.getUint16(packet.checksumAt);
   view.setUint16(packet.checksumAt, transportChecksum(packet, checksum, addressDelta, portDelta));
 }

@@ -1,5 +1,8 @@
-/** The verdict on a packet that goes back out through the TUN; every other verdict is a number of `DROP`. */
+/** The verdict on a packet that goes back out through the TUN; every other verdict but HELD is a number of `DROP`. */
 export const FORWARD = 0;
+
+/** It waits for the first fragment of its packet, and will leave behind it, or be dropped: no verdict yet. */
+export const HELD = 255;
 
 /**
  * Why a packet is dropped: its verdict, the index of its counter, and (the key) its name in metrics. One cause each, so
@@ -17,7 +20,8 @@ export const DROP = {
   bad_header_checksum: 5,
   /** The virtio header wants a checksum completed somewhere else than where this packet has its own. */
   bad_vnet_header: 6,
-  fragment_unsupported: 7,
+  /** Its bytes, or the length that it gives the whole, contradict another fragment's: nothing of the whole passes any more. */
+  fragment_overlap: 7,
   /** Not TCP, UDP or ICMP. */
   protocol_unsupported: 8,
   /** An ICMP error that means nothing beyond a router (redirect, source quench), or that quotes no TCP, UDP or echo. */
@@ -56,6 +60,20 @@ export const DROP = {
   placeholder_failed: 25,
   /** As many UDP peers as the table holds (filtering `address_dependent`). */
   peers_full: 26,
+  /** Of a fragment: no data, a length that is no multiple of eight and has more behind it, or an end beyond 65,535 bytes. */
+  fragment_bad_length: 27,
+  /** A first fragment without all of its TCP, UDP or ICMP header (RFC 1858). */
+  fragment_too_small: 28,
+  /** All its bytes were there before. */
+  fragment_duplicate: 29,
+  /** More fragments of one packet than anybody has a reason to make of it. */
+  fragment_too_many: 30,
+  /** The first fragment of its packet was dropped, for a reason that is counted there. */
+  fragment_refused: 31,
+  /** It waited for the first fragment in vain. */
+  fragment_timeout: 32,
+  /** It waited for the first fragment, and had to make room for others: `fragmentBytesMax`, `fragmentedPacketsMax`. */
+  fragment_evicted: 33,
 } as const;
 
 export type DropReason = keyof typeof DROP;
@@ -63,6 +81,6 @@ export type DropReason = keyof typeof DROP;
 /** The names of `DROP` in the order of their numbers, beginning with 1. */
 export const dropReasons = Object.keys(DROP) as readonly DropReason[];
 
-/** `forward`, or the name of the reason. */
+/** `forward`, `held`, or the name of the reason. */
 export const verdictName = (verdict: number): string =>
-  verdict === FORWARD ? 'forward' : (dropReasons[verdict - 1] ?? `unknown_${verdict}`);
+  verdict === FORWARD ? 'forward' : verdict === HELD ? 'held' : (dropReasons[verdict - 1] ?? `unknown_${verdict}`);

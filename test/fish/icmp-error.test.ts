@@ -120,7 +120,7 @@ describe('an error is dropped', () => {
     const about = (quoted: Uint8Array) => pond.send(errorAbout(quoted, router, leased)).verdict;
     const changed = (at: number, to: number) => Uint8Array.from(out, (byte, index) => (index === at ? to : byte));
     expect(about(build(errorAbout(out, leased, router)))).toBe('icmp_error_unusable');
-    expect(about(changed(7, 3))).toBe('fragment_unsupported');
+    expect(about(changed(7, 3))).toBe('icmp_error_unusable');
     expect(about(changed(9, 47))).toBe('icmp_error_unusable');
     expect(about(changed(0, 0x65))).toBe('icmp_error_unusable');
     expect(about(changed(0, 0x44))).toBe('icmp_error_unusable');

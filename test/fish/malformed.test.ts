@@ -6,6 +6,7 @@ import {
   build,
   checksumProblem,
   echo,
+  fragmentOf,
   hexOf,
   onesComplementSum,
   tcp,
@@ -88,8 +89,24 @@ describe('a packet is dropped for', () => {
       Uint8Array.from(build(syn), (byte, i) => (i === 19 ? byte ^ 1 : byte)),
       'bad_header_checksum',
     ],
-    ['more fragments', build({ ...syn, fragment: 0x2000 }), 'fragment_unsupported'],
-    ['a fragment offset', build({ ...syn, fragment: 0x0001 }), 'fragment_unsupported'],
+    [
+      'more fragments behind a length that is no multiple of eight',
+      build({ ...datagram, fragment: 0x2000 }),
+      'fragment_bad_length',
+    ],
+    [
+      'a fragment of nothing',
+      changed({ ...datagram, fragment: 0x2001 }, (b) => setWord(b, 2, 20)),
+      'fragment_bad_length',
+    ],
+    ['a fragment that ends beyond 65,535 bytes', build({ ...datagram, fragment: 0x1fff }), 'fragment_bad_length'],
+    ['a first fragment without all of the TCP header', fragmentOf(build(syn), 0, 16), 'fragment_too_small'],
+    ['a first fragment without all of the TCP options', fragmentOf(build(syn), 0, 24), 'fragment_too_small'],
+    [
+      'a fragment of protocol 47',
+      changed({ ...datagram, fragment: 0x0001 }, (b) => (b[9] = 47)),
+      'protocol_unsupported',
+    ],
     ['protocol 47', changed(syn, (b) => (b[9] = 47)), 'protocol_unsupported'],
     ['protocol 58', changed(icmp, (b) => (b[9] = 58)), 'protocol_unsupported'],
     ['a TCP header of 16 bytes', changed(syn, (b) => (b[32] = 0x40)), 'bad_length'],
@@ -128,7 +145,7 @@ describe('a packet is dropped for', () => {
   });
 });
 
-const names = ['forward', ...dropReasons];
+const names = ['forward', 'held', ...dropReasons];
 
 describe('whatever comes', () => {
   const bytes = fc.uint8Array({ maxLength: 120 });

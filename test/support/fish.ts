@@ -135,6 +135,8 @@ export class Pond {
   readonly #buffer = new Uint8Array(70_000);
   #vnetHeaderBytes = 0;
   nowMs = 0;
+  /** What left behind the last packet, because it had waited for it. */
+  behind: Uint8Array[] = [];
   /** Stores into the memory that are left until the process is killed. */
   storesLeft = Infinity;
 
@@ -212,7 +214,14 @@ export class Pond {
     this.#buffer.set(header);
     this.#buffer.set(bytes, header.length);
     const verdict = verdictName(this.forwarder.handle(this.#buffer, header.length + bytes.length, this.nowMs));
-    return { verdict, bytes: this.#buffer.slice(header.length, header.length + bytes.length) };
+    const after = this.#buffer.slice(header.length, header.length + bytes.length);
+    this.behind = [];
+    for (;;) {
+      const length = this.forwarder.next(this.#buffer);
+      if (length === 0) break;
+      this.behind.push(this.#buffer.slice(header.length, length));
+    }
+    return { verdict, bytes: after };
   }
 
   /** The ICMP error that the last packet brought about, if any. */

@@ -151,8 +151,10 @@ export class Pump {
         this.#failUnlessEmpty(bytes);
         return false;
       }
-      if (forwarder.handle(buffer, bytes, this.#nowMs) === FORWARD) this.#write(buffer, bytes);
-      else if (forwarder.replyLength !== 0) this.#write(forwarder.reply, forwarder.replyLength);
+      if (forwarder.handle(buffer, bytes, this.#nowMs) === FORWARD) {
+        this.#write(buffer, bytes);
+        for (let more = forwarder.next(buffer); more !== 0; more = forwarder.next(buffer)) this.#write(buffer, more);
+      } else if (forwarder.replyLength !== 0) this.#write(forwarder.reply, forwarder.replyLength);
     }
     return true;
   }
