@@ -138,6 +138,10 @@ export class Agent {
         if (!this.#fish) throw new Error('fish does not run');
         return this.#fish.setBlocks(blocks);
       },
+      fenceFish: async () => {
+        if (!this.#fish) throw new Error('fish does not run');
+        await this.#fish.fence();
+      },
       isOurMark,
       log,
       now: () => parts.now(),
@@ -179,7 +183,7 @@ export class Agent {
       this.#passes(signal),
       reports.run(signal),
       ...(this.#parts.broker ? [this.#parts.broker.reports.run(signal)] : []),
-      afterFirstPass(() => guard.run(signal)),
+      guard.run(signal, Promise.race([this.#firstPass.promise, whenOver(signal)])),
       ...(fish ? [afterFirstPass(() => fish.leases.run(() => this.desired, fishing.signal))] : []),
     ];
     try {
@@ -221,6 +225,31 @@ export class Agent {
   lookAtHost(): void {
     this.#hostIsDue = true;
     this.#kick();
+  }
+
+  /**
+   * The horizon has passed without an answer, or an answer came after all. No new flows, an end to the others, no placeholders:
+   * in that order, and the first two at once, whatever a pass is waiting for. The guard in the kernel has shut by then.
+   */
+  setFenced(isFenced: boolean): void {
+    const { fish, log } = this.#parts;
+    if (!fish) return;
+    this.leases.setFenced(isFenced);
+    if (isFenced) void this.#endFlows();
+    else log.info('the server answers again: what this machine still has is put in place anew');
+    this.#kick();
+  }
+
+  async #endFlows(): Promise<void> {
+    const { placeholders, log } = this.#parts;
+    try {
+      const closed = (await this.#fish?.fence()) ?? 0;
+      log.error({ flows: closed }, "past the horizon: fish's flows have ended, and it opens no new ones");
+      // As long as nothing was heard of the server there are no passes that would do it.
+      if (!this.#hasSnapshot) placeholders.keepOnly([]);
+    } catch (error) {
+      log.warn(`past the horizon, and not all of fish's flows and ports could be let go of: ${messageOf(error)}`);
+    }
   }
 
   /** The connection to the server was lost, or is there again (null). */
@@ -355,6 +384,7 @@ export class Agent {
     const { revision } = desired;
     // First, and whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
     const lostProblem = await this.#lookAfterPlaceholders();
+    await leases.letGo();
     // Before the table is compared: elements of what was granted here before this agent started stay in it.
     await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
     if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
@@ -416,7 +446,11 @@ export class Agent {
     try {
       if (!this.#hasTakenOver)
         placeholders.keepOnly(
-          [...leases.values()].flatMap((lease) => (holders.get(lease.holder)?.kind === 'fish' ? [blockOf(lease)] : [])),
+          this.#parts.guard.isFenced
+            ? []
+            : [...leases.values()].flatMap((lease) =>
+                holders.get(lease.holder)?.kind === 'fish' ? [blockOf(lease)] : [],
+              ),
         );
       await placeholders.restore();
       return undefined;

@@ -6,6 +6,8 @@ import type { FishRefusal } from './leases/lease-host.ts';
 export interface FishPort {
   /** All blocks that fish may use from now on; the flows of others have ended when it resolves. */
   setBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
+  /** Opens no flow until the next `setBlocks`; those there were have ended when it resolves: how many. */
+  fence(): Promise<number>;
   answer(query: FlowQuery): Promise<FlowAnswer>;
   /** Numbers for status and metrics, flat, by name. */
   stats(): Promise<Readonly<Record<string, number>>>;

@@ -15,6 +15,8 @@ export type GuardKeeperParts = Readonly<{
   /** Milliseconds, never backwards, that stand while the machine sleeps, as the kernel's time-outs do (CLOCK_MONOTONIC). */
   steady(): number;
   onOpenFailed?(): void;
+  /** True: the horizon has passed without an answer. False: an answer came after all. In turns, and each once. */
+  onFence?(isFenced: boolean): void;
 }>;
 
 /** /proc/uptime counts hundredths of a second, rounded down: what passed may be this much more than it says. */
@@ -47,10 +49,16 @@ export class GuardKeeper {
   #aheadMs: number | undefined;
   /** Tells when the horizon passes, whatever the next keepalive is doing just then. */
   #horizon: NodeJS.Timeout | undefined;
+  /** From then on nothing may be begun, and what there is ends; undefined before `run`. */
+  #fenceAt: number | undefined;
+  #isFenced = false;
+  readonly #inheritedMs: number;
 
-  constructor(parts: GuardKeeperParts, fence_s: number) {
+  /** `inheritedMs`: for how long a former agent has left the guard open. */
+  constructor(parts: GuardKeeperParts, fence_s: number, inheritedMs = 0) {
     this.#parts = parts;
     this.#fence_s = fence_s;
+    this.#inheritedMs = Number.isFinite(inheritedMs) ? inheritedMs : 0;
   }
 
   /** The horizon, as the server said last. */
@@ -65,6 +73,11 @@ export class GuardKeeper {
 
   get isOpen(): boolean {
     return this.openForMs > 0;
+  }
+
+  /** Whether the horizon has passed without an answer: what this machine has may be another's by now. */
+  get isFenced(): boolean {
+    return this.#isFenced;
   }
 
   /** Milliseconds since a keepalive was last answered; undefined when none was. */
@@ -105,10 +118,17 @@ export class GuardKeeper {
     shut();
   }
 
-  /** Sends keepalives until `signal` aborts. It does not shut the guard then: that is for the caller to decide. */
-  async run(signal: AbortSignal): Promise<void> {
-    const watch = setInterval(() => this.#lookForSleep(), look_for_sleep_ms);
+  /**
+   * Sends keepalives until `signal` aborts, from when `begun` resolves. It does not shut the guard then: that is for the caller
+   * to decide. Who has had no answer yet does not know when a former agent had its last one, and counts from its own start:
+   * that is later than the truth, which the guard in the kernel knows and goes by.
+   */
+  async run(signal: AbortSignal, begun: Promise<unknown> = Promise.resolve()): Promise<void> {
+    this.#awaitFirstAnswer();
+    const watch = setInterval(() => this.#look(), look_for_sleep_ms);
     try {
+      await begun;
+      if (!this.#isFenced) this.#awaitFirstAnswer();
       while (!isOver(signal)) {
         const pauseMs = await this.#once(signal);
         this.#tell();
@@ -118,6 +138,21 @@ export class GuardKeeper {
       clearInterval(watch);
       clearTimeout(this.#horizon);
     }
+  }
+
+  #awaitFirstAnswer(): void {
+    this.#fenceAt = this.#parts.now() + Math.max(this.#fence_s * 1_000, this.#inheritedMs);
+  }
+
+  #look(): void {
+    this.#lookForSleep();
+    this.#lookAtHorizon();
+  }
+
+  #lookAtHorizon(): void {
+    if (this.#isFenced || this.#fenceAt === undefined || this.#parts.now() < this.#fenceAt) return;
+    this.#isFenced = true;
+    this.#parts.onFence?.(true);
   }
 
   #ahead(): number {
@@ -144,15 +179,22 @@ export class GuardKeeper {
     const everyMs = (this.#fence_s * 1_000) / 3;
     try {
       const answer = await send(Math.max(attempt_min_ms, everyMs), signal);
+      // Also when nobody had the time to see it pass.
+      this.#lookAtHorizon();
       this.#fence_s = answer.fence_s;
       this.#lastAnswerAt = now();
       this.#problem = null;
       const horizonAt = sentAt + answer.fence_s * 1_000 - clockGrain_ms;
       if (horizonAt > now()) {
         this.#horizonAt = horizonAt;
+        this.#fenceAt = horizonAt;
         clearTimeout(this.#horizon);
         this.#horizon = setTimeout(() => this.#tell(), this.openForMs + clockGrain_ms);
         this.#open();
+        if (this.#isFenced) {
+          this.#isFenced = false;
+          this.#parts.onFence?.(false);
+        }
       } else log.warn(`a keepalive was answered after ${Math.round(now() - sentAt)} ms, too late to open the guard`);
       return Math.max(pause_min_ms, (answer.fence_s * 1_000) / 3 - (now() - sentAt));
     } catch (error) {
@@ -173,6 +215,7 @@ export class GuardKeeper {
   }
 
   #tell(): void {
+    this.#lookAtHorizon();
     const state = this.isOpen ? 'open' : 'shut';
     if (state === this.#told) return;
     const { log } = this.#parts;

@@ -35,6 +35,9 @@ export class LeasesOnHost {
   readonly #leaving: LeavingLeases;
   readonly #cgroups: CgroupFollower;
   readonly #touched = new Set<string>();
+  /** Leases of fish's that wait for the server to answer again. */
+  readonly #waiting = new Set<string>();
+  #hasLetGo = false;
 
   constructor(host: LeaseHost) {
     this.#host = host;
@@ -72,6 +75,33 @@ export class LeasesOnHost {
       this.#leases.open(lease, owner, true);
     }
     this.touch(desired.leases.keys());
+  }
+
+  /**
+   * The server has been silent for longer than the horizon, and what fish has may be another machine's by now; or it answers
+   * again. `work` does what is to be done, and `letGo` what has to be done first.
+   */
+  setFenced(isFenced: boolean): void {
+    this.#fish.setFenced(isFenced);
+    this.#hasLetGo = false;
+    if (!isFenced) this.touch([...this.#waiting, ...[...this.#leases.fishes].map(({ lease }) => lease.id)]);
+    this.#waiting.clear();
+  }
+
+  /**
+   * Past the horizon: once fish's flows have ended, lets go of the ports that it has to itself. Its leases stay, with their
+   * elements, and are brought up anew when the server answers. Throws HostProblem when a keeper is lost.
+   */
+  async letGo(): Promise<void> {
+    if (!this.#fish.isFenced || this.#hasLetGo) return;
+    // A fish that is away forwards nothing, and is told before anything else when it is there again.
+    await this.#fish.tell(new Set(), []);
+    for (const held of this.#leases.fishes) {
+      if (held.phase !== 'up' && held.phase !== 'opening') continue;
+      await this.#host.placeholders.close(held.lease.id);
+      this.#leases.reopen(held);
+    }
+    this.#hasLetGo = true;
   }
 
   /** Fish is new and knows no blocks: the next `work` tells it. */
@@ -134,8 +164,12 @@ export class LeasesOnHost {
       for_s: Math.round((now - since) / 1_000),
       detail: refusal
         ? `${refusal.errno}: ${refusal.detail}`
-        : (this.#leaving.waitsFor(lease.id) ?? missingCgroup(owner)),
+        : (this.#leaving.waitsFor(lease.id) ?? missingCgroup(owner) ?? this.#fencedDetail(owner)),
     }));
+  }
+
+  #fencedDetail(owner: Owner): string | null {
+    return owner.kind === 'fish' && this.#fish.isFenced ? 'waits for the server to answer a keepalive' : null;
   }
 
   /** Where one lease is, and where it should be. */
@@ -167,7 +201,8 @@ export class LeasesOnHost {
       to.outcomes.push({ lease: id, token: lease.token, state: 'refused', errno: 'EPERM', detail: owner });
       return;
     }
-    if (!held) to.arriving.push(this.#leases.open(lease, owner, false));
+    if (owner.kind === 'fish' && this.#fish.isFenced) this.#waiting.add(id);
+    else if (!held) to.arriving.push(this.#leases.open(lease, owner, false));
     else if (!isSameOwner(held.owner, owner)) {
       this.#leases.changeOwner(held, owner);
       to.arriving.push(held);

@@ -11,6 +11,7 @@ import { FishLeases } from './fish-leases.ts';
 import { steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
+import type { HostState } from './host-state.ts';
 import { LinuxHost } from './linux/linux-host.ts';
 import { spareOfHost } from './linux/spare.ts';
 import { unitsGone } from './linux/units.ts';
@@ -143,10 +144,10 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     }),
   });
   host.listen();
-  const unfit = await strangersOn(host, hosting);
-  if (unfit !== undefined) {
+  const found = await lookFirst(host, hosting);
+  if (!found.ok) {
     host.close();
-    return err(unfit);
+    return found;
   }
   const diag = new SockDiag();
   const sockets = {
@@ -186,8 +187,10 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
       steady: () => performance.now(),
       log,
       onOpenFailed: () => agent.lookAtHost(),
+      onFence: (isFenced) => agent.setFenced(isFenced),
     },
     fence_assumed_s,
+    found.value.guardMs,
   );
   const reports = new Reports({
     send: (applied, signal) => client.agent.applied(machine, { boot_id: bootId(), ...applied }, { signal }),
@@ -319,14 +322,14 @@ async function beginKeeping(keepers: Keepers, links: KeptLinks): ReturnType<Keep
   }
 }
 
-/** Why the agent should not begin here: whoever it would take packets from, or lose them to, was there first. */
-async function strangersOn(host: LinuxHost, settings: HostSettings): Promise<string | undefined> {
-  if (!settings.fish) return undefined;
+/** The error is why the agent should not begin here: whoever it would take packets from, or lose them to, was there first. */
+async function lookFirst(host: LinuxHost, settings: HostSettings): Promise<Result<HostState, string>> {
   try {
-    const found = foreignRouting(await host.observe('all'), settings);
-    return found.length > 0 ? found.join('; ') : undefined;
+    const found = await host.observe('all');
+    const strangers = settings.fish ? foreignRouting(found, settings) : [];
+    return strangers.length > 0 ? err(strangers.join('; ')) : ok(found);
   } catch (error) {
-    if (error instanceof HostProblem) return error.message;
+    if (error instanceof HostProblem) return err(error.message);
     throw error;
   }
 }

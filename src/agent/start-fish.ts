@@ -78,6 +78,7 @@ function portOf(thread: Fish, holder: string, place: FishPlace): FishPort {
       const { refused } = await thread.setBlocks(blocks);
       return refused.map(({ block, reason }) => ({ lease: block.lease, reason }));
     },
+    fence: async () => (await thread.fence()).closed,
     answer: async (query) => {
       const asked = flowQueryOf(query);
       const answer = await askOnceCovered(() => thread.queryFlowLog(asked, flows_max), asked.at);

@@ -23,12 +23,13 @@ export type AgentStatus = Readonly<{
   up_s: number;
   server: Readonly<{ url: string; problem: string | null }>;
   revision: Readonly<{ epoch: string; desired: number; applied: number }>;
-  /** `problem`: why the last keepalive was not answered. */
+  /** `problem`: why the last keepalive was not answered. `fenced`: for so long that fish has no flows, and no ports. */
   guard: Readonly<{
     open: boolean;
     open_for_s: number;
     fence_s: number;
     answered_s_ago: number | null;
+    fenced: boolean;
     problem: string | null;
   }>;
   /** `drift_repaired`: what others changed and the agent put back, in all; `drift`: by kind. */
@@ -118,6 +119,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
       open_for_s: tenths(guard.openForMs),
       fence_s: guard.fence_s,
       answered_s_ago: answered === undefined ? null : tenths(answered),
+      fenced: guard.isFenced,
       problem: guard.problem,
     },
     host: {

@@ -127,7 +127,11 @@ export class FlowLife {
   }
 
   /** Ends all flows of these blocks without a rest: their ports are no longer fish's to keep. One pass over the table. */
-  endBlocks(slots: ReadonlySet<number>, nowMs: number): { closed: number; placeholders: number } {
+  endBlocks(
+    slots: ReadonlySet<number>,
+    nowMs: number,
+    ending: Ending = 'lease_ended',
+  ): { closed: number; placeholders: number } {
     const { flows } = this;
     let closed = 0;
     let placeholders = 0;
@@ -137,7 +141,7 @@ export class FlowLife {
       if (flows.placeholder[flow] !== NONE) placeholders++;
       if (flows.state[flow] === LIVE) {
         closed++;
-        this.#logEnd(flow, 'lease_ended', nowMs);
+        this.#logEnd(flow, ending, nowMs);
       }
       this.#free(flow);
     }

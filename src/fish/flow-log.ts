@@ -10,8 +10,8 @@ import {
 } from './flow-tuple.ts';
 import { LeaseNames } from './lease-names.ts';
 
-/** Why a flow ended: both FINs acknowledged, a plausible RST, silence, or its ports taken back. */
-export const endings = ['finished', 'reset', 'idle', 'lease_ended'] as const;
+/** Why a flow ended: both FINs acknowledged, a plausible RST, silence, its ports taken back, or the server silent for too long. */
+export const endings = ['finished', 'reset', 'idle', 'lease_ended', 'fenced'] as const;
 export type Ending = (typeof endings)[number];
 
 /** One use of a leased tuple by a client. Instants are microseconds since 1970. */

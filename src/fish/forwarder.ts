@@ -4,7 +4,7 @@ import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import { TrafficCounters, type FishCounters } from './counters.ts';
 import { FlowLife } from './flow-life.ts';
-import type { FlowAnswer, FlowLog } from './flow-log.ts';
+import type { Ending, FlowAnswer, FlowLog } from './flow-log.ts';
 import type { FlowMemory, MemorySizes } from './flow-memory.ts';
 import { LIVE, NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
@@ -55,6 +55,7 @@ export class Forwarder {
   readonly #tcpTransitoryMs: number;
   readonly #udpMs: number;
   readonly #icmpMs: number;
+  #isFenced = false;
   /** Bytes of `reply` to be written to the TUN after the last `handle`, most often 0. */
   replyLength = 0;
 
@@ -310,7 +311,9 @@ export class Forwarder {
   #open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
     if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return -DROP.source_not_allowed;
     if (isTcp(packet.protocol) && !isFirstSyn(packet)) return -DROP.not_syn;
-    const flow = this.#life.open(packet, remote, remotePort, this.#firstMsOf(packet.protocol), nowMs);
+    const flow = this.#isFenced
+      ? -DROP.fenced
+      : this.#life.open(packet, remote, remotePort, this.#firstMsOf(packet.protocol), nowMs);
     if (flow < 0) this.replyLength = this.#prohibited.write(packet, nowMs);
     return flow;
   }
@@ -358,11 +361,25 @@ export class Forwarder {
    * placeholders are closed when this returns. A block is the same only if all of it is.
    */
   setBlocks(wanted: readonly LeasedBlock[], nowMs: number): ClosedSummary {
+    this.#isFenced = false;
+    return this.#changeBlocks(wanted, 'lease_ended', nowMs);
+  }
+
+  /**
+   * What was leased may be another machine's by now: no new flow begins until the next `setBlocks`, and those there are end
+   * as by `setBlocks` without any.
+   */
+  fence(nowMs: number): ClosedSummary {
+    this.#isFenced = true;
+    return this.#changeBlocks([], 'fenced', nowMs);
+  }
+
+  #changeBlocks(wanted: readonly LeasedBlock[], ending: Ending, nowMs: number): ClosedSummary {
     while (this.#adoption.isUnderWay) this.adopt(nowMs, rowsAtOnce_max);
     const removed = new Set(this.#blocks.removedBy(wanted));
     // What follows a first fragment would still leave with its source.
     if (removed.size > 0) for (const tracker of this.#fragments) tracker.forgetTranslated();
-    const ended = this.#life.endBlocks(removed, nowMs);
+    const ended = this.#life.endBlocks(removed, nowMs, ending);
     return { ...ended, ...this.#blocks.replace(wanted) };
   }
 

@@ -74,6 +74,8 @@ export const DROP = {
   fragment_timeout: 32,
   /** It waited for the first fragment, and had to make room for others: `fragmentBytesMax`, `fragmentedPacketsMax`. */
   fragment_evicted: 33,
+  /** A new flow while it is not known whether the leases are still this machine's: the server has been silent for too long. */
+  fenced: 34,
 } as const;
 
 export type DropReason = keyof typeof DROP;

@@ -27,6 +27,10 @@ class World {
   readonly applied: Applied[] = [];
   readonly flowAnswers: FlowAnswer[] = [];
   readonly blocks: string[][] = [];
+  /** Whether the server answers keepalives. */
+  isAnswered = true;
+  fences = 0;
+  fence_s = 30;
   fishStarts = 0;
   /** A former agent has left some. */
   hasFlows = false;
@@ -51,12 +55,16 @@ class World {
   readonly placeholders = this.#kept.placeholders;
   readonly guard = new GuardKeeper(
     {
-      send: async () => ({ fence_s: 30 }),
+      send: async () => {
+        if (!this.isAnswered) throw new Error('away');
+        return { fence_s: this.fence_s };
+      },
       open: (ms) => this.host.openGuard(ms),
       now: () => performance.now(),
       shut: () => this.host.shutGuard(),
       steady: () => performance.now(),
       log: this.log,
+      onFence: (isFenced) => this.agent.setFenced(isFenced),
     },
     30,
   );
@@ -184,6 +192,11 @@ class World {
       setBlocks: async (blocks) => {
         this.blocks.push(blocks.map((block) => block.lease));
         return [];
+      },
+      fence: async () => {
+        this.fences++;
+        this.blocks.push([]);
+        return 3;
       },
       answer: async (query) => ({
         id: query.id,
@@ -402,6 +415,26 @@ describe('fish', () => {
     expect(world.sockets.holdings()).toEqual(held);
     // Or the stop would wait for leases that cannot be given back.
     world.host.failOn = () => undefined;
+  });
+
+  it('ends its flows and lets go of its ports when the server is silent for longer than the horizon, and not before', async () => {
+    world.fence_s = 1;
+    world.start();
+    world.say(withLease);
+    await vi.waitFor(() => expect(world.told()).toContain('lease-1 active'));
+    await vi.waitFor(() => expect(world.guard.isOpen).toBe(true));
+    const held = world.sockets.holdings();
+    world.isAnswered = false;
+    await vi.waitFor(() => expect(world.guard.problem).toBe('away'));
+    expect([world.fences, world.sockets.holdings()]).toEqual([0, held]);
+    await vi.waitFor(() => expect(world.sockets.holdings()).toEqual([]), { timeout: 10_000 });
+    expect(world.fences).toBeGreaterThan(0);
+    expect(world.agent.leases.phaseOf('lease-1')).toBe('opening');
+    expect(world.agent.leases.phaseOf('lease-2')).toBe('up');
+    world.isAnswered = true;
+    await vi.waitFor(() => expect(world.blocks.at(-1)).toEqual(['lease-1']), { timeout: 10_000 });
+    expect([world.sockets.holdings(), world.agent.leases.phaseOf('lease-1')]).toEqual([held, 'up']);
+    expect(world.fishStarts).toBe(1);
   });
 
   it('that cannot start keeps no proxy from its lease, and is tried again', async () => {

@@ -16,6 +16,8 @@ let shut: number[];
 let sleptMs: number;
 /** What passes before the kernel hears of an opening, each time; 0 when nothing is in it. */
 let lateMs: number[];
+/** When the horizon had passed without an answer, and when one came after all. */
+let fenced: [at: number, isFenced: boolean][];
 
 const steady = () => performance.now() - startedAt;
 const now = () => steady() + sleptMs;
@@ -25,7 +27,10 @@ const log = {
   error: (text: unknown) => void said.push(`error ${String(text)}`),
 };
 
-function keeper(): { guard: GuardKeeper; stop: () => Promise<void> } {
+function keeper(o: { inheritedMs?: number; begun?: Promise<unknown> } = {}): {
+  guard: GuardKeeper;
+  stop: () => Promise<void>;
+} {
   const guard = new GuardKeeper(
     {
       send: async () => {
@@ -47,11 +52,13 @@ function keeper(): { guard: GuardKeeper; stop: () => Promise<void> } {
       onOpenFailed: () => {
         troubles++;
       },
+      onFence: (isFenced) => void fenced.push([now(), isFenced]),
     },
     3,
+    o.inheritedMs,
   );
   const stopping = new AbortController();
-  const running = guard.run(stopping.signal);
+  const running = guard.run(stopping.signal, o.begun);
   return {
     guard,
     stop: async () => {
@@ -67,6 +74,7 @@ beforeEach(() => {
   startedAt = performance.now();
   [answers, asked, opened, said, openFails, troubles] = [[], [], [], [], false, 0];
   [shut, sleptMs, lateMs] = [[], 0, []];
+  fenced = [];
 });
 afterEach(() => vi.useRealTimers());
 
@@ -267,6 +275,73 @@ describe('a process that is stopped while it opens the guard', () => {
     await vi.advanceTimersByTimeAsync(10);
     expect(opened).toHaveLength(5);
     expect([shut, guard.isOpen]).toEqual([[121_000], false]);
+    await stop();
+  });
+});
+
+describe('the horizon', () => {
+  const away = (count: number): Answer[] => Array.from({ length: count }, () => ({ afterMs: 0, error: 'away' }));
+
+  it('is told when it has passed without an answer, and not before; and when an answer comes after all', async () => {
+    answers = [{ afterMs: 0, fence_s: 3 }, ...away(12)];
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(2_900);
+    expect([fenced, guard.isFenced]).toEqual([[], false]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect([fenced, guard.isFenced]).toEqual([[[3_000, true]], true]);
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(fenced).toEqual([
+      [3_000, true],
+      [4_000, false],
+    ]);
+    expect([guard.isFenced, guard.isOpen]).toEqual([false, true]);
+    await stop();
+  });
+
+  it('that nobody had the time to see pass is told before the answer that ends it', async () => {
+    answers = [
+      { afterMs: 0, fence_s: 3 },
+      { afterMs: 10, fence_s: 3 },
+    ];
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(900);
+    // The process stood still; whatever it did next was to send a keepalive.
+    sleptMs += 60_000;
+    await vi.advanceTimersByTimeAsync(300);
+    expect(fenced.map(([, isFenced]) => isFenced)).toEqual([true, false]);
+    await stop();
+  });
+
+  it('passes while the machine sleeps', async () => {
+    answers = [{ afterMs: 0, fence_s: 3 }, ...away(50)];
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(500);
+    sleptMs = 3_000;
+    await vi.advanceTimersByTimeAsync(100);
+    expect(fenced).toEqual([[3_600, true]]);
+    await stop();
+  });
+
+  it('of who has had no answer yet begins when it first asks, and lasts as long as the guard was left open', async () => {
+    answers = away(100);
+    const begun = Promise.withResolvers<undefined>();
+    const { stop } = keeper({ inheritedMs: 5_000, begun: begun.promise });
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect([asked, fenced]).toEqual([[], []]);
+    begun.resolve(undefined);
+    await vi.advanceTimersByTimeAsync(4_900);
+    expect(fenced).toEqual([]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(fenced).toMatchObject([[expect.closeTo(7_000, -3), true]]);
+    await stop();
+  });
+
+  it('passes also for one that never gets as far as to ask', async () => {
+    const begun = Promise.withResolvers<undefined>();
+    const { stop } = keeper({ begun: begun.promise });
+    await vi.advanceTimersByTimeAsync(3_100);
+    expect(fenced).toEqual([[3_000, true]]);
+    begun.resolve(undefined);
     await stop();
   });
 });

@@ -55,6 +55,7 @@ beforeEach(() => {
       blocks = wanted;
       return fishRefuses;
     },
+    fenceFish: () => Promise.reject(new Error('nobody asked for that')),
     isOurMark: (each) => each === mark,
     log: pino({ level: 'silent' }),
     now: () => now,

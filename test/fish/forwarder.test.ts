@@ -450,6 +450,38 @@ describe('taking blocks away', () => {
   });
 });
 
+describe('when the server has been silent for too long', () => {
+  const blocks = [block(address, 'tcp', 9_000, 9_003, shared()), block(address, 'udp', 9_000, 9_000)];
+
+  test('all flows end, without a rest and with that reason, and their placeholders are closed', () => {
+    const pond = new Pond(blocks);
+    const resting = connect(pond, client, elsewhere);
+    finish(pond, client, elsewhere, resting);
+    const gone = connect(pond, client, origin);
+    pond.send(udp(client, dns));
+    const at = [...pond.forwarder.flows({ protocol: 'tcp', state: 'live' })][0]!.openedAt;
+    expect(pond.forwarder.fence(pond.nowMs)).toMatchObject({ closed: 2, placeholders: 2 });
+    expect([pond.kernel.held.size, [...pond.forwarder.flows()]]).toEqual([0, []]);
+    expect(pond.forwarder.counters()).toMatchObject({ flowsEnded: { fenced: 2, lease_ended: 0 }, blocks: [] });
+    const query = { protocol: 'tcp', ...gone, remote: origin.address, remotePort: origin.port } as const;
+    expect(pond.forwarder.whoHad({ ...query, at } as never, pond.nowMs, 10).matches).toMatchObject([
+      { ending: 'fenced' },
+    ]);
+  });
+
+  test('nobody begins a flow, which the client hears, until the blocks are told again', () => {
+    const pond = new Pond(blocks, { icmpSource: '100.96.0.1' as never });
+    pond.forwarder.fence(pond.nowMs);
+    expect(pond.send(tcp(client, origin, 'S')).verdict).toBe('fenced');
+    expect(pond.reply()).toBeDefined();
+    expect(pond.send(udp(client, dns)).verdict).toBe('fenced');
+    expect(pond.forwarder.counters()).toMatchObject({ drops: { fenced: 2, no_lease: 0 }, flowsLive: 0 });
+    pond.forwarder.setBlocks(blocks, pond.nowMs);
+    connect(pond, client, origin);
+    expect(pond.send(udp(client, dns)).verdict).toBe('forward');
+  });
+});
+
 describe('looking in', () => {
   test('flows can be asked for by any part', () => {
     const pond = new Pond([block(address, 'tcp', 9_000, 9_007, shared()), block(address, 'udp', 9_000, 9_000)]);

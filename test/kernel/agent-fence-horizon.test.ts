@@ -31,7 +31,7 @@ beforeAll(async () => {
   lab = await FenceLab.open('hz');
   await lab.setUp();
   const echo = await lab.user('origin', 0);
-  await echo.ask({ op: 'echo', on: origin, port: 80 });
+  for (const port of [80, 81]) await echo.ask({ op: 'echo', on: origin, port });
   await echo.ask({ op: 'udp', from: origin, port: 53, to: '', toPort: 0, timeout_ms: 1 });
 }, 60_000);
 afterAll(() => lab.close());
@@ -77,7 +77,8 @@ const heard = (by: User, socket: string, text: string) =>
   );
 const isUp = () =>
   agent.until(
-    ({ guard, lease_counts }) => guard.open && (lease_counts['up'] ?? 0) >= fishLeases,
+    ({ guard, lease_counts }) =>
+      guard.open && !guard.fenced && (lease_counts['up'] ?? 0) >= fishLeases && !lease_counts['opening'],
     'the first machine is not at work',
     30_000,
   );
@@ -124,6 +125,17 @@ function judged(seen: readonly Seen[]): ReadonlySet<string> {
 }
 const lastOf = (seen: readonly Seen[]): number => Math.max(...seen.map(({ at }) => at));
 
+/** Fish has ended its three flows, and gives its clients new ones, while the proxy's connections went on where they were. */
+async function expectBegunAnew({ web, client, byProxy }: Awaited<ReturnType<typeof atWork>>) {
+  for (const socket of byProxy) await heard(web, socket, 'survived');
+  expect((await agent.status()).fish?.stats).toMatchObject({ flows_ended_fenced: 3 });
+  // Its client sends datagrams all the while.
+  await agent.until(({ fish }) => (fish?.stats['flows_live'] ?? 0) > 0, 'no flow begins anew');
+  // What the origin still remembers of the connection that ended says nothing about another port of its.
+  const again = await openOne(client.connect('100.64.0.2', 0, origin, 81, 10_000));
+  await heard(client, again, 'begun anew');
+}
+
 /** Waits until the horizon of everything that was answered before now has long passed. */
 const outlast = () => sleep((fence_s + 1) * 1_000);
 
@@ -134,16 +146,15 @@ function expectSilenceFrom(seen: readonly Seen[], horizon: number): void {
 }
 
 describe('after the horizon the origin hears nothing, and nobody was sent a reset', () => {
-  it('when the agent is stopped where it stands; it goes on where it was when it is let go', async () => {
-    const { web, client, byProxy, byFish, capture } = await atWork();
+  it('when the agent is stopped where it stands; when it is let go, fish begins anew and proxies go on', async () => {
+    const working = await atWork();
     const at = wall();
     agent.child.kill('SIGSTOP');
     await outlast();
-    expectSilenceFrom((await capture.stop()).a, at + fence_s);
+    expectSilenceFrom((await working.capture.stop()).a, at + fence_s);
     agent.child.kill('SIGCONT');
     await isUp();
-    for (const socket of byProxy) await heard(web, socket, 'survived');
-    for (const socket of byFish) await heard(client, socket, 'survived');
+    await expectBegunAnew(working);
   }, 60_000);
 
   it('when the agent is killed; its successor goes on with all connections', async () => {
@@ -158,45 +169,49 @@ describe('after the horizon the origin hears nothing, and nobody was sent a rese
     for (const socket of byFish) await heard(client, socket, 'survived');
   }, 60_000);
 
-  it("when the agent's own thread is stuck, though fish's goes on", async () => {
-    const { web, client, byProxy, byFish, capture } = await atWork();
+  it("when the agent's own thread is stuck, though fish's goes on until it hears of it", async () => {
+    const working = await atWork();
     const at = wall();
     agent.child.kill('SIGUSR2');
     await sleep(blocked_ms - 300);
-    expectSilenceFrom((await capture.stop()).a, at + fence_s);
+    expectSilenceFrom((await working.capture.stop()).a, at + fence_s);
     await isUp();
-    for (const socket of byProxy) await heard(web, socket, 'survived');
-    for (const socket of byFish) await heard(client, socket, 'survived');
+    await expectBegunAnew(working);
   }, 60_000);
 
   it.each(['to the server', 'from the server'] as const)(
-    'when nothing gets through %s',
+    'when nothing gets through %s: fish ends its flows, lets go of its ports, and opens no flow before an answer',
     async (direction) => {
-      const { web, client, byProxy, byFish, capture } = await atWork();
+      const working = await atWork();
       const at = wall();
       lab.cut(direction);
-      await agent.until(({ guard }) => !guard.open, 'the guard is open', 15_000);
+      const before = await agent.status();
+      expect([before.guard.fenced, before.placeholders.open]).toEqual([false, 32]);
+      await agent.until(({ guard, placeholders }) => guard.fenced && placeholders.open === 0, 'nothing is let go of');
+      await agent.until(({ fish }) => (fish?.stats['drops_fenced'] ?? 0) > 0, 'the datagrams of a client begin flows');
       await outlast();
-      expectSilenceFrom((await capture.stop()).a, at + fence_s);
+      expectSilenceFrom((await working.capture.stop()).a, at + fence_s);
+      const { fish, keepers } = await agent.status();
+      expect(fish?.stats).toMatchObject({ flows_live: 0, flows_resting: 0, placeholders_held: 0, flows_opened: 3 });
+      expect(keepers.map(({ placeholders }) => placeholders)).toEqual([0]);
       lab.heal();
       await isUp();
-      for (const socket of byProxy) await heard(web, socket, 'survived');
-      for (const socket of byFish) await heard(client, socket, 'survived');
+      expect((await agent.status()).placeholders.open).toBe(32);
+      await expectBegunAnew(working);
     },
     60_000,
   );
 
-  it('when the server is killed; all goes on as it was when it is there again with its file', async () => {
-    const { web, client, byProxy, byFish, capture } = await atWork();
+  it('when the server is killed; all leases go on as they were when it is there again with its file', async () => {
+    const working = await atWork();
     const before = (await lab.client.leases.list({ machine: 'a', state: 'active' })).items.map(({ id }) => id);
     const at = wall();
     await lab.killServer();
     await outlast();
-    expectSilenceFrom((await capture.stop()).a, at + fence_s);
+    expectSilenceFrom((await working.capture.stop()).a, at + fence_s);
     await lab.restartServer();
     await isUp();
-    for (const socket of byProxy) await heard(web, socket, 'survived');
-    for (const socket of byFish) await heard(client, socket, 'survived');
+    await expectBegunAnew(working);
     const after = (await lab.client.leases.list({ machine: 'a', state: 'active' })).items.map(({ id }) => id);
     expect(after).toEqual(before);
   }, 90_000);

@@ -92,6 +92,13 @@ export class Fish {
     return this.#ask('endLease', lease);
   }
 
+  /**
+   * Opens no flow until the next `setBlocks`, and ends those there are; when it resolves, their placeholders are closed.
+   */
+  fence(): Promise<ClosedSummary> {
+    return this.#ask('fence', null);
+  }
+
   stats(): Promise<FishStats> {
     return this.#ask('stats', null);
   }

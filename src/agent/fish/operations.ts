@@ -45,6 +45,7 @@ export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boo
 export type Operations = {
   setBlocks: { ask: readonly LeasedBlock[]; answer: ClosedSummary };
   endLease: { ask: string; answer: ClosedSummary };
+  fence: { ask: null; answer: ClosedSummary };
   stats: { ask: null; answer: FishStats };
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };
   queryFlowLog: { ask: Readonly<{ query: FlowQuery; max: number }>; answer: FlowAnswer };

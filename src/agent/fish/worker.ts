@@ -9,12 +9,13 @@ import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
 import { KeptSockets } from './kept-sockets.ts';
-import type { FlowList, Operations, Reply, Request, WorkerSetup } from './operations.ts';
+import type { FlowList, Operation, Operations, Reply, Request, WorkerSetup } from './operations.ts';
 import { readyId } from './operations.ts';
 import { clockMargin_ms, Pump } from './pump.ts';
 import { randomNumbers } from './random.ts';
 
 const requestsPerRound_max = 4;
+const takesAway: ReadonlySet<Operation> = new Set(['setBlocks', 'endLease', 'fence']);
 
 /**
  * The thread that fish lives in. It never returns to its event loop while it runs, so requests are fetched from the port
@@ -43,7 +44,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     if (request.operation === 'stop') leaves = setup.kept !== null && request.ask.leave;
     const answered = answerTo(request, forwarder, pump);
     // Whoever takes a block away may give it to somebody else next: what held it has to be closed by then.
-    if (request.operation === 'setBlocks' || request.operation === 'endLease') confirm();
+    if (takesAway.has(request.operation)) confirm();
     return answered;
   };
   port.postMessage({ id: readyId, answer: null } satisfies Reply);
@@ -123,6 +124,8 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
       return forwarder.setBlocks(request.ask, nowMs);
     case 'endLease':
       return forwarder.endLease(request.ask, nowMs);
+    case 'fence':
+      return forwarder.fence(nowMs);
     case 'stats': {
       const { writesFailed, writeErrno, waits, fullRounds } = pump;
       return { ...forwarder.counters(), writesFailed, writeErrno, waits, fullRounds };

@@ -25,7 +25,7 @@ export class ArrivingLeases {
     this.#fish = fish;
   }
 
-  /** Brings these up; returns those of fish's that have to wait because fish is away. */
+  /** Brings these up; returns those of fish's that have to wait because fish is away, or may not use any. */
   async bringUp(arriving: readonly Held[], outcomes: LeaseOutcome[]): Promise<readonly string[]> {
     const { elements } = this.#leases;
     await elements.change(arriving.flatMap((held) => held.elements));
@@ -37,7 +37,7 @@ export class ArrivingLeases {
     }
     const fishes = arriving.filter(({ owner, phase }) => owner.kind === 'fish' && phase !== 'refused');
     const hasNews = this.#fish.isBehind || fishes.length > 0;
-    const isTold = hasNews ? await this.#fish.tell(new Set(arriving), outcomes) : true;
+    const isTold = hasNews ? (await this.#fish.tell(new Set(arriving), outcomes)) === 'told' : true;
     for (const held of arriving) {
       if (held.phase === 'refused' || (held.owner.kind === 'fish' && !isTold)) continue;
       this.#leases.enter(held, 'up');

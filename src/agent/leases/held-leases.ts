@@ -110,6 +110,12 @@ export class HeldLeases {
     this.#setPhase(held, phase);
   }
 
+  /** Nothing of it is sure any more, but for its elements: it is to be brought up anew. */
+  reopen(held: Held): void {
+    held.adopted = false;
+    this.#setPhase(held, 'opening');
+  }
+
   /** Nobody uses it any more: its elements are to go. */
   clear(held: Held): void {
     this.#setPhase(held, 'cleared');

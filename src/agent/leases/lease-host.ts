@@ -24,6 +24,8 @@ export type LeaseHost = Readonly<{
   cgroups: CgroupTable;
   /** Tells fish all its blocks; flows of blocks that are gone have ended when it resolves. Throws when fish is away. */
   setFishBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
+  /** Fish opens no flow until it is told its blocks again, and those it had have ended when it resolves. Throws when fish is away. */
+  fenceFish(): Promise<void>;
   /** Whether a socket's mark says that it is one of fish's placeholders. */
   isOurMark(mark: number): boolean;
   log: Pick<Logger, 'warn'>;

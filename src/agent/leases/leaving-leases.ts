@@ -49,7 +49,7 @@ export class LeavingLeases {
     // Nothing new begins from here on; only then does it mean anything that no socket is left.
     for (const held of proxies) this.#leases.exchange(held, elementsOf(held.block, held.owner, true));
     await elements.change(proxies.flatMap((held) => held.elements));
-    const isTold = fishes.length > 0 && (await this.#fish.tell(new Set(), outcomes));
+    const isTold = fishes.length > 0 && (await this.#fish.tell(new Set(), outcomes)) !== 'away';
     for (const held of fishes) {
       if (isTold) await this.#host.placeholders.close(held.lease.id);
       held.isFree = isTold;

@@ -84,6 +84,20 @@ describe('the fish thread', () => {
     expect((await fish.queryFlowLog({ ...query, at: (beforeMs - 10_000) * 1_000 })).verdict).toBe('not_covered');
   });
 
+  test('ends everything when it is told so, and goes on with the next blocks', async () => {
+    const { fish, tun } = await start();
+    await fish.setBlocks([udpBlock]);
+    tun.send(build(udp(client, dns)));
+    await tun.receive();
+    expect(await fish.fence()).toMatchObject({ closed: 1 });
+    tun.send(build(udp(client, dns)));
+    await expect.poll(async () => (await fish.stats()).drops.fenced, { timeout: 5_000 }).toBe(1);
+    expect(await fish.stats()).toMatchObject({ flowsLive: 0, flowsEnded: { fenced: 1 } });
+    await fish.setBlocks([udpBlock]);
+    tun.send(build(udp(client, dns)));
+    expect(await tun.receive()).toBeDefined();
+  });
+
   test('carries out what is asked in order, also all at once', async () => {
     const { fish } = await start();
     const blocks = Array.from({ length: 50 }, (_, i) => block(address, 'tcp', 9_000 + i, 9_000 + i));
