@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { addressPoolings, tcpRefusals } from '../fish/config.ts';
 import { dependences, isStricter } from '../fish/mapping.ts';
 import { prefixFamily, prefixHolds } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';
@@ -57,6 +58,40 @@ const Fish = z
     udp_port_parity: z.boolean().optional().meta({
       description: 'Even UDP ports get even leased ports, odd ones odd, as long as there are both; default true',
     }),
+    refuse_tcp_with: z.enum(tcpRefusals).optional().meta({
+      description: 'How a client hears that there is no port for its connection: by icmp (default) or a reset (rst)',
+    }),
+    refusals_per_s_max: z.int().min(0).max(1_000_000).optional().meta({
+      description: 'At most so many such answers a second; default 100',
+    }),
+    address_pooling: z.enum(addressPoolings).optional().meta({
+      description:
+        'A client keeps to one leased address as long as that has a port (paired, default), or not (arbitrary)',
+    }),
+    clients_max: z.int().min(1).max(4_194_304).optional().meta({
+      description: 'Clients with flows at the same time; default 65536',
+    }),
+    client_limits: z
+      .strictObject({
+        tcp_flows_max: z.int().min(1).max(16_777_216).optional(),
+        udp_flows_max: z.int().min(1).max(16_777_216).optional(),
+        icmp_flows_max: z.int().min(1).max(16_777_216).optional(),
+        flows_per_s_max: z.int().min(1).max(10_000_000).optional().meta({
+          description: 'New flows a second, in bursts of as many; default 20000',
+        }),
+        share: z
+          .number()
+          .min(0.001)
+          .max(1)
+          .optional()
+          .meta({
+            description:
+              'How much of the flow table, of the placeholders and of the ports toward one destination a client may have when ' +
+              'it is alone; less, the more others have. Default 0.9; 1: all, whoever comes first',
+          }),
+      })
+      .optional()
+      .meta({ description: 'What one client may have; flows that rest count' }),
     flows_max: z.int().min(1).max(16_777_216).optional(),
     placeholders_max: z.int().min(0).max(16_777_216).optional().meta({
       description: 'Sockets for flows in shared blocks; each is a descriptor',

@@ -98,13 +98,22 @@ const flows_max = 1_000;
 
 /** The settings that are given; fish knows the defaults of the others. */
 function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: number) {
-  const { timers = {} } = fish;
+  const { timers = {}, client_limits: limits = {} } = fish;
   const given = {
     icmpSource: fish.icmp_source,
     udpMapping: fish.udp_mapping,
     udpFiltering: fish.udp_filtering,
     udpInboundRefresh: fish.udp_inbound_refresh,
     udpPortParity: fish.udp_port_parity,
+    refuseTcpWith: fish.refuse_tcp_with,
+    icmpErrorsPerSMax: fish.refusals_per_s_max,
+    addressPooling: fish.address_pooling,
+    clientsMax: fish.clients_max,
+    tcpFlowsPerClientMax: limits.tcp_flows_max,
+    udpFlowsPerClientMax: limits.udp_flows_max,
+    icmpFlowsPerClientMax: limits.icmp_flows_max,
+    flowsPerSPerClientMax: limits.flows_per_s_max,
+    clientShare: limits.share,
     flowsMax: fish.flows_max,
     flowLogMax: fish.flow_log_max,
     fragmentedPacketsMax: fish.fragmented_packets_max,

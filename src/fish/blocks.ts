@@ -128,6 +128,11 @@ export class BlockTable {
     return this.#spaces.get(protocol);
   }
 
+  /** How many those are. */
+  portsOf(protocol: number): number {
+    return this.#spaces.get(protocol)?.whole.total ?? 0;
+  }
+
   #problemOf(block: LeasedBlock): string | undefined {
     if (familyOf(block.address) === 6) return 'IPv6 is not translated yet';
     if (!isAlignedBlock(block.ports)) return 'the ports are not an aligned power-of-two block';
@@ -180,7 +185,10 @@ export class BlockTable {
     this.#spaces = new Map(
       [...byProtocol].map(([protocol, members]) => [
         protocol,
-        new PortSpace(members.map((slot) => ({ slot, ports: portCount(this.at(slot).ports) }))),
+        new PortSpace(
+          // slot is a row of the column.
+          members.map((slot) => ({ slot, address: this.address[slot]!, ports: portCount(this.at(slot).ports) })),
+        ),
       ]),
     );
   }

@@ -2,6 +2,7 @@ import type { Address } from '../net/address.ts';
 import { familyOf } from '../net/address.ts';
 import { prefixFamily, prefixBounds, type Prefix } from '../net/prefix.ts';
 import { err, ok, type Result } from '../net/result.ts';
+import type { ClientLimits } from './clients.ts';
 import { isStricter, type Dependence } from './mapping.ts';
 import type { VnetHeaderBytes } from './vnet-header.ts';
 
@@ -22,12 +23,25 @@ export type FlowTimers = Readonly<{
   icmpRestS: number;
 }>;
 
-export type FishConfig = Readonly<{
+/** Which leased address a client's new flow gets: the one that it uses already, as long as that has a port; or any. */
+export const addressPoolings = ['paired', 'arbitrary'] as const;
+export type AddressPooling = (typeof addressPoolings)[number];
+
+/** How a client hears that its TCP connection cannot be: by ICMP administratively prohibited, or by a reset. */
+export const tcpRefusals = ['icmp', 'rst'] as const;
+export type TcpRefusal = (typeof tcpRefusals)[number];
+
+export type FishConfig = ClientLimits & FishBounds;
+
+type FishBounds = Readonly<{
   /** Whose packets are translated: IPv4 networks, one at least. Everything else from inside is dropped. */
   clientPrefixes: readonly Prefix[];
   /** The source of ICMP errors to clients, an address of this host; null: no errors are sent. */
   icmpSource: Address | null;
+  /** At most so many answers a second to clients that get no source, resets among them. */
   icmpErrorsPerSMax: number;
+  refuseTcpWith: TcpRefusal;
+  addressPooling: AddressPooling;
   /** What openTun() of the descriptor said: 0 without IFF_VNET_HDR. */
   vnetHeaderBytes: VnetHeaderBytes;
   flowsMax: number;
@@ -80,6 +94,8 @@ export const defaultTimers: FlowTimers = {
 export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   icmpSource: null,
   icmpErrorsPerSMax: 100,
+  refuseTcpWith: 'icmp',
+  addressPooling: 'paired',
   vnetHeaderBytes: 10,
   flowsMax: 131_072,
   blocksMax: 4_096,
@@ -95,6 +111,13 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   fragmentedPacketsMax: 2_048,
   fragmentBytesMax: 4_194_304,
   fragmentTimeoutS: 30,
+  clientsMax: 65_536,
+  // No more than the table holds: by itself the share keeps one client from having all.
+  tcpFlowsPerClientMax: 2 ** 24,
+  udpFlowsPerClientMax: 2 ** 24,
+  icmpFlowsPerClientMax: 2 ** 24,
+  flowsPerSPerClientMax: 20_000,
+  clientShare: 0.9,
   timers: defaultTimers,
 };
 
@@ -136,12 +159,19 @@ function firstProblem(config: FishConfig): Result<never, string> | undefined {
     fragmentedPacketsMax: [2, 65_536],
     fragmentBytesMax: [1_048_576, 2 ** 30],
     fragmentTimeoutS: [1, 120],
+    clientsMax: [1, 2 ** 22],
+    tcpFlowsPerClientMax: [1, 2 ** 24],
+    udpFlowsPerClientMax: [1, 2 ** 24],
+    icmpFlowsPerClientMax: [1, 2 ** 24],
+    flowsPerSPerClientMax: [1, 10_000_000],
   } as const;
   for (const [name, [least, most]] of Object.entries(counts)) {
     const value = config[name as keyof typeof counts];
     if (!Number.isInteger(value) || value < least || value > most)
       return err(`${name}: a whole number, ${least} to ${most}`);
   }
+  const { clientShare } = config;
+  if (!(clientShare >= 0.001 && clientShare <= 1)) return err('clientShare: 0.001 to 1');
   for (const [name, seconds] of Object.entries(config.timers)) {
     const least = name.endsWith('RestS') ? 0 : 1;
     if (!(seconds >= least && seconds <= 86_400)) return err(`timers.${name}: ${least} to 86400 seconds`);

@@ -5,6 +5,7 @@ import { endings, type Ending } from './flow-log.ts';
 import type { FlowLife } from './flow-life.ts';
 import type { ProhibitedReply } from './icmp-prohibited.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
+import type { ResetReply } from './reset-reply.ts';
 import { INWARD, OUTWARD } from './tcp-state.ts';
 import { dropReasons, type DropReason } from './verdicts.ts';
 
@@ -24,6 +25,8 @@ export type FishCounters = Readonly<{
   flowsLive: number;
   flowsResting: number;
   flowsMax: number;
+  /** Clients that have flows, now. */
+  clients: number;
   placeholdersHeld: number;
   placeholdersOpened: number;
   /** Ports tried whose tuple a socket of somebody else had. */
@@ -40,6 +43,9 @@ export type FishCounters = Readonly<{
   fragmentsHeld: number;
   /** Of those, all that there ever were. */
   fragmentsHeldEver: number;
+  /** Of fish's own, to clients that get no source. */
+  tcpResetsSent: number;
+  tcpResetsSuppressed: number;
   /** What was taken over from a former process, or thread, and what was not. */
   adoption: AdoptionCounts;
   blocks: readonly BlockUse[];
@@ -68,6 +74,7 @@ export class TrafficCounters {
     life: FlowLife,
     placeholders: PlaceholderBudget,
     prohibited: ProhibitedReply,
+    resets: ResetReply | null,
     blocks: BlockTable,
     adoption: Adoption,
   ): Omit<FishCounters, 'fragmentedPackets' | 'fragmentsHeld' | 'fragmentsHeldEver'> {
@@ -82,6 +89,7 @@ export class TrafficCounters {
       flowsLive: life.live,
       flowsResting: life.flows.count - life.live,
       flowsMax: life.flows.capacity,
+      clients: life.clients.count,
       placeholdersHeld: placeholders.held,
       placeholdersOpened: placeholders.opened,
       placeholdersTaken: placeholders.taken,
@@ -91,6 +99,8 @@ export class TrafficCounters {
       tcpResetsDoubted: this.tcpResetsDoubted,
       icmpErrorsSent: prohibited.sent,
       icmpErrorsSuppressed: prohibited.suppressed,
+      tcpResetsSent: resets?.sent ?? 0,
+      tcpResetsSuppressed: resets?.suppressed ?? 0,
       adoption: adoption.counts(),
       blocks: blocks.slots().map((slot) => {
         const block = blocks.at(slot);

@@ -1,5 +1,7 @@
 import type { BlockTable } from './blocks.ts';
+import { Clients } from './clients.ts';
 import type { FishConfig } from './config.ts';
+import { Destinations } from './destinations.ts';
 import type { FlowMemory } from './flow-memory.ts';
 import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
 import { endings, type Ending, type FlowLog } from './flow-log.ts';
@@ -38,6 +40,8 @@ export class FlowLife {
   readonly #picker: SourcePicker;
   readonly flows: FlowTable;
   readonly tcp: TcpTracker;
+  readonly clients: Clients;
+  readonly destinations: Destinations;
   /** null where the mapping is all the filter there is. */
   readonly peers: UdpPeers | null;
   opened = 0;
@@ -54,7 +58,10 @@ export class FlowLife {
     this.flows = new FlowTable(columns.flows, random);
     this.tcp = new TcpTracker(columns.tcp);
     this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers) : null;
-    this.#picker = new SourcePicker(config, this.flows, blocks, placeholders, random);
+    this.clients = new Clients(config, random);
+    this.destinations = new Destinations(this.flows.capacity, random);
+    const { flows, clients, destinations } = this;
+    this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, random });
     const longestS = Math.max(...Object.values(config.timers));
     this.#wheel = new TimingWheel(columns.flows.deadlineMs, TICK_MS, longestS * 1_000);
   }
@@ -67,7 +74,9 @@ export class FlowLife {
     const { flows } = this;
     const picker = this.#picker;
     if (flows.isFull) return -DROP.table_full;
-    const verdict = picker.pick(packet.protocol, packet.sourcePort, remote, remotePort);
+    const admitted = this.clients.admit(packet.source, packet.protocol, flows.capacity - flows.count, nowMs);
+    if (admitted !== FORWARD) return -admitted;
+    const verdict = picker.pick(packet, remote, remotePort);
     if (verdict !== FORWARD) return -verdict;
     const flow = flows.take();
     flows.protocol[flow] = packet.protocol;
@@ -83,7 +92,7 @@ export class FlowLife {
     if (isTcp(packet.protocol)) this.tcp.open(flow, packet);
     this.setDeadline(flow, nowMs + forMs, nowMs);
     flows.publish(flow);
-    this.#countInBlock(flow, 1);
+    this.#countIn(flow, nowMs);
     this.opened++;
     this.live++;
     return flow;
@@ -93,7 +102,7 @@ export class FlowLife {
   adopt(flow: number, deadlineMs: number, nowMs: number): void {
     this.flows.adopt(flow);
     this.setDeadline(flow, deadlineMs, nowMs);
-    this.#countInBlock(flow, 1);
+    this.#countIn(flow, nowMs);
     if (this.flows.state[flow] === LIVE) this.live++;
   }
 
@@ -165,17 +174,30 @@ export class FlowLife {
 
   #free(flow: number): void {
     const placeholder = this.flows.placeholder[flow]!;
-    this.#countInBlock(flow, -1);
+    this.#countOut(flow);
     this.#wheel.cancel(flow);
     this.flows.release(flow);
     if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
     this.peers?.forget(flow);
   }
 
-  #countInBlock(flow: number, change: number): void {
-    const counts = this.#parts.blocks.flows;
-    const slot = this.flows.block[flow]!;
-    counts[slot] = counts[slot]! + change;
+  #countIn(flow: number, nowMs: number): void {
+    const { flows, clients, destinations } = this;
+    const { blocks } = this.#parts;
+    // The flow is a row of every column, and its block one of the table.
+    const [slot, protocol] = [flows.block[flow]!, flows.protocol[flow]!];
+    blocks.flows[slot] = blocks.flows[slot]! + 1;
+    clients.add(flows.client[flow]!, protocol, flows.leased[flow]!, flows.placeholder[flow] !== NONE, nowMs);
+    destinations.add(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+  }
+
+  #countOut(flow: number): void {
+    const { flows, clients, destinations } = this;
+    const { blocks } = this.#parts;
+    const [slot, protocol] = [flows.block[flow]!, flows.protocol[flow]!];
+    blocks.flows[slot] = blocks.flows[slot]! - 1;
+    clients.remove(flows.client[flow]!, protocol, flows.placeholder[flow] !== NONE);
+    destinations.remove(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
   }
 
   #restMsOf(flow: number): number {

@@ -16,6 +16,7 @@ import { MappingKeys, needsPeers } from './mapping.ts';
 import { Identifications } from './identifications.ts';
 import { ACK, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
+import { ResetReply } from './reset-reply.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
 import { renumber, translateDestination, translateSource } from './translate.ts';
 import { DROP, FORWARD, HELD } from './verdicts.ts';
@@ -39,6 +40,9 @@ export class Forwarder {
   readonly #log: FlowLog;
   readonly #adoption: Adoption;
   readonly #prohibited: ProhibitedReply;
+  /** null: TCP is refused by ICMP, too. */
+  readonly #resets: ResetReply | null;
+  #replyBuffer: Uint8Array;
   readonly #traffic = new TrafficCounters();
   readonly #keys: MappingKeys;
   /** What of a UDP peer's port the filter looks at. */
@@ -89,6 +93,9 @@ export class Forwarder {
     this.#prohibited = new ProhibitedReply(config.icmpSource, config.icmpErrorsPerSMax, config.vnetHeaderBytes);
     this.#identifications = new Identifications(random);
     this.#fragments = [this.#trackFragments(OUTWARD, config, random), this.#trackFragments(INWARD, config, random)];
+    this.#replyBuffer = this.#prohibited.buffer;
+    this.#resets =
+      config.refuseTcpWith === 'rst' ? new ResetReply(config.icmpErrorsPerSMax, config.vnetHeaderBytes) : null;
     this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
     this.#tcpTransitoryMs = timers.tcpTransitoryS * 1_000;
     this.#udpMs = timers.udpS * 1_000;
@@ -97,7 +104,7 @@ export class Forwarder {
 
   /** A packet of fish's own, its virtio header included, when `replyLength` is not 0. */
   get reply(): Uint8Array {
-    return this.#prohibited.buffer;
+    return this.#replyBuffer;
   }
 
   /**
@@ -314,8 +321,14 @@ export class Forwarder {
     const flow = this.#isFenced
       ? -DROP.fenced
       : this.#life.open(packet, remote, remotePort, this.#firstMsOf(packet.protocol), nowMs);
-    if (flow < 0) this.replyLength = this.#prohibited.write(packet, nowMs);
+    if (flow < 0) this.#refuse(packet, nowMs);
     return flow;
+  }
+
+  #refuse(packet: Packet, nowMs: number): void {
+    const refusal = isTcp(packet.protocol) && this.#resets !== null ? this.#resets : this.#prohibited;
+    this.replyLength = refusal.write(packet, nowMs);
+    this.#replyBuffer = refusal.buffer;
   }
 
   #sendOut(flow: number, packet: Packet): number {
@@ -419,7 +432,14 @@ export class Forwarder {
   counters(): FishCounters {
     const [outward, inward] = this.#fragments;
     return {
-      ...this.#traffic.snapshot(this.#life, this.#placeholders, this.#prohibited, this.#blocks, this.#adoption),
+      ...this.#traffic.snapshot(
+        this.#life,
+        this.#placeholders,
+        this.#prohibited,
+        this.#resets,
+        this.#blocks,
+        this.#adoption,
+      ),
       fragmentedPackets: outward.packets + inward.packets,
       fragmentsHeld: outward.held + inward.held,
       fragmentsHeldEver: outward.heldEver + inward.heldEver,

@@ -43,6 +43,11 @@ export class PlaceholderBudget {
     this.#max = max;
   }
 
+  /** How many more the budget allows. */
+  get free(): number {
+    return this.#max - this.held;
+  }
+
   /** A handle; or TAKEN, and `refusal` says whether it is worth asking for another port. */
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
     this.refusal = FORWARD;

@@ -1,20 +1,24 @@
 /** The fraction of a circle by which steps spread best, whatever their number. */
 const GOLDEN = 0.618_033_988_749_895;
 
+/** Ports in a row that are searched together: from number `first`, so many, by a step that is coprime with their number. */
+export type Stretch = Readonly<{ first: number; total: number; step: number }>;
+
 /**
- * All leased ports of one protocol in a row, whatever blocks they lie in: numbers from 0 up to `total`. Searching it by
- * `step` from any start visits every port once, and far from the one before, so that neither a block nor a stretch of
- * one fills up first.
+ * All leased ports of one protocol in a row, whatever blocks they lie in: numbers from 0 up, those of one address together.
+ * Searching a stretch by its step from any start visits every port once, and far from the one before, so that neither a
+ * block nor a part of one fills up first.
  */
 export class PortSpace {
-  readonly total: number;
-  /** Coprime with `total`: it comes around only after all of them. */
-  readonly step: number;
+  readonly whole: Stretch;
+  readonly #byAddress = new Map<number, Stretch>();
   /** The number of each block's first port, ascending. */
   readonly #firsts: Uint32Array;
   readonly #slots: Uint16Array;
 
-  constructor(blocks: readonly Readonly<{ slot: number; ports: number }>[]) {
+  /** `address`: of the block, as a number. */
+  constructor(given: readonly Readonly<{ slot: number; address: number; ports: number }>[]) {
+    const blocks = given.toSorted((a, b) => a.address - b.address);
     this.#firsts = new Uint32Array(blocks.length);
     this.#slots = Uint16Array.from(blocks, (block) => block.slot);
     let total = 0;
@@ -22,11 +26,21 @@ export class PortSpace {
       this.#firsts[i] = total;
       total += block.ports;
     }
-    this.total = total;
-    this.step = coprimeNear(total * GOLDEN, total);
+    this.whole = stretch(0, total);
+    let first = 0;
+    for (const [address, members] of Map.groupBy(blocks, (block) => block.address)) {
+      const ports = members.reduce((sum, member) => sum + member.ports, 0);
+      this.#byAddress.set(address, stretch(first, ports));
+      first += ports;
+    }
   }
 
-  /** Which of the blocks, in the order given, has this port: a binary search. */
+  /** The ports of one address; undefined when it has none. */
+  ofAddress(address: number): Stretch | undefined {
+    return this.#byAddress.get(address);
+  }
+
+  /** Which of the blocks, by ascending address, has this port: a binary search. */
   indexOf(port: number): number {
     let low = 0;
     let high = this.#firsts.length - 1;
@@ -49,6 +63,8 @@ export class PortSpace {
     return port - this.#firsts[index]!;
   }
 }
+
+const stretch = (first: number, total: number): Stretch => ({ first, total, step: coprimeNear(total * GOLDEN, total) });
 
 function coprimeNear(wish: number, total: number): number {
   // 1 is coprime with everything, so this ends; on the way down a coprime is rarely more than a few steps off.

@@ -76,6 +76,18 @@ export const DROP = {
   fragment_evicted: 33,
   /** A new flow while it is not known whether the leases are still this machine's: the server has been silent for too long. */
   fenced: 34,
+  /** From one client more, when as many have flows as there may be. */
+  clients_full: 35,
+  /** The client begins flows faster than one client may. */
+  client_rate: 36,
+  /** The client has as many flows of this protocol as one client may have. */
+  client_flows: 37,
+  /** The client has its share of the flow table, of what others have left of it. */
+  table_share: 38,
+  /** The client has its share of the leased ports toward this remote. */
+  port_share: 39,
+  /** The client has its share of the placeholders, and no exclusive port is left. */
+  placeholder_share: 40,
 } as const;
 
 export type DropReason = keyof typeof DROP;

@@ -82,7 +82,7 @@ describe('the block table', () => {
     expect(
       [address, '198.51.100.11', '198.51.100.12'].map((each) => table.leasedAddresses.has(addressNumber(each))),
     ).toEqual([true, true, false]);
-    expect([1, 6, 17].map((protocol) => table.spaceFor(protocol)?.total)).toEqual([undefined, 8, 128]);
+    expect([1, 6, 17].map((protocol) => table.spaceFor(protocol)?.whole.total)).toEqual([undefined, 8, 128]);
   });
 });
 
@@ -92,23 +92,40 @@ describe('the port space', () => {
     { minLength: 1, maxLength: 20 },
   );
   test.prop([sizes, fc.nat()])('is walked through completely from any start, each port once', (ports, start) => {
-    const space = new PortSpace(ports.map((count, slot) => ({ slot, ports: count })));
+    const space = new PortSpace(ports.map((count, slot) => ({ slot, address: 7, ports: count })));
     const seen = new Set<string>();
-    for (let i = 0, port = start % space.total; i < space.total; i++, port = (port + space.step) % space.total) {
+    const { total, step } = space.whole;
+    for (let i = 0, port = start % total; i < total; i++, port = (port + step) % total) {
       const index = space.indexOf(port);
       const offset = space.offsetIn(index, port);
       expect(offset).toBeGreaterThanOrEqual(0);
       expect(offset).toBeLessThan(ports[space.slotAt(index)]!);
       seen.add(`${space.slotAt(index)} ${offset}`);
     }
-    expect(seen.size).toBe(space.total);
-    expect(space.total).toBe(ports.reduce((sum, each) => sum + each, 0));
+    expect(seen.size).toBe(total);
+    expect(total).toBe(ports.reduce((sum, each) => sum + each, 0));
   });
 
   test('is spread over by few steps: of ten blocks, ten steps find eight at least', () => {
-    const space = new PortSpace(Array.from({ length: 10 }, (_, slot) => ({ slot, ports: 128 })));
-    const slots = Array.from({ length: 10 }, (_, i) => space.slotAt(space.indexOf((i * space.step) % space.total)));
+    const space = new PortSpace(Array.from({ length: 10 }, (_, slot) => ({ slot, address: slot % 3, ports: 128 })));
+    const { total, step } = space.whole;
+    const slots = Array.from({ length: 10 }, (_, i) => space.slotAt(space.indexOf((i * step) % total)));
     expect(new Set(slots).size).toBeGreaterThanOrEqual(8);
+  });
+});
+
+describe('the ports of one address', () => {
+  test('lie together, whatever their blocks, and are walked through on their own', () => {
+    const space = new PortSpace([7, 9, 7, 8, 9].map((address, slot) => ({ slot, address, ports: 2 ** (slot % 3) })));
+    const slotsOf = (address: number) => {
+      const { first, total, step } = space.ofAddress(address)!;
+      const ports = Array.from({ length: total }, (_, i) => first + ((i * step) % total));
+      return ports.map((port) => space.slotAt(space.indexOf(port))).toSorted();
+    };
+    expect(slotsOf(7)).toEqual([0, 2, 2, 2, 2]);
+    expect(slotsOf(8)).toEqual([3]);
+    expect(slotsOf(9)).toEqual([1, 1, 4, 4]);
+    expect(space.ofAddress(6)).toBeUndefined();
   });
 });
 
@@ -136,7 +153,7 @@ describe('blocks that a successor takes over', () => {
     );
     expect(second.removedBy(ofEachKind)).toEqual([]);
     expect(second.leasedAddresses.has(addressNumber(address))).toBe(true);
-    expect(second.spaceFor(6)?.total).toBe(17);
+    expect(second.spaceFor(6)?.whole.total).toBe(17);
   });
 
   test('are not remembered when their lease has a name that does not fit', () => {

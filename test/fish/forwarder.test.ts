@@ -91,7 +91,7 @@ describe('UDP', () => {
   });
 
   test('uses every port of the lease, and then says that there is none', () => {
-    const pond = new Pond(blocks);
+    const pond = new Pond(blocks, { clientShare: 1 });
     const ports = Array.from({ length: 16 }, (_, i) => outside(pond.send(udp({ ...client, port: 1_000 + i }, dns))));
     expect(new Set(ports.map((each) => `${each.address}:${each.port}`)).size).toBe(16);
     expect(pond.send(udp({ ...client, port: 2_000 }, dns)).verdict).toBe('no_port');

@@ -115,7 +115,7 @@ export class World {
   readonly #seenFrom = new Map<string, Endpoint>();
 
   constructor(seed: number, settings: ConstructorParameters<typeof Pond>[1] = {}) {
-    this.pond = new Pond(blocks, { seed, icmpErrorsPerSMax: 0, ...settings });
+    this.pond = new Pond(blocks, { seed, icmpErrorsPerSMax: 0, clientShare: 1, ...settings });
     this.naive.setBlocks(blocks);
   }
 
