@@ -1,8 +1,11 @@
 /**
  * A broker by itself, as an agent starts it, with slices of 2,048 ports that a server has handed over, and a session of
- * the holder with the user id that is given. Arguments: a folder, how many slices, the user id.
+ * the holder with the user id that is given. Arguments: a folder, how many slices, the user id. When it ends it writes
+ * `loop.json` there: by how much the thread, which is the agent's, came late to what it had to do meanwhile, in milliseconds.
  */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Broker } from '../../src/broker/broker.ts';
 import { ipv4FromNumber } from '../../src/net/address.ts';
@@ -68,5 +71,15 @@ while (broker.status().told_through === null) await sleep(10);
 const client = new FisheryClient({ url: `unix:${socket}` });
 const { id } = await client.sessions.open({ machine: 'bench', holder: 'proxy', ttl_s: 3_600 });
 console.log(`session     ${id}`);
+/** The granularity of the measurement, which is taken off. */
+const resolution_ms = 10;
+const delay = monitorEventLoopDelay({ resolution: resolution_ms });
+delay.enable();
 console.log(`listening   unix:${socket}`);
-process.on('SIGTERM', () => void broker.close().then(() => process.exit()));
+process.on('SIGTERM', () => {
+  delay.disable();
+  const late = (ns: number) => Math.max(0, ns / 1e6 - resolution_ms);
+  const figures = { worst_ms: late(delay.max), p99_ms: late(delay.percentile(99)) };
+  writeFileSync(join(folder, 'loop.json'), JSON.stringify(figures));
+  void broker.close().then(() => process.exit());
+});

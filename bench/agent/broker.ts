@@ -1,6 +1,6 @@
-import { chmodSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { figureOf, inTurn, ratioFigure } from '../figures.ts';
+import { figureOf, inTurn, ratioFigure, type Figure } from '../figures.ts';
 import type { LoadResult } from '../load/http-load.ts';
 import { Load } from '../load/load.ts';
 import { ServerUnderTest } from '../processes.ts';
@@ -16,11 +16,21 @@ const slices = 64;
 const uid = 2_001;
 const peerName = 'a bare route over a Unix socket';
 
-/** Leases that a program on the host is granted by its broker over the Unix socket, each durable before it is answered. */
+/**
+ * Leases that a program on the host is granted by its broker over the Unix socket, each durable before it is answered; and how
+ * late the agent's main thread, which does the broker's HTTP, is meanwhile to send its keepalive.
+ */
 export const broker: Suite = async function* () {
   using scratch = new Scratch();
   // The holder's processes have to come through.
   chmodSync(scratch.path, 0o711);
+  yield* grantsOf(scratch);
+  const { worst_ms } = JSON.parse(readFileSync(join(scratch.path, 'loop.json'), 'utf8')) as { worst_ms: number };
+  yield figureOf('agent.broker_late_ms', 'ms', [worst_ms]);
+};
+
+/** The broker is stopped when it is done, and tells then how late its thread was. */
+async function* grantsOf(scratch: Scratch): AsyncGenerator<Figure> {
   await using subject = await ServerUnderTest.broker([scratch.path, String(slices), String(uid)]);
   await using bare = await ServerUnderTest.bareSocket(join(scratch.path, 'bare.sock'));
   using load = new Load();
@@ -42,4 +52,4 @@ export const broker: Suite = async function* () {
   const ratio = ratioFigure('agent.broker', rates, { name: peerName, unit: 'requests/s' });
   yield figureOf('agent.broker_per_s', 'leases/s', rates.subject, ratio.peer);
   yield ratio;
-};
+}
