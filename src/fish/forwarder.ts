@@ -239,6 +239,7 @@ export class Forwarder {
   }
 
   #handleInward(packet: Packet, nowMs: number): number {
+    if (!isRoutableUnicast(packet.source)) return DROP.bad_source;
     // From one client to another through both their leased addresses; a leased source is a socket on this very host.
     if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
       return DROP.hairpin_unsupported;
@@ -260,6 +261,7 @@ export class Forwarder {
 
   /** About what a client has sent. It changes nothing about the flow: anybody could have made it up (RFC 5508 REQ-6). */
   #handleErrorInward(packet: Packet): number {
+    if (!isRoutableUnicast(packet.source)) return DROP.bad_source;
     if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
       return DROP.hairpin_unsupported;
     const quoted = this.#quoted;

@@ -1,5 +1,6 @@
 import { protocolNumber, protocols, type Protocol } from '../net/protocol.ts';
 import { sumOf } from './checksum.ts';
+import { checkOptions } from './ip-options.ts';
 import { checksumOffset, checksumStart, isSegmented, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
 import { DROP, FORWARD } from './verdicts.ts';
 
@@ -158,6 +159,11 @@ export class Packet {
     if (start + totalBytes > length) return DROP.truncated;
     // Verified so that a damaged header is never given a new address and sent on; it is ten words, most often in cache.
     if (sumOf(view, start, start + headerBytes) !== 0xffff) return DROP.bad_header_checksum;
+    if (headerBytes !== IPV4_HEADER_MIN) {
+      const verdict = checkOptions(view, start + IPV4_HEADER_MIN, start + headerBytes);
+      if (verdict !== FORWARD) return verdict;
+    }
+
     this.start = start;
     this.end = start + totalBytes;
     this.transport = start + headerBytes;

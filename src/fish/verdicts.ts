@@ -88,6 +88,12 @@ export const DROP = {
   port_share: 39,
   /** The client has its share of the placeholders, and no exclusive port is left. */
   placeholder_share: 40,
+  /** An IPv4 option whose length or pointer cannot be. */
+  bad_ip_option: 41,
+  /** An IPv4 option that has the packet go by hosts of the sender's choice (RFC 7126). */
+  source_route: 42,
+  /** From outside, and from no routable unicast address: nobody could have sent it. */
+  bad_source: 43,
 } as const;
 
 export type DropReason = keyof typeof DROP;

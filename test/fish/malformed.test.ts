@@ -9,6 +9,7 @@ import {
   fragmentOf,
   hexOf,
   onesComplementSum,
+  read,
   tcp,
   udp,
   type PacketFields,
@@ -117,6 +118,32 @@ describe('a packet is dropped for', () => {
     ['SYN with RST', build(tcp(client, origin, 'SR')), 'bad_tcp_flags'],
     ['a source port of 0', build(tcp({ ...client, port: 0 }, origin, 'S')), 'port_zero'],
     ['a destination port of 0', build(udp(client, { ...origin, port: 0 })), 'port_zero'],
+    ['FIN, PSH and URG alone', changed(syn, (b) => (b[33] = 0x29)), 'bad_tcp_flags'],
+    ['an echo without sequence number', changed(icmp, (b) => setWord(b, 2, 27)), 'truncated'],
+    ['ICMP that is neither echo nor error', changed(icmp, (b) => (b[20] = 13)), 'icmp_type_unsupported'],
+    ['an ICMP error without anything quoted', changed(icmp, (b) => (b[20] = 3)), 'truncated'],
+    ['an option of one byte', build({ ...datagram, options: [148, 1, 0, 0] }), 'bad_ip_option'],
+    ['an option without a length', build({ ...datagram, options: [1, 1, 1, 148] }), 'bad_ip_option'],
+    ['an option beyond the header', build({ ...datagram, options: [148, 5, 0, 0] }), 'bad_ip_option'],
+    [
+      'a record route that points into itself',
+      build({ ...datagram, options: [7, 7, 3, 0, 0, 0, 0, 0] }),
+      'bad_ip_option',
+    ],
+    ['a record route without a pointer', build({ ...datagram, options: [7, 2, 0, 0] }), 'bad_ip_option'],
+    [
+      'a timestamp that points into itself',
+      build({ ...datagram, options: [68, 8, 4, 0, 0, 0, 0, 0] }),
+      'bad_ip_option',
+    ],
+    ['a timestamp without flags', build({ ...datagram, options: [68, 3, 5, 0] }), 'bad_ip_option'],
+    ['a loose source route', build({ ...syn, options: [1, 131, 7, 4, 192, 0, 2, 1] }), 'source_route'],
+    ['a strict source route', build({ ...datagram, options: [137, 7, 4, 192, 0, 2, 1, 0] }), 'source_route'],
+    [
+      'a source route in a later fragment',
+      build({ ...datagram, fragment: 1, options: [131, 7, 4, 192, 0, 2, 1, 0] }),
+      'source_route',
+    ],
     ['a UDP length below 8', changed(datagram, (b) => setWord(b, 24, 7)), 'bad_length'],
     ['a UDP length beyond the end', changed(datagram, (b) => setWord(b, 24, 12)), 'bad_length'],
   ])('%s', (_what, bytes, verdict) => {
@@ -126,6 +153,22 @@ describe('a packet is dropped for', () => {
     expect(hexOf(sent.bytes)).toBe(hexOf(bytes));
     expect(pond.drops()).toEqual({ [verdict]: 1 });
     expect(pond.forwarder.counters().flowsOpened).toBe(0);
+  });
+
+  test.each([
+    ['record route', [7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
+    ['record route that is full', [7, 7, 8, 192, 0, 2, 1, 0]],
+    ['timestamp', [68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
+    ['router alert', [148, 4, 0, 0]],
+    ['security', [130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
+    ['one that nobody knows', [222, 3, 7, 0]],
+    ['whatever is behind the end of the list', [0, 131, 7, 4]],
+  ])('%s is no reason, and passes as it is', (_name, options) => {
+    const pond = new Pond(blocks);
+    const sent = pond.send(udp(client, origin, { options }));
+    expect(sent.verdict).toBe('forward');
+    expect([...sent.bytes.subarray(20, 20 + options.length)]).toEqual(options);
+    expect(checksumProblem(sent.bytes)).toBeUndefined();
   });
 
   test('the don’t-fragment and the reserved bit are no reason', () => {
@@ -146,6 +189,26 @@ describe('a packet is dropped for', () => {
 });
 
 const names = ['forward', 'held', ...dropReasons];
+
+test('a packet from outside is dropped for a source that nobody can have', () => {
+  const pond = new Pond(blocks);
+  const { bytes } = pond.send(udp(client, origin));
+  const to = read(bytes);
+  const leased = { address: to.source, port: to.sourcePort };
+  for (const from of ['127.0.0.1', '0.0.0.0', '224.0.0.1', '255.255.255.255', '169.254.1.1', '240.0.0.1']) {
+    expect(pond.send(udp({ address: from, port: 53 }, leased)).verdict).toBe('bad_source');
+    const error = {
+      protocol: 'icmp',
+      type: 3,
+      identifier: 0,
+      data: bytes,
+      source: from,
+      destination: leased.address,
+    } as const;
+    expect(pond.send(error).verdict).toBe('bad_source');
+  }
+  expect(pond.send(udp({ address: '192.0.2.200', port: 53 }, leased)).verdict).toBe('forward');
+});
 
 describe('whatever comes', () => {
   const bytes = fc.uint8Array({ maxLength: 120 });

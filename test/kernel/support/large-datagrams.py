@@ -1,9 +1,12 @@
 """Large datagrams between real sockets. With "shuffled", the sender cuts them himself and sends the pieces in any order.
 
-  ask ADDRESS PORT BYTES COUNT SECONDS [shuffled]   how many came back whole, and in how many sources they were seen
-  serve ADDRESS PORT                                says "ready", then answers each datagram with itself and its source, shuffled
+  ask ADDRESS PORT BYTES COUNT SECONDS [shuffled | UID:ADDRESS:PORT]
+      how many came back whole, and in how many sources they were seen; as this user, from there
+  serve ADDRESS PORT
+      says "ready", then answers each datagram with itself and its source, shuffled
 """
 
+import os
 import random
 import socket
 import struct
@@ -37,10 +40,16 @@ def send_shuffled(raw, source, destination, data, number):
 
 
 def ask(address, port, size, count, seconds, how=''):
+    if ':' in how:
+        uid, own, own_port = how.split(':')
+        # Before: a socket is of the user who has made it.
+        os.setuid(int(uid))
     asking = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_DGRAM)
     asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    if ':' in how:
+        asking.bind((own, int(own_port)))
     asking.connect((address, int(port)))
-    raw = how and socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    raw = how == 'shuffled' and socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     sent = set()
     for number in range(int(count)):
         body = b'%06d' % number + bytes(97 + (number + at) % 26 for at in range(int(size) - 6))
