@@ -1,13 +1,13 @@
 import type { Placeholders } from '../../fish/placeholders.ts';
 import type { KeeperClient } from '../../keeper/client.ts';
-import { kept_max, kinds, opaqueBytes } from '../../keeper/protocol.ts';
+import { kept_max, kinds, opaqueBytes, recordsPerMessage_max } from '../../keeper/protocol.ts';
 import { Slots } from '../../keeper/slots.ts';
 import { EMFILE } from '../../sys/constants.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { openConnected4 } from '../../sys/placeholders.ts';
 
 /** What these ask of a keeper. */
-export type FlowKeeper = Pick<KeeperClient, 'hello' | 'problem' | 'put' | 'drop' | 'list' | 'stats'>;
+export type FlowKeeper = Pick<KeeperClient, 'hello' | 'problem' | 'putBatch' | 'drop' | 'list' | 'stats'>;
 
 export type KeptSocketsParts = Readonly<{
   /** The number of a keeper is part of every handle, so it must be the same for a successor. */
@@ -22,6 +22,8 @@ export type KeptSocketsParts = Readonly<{
 
 /** Slots given up between two messages to a keeper. */
 const dropsAtOnce_max = 256;
+/** Sockets open here until a message takes them to their keeper: it can carry so many. */
+const putsAtOnce_max = recordsPerMessage_max;
 
 type Member = Readonly<{
   number: number;
@@ -29,14 +31,30 @@ type Member = Readonly<{
   slots: Slots;
   most: number;
   givenUp: number[];
+  /** On their way to the keeper, and how many of each there are. */
+  leaving: Leaving;
 }>;
 
+type Leaving = {
+  count: number;
+  readonly slots: Int32Array;
+  readonly records: Uint8Array;
+  readonly descriptors: Int32Array;
+};
+
+const nothingLeaves = (): Leaving => ({
+  count: 0,
+  slots: new Int32Array(putsAtOnce_max),
+  records: new Uint8Array(putsAtOnce_max * opaqueBytes),
+  descriptors: new Int32Array(putsAtOnce_max),
+});
+
 /**
- * Placeholders that outlive this process: a handle is a keeper and a slot in it, and the socket is there before the flow's
- * first packet leaves. Nothing of it stays open here. Beside each stands whose it is, table and tuple, so that a successor
- * believes no slot that is another's.
+ * Placeholders that outlive this process: a handle is a keeper and a slot in it. They go to their keepers many at a time,
+ * when `deliver` is called: before the first packet of any of their flows leaves. From then on nothing of them is open here.
+ * Beside each stands whose it is, table and tuple, so that a successor believes no slot that is another's.
  *
- * When a keeper is lost, `open` and whatever else needs it throw: then it is not known what is held, and fish has to begin
+ * When a keeper is lost, `deliver` and whatever else needs it throw: then it is not known what is held, and fish has to begin
  * anew, with another keeper.
  */
 export class KeptSockets implements Placeholders {
@@ -45,6 +63,8 @@ export class KeptSockets implements Placeholders {
   readonly #members: readonly Member[];
   readonly #record = new Uint8Array(opaqueBytes);
   readonly #view = new DataView(this.#record.buffer);
+  /** Opened, and in no keeper yet: no packet of their flows may leave. */
+  undelivered = 0;
   /** What a former fish has left there and this one has not taken over, by handle. */
   readonly #left = new Map<number, Uint8Array>();
 
@@ -61,7 +81,14 @@ export class KeptSockets implements Placeholders {
       );
       // A keeper that is asked for more than it can keep hangs up.
       const others = keeper.hello.kept.reduce((sum, count, kind) => (kind === kinds.flow ? sum : sum + count), 0);
-      return { number, keeper, slots, most: Math.min(flows_max, keeper.hello.descriptors_max - others), givenUp: [] };
+      return {
+        number,
+        keeper,
+        slots,
+        most: Math.min(flows_max, keeper.hello.descriptors_max - others),
+        givenUp: [],
+        leaving: nothingLeaves(),
+      };
     });
   }
 
@@ -70,23 +97,34 @@ export class KeptSockets implements Placeholders {
     if (!member) return -EMFILE;
     const fd = this.#open(address, port, remote, remotePort, binding, this.#parts.mark);
     if (fd < 0) return fd;
-    // First: a slot that was given up must not be closed by a message that comes after its next one.
-    flushOne(member);
     const slot = member.slots.take();
     if (slot === undefined) {
       closeFd(fd);
       return -EMFILE;
     }
-    const refusal = member.keeper.put(kinds.flow, slot, this.#recordOf(address, port, remote, remotePort), fd);
-    closeFd(fd);
-    if (refusal < 0) throw new Error(member.keeper.problem ?? 'a keeper is lost');
+    const { leaving } = member;
+    leaving.slots[leaving.count] = slot;
+    leaving.descriptors[leaving.count] = fd;
+    leaving.records.set(this.#recordOf(address, port, remote, remotePort), leaving.count * opaqueBytes);
+    leaving.count++;
+    this.undelivered++;
+    if (leaving.count === putsAtOnce_max) this.deliver();
     return member.number * kept_max + slot;
+  }
+
+  /** Has the keepers take what was opened since. Throws when one is lost. */
+  deliver(): void {
+    if (this.undelivered === 0) return;
+    for (const member of this.#members) deliverOne(member);
+    this.undelivered = 0;
   }
 
   close(handle: number): void {
     const number = Math.floor(handle / kept_max);
     const member = this.#members.find((each) => each.number === number);
     if (!member) throw new Error(`handle ${handle} is of no keeper`);
+    // A slot that is given up here may be on its way there.
+    this.deliver();
     member.slots.give(handle % kept_max);
     member.givenUp.push(handle % kept_max);
     if (member.givenUp.length >= dropsAtOnce_max) flushOne(member);
@@ -108,8 +146,9 @@ export class KeptSockets implements Placeholders {
     return leftOver.length;
   }
 
-  /** Tells the keepers what was given up. One that is lost has closed it already. */
+  /** Tells the keepers what was opened and what was given up. One that is lost has closed it already. */
   flush(): void {
+    this.deliver();
     for (const member of this.#members) flushOne(member);
   }
 
@@ -129,6 +168,19 @@ export class KeptSockets implements Placeholders {
     this.#view.setUint16(18, remotePort);
     return this.#record;
   }
+}
+
+function deliverOne(member: Member): void {
+  const { keeper, leaving } = member;
+  if (leaving.count === 0) return;
+  // First: a slot that was given up must not be closed by a message that comes after its next one.
+  flushOne(member);
+  const { count, slots, records, descriptors } = leaving;
+  const refusal = keeper.putBatch(kinds.flow, count, slots, records, descriptors);
+  // Every one of them is below the count.
+  for (let index = 0; index < count; index++) closeFd(descriptors[index]!);
+  leaving.count = 0;
+  if (refusal < 0) throw new Error(keeper.problem ?? 'a keeper is lost');
 }
 
 function flushOne({ keeper, givenUp }: Member): void {

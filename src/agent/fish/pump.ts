@@ -2,9 +2,10 @@ import type { Forwarder } from '../../fish/forwarder.ts';
 import { FORWARD } from '../../fish/verdicts.ts';
 import { EAGAIN, EINTR } from '../../sys/constants.ts';
 import { SysError } from '../../sys/errno.ts';
-import { readInto, writeFrom } from '../../sys/tun.ts';
+import { readInto } from '../../sys/tun.ts';
 import { drainEventFd, waitReadable } from '../../sys/wait.ts';
 import { machineClockMs, wallOffsetAtStart_ms } from './clock.ts';
+import { TunWriter, type Undelivered } from './tun-writer.ts';
 
 /** Packets between two looks at the timers and the requests: with 64 KiB each, some four milliseconds. */
 const packetsPerRound_max = 256;
@@ -53,8 +54,8 @@ export class Pump {
   /** When it last looked at the clock. */
   #nowMs = machineClockMs();
   #flowChanges = 0;
-  writesFailed = 0;
-  writeErrno = 0;
+  /** What it has not been able to write is counted there. */
+  readonly writer: TunWriter;
   waits = 0;
   fullRounds = 0;
 
@@ -66,6 +67,7 @@ export class Pump {
     o: Readonly<{
       forwarder: Forwarder;
       tunFd: number;
+      placeholders: Undelivered;
       wakeFd: number;
       vnetHeaderBytes: number;
       serve: () => boolean;
@@ -74,6 +76,7 @@ export class Pump {
   ) {
     this.#forwarder = o.forwarder;
     this.#tunFd = o.tunFd;
+    this.writer = new TunWriter(o.tunFd, o.placeholders);
     this.#wakeFd = o.wakeFd;
     this.#serve = o.serve;
     this.#afterRound = o.afterRound;
@@ -89,6 +92,7 @@ export class Pump {
       this.#flowChanges = this.#forwarder.flowChanges;
       this.#followWallClock();
       const isBusy = this.#movePackets();
+      this.writer.flush();
       this.#look();
       const hasMoreDue = this.#forwarder.expire(this.#nowMs, expiriesPerRound_max) === expiriesPerRound_max;
       this.#afterRound();
@@ -143,6 +147,7 @@ export class Pump {
   /** One round; whether it ended with more packets waiting. */
   #movePackets(): boolean {
     const forwarder = this.#forwarder;
+    const { writer } = this;
     const buffer = this.#buffer;
     for (let packet = 0; packet < packetsPerRound_max; packet++) {
       if (packet > 0 && packet % packetsPerLook_max === 0) this.#look();
@@ -152,9 +157,9 @@ export class Pump {
         return false;
       }
       if (forwarder.handle(buffer, bytes, this.#nowMs) === FORWARD) {
-        this.#write(buffer, bytes);
-        for (let more = forwarder.next(buffer); more !== 0; more = forwarder.next(buffer)) this.#write(buffer, more);
-      } else if (forwarder.replyLength !== 0) this.#write(forwarder.reply, forwarder.replyLength);
+        writer.write(buffer, bytes);
+        for (let more = forwarder.next(buffer); more !== 0; more = forwarder.next(buffer)) writer.write(buffer, more);
+      } else if (forwarder.replyLength !== 0) writer.write(forwarder.reply, forwarder.replyLength);
     }
     return true;
   }
@@ -163,14 +168,6 @@ export class Pump {
     if (bytes === -EAGAIN || bytes === -EINTR) return;
     if (bytes === 0) throw new Error('the TUN has ended');
     throw new SysError('read', bytes, 'the TUN');
-  }
-
-  #write(buffer: Uint8Array, bytes: number): void {
-    const written = writeFrom(this.#tunFd, buffer, bytes);
-    if (written >= 0) return;
-    // The device is down, memory is short: the packet is lost, as packets are, and the next one may fare better.
-    this.writesFailed++;
-    this.writeErrno = -written;
   }
 
   #wait(timeoutMs: number): void {

@@ -13,6 +13,7 @@ import type { FlowList, Operation, Operations, Reply, Request, WorkerSetup } fro
 import { readyId } from './operations.ts';
 import { clockMargin_ms, Pump } from './pump.ts';
 import { randomNumbers } from './random.ts';
+import type { Undelivered } from './tun-writer.ts';
 
 const requestsPerRound_max = 4;
 const takesAway: ReadonlySet<Operation> = new Set(['setBlocks', 'endLease', 'fence']);
@@ -23,7 +24,7 @@ const takesAway: ReadonlySet<Operation> = new Set(['setBlocks', 'endLease', 'fen
  */
 function main(port: MessagePort, setup: WorkerSetup): void {
   const { config } = setup;
-  const { memory, placeholders, confirm, flush, close } = keptOf(setup) ?? goneWithTheThread(setup);
+  const { memory, placeholders, undelivered, confirm, flush, close } = keptOf(setup) ?? goneWithTheThread(setup);
   const forwarder = new Forwarder({
     config,
     memory,
@@ -35,6 +36,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
   const pump: Pump = new Pump({
     forwarder,
     tunFd: setup.tunFd,
+    placeholders: undelivered,
     wakeFd: setup.wakeFd,
     vnetHeaderBytes: config.vnetHeaderBytes,
     serve: () => serve(port, (request) => answer(request)),
@@ -64,6 +66,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
 type Holding = Readonly<{
   memory: FlowMemory;
   placeholders: Placeholders;
+  undelivered: Undelivered;
   confirm: () => void;
   flush: () => void;
   close: () => void;
@@ -74,7 +77,12 @@ function goneWithTheThread({ config, mark }: WorkerSetup): Holding {
   const nothingToDo = () => {};
   const memory = FlowMemory.local(memorySizes(config));
   const nothing = { confirm: nothingToDo, flush: nothingToDo, close: nothingToDo };
-  return { memory, placeholders: new HeldSockets(mark), ...nothing };
+  return {
+    memory,
+    placeholders: new HeldSockets(mark),
+    undelivered: { undelivered: 0, deliver: nothingToDo },
+    ...nothing,
+  };
 }
 
 /** Memory and sockets that outlive the process. */
@@ -100,6 +108,7 @@ function keptOf({ kept, mark }: WorkerSetup): Holding | undefined {
   return {
     memory: memory.value,
     placeholders: sockets,
+    undelivered: sockets,
     confirm: () => sockets.confirm(),
     flush: () => sockets.flush(),
     close,
@@ -127,8 +136,8 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
     case 'fence':
       return forwarder.fence(nowMs);
     case 'stats': {
-      const { writesFailed, writeErrno, waits, fullRounds } = pump;
-      return { ...forwarder.counters(), writesFailed, writeErrno, waits, fullRounds };
+      const { writer, waits, fullRounds } = pump;
+      return { ...forwarder.counters(), writesFailed: writer.failed, writeErrno: writer.errno, waits, fullRounds };
     }
     case 'flows':
       return listFlows(forwarder, request.ask);

@@ -187,12 +187,15 @@ describe('kept placeholders', () => {
     answer = 0;
   });
 
-  test('are in the keeper before `open` returns, and leave nothing open here', () => {
+  test('are in the keeper when they were delivered, and leave nothing open here', () => {
     const before = openDescriptors();
     const held = sockets();
     const handles = Array.from({ length: 300 }, (_, i) => held.open(tuple[0], 9_000 + i, tuple[2], 443, 'late'));
     expect(new Set(handles).size).toBe(300);
-    expect([keeper.flows, openDescriptors()]).toEqual([300, before]);
+    // One message carries 253.
+    expect([held.undelivered, keeper.flows, openDescriptors()]).toEqual([47, 253, before + 47]);
+    held.deliver();
+    expect([held.undelivered, keeper.flows, openDescriptors()]).toEqual([0, 300, before]);
     for (const handle of handles) held.close(handle);
     held.confirm();
     expect([keeper.flows, openDescriptors()]).toEqual([0, before]);
@@ -215,12 +218,14 @@ describe('kept placeholders', () => {
     const held = make();
     const tuples = [1, 2, 3, 4].map((port) => [tuple[0], port, tuple[2], 443] as const);
     const handles = tuples.map((each) => held.open(...each, 'late'));
+    held.deliver();
     expect([keeper.flows, second.flows]).toEqual([2, 2]);
     const before = openDescriptors();
     expect(held.open(...other, 'late')).toBe(-24);
     expect(openDescriptors()).toBe(before);
     held.close(handles[3]!);
     expect(held.open(...tuples[3]!, 'late')).toBe(handles[3]);
+    held.deliver();
 
     const next = make();
     expect(tuples.map((each, i) => next.adopt(handles[i]!, ...each))).toEqual([true, true, true, true]);
@@ -242,6 +247,7 @@ describe('kept placeholders', () => {
   test('are taken over once, by tuple and table, and what nobody takes over is closed', () => {
     const first = sockets();
     const [mine, left] = [first.open(...tuple, 'late'), first.open(...other, 'late')];
+    first.deliver();
     const next = sockets();
     expect(next.adopt(mine, ...other)).toBe(false);
     expect(next.adopt(mine, ...tuple)).toBe(true);
@@ -260,9 +266,11 @@ describe('kept placeholders', () => {
   test('are nothing to go on with when the keeper is gone', () => {
     const held = sockets();
     held.open(...tuple, 'late');
+    held.deliver();
     const before = openDescriptors();
     keeper.client.end();
-    expect(() => held.open(...other, 'late')).toThrow(/the keeper at .* is lost/);
+    held.open(...other, 'late');
+    expect(() => held.deliver()).toThrow(/the keeper at .* is lost/);
     // The connection is closed, too.
     expect(openDescriptors()).toBeLessThan(before);
   });
