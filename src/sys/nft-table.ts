@@ -20,6 +20,7 @@ import {
 export { changedTable, type NftChange } from './nft-table-message.ts';
 
 const dumpAttempts_max = 10;
+const NFT_TABLE_F_DORMANT = 1;
 
 /** One nftables table of family inet as a whole: what is in it, without a process. Elements are `nft-elements`' affair. */
 export class NftTable {
@@ -35,11 +36,11 @@ export class NftTable {
   }
 
   /**
-   * The names of the table's sets, and a digest of all that the kernel shows of its flags, chains, rules, sets and objects,
+   * The names of the table's sets, whether it is dormant (its hooks are not called), and a digest of all that the kernel shows of its flags, chains, rules, sets and objects,
    * handles included: it changes when anybody changes or replaces any of it, and not with elements, packets or time.
    * undefined when there is no such table.
    */
-  look(): Readonly<{ digest: string; sets: readonly string[] }> | undefined {
+  look(): Readonly<{ digest: string; isDormant: boolean; sets: readonly string[] }> | undefined {
     const hash = createHash('sha256');
     const flags = this.#list(
       'table',
@@ -62,7 +63,11 @@ export class NftTable {
       (buffer, message) => readSet(buffer, message, this.#table),
     );
     for (const set of sets ?? []) hash.update(set.description);
-    return { digest: hash.digest('hex'), sets: (sets ?? []).map(({ name }) => name) };
+    return {
+      digest: hash.digest('hex'),
+      isDormant: ((flags[0] ?? 0) & NFT_TABLE_F_DORMANT) !== 0,
+      sets: (sets ?? []).map(({ name }) => name),
+    };
   }
 
   counters(): readonly NftCounter[] {

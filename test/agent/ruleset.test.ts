@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { counterNames, rulesetOf, type RulesetInput } from '../../src/agent/ruleset.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
 import { everyRuleset } from '../support/rulesets.ts';
 
 const text = (over: Partial<RulesetInput> = {}): string => rulesetOf({ ...everyRuleset.fish, ...over }).text;
@@ -9,6 +10,15 @@ const rulesOf = (name: keyof typeof everyRuleset, chain: string): readonly strin
   const begin = lines.lastIndexOf(`  chain ${chain} {`) + 1;
   return lines.slice(begin, lines.indexOf('  }', begin)).map((line) => line.trim());
 };
+
+/** Chains with their rules; the first block of a name is its declaration. */
+const chainsOf = (loaded: string): ReadonlyMap<string, readonly string[]> =>
+  new Map(
+    [...loaded.matchAll(/^ {2}chain (\S+) \{\n((?: {4}.*\n)*) {2}\}$/gm)].map(([, name = '', body = '']) => [
+      name,
+      body.split('\n').flatMap((line) => (line === '' ? [] : [line.trim()])),
+    ]),
+  );
 
 describe('the text of the table', () => {
   // The whole text is under review: a change of a rule shows as a change of a file.
@@ -64,54 +74,108 @@ describe('the judgement of cgroups', () => {
   });
 
   it.each([4, 6])('for IPv%i lets by whom the guard knows, and drops live sockets only', (family) => {
-    const rules = rulesOf('cgroups', `sender${family}`);
+    const rules = rulesOf('cgroups', `sender${family}_tcp`);
     const first = (part: string) => rules.findIndex((rule) => rule.includes(part));
+    expect(first('@own_uid_')).toBe(0);
     expect(first('@own_uid_')).toBeLessThan(first('@own_cgroup_'));
     expect(first('@own_cgroup_')).toBeLessThan(first('@in_cgroup_'));
     expect(first('tcp flags & syn != 0')).toBeLessThan(first('@in_cgroup_'));
     for (const rule of rules.filter((each) => each.includes('@in_cgroup_')))
       expect(rule).toMatch(/meta skuid 0-4294967295 .*counter name "guard_cgroup" drop$/);
-    const guard = rulesOf('cgroups', `guard${family}`);
+    const guard = rulesOf('cgroups', `guard${family}_tcp`);
     const at = (part: string) => guard.findIndex((rule) => rule.includes(part));
-    expect(at('@alive')).toBeLessThan(at('@in_cgroup_'));
-    expect(at('@in_cgroup_')).toBeLessThan(at('"guard_uid" drop'));
+    expect(at('@in_cgroup_')).toBeGreaterThan(0);
+    expect(at('@in_cgroup_')).toBeLessThan(at(`goto guard${family}_stranger`));
+  });
+
+  it('has no hook on output where it has nothing to judge', () => {
+    const deletion = 'delete chain inet fishery sender';
+    expect(rulesetOf(everyRuleset.proxies).text).toContain(`${deletion}\n`);
+    expect(rulesetOf(everyRuleset.cgroups).text).not.toContain(deletion);
   });
 });
 
 describe('the order of the guard', () => {
-  const rulesOf = (name: string): readonly string[] => {
-    const lines = text().split('\n');
-    // The first is the declaration, the second has the rules.
-    const begin = lines.lastIndexOf(`  chain ${name} {`) + 1;
-    return lines.slice(begin, lines.indexOf('  }', begin)).map((line) => line.trim());
-  };
   const position = (rules: readonly string[], part: string): number => {
     const at = rules.findIndex((rule) => rule.includes(part));
     expect(at, part).toBeGreaterThanOrEqual(0);
     return at;
   };
 
-  it.each([4, 6])(
-    "for IPv%i lets nothing pass before the dead man's switch but lo and neighbour discovery",
-    (family) => {
-      const rules = rulesOf(`guard${family}`);
-      const before = rules.slice(0, position(rules, '@alive')).filter((rule) => rule.includes('accept'));
-      for (const rule of before) expect(rule).toMatch(/^(oif "lo"|icmpv6 type \{ (nd-|mld))/);
-    },
-  );
+  it.each([4, 6])("for IPv%i lets nothing pass before the dead man's switch but lo", (family) => {
+    const rules = rulesOf('fish', `guard${family}`);
+    expect(rules.slice(0, position(rules, '@alive'))).toEqual(['oif "lo" accept']);
+    expect(rulesOf('fish', `guard${family}_dead`)).toEqual([
+      'iifname "fishtun" counter name "guard_dead" drop',
+      `${family === 4 ? 'ip' : 'ip6'} saddr @host${family} accept`,
+      'counter name "guard_dead" drop',
+    ]);
+  });
 
   it.each([4, 6])('for IPv%i judges live sockets by user id before closed ones by block', (family) => {
-    const rules = rulesOf(`guard${family}`);
-    expect(position(rules, '@own_uid_tcp')).toBeLessThan(position(rules, 'meta skuid 0-4294967295'));
-    expect(position(rules, 'meta skuid 0-4294967295')).toBeLessThan(position(rules, '@own_tcp'));
-    expect(rules.at(-1)).toBe('counter name "guard_unowned" drop');
+    for (const protocol of ['tcp', 'udp']) {
+      const rules = rulesOf('fish', `guard${family}_${protocol}`);
+      expect(position(rules, `@own_uid_${protocol}`)).toBeLessThan(position(rules, `goto guard${family}_stranger`));
+      expect(position(rules, `goto guard${family}_stranger`)).toBeLessThan(position(rules, `@own_${protocol}`));
+      expect(rules.at(-1)).toBe(`goto guard${family}_unowned`);
+    }
+    expect(rulesOf('fish', `guard${family}_stranger`).at(-1)).toBe('counter name "guard_uid" drop');
+    expect(rulesOf('fish', `guard${family}_unowned`).at(-1)).toBe('counter name "guard_unowned" drop');
   });
 
   it.each([4, 6])('for IPv%i steers by placeholder, then by block, and drops orphans last', (family) => {
-    const rules = rulesOf(`steer${family}`);
-    expect(position(rules, 'socket mark')).toBe(0);
-    expect(position(rules, '@steer_')).toBeLessThan(position(rules, 'socket transparent { 0, 1 } accept'));
-    expect(position(rules, 'socket transparent { 0, 1 } accept')).toBeLessThan(position(rules, '"orphan" drop'));
-    expect(rules.join('\n')).not.toContain('wildcard');
+    for (const protocol of ['tcp', 'udp']) {
+      const rules = rulesOf('fish', `steer${family}_${protocol}`);
+      expect(position(rules, 'socket mark')).toBe(0);
+      const anySocket = 'socket transparent { 0, 1 } accept';
+      expect(position(rules, '@steer_')).toBeLessThan(position(rules, anySocket));
+      expect(position(rules, anySocket)).toBeLessThan(position(rules, '"orphan" drop'));
+      // Sockets without the mark, which the first rule has sent there.
+      const others = rulesOf('fish', `steer${family}_${protocol}_socket`);
+      expect(others.at(-1)).toBe('accept');
+      for (const rule of others.slice(0, -1)) expect(rule).toContain('counter name "steer_block" goto to_fish');
+    }
+    expect(text()).not.toContain('wildcard');
+  });
+
+  it.each([4, 6])('for IPv%i never lets a packet fall out of the end of a chain that judges it', (family) => {
+    for (const name of ['proxies', 'cgroups', 'fish'] as const)
+      for (const chain of ['', '_dead', '_passing', '_stranger', '_unowned', '_tcp', '_udp', '_icmp', '_fish'])
+        expect(rulesOf(name, `guard${family}${chain}`).at(-1)).toMatch(/ drop$|^goto guard/);
+  });
+});
+
+describe('what a packet costs', () => {
+  const lookUps = (rules: readonly string[]): number => rules.filter((rule) => rule.includes(' @')).length;
+
+  it.each([4, 6])(
+    'over IPv%i from a leased port of the largest size: two look-ups, whatever else is leased',
+    (family) => {
+      const guard = rulesOf('fish', `guard${family}`);
+      const toTcp = guard.findIndex((rule) => rule.includes(`goto guard${family}_tcp`));
+      const tcp = rulesOf('fish', `guard${family}_tcp`);
+      expect(lookUps(rulesOf('fish', 'guard'))).toBe(0);
+      expect(lookUps([...guard.slice(0, toTcp), ...tcp.slice(0, 1)])).toBe(2);
+      expect(toTcp).toBeLessThanOrEqual(3);
+      expect(tcp[0]).toContain(`@own_uid_tcp${family}_65536 accept`);
+    },
+  );
+
+  it('meets rules of its own protocol only', () => {
+    for (const [name, rules] of chainsOf(text()))
+      for (const [protocol, other] of [
+        ['tcp', 'udp'],
+        ['udp', 'tcp'],
+      ] as const)
+        if (name.includes(`_${protocol}`)) expect(rules.join('\n')).not.toContain(`_${other}`);
+  });
+
+  it('is compared with a few prefixes one by one, and with many by one look-up', () => {
+    const prefixes = (count: number) =>
+      Array.from({ length: count }, (_, index) => `198.51.${100 + index}.0/24` as Prefix);
+    const guard = (count: number) => chainsOf(text({ prefixes: prefixes(count) })).get('guard') ?? [];
+    expect(guard(4)).toHaveLength(4);
+    expect(guard(5)).toEqual(['ip saddr @pool4 goto guard4']);
+    expect(guard(0)).toEqual([]);
   });
 });

@@ -98,8 +98,10 @@ export class HostTable {
 
   /** One transaction: new rules, sets that are new, sets that are no more. Elements and counters that stay keep their values. */
   async load(ruleset: Ruleset): Promise<void> {
-    const before = netlink(() => this.#table.look())?.sets ?? [];
-    const stale = before.filter((set) => parseSetName(set) !== undefined && !ruleset.sets.includes(set));
+    const before = netlink(() => this.#table.look());
+    // In the transaction that wakes a table the kernel takes no new hook.
+    if (before?.isDormant === true) await callTool('nft', ['add', 'table', 'inet', tableName]);
+    const stale = (before?.sets ?? []).filter((set) => parseSetName(set) !== undefined && !ruleset.sets.includes(set));
     const deletions = stale.map((set) => `delete set ${table} ${set}\n`).join('');
     await callTool('nft', ['-f', '-'], ruleset.text + deletions);
     const look = netlink(() => this.#table.look());

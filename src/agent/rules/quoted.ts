@@ -1,0 +1,52 @@
+import type { Family } from '../../net/address.ts';
+import { protocolNumber } from '../../net/protocol.ts';
+import { setName, type SetClass } from '../sets.ts';
+import { ip, masked16, ofRole } from './words.ts';
+import { lookUp, toFish } from './steer-words.ts';
+
+/*
+ * ICMP errors, judged by the packet that they quote. A rule looks in one place only, so there is one for each place in which
+ * its ports may be.
+ */
+
+/** Where the port of the packet that an ICMP error quotes begins, in bits from the start of the error (RFC 792, 4443). */
+const quotedHeader = { 4: { protocolAt: 136, portsAt: 224 }, 6: { protocolAt: 112, portsAt: 384 } } as const;
+
+/** Words of IP options that a quoted header may have: they move the ports, and a rule looks in one place only. */
+const optionWords_max = 10;
+
+/**
+ * For each place in which a quoted packet of this protocol may have its port or identifier, `portAt` bits behind the end of
+ * the header: how to tell that it is there, and where. Extension headers of IPv6 are not followed.
+ */
+function quotations(each: SetClass, portAt: number): readonly (readonly [match: string, at: number])[] {
+  const { protocolAt, portsAt } = quotedHeader[each.family];
+  const protocol = `@th,${protocolAt},8 ${protocolNumber(each.protocol, each.family)}`;
+  if (each.family === 6) return [[protocol, portsAt + portAt]];
+  return Array.from({ length: optionWords_max + 1 }, (_, words) => [
+    // Version 4, and five words without options.
+    `@th,64,8 0x4${(5 + words).toString(16)} ${protocol}`,
+    portsAt + 32 * words + portAt,
+  ]);
+}
+
+/** The port of a quoted packet is its source's: the packet went out. An echo has its identifier in the second word. */
+const sentPortAt = ({ protocol }: SetClass): number => (protocol === 'icmp' ? 32 : 0);
+/** The port of a quoted packet is its destination's: the packet came in. */
+const arrivedPortAt = ({ protocol }: SetClass): number => (protocol === 'icmp' ? 32 : 16);
+
+/** Errors that fish may tell the outside about what came in. */
+export const errorsFrom = (family: Family, classes: readonly SetClass[]): readonly string[] =>
+  ofRole(classes, family, ['quoted', 'fish'])
+    .filter((each) => (each.protocol === 'icmp') === (each.role === 'fish'))
+    .flatMap((each) =>
+      quotations(each, arrivedPortAt(each)).map(
+        ([match, at]) => `${match} ${ip(family)} saddr . @th,${at},16${masked16(each.size)} @${setName(each)} accept`,
+      ),
+    );
+
+/** Errors from outside about what fish sent. */
+export const errorsAbout = (family: Family, classes: readonly SetClass[]): readonly string[] =>
+  ofRole(classes, family, ['steer']).flatMap((each) =>
+    quotations(each, sentPortAt(each)).map(([match, at]) => `${match} ${lookUp(each, at)} ${toFish('steer_error')}`),
+  );
