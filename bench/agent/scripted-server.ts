@@ -41,7 +41,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     stream = response;
   } else if (pathname.endsWith('/keepalive')) {
     await bodyOf(request);
-    json({ epoch: 'bench', revision, fence_s });
+    json({ epoch: 'bench', revision, fence_s, now: new Date().toISOString() });
   } else if (pathname.endsWith('/applied')) {
     const { leases } = (await bodyOf(request)) as { leases: readonly { lease: string; state: string }[] };
     const now = performance.now();
