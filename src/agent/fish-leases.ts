@@ -1,11 +1,11 @@
 import type { Logger } from '../ops/logger.ts';
 import { isFisheryError, type FisheryClient, type SessionLoss } from '../sdk/index.ts';
-import type { ClaimOfOne, Lease } from '../wire/leases.ts';
+import type { Lease } from '../wire/leases.ts';
 import type { Session } from '../wire/sessions.ts';
 import type { DesiredMachine } from './desired.ts';
+import type { ElasticLeases, GrowthStatus } from './elastic-leases.ts';
+import { answerOf, answers, isLost, withoutGrowth, type Answer, type FishClaim } from './fish-claims.ts';
 import { Bell, isOver } from './waiting.ts';
-
-export type FishClaim = ClaimOfOne;
 
 /** What fish's leases need of the server, in the SDK's words. */
 export type FishLeaseClient = Readonly<{
@@ -23,17 +23,19 @@ export type FishLeaseParts = Readonly<{
   keepAlive(session: Session, signal: AbortSignal, onLost: (loss: SessionLoss) => void): void;
   /** Whether the host would not have a lease that the server counts as active: nobody can use it. */
   isRefused(lease: string): boolean;
+  /** What claims have on top of their first lease. */
+  growth: Pick<ElasticLeases, 'isNeeded' | 'adopt' | 'forget' | 'look' | 'status'>;
   /** Waits before attempt number `attempt` (1 is the first repetition); rejects when the signal aborts. */
   pause(attempt: number, signal: AbortSignal): Promise<void>;
   log: Pick<Logger, 'info' | 'warn'>;
 }>;
 
-/** The lease that answers a claim. `grantedAt` is the revision from which on the desired state must know it. */
-type Answer = Readonly<{ lease: string; token: string; grantedAt: number }>;
+/** How often it is looked whether leases should be more, or fewer. */
+const grow_every_ms = 500;
 
 /**
- * The session of this machine's fish and the leases that its settings claim. Each claim has at most one lease; one that
- * is lost (refused by the host, revoked, session over) is claimed again. A session that a former agent of this machine
+ * The session of this machine's fish and the leases that its settings claim. Each claim has at most one lease, and what
+ * `growth` puts on top of that; one that is lost (refused by the host, revoked, session over) is claimed again. A session that a former agent of this machine
  * left alive is taken over, with its leases: same holder, so no rest is needed.
  */
 export class FishLeases {
@@ -52,9 +54,21 @@ export class FishLeases {
     this.#answers = parts.claims.map(() => undefined);
   }
 
-  status(): Readonly<{ session: string | null; claims: number; answered: number; problem: string | null }> {
+  status(): Readonly<{
+    session: string | null;
+    claims: number;
+    answered: number;
+    problem: string | null;
+    growth: readonly GrowthStatus[];
+  }> {
     const answered = this.#answers.filter((each) => each !== undefined).length;
-    return { session: this.#session ?? null, claims: this.#answers.length, answered, problem: this.#lastProblem };
+    return {
+      session: this.#session ?? null,
+      claims: this.#answers.length,
+      answered,
+      problem: this.#lastProblem,
+      growth: this.#parts.growth.status(),
+    };
   }
 
   /** Something happened to leases: a claim may have lost its own. */
@@ -72,8 +86,9 @@ export class FishLeases {
         while (!this.#hasLost(desired())) {
           // Only leases that are in use prove that claiming them anew helps, should they be lost later.
           if (this.#allActive(desired())) this.#attempt = 0;
-          await this.#bell.heard(signal);
+          await this.#bell.heard(signal, this.#parts.growth.isNeeded ? grow_every_ms : Infinity);
           if (isOver(signal)) return;
+          await this.#grow(desired(), signal);
         }
         await this.#giveBackRefused(desired(), signal);
         this.#lose(desired());
@@ -90,6 +105,12 @@ export class FishLeases {
         await this.#parts.pause(++this.#attempt, signal).catch(() => {});
       }
     }
+  }
+
+  async #grow(desired: DesiredMachine, signal: AbortSignal): Promise<void> {
+    const { growth } = this.#parts;
+    const session = this.#session;
+    if (growth.isNeeded && session !== undefined) await growth.look({ session, bases: this.#answers, desired, signal });
   }
 
   /** Ends the session: all its leases go, and rest once the host has proven them unused. */
@@ -137,6 +158,7 @@ export class FishLeases {
   #forgetSession(): void {
     this.#keeping.abort();
     this.#session = undefined;
+    this.#parts.growth.forget();
     this.#answers = this.#answers.map(() => undefined);
   }
 
@@ -158,10 +180,12 @@ export class FishLeases {
     });
   }
 
-  /** What the settings do not claim any more. */
+  /** What the settings do not claim any more, nor was added to what they claim. */
   async #releaseOthers(leases: readonly Lease[]): Promise<void> {
+    const { growth } = this.#parts;
     const wanted = new Set(this.#answers.map((answer) => answer?.lease));
-    for (const lease of leases) if (!wanted.has(lease.id)) await this.#parts.client.leases.release(lease);
+    for (const lease of growth.adopt(leases.filter(({ id }) => !wanted.has(id))))
+      await this.#parts.client.leases.release(lease);
   }
 
   #hasLost(desired: DesiredMachine): boolean {
@@ -172,11 +196,8 @@ export class FishLeases {
     return this.#answers.every((answer) => answer && desired.leases.get(answer.lease)?.state === 'active');
   }
 
-  /** Its lease is over, or ends, or is of no use here. */
-  #isLost({ lease: id, grantedAt }: Answer, desired: DesiredMachine): boolean {
-    const lease = desired.leases.get(id);
-    if (!lease) return desired.revision >= grantedAt;
-    return lease.state === 'ending' || (lease.state === 'active' && this.#parts.isRefused(id));
+  #isLost(answer: Answer, desired: DesiredMachine): boolean {
+    return isLost(answer, desired, (lease) => this.#parts.isRefused(lease));
   }
 
   #lose(desired: DesiredMachine): void {
@@ -198,7 +219,10 @@ export class FishLeases {
       const session = this.#session;
       if (this.#answers[index] || session === undefined) continue;
       try {
-        const { leases } = await client.leases.grant({ session, claims: [claim] }, { wait: 'stored', signal });
+        const { leases } = await client.leases.grant(
+          { session, claims: [withoutGrowth(claim)] },
+          { wait: 'stored', signal },
+        );
         const [lease] = leases;
         if (!lease) throw new Error('the server granted no lease and no error');
         this.#answers[index] = answerOf(lease);
@@ -212,22 +236,4 @@ export class FishLeases {
     if (problem !== undefined)
       throw problem instanceof Error ? problem : new Error('a claim failed', { cause: problem });
   }
-}
-
-const answerOf = ({ id, token, revision }: Lease): Answer => ({ lease: id, token, grantedAt: revision });
-
-/** Whether a lease is what a claim asks for. A claim of n ports gets a block of the next power of two. */
-function answers(lease: Lease, claim: FishClaim): boolean {
-  const size = lease.ports.last - lease.ports.first + 1;
-  const isSize =
-    claim.ports === undefined ? claim.mode === 'shared' || size === 1 : size === 2 ** Math.ceil(Math.log2(claim.ports));
-  return (
-    lease.protocol === claim.protocol &&
-    lease.mode === claim.mode &&
-    isSize &&
-    (claim.mode === 'exclusive' || lease.binding === (claim.binding ?? 'late')) &&
-    (claim.pool === undefined || lease.pool === claim.pool) &&
-    (claim.family === undefined || lease.address.includes(':') === (claim.family === 6)) &&
-    (claim.at === undefined || (lease.address === claim.at.address && lease.ports.first === claim.at.first_port))
-  );
 }

@@ -1,4 +1,5 @@
 import type { LeasedBlock } from '../fish/blocks.ts';
+import type { PortUse } from '../fish/port-use.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import type { FishRefusal } from './leases/lease-host.ts';
 
@@ -8,6 +9,9 @@ export interface FishPort {
   setBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
   /** Opens no flow until the next `setBlocks`; those there were have ended when it resolves: how many. */
   fence(): Promise<number>;
+  /** No new flow gets a port of these leases from now on, and of no others; those that they have go on. */
+  drain(leases: readonly string[]): Promise<void>;
+  portUse(): Promise<PortUse>;
   answer(query: FlowQuery): Promise<FlowAnswer>;
   /** Numbers for status and metrics, flat, by name. */
   stats(): Promise<Readonly<Record<string, number>>>;

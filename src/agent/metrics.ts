@@ -75,6 +75,23 @@ export async function metricsText(status: AgentStatus): Promise<string> {
     put('fish_claims', 'Leases that fish claims', status.fish.claims);
     put('fish_claims_answered', 'Of those, the ones it has', status.fish.answered);
     count('fish_claims_refused_total', 'Grants that the server would not give').inc(status.fish.refused);
+    const growth = (name: string, help: string) => gauge(`fish_growth_${name}`, help, ['claim']);
+    const [ports, portsMax] = [
+      growth('ports', 'Ports of a claim that may grow'),
+      growth('ports_max', 'Ports it may have'),
+    ];
+    const busiest = growth(
+      'busiest',
+      'Flows toward the destination that has most of them, of the protocol of the claim',
+    );
+    const isShort = growth('problem', '1 while a claim has fewer ports than it needs');
+    for (const each of status.fish.growth) {
+      const { claim } = each;
+      ports.set({ claim }, each.ports);
+      portsMax.set({ claim }, each.ports_max);
+      busiest.set({ claim }, each.busiest);
+      isShort.set({ claim }, each.problem === null ? 0 : 1);
+    }
     const stats = gauge('fish', 'What fish counts, by name', ['name']);
     for (const [name, value] of Object.entries(status.fish.stats)) stats.set({ name }, value);
   }

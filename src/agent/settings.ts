@@ -5,8 +5,8 @@ import { prefixFamily, prefixHolds } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';
 import { certificateSettings } from '../ops/certificate-settings.ts';
 import { logSettings } from '../ops/logger.ts';
-import { ClaimOfOne } from '../wire/leases.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
+import { FishClaim } from './fish-claims.ts';
 import type { HostSettings } from './desired-host.ts';
 import { steeringModes, type SteeringMode } from './steering/choose.ts';
 
@@ -41,7 +41,7 @@ const Fish = z
       .max(64)
       .default([])
       .meta({ description: "This host's own addresses inside client_prefixes, from which programs here use fish" }),
-    claims: z.array(ClaimOfOne).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
+    claims: z.array(FishClaim).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
     icmp_source: AddressText.optional().meta({
       description: 'An address of this host: source of ICMP errors to clients',
     }),

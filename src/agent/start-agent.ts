@@ -7,6 +7,8 @@ import { openBound, openPing } from '../sys/placeholders.ts';
 import { processesOf, SockDiag } from '../sys/sock-diag.ts';
 import { Agent, type AgentParts } from './agent.ts';
 import { bootClockMs } from './boot-clock.ts';
+import { ElasticLeases } from './elastic-leases.ts';
+import { portsOfClaim } from './fish-claims.ts';
 import { FishLeases } from './fish-leases.ts';
 import { steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
@@ -72,7 +74,7 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   const budget = placeholderBudget(
     { descriptors_max: facts.value.descriptors_max, spare: spareOfHost(), held: placeholdersLeft() },
     {
-      exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? (claim.ports ?? 1) : 0), 0),
+      exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? portsOfClaim(claim) : 0), 0),
       flowPlaceholders: host.fish ? settings.fish?.placeholders_max : 0,
     },
   );
@@ -209,6 +211,15 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
           claims: settings.fish.claims,
           keepAlive: (session, signal, onLost) => void keepAlive(client, session, { signal, onLost }).done,
           isRefused: (lease) => agent.leases.phaseOf(lease) === 'refused',
+          growth: new ElasticLeases({
+            client,
+            claims: settings.fish.claims,
+            isRefused: (lease) => agent.leases.phaseOf(lease) === 'refused',
+            portUse: async () => (await agent.fish?.portUse()) ?? null,
+            drain: async (leases) => agent.fish?.drain(leases),
+            now: () => performance.now(),
+            log,
+          }),
           pause: backOff,
           log,
         })

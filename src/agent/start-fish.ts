@@ -79,6 +79,10 @@ function portOf(thread: Fish, holder: string, place: FishPlace): FishPort {
       return refused.map(({ block, reason }) => ({ lease: block.lease, reason }));
     },
     fence: async () => (await thread.fence()).closed,
+    drain: async (leases) => {
+      await thread.drain(leases);
+    },
+    portUse: () => thread.portUse(),
     answer: async (query) => {
       const asked = flowQueryOf(query);
       const answer = await askOnceCovered(() => thread.queryFlowLog(asked, flows_max), asked.at);

@@ -2,6 +2,7 @@ import { formatPorts } from '../net/ports.ts';
 import type { BrokerStatus } from '../broker/broker.ts';
 import type { Agent } from './agent.ts';
 import type { BrokerOnHost } from './broker-on-host.ts';
+import type { GrowthStatus } from './elastic-leases.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
@@ -61,6 +62,8 @@ export type AgentStatus = Readonly<{
     answered: number;
     refused: number;
     problem: string | null;
+    /** Of the claims that may grow. */
+    growth: readonly GrowthStatus[];
     stats: Readonly<Record<string, number>>;
   }> | null;
   /** `running`: false as long as the server has handed over no slice. null where the settings want none. */

@@ -45,6 +45,8 @@ export class BlockTable {
   readonly shared: Uint8Array;
   leasedAddresses = new AddressSet([]);
   #spaces = new Map<number, PortSpace>();
+  /** Leases whose ports no new flow may get. */
+  #draining: ReadonlySet<string> = new Set();
 
   constructor(rows: BlockColumns) {
     const blocksMax = rows.leaseBytes.length;
@@ -104,6 +106,21 @@ export class BlockTable {
     return { added: fresh.length - refused.length, refused };
   }
 
+  /** From now on new flows get no port of these leases, and of no others; the flows that they have go on. */
+  drain(leases: readonly string[]): void {
+    this.#draining = new Set(leases);
+    this.#rebuild();
+  }
+
+  isDraining(slot: number): boolean {
+    return this.#draining.has(this.at(slot).lease);
+  }
+
+  /** The number of its protocol, as flows have it. */
+  protocolOf(slot: number): number {
+    return protocolOf(this.at(slot));
+  }
+
   list(): LeasedBlock[] {
     return [...this.#slotByKey.values()].map((slot) => this.at(slot));
   }
@@ -123,7 +140,7 @@ export class BlockTable {
     return this.#blocks[slot]?.binding === 'explicit' ? 'explicit' : 'late';
   }
 
-  /** All ports leased for a protocol (of flows), or undefined when there are none. */
+  /** The ports that a new flow of a protocol may get, or undefined when there are none. */
   spaceFor(protocol: number): PortSpace | undefined {
     return this.#spaces.get(protocol);
   }
@@ -181,7 +198,8 @@ export class BlockTable {
   #rebuild(): void {
     const slots = this.slots();
     this.leasedAddresses = new AddressSet([...new Set(slots.map((slot) => this.at(slot).address))]);
-    const byProtocol = Map.groupBy(slots, (slot) => protocolOf(this.at(slot)));
+    const open = slots.filter((slot) => !this.isDraining(slot));
+    const byProtocol = Map.groupBy(open, (slot) => protocolOf(this.at(slot)));
     this.#spaces = new Map(
       [...byProtocol].map(([protocol, members]) => [
         protocol,

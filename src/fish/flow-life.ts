@@ -106,6 +106,11 @@ export class FlowLife {
     if (this.flows.state[flow] === LIVE) this.live++;
   }
 
+  /** New flows of a protocol that found no port. */
+  refusedOf(protocol: number): number {
+    return this.#picker.refused[protocol] ?? 0;
+  }
+
   /** The flow ends at this time if nothing refreshes it before. */
   setDeadline(flow: number, deadlineMs: number, nowMs: number): void {
     this.#wheel.schedule(flow, deadlineMs, nowMs);

@@ -16,6 +16,7 @@ import { MappingKeys, needsPeers } from './mapping.ts';
 import { Identifications } from './identifications.ts';
 import { ACK, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
+import { portUse, type PortUse } from './port-use.ts';
 import { ResetReply } from './reset-reply.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
 import { renumber, translateDestination, translateSource } from './translate.ts';
@@ -396,6 +397,16 @@ export class Forwarder {
     if (removed.size > 0) for (const tracker of this.#fragments) tracker.forgetTranslated();
     const ended = this.#life.endBlocks(removed, nowMs, ending);
     return { ...ended, ...this.#blocks.replace(wanted) };
+  }
+
+  /** Gives no new flow a port of these leases, and of no others, until it is told again; those that they have go on. */
+  drain(leases: readonly string[]): void {
+    this.#blocks.drain(leases);
+  }
+
+  /** How far the leased ports are used. */
+  portUse(): PortUse {
+    return portUse(this.#life, this.#blocks);
   }
 
   /** Takes all blocks of a lease away. */

@@ -36,6 +36,8 @@ export class SourcePicker {
   port = 0;
   /** Handle, or NONE in an exclusive block. */
   placeholder = NONE;
+  /** Flows that found no port, by protocol. */
+  readonly refused = new Float64Array(256);
   /** What is searched for: set by `pick`. */
   #space = new PortSpace([]);
   #protocol = 0;
@@ -71,7 +73,9 @@ export class SourcePicker {
     }
     this.#attemptsLeft = this.#refusal === FORWARD ? config.placeholderAttemptsMax : 0;
     if (this.#search(space.whole, parity)) return FORWARD;
-    return this.#refusal === FORWARD ? DROP.no_port : this.#refusal;
+    if (this.#refusal !== FORWARD) return this.#refusal;
+    this.refused[protocol] = this.refused[protocol]! + 1;
+    return DROP.no_port;
   }
 
   /** Whether the client has its share of the ports toward the remote already: it is looked at only where ports are short. */

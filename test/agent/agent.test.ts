@@ -85,7 +85,7 @@ class World {
       for (const each of this.agent.desired.leases.values())
         if (each.holder === 'fish') this.change({ kind: 'lease', lease: { ...each, state: 'ending' } });
     },
-    status: () => ({ session: null, claims: 0, answered: 0, problem: null }),
+    status: () => ({ session: null, claims: 0, answered: 0, problem: null, growth: [] }),
     refused: 0,
   } satisfies Pick<FishLeases, 'run' | 'look' | 'end' | 'status' | 'refused'>;
   readonly agent: Agent;
@@ -193,6 +193,8 @@ class World {
         this.blocks.push(blocks.map((block) => block.lease));
         return [];
       },
+      drain: async () => {},
+      portUse: async () => ({ protocols: [], leases: [] }),
       fence: async () => {
         this.fences++;
         this.blocks.push([]);

@@ -1,13 +1,17 @@
+import type { z } from 'zod';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
-import { FishLeases, type FishClaim } from '../../src/agent/fish-leases.ts';
+import { ElasticLeases } from '../../src/agent/elastic-leases.ts';
+import { FishClaim } from '../../src/agent/fish-claims.ts';
+import { FishLeases, type FishLeaseClient } from '../../src/agent/fish-leases.ts';
 import { FisheryError, type SessionLoss } from '../../src/sdk/index.ts';
+import type { PortUse } from '../../src/fish/port-use.ts';
 import type { Change } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, instant, lease, session } from '../support/agent-values.ts';
 
-const claims: readonly FishClaim[] = [
+const claims: readonly z.input<typeof FishClaim>[] = [
   { protocol: 'tcp', mode: 'shared', ports: 100 },
   { protocol: 'udp', mode: 'exclusive', ports: 64 },
 ];
@@ -28,53 +32,69 @@ class World {
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
 
-  constructor() {
+  /** What fish says of its ports, and what it was told to drain. */
+  use: PortUse | null = { protocols: [], leases: [] };
+  drained: readonly string[] = [];
+  nowMs = 1_000_000;
+  readonly #claims: readonly FishClaim[];
+
+  constructor(given: readonly z.input<typeof FishClaim>[] = claims) {
+    this.#claims = given.map((claim) => FishClaim.parse(claim));
     const call = (name: string, text: string) => {
       this.calls.push(`${name} ${text}`);
       const failure = this.failures.get(name)?.shift();
       if (failure) throw failure;
     };
-    this.leases = new FishLeases({
-      client: {
-        sessions: {
-          open: async () => {
-            call('open', 'fish');
-            return session(++this.revision, { holder: 'fish' });
-          },
-          keepalive: async (id) => {
-            call('keepalive', id);
-            return session(Number(id.slice('session-'.length)), { holder: 'fish' });
-          },
-          end: async (id) => {
-            call('end', id);
-            return session(1, { id });
-          },
+    const client: FishLeaseClient = {
+      sessions: {
+        open: async () => {
+          call('open', 'fish');
+          return session(++this.revision, { holder: 'fish' });
         },
-        leases: {
-          grant: async (body) => {
-            const [claim] = body.claims;
-            call('grant', `${body.session ?? ''} ${claim?.protocol ?? ''}`);
-            const granted = this.grantOf(body.session ?? '', claim as FishClaim);
-            if (!this.holdsBack) this.tell(granted);
-            return { leases: [granted], revision: this.revision };
-          },
-          release: async ({ id }) => {
-            call('release', id);
-            return lease(1, { id });
-          },
+        keepalive: async (id) => {
+          call('keepalive', id);
+          return session(Number(id.slice('session-'.length)), { holder: 'fish' });
+        },
+        end: async (id) => {
+          call('end', id);
+          return session(1, { id });
         },
       },
+      leases: {
+        grant: async (body) => {
+          const [claim] = body.claims;
+          call('grant', `${body.session ?? ''} ${claim?.protocol ?? ''}`);
+          const granted = this.grantOf(body.session ?? '', claim as FishClaim);
+          if (!this.holdsBack) this.tell(granted);
+          return { leases: [granted], revision: this.revision };
+        },
+        release: async ({ id }) => {
+          call('release', id);
+          return lease(1, { id });
+        },
+      },
+    };
+    const isRefused = (id: string) => this.refusedHere.has(id);
+    const log = pino({ level: 'silent' });
+    this.leases = new FishLeases({
+      client,
       machine: 'edge',
       holder: 'fish',
       ttl_s: 30,
-      claims,
+      claims: this.#claims,
+      growth: new ElasticLeases({
+        ...{ client, claims: this.#claims, isRefused, log },
+        portUse: async () => this.use,
+        drain: async (ids) => void (this.drained = ids),
+        now: () => this.nowMs,
+      }),
       keepAlive: (_session, _signal, onLost) => (this.onLost = onLost),
-      isRefused: (id) => this.refusedHere.has(id),
+      isRefused,
       pause: async () => {
         this.pauses++;
         await new Promise((resolve) => setImmediate(resolve));
       },
-      log: pino({ level: 'silent' }),
+      log,
     });
   }
 
@@ -129,7 +149,7 @@ describe("fish's leases", () => {
   it('are claimed under a session of its own, one by one', async () => {
     await world.start();
     expect(world.calls).toEqual(['open fish', 'grant session-11 tcp', 'grant session-11 udp']);
-    expect(world.leases.status()).toEqual({ session: 'session-11', claims: 2, answered: 2, problem: null });
+    expect(world.leases.status()).toEqual({ session: 'session-11', claims: 2, answered: 2, problem: null, growth: [] });
   });
 
   it('are taken over from a former agent, and completed', async () => {
@@ -221,5 +241,160 @@ describe("fish's leases", () => {
     await world.leases.end();
     await world.leases.end();
     expect(world.calls.filter((call) => call.startsWith('end'))).toEqual(['end session-11']);
+  });
+});
+
+describe('claims that may grow', () => {
+  const elastic: readonly z.input<typeof FishClaim>[] = [
+    { protocol: 'tcp', mode: 'shared', ports: 8, grow: { ports_max: 24, hold_s: 10, drain_s: 60 } },
+    { protocol: 'udp', mode: 'exclusive', ports: 8 },
+  ];
+  const grants = () => world.calls.filter((call) => call.startsWith('grant'));
+  const growth = () => world.leases.status().growth[0];
+  const tcpLeases = () => [...world.machine.leases.values()].filter(({ protocol }) => protocol === 'tcp');
+  /** Fish says that so many ports are used toward the busiest destination, and how many flows each lease has. */
+  const look = async (busiest: number, flows: Readonly<Record<string, number>> = {}, refused = 0) => {
+    const own = tcpLeases().map(({ id }) => ({
+      ...{ lease: id, flows: flows[id] ?? 0, draining: world.drained.includes(id) },
+    }));
+    const ports = { ports: own.length * 8, portsDraining: 0 };
+    world.use = { protocols: [{ protocol: 'tcp', family: 4, ...ports, busiest, refused }], leases: own };
+    world.nowMs += 1_000;
+    world.leases.look();
+    await settle();
+  };
+  beforeEach(async () => {
+    await world.start();
+    await world.stop();
+    world = new World(elastic);
+    await world.start();
+  });
+
+  it('are asked for more at the high mark, and before anybody was refused', async () => {
+    await look(6);
+    expect(grants()).toHaveLength(2);
+    await look(7);
+    expect(grants()).toHaveLength(3);
+    expect(growth()).toMatchObject({ claim: '0: tcp shared', ports: 16, ports_max: 24, busiest: 7, leases: 1 });
+    // Of two leases, more than four fifths again.
+    await look(13);
+    expect(grants()).toHaveLength(4);
+    await look(24);
+    expect(grants()).toHaveLength(4);
+    expect(growth()?.problem).toBe('all 24 ports that it may have are needed (ports_max)');
+    await look(10);
+    expect(growth()?.problem).toBeNull();
+  });
+
+  it('are asked for more when flows were refused, however few there are', async () => {
+    await look(2, {}, 0);
+    expect(grants()).toHaveLength(2);
+    await look(2, {}, 1);
+    expect(grants()).toHaveLength(3);
+    await look(2, {}, 1);
+    expect(grants()).toHaveLength(3);
+  });
+
+  it('say why they cannot have more, and ask again later and later', async () => {
+    world.fail('grant', error('no_ports', 409), error('no_ports', 409));
+    await look(8);
+    expect(growth()).toMatchObject({ ports: 8, problem: 'no more ports: no_ports' });
+    await look(8);
+    expect(grants()).toHaveLength(4);
+    await look(8);
+    expect(grants()).toHaveLength(4);
+    await look(8);
+    expect(grants()).toHaveLength(5);
+    expect(growth()).toMatchObject({ ports: 16, problem: null });
+    expect(world.leases.status()).toMatchObject({ answered: 2, problem: null });
+  });
+
+  it('drain a lease at the low mark, and give it back when it has no flows', async () => {
+    await look(7);
+    const [, added] = tcpLeases().map(({ id }) => id) as [string, string];
+    await look(1, { [added]: 2 });
+    world.nowMs += 8_000;
+    await look(1, { [added]: 2 });
+    expect(world.drained).toEqual([]);
+    await look(1, { [added]: 2 });
+    expect(world.drained).toEqual([added]);
+    expect(growth()).toMatchObject({ leases: 1, draining: 1 });
+    await look(1, { [added]: 1 });
+    expect(world.calls).not.toContain(`release ${added}`);
+    await look(1, { [added]: 0 });
+    expect(world.calls).toContain(`release ${added}`);
+    expect(growth()).toMatchObject({ ports: 8, leases: 0, draining: 0 });
+  });
+
+  it('take a draining lease back before they ask for another', async () => {
+    await look(7);
+    const [, added] = tcpLeases().map(({ id }) => id) as [string, string];
+    await look(1);
+    world.nowMs += 10_000;
+    await look(1);
+    expect(world.drained).toEqual([added]);
+    await look(7, { [added]: 1 });
+    expect(world.drained).toEqual([]);
+    expect(grants()).toHaveLength(3);
+  });
+
+  it('tell a new fish what drains', async () => {
+    await look(7);
+    const [, added] = tcpLeases().map(({ id }) => id) as [string, string];
+    await look(1);
+    world.nowMs += 10_000;
+    await look(1, { [added]: 3 });
+    world.drained = [];
+    await look(1, { [added]: 3 });
+    expect(world.drained).toEqual([added]);
+    world.use = null;
+    world.nowMs += 1_000;
+    world.leases.look();
+    await settle();
+    expect(growth()).toMatchObject({ draining: 1 });
+  });
+
+  it('that were more are taken over from a former agent', async () => {
+    const claim = FishClaim.parse(elastic[0]);
+    const [base, added, other] = [1, 2, 3].map((first) => ({
+      ...world.grantOf('session-3', { ...claim, ports: first === 3 ? 16 : 8 }),
+    })) as [Lease, Lease, Lease];
+    await world.stop();
+    world = new World(elastic);
+    await world.start(base, added, other);
+    expect(world.calls).toContain(`release ${other.id}`);
+    expect(world.calls).not.toContain(`release ${added.id}`);
+    expect(growth()).toMatchObject({ leases: 1 });
+  });
+
+  it('lose what is lost, and all of it with the session', async () => {
+    await look(7);
+    const [, added] = tcpLeases() as [Lease, Lease];
+    world.tell({ ...added, state: 'ending' });
+    await look(1);
+    expect(growth()).toMatchObject({ leases: 0 });
+    await look(7);
+    expect(growth()).toMatchObject({ leases: 1 });
+    world.fail('keepalive', ...Array.from({ length: 4 }, () => error('session_ended', 410)));
+    world.onLost?.({ session: 'session-11', reason: 'expired', detail: 'late', error: error('timeout', null) });
+    await settle();
+    expect(growth()).toMatchObject({ leases: 0 });
+  });
+});
+
+describe('a claim in the settings', () => {
+  it.each([
+    ['marks the wrong way round', { ports_max: 64, low_water: 0.9, high_water: 0.5 }],
+    ['no room to grow', { ports_max: 8 }],
+    ['a mark of nothing', { ports_max: 64, high_water: 0 }],
+    ['a word that nobody knows', { ports_max: 64, highwater: 0.5 }],
+  ])('is refused with %s', (_what, grow) => {
+    expect(FishClaim.safeParse({ protocol: 'tcp', ports: 8, grow }).success).toBe(false);
+  });
+
+  it('has sound marks without saying so', () => {
+    expect(FishClaim.parse({ protocol: 'tcp', ports: 8, grow: { ports_max: 64 } }).grow).toEqual({
+      ...{ ports_max: 64, high_water: 0.8, low_water: 0.3, hold_s: 60, drain_s: 600 },
+    });
   });
 });

@@ -90,3 +90,48 @@ describe('ten leased ports', () => {
     expect(more.filter((verdict) => verdict === 'no_port')).toHaveLength(3);
   });
 });
+
+describe('a lease that drains', () => {
+  const blocks = [block(leases[0]!, 'tcp', 9_000, 9_003), block(leases[1]!, 'tcp', 9_008, 9_015)];
+  const [stays, drains] = ['tcp-9000', 'tcp-9008'];
+
+  test('gets no new flows, while those that it has go on, and gets them again when it is told so', () => {
+    const pond = new Pond(blocks, { clientShare: 1 });
+    const seen = Array.from({ length: 12 }, (_, i) => outside(pond.send(tcp(from(i + 1), origin, 'S'))));
+    expect(new Set(seen.map(({ address }) => address)).size).toBe(2);
+    pond.forwarder.drain([drains]);
+    // All of them go on.
+    for (const [i, before] of seen.entries()) expect(outside(pond.send(tcp(from(i + 1), origin, 'S')))).toEqual(before);
+    for (let i = 0; i < 4; i++) expect(outside(pond.send(tcp(from(i + 1), elsewhere, 'S'))).address).toBe(leases[0]);
+    expect(pond.send(tcp(from(50), elsewhere, 'S')).verdict).toBe('no_port');
+    pond.forwarder.drain([]);
+    expect(outside(pond.send(tcp(from(50), elsewhere, 'S'))).address).toBe(leases[1]);
+  });
+
+  test('is told of with its flows, beside how far the ports are used and how often there was none', () => {
+    const pond = new Pond([...blocks, block(leases[0]!, 'udp', 9_000, 9_007)], { clientShare: 1 });
+    for (let i = 0; i < 6; i++) pond.send(tcp(from(i + 1), origin, 'S'));
+    pond.send(tcp(from(1), elsewhere, 'S'));
+    pond.forwarder.drain([drains]);
+    for (let i = 0; i < 9; i++) pond.send(udp(from(i + 1), i % 2 === 0 ? origin : elsewhere));
+    const { protocols, leases: used } = pond.forwarder.portUse();
+    expect(protocols).toEqual([
+      { protocol: 'tcp', family: 4, ports: 4, portsDraining: 8, busiest: 6, refused: 0 },
+      // Its ports are in use toward everybody.
+      { protocol: 'udp', family: 4, ports: 8, portsDraining: 0, busiest: 8, refused: 1 },
+    ]);
+    expect(used.map(({ lease, draining }) => [lease, draining])).toEqual([
+      [stays, false],
+      [drains, true],
+      ['udp-9000', false],
+    ]);
+    expect(used.reduce((sum, { flows }) => sum + flows, 0)).toBe(7 + 8);
+  });
+
+  test('drains on when the blocks change', () => {
+    const pond = new Pond(blocks);
+    pond.forwarder.drain([drains]);
+    pond.forwarder.setBlocks([...blocks, block(leases[2]!, 'udp', 9_000, 9_007)], 0);
+    for (let i = 0; i < 3; i++) expect(outside(pond.send(tcp(from(i + 1), origin, 'S'))).address).toBe(leases[0]);
+  });
+});

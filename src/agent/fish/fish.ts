@@ -6,6 +6,7 @@ import type { FlowAnswer } from '../../fish/flow-log.ts';
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter } from '../../fish/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
+import type { PortUse } from '../../fish/port-use.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { notify, openEventFd } from '../../sys/wait.ts';
 import {
@@ -97,6 +98,16 @@ export class Fish {
    */
   fence(): Promise<ClosedSummary> {
     return this.#ask('fence', null);
+  }
+
+  /** Gives no new flow a port of these leases, and of no others; those that they have go on. */
+  drain(leases: readonly string[]): Promise<null> {
+    return this.#ask('drain', leases);
+  }
+
+  /** How far the leased ports are used. */
+  portUse(): Promise<PortUse> {
+    return this.#ask('portUse', null);
   }
 
   stats(): Promise<FishStats> {

@@ -5,6 +5,7 @@ import type { FlowAnswer } from '../../fish/flow-log.ts';
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
+import type { PortUse } from '../../fish/port-use.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
 
 /** Where flows and placeholders are that are to outlive the thread. */
@@ -46,6 +47,8 @@ export type Operations = {
   setBlocks: { ask: readonly LeasedBlock[]; answer: ClosedSummary };
   endLease: { ask: string; answer: ClosedSummary };
   fence: { ask: null; answer: ClosedSummary };
+  drain: { ask: readonly string[]; answer: null };
+  portUse: { ask: null; answer: PortUse };
   stats: { ask: null; answer: FishStats };
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };
   queryFlowLog: { ask: Readonly<{ query: FlowQuery; max: number }>; answer: FlowAnswer };

@@ -135,6 +135,11 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
       return forwarder.endLease(request.ask, nowMs);
     case 'fence':
       return forwarder.fence(nowMs);
+    case 'drain':
+      forwarder.drain(request.ask);
+      return null;
+    case 'portUse':
+      return forwarder.portUse();
     case 'stats': {
       const { writer, waits, fullRounds } = pump;
       return { ...forwarder.counters(), writesFailed: writer.failed, writeErrno: writer.errno, waits, fullRounds };

@@ -5,6 +5,7 @@ import { desiredHost } from '../../agent/desired-host.ts';
 import { nothingRecorded } from '../../agent/host-state.ts';
 import { runTool } from '../../agent/linux/commands.ts';
 import { readSysctl } from '../../agent/linux/sysctl.ts';
+import { portsOfClaim } from '../../agent/fish-claims.ts';
 import { hostSettings, type AgentSettings } from '../../agent/settings.ts';
 import { chooseSteering } from '../../agent/steering/choose.ts';
 import { kernelCalls } from '../../agent/steering/kernel-calls.ts';
@@ -141,7 +142,7 @@ export class Observer {
     const { chosen } = await this.#fact('steering');
     const host = hostSettings(settings, (status?.steering ?? chosen)?.mode);
     const exclusive = (fish?.claims ?? []).reduce(
-      (sum, claim) => sum + (claim.mode === 'exclusive' || claim.protocol !== 'tcp' ? (claim.ports ?? 1) : 0),
+      (sum, claim) => sum + (claim.mode === 'exclusive' || claim.protocol !== 'tcp' ? portsOfClaim(claim) : 0),
       0,
     );
     return {
