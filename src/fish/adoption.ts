@@ -1,11 +1,12 @@
-import { isRoutableUnicast, type PrefixList } from './addresses.ts';
+import { NO_ADDRESS, type AddressBook } from './address-book.ts';
+import { isRoutableUnicast, isRoutableUnicast6, type PrefixList } from './addresses.ts';
 import type { BlockTable } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import type { FlowLife } from './flow-life.ts';
 import type { FlowMemory } from './flow-memory.ts';
 import type { MappingKeys } from './mapping.ts';
 import { FREE, LIVE, NONE, RESTING } from './flow-table.ts';
-import { isEcho, isTcp, isUdp } from './packet.ts';
+import { IPV6, isEcho, isTcp, isUdp, UDP6 } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 
 /**
@@ -35,6 +36,7 @@ export type AdoptionCounts = Readonly<Record<AdoptionCount, number>>;
 type AdoptionParts = Readonly<{
   config: FishConfig;
   memory: FlowMemory;
+  book: AddressBook;
   clients: PrefixList;
   blocks: BlockTable;
   placeholders: PlaceholderBudget;
@@ -70,7 +72,7 @@ export class Adoption {
   /** Looks at no more than `max` rows; how many they were: less than `max` means that it is done. */
   step(nowMs: number, max: number): number {
     if (this.#isDone) return 0;
-    const { life, blocks, memory, placeholders } = this.#parts;
+    const { life, book, blocks, memory, placeholders } = this.#parts;
     const { flows, peers } = life;
     if (this.#next === 0) {
       this.#counts.blocks_damaged = blocks.adopt();
@@ -78,16 +80,18 @@ export class Adoption {
     }
     const { capacity } = flows;
     const isUsed = (flow: number) => flows.state[flow] !== FREE;
+    const isPeer = (flow: number, remote: number) => isUsed(flow) && this.#holdPeer(flow, remote);
     const rows = capacity + (peers ? memory.sizes.peersMax : 0);
     const until = Math.min(rows, this.#next + max);
     const looked = until - this.#next;
     for (; this.#next < until; this.#next++) {
-      if (this.#next >= capacity) peers?.adopt(this.#next - capacity, isUsed);
+      if (this.#next >= capacity) peers?.adopt(this.#next - capacity, isPeer);
       else if (!isUsed(this.#next)) flows.free(this.#next);
       else this.#take(this.#next, nowMs);
     }
     if (looked < max) {
       this.#counts.placeholders_left_over = placeholders.settle();
+      book.settle();
       this.#isDone = true;
     }
     return looked;
@@ -113,10 +117,54 @@ export class Adoption {
     if (!this.#parts.blocks.hasTuple(flows.block[flow]!, protocol, leased, leasedPort)) return 'without_block';
     if (!this.#parts.keys.isKey(protocol, flows.remote[flow]!, flows.remotePort[flow]!)) return 'not_allowed';
     const client = flows.client[flow]!;
-    if (!this.#parts.clients.contains(client) || this.#parts.blocks.leasedAddresses.has(client)) return 'not_allowed';
+    if (!this.#isClient(protocol, client) || this.#parts.blocks.isLeased(protocol, client)) return 'not_allowed';
     // Two flows cannot have one key: the second of them was never a flow of ours.
     if (!flows.hasRoomFor(flow)) return 'damaged';
-    return this.#hold(flow) ? undefined : 'without_placeholder';
+    if (!this.#holdAddresses(flow)) return 'damaged';
+    if (this.#hold(flow)) return undefined;
+    this.#letGoAddresses(flow);
+    return 'without_placeholder';
+  }
+
+  #isClient(protocol: number, client: number): boolean {
+    const { clients, book } = this.#parts;
+    if (protocol < IPV6) return clients.contains(client);
+    const { words } = book;
+    const at = client * 4;
+    // The row is one of the book: see `#isRoutable`.
+    return clients.contains6(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+  }
+
+  #isRoutable(protocol: number, address: number): boolean {
+    if (protocol < IPV6) return isRoutableUnicast(address);
+    const { words, capacity } = this.#parts.book;
+    if (address === NO_ADDRESS || address > capacity) return false;
+    return isRoutableUnicast6(words[address * 4]!, words[address * 4 + 1]!);
+  }
+
+  /** False when another row of the book has the same address: this one was never written by us. */
+  #holdAddresses(flow: number): boolean {
+    const { book, life } = this.#parts;
+    const { protocol, client, remote } = life.flows;
+    if (protocol[flow]! < IPV6) return true;
+    if (!book.adopt(client[flow]!)) return false;
+    if (remote[flow] === NO_ADDRESS || book.adopt(remote[flow]!)) return true;
+    book.letGo(client[flow]!);
+    return false;
+  }
+
+  #letGoAddresses(flow: number): void {
+    const { book, life } = this.#parts;
+    const { protocol, client, remote } = life.flows;
+    if (protocol[flow]! < IPV6) return;
+    book.letGo(client[flow]!);
+    if (remote[flow] !== NO_ADDRESS) book.letGo(remote[flow]!);
+  }
+
+  #holdPeer(flow: number, remote: number): boolean {
+    const { book, life } = this.#parts;
+    const protocol = life.flows.protocol[flow]!;
+    return protocol < IPV6 || (protocol === UDP6 && this.#isRoutable(protocol, remote) && book.adopt(remote));
   }
 
   /** Whether it is a flow at all, by itself. */
@@ -128,10 +176,11 @@ export class Adoption {
     const [openedMs, deadlineMs] = [flows.openedMs[flow]!, columns.flows.deadlineMs[flow]!];
     if ((state !== LIVE && state !== RESTING) || attached > 1 || (state === LIVE && attached === 0)) return false;
     if (!(openedMs >= 0 && openedMs <= nowMs && deadlineMs >= openedMs && deadlineMs < Infinity)) return false;
-    if (!isRoutableUnicast(flows.client[flow]!)) return false;
+    if (!this.#isRoutable(protocol, flows.client[flow]!)) return false;
     // How much of the remote its key has is a question of the settings.
-    if (isUdp(protocol)) return (remote === 0 ? remotePort === 0 : isRoutableUnicast(remote)) && this.#hasPorts(flow);
-    if (!isRoutableUnicast(remote)) return false;
+    if (isUdp(protocol))
+      return (remote === 0 ? remotePort === 0 : this.#isRoutable(protocol, remote)) && this.#hasPorts(flow);
+    if (!this.#isRoutable(protocol, remote)) return false;
     if (isEcho(protocol)) return remotePort === 0;
     return isTcp(protocol) && remotePort !== 0 && this.#hasPorts(flow) && tcp.isPlausible(flow);
   }
@@ -153,8 +202,9 @@ export class Adoption {
     }
     const [leased, leasedPort] = [flows.leased[flow]!, flows.leasedPort[flow]!];
     const [remote, remotePort] = [flows.remote[flow]!, flows.remotePort[flow]!];
-    if (before !== NONE && placeholders.adopt(before, leased, leasedPort, remote, remotePort)) return true;
-    const anew = placeholders.open(leased, leasedPort, remote, remotePort, blocks.bindingOf(slot));
+    const protocol = flows.protocol[flow]!;
+    if (before !== NONE && placeholders.adopt(before, protocol, leased, leasedPort, remote, remotePort)) return true;
+    const anew = placeholders.open(protocol, leased, leasedPort, remote, remotePort, blocks.bindingOf(slot));
     if (anew < 0) return false;
     flows.placeholder[flow] = anew;
     this.#counts.placeholders_reopened++;

@@ -1,4 +1,4 @@
-import { familyOf, ipv4FromNumber, ipv4ToNumber } from '../net/address.ts';
+import { familyOf, type Address } from '../net/address.ts';
 import type { LeasedBlock } from './blocks.ts';
 import { leaseBytes_max, type BlockColumns } from './flow-memory.ts';
 import { flowProtocol, protocolName } from './packet.ts';
@@ -9,11 +9,11 @@ const SHARED_EXPLICIT = 2;
 
 /**
  * Writes a block down in its slot, for whoever finds this memory later. One whose lease has a longer name than there is
- * room for is not remembered: its flows are lost with the process.
+ * room for is not remembered: its flows are lost with the process. `address`: the number of its address.
  */
-export function writeBlock(rows: BlockColumns, slot: number, block: LeasedBlock): void {
+export function writeBlock(rows: BlockColumns, slot: number, block: LeasedBlock, address: number): void {
   const { lease } = block;
-  rows.address[slot] = ipv4ToNumber(block.address);
+  rows.address[slot] = address;
   rows.firstPort[slot] = block.ports.first;
   rows.lastPort[slot] = block.ports.last;
   rows.protocol[slot] = flowProtocol(block.protocol, familyOf(block.address));
@@ -28,8 +28,15 @@ export function eraseBlock(rows: BlockColumns, slot: number): void {
   rows.leaseBytes[slot] = 0;
 }
 
-/** The block that somebody wrote down here; undefined when there is none, or none that it could be. */
-export function readBlock(rows: BlockColumns, slot: number): LeasedBlock | undefined {
+/**
+ * The block that somebody wrote down here; undefined when there is none, or none that it could be. `textOf`: the text of an
+ * address's number, undefined for one that is no address.
+ */
+export function readBlock(
+  rows: BlockColumns,
+  slot: number,
+  textOf: (protocol: number, address: number) => Address | undefined,
+): LeasedBlock | undefined {
   // slot is a row of every column.
   const bytes = rows.leaseBytes[slot]!;
   if (bytes === 0 || bytes > leaseBytes_max) return undefined;
@@ -38,11 +45,12 @@ export function readBlock(rows: BlockColumns, slot: number): LeasedBlock | undef
   const protocol = protocolName(rows.protocol[slot]!);
   const kind = rows.kind[slot]!;
   const ports = { first: rows.firstPort[slot]!, last: rows.lastPort[slot]! };
-  if (!isPrintableAscii(lease) || protocol === undefined || kind > SHARED_EXPLICIT || ports.first > ports.last)
-    return undefined;
+  const address = textOf(rows.protocol[slot]!, rows.address[slot]!);
+  if (!isPrintableAscii(lease) || protocol === undefined || address === undefined) return undefined;
+  if (kind > SHARED_EXPLICIT || ports.first > ports.last) return undefined;
   return {
     lease,
-    address: ipv4FromNumber(rows.address[slot]!),
+    address,
     protocol,
     ports,
     mode: kind === EXCLUSIVE ? 'exclusive' : 'shared',

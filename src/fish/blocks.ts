@@ -1,10 +1,11 @@
-import { familyOf, ipv4ToNumber, type Address } from '../net/address.ts';
+import { familyOf, ipv4ToNumber, type Address, type Family } from '../net/address.ts';
 import { formatPorts, isAlignedBlock, portCount, rangesOverlap, type PortRange } from '../net/ports.ts';
 import type { Protocol } from '../net/protocol.ts';
+import { NO_ADDRESS, type AddressBook } from './address-book.ts';
 import { AddressSet } from './addresses.ts';
 import { eraseBlock, readBlock, writeBlock } from './block-rows.ts';
 import type { BlockColumns } from './flow-memory.ts';
-import { flowProtocol } from './packet.ts';
+import { flowProtocol, IPV6 } from './packet.ts';
 import { PortSpace } from './port-space.ts';
 
 /** Ports that fish may send from: one aligned power-of-two block of one lease. */
@@ -35,22 +36,26 @@ const protocolOf = (block: LeasedBlock): number => flowProtocol(block.protocol, 
  */
 export class BlockTable {
   readonly #rows: BlockColumns;
+  readonly #book: AddressBook;
   readonly #blocks: (LeasedBlock | undefined)[];
   readonly #slotByKey = new Map<string, number>();
   /** The flows of each slot, live and resting. */
   readonly flows: Uint32Array;
+  /** Numbers: see `AddressBook`. */
   readonly address: Uint32Array;
   readonly firstPort: Uint16Array;
   /** 1 for a block whose 5-tuples need placeholders. */
   readonly shared: Uint8Array;
   leasedAddresses = new AddressSet([]);
+  leasedAddresses6 = new AddressSet([]);
   #spaces = new Map<number, PortSpace>();
   /** Leases whose ports no new flow may get. */
   #draining: ReadonlySet<string> = new Set();
 
-  constructor(rows: BlockColumns) {
+  constructor(rows: BlockColumns, book: AddressBook) {
     const blocksMax = rows.leaseBytes.length;
     this.#rows = rows;
+    this.#book = book;
     this.#blocks = new Array<LeasedBlock | undefined>(blocksMax).fill(undefined);
     this.flows = new Uint32Array(blocksMax);
     this.address = new Uint32Array(blocksMax);
@@ -63,8 +68,10 @@ export class BlockTable {
     let refused = 0;
     for (let slot = 0; slot < this.#blocks.length; slot++) {
       if (this.#rows.leaseBytes[slot] === 0) continue;
-      const block = readBlock(this.#rows, slot);
-      if (block && !this.#slotByKey.has(keyOf(block)) && this.#problemOf(block) === undefined) this.#fill(slot, block);
+      const number = this.#rows.address[slot]!;
+      const block = readBlock(this.#rows, slot, (protocol, address) => this.#textOf(protocol, address));
+      const isSound = block && !this.#slotByKey.has(keyOf(block)) && this.#problemOf(block) === undefined;
+      if (isSound && (familyOf(block.address) === 4 || this.#book.adopt(number))) this.#fill(slot, block, number);
       else {
         eraseBlock(this.#rows, slot);
         refused++;
@@ -72,6 +79,16 @@ export class BlockTable {
     }
     this.#rebuild();
     return refused;
+  }
+
+  /** Whether the address is leased: of the family of this protocol, which an address's number does not tell. */
+  isLeased(protocol: number, address: number): boolean {
+    return (protocol < IPV6 ? this.leasedAddresses : this.leasedAddresses6).has(address);
+  }
+
+  #textOf(protocol: number, address: number): Address | undefined {
+    const isPossible = protocol < IPV6 || (address !== NO_ADDRESS && address <= this.#book.capacity);
+    return isPossible ? this.#book.textOf(protocol, address) : undefined;
   }
 
   /** Whether this tuple is in the block of this slot; false for a slot that has none. */
@@ -151,7 +168,7 @@ export class BlockTable {
   }
 
   #problemOf(block: LeasedBlock): string | undefined {
-    if (familyOf(block.address) === 6) return 'IPv6 is not translated yet';
+    if (familyOf(block.address) === 6 && this.#book.capacity === 0) return 'no client prefix is one of IPv6';
     if (!isAlignedBlock(block.ports)) return 'the ports are not an aligned power-of-two block';
     if (block.ports.first === 0 && block.protocol !== 'icmp') return 'port 0 cannot be sent from';
     // UDP and ICMP sockets do not exclude each other by 5-tuple, so there is nothing that could arbitrate.
@@ -162,11 +179,12 @@ export class BlockTable {
 
   /** By the address column first: a whole set of thousands is compared pair by pair. */
   #clashOf(block: LeasedBlock): string | undefined {
-    const address = ipv4ToNumber(block.address);
+    const address = this.#book.numberOf(block.address);
     for (const slot of this.#slotByKey.values()) {
       if (this.address[slot] !== address) continue;
-      const { protocol, ports, lease } = this.at(slot);
-      if (protocol === block.protocol && rangesOverlap(ports, block.ports))
+      const other = this.at(slot);
+      const { ports, lease } = other;
+      if (protocolOf(other) === protocolOf(block) && rangesOverlap(ports, block.ports))
         return `it overlaps ${formatPorts(ports)} of ${lease}`;
     }
     return undefined;
@@ -175,29 +193,38 @@ export class BlockTable {
   #occupy(block: LeasedBlock): string | undefined {
     const slot = this.#blocks.indexOf(undefined);
     if (slot < 0) return `there are ${this.#blocks.length} blocks already`;
-    this.#fill(slot, block);
-    writeBlock(this.#rows, slot, block);
+    const address = familyOf(block.address) === 4 ? ipv4ToNumber(block.address) : this.#book.holdText(block.address);
+    if (address === NO_ADDRESS) return `the address book is full: ${this.#book.capacity} IPv6 addresses`;
+    this.#fill(slot, block, address);
+    writeBlock(this.#rows, slot, block, address);
     return undefined;
   }
 
-  #fill(slot: number, block: LeasedBlock): void {
+  #fill(slot: number, block: LeasedBlock, address: number): void {
     this.#blocks[slot] = block;
     this.#slotByKey.set(keyOf(block), slot);
     this.flows[slot] = 0;
-    this.address[slot] = ipv4ToNumber(block.address);
+    this.address[slot] = address;
     this.firstPort[slot] = block.ports.first;
     this.shared[slot] = block.mode === 'shared' ? 1 : 0;
   }
 
   #vacate(slot: number): void {
-    this.#slotByKey.delete(keyOf(this.at(slot)));
+    const block = this.at(slot);
+    this.#slotByKey.delete(keyOf(block));
     this.#blocks[slot] = undefined;
     eraseBlock(this.#rows, slot);
+    // slot is a row of the column, and of IPv6 its address was held.
+    if (familyOf(block.address) === 6) this.#book.letGo(this.address[slot]!);
   }
 
   #rebuild(): void {
     const slots = this.slots();
-    this.leasedAddresses = new AddressSet([...new Set(slots.map((slot) => this.at(slot).address))]);
+    const byFamily = Map.groupBy(slots, (slot) => familyOf(this.at(slot).address));
+    const setOf = (family: Family) =>
+      new AddressSet([...new Set(byFamily.get(family)?.map((slot) => this.address[slot]!))]);
+    this.leasedAddresses = setOf(4);
+    this.leasedAddresses6 = setOf(6);
     const open = slots.filter((slot) => !this.isDraining(slot));
     const byProtocol = Map.groupBy(open, (slot) => protocolOf(this.at(slot)));
     this.#spaces = new Map(

@@ -34,10 +34,12 @@ export type TcpRefusal = (typeof tcpRefusals)[number];
 export type FishConfig = ClientLimits & FishBounds;
 
 type FishBounds = Readonly<{
-  /** Whose packets are translated: IPv4 networks, one at least. Everything else from inside is dropped. */
+  /** Whose packets are translated: networks of either family, one at least. Everything else from inside is dropped. */
   clientPrefixes: readonly Prefix[];
   /** The source of ICMP errors to clients, an address of this host; null: no errors are sent. */
   icmpSource: Address | null;
+  /** The same over IPv6. */
+  icmpSource6: Address | null;
   /** At most so many answers a second to clients that get no source, resets among them. */
   icmpErrorsPerSMax: number;
   refuseTcpWith: TcpRefusal;
@@ -69,6 +71,8 @@ type FishBounds = Readonly<{
   udpPortParity: boolean;
   /** Peers (remotes of a client) remembered for a filter that is stricter than the mapping. */
   udpPeersMax: number;
+  /** IPv6 addresses of clients, leases and remotes known at once; without an IPv6 client there is room for none. */
+  ipv6AddressesMax: number;
   /** Ended flows that can still be attributed. */
   flowLogMax: number;
   /** Packets of which some, but not all fragments have come; half of them for each direction. */
@@ -93,6 +97,7 @@ export const defaultTimers: FlowTimers = {
 /** Everything but who the clients are, which no default could know. */
 export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   icmpSource: null,
+  icmpSource6: null,
   icmpErrorsPerSMax: 100,
   refuseTcpWith: 'icmp',
   addressPooling: 'paired',
@@ -107,6 +112,7 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   udpInboundRefresh: false,
   udpPortParity: true,
   udpPeersMax: 262_144,
+  ipv6AddressesMax: 262_144,
   flowLogMax: 262_144,
   fragmentedPacketsMax: 2_048,
   fragmentBytesMax: 4_194_304,
@@ -128,15 +134,16 @@ export function fishConfig(
   // Without a word about filtering, it is as strict as the mapping is by itself.
   const udpFiltering = given.udpFiltering ?? given.udpMapping ?? defaultFishConfig.udpFiltering;
   const config: FishConfig = { ...defaultFishConfig, ...given, udpFiltering };
-  const { clientPrefixes, icmpSource, udpMapping } = config;
+  const { clientPrefixes, icmpSource, icmpSource6, udpMapping } = config;
   if (clientPrefixes.length === 0) return err('clientPrefixes: name the networks that clients come from');
   for (const prefix of clientPrefixes) {
-    if (prefixFamily(prefix) !== 4)
-      return err(`clientPrefixes: ${prefix} is not IPv4, the only family translated so far`);
     // With the whole Internet as client, a reply from outside could not be told from a client's own packet.
-    if (prefixBounds(prefix).count === 2n ** 32n) return err(`clientPrefixes: ${prefix} leaves nothing to be outside`);
+    if (prefixBounds(prefix).count === 2n ** (prefixFamily(prefix) === 4 ? 32n : 128n))
+      return err(`clientPrefixes: ${prefix} leaves nothing to be outside`);
   }
   if (icmpSource !== null && familyOf(icmpSource) !== 4) return err(`icmpSource: ${icmpSource} is not an IPv4 address`);
+  if (icmpSource6 !== null && familyOf(icmpSource6) !== 6)
+    return err(`icmpSource6: ${icmpSource6} is not an IPv6 address`);
   // A port that several clients have, each toward another remote, has nobody to whom a stranger could be let in.
   if (isStricter(udpMapping, udpFiltering))
     return err(
@@ -155,6 +162,8 @@ function firstProblem(config: FishConfig): Result<never, string> | undefined {
     portProbesMax: [1, 65_536],
     placeholderAttemptsMax: [1, 65_536],
     udpPeersMax: [1, 2 ** 24],
+    // Below every IPv4 address that a packet may have.
+    ipv6AddressesMax: [1, 2 ** 24 - 1],
     flowLogMax: [1, 2 ** 26],
     fragmentedPacketsMax: [2, 65_536],
     fragmentBytesMax: [1_048_576, 2 ** 30],

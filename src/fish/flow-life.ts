@@ -1,3 +1,4 @@
+import { NO_ADDRESS, type AddressBook } from './address-book.ts';
 import type { BlockTable } from './blocks.ts';
 import { Clients } from './clients.ts';
 import type { FishConfig } from './config.ts';
@@ -6,7 +7,7 @@ import type { FlowMemory } from './flow-memory.ts';
 import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
 import { endings, type Ending, type FlowLog } from './flow-log.ts';
 import { needsPeers } from './mapping.ts';
-import { isTcp, isUdp, type Packet } from './packet.ts';
+import { IPV6, isTcp, isUdp, UDP6, type Packet } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import { SourcePicker } from './source-picker.ts';
 import { TcpTracker } from './tcp-state.ts';
@@ -20,6 +21,7 @@ const TICK_MS = 500;
 export type FlowLifeParts = Readonly<{
   config: FishConfig;
   memory: FlowMemory;
+  book: AddressBook;
   random: () => number;
   placeholders: PlaceholderBudget;
   blocks: BlockTable;
@@ -71,16 +73,30 @@ export class FlowLife {
    * negated reason why there can be none. It lasts for `forMs` unless it is refreshed.
    */
   open(packet: Packet, remote: number, remotePort: number, forMs: number, nowMs: number): number {
+    if (this.flows.isFull) return -DROP.table_full;
+    if (packet.protocol < IPV6) return this.#open(packet, packet.source, remote, remotePort, forMs, nowMs);
+    // A flow counts on its client's address and, if its key has it, on its remote's; the leased one is its block's.
+    const { book } = this.#parts;
+    const client = book.hold(packet.view, packet.sourceAt);
+    const held = remote === NO_ADDRESS ? NO_ADDRESS : book.hold(packet.view, packet.destinationAt);
+    const isFull = client === NO_ADDRESS || (remote !== NO_ADDRESS && held === NO_ADDRESS);
+    const flow = isFull ? -DROP.addresses_full : this.#open(packet, client, held, remotePort, forMs, nowMs);
+    if (flow >= 0) return flow;
+    if (client !== NO_ADDRESS) book.letGo(client);
+    if (held !== NO_ADDRESS) book.letGo(held);
+    return flow;
+  }
+
+  #open(packet: Packet, client: number, remote: number, remotePort: number, forMs: number, nowMs: number): number {
     const { flows } = this;
     const picker = this.#picker;
-    if (flows.isFull) return -DROP.table_full;
-    const admitted = this.clients.admit(packet.source, packet.protocol, flows.capacity - flows.count, nowMs);
+    const admitted = this.clients.admit(client, packet.protocol, flows.capacity - flows.count, nowMs);
     if (admitted !== FORWARD) return -admitted;
-    const verdict = picker.pick(packet, remote, remotePort);
+    const verdict = picker.pick(packet, client, remote, remotePort);
     if (verdict !== FORWARD) return -verdict;
     const flow = flows.take();
     flows.protocol[flow] = packet.protocol;
-    flows.client[flow] = packet.source;
+    flows.client[flow] = client;
     flows.clientPort[flow] = packet.sourcePort;
     flows.leased[flow] = picker.address;
     flows.leasedPort[flow] = picker.port;
@@ -168,13 +184,21 @@ export class FlowLife {
   }
 
   #logEnd(flow: number, ending: Ending, nowMs: number): void {
-    const { log, blocks } = this.#parts;
+    const { log, blocks, book } = this.#parts;
     this.live--;
     const index = endings.indexOf(ending);
     this.ended[index] = this.ended[index]! + 1;
     const { lease } = blocks.at(this.flows.block[flow]!);
     // Both instants by today's offset: if the clock was set meanwhile, it is believed to be right now.
-    log.record(this.flows, flow, lease, this.instantOf(this.flows.openedMs[flow]!), this.instantOf(nowMs), ending);
+    log.record(
+      this.flows,
+      flow,
+      book,
+      lease,
+      this.instantOf(this.flows.openedMs[flow]!),
+      this.instantOf(nowMs),
+      ending,
+    );
   }
 
   #free(flow: number): void {
@@ -183,7 +207,10 @@ export class FlowLife {
     this.#wheel.cancel(flow);
     this.flows.release(flow);
     if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
-    this.peers?.forget(flow);
+    const protocol = this.flows.protocol[flow]!;
+    if (protocol === UDP6) this.peers?.forget(flow, this.#letGo);
+    else this.peers?.forget(flow);
+    if (protocol >= IPV6) this.#letGoAddresses(flow);
   }
 
   #countIn(flow: number, nowMs: number): void {
@@ -204,6 +231,15 @@ export class FlowLife {
     clients.remove(flows.client[flow]!, protocol, flows.placeholder[flow] !== NONE);
     destinations.remove(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
   }
+
+  #letGoAddresses(flow: number): void {
+    // What a row held is there until it is taken again.
+    const remote = this.flows.remote[flow]!;
+    this.#letGo(this.flows.client[flow]!);
+    if (remote !== NO_ADDRESS) this.#letGo(remote);
+  }
+
+  readonly #letGo = (address: number): void => this.#parts.book.letGo(address);
 
   #restMsOf(flow: number): number {
     const { tcpRestS, udpRestS, icmpRestS } = this.#parts.config.timers;

@@ -1,3 +1,4 @@
+import { AddressBook } from './address-book.ts';
 import {
   copyTuple,
   describeTuple,
@@ -9,6 +10,7 @@ import {
   type TupleText,
 } from './flow-tuple.ts';
 import { LeaseNames } from './lease-names.ts';
+import { IPV6 } from './packet.ts';
 
 /** Why a flow ended: both FINs acknowledged, a plausible RST, silence, its ports taken back, or the server silent for too long. */
 export const endings = ['finished', 'reset', 'idle', 'lease_ended', 'fenced'] as const;
@@ -40,6 +42,9 @@ export type FlowAnswer = Readonly<{
   marginUs: number;
 }>;
 
+/** Client, leased address and remote. */
+const addressesPerEntry_max = 3;
+
 /** Times in which instants could not be told well that are remembered. */
 const blurs_max = 4_096;
 
@@ -57,6 +62,9 @@ export class FlowLog {
   readonly #ending: Uint8Array;
   readonly #lease: Uint32Array;
   readonly #leases = new LeaseNames();
+  readonly #random: () => number;
+  /** The IPv6 addresses of the entries; made when the first of them is written. */
+  #book = new AddressBook(new Uint32Array(0), () => 0);
   /** Entries ever written. */
   #written = 0;
   #coversSince: number;
@@ -68,12 +76,13 @@ export class FlowLog {
 
   /**
    * `since`: the instant (µs) before which no flow was recorded, that is, when recording begins. `marginUs`: how far the
-   * instants that it is told may be from those of the host's clock.
+   * instants that it is told may be from those of the host's clock. `random`: seeds the hash by which IPv6 addresses are found.
    */
-  constructor(o: Readonly<{ entriesMax: number; since: number; marginUs?: number }>) {
+  constructor(o: Readonly<{ entriesMax: number; since: number; marginUs?: number; random?: () => number }>) {
     const size = o.entriesMax;
     this.#size = size;
     this.marginUs = o.marginUs ?? 0;
+    this.#random = o.random ?? (() => 0);
     this.#tuples = makeTupleRows(size);
     this.#openedAt = new Float64Array(size);
     this.#closedAt = new Float64Array(size);
@@ -112,12 +121,21 @@ export class FlowLog {
     this.#blurredTo[entry] = Math.ceil(to);
   }
 
-  /** Records that a flow has ended; the oldest entry makes room. */
-  record(flows: TupleRows, flow: number, lease: string, openedAt: number, closedAt: number, ending: Ending): void {
+  /** Records that a flow has ended; the oldest entry makes room. `book`: where the flows have their addresses. */
+  record(
+    flows: TupleRows,
+    flow: number,
+    book: AddressBook,
+    lease: string,
+    openedAt: number,
+    closedAt: number,
+    ending: Ending,
+  ): void {
     const entry = this.#written % this.#size;
     if (this.#written >= this.#size) this.#forget(entry);
     this.#written++;
     copyTuple(flows, flow, this.#tuples, entry);
+    if (this.#tuples.protocol[entry]! >= IPV6) this.#holdAddresses(entry, book);
     this.#openedAt[entry] = openedAt;
     this.#closedAt[entry] = closedAt;
     this.#ending[entry] = endings.indexOf(ending);
@@ -126,7 +144,7 @@ export class FlowLog {
 
   /** Up to `max` of the ended flows that had this tuple then, the latest first: one pass over the ring. */
   search(query: FlowQuery, max: number): FlowRecord[] {
-    const wanted = wantedTuple(query);
+    const wanted = wantedTuple(query, this.#book);
     const found: FlowRecord[] = [];
     const oldest = Math.max(0, this.#written - this.#size);
     for (let n = this.#written - 1; n >= oldest && found.length < max; n--) {
@@ -139,16 +157,37 @@ export class FlowLog {
     return found;
   }
 
+  /** Of a row that was copied as it is: its addresses are numbers of the flows' book. */
+  #holdAddresses(entry: number, from: AddressBook): void {
+    // Three addresses an entry, so there is always room. Memory that nobody has written to costs nothing.
+    if (this.#book.capacity === 0) {
+      this.#book = new AddressBook(new Uint32Array((this.#size * addressesPerEntry_max + 1) * 4), this.#random);
+      this.#book.settle();
+    }
+    const { client, leased, remote } = this.#tuples;
+    client[entry] = this.#book.holdFrom(from, client[entry]!);
+    leased[entry] = this.#book.holdFrom(from, leased[entry]!);
+    if (remote[entry] !== 0) remote[entry] = this.#book.holdFrom(from, remote[entry]!);
+  }
+
+  #letGoAddresses(entry: number): void {
+    const { client, leased, remote } = this.#tuples;
+    this.#book.letGo(client[entry]!);
+    this.#book.letGo(leased[entry]!);
+    if (remote[entry] !== 0) this.#book.letGo(remote[entry]!);
+  }
+
   #forget(entry: number): void {
     // Clocks are set back now and then, so the latest end is not always that of the latest entry.
     this.#coversSince = Math.max(this.#coversSince, this.#closedAt[entry]! + 1);
     this.#leases.letGo(this.#lease[entry]!);
+    if (this.#tuples.protocol[entry]! >= IPV6) this.#letGoAddresses(entry);
   }
 
   #read(entry: number): FlowRecord {
     return {
       lease: this.#leases.nameOf(this.#lease[entry]!),
-      ...describeTuple(this.#tuples, entry),
+      ...describeTuple(this.#tuples, entry, this.#book),
       openedAt: this.#openedAt[entry]!,
       closedAt: this.#closedAt[entry]!,
       ending: endings[this.#ending[entry]!] ?? null,

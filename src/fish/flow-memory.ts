@@ -1,9 +1,18 @@
 import { err, ok, type Result } from '../net/result.ts';
 
-/** How many rows the tables have. `peersMax` is 0 where UDP filtering has no use for peers. */
-export type MemorySizes = Readonly<{ flowsMax: number; blocksMax: number; peersMax: number }>;
+/**
+ * How many rows the tables have. `peersMax` is 0 where UDP filtering has no use for peers, `addressesMax` where no client has
+ * an IPv6 address.
+ */
+export type MemorySizes = Readonly<{ flowsMax: number; blocksMax: number; peersMax: number; addressesMax: number }>;
 
-/** The flows, as columns: row n of each is flow n. What they mean is said in `FlowTable`. */
+export const sameSizes = (a: MemorySizes, b: MemorySizes): boolean =>
+  a.flowsMax === b.flowsMax &&
+  a.blocksMax === b.blocksMax &&
+  a.peersMax === b.peersMax &&
+  a.addressesMax === b.addressesMax;
+
+/** The flows, as columns: row n of each is flow n. What they mean is said in `FlowTable`. Addresses are numbers: see `AddressBook`. */
 export type FlowColumns = Readonly<{
   /** Milliseconds on the caller's clock. */
   openedMs: Float64Array;
@@ -41,6 +50,12 @@ export type PeerColumns = Readonly<{
   owner: Uint32Array;
 }>;
 
+/** See `AddressBook`. */
+export type AddressColumns = Readonly<{
+  /** Four each; the first row is not used. */
+  words: Uint32Array;
+}>;
+
 /** Longer names of leases are not remembered. The server's are a word and a number. */
 export const leaseBytes_max = 128;
 
@@ -64,21 +79,31 @@ export type MemoryColumns = Readonly<{
   tcp: TcpColumns;
   peers: PeerColumns;
   blocks: BlockColumns;
+  addresses: AddressColumns;
 }>;
 
 /** "fish", as a word of this machine: on a machine with the other byte order it is another number. */
 const MAGIC = 0x66_69_73_68;
 /** Rises with every change of the layout: who does not know it must not read it. */
-const VERSION = 2;
+const VERSION = 3;
 const headerBytes = 64;
 /** Words of the header. */
-const AT = { magic: 0, version: 1, flowsMax: 2, blocksMax: 3, peersMax: 4, identity: 5, adoptions: 7 } as const;
+const AT = {
+  magic: 0,
+  version: 1,
+  flowsMax: 2,
+  blocksMax: 3,
+  peersMax: 4,
+  identity: 5,
+  adoptions: 7,
+  addressesMax: 8,
+} as const;
 /** Each column begins on a cache line of its own. */
 const alignment_bytes = 64;
 
 /**
  * Everything about flows and blocks that has to outlive the process, in one buffer: a header of 64 bytes (words: magic,
- * version, flows, blocks, peers, two of an identity, adoptions), then the columns one after the other, those of eight
+ * version, flows, blocks, peers, two of an identity, adoptions, addresses), then the columns one after the other, those of eight
  * bytes first. Indexes, timers and chains are not in it: they are made anew from the columns.
  *
  * A row counts only by one last write, that of a byte or word that is 0 in fresh memory. Whoever writes may be gone after
@@ -110,6 +135,7 @@ export class FlowMemory {
     header[AT.flowsMax] = sizes.flowsMax;
     header[AT.blocksMax] = sizes.blocksMax;
     header[AT.peersMax] = sizes.peersMax;
+    header[AT.addressesMax] = sizes.addressesMax;
     header.set(identity, AT.identity);
     header[AT.magic] = MAGIC;
     return new FlowMemory(buffer, sizes, columns);
@@ -123,10 +149,14 @@ export class FlowMemory {
     if (header[AT.version] !== VERSION)
       return err(`its layout is version ${header[AT.version]}, and this is version ${VERSION}`);
     const [flowsMax = 0, blocksMax = 0, peersMax = 0] = header.subarray(AT.flowsMax, AT.peersMax + 1);
-    const sizes = { flowsMax, blocksMax, peersMax };
+    const addressesMax = header[AT.addressesMax] ?? 0;
+    const sizes = { flowsMax, blocksMax, peersMax, addressesMax };
     // As the settings have them; more could not be told apart in the columns either.
-    if (flowsMax < 1 || flowsMax > 2 ** 24 || blocksMax < 1 || blocksMax > 65_536 || peersMax > 2 ** 24)
-      return err(`its header is damaged: ${flowsMax} flows, ${blocksMax} blocks, ${peersMax} peers`);
+    const largest = Math.max(flowsMax, peersMax, addressesMax);
+    if (flowsMax < 1 || largest > 2 ** 24 || blocksMax < 1 || blocksMax > 65_536)
+      return err(
+        `its header is damaged: ${flowsMax} flows, ${blocksMax} blocks, ${peersMax} peers, ${addressesMax} addresses`,
+      );
     const bytes = FlowMemory.bytesFor(sizes);
     if (buffer.byteLength < bytes) return err(`it is cut off: ${buffer.byteLength} of ${bytes} bytes`);
     return ok(new FlowMemory(buffer, sizes, layOut(buffer, sizes).columns));
@@ -161,7 +191,8 @@ const headerOf = (buffer: ArrayBuffer): Uint32Array => new Uint32Array(buffer, 0
 type Columns = { bytes: number; columns: MemoryColumns };
 
 /** Without a buffer: only how many bytes it takes, with columns of length 0. */
-function layOut(buffer: ArrayBuffer | undefined, { flowsMax, blocksMax, peersMax }: MemorySizes): Columns {
+function layOut(buffer: ArrayBuffer | undefined, sizes: MemorySizes): Columns {
+  const { flowsMax, blocksMax, peersMax, addressesMax } = sizes;
   let bytes = headerBytes;
   const place = (count: number, bytesEach: number): readonly [ArrayBuffer, number, number] => {
     const at = bytes;
@@ -205,7 +236,8 @@ function layOut(buffer: ArrayBuffer | undefined, { flowsMax, blocksMax, peersMax
     lease: bytesOf(blocksMax * leaseBytes_max),
     leaseBytes: bytesOf(blocksMax),
   };
-  return { bytes, columns: { flows, tcp, peers, blocks } };
+  const addresses = { words: words(addressesMax === 0 ? 0 : (addressesMax + 1) * 4) };
+  return { bytes, columns: { flows, tcp, peers, blocks, addresses } };
 }
 
 const nothing = new ArrayBuffer(0);

@@ -1,5 +1,6 @@
-import { familyOf, ipv4FromNumber, ipv4ToNumber, type Address } from '../net/address.ts';
+import { familyOf, type Address } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
+import type { AddressBook } from './address-book.ts';
 import { flowProtocol, protocolName } from './packet.ts';
 
 /** What tells flows apart, as columns: a row is a flow of the table, or an entry of the log. */
@@ -49,16 +50,18 @@ export type TupleText = Readonly<{
   remotePort: number | null;
 }>;
 
-export function describeTuple(rows: TupleRows, row: number): TupleText {
-  const protocol = protocolName(rows.protocol[row]!);
+/** `book`: where these rows have their IPv6 addresses. */
+export function describeTuple(rows: TupleRows, row: number, book: AddressBook): TupleText {
+  const number = rows.protocol[row]!;
+  const protocol = protocolName(number);
   if (protocol === undefined) throw new Error(`row ${row} has no protocol`);
   return {
     protocol,
-    client: ipv4FromNumber(rows.client[row]!),
+    client: book.textOf(number, rows.client[row]!),
     clientPort: rows.clientPort[row]!,
-    address: ipv4FromNumber(rows.leased[row]!),
+    address: book.textOf(number, rows.leased[row]!),
     port: rows.leasedPort[row]!,
-    remote: rows.remote[row] === 0 ? null : ipv4FromNumber(rows.remote[row]!),
+    remote: rows.remote[row] === 0 ? null : book.textOf(number, rows.remote[row]!),
     remotePort: rows.remotePort[row] === 0 ? null : rows.remotePort[row]!,
   };
 }
@@ -76,7 +79,7 @@ export type FlowQuery = Readonly<{
   at: number;
 }>;
 
-/** The query in the numbers of the rows; null where anything matches, as does a part that the mapping ignores. */
+/** The query in the numbers that these rows have of addresses; null where anything matches, as does a part that the mapping ignores. */
 export type WantedTuple = Readonly<{
   protocol: number;
   leased: number;
@@ -85,13 +88,13 @@ export type WantedTuple = Readonly<{
   remotePort: number | null;
 }>;
 
-export function wantedTuple(query: FlowQuery): WantedTuple {
+export function wantedTuple(query: FlowQuery, book: AddressBook): WantedTuple {
   const protocol = flowProtocol(query.protocol, familyOf(query.address));
   return {
     protocol,
-    leased: ipv4ToNumber(query.address),
+    leased: book.numberOf(query.address),
     leasedPort: query.port,
-    remote: query.remote === null ? null : ipv4ToNumber(query.remote),
+    remote: query.remote === null ? null : book.numberOf(query.remote),
     remotePort: query.remotePort,
   };
 }

@@ -1,5 +1,6 @@
 import type { Address } from '../net/address.ts';
 import type { Protocol } from '../net/protocol.ts';
+import type { AddressBook } from './address-book.ts';
 import type { BlockTable } from './blocks.ts';
 import { FREE, LIVE } from './flow-table.ts';
 import type { FlowAnswer, FlowLog, FlowRecord } from './flow-log.ts';
@@ -26,13 +27,18 @@ export type FlowSnapshot = TupleText &
   }>;
 
 /** The flows that are live or resting, one by one, in no particular order: for people, not for the packet path. */
-export function* flowSnapshots(life: FlowLife, blocks: BlockTable, filter: FlowFilter): Generator<FlowSnapshot> {
+export function* flowSnapshots(
+  life: FlowLife,
+  book: AddressBook,
+  blocks: BlockTable,
+  filter: FlowFilter,
+): Generator<FlowSnapshot> {
   const { flows } = life;
   for (let flow = 0; flow < flows.capacity; flow++) {
     if (flows.state[flow] === FREE) continue;
     // flow is below the capacity of every column.
     const snapshot: FlowSnapshot = {
-      ...describeTuple(flows, flow),
+      ...describeTuple(flows, flow, book),
       lease: blocks.at(flows.block[flow]!).lease,
       state: flows.state[flow] === LIVE ? 'live' : 'resting',
       openedAt: life.instantOf(flows.openedMs[flow]!),
@@ -56,6 +62,7 @@ function passes(flow: FlowSnapshot, filter: FlowFilter): boolean {
 export function whoHad(
   query: FlowQuery,
   life: FlowLife,
+  book: AddressBook,
   blocks: BlockTable,
   log: FlowLog,
   nowMs: number,
@@ -66,7 +73,7 @@ export function whoHad(
   const coversSince = log.coversSince(query.at);
   // One more than wanted tells whether there are more.
   const isAhead = query.at - marginUs > coversThrough;
-  const lasting = isAhead ? [] : liveMatches(query, life, blocks, marginUs, max + 1);
+  const lasting = isAhead ? [] : liveMatches(query, life, book, blocks, marginUs, max + 1);
   const matches = [...lasting, ...log.search(query, max + 1 - lasting.length)];
   const covered = coversSince <= query.at - marginUs && query.at + marginUs <= coversThrough;
   return {
@@ -82,19 +89,20 @@ export function whoHad(
 function liveMatches(
   query: FlowQuery,
   life: FlowLife,
+  book: AddressBook,
   blocks: BlockTable,
   marginUs: number,
   max: number,
 ): FlowRecord[] {
   const { flows } = life;
-  const wanted = wantedTuple(query);
+  const wanted = wantedTuple(query, book);
   const found: FlowRecord[] = [];
   for (let flow = 0; flow < flows.capacity && found.length < max; flow++) {
     if (flows.state[flow] !== LIVE || !rowMatches(flows, flow, wanted)) continue;
     const openedAt = life.instantOf(flows.openedMs[flow]!);
     if (openedAt - marginUs > query.at) continue;
     const { lease } = blocks.at(flows.block[flow]!);
-    found.push({ ...describeTuple(flows, flow), lease, openedAt, closedAt: null, ending: null });
+    found.push({ ...describeTuple(flows, flow, book), lease, openedAt, closedAt: null, ending: null });
   }
   return found;
 }

@@ -1,11 +1,13 @@
-import { isRoutableUnicast, PrefixList } from './addresses.ts';
+import { prefixFamily } from '../net/prefix.ts';
+import { AddressBook, NO_ADDRESS } from './address-book.ts';
+import { PrefixList } from './addresses.ts';
 import { Adoption } from './adoption.ts';
 import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import { TrafficCounters, type FishCounters } from './counters.ts';
 import { FlowLife } from './flow-life.ts';
 import type { Ending, FlowAnswer, FlowLog } from './flow-log.ts';
-import type { FlowMemory, MemorySizes } from './flow-memory.ts';
+import { sameSizes, type FlowMemory, type MemorySizes } from './flow-memory.ts';
 import { LIVE, NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
@@ -14,12 +16,19 @@ import { QuotedPacket } from './icmp-error.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
 import { MappingKeys, needsPeers } from './mapping.ts';
 import { Identifications } from './identifications.ts';
-import { ACK, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
+import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN, UDP6 } from './packet.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { portUse, type PortUse } from './port-use.ts';
 import { ResetReply } from './reset-reply.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
-import { renumber, translateDestination, translateSource } from './translate.ts';
+import {
+  renumber,
+  translateDestination,
+  translateDestination6,
+  translateSource,
+  translateSource6,
+} from './translate.ts';
+import type { UdpPeers } from './udp-peers.ts';
 import { DROP, FORWARD, HELD } from './verdicts.ts';
 import { segmentsOf } from './vnet-header.ts';
 
@@ -33,7 +42,8 @@ export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholder
  */
 export class Forwarder {
   readonly #packet: Packet;
-  readonly #quoted = new QuotedPacket();
+  readonly #quoted: QuotedPacket;
+  readonly #book: AddressBook;
   readonly #clients: PrefixList;
   readonly #blocks: BlockTable;
   readonly #placeholders: PlaceholderBudget;
@@ -80,18 +90,20 @@ export class Forwarder {
     const { config, memory, random, log } = o;
     checkSizes(memory, config);
     const { timers } = config;
-    this.#packet = new Packet(config.vnetHeaderBytes);
+    this.#book = new AddressBook(memory.columns.addresses.words, random);
+    this.#packet = new Packet(config.vnetHeaderBytes, this.#book);
+    this.#quoted = new QuotedPacket(this.#book);
     this.#clients = new PrefixList(config.clientPrefixes);
-    this.#blocks = new BlockTable(memory.columns.blocks);
-    this.#placeholders = new PlaceholderBudget(o.placeholders, config.placeholdersMax);
+    this.#blocks = new BlockTable(memory.columns.blocks, this.#book);
+    this.#placeholders = new PlaceholderBudget(o.placeholders, this.#book, config.placeholdersMax);
     this.#keys = new MappingKeys(config.udpMapping);
     this.#peerPortMask = config.udpFiltering === 'address_and_port_dependent' ? 0xffff : 0;
     this.#inboundRefreshes = config.udpInboundRefresh;
-    const parts = { config, memory, blocks: this.#blocks, placeholders: this.#placeholders };
+    const parts = { config, memory, book: this.#book, blocks: this.#blocks, placeholders: this.#placeholders };
     this.#life = new FlowLife({ ...parts, random, log });
     this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life, keys: this.#keys });
     this.#log = log;
-    this.#prohibited = new ProhibitedReply(config.icmpSource, config.icmpErrorsPerSMax, config.vnetHeaderBytes);
+    this.#prohibited = new ProhibitedReply(config);
     this.#identifications = new Identifications(random);
     this.#fragments = [this.#trackFragments(OUTWARD, config, random), this.#trackFragments(INWARD, config, random)];
     this.#replyBuffer = this.#prohibited.buffer;
@@ -131,7 +143,7 @@ export class Forwarder {
     const packet = this.#packet;
     let verdict = packet.parse(buffer, length);
     if (verdict === FORWARD) {
-      const inward = this.#blocks.leasedAddresses.has(packet.destination);
+      const inward = this.#blocks.isLeased(packet.protocol, packet.destination);
       const direction = inward ? INWARD : OUTWARD;
       verdict = packet.isFragment
         ? this.#handleFragment(this.#fragments[direction], packet, inward, buffer, length, nowMs)
@@ -215,8 +227,8 @@ export class Forwarder {
   }
 
   #handleOutward(packet: Packet, nowMs: number): number {
-    if (this.#blocks.leasedAddresses.has(packet.source)) return DROP.spoofed_source;
-    if (!isRoutableUnicast(packet.destination)) return DROP.bad_destination;
+    if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
+    if (!packet.hasRoutableDestination()) return DROP.bad_destination;
     const { protocol } = packet;
     if (isEcho(protocol) && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows } = this.#life;
@@ -240,9 +252,9 @@ export class Forwarder {
   }
 
   #handleInward(packet: Packet, nowMs: number): number {
-    if (!isRoutableUnicast(packet.source)) return DROP.bad_source;
+    if (!packet.hasRoutableSource()) return DROP.bad_source;
     // From one client to another through both their leased addresses; a leased source is a socket on this very host.
-    if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
+    if (this.#isFromClient(packet) || this.#blocks.isLeased(packet.protocol, packet.source))
       return DROP.hairpin_unsupported;
     const { protocol } = packet;
     if (isEcho(protocol) && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
@@ -262,8 +274,8 @@ export class Forwarder {
 
   /** About what a client has sent. It changes nothing about the flow: anybody could have made it up (RFC 5508 REQ-6). */
   #handleErrorInward(packet: Packet): number {
-    if (!isRoutableUnicast(packet.source)) return DROP.bad_source;
-    if (this.#clients.contains(packet.source) || this.#blocks.leasedAddresses.has(packet.source))
+    if (!packet.hasRoutableSource()) return DROP.bad_source;
+    if (this.#isFromClient(packet) || this.#blocks.isLeased(packet.protocol, packet.source))
       return DROP.hairpin_unsupported;
     const quoted = this.#quoted;
     const verdict = quoted.parse(packet);
@@ -283,8 +295,8 @@ export class Forwarder {
 
   /** About what a client was sent; also from a router on the way to it, whose address is nobody's business outside. */
   #handleErrorOutward(packet: Packet): number {
-    if (this.#blocks.leasedAddresses.has(packet.source)) return DROP.spoofed_source;
-    if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return DROP.source_not_allowed;
+    if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
+    if (!packet.hasRoutableSource() || !this.#isFromClient(packet)) return DROP.source_not_allowed;
     const quoted = this.#quoted;
     const verdict = quoted.parse(packet);
     if (verdict !== FORWARD) return verdict;
@@ -303,7 +315,27 @@ export class Forwarder {
   /** Whoever a client sends to may answer; false when there is no room to remember that. */
   #addPeer(flow: number, packet: Packet): boolean {
     const { peers } = this.#life;
-    return peers === null || peers.add(flow, packet.destination, packet.destinationPort & this.#peerPortMask);
+    if (peers === null) return true;
+    const port = packet.destinationPort & this.#peerPortMask;
+    return packet.protocol === UDP6
+      ? this.#addPeer6(peers, flow, packet, port)
+      : peers.add(flow, packet.destination, port);
+  }
+
+  /** Every entry counts once on its address. */
+  #addPeer6(peers: UdpPeers, flow: number, packet: Packet, port: number): boolean {
+    if (peers.has(flow, packet.destination, port)) return true;
+    const remote = this.#book.hold(packet.view, packet.destinationAt);
+    if (remote === NO_ADDRESS) return false;
+    if (peers.add(flow, remote, port)) return true;
+    this.#book.letGo(remote);
+    return false;
+  }
+
+  #isFromClient({ protocol, source, sourceAt: at, view }: Packet): boolean {
+    if (protocol < IPV6) return this.#clients.contains(source);
+    const [first, second] = [view.getUint32(at), view.getUint32(at + 4)];
+    return this.#clients.contains6(first, second, view.getUint32(at + 8), view.getUint32(at + 12));
   }
 
   #isPeer(flow: number, remote: number, remotePort: number): boolean {
@@ -319,7 +351,7 @@ export class Forwarder {
 
   /** A flow for the first packet of a client, or the negated reason; where ports are the reason, the client is told. */
   #open(packet: Packet, remote: number, remotePort: number, nowMs: number): number {
-    if (!isRoutableUnicast(packet.source) || !this.#clients.contains(packet.source)) return -DROP.source_not_allowed;
+    if (!packet.hasRoutableSource() || !this.#isFromClient(packet)) return -DROP.source_not_allowed;
     if (isTcp(packet.protocol) && !isFirstSyn(packet)) return -DROP.not_syn;
     const flow = this.#isFenced
       ? -DROP.fenced
@@ -338,14 +370,18 @@ export class Forwarder {
     const { flows } = this.#life;
     this.#flow = flow;
     // The flow was just looked up or opened: a row of every column.
-    translateSource(packet, flows.leased[flow]!, flows.leasedPort[flow]!);
+    const [leased, port] = [flows.leased[flow]!, flows.leasedPort[flow]!];
+    if (packet.protocol < IPV6) translateSource(packet, leased, port);
+    else translateSource6(packet, this.#book.words, leased, port);
     return FORWARD;
   }
 
   #sendIn(flow: number, packet: Packet): number {
     const { flows } = this.#life;
     this.#flow = flow;
-    translateDestination(packet, flows.client[flow]!, flows.clientPort[flow]!);
+    const [client, port] = [flows.client[flow]!, flows.clientPort[flow]!];
+    if (packet.protocol < IPV6) translateDestination(packet, client, port);
+    else translateDestination6(packet, this.#book.words, client, port);
     return FORWARD;
   }
 
@@ -460,12 +496,12 @@ export class Forwarder {
   }
 
   flows(filter: FlowFilter = {}): Generator<FlowSnapshot> {
-    return flowSnapshots(this.#life, this.#blocks, filter);
+    return flowSnapshots(this.#life, this.#book, this.#blocks, filter);
   }
 
   /** Who had a tuple at an instant: up to `max` matches, and how far the answer is known. */
   whoHad(query: FlowQuery, nowMs: number, max: number): FlowAnswer {
-    return whoHad(query, this.#life, this.#blocks, this.#log, nowMs, max);
+    return whoHad(query, this.#life, this.#book, this.#blocks, this.#log, nowMs, max);
   }
 }
 
@@ -477,11 +513,12 @@ export const memorySizes = (config: FishConfig): MemorySizes => ({
   flowsMax: config.flowsMax,
   blocksMax: config.blocksMax,
   peersMax: needsPeers(config) ? config.udpPeersMax : 0,
+  addressesMax: config.clientPrefixes.some((prefix) => prefixFamily(prefix) === 6) ? config.ipv6AddressesMax : 0,
 });
 
 function checkSizes(memory: FlowMemory, config: FishConfig): void {
   const [has, wants] = [memory.sizes, memorySizes(config)];
-  if (has.flowsMax !== wants.flowsMax || has.blocksMax !== wants.blocksMax || has.peersMax !== wants.peersMax)
+  if (!sameSizes(has, wants))
     throw new RangeError(`a memory for ${JSON.stringify(has)}; ${JSON.stringify(wants)} is needed`);
 }
 

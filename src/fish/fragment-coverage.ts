@@ -41,7 +41,7 @@ export class FragmentCoverage {
   /** FORWARD, and it counts as seen; or why it must not be. */
   add(row: number, packet: Packet): number {
     const from = packet.fragmentOffset;
-    const to = from + (packet.end - packet.transport);
+    const to = from + (packet.end - packet.payloadAt);
     if (this.#contradicts(row, to, packet.hasMoreFragments)) return DROP.fragment_overlap;
     const firstUnit = from / fragmentUnit_bytes;
     const units = Math.ceil((to - from) / fragmentUnit_bytes);

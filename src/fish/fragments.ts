@@ -3,7 +3,7 @@ import { FragmentCoverage } from './fragment-coverage.ts';
 import { FragmentShares } from './fragment-shares.ts';
 import { HashChains } from './hash-chains.ts';
 import { HeldPackets } from './held-packets.ts';
-import type { Packet } from './packet.ts';
+import { IPV6, type Packet } from './packet.ts';
 import { RowLists } from './row-lists.ts';
 import { endOf } from './tcp-state.ts';
 import { translateFragment } from './translate.ts';
@@ -159,7 +159,7 @@ export class FragmentTracker {
     this.#flow[row] = flow;
     if (flow !== NONE) {
       this.#openedMs[row] = openedMs;
-      this.#sequenceBase[row] = endOf(packet) - (packet.end - packet.transport);
+      this.#sequenceBase[row] = endOf(packet) - (packet.end - packet.payloadAt);
     }
     this.#state[row] = FOLLOWING;
     if (this.#firstHeld[row] !== NONE) return true;
@@ -217,7 +217,7 @@ export class FragmentTracker {
 
   #is(row: number, hash: number, packet: Packet): boolean {
     if (this.#index.hash[row] !== hash || this.#identification[row] !== packet.identification()) return false;
-    if (this.#protocol[row] !== packet.protocol) return false;
+    if (this.#protocol[row] !== kindOf(packet)) return false;
     const { view, sourceAt, destinationAt } = packet;
     const bytes = destinationAt - sourceAt;
     const words = row * addressWords_max * 2;
@@ -228,8 +228,8 @@ export class FragmentTracker {
   }
 
   #hashOf(packet: Packet): number {
-    const { view, sourceAt, destinationAt, protocol } = packet;
-    const seed = this.#seed ^ Math.imul(packet.identification(), 0x9e3779b1) ^ protocol;
+    const { view, sourceAt, destinationAt } = packet;
+    const seed = this.#seed ^ Math.imul(packet.identification(), 0x9e3779b1) ^ kindOf(packet);
     return hashAddress(view, sourceAt, (destinationAt - sourceAt) * 2, seed);
   }
 
@@ -247,7 +247,7 @@ export class FragmentTracker {
     copyAddress(view, sourceAt, bytes, this.#addresses, words);
     copyAddress(view, destinationAt, bytes, this.#addresses, words + addressWords_max);
     this.#identification[row] = packet.identification();
-    this.#protocol[row] = packet.protocol;
+    this.#protocol[row] = kindOf(packet);
     this.#state[row] = WAITING;
     this.#reason[row] = FORWARD;
     this.#deadlineMs[row] = nowMs + this.#limits.timeoutMs;
@@ -337,3 +337,6 @@ export class FragmentTracker {
     this.#free[this.#freeCount++] = row;
   }
 }
+
+/** IPv4's identifications are one protocol's, IPv6's are not (RFC 8200 4.5): there a later fragment need not tell it. */
+const kindOf = ({ protocol }: Packet): number => (protocol < IPV6 ? protocol : IPV6);

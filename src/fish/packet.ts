@@ -1,6 +1,22 @@
 import { protocolNumber, protocols, type Protocol } from '../net/protocol.ts';
+import type { AddressBook } from './address-book.ts';
+import { isRoutableUnicast, isRoutableUnicast6 } from './addresses.ts';
 import { sumOf } from './checksum.ts';
 import { checkOptions } from './ip-options.ts';
+import {
+  DESTINATION6,
+  ExtensionHeaders,
+  FRAGMENT_HEADER,
+  FRAGMENT_IDENTIFICATION,
+  fragmentOffset,
+  hasMoreFragments,
+  isCut,
+  isExtension,
+  IPV6_HEADER,
+  NEXT_HEADER,
+  PAYLOAD_LENGTH,
+  SOURCE6,
+} from './ipv6-headers.ts';
 import { checksumOffset, checksumStart, isSegmented, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
 import { DROP, FORWARD } from './verdicts.ts';
 
@@ -51,7 +67,7 @@ const MORE_FRAGMENTS = 0x2000;
 const FRAGMENT_OFFSET = 0x1fff;
 /** Fragments are cut in units of so many bytes. */
 export const fragmentUnit_bytes = 8;
-/** What a packet can be long before it is cut (RFC 791), its header included. */
+/** How long a packet can say that it is: of IPv4 with its header, of IPv6 without. */
 const PACKET_MAX = 65_535;
 
 const TCP_HEADER_MIN = 20;
@@ -69,15 +85,24 @@ export const ACK = 16;
 const ICMP_ECHO_REPLY = 0;
 export const ICMP_UNREACHABLE = 3;
 const ICMP_ECHO_REQUEST = 8;
+/** The IANA number of ICMPv6, and its types (RFC 4443): below 128 are errors, of which four are known. */
+export const ICMPV6 = 58;
+export const ICMP6_UNREACHABLE = 1;
+const ICMP6_PARAMETER_PROBLEM = 4;
+const ICMP6_ECHO_REQUEST = 128;
+const ICMP6_ECHO_REPLY = 129;
 
 const noBytes = new Uint8Array(0);
 
 /**
- * A view over the IPv4 packet in a buffer. One object is used for all packets: `parse` fills it, and what it says is
- * true until the next `parse`. All offsets count from the start of the buffer, addresses are unsigned 32-bit numbers.
+ * A view over the IP packet in a buffer. One object is used for all packets: `parse` fills it, and what it says is
+ * true until the next `parse`. All offsets count from the start of the buffer. Addresses are unsigned 32-bit numbers: of IPv6
+ * the address book's, or NOT_KNOWN; the bytes are at `sourceAt` and `destinationAt`.
  */
 export class Packet {
   readonly #vnetHeaderBytes: VnetHeaderBytes;
+  readonly #book: AddressBook;
+  readonly #headers = new ExtensionHeaders();
   #buffer: Uint8Array = noBytes;
 
   /** Over the whole buffer, the virtio header included. */
@@ -117,9 +142,13 @@ export class Packet {
   hasMoreFragments = false;
   /** It is neither cut nor to be cut, so that nobody looks at its identification (RFC 6864). */
   isAtomic = true;
+  /** Only of fragments: where what was cut begins, and their identification. */
+  payloadAt = 0;
+  identificationAt = 0;
 
-  constructor(vnetHeaderBytes: VnetHeaderBytes) {
+  constructor(vnetHeaderBytes: VnetHeaderBytes, book: AddressBook) {
     this.#vnetHeaderBytes = vnetHeaderBytes;
+    this.#book = book;
   }
 
   /**
@@ -132,10 +161,13 @@ export class Packet {
     this.isError = false;
     const verdict = this.#parseHeader(length);
     if (verdict !== FORWARD) return verdict;
-    if (this.fragmentOffset !== 0) return isCarried(this.protocol) ? FORWARD : DROP.protocol_unsupported;
+    if (this.fragmentOffset !== 0) return this.#isCarried() ? FORWARD : DROP.protocol_unsupported;
     if (this.protocol === TCP) return this.#parseTcp();
     if (this.protocol === UDP) return this.#parseUdp();
     if (this.protocol === ICMP) return this.#parseIcmp();
+    if (this.protocol === TCP6) return this.#parseTcp();
+    if (this.protocol === UDP6) return this.#parseUdp();
+    if (this.protocol === ICMP6) return this.#parseIcmp6();
     return DROP.protocol_unsupported;
   }
 
@@ -150,7 +182,7 @@ export class Packet {
     const start = this.#vnetHeaderBytes;
     if (length <= start) return DROP.truncated;
     const version = view.getUint8(start) >>> 4;
-    if (version === 6) return DROP.ipv6_unsupported;
+    if (version === 6) return this.#parseHeader6(length);
     if (version !== 4) return DROP.bad_version;
     if (length < start + IPV4_HEADER_MIN) return DROP.truncated;
     const headerBytes = (view.getUint8(start) & 15) * 4;
@@ -167,7 +199,9 @@ export class Packet {
     this.start = start;
     this.end = start + totalBytes;
     this.transport = start + headerBytes;
-    this.protocol = view.getUint8(start + 9);
+    const protocol = view.getUint8(start + 9);
+    if (protocol >= IPV6) return DROP.protocol_unsupported;
+    this.protocol = protocol;
     this.sourceAt = start + SOURCE;
     this.destinationAt = start + DESTINATION;
     this.source = view.getUint32(this.sourceAt);
@@ -179,13 +213,15 @@ export class Packet {
     this.fragmentOffset = (cut & FRAGMENT_OFFSET) * fragmentUnit_bytes;
     if (!this.isFragment) return FORWARD;
     this.hasMoreFragments = (cut & MORE_FRAGMENTS) !== 0;
-    return this.#checkFragment();
+    this.payloadAt = this.transport;
+    this.identificationAt = start + IDENTIFICATION;
+    return this.#checkFragment(totalBytes);
   }
 
-  /** What is true of every fragment, whatever it is of. */
-  #checkFragment(): number {
-    const bytes = this.end - this.transport;
-    if (bytes === 0 || this.fragmentOffset + (this.end - this.start) > PACKET_MAX) return DROP.fragment_bad_length;
+  /** What is true of every fragment, whatever it is of. `length`: what it would tell as its own, were it the whole. */
+  #checkFragment(length: number): number {
+    const bytes = this.end - this.payloadAt;
+    if (bytes === 0 || this.fragmentOffset + length > PACKET_MAX) return DROP.fragment_bad_length;
     if (this.hasMoreFragments && bytes % fragmentUnit_bytes !== 0) return DROP.fragment_bad_length;
     // Nobody could complete a checksum over a part of the data, nor cut a part into segments.
     if (this.#vnetHeaderBytes !== 0 && (needsChecksum(this.view) || isSegmented(this.view)))
@@ -193,9 +229,48 @@ export class Packet {
     return FORWARD;
   }
 
+  /** A later fragment of IPv6 may begin with an extension header, which the first one has told of. */
+  #isCarried(): boolean {
+    return isCarried(this.protocol) || (this.protocol === IPV6 && isExtension(this.#headers.protocol));
+  }
+
   /** Why headers are not all there: a first fragment has to have them (RFC 1858), or what follows could pass unseen. */
   #tooShort(): number {
     return this.isFragment ? DROP.fragment_too_small : DROP.truncated;
+  }
+
+  #parseHeader6(length: number): number {
+    const { view } = this;
+    const start = this.#vnetHeaderBytes;
+    if (length < start + IPV6_HEADER) return DROP.truncated;
+    const payloadBytes = view.getUint16(start + PAYLOAD_LENGTH);
+    // Nothing at all, or a jumbogram (RFC 2675), which no device here could carry.
+    if (payloadBytes === 0) return DROP.bad_length;
+    const end = start + IPV6_HEADER + payloadBytes;
+    if (end > length) return DROP.truncated;
+    const headers = this.#headers;
+    const verdict = headers.walk(view, view.getUint8(start + NEXT_HEADER), start + IPV6_HEADER, end);
+    const { fragmentAt } = headers;
+    // The header of a fragment that is the whole packet (RFC 6946) is one like any other.
+    const isFragment = fragmentAt !== 0 && isCut(view, fragmentAt);
+    if (verdict !== FORWARD) return verdict === DROP.truncated && isFragment ? DROP.fragment_too_small : verdict;
+    this.start = start;
+    this.end = end;
+    this.transport = headers.transport;
+    this.protocol = protocolOf6(headers.protocol);
+    this.sourceAt = start + SOURCE6;
+    this.destinationAt = start + DESTINATION6;
+    this.source = this.#book.find(view, this.sourceAt);
+    this.destination = this.#book.find(view, this.destinationAt);
+    this.isFragment = isFragment;
+    this.isAtomic = !isFragment;
+    this.fragmentOffset = 0;
+    if (!isFragment) return FORWARD;
+    this.payloadAt = fragmentAt + FRAGMENT_HEADER;
+    this.identificationAt = fragmentAt + FRAGMENT_IDENTIFICATION;
+    this.fragmentOffset = fragmentOffset(view, fragmentAt);
+    this.hasMoreFragments = hasMoreFragments(view, fragmentAt);
+    return this.#checkFragment(payloadBytes - FRAGMENT_HEADER);
   }
 
   #parseTcp(): number {
@@ -225,7 +300,9 @@ export class Packet {
     if (udpBytes < UDP_HEADER || (udpBytes > this.end - transport && !this.isFragment)) return DROP.bad_length;
     this.#readPorts();
     if (this.sourcePort === 0 || this.destinationPort === 0) return DROP.port_zero;
-    return this.#findChecksum(UDP_CHECKSUM);
+    const verdict = this.#findChecksum(UDP_CHECKSUM);
+    const isBare = this.protocol === UDP6 && !this.partial && view.getUint16(this.checksumAt) === 0;
+    return isBare ? DROP.udp_without_checksum : verdict;
   }
 
   #readPorts(): void {
@@ -243,22 +320,54 @@ export class Packet {
     if (this.isError) return this.#findChecksum(ICMP_CHECKSUM);
     if (isIcmpError(type)) return DROP.icmp_error_unusable;
     if (type !== ICMP_ECHO_REQUEST && type !== ICMP_ECHO_REPLY) return DROP.icmp_type_unsupported;
-    const identifier = view.getUint16(transport + 4);
-    this.sourcePortAt = transport + 4;
-    this.destinationPortAt = transport + 4;
-    this.sourcePort = type === ICMP_ECHO_REQUEST ? identifier : 0;
-    this.destinationPort = type === ICMP_ECHO_REPLY ? identifier : 0;
+    return this.#readEcho(type === ICMP_ECHO_REQUEST);
+  }
+
+  /** Neighbour discovery, multicast listeners and the like mean nothing beyond a link. */
+  #parseIcmp6(): number {
+    const { view, transport } = this;
+    if (this.end - transport < ICMP_ECHO_HEADER) return this.#tooShort();
+    const type = view.getUint8(transport);
+    this.isError = type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER_PROBLEM;
+    if (this.isError) return this.#findChecksum(ICMP_CHECKSUM);
+    if (type < ICMP6_ECHO_REQUEST) return DROP.icmp_error_unusable;
+    if (type !== ICMP6_ECHO_REQUEST && type !== ICMP6_ECHO_REPLY) return DROP.icmp_type_unsupported;
+    return this.#readEcho(type === ICMP6_ECHO_REQUEST);
+  }
+
+  #readEcho(isRequest: boolean): number {
+    const identifier = this.view.getUint16(this.transport + 4);
+    this.sourcePortAt = this.transport + 4;
+    this.destinationPortAt = this.transport + 4;
+    this.sourcePort = isRequest ? identifier : 0;
+    this.destinationPort = isRequest ? 0 : identifier;
     return this.#findChecksum(ICMP_CHECKSUM);
   }
 
-  /** By which fragments know each other, and others their packet. */
+  /** By which fragments know each other, and others their packet: 16 bits of IPv4, 32 of a fragment of IPv6. */
   identification(): number {
-    return this.view.getUint16(this.start + IDENTIFICATION);
+    const at = this.identificationAt;
+    return this.protocol < IPV6 ? this.view.getUint16(at) : this.view.getUint32(at);
+  }
+
+  hasRoutableSource(): boolean {
+    return this.#isRoutable(this.source, this.sourceAt);
+  }
+
+  hasRoutableDestination(): boolean {
+    return this.#isRoutable(this.destination, this.destinationAt);
+  }
+
+  #isRoutable(address: number, at: number): boolean {
+    const { view } = this;
+    return this.protocol < IPV6
+      ? isRoutableUnicast(address)
+      : isRoutableUnicast6(view.getUint32(at), view.getUint32(at + 4));
   }
 
   /** Only meaningful after an ICMP packet was parsed, and found to be no error. */
   isEchoRequest(): boolean {
-    return this.view.getUint8(this.transport) === ICMP_ECHO_REQUEST;
+    return this.view.getUint8(this.transport) === (this.protocol === ICMP ? ICMP_ECHO_REQUEST : ICMP6_ECHO_REQUEST);
   }
 
   #findChecksum(offset: number): number {
@@ -273,6 +382,10 @@ export class Packet {
 }
 
 const isCarried = (protocol: number): boolean => isTcp(protocol) || isUdp(protocol) || isEcho(protocol);
+
+/** As flows have it, of the IANA number; without a name for what no flow has. */
+const protocolOf6 = (number: number): number =>
+  number === TCP ? TCP6 : number === UDP ? UDP6 : number === ICMPV6 ? ICMP6 : IPV6;
 
 /** Unreachable (with "fragmentation needed"), time exceeded, parameter problem: for the end of a connection to hear of. */
 const isTranslatable = (type: number): boolean => type === ICMP_UNREACHABLE || type === 11 || type === 12;

@@ -1,3 +1,5 @@
+import type { AddressBook } from './address-book.ts';
+import { IPV6 } from './packet.ts';
 import { FORWARD, DROP } from './verdicts.ts';
 
 /**
@@ -7,12 +9,21 @@ import { FORWARD, DROP } from './verdicts.ts';
 export interface Placeholders {
   /** Takes a TCP 5-tuple: a handle of 0 or more, or -errno. Addresses are unsigned 32-bit numbers. */
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number;
+  /** The same over IPv6: addresses are 16 bytes in network order, which are the caller's again when it returns. */
+  open6(
+    address: Uint8Array,
+    port: number,
+    remote: Uint8Array,
+    remotePort: number,
+    binding: 'late' | 'explicit',
+  ): number;
   close(handle: number): void;
   /**
    * Takes over the handle of a former process, or thread; false when nothing is held under it, or another tuple, or when it
    * was taken over already.
    */
   adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean;
+  adopt6(handle: number, address: Uint8Array, port: number, remote: Uint8Array, remotePort: number): boolean;
   /** Closes what a former one held and nobody has taken over: how many. */
   settle(): number;
 }
@@ -24,10 +35,16 @@ const EADDRNOTAVAIL = 99;
 /** What `open` of the budget answers when the tuple is taken. */
 export const TAKEN = -1;
 
-/** Placeholders within their stated budget, counted. */
+/** Placeholders within their stated budget, counted. Addresses are as flows have them. */
 export class PlaceholderBudget {
   readonly #placeholders: Placeholders;
+  readonly #book: AddressBook;
   readonly #max: number;
+  /** What an IPv6 placeholder is asked for with. */
+  readonly #address = new DataView(new ArrayBuffer(16));
+  readonly #remote = new DataView(new ArrayBuffer(16));
+  readonly #addressBytes = new Uint8Array(this.#address.buffer);
+  readonly #remoteBytes = new Uint8Array(this.#remote.buffer);
   held = 0;
   opened = 0;
   /** Tuples that turned out to be taken by sockets of others. */
@@ -38,8 +55,9 @@ export class PlaceholderBudget {
   /** FORWARD after a success or TAKEN, else the reason why no placeholder can be had at all right now. */
   refusal: number = FORWARD;
 
-  constructor(placeholders: Placeholders, max: number) {
+  constructor(placeholders: Placeholders, book: AddressBook, max: number) {
     this.#placeholders = placeholders;
+    this.#book = book;
     this.#max = max;
   }
 
@@ -49,13 +67,20 @@ export class PlaceholderBudget {
   }
 
   /** A handle; or TAKEN, and `refusal` says whether it is worth asking for another port. */
-  open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
+  open(
+    protocol: number,
+    address: number,
+    port: number,
+    remote: number,
+    remotePort: number,
+    binding: 'late' | 'explicit',
+  ): number {
     this.refusal = FORWARD;
     if (this.held >= this.#max) {
       this.refusal = DROP.placeholder_budget;
       return TAKEN;
     }
-    const handle = this.#placeholders.open(address, port, remote, remotePort, binding);
+    const handle = this.#ask(protocol, address, port, remote, remotePort, binding);
     if (handle >= 0) {
       this.held++;
       this.opened++;
@@ -71,9 +96,36 @@ export class PlaceholderBudget {
     return TAKEN;
   }
 
+  #ask(
+    protocol: number,
+    address: number,
+    port: number,
+    remote: number,
+    remotePort: number,
+    binding: 'late' | 'explicit',
+  ): number {
+    if (protocol < IPV6) return this.#placeholders.open(address, port, remote, remotePort, binding);
+    this.#read(address, remote);
+    return this.#placeholders.open6(this.#addressBytes, port, this.#remoteBytes, remotePort, binding);
+  }
+
+  #read(address: number, remote: number): void {
+    const { words } = this.#book;
+    for (let i = 0; i < 4; i++) {
+      // Both are rows of the book, which have four words each.
+      this.#address.setUint32(i * 4, words[address * 4 + i]!);
+      this.#remote.setUint32(i * 4, words[remote * 4 + i]!);
+    }
+  }
+
   /** As `Placeholders` has it. What is held already is held, whatever the budget. */
-  adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean {
-    if (!this.#placeholders.adopt(handle, address, port, remote, remotePort)) return false;
+  adopt(handle: number, protocol: number, address: number, port: number, remote: number, remotePort: number): boolean {
+    if (protocol >= IPV6) this.#read(address, remote);
+    const isOurs =
+      protocol < IPV6
+        ? this.#placeholders.adopt(handle, address, port, remote, remotePort)
+        : this.#placeholders.adopt6(handle, this.#addressBytes, port, this.#remoteBytes, remotePort);
+    if (!isOurs) return false;
     this.held++;
     return true;
   }

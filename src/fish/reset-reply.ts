@@ -1,13 +1,11 @@
 import { Allowance } from './allowance.ts';
-import { fold, sumOf } from './checksum.ts';
-import { ACK, HEADER_CHECKSUM, RST, TCP, type Packet } from './packet.ts';
+import { IPV6_HEADER } from './ipv6-headers.ts';
+import { addressBytes, checksumWithPseudoHeader, copyBytes, headerBytes, sourceIn, writeHeader } from './own-packet.ts';
+import { ACK, familyOfProtocol, RST, TCP, type Packet } from './packet.ts';
 import type { VnetHeaderBytes } from './vnet-header.ts';
 
-const IP_HEADER = 20;
 const TCP_HEADER = 20;
 const TCP_CHECKSUM = 16;
-const DONT_FRAGMENT = 0x4000;
-const TIME_TO_LIVE = 64;
 
 /**
  * Writes the reset that a host would answer a SYN with whose port nobody listens on (RFC 9293 3.10.7.1): from the remote, its
@@ -26,7 +24,7 @@ export class ResetReply {
   constructor(perSecondMax: number, vnetHeaderBytes: VnetHeaderBytes) {
     this.#start = vnetHeaderBytes;
     this.#allowance = new Allowance(perSecondMax);
-    this.buffer = new Uint8Array(vnetHeaderBytes + IP_HEADER + TCP_HEADER);
+    this.buffer = new Uint8Array(vnetHeaderBytes + IPV6_HEADER + TCP_HEADER);
     this.#view = new DataView(this.buffer.buffer);
   }
 
@@ -37,18 +35,17 @@ export class ResetReply {
       return 0;
     }
     this.sent++;
+    const { protocol } = packet;
+    const family = familyOfProtocol(protocol);
     const view = this.#view;
     const start = this.#start;
-    const tcp = start + IP_HEADER;
+    const tcp = start + headerBytes(protocol);
     const end = tcp + TCP_HEADER;
-    view.setUint16(start, 0x4500);
-    view.setUint16(start + 2, end - start);
-    view.setUint32(start + 4, DONT_FRAGMENT);
-    view.setUint16(start + 8, (TIME_TO_LIVE << 8) | TCP);
-    view.setUint16(start + HEADER_CHECKSUM, 0);
-    view.setUint32(start + 12, packet.destination);
-    view.setUint32(start + 16, packet.source);
-    view.setUint16(start + HEADER_CHECKSUM, ~sumOf(view, start, tcp) & 0xffff);
+    const sourceAt = start + sourceIn(protocol);
+    const bytes = addressBytes(protocol);
+    copyBytes(packet.view, packet.destinationAt, view, sourceAt, bytes);
+    copyBytes(packet.view, packet.sourceAt, view, sourceAt + bytes, bytes);
+    writeHeader(view, start, end, family, TCP, 0);
 
     view.setUint16(tcp, packet.destinationPort);
     view.setUint16(tcp + 2, packet.sourcePort);
@@ -58,9 +55,7 @@ export class ResetReply {
     // Window, checksum and urgent pointer.
     view.setUint16(tcp + 14, 0);
     view.setUint32(tcp + TCP_CHECKSUM, 0);
-    // The pseudo-header: both addresses, the protocol and the length.
-    const pseudo = sumOf(view, start + 12, tcp) + TCP + TCP_HEADER;
-    view.setUint16(tcp + TCP_CHECKSUM, ~fold(pseudo + sumOf(view, tcp, end)) & 0xffff);
+    view.setUint16(tcp + TCP_CHECKSUM, checksumWithPseudoHeader(view, start, end, family, TCP));
     return end;
   }
 }

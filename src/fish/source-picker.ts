@@ -52,8 +52,8 @@ export class SourcePicker {
     this.#parts = parts;
   }
 
-  /** FORWARD and the fields above, or the reason why there is no source. `remote` and its port as in the flow's key. */
-  pick({ protocol, source, sourcePort }: Packet, remote: number, remotePort: number): number {
+  /** FORWARD and the fields above, or the reason why there is no source. All but the packet's own as in the flow's key. */
+  pick({ protocol, sourcePort }: Packet, client: number, remote: number, remotePort: number): number {
     const { config, blocks, clients, placeholders } = this.#parts;
     const space = blocks.spaceFor(protocol);
     if (space === undefined) return DROP.no_lease;
@@ -62,10 +62,10 @@ export class SourcePicker {
     this.#remote = remote;
     this.#remotePort = remotePort;
     this.#refusal = FORWARD;
-    if (!this.#mayHaveOneMore(source)) return DROP.port_share;
-    this.#mayHold = clients.share.allows(clients.placeholdersOf(source, protocol), placeholders.free);
+    if (!this.#mayHaveOneMore(client)) return DROP.port_share;
+    this.#mayHold = clients.share.allows(clients.placeholdersOf(client, protocol), placeholders.free);
     const parity = config.udpPortParity && isUdp(protocol) ? sourcePort & 1 : ANY;
-    const own = config.addressPooling === 'paired' ? space.ofAddress(clients.leasedOf(source, protocol)) : undefined;
+    const own = config.addressPooling === 'paired' ? space.ofAddress(clients.leasedOf(client, protocol)) : undefined;
     if (own !== undefined && own.total < space.whole.total) {
       // The other addresses must not be out of reach because others' sockets crowd this one.
       this.#attemptsLeft = (config.placeholderAttemptsMax + 1) >>> 1;
@@ -150,7 +150,14 @@ export class SourcePicker {
     if (!this.#mayHold) return this.#refuse(DROP.placeholder_share);
     const binding = blocks.bindingOf(this.slot);
     this.#attemptsLeft--;
-    this.placeholder = placeholders.open(this.address, this.port, this.#remote, this.#remotePort, binding);
+    this.placeholder = placeholders.open(
+      this.#protocol,
+      this.address,
+      this.port,
+      this.#remote,
+      this.#remotePort,
+      binding,
+    );
     return placeholders.refusal === FORWARD ? this.placeholder >= 0 : this.#refuse(placeholders.refusal);
   }
 

@@ -1,6 +1,6 @@
 import { addressWords_max } from './address-words.ts';
 import { delta16, delta32, fold, updated, updatedPartial } from './checksum.ts';
-import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, UDP, type Packet } from './packet.ts';
+import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, IPV6, isUdp, UDP6, type Packet } from './packet.ts';
 
 /** What goes out gets another source. Time to live stays: the kernel counts it down where it forwards. */
 export function translateSource(packet: Packet, address: number, port: number): void {
@@ -12,19 +12,37 @@ export function translateDestination(packet: Packet, address: number, port: numb
   translate(packet, packet.destinationAt, packet.destinationPortAt, address, port);
 }
 
+/** The same over IPv6: the address is that of a row of the address book. */
+export function translateSource6(packet: Packet, words: Uint32Array, row: number, port: number): void {
+  translate6(packet, packet.sourceAt, packet.sourcePortAt, words, row, port);
+}
+
+export function translateDestination6(packet: Packet, words: Uint32Array, row: number, port: number): void {
+  translate6(packet, packet.destinationAt, packet.destinationPortAt, words, row, port);
+}
+
 /** A fragment other than the first: it gets the addresses (as `address-words.ts` has them) and the identification of that. */
 export function translateFragment(packet: Packet, addresses: Uint32Array, from: number, identification: number): void {
   const { view } = packet;
-  const delta =
-    replaceWord(view, packet.sourceAt, addresses[from]!) +
-    replaceWord(view, packet.destinationAt, addresses[from + addressWords_max]!);
-  moveHeaderChecksum(packet, fold(delta));
+  const to = from + addressWords_max;
+  if (packet.protocol < IPV6) {
+    const delta =
+      replaceWord(view, packet.sourceAt, addresses[from]!) + replaceWord(view, packet.destinationAt, addresses[to]!);
+    moveHeaderChecksum(packet, fold(delta));
+  } else {
+    replaceAddress6(view, packet.sourceAt, addresses, from);
+    replaceAddress6(view, packet.destinationAt, addresses, to);
+  }
   renumber(packet, identification);
 }
 
-/** Gives the packet another identification. */
+/** Gives the packet, or one of its fragments, another identification. Over IPv6 only a fragment has one. */
 export function renumber(packet: Packet, identification: number): void {
   const { view } = packet;
+  if (packet.protocol >= IPV6) {
+    view.setUint32(packet.identificationAt, identification);
+    return;
+  }
   const at = packet.start + IDENTIFICATION;
   const delta = delta16(view.getUint16(at), identification & 0xffff);
   view.setUint16(at, identification);
@@ -38,6 +56,13 @@ function replaceWord(view: DataView, at: number, value: number): number {
   return delta;
 }
 
+/** The same for an IPv6 address, whose four words begin at `from`. */
+export function replaceAddress6(view: DataView, at: number, words: Uint32Array, from: number): number {
+  let delta = 0;
+  for (let i = 0; i < 4; i++) delta += replaceWord(view, at + i * 4, words[from + i]!);
+  return fold(delta);
+}
+
 function moveHeaderChecksum({ view, start }: Packet, delta: number): void {
   const at = start + HEADER_CHECKSUM;
   view.setUint16(at, updated(view.getUint16(at), delta));
@@ -46,9 +71,25 @@ function moveHeaderChecksum({ view, start }: Packet, delta: number): void {
 function translate(packet: Packet, addressAt: number, portAt: number, address: number, port: number): void {
   const { view } = packet;
   const addressDelta = replaceWord(view, addressAt, address);
+  moveHeaderChecksum(packet, addressDelta);
+  translatePort(packet, portAt, port, addressDelta);
+}
+
+function translate6(
+  packet: Packet,
+  addressAt: number,
+  portAt: number,
+  words: Uint32Array,
+  row: number,
+  port: number,
+): void {
+  translatePort(packet, portAt, port, replaceAddress6(packet.view, addressAt, words, row * 4));
+}
+
+function translatePort(packet: Packet, portAt: number, port: number, addressDelta: number): void {
+  const { view } = packet;
   const portDelta = delta16(view.getUint16(portAt), port);
   view.setUint16(portAt, port);
-  moveHeaderChecksum(packet, addressDelta);
   const checksum = view.getUint16(packet.checksumAt);
   view.setUint16(packet.checksumAt, transportChecksum(packet, checksum, addressDelta, portDelta));
 }
@@ -57,9 +98,9 @@ function transportChecksum(packet: Packet, checksum: number, addressDelta: numbe
   // ICMP over IPv4 sums no pseudo-header, so the addresses are nothing to it; unfinished, its field holds nothing yet.
   if (packet.protocol === ICMP) return packet.partial ? checksum : neverZero(updated(checksum, portDelta));
   if (packet.partial) return updatedPartial(checksum, addressDelta);
-  if (packet.protocol !== UDP) return updated(updated(checksum, addressDelta), portDelta);
-  // RFC 768: zero says that the sender computed none, and that has to stay so (RFC 3022 4.1).
-  if (checksum === 0) return 0;
+  if (!isUdp(packet.protocol)) return updated(updated(checksum, addressDelta), portDelta);
+  // RFC 768: zero says that the sender computed none, and that has to stay so (RFC 3022 4.1). Over IPv6 nobody may.
+  if (checksum === 0 && packet.protocol !== UDP6) return 0;
   return neverZero(updated(updated(checksum, addressDelta), portDelta));
 }
 

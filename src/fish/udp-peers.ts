@@ -1,6 +1,7 @@
 import type { PeerColumns } from './flow-memory.ts';
 
 const NOBODY = -1;
+const ignore = (): void => {};
 
 /**
  * Which remotes a UDP client has sent to, for filtering by them (RFC 4787 section 5): a chained hash table of (flow, remote, port
@@ -54,11 +55,12 @@ export class UdpPeers {
     return true;
   }
 
-  /** Takes an entry over as it is, if its flow is one of those that `isUsed` knows; else it is free. */
-  adopt(entry: number, isUsed: (flow: number) => boolean): void {
+  /** Takes an entry over as it is, if `isOurs` says so of its flow and remote; else it is free. */
+  adopt(entry: number, isOurs: (flow: number, remote: number) => boolean): void {
     const flow = this.#owner[entry]! - 1;
-    const isFlow = flow >= 0 && flow < this.#firstOfFlow.length && isUsed(flow);
-    if (isFlow && !this.has(flow, this.#remote[entry]!, this.#port[entry]!)) this.#chain(entry);
+    const isFlow = flow >= 0 && flow < this.#firstOfFlow.length;
+    const [remote, port] = [this.#remote[entry]!, this.#port[entry]!];
+    if (isFlow && !this.has(flow, remote, port) && isOurs(flow, remote)) this.#chain(entry);
     else this.#letGo(entry);
   }
 
@@ -81,14 +83,16 @@ export class UdpPeers {
     this.#free = entry;
   }
 
-  /** Forgets all peers of a flow. */
-  forget(flow: number): void {
+  /** Forgets all peers of a flow; `onGone` is told each remote when its entry counts no more. */
+  forget(flow: number, onGone: (remote: number) => void = ignore): void {
     let entry = this.#firstOfFlow[flow]!;
     this.#firstOfFlow[flow] = NOBODY;
     while (entry !== NOBODY) {
       const next = this.#nextOfFlow[entry]!;
+      const remote = this.#remote[entry]!;
       this.#unchain(entry);
       this.#letGo(entry);
+      onGone(remote);
       entry = next;
     }
   }

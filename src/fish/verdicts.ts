@@ -13,7 +13,8 @@ export const DROP = {
   truncated: 1,
   /** Neither version 4 nor version 6. */
   bad_version: 2,
-  ipv6_unsupported: 3,
+  /** Extension headers of IPv6 that are too many, out of their order, or there twice. */
+  bad_extension_headers: 3,
   /** An IHL below 5, a total length below the header's, a TCP data offset or a UDP length that cannot be. */
   bad_length: 4,
   /** The IPv4 header's own checksum. Transport checksums are not verified: a wrong one leaves as wrong as it came. */
@@ -94,6 +95,12 @@ export const DROP = {
   source_route: 42,
   /** From outside, and from no routable unicast address: nobody could have sent it. */
   bad_source: 43,
+  /** An IPv6 routing header of type 0 (RFC 5095), or one that leads on from the destination. */
+  routing_header: 44,
+  /** UDP over IPv6 without a checksum, which nothing else protects (RFC 8200 8.1). */
+  udp_without_checksum: 45,
+  /** As many IPv6 addresses as the address book holds. */
+  addresses_full: 46,
 } as const;
 
 export type DropReason = keyof typeof DROP;

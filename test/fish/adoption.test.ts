@@ -186,7 +186,7 @@ describe('what a successor does not trust', () => {
   test('is a client that the settings do not name any more', () => {
     const pond = new Pond([ownBlock]);
     outside(pond.send(tcp(client, origin, 'S')));
-    pond.restart({ clientPrefixes: ['10.0.0.0/8' as never] });
+    pond.restart({ clientPrefixes: ['10.0.0.0/8', 'fd00::/8'] as never });
     expect(adoption(pond)).toEqual({ not_allowed: 1 });
   });
 
@@ -267,7 +267,7 @@ describe('what a successor does not trust', () => {
 });
 
 describe('the memory', () => {
-  const sizes: MemorySizes = { flowsMax: 100, blocksMax: 3, peersMax: 7 };
+  const sizes: MemorySizes = { flowsMax: 100, blocksMax: 3, peersMax: 7, addressesMax: 5 };
   const make = () => FlowMemory.format(new ArrayBuffer(FlowMemory.bytesFor(sizes)), sizes, [11, 12]);
 
   test('is found again by who opens it, and tells how often it changed hands', () => {
@@ -303,12 +303,12 @@ describe('the memory', () => {
     [
       'sizes that cannot be',
       (buffer: ArrayBuffer) => changed(buffer, 2, 0),
-      'its header is damaged: 0 flows, 3 blocks, 7 peers',
+      'its header is damaged: 0 flows, 3 blocks, 7 peers, 5 addresses',
     ],
     [
       'sizes far too large',
       (buffer: ArrayBuffer) => changed(buffer, 3, 65_537),
-      'its header is damaged: 100 flows, 65537 blocks, 7 peers',
+      'its header is damaged: 100 flows, 65537 blocks, 7 peers, 5 addresses',
     ],
     ['less than it says', (buffer: ArrayBuffer) => changed(buffer, 2, 200), /^it is cut off: \d+ of \d+ bytes$/],
   ])('with %s is not read', (_what, change, reason) => {

@@ -1,5 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
+import { AddressBook } from '../../src/fish/address-book.ts';
 import { BlockTable, type LeasedBlock } from '../../src/fish/blocks.ts';
 import { FlowMemory, leaseBytes_max, type BlockColumns } from '../../src/fish/flow-memory.ts';
 import { PortSpace } from '../../src/fish/port-space.ts';
@@ -8,13 +9,14 @@ import { addressNumber } from '../support/packets.ts';
 
 const address = '198.51.100.10';
 const rows = (blocksMax: number): BlockColumns =>
-  FlowMemory.local({ flowsMax: 1, blocksMax, peersMax: 0 }).columns.blocks;
+  FlowMemory.local({ flowsMax: 1, blocksMax, peersMax: 0, addressesMax: 0 }).columns.blocks;
+const noBook = new AddressBook(new Uint32Array(0), () => 0);
 const reasonsFor = (blocks: LeasedBlock[], slots = 8) =>
-  new BlockTable(rows(slots)).replace(blocks).refused.map((each) => each.reason);
+  new BlockTable(rows(slots), noBook).replace(blocks).refused.map((each) => each.reason);
 
 describe('the block table', () => {
   test.each([
-    ['an IPv6 address', block('2001:db8::10', 'tcp', 9_000, 9_000), 'IPv6 is not translated yet'],
+    ['an IPv6 address', block('2001:db8::10', 'tcp', 9_000, 9_000), 'no client prefix is one of IPv6'],
     ['three ports', block(address, 'tcp', 9_000, 9_002), 'the ports are not an aligned power-of-two block'],
     ['two ports, unaligned', block(address, 'tcp', 9_001, 9_002), 'the ports are not an aligned power-of-two block'],
     ['port 0', block(address, 'udp', 0, 127), 'port 0 cannot be sent from'],
@@ -44,7 +46,7 @@ describe('the block table', () => {
   });
 
   test('refuses more blocks than it has slots, until others go', () => {
-    const table = new BlockTable(rows(2));
+    const table = new BlockTable(rows(2), noBook);
     const [a, b, c] = [9_000, 9_001, 9_002].map((port) => block(address, 'tcp', port, port));
     expect(table.replace([a!, b!, c!]).refused).toEqual([{ block: c, reason: 'there are 2 blocks already' }]);
     expect(table.replace([b!, c!])).toEqual({ added: 1, refused: [] });
@@ -52,7 +54,7 @@ describe('the block table', () => {
   });
 
   test('keeps the slots of blocks that stay, and counts a block once that is listed twice', () => {
-    const table = new BlockTable(rows(4));
+    const table = new BlockTable(rows(4), noBook);
     const [a, b, c] = [9_000, 9_001, 9_002].map((port) => block(address, 'tcp', port, port));
     expect(table.replace([a!, b!, b!])).toEqual({ added: 2, refused: [] });
     const before = table.slots().find((slot) => table.at(slot) === b);
@@ -63,7 +65,7 @@ describe('the block table', () => {
   });
 
   test('takes a block that changed in any way for another one', () => {
-    const table = new BlockTable(rows(4));
+    const table = new BlockTable(rows(4), noBook);
     const given = block(address, 'tcp', 9_000, 9_007);
     table.replace([given]);
     for (const change of [
@@ -77,7 +79,7 @@ describe('the block table', () => {
   });
 
   test('knows the leased addresses, and the ports per protocol', () => {
-    const table = new BlockTable(rows(4));
+    const table = new BlockTable(rows(4), noBook);
     table.replace([block(address, 'tcp', 9_000, 9_007), block('198.51.100.11', 'udp', 128, 255)]);
     expect(
       [address, '198.51.100.11', '198.51.100.12'].map((each) => table.leasedAddresses.has(addressNumber(each))),
@@ -140,10 +142,10 @@ describe('blocks that a successor takes over', () => {
 
   test('are the same, in the same slots, with nothing left of those that went', () => {
     const memory = rows(8);
-    const first = new BlockTable(memory);
+    const first = new BlockTable(memory, noBook);
     first.replace([block(address, 'udp', 1_024, 1_031), ...ofEachKind]);
     first.replace(ofEachKind);
-    const second = new BlockTable(memory);
+    const second = new BlockTable(memory, noBook);
     expect(second.adopt()).toBe(0);
     expect(second.slots().map((slot) => [slot, second.at(slot)])).toEqual(
       first
@@ -159,8 +161,8 @@ describe('blocks that a successor takes over', () => {
   test('are not remembered when their lease has a name that does not fit', () => {
     const memory = rows(8);
     for (const lease of ['x'.repeat(leaseBytes_max + 1), 'läase', ''])
-      new BlockTable(memory).replace([block(address, 'tcp', 9_000, 9_007, { lease })]);
-    const second = new BlockTable(memory);
+      new BlockTable(memory, noBook).replace([block(address, 'tcp', 9_000, 9_007, { lease })]);
+    const second = new BlockTable(memory, noBook);
     expect([second.adopt(), second.slots()]).toEqual([0, []]);
   });
 
@@ -168,7 +170,7 @@ describe('blocks that a successor takes over', () => {
     'are possible ones and do not overlap, whatever became of the memory',
     (changes) => {
       const memory = rows(8);
-      new BlockTable(memory).replace(ofEachKind);
+      new BlockTable(memory, noBook).replace(ofEachKind);
       const all = Object.values(memory).map(
         (column) => new Uint8Array(column.buffer, column.byteOffset, column.byteLength),
       );
@@ -176,13 +178,13 @@ describe('blocks that a successor takes over', () => {
         const column = all[at % all.length]!;
         column[Math.floor(at / all.length) % column.length] = value;
       }
-      const second = new BlockTable(memory);
+      const second = new BlockTable(memory, noBook);
       const refused = second.adopt();
       expect(refused + second.slots().length).toBeLessThanOrEqual(8);
       // What it has is what it would have taken from the server, too.
       expect(reasonsFor(second.list())).toEqual([]);
       // And what it refused is gone for good.
-      expect(new BlockTable(memory).adopt()).toBe(0);
+      expect(new BlockTable(memory, noBook).adopt()).toBe(0);
     },
   );
 });

@@ -30,15 +30,21 @@ describe('the configuration of fish', () => {
       'clientPrefixes: 0.0.0.0/0 leaves nothing to be outside',
     ],
     [
-      'IPv6 clients',
-      { clientPrefixes: ['2001:db8::/64' as Prefix] },
-      'clientPrefixes: 2001:db8::/64 is not IPv4, the only family translated so far',
+      'all of IPv6 as clients',
+      { clientPrefixes: ['::/0' as Prefix] },
+      'clientPrefixes: ::/0 leaves nothing to be outside',
     ],
     [
       'an IPv6 source of errors',
       { icmpSource: '2001:db8::1' as Address },
       'icmpSource: 2001:db8::1 is not an IPv4 address',
     ],
+    [
+      'an IPv4 source of IPv6 errors',
+      { icmpSource6: '192.0.2.1' as Address },
+      'icmpSource6: 192.0.2.1 is not an IPv6 address',
+    ],
+    ['no IPv6 addresses', { ipv6AddressesMax: 0 }, 'ipv6AddressesMax: a whole number, 1 to 16777215'],
     [
       'a filter laxer than the mapping',
       { udpMapping: 'address_and_port_dependent', udpFiltering: 'address_dependent' },

@@ -1,11 +1,13 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
+import { AddressBook } from '../../src/fish/address-book.ts';
 import { FlowLog } from '../../src/fish/flow-log.ts';
 import { makeTupleRows, type FlowQuery } from '../../src/fish/flow-tuple.ts';
 import type { FlowAnswer } from '../../src/fish/flow-log.ts';
 import { block, client, origin, Pond, shared, wallStartMs } from '../support/fish.ts';
 import { addressNumber, echo, read, tcp, udp, type Endpoint } from '../support/packets.ts';
 
+const noBook = new AddressBook(new Uint32Array(0), () => 0);
 const address = '198.51.100.10';
 const dns: Endpoint = { address: '203.0.113.1', port: 53 };
 const blocks = [
@@ -252,7 +254,7 @@ describe('the ring', () => {
       rows.leased[0] = addressNumber(address);
       for (const each of entries) {
         rows.leasedPort[0] = each.port;
-        log.record(rows, 0, each.lease, each.opened, each.opened + each.length, 'finished');
+        log.record(rows, 0, noBook, each.lease, each.opened, each.opened + each.length, 'finished');
       }
       const query: FlowQuery = { protocol: 'tcp', address: address as never, port, remote: null, remotePort: null, at };
       const found = log.search(query, 100).map((record) => `${record.lease} ${record.openedAt} ${record.closedAt}`);

@@ -2,11 +2,13 @@ import { fc, test } from '@fast-check/vitest';
 import { afterAll, describe, expect } from 'vitest';
 import { command, World } from '../support/fish-world.ts';
 
+const family = fc.constantFrom(4 as const, 6 as const);
+
 describe('fish does what the naive one does', () => {
-  test.prop([fc.array(command, { minLength: 20, maxLength: 150 }), fc.integer()], { numRuns: 300 })(
+  test.prop([fc.array(command, { minLength: 20, maxLength: 150 }), fc.integer(), family], { numRuns: 300 })(
     'through any sequence of packets, silences, changes of lease and restarts',
-    (commands, seed) => {
-      const world = new World(seed);
+    (commands, seed, over) => {
+      const world = new World(seed, over);
       for (const each of commands) {
         world.carryOut(each);
         world.compare();
@@ -25,17 +27,21 @@ describe('fish that is killed between any two stores into its memory', () => {
       fc.array(death, { minLength: 1, maxLength: 6 }),
       fc.option(fc.nat({ max: 300 })),
       fc.integer(),
+      family,
     ],
     { numRuns: 300 },
-  )('has a successor that does what the naive one does, which lives for ever', (commands, deaths, again, seed) => {
-    const world = new World(seed, { mortal: true, flowsMax: 64, blocksMax: 6 });
-    world.storesOfSuccessor = again ?? Infinity;
-    for (const [index, each] of commands.entries()) {
-      const death = deaths.find(({ after }) => after === index);
-      if (death) world.pond.storesLeft = death.storesLeft;
-      world.carryOut(each);
-      world.compare();
-    }
-    died += world.deaths;
-  });
+  )(
+    'has a successor that does what the naive one does, which lives for ever',
+    (commands, deaths, again, seed, over) => {
+      const world = new World(seed, over, { mortal: true, flowsMax: 64, blocksMax: 6 });
+      world.storesOfSuccessor = again ?? Infinity;
+      for (const [index, each] of commands.entries()) {
+        const death = deaths.find(({ after }) => after === index);
+        if (death) world.pond.storesLeft = death.storesLeft;
+        world.carryOut(each);
+        world.compare();
+      }
+      died += world.deaths;
+    },
+  );
 });

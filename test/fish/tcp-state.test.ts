@@ -1,6 +1,7 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
 import { FlowMemory } from '../../src/fish/flow-memory.ts';
+import { AddressBook } from '../../src/fish/address-book.ts';
 import { Packet } from '../../src/fish/packet.ts';
 import {
   CLOSED,
@@ -37,8 +38,10 @@ type Segment = readonly [
 ];
 
 class Connection {
-  readonly #tracker = new TcpTracker(FlowMemory.local({ flowsMax: 2, blocksMax: 1, peersMax: 0 }).columns.tcp);
-  readonly #packet = new Packet(0);
+  readonly #tracker = new TcpTracker(
+    FlowMemory.local({ flowsMax: 2, blocksMax: 1, peersMax: 0, addressesMax: 0 }).columns.tcp,
+  );
+  readonly #packet = new Packet(0, new AddressBook(new Uint32Array(0), () => 0));
   /** Sequence numbers in the tests count from here, so that they may wrap around. */
   readonly #base: number;
   #open = false;

@@ -23,7 +23,7 @@ const step = fc.oneof(
 test.prop([fc.array(step, { maxLength: 100 })], { numRuns: 500 })(
   'peers agree with a set of pairs, up to their number, also those taken over from a former process',
   (steps) => {
-    const { columns } = FlowMemory.local({ flowsMax: flows, blocksMax: 1, peersMax: max });
+    const { columns } = FlowMemory.local({ flowsMax: flows, blocksMax: 1, peersMax: max, addressesMax: 0 });
     const adopt = (gone?: number): UdpPeers => {
       const adopted = new UdpPeers(flows, columns.peers);
       for (let entry = 0; entry < max; entry++) adopted.adopt(entry, (flow) => flow !== gone);

@@ -2,6 +2,7 @@ import { fc } from '@fast-check/vitest';
 import { expect } from 'vitest';
 import { defaultTimers } from '../../src/fish/config.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { Address } from '../../src/net/address.ts';
 import { LIVE } from '../../src/fish/flow-table.ts';
 import { describeTuple, type TupleText } from '../../src/fish/flow-tuple.ts';
 import { block, Killed, Pond, shared } from './fish.ts';
@@ -27,6 +28,18 @@ const blocks = [
   block('198.51.100.10', 'udp', 9_000, 9_001),
   block('198.51.100.10', 'icmp', 9_002, 9_003),
 ];
+
+/** The same scene over IPv6. */
+const over6: Readonly<Record<string, string>> = {
+  '100.96.0.2': '2001:db8:c::2',
+  '100.96.0.3': '2001:db8:c::3',
+  '203.0.113.1': '2001:db8:e::1',
+  '203.0.113.2': '2001:db8:e::2',
+  '198.51.100.10': '2001:db8:d::10',
+  '198.51.100.11': '2001:db8:d::11',
+};
+
+const blocks6 = blocks.map((each) => ({ ...each, address: over6[each.address] as Address }));
 
 const who = fc.record({ client: fc.nat({ max: clients.length - 1 }), remote: fc.nat({ max: remotes.length - 1 }) });
 const move = fc.constantFrom<TcpMove>('begin', 'answer', 'data', 'acknowledge', 'finish', 'reset');
@@ -109,14 +122,27 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
 /** Fish and its model side by side. */
 export class World {
   readonly pond: Pond;
-  readonly naive = new NaiveFish(defaultTimers, '100.96.');
+  readonly naive: NaiveFish;
+  readonly #family: 4 | 6;
   readonly #connections = new Map<string, ScriptedTcp>();
   /** Where each pair was last seen coming from. */
   readonly #seenFrom = new Map<string, Endpoint>();
 
-  constructor(seed: number, settings: ConstructorParameters<typeof Pond>[1] = {}) {
-    this.pond = new Pond(blocks, { seed, icmpErrorsPerSMax: 0, clientShare: 1, ...settings });
-    this.naive.setBlocks(blocks);
+  constructor(seed: number, family: 4 | 6, settings: ConstructorParameters<typeof Pond>[1] = {}) {
+    this.#family = family;
+    this.naive = new NaiveFish(defaultTimers, family === 4 ? '100.96.' : '2001:db8:c::');
+    const bare = { icmpErrorsPerSMax: 0, clientShare: 1, fragmentedPacketsMax: 2 } as const;
+    this.pond = new Pond(this.#in(blocks), { seed, ...bare, ...settings });
+    this.naive.setBlocks(this.#in(blocks));
+  }
+
+  /** In the family of this world; the same block is the same object. */
+  #in(members: readonly LeasedBlock[]): readonly LeasedBlock[] {
+    return this.#family === 4 ? members : members.map((each) => blocks6[blocks.indexOf(each)]!);
+  }
+
+  #at<E extends { address: string }>(endpoint: E): E {
+    return this.#family === 4 ? endpoint : { ...endpoint, address: over6[endpoint.address]! };
   }
 
   /** How often fish was killed in the middle of something. */
@@ -131,21 +157,22 @@ export class World {
   carryOut(command: Command): void {
     if (command.do === 'tcp') {
       for (const [direction, what] of command.steps)
-        this.tcp(clients[command.who.client]!, remotes[command.who.remote]!, direction, what);
+        this.tcp(this.#at(clients[command.who.client]!), this.#at(remotes[command.who.remote]!), direction, what);
     } else if (command.do === 'datagram') {
-      this.datagram(command.protocol, clients[command.who.client]!, remotes[command.who.remote]!, command.way);
+      const [client, remote] = [clients[command.who.client]!, remotes[command.who.remote]!];
+      this.datagram(command.protocol, this.#at(client), this.#at(remote), command.way);
     } else if (command.do === 'stray') {
       // From a port that no client ever talks to.
-      const from = { ...remotes[command.remote]!, port: 9_999 };
-      const to = { address: '198.51.100.10', port: command.port };
+      const from = this.#at({ ...remotes[command.remote]!, port: 9_999 });
+      const to = this.#at({ address: '198.51.100.10', port: command.port });
       this.send(tcp(from, to, 'A', { sequence: 77, acknowledgement: 88 }));
     } else if (command.do === 'pass') {
       this.pass(command.seconds);
     } else if (command.do === 'restart') {
       this.#throughDeath(() => this.pond.restart());
     } else {
-      this.#throughDeath(() => this.pond.forwarder.setBlocks(command.members, this.pond.nowMs));
-      this.naive.setBlocks(command.members);
+      this.#throughDeath(() => this.pond.forwarder.setBlocks(this.#in(command.members), this.pond.nowMs));
+      this.naive.setBlocks(this.#in(command.members));
     }
   }
 
@@ -232,7 +259,9 @@ export class World {
     const restS = { tcp: defaultTimers.tcpRestS, udp: defaultTimers.udpRestS, icmp: defaultTimers.icmpRestS };
     for (const flow of this.naive.flows) {
       const key = naiveKey(flow);
-      const row = flows.state.findIndex((state, i) => state === LIVE && key === keyOf(describeTuple(flows, i)));
+      const row = flows.state.findIndex(
+        (state, i) => state === LIVE && key === keyOf(describeTuple(flows, i, this.pond.book)),
+      );
       const deadlineS = this.nowS + restS[flow.protocol];
       const isHalfEnded = row >= 0 && flow.deadlineS < this.nowS && flows.deadlineMs[row] === deadlineS * 1_000;
       if (isHalfEnded) flow.deadlineS = deadlineS;

@@ -1,6 +1,8 @@
 import type { Address } from '../../src/net/address.ts';
 import { ipv4FromNumber } from '../../src/net/address.ts';
+import { address6Text } from './packets6.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
+import { AddressBook } from '../../src/fish/address-book.ts';
 import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import { defaultTimers, fishConfig, type FishConfig, type FlowTimers } from '../../src/fish/config.ts';
 import { FlowLog } from '../../src/fish/flow-log.ts';
@@ -40,8 +42,21 @@ export class TupleKernel implements Placeholders {
   readonly #mine = new Set<number>();
 
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
+    return this.#open(`${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`, binding);
+  }
+
+  open6(
+    address: Uint8Array,
+    port: number,
+    remote: Uint8Array,
+    remotePort: number,
+    binding: 'late' | 'explicit',
+  ): number {
+    return this.#open(`${address6Text(address)}:${port} ${address6Text(remote)}:${remotePort}`, binding);
+  }
+
+  #open(tuple: string, binding: 'late' | 'explicit'): number {
     if (this.failure !== 0) return -this.failure;
-    const tuple = `${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`;
     if (this.strangers.has(tuple)) return binding === 'late' ? -99 : -98;
     for (const [handle, held] of this.held) {
       if (held !== tuple) continue;
@@ -66,7 +81,14 @@ export class TupleKernel implements Placeholders {
   }
 
   adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean {
-    const tuple = `${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`;
+    return this.#adopt(handle, `${ipv4FromNumber(address)}:${port} ${ipv4FromNumber(remote)}:${remotePort}`);
+  }
+
+  adopt6(handle: number, address: Uint8Array, port: number, remote: Uint8Array, remotePort: number): boolean {
+    return this.#adopt(handle, `${address6Text(address)}:${port} ${address6Text(remote)}:${remotePort}`);
+  }
+
+  #adopt(handle: number, tuple: string): boolean {
     if (this.held.get(handle) !== tuple || this.#mine.has(handle)) return false;
     this.#mine.add(handle);
     return true;
@@ -164,15 +186,21 @@ export class Pond {
     return copied;
   }
 
+  /** Addresses by their numbers, as they are in the memory. */
+  get book(): AddressBook {
+    return new AddressBook(this.memory.columns.addresses.words, () => 0);
+  }
+
   /** The memory as a process that is killed when `storesLeft` runs out sees it. */
   #mortalMemory(): FlowMemory {
     const mayStore = () => this.storesLeft-- > 0;
-    const { flows, tcp, peers, blocks } = this.memory.columns;
+    const { flows, tcp, peers, blocks, addresses } = this.memory.columns;
     const columns: MemoryColumns = {
       flows: mortal(flows, mayStore),
       tcp: mortal(tcp, mayStore),
       peers: mortal(peers, mayStore),
       blocks: mortal(blocks, mayStore),
+      addresses: mortal(addresses, mayStore),
     };
     return this.memory.through(columns);
   }
@@ -181,10 +209,13 @@ export class Pond {
     const all = { ...this.#settings, ...more };
     const { timers, seed = 1, marginUs = 0, mortal: isMortal = false, ...settings } = all;
     const config = fishConfig({
-      clientPrefixes: ['100.64.0.0/10' as Prefix],
+      clientPrefixes: ['100.64.0.0/10', '2001:db8:c::/48'] as Prefix[],
       vnetHeaderBytes: 0,
       flowsMax: 1_024,
       udpPeersMax: 1_024,
+      ipv6AddressesMax: 1_024,
+      fragmentedPacketsMax: 256,
+      fragmentBytesMax: 1_048_576,
       flowLogMax: 1_024,
       ...settings,
       timers: { ...defaultTimers, ...timers },
@@ -248,6 +279,8 @@ export class Pond {
 
 export const client: Endpoint = { address: '100.96.0.2', port: 40_000 };
 export const origin: Endpoint = { address: '203.0.113.1', port: 443 };
+export const client6: Endpoint = { address: '2001:db8:c::2', port: 40_000 };
+export const origin6: Endpoint = { address: '2001:db8:0:1::1', port: 443 };
 
 type Sent = Readonly<{ verdict: string; bytes: Uint8Array }>;
 function forwarded({ verdict, bytes }: Sent): ReturnType<typeof read> {

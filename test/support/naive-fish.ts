@@ -71,7 +71,8 @@ export class NaiveFish {
   }
 
   #outward(packet: PacketFields, nowS: number): NaiveVerdict {
-    if (packet.protocol === 'icmp' && packet.type !== 8) return { drop: 'icmp_type_unsupported' };
+    if (packet.protocol === 'icmp' && packet.type !== 8 && packet.type !== 128)
+      return { drop: 'icmp_type_unsupported' };
     if (!packet.source.startsWith(this.#clientsStartWith)) return { drop: 'source_not_allowed' };
     const client = { address: packet.source, port: sourcePortOf(packet) };
     const remote = remoteKey(packet.protocol, packet.destination, destinationPortOf(packet));

@@ -1,4 +1,5 @@
 import { addressBytes, onesComplementSum, type Endpoint } from './packets.ts';
+import { isIPv6Packet, pseudoHeader6, transportOf6 } from './packets6.ts';
 
 /**
  * Address translation as a textbook has it: replace the address and the port, then sum both checksums anew over the whole
@@ -12,6 +13,7 @@ export function translated(
   to: Endpoint,
   partial = false,
 ): Uint8Array {
+  if (isIPv6Packet(packet)) return translated6(packet, side, to, partial);
   const bytes = Uint8Array.from(packet);
   const transport = ((bytes[0] ?? 0) & 15) * 4;
   const protocol = bytes[9] ?? 0;
@@ -21,6 +23,21 @@ export function translated(
   setWord(bytes, 10, 0xffff - onesComplementSum(bytes.subarray(0, transport)));
   if (protocol === 1) writeIcmpChecksum(bytes, transport);
   else writeChecksum(bytes, transport, protocol, partial);
+  return bytes;
+}
+
+function translated6(packet: Uint8Array, side: 'source' | 'destination', to: Endpoint, partial: boolean): Uint8Array {
+  const bytes = Uint8Array.from(packet);
+  const { at: transport, protocol } = transportOf6(bytes);
+  bytes.set(addressBytes(to.address), side === 'source' ? 8 : 24);
+  bytes.set([to.port >>> 8, to.port & 255], transport + (protocol === 58 ? 4 : side === 'source' ? 0 : 2));
+  const at = transport + (protocol === 17 ? 6 : protocol === 6 ? 16 : 2);
+  const covered = bytes.subarray(transport, 40 + (((bytes[4] ?? 0) << 8) | (bytes[5] ?? 0)));
+  const pseudo = pseudoHeader6([...bytes.subarray(8, 24)], [...bytes.subarray(24, 40)], protocol, covered.length);
+  setWord(bytes, at, 0);
+  const sum = onesComplementSum(partial ? pseudo : [...pseudo, ...covered]);
+  const checksum = partial ? sum : 0xffff - sum;
+  setWord(bytes, at, checksum === 0 && protocol === 17 ? 0xffff : checksum);
   return bytes;
 }
 

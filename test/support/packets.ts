@@ -1,5 +1,16 @@
+import {
+  address6Bytes,
+  covered6,
+  header6,
+  isIPv6,
+  isIPv6Packet,
+  pseudoHeader6,
+  read6,
+  type Extension,
+} from './packets6.ts';
+
 /**
- * IPv4 packets made and read the slow, obvious way: plain objects, checksums always summed over everything. It shares no
+ * Packets made and read the slow, obvious way: plain objects, checksums always summed over everything. It shares no
  * code with src/fish, which it is there to judge.
  */
 
@@ -9,11 +20,16 @@ type Common = Readonly<{
   source: string;
   destination: string;
   ttl?: number;
+  /** Differentiated services and congestion notification. */
+  service?: number;
   /** IP options, a multiple of four bytes. */
   options?: readonly number[];
   identification?: number;
   /** Flags and offset of a fragment. */
   fragment?: number;
+  /** IPv6: the flow label, and extension headers. */
+  label?: number;
+  extensions?: readonly Extension[];
 }>;
 export type TcpFields = Common &
   Readonly<{
@@ -49,7 +65,8 @@ export const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(
 export const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const word = (value: number) => [(value >>> 8) & 255, value & 255];
 const doubleWord = (value: number) => [...word(value >>> 16), ...word(value)];
-export const addressBytes = (address: string) => address.split('.').map(Number);
+export const addressBytes = (address: string) =>
+  isIPv6(address) ? address6Bytes(address) : address.split('.').map(Number);
 export const addressNumber = (address: string): number =>
   addressBytes(address).reduce((number, byte) => number * 256 + byte, 0);
 const wordAt = (bytes: Uint8Array, at: number) => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
@@ -65,13 +82,17 @@ export function onesComplementSum(bytes: Uint8Array | readonly number[]): number
 }
 const checksumOf = (bytes: Uint8Array | readonly number[]) => 0xffff - onesComplementSum(bytes);
 
-const pseudoHeader = (packet: PacketFields, transportBytes: number) => [
-  ...addressBytes(packet.source),
-  ...addressBytes(packet.destination),
-  0,
-  protocolNumbers[packet.protocol],
-  ...word(transportBytes),
-];
+function pseudoHeader(packet: PacketFields, transportBytes: number): number[] {
+  const [source, destination] = [addressBytes(packet.source), addressBytes(packet.destination)];
+  if (isIPv6(packet.source))
+    return pseudoHeader6(
+      source,
+      destination,
+      packet.protocol === 'icmp' ? 58 : protocolNumbers[packet.protocol],
+      transportBytes,
+    );
+  return [...source, ...destination, 0, protocolNumbers[packet.protocol], ...word(transportBytes)];
+}
 
 function transportOf(packet: PacketFields): number[] {
   const data = packet.data ?? nothing;
@@ -101,7 +122,9 @@ const checksumOffset = { icmp: 2, tcp: 16, udp: 6 } as const;
 function transportChecksum(packet: PacketFields, transport: readonly number[]): number {
   if (packet.protocol === 'udp' && packet.withoutChecksum === true) return 0;
   const checksum = checksumOf(
-    packet.protocol === 'icmp' ? transport : [...pseudoHeader(packet, transport.length), ...transport],
+    packet.protocol === 'icmp' && !isIPv6(packet.source)
+      ? transport
+      : [...pseudoHeader(packet, transport.length), ...transport],
   );
   return checksum === 0 && packet.protocol === 'udp' ? 0xffff : checksum;
 }
@@ -110,14 +133,15 @@ function transportChecksum(packet: PacketFields, transport: readonly number[]): 
 export function build(packet: PacketFields, partial = false): Uint8Array {
   const transport = transportOf(packet);
   const checksum =
-    partial && packet.protocol !== 'icmp'
+    partial && (packet.protocol !== 'icmp' || isIPv6(packet.source))
       ? onesComplementSum(pseudoHeader(packet, transport.length))
       : transportChecksum(packet, transport);
   transport.splice(checksumOffset[packet.protocol], 2, ...word(checksum));
+  if (isIPv6(packet.source)) return Uint8Array.from([...header6(packet, transport.length), ...transport]);
   const options = packet.options ?? [];
   const header = [
     0x45 + options.length / 4,
-    0,
+    packet.service ?? 0,
     ...word(20 + options.length + transport.length),
     ...word(packet.identification ?? 0x1234),
     ...word(packet.fragment ?? 0x4000),
@@ -216,7 +240,7 @@ export const echo = (source: string, destination: string, identifier: number, ty
   protocol: 'icmp',
   source,
   destination,
-  type,
+  type: isIPv6(source) ? (type === 8 ? 128 : 129) : type,
   identifier,
   data: Uint8Array.of(9, 8, 7, 6),
 });
@@ -233,6 +257,7 @@ export type Seen = Readonly<{
 
 /** The fields that translation is about, of a packet without virtio header. */
 export function read(bytes: Uint8Array): Seen {
+  if (isIPv6Packet(bytes)) return read6(bytes);
   const at = ((bytes[0] ?? 0) & 15) * 4;
   const protocol = bytes[9] ?? 0;
   const isIcmp = protocol === 1;
@@ -248,6 +273,7 @@ export function read(bytes: Uint8Array): Seen {
 
 /** What is wrong with the checksums of a packet, summed over all of it; undefined when nothing is. */
 export function checksumProblem(bytes: Uint8Array): string | undefined {
+  if (isIPv6Packet(bytes)) return onesComplementSum(covered6(bytes)) === 0xffff ? undefined : 'transport checksum';
   const headerBytes = ((bytes[0] ?? 0) & 15) * 4;
   if (onesComplementSum(bytes.subarray(0, headerBytes)) !== 0xffff) return 'header checksum';
   const transport = bytes.subarray(headerBytes, wordAt(bytes, 2));

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { copyMemory } from '../../fish/flow-copy.ts';
-import { FlowMemory, type MemorySizes } from '../../fish/flow-memory.ts';
+import { FlowMemory, sameSizes, type MemorySizes } from '../../fish/flow-memory.ts';
 import { opaqueBytes, singletons } from '../../keeper/protocol.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { closeFd } from '../../sys/descriptors.ts';
@@ -68,7 +68,7 @@ export class FishPlace {
     if (!keeping) return null;
     const found = this.#findFlows();
     const before = found?.memory;
-    if (found && before && isSameSize(before.sizes, sizes))
+    if (found && before && sameSizes(before.sizes, sizes))
       return { memory: found.mapping, keepers: keeping.flowKeepers() };
     const fd = createSharedMemory('fishery-flows', FlowMemory.bytesFor(sizes));
     const mapping = mapShared(fd);
@@ -148,6 +148,3 @@ export class FishPlace {
     this.#flows = undefined;
   }
 }
-
-const isSameSize = (a: MemorySizes, b: MemorySizes): boolean =>
-  a.flowsMax === b.flowsMax && a.blocksMax === b.blocksMax && a.peersMax === b.peersMax;

@@ -1,6 +1,6 @@
 import type { Placeholders } from '../../fish/placeholders.ts';
 import { closeFd } from '../../sys/descriptors.ts';
-import { openConnected4 } from '../../sys/placeholders.ts';
+import { openConnected4, openConnected6 } from '../../sys/placeholders.ts';
 
 /** Placeholders as the kernel has them: a handle is the descriptor of a Fast Open socket that waits in SYN-SENT. */
 export class HeldSockets implements Placeholders {
@@ -15,12 +15,26 @@ export class HeldSockets implements Placeholders {
     return openConnected4(address, port, remote, remotePort, binding, this.#mark);
   }
 
+  open6(
+    address: Uint8Array,
+    port: number,
+    remote: Uint8Array,
+    remotePort: number,
+    binding: 'late' | 'explicit',
+  ): number {
+    return openConnected6(address, port, remote, remotePort, binding, this.#mark);
+  }
+
   close(handle: number): void {
     closeFd(handle);
   }
 
   /** They end with the thread that opened them. */
   adopt(): boolean {
+    return false;
+  }
+
+  adopt6(): boolean {
     return false;
   }
 

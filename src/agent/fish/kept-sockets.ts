@@ -4,7 +4,7 @@ import { kept_max, kinds, opaqueBytes, recordsPerMessage_max } from '../../keepe
 import { Slots } from '../../keeper/slots.ts';
 import { EMFILE } from '../../sys/constants.ts';
 import { closeFd } from '../../sys/descriptors.ts';
-import { openConnected4 } from '../../sys/placeholders.ts';
+import { openConnected4, openConnected6 } from '../../sys/placeholders.ts';
 
 /** What these ask of a keeper. */
 export type FlowKeeper = Pick<KeeperClient, 'hello' | 'problem' | 'putBatch' | 'drop' | 'list' | 'stats'>;
@@ -18,6 +18,7 @@ export type KeptSocketsParts = Readonly<{
   mark: number;
   /** How they are opened; the kernel's own way in production. */
   open?: typeof openConnected4;
+  open6?: typeof openConnected6;
 }>;
 
 /** Slots given up between two messages to a keeper. */
@@ -60,6 +61,7 @@ const nothingLeaves = (): Leaving => ({
 export class KeptSockets implements Placeholders {
   readonly #parts: KeptSocketsParts;
   readonly #open: typeof openConnected4;
+  readonly #open6: typeof openConnected6;
   readonly #members: readonly Member[];
   readonly #record = new Uint8Array(opaqueBytes);
   readonly #view = new DataView(this.#record.buffer);
@@ -72,6 +74,7 @@ export class KeptSockets implements Placeholders {
   constructor(parts: KeptSocketsParts) {
     this.#parts = parts;
     this.#open = parts.open ?? openConnected4;
+    this.#open6 = parts.open6 ?? openConnected6;
     this.#members = parts.keepers.map(({ number, keeper, flows_max }) => {
       const kept = [...keeper.list(kinds.flow)];
       for (const { slot, record } of kept) this.#left.set(number * kept_max + slot, record);
@@ -93,10 +96,31 @@ export class KeptSockets implements Placeholders {
   }
 
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {
-    const member = this.#members.find(({ slots, most }) => slots.used < most);
+    const member = this.#withRoom();
     if (!member) return -EMFILE;
     const fd = this.#open(address, port, remote, remotePort, binding, this.#parts.mark);
-    if (fd < 0) return fd;
+    return fd < 0 ? fd : this.#keep(member, fd, this.#recordOf(address, port, remote, remotePort));
+  }
+
+  open6(
+    address: Uint8Array,
+    port: number,
+    remote: Uint8Array,
+    remotePort: number,
+    binding: 'late' | 'explicit',
+  ): number {
+    const member = this.#withRoom();
+    if (!member) return -EMFILE;
+    const fd = this.#open6(address, port, remote, remotePort, binding, this.#parts.mark);
+    return fd < 0 ? fd : this.#keep(member, fd, this.#recordOf6(address, port, remote, remotePort));
+  }
+
+  #withRoom(): Member | undefined {
+    return this.#members.find(({ slots, most }) => slots.used < most);
+  }
+
+  /** On its way into the keeper: the handle, or -errno. */
+  #keep(member: Member, fd: number, record: Uint8Array): number {
     const slot = member.slots.take();
     if (slot === undefined) {
       closeFd(fd);
@@ -105,7 +129,7 @@ export class KeptSockets implements Placeholders {
     const { leaving } = member;
     leaving.slots[leaving.count] = slot;
     leaving.descriptors[leaving.count] = fd;
-    leaving.records.set(this.#recordOf(address, port, remote, remotePort), leaving.count * opaqueBytes);
+    leaving.records.set(record, leaving.count * opaqueBytes);
     leaving.count++;
     this.undelivered++;
     if (leaving.count === putsAtOnce_max) this.deliver();
@@ -131,9 +155,16 @@ export class KeptSockets implements Placeholders {
   }
 
   adopt(handle: number, address: number, port: number, remote: number, remotePort: number): boolean {
+    return this.#takeOver(handle, this.#recordOf(address, port, remote, remotePort));
+  }
+
+  adopt6(handle: number, address: Uint8Array, port: number, remote: Uint8Array, remotePort: number): boolean {
+    return this.#takeOver(handle, this.#recordOf6(address, port, remote, remotePort));
+  }
+
+  #takeOver(handle: number, own: Uint8Array): boolean {
     const kept = this.#left.get(handle);
     if (kept === undefined) return false;
-    const own = this.#recordOf(address, port, remote, remotePort);
     if (kept.some((byte, i) => byte !== own[i])) return false;
     return this.#left.delete(handle);
   }
@@ -166,6 +197,23 @@ export class KeptSockets implements Placeholders {
     this.#view.setUint32(12, remote);
     this.#view.setUint16(16, port);
     this.#view.setUint16(18, remotePort);
+    this.#view.setUint32(20, 0);
+    this.#view.setUint32(24, 0);
+    return this.#record;
+  }
+
+  /**
+   * Two IPv6 addresses are longer than a record: the local one is mixed into the remote. For one local address the remote can be
+   * told exactly, and hosts have few. The ports, never 0, stand where those of IPv4 have zeros.
+   */
+  #recordOf6(address: Uint8Array, port: number, remote: Uint8Array, remotePort: number): Uint8Array {
+    const [high, low] = this.#parts.identity;
+    this.#view.setUint32(0, high);
+    this.#view.setUint32(4, low);
+    for (let i = 0; i < 16; i += 4)
+      this.#view.setUint32(8 + i, Math.imul(wordAt(address, i), 0x9e3779b1) ^ wordAt(remote, i));
+    this.#view.setUint16(24, port);
+    this.#view.setUint16(26, remotePort);
     return this.#record;
   }
 }
@@ -182,6 +230,9 @@ function deliverOne(member: Member): void {
   leaving.count = 0;
   if (refusal < 0) throw new Error(keeper.problem ?? 'a keeper is lost');
 }
+/** Of an IPv6 address, whose bytes are all there. */
+const wordAt = (bytes: Uint8Array, at: number): number =>
+  (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
 
 function flushOne({ keeper, givenUp }: Member): void {
   if (givenUp.length === 0) return;

@@ -27,8 +27,8 @@ const comparison_ms_max = 0.5;
 const wallClockFraction_ms = 0.5;
 /** How far the instants of the flow log may be from the host's clock. */
 export const clockMargin_ms = wallClockTolerance_ms + comparison_ms_max + wallClockFraction_ms + betweenLooks_ms_max;
-/** An IPv4 packet is at most this long, its virtio header not included. */
-const packetBytes_max = 65_535;
+/** No packet is longer, its virtio header not included: the length that an IPv6 header tells does not count the header. */
+const packetBytes_max = 65_535 + 40;
 
 /** The bit of `waitReadable` for the second descriptor. */
 const WAKE = 2;

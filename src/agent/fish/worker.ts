@@ -25,12 +25,18 @@ const takesAway: ReadonlySet<Operation> = new Set(['setBlocks', 'endLease', 'fen
 function main(port: MessagePort, setup: WorkerSetup): void {
   const { config } = setup;
   const { memory, placeholders, undelivered, confirm, flush, close } = keptOf(setup) ?? goneWithTheThread(setup);
+  const random = randomNumbers();
   const forwarder = new Forwarder({
     config,
     memory,
-    random: randomNumbers(),
+    random,
     placeholders,
-    log: new FlowLog({ entriesMax: config.flowLogMax, since: Date.now() * 1_000, marginUs: clockMargin_ms * 1_000 }),
+    log: new FlowLog({
+      entriesMax: config.flowLogMax,
+      since: Date.now() * 1_000,
+      marginUs: clockMargin_ms * 1_000,
+      random,
+    }),
   });
   let leaves = setup.kept !== null;
   const pump: Pump = new Pump({

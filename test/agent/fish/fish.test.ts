@@ -133,7 +133,7 @@ describe('the fish thread', () => {
     const bad = block('2001:db8::10', 'tcp', 9_000, 9_000);
     expect(await fish.setBlocks([bad, udpBlock])).toMatchObject({
       added: 1,
-      refused: [{ block: bad, reason: 'IPv6 is not translated yet' }],
+      refused: [{ block: bad, reason: 'no client prefix is one of IPv6' }],
     });
   });
 
