@@ -292,6 +292,10 @@ export class World {
       const to = { address: flow.address, port: flow.port };
       expect(expected).toMatchObject({ choices: expect.arrayContaining([to]) as unknown });
       this.naive.took(to);
+      // It was let go of before the new one began, if there was one that rested.
+      const begun = this.naive.flows.at(-1)!;
+      for (const each of this.naive.flows)
+        if (each !== begun && each.protocol === begun.protocol && isSameClient(each, begun)) each.superseded = true;
     }
   }
 
@@ -334,6 +338,9 @@ export class World {
     expect([...this.pond.kernel.held.values()].toSorted()).toEqual(held.toSorted());
   }
 }
+
+const isSameClient = (a: NaiveFlow, b: NaiveFlow): boolean =>
+  a.remote === b.remote && a.client.address === b.client.address && a.client.port === b.client.port;
 
 const copyOf = (flow: NaiveFlow): NaiveFlow => ({
   ...flow,
