@@ -6,6 +6,7 @@ import type { HostState } from '../host-state.ts';
 import { counterNames, tableName, type CounterName, type Ruleset } from '../ruleset.ts';
 import { parseSetName, type Element } from '../sets.ts';
 import { callTool } from './commands.ts';
+import { inBatches, type Batch } from './element-batches.ts';
 import { decodeElement, encodeElement } from './element-codec.ts';
 
 /** The one element that keeps the guard open: mark 0, in host order, which for 0 is any order. */
@@ -14,9 +15,6 @@ const table = `inet ${tableName}`;
 /** Loaded with the rules, and compared with them. */
 const addressSets = ['pool4', 'pool6', 'host4', 'host6'] as const;
 const ENOENT = 2;
-
-/** Bounded by the kernel's own bound on one transaction. */
-const elementsPerCommit_max = 50_000;
 
 export type TableState = Pick<HostState, 'ruleset' | 'elements'>;
 
@@ -54,11 +52,11 @@ export class HostTable {
     });
   }
 
+  /** One transaction as long as it fits; only a huge load is done in several. */
   change(add: readonly Element[], remove: readonly Element[]): void {
-    const changes = [...bySet('add', add), ...bySet('discard', remove)];
     const known = this.#known;
     this.#known = undefined;
-    for (const batch of inBatches(changes)) netlink(() => this.#elements.commit(batch));
+    for (const batch of inBatches(add, remove)) netlink(() => this.#elements.commit(batch.flatMap(keyChanges)));
     for (const { set, key } of add) known?.get(set)?.add(key);
     for (const { set, key } of remove) known?.get(set)?.delete(key);
     this.#known = known;
@@ -153,28 +151,9 @@ function netlink<T>(work: () => T): T {
 
 type KeyChange = Extract<ElementChange, { keys: readonly Uint8Array[] }>;
 
-function bySet(change: 'add' | 'discard', elements: readonly Element[]): KeyChange[] {
-  return [...Map.groupBy(elements, ({ set }) => set)].map(([set, members]) => ({
+const keyChanges = ({ change, elements }: Batch[number]): readonly KeyChange[] =>
+  [...Map.groupBy(elements, ({ set }) => set)].map(([set, members]) => ({
     change,
     set,
     keys: members.map(({ key }) => encodeElement(set, key)),
   }));
-}
-
-/** One transaction as long as it fits; only a huge load is done in several. */
-function inBatches(changes: readonly KeyChange[]): KeyChange[][] {
-  const batches: KeyChange[][] = [];
-  let room = 0;
-  for (const { change, set, keys } of changes)
-    for (let from = 0; from < keys.length;) {
-      if (room === 0) {
-        batches.push([]);
-        room = elementsPerCommit_max;
-      }
-      const piece = keys.slice(from, from + room);
-      batches.at(-1)?.push({ change, set, keys: piece });
-      from += piece.length;
-      room -= piece.length;
-    }
-  return batches;
-}

@@ -98,7 +98,14 @@ export class LinuxHost implements Host {
 
   async carryOut(steps: readonly HostStep[]): Promise<void> {
     try {
-      for (const step of steps) await this.#carryOut(step);
+      for (let at = 0; at < steps.length;) {
+        // Elements that change together are one transaction: a lease with parts in several sets is never half there.
+        const end = endOfElements(steps, at);
+        const step = steps[at];
+        if (end > at) this.#changeElements(steps.slice(at, end));
+        else if (step) await this.#carryOut(step);
+        at = Math.max(end, at + 1);
+      }
     } catch (error) {
       this.#distrust(areas);
       throw error;
@@ -144,6 +151,12 @@ export class LinuxHost implements Host {
     );
   }
 
+  #changeElements(steps: readonly HostStep[]): void {
+    const those = (what: 'add-elements' | 'remove-elements'): readonly Element[] =>
+      steps.flatMap((step) => (step.do === what ? step.keys.map((key) => ({ set: step.set, key })) : []));
+    this.#table.change(those('add-elements'), those('remove-elements'));
+  }
+
   async #carryOut(step: HostStep): Promise<void> {
     switch (step.do) {
       case 'set-sysctl':
@@ -158,10 +171,8 @@ export class LinuxHost implements Host {
         this.#table.remove();
         return;
       case 'add-elements':
-        this.#table.change(elementsOfStep(step), []);
-        return;
       case 'remove-elements':
-        this.#table.change([], elementsOfStep(step));
+        this.#changeElements([step]);
         return;
       case 'make-tun':
         this.#distrust(['links', 'routes']);
@@ -210,5 +221,12 @@ function device<T>(work: () => T): T {
   }
 }
 
-const elementsOfStep = (step: Readonly<{ set: string; keys: readonly string[] }>): readonly Element[] =>
-  step.keys.map((key) => ({ set: step.set, key }));
+const isElements = (step: HostStep | undefined): boolean =>
+  step?.do === 'add-elements' || step?.do === 'remove-elements';
+
+/** Where the steps about elements that begin at `from` end; `from` itself where none does. */
+function endOfElements(steps: readonly HostStep[], from: number): number {
+  let end = from;
+  while (isElements(steps[end])) end++;
+  return end;
+}

@@ -17,18 +17,50 @@ const optionWords_max = 10;
 
 /**
  * For each place in which a quoted packet of this protocol may have its port or identifier, `portAt` bits behind the end of
- * the header: how to tell that it is there, and where. Extension headers of IPv6 are not followed.
+ * the headers: how to tell that it is there, and where.
  */
 function quotations(each: SetClass, portAt: number): readonly (readonly [match: string, at: number])[] {
   const { protocolAt, portsAt } = quotedHeader[each.family];
-  const protocol = `@th,${protocolAt},8 ${protocolNumber(each.protocol, each.family)}`;
-  if (each.family === 6) return [[protocol, portsAt + portAt]];
+  const protocol = protocolNumber(each.protocol, each.family);
+  if (each.family === 6)
+    return extensionChains.map((chain) => {
+      let [nextAt, at] = [protocolAt as number, portsAt as number];
+      const matches = chain.flatMap(({ types, is, bytes }) => {
+        const match = [`@th,${nextAt},8 ${types}`, ...is(at)];
+        [nextAt, at] = [at, at + 8 * bytes];
+        return match;
+      });
+      return [[...matches, `@th,${nextAt},8 ${protocol}`].join(' '), at + portAt] as const;
+    });
   return Array.from({ length: optionWords_max + 1 }, (_, words) => [
     // Version 4, and five words without options.
-    `@th,64,8 0x4${(5 + words).toString(16)} ${protocol}`,
+    `@th,64,8 0x4${(5 + words).toString(16)} @th,${protocolAt},8 ${protocol}`,
     portsAt + 32 * words + portAt,
   ]);
 }
+
+/** What tells an extension header of IPv6 that begins at a bit of the error, and how long it then is (RFC 8200 section 4). */
+type Extension = Readonly<{ types: string; is: (at: number) => readonly string[]; bytes: number }>;
+
+/** Hop-by-hop (0) and destination options (60), so many times eight bytes long: the second byte says how many more. */
+const options = (words: number): Extension => ({
+  types: '{ 0, 60 }',
+  is: (at) => [`@th,${at + 8},8 ${words - 1}`],
+  bytes: 8 * words,
+});
+/** The first fragment: any other has no ports. */
+const fragment: Extension = { types: '44', is: (at) => [`@th,${at + 16},16 & 0xfff8 0`], bytes: 8 };
+
+/** What a quoted packet may have between its header and its ports; without any is the commonest by far. */
+const extensionChains: readonly (readonly Extension[])[] = [
+  [],
+  [fragment],
+  [options(1)],
+  [options(1), fragment],
+  [options(2)],
+  [options(3)],
+  [options(1), options(1)],
+];
 
 /** The port of a quoted packet is its source's: the packet went out. An echo has its identifier in the second word. */
 const sentPortAt = ({ protocol }: SetClass): number => (protocol === 'icmp' ? 32 : 0);

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { LinuxHost } from '../../../src/agent/linux/linux-host.ts';
 import type { AgentLab } from './agent-lab.ts';
 
-type Calls = Pick<LinuxHost, 'observe' | 'carryOut' | 'changeElements'>;
+type Calls = Pick<LinuxHost, 'observe' | 'carryOut' | 'changeElements' | 'openGuard' | 'shutGuard'>;
 
 /** The agent's Linux side alone, in the host's namespace, one call at a time. */
 export class LinuxHostProcess {
@@ -53,6 +53,8 @@ if (process.argv[2] === 'serve') {
     observe: (scope) => host.observe(scope),
     carryOut: (steps) => host.carryOut(steps),
     changeElements: (add, remove) => host.changeElements(add, remove),
+    openGuard: (ms) => host.openGuard(ms),
+    shutGuard: () => host.shutGuard(),
   };
   process.on('message', (message) => {
     const { name, args } = message as { name: keyof Calls; args: never };
