@@ -229,6 +229,20 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     expect(await heldEver()).toBe(earlier);
   });
 
+  it('carries what may be cut into an uplink that is narrower than the client’s link', () => {
+    const setMtu = (bytes: number) => {
+      lab.shell(lab.host, `ip link set h0 mtu ${bytes}`);
+      lab.shell(lab.origin, `ip link set o0 mtu ${bytes}`);
+    };
+    setMtu(1_400);
+    try {
+      expect(largeDatagrams(lab.clientSide)).toBe('4 1');
+      expect(lab.shell(lab.clientSide, `ping -q -c 2 -i 0.2 -W 5 -M dont -s 1450 ${origin4}`)).toContain('2 received');
+    } finally {
+      setMtu(1_500);
+    }
+  });
+
   it('leaves the fragments of an answer to a proxy’s socket to that', async () => {
     const { id: session } = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
     const { leases } = await lab.client.leases.grant({ session, claims: [{ protocol: 'udp', ports: 16 } as never] });

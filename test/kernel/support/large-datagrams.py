@@ -1,7 +1,7 @@
 """Large datagrams between real sockets. With "shuffled", the sender cuts them himself and sends the pieces in any order.
 
   ask ADDRESS PORT BYTES COUNT SECONDS [shuffled | UID:ADDRESS:PORT]
-      how many came back whole, and in how many sources they were seen; as this user, from there
+      how many came back whole, each within SECONDS, and in how many sources they were seen; as this user, from there
   serve ADDRESS PORT
       says "ready", then answers each datagram with itself and its source, shuffled
 """
@@ -50,24 +50,24 @@ def ask(address, port, size, count, seconds, how=''):
         asking.bind((own, int(own_port)))
     asking.connect((address, int(port)))
     raw = how == 'shuffled' and socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    sent = set()
+    whole, sources = 0, set()
     for number in range(int(count)):
         body = b'%06d' % number + bytes(97 + (number + at) % 26 for at in range(int(size) - 6))
-        sent.add(body)
         if raw:
             # The kernel would number them itself if there were a zero.
             send_shuffled(raw, asking.getsockname(), (address, int(port)), body, number + 1)
         else:
             asking.send(body)
-    whole, sources = 0, set()
-    deadline = time.monotonic() + float(seconds)
-    while whole < len(sent) and time.monotonic() < deadline:
-        asking.settimeout(max(0.01, deadline - time.monotonic()))
-        try:
-            body, _, source = asking.recv(1 << 16).rpartition(b' ')
-        except TimeoutError:
-            break
-        if body in sent:
+        # One after the other: the buffer of a busy receiver holds hardly more.
+        deadline = time.monotonic() + float(seconds)
+        answer, source = b'', b''
+        while answer != body and (left := deadline - time.monotonic()) > 0:
+            asking.settimeout(left)
+            try:
+                answer, _, source = asking.recv(1 << 16).rpartition(b' ')
+            except TimeoutError:
+                break
+        if answer == body:
             whole += 1
             sources.add(source)
     print(whole, len(sources))
