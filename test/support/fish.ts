@@ -239,7 +239,7 @@ export class Pond {
   /** Hands over a packet (with `header`, the virtio header in front of it): its bytes afterwards, and the verdict by name. */
   send(
     packet: PacketFields | Uint8Array,
-    header = new Uint8Array(this.#vnetHeaderBytes),
+    header: Uint8Array = new Uint8Array(this.#vnetHeaderBytes),
   ): { verdict: string; bytes: Uint8Array } {
     const bytes = packet instanceof Uint8Array ? packet : build(packet);
     this.#buffer.set(header);
