@@ -1,0 +1,351 @@
+import { parseAddress } from '../../src/net/address.ts';
+import { dropReasons } from '../../src/fish/verdicts.ts';
+import { block, client, origin, Pond, seeded, shared } from './fish.ts';
+import { build, echo, fragmentOf, hexOf, onesComplementSum, resummed, tcp, udp, type PacketFields } from './packets.ts';
+
+/*
+ * Packets that nobody would send, in numbers: valid ones, answers to what fish let through, errors about it and pieces of all of
+ * these, with bits flipped, fields set, ends cut off. Whatever comes, fish has to answer, keep its bounds, and change nothing but
+ * what a translation changes; and when all is over, nothing may be left.
+ */
+export type FuzzReport = Readonly<{
+  packets: number;
+  forwarded: number;
+  held: number;
+  /** Forwarded, and with every checksum right, summed over all of it. */
+  right: number;
+  drops: Readonly<Record<string, number>>;
+}>;
+
+const leased = ['198.51.100.10', '198.51.100.11'] as const;
+const blocks = [
+  block(leased[0], 'tcp', 8_192, 8_255, shared('late')),
+  block(leased[1], 'tcp', 8_192, 8_223),
+  block(leased[0], 'udp', 8_192, 8_255),
+  block(leased[1], 'udp', 8_256, 8_287),
+  block(leased[0], 'icmp', 8_192, 8_223),
+];
+const data = (bytes: number) => Uint8Array.from({ length: bytes }, (_, i) => (i * 37) & 255);
+const second = { address: '100.96.7.9', port: 5_000 };
+const corpus: readonly PacketFields[] = [
+  tcp(client, origin, 'S', { tcpOptions: [2, 4, 5, 180, 1, 3, 3, 7] }),
+  tcp(second, origin, 'S', { data: data(20) }),
+  tcp(client, origin, 'A', { sequence: 1, acknowledgement: 1, data: data(64) }),
+  tcp(client, origin, 'AF', { sequence: 1, acknowledgement: 1 }),
+  tcp(client, origin, 'R', { sequence: 1 }),
+  tcp(client, { ...origin, port: 80 }, 'S', { options: [7, 7, 4, 0, 0, 0, 0, 0] }),
+  udp(client, origin, { data: data(80) }),
+  udp(second, origin, { data: data(33), fragment: 0, options: [1, 1, 1, 0] }),
+  udp(second, { ...origin, port: 53 }, { withoutChecksum: true, fragment: 0, data: data(200) }),
+  udp(client, { address: '192.0.2.77', port: 53 }, { data: data(400), fragment: 0, identification: 5 }),
+  echo(client.address, origin.address, 7),
+  { ...echo(second.address, origin.address, 9), fragment: 0, data: data(300) },
+  // From outside, to whoever is there.
+  udp(origin, { address: leased[0], port: 8_200 }, { data: data(50) }),
+  tcp(origin, { address: leased[0], port: 8_200 }, 'SA', { acknowledgement: 1 }),
+  echo(origin.address, leased[0], 8_200, 0),
+  // From one client to a leased address.
+  udp(client, { address: leased[0], port: 8_200 }),
+];
+
+const vnetHeader_bytes = 10;
+const recent_max = 256;
+const values = [0, 1, 4, 5, 6, 8, 15, 16, 17, 20, 0x2f, 0x3f, 0x40, 0x45, 0x46, 0x4f, 0x7f, 0x80, 0x83, 0xff];
+
+/** Sends `packets` of them, the same ones for the same seed. Throws at the first that is not treated as it has to be. */
+export function fuzz(seed: number, packets: number): FuzzReport {
+  const run = new Fuzz(seed);
+  for (let packet = 0; packet < packets; packet++) {
+    try {
+      run.step();
+    } catch (error) {
+      throw new Error(`seed ${seed}, packet ${packet}: ${run.last}`, { cause: error });
+    }
+  }
+  return run.end();
+}
+
+class Fuzz {
+  readonly #random: () => number;
+  readonly #pond: Pond;
+  /** As they were when fish let them through. */
+  readonly #recent: Uint8Array[] = [];
+  readonly #drops = new Map<string, number>();
+  #blocks = blocks;
+  #sent = 0;
+  #forwarded = 0;
+  #held = 0;
+  #right = 0;
+  /** What fish has counted that is gone by now. */
+  #countedBefore = 0;
+  last = '';
+
+  constructor(seed: number) {
+    this.#random = seeded(seed);
+    const source = parseAddress('100.96.0.1');
+    if (!source.ok) throw new Error(source.error);
+    this.#pond = new Pond(blocks, {
+      seed,
+      vnetHeaderBytes: vnetHeader_bytes,
+      flowsMax: 256,
+      udpPeersMax: 256,
+      placeholdersMax: 48,
+      udpFiltering: this.#chance(2) ? 'address_dependent' : 'endpoint_independent',
+      fragmentedPacketsMax: 64,
+      fragmentBytesMax: 1_048_576,
+      icmpSource: source.value,
+      icmpErrorsPerSMax: 1_000,
+    });
+  }
+
+  step(): void {
+    if (this.#chance(400)) this.#pond.pass(this.#below(this.#chance(4) ? 400 : 20));
+    if (this.#chance(3_000)) this.#changeBlocks();
+    if (this.#chance(20_000)) this.#restart();
+    const header = this.#header();
+    this.#send(this.#packet(), header);
+  }
+
+  end(): FuzzReport {
+    const { forwarder, kernel } = this.#pond;
+    this.#account();
+    for (const seconds of [60, 8_000, 100, 100]) this.#pond.pass(seconds);
+    const { flowsLive, flowsResting, placeholdersHeld, fragmentedPackets, fragmentsHeld } = forwarder.counters();
+    const left = {
+      flowsLive,
+      flowsResting,
+      placeholdersHeld,
+      fragmentedPackets,
+      fragmentsHeld,
+      held: kernel.held.size,
+    };
+    for (const [what, count] of Object.entries(left)) check(count === 0, `${count} ${what} are left over`);
+    check([...forwarder.flows()].length === 0, 'flows are left over');
+    for (const use of forwarder.counters().blocks) check(use.flows === 0, `${use.lease} has flows`);
+    this.#account();
+    const drops = Object.fromEntries(this.#drops);
+    return { packets: this.#sent, forwarded: this.#forwarded, held: this.#held, right: this.#right, drops };
+  }
+
+  /** Every packet is either forwarded, dropped for one reason, or waits. */
+  #account(): void {
+    const { packetsIn, packetsOut, drops, fragmentsHeld } = this.#pond.forwarder.counters();
+    const dropped = Object.values(drops).reduce((sum, count) => sum + count, 0);
+    const counted = this.#countedBefore + packetsIn + packetsOut + dropped + fragmentsHeld;
+    check(counted === this.#sent, `${counted} packets are counted, ${this.#sent} were sent`);
+  }
+
+  #changeBlocks(): void {
+    this.#blocks = blocks.filter(() => !this.#chance(4));
+    this.#pond.forwarder.setBlocks(this.#blocks, this.#pond.nowMs);
+  }
+
+  #restart(): void {
+    this.#account();
+    this.#countedBefore = this.#sent;
+    this.#pond.restart();
+  }
+
+  #header(): Uint8Array {
+    const header = new Uint8Array(vnetHeader_bytes);
+    if (this.#chance(20)) for (let i = 0; i < 3; i++) header[this.#below(vnetHeader_bytes)] = this.#value();
+    return header;
+  }
+
+  #packet(): Uint8Array {
+    let packet = this.#chance(2) ? this.#fresh() : this.#answer();
+    if (this.#chance(5) && packet.length > 40) packet = this.#piece(packet);
+    const mutations = this.#chance(3) || packet.length > 3_000 ? 0 : 1 + this.#below(4);
+    for (let i = 0; i < mutations; i++) packet = this.#mutated(packet);
+    // Most of what a damaged header hides is only seen behind a sum that is right.
+    return packet.length >= 20 && mutations > 0 && !this.#chance(4) ? resummed(packet) : packet;
+  }
+
+  #fresh(): Uint8Array {
+    return build(this.#one(corpus));
+  }
+
+  /** To what fish let through lately: an answer, an error about it, or the same once more. */
+  #answer(): Uint8Array {
+    const recent = this.#recent[this.#below(Math.max(1, this.#recent.length))];
+    if (!recent) return this.#fresh();
+    if (this.#chance(4)) return recent;
+    const quoted = recent.slice(0, 20 + this.#below(80));
+    const [source, destination] = [dotted(recent, 12), dotted(recent, 16)];
+    if (this.#chance(3)) {
+      const type = this.#one([3, 11, 12, 4, 5]);
+      return build({ protocol: 'icmp', type, identifier: 0, source: destination, destination: source, data: quoted });
+    }
+    return reversed(recent);
+  }
+
+  #piece(packet: Uint8Array): Uint8Array {
+    const total = packet.length - headerBytesOf(packet);
+    if (headerBytesOf(packet) < 20 || total < 16) return packet;
+    const from = this.#chance(3) ? 0 : this.#below(Math.floor(total / 8)) * 8;
+    const bytes = 8 * (1 + this.#below(Math.ceil((total - from) / 8)));
+    return from === 0 && bytes >= total ? packet : fragmentOf(packet, from, bytes);
+  }
+
+  #mutated(packet: Uint8Array): Uint8Array {
+    const bytes = Uint8Array.from(packet);
+    const at = this.#below(Math.max(1, bytes.length));
+    switch (this.#below(9)) {
+      case 0:
+        bytes[at]! ^= 1 << this.#below(8);
+        return bytes;
+      case 1:
+        bytes[at] = this.#value();
+        return bytes;
+      case 2:
+        // Headers matter more than data.
+        bytes[this.#below(Math.min(28, bytes.length))] = this.#value();
+        return bytes;
+      case 3:
+        return bytes.slice(0, at);
+      case 4:
+        return Uint8Array.from([...bytes, ...bytes.subarray(0, this.#below(60))]);
+      case 5:
+        // The length that it claims.
+        return withWord(bytes, 2, this.#chance(2) ? this.#value() : this.#below(65_536));
+      case 6:
+        return withWord(bytes, 6, this.#chance(2) ? this.#value() : this.#below(65_536));
+      case 7:
+        return withOptions(
+          bytes,
+          Array.from({ length: 4 * (1 + this.#below(10)) }, () => this.#value()),
+        );
+      default:
+        bytes.copyWithin(at, this.#below(bytes.length + 1), this.#below(bytes.length + 1));
+        return bytes;
+    }
+  }
+
+  #send(packet: Uint8Array, header: Uint8Array): void {
+    this.last = `${hexOf(header)} ${hexOf(packet)}`;
+    this.#sent++;
+    const { verdict, bytes } = this.#pond.send(packet, header);
+    if (verdict === 'forward') {
+      this.#forwarded++;
+      this.#judge(packet, bytes, header);
+      for (const behind of this.#pond.behind) {
+        this.#forwarded++;
+        check(isHeaderRight(behind), 'the header of what left behind it is wrong');
+      }
+    } else {
+      check(isSame(packet, bytes), `${verdict}, and changed`);
+      check(this.#pond.behind.length === 0, 'something left behind what did not leave');
+      if (verdict === 'held') this.#held++;
+      else {
+        check((dropReasons as readonly string[]).includes(verdict), `no such verdict: ${verdict}`);
+        this.#drops.set(verdict, (this.#drops.get(verdict) ?? 0) + 1);
+      }
+    }
+    const reply = this.#pond.reply();
+    if (reply) check(isHeaderRight(reply) && residueOf(reply) === 0, 'its own answer is summed wrong');
+  }
+
+  #judge(before: Uint8Array, after: Uint8Array, header: Uint8Array): void {
+    check(isHeaderRight(after), 'the header checksum is wrong');
+    check(this.#isOwn(after), 'it leaves with an address that is nobody’s');
+    const isPartial = (header[0]! & 1) !== 0;
+    if (!isPartial) check(residueOf(before) === residueOf(after), 'the transport checksum is mended or broken');
+    if (!isPartial && residueOf(after) === 0) this.#right++;
+    const changed = changesOf(before, after);
+    const at = headerBytesOf(after);
+    const isFirst = (((after[6]! & 31) << 8) | after[7]!) === 0;
+    const isError = after[9] === 1 && isFirst && ![0, 8].includes(after[at]!);
+    // Identification, header checksum and addresses; ports or identifier, and the checksum behind them.
+    const mayChange = (i: number) =>
+      [4, 5, 10, 11].includes(i) || (i >= 12 && i < 20) || (isFirst && i >= at && (isError || i < at + 18));
+    check(changed.every(mayChange), `it is changed at ${changed.filter((i) => !mayChange(i)).join()}`);
+    this.#recent[this.#chance(4) ? this.#below(recent_max) : this.#forwarded % recent_max] = after;
+  }
+
+  /** Out with a leased source, or in to a client. */
+  #isOwn(after: Uint8Array): boolean {
+    const [source, destination] = [dotted(after, 12), dotted(after, 16)];
+    return (
+      this.#blocks.some(({ address }) => address === source) ||
+      /^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./.test(destination)
+    );
+  }
+
+  #one<T>(list: readonly T[]): T {
+    return list[this.#below(list.length)]!;
+  }
+
+  #value(): number {
+    return this.#chance(2) ? this.#one(values) : this.#below(256);
+  }
+
+  #chance(of: number): boolean {
+    return this.#below(of) === 0;
+  }
+
+  #below(count: number): number {
+    return this.#random() % count;
+  }
+}
+
+function check(holds: boolean, otherwise: string): void {
+  if (!holds) throw new Error(otherwise);
+}
+
+function withWord(bytes: Uint8Array, at: number, value: number): Uint8Array {
+  if (bytes.length >= at + 2) bytes.set([value >>> 8, value & 255], at);
+  return bytes;
+}
+
+const dotted = (bytes: Uint8Array, at: number) => bytes.subarray(at, at + 4).join('.');
+const headerBytesOf = (bytes: Uint8Array) => ((bytes[0] ?? 0) & 15) * 4;
+const wordAt = (bytes: Uint8Array, at: number) => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+const isSame = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
+const isHeaderRight = (bytes: Uint8Array) => onesComplementSum(bytes.subarray(0, headerBytesOf(bytes))) === 0xffff;
+
+function changesOf(before: Uint8Array, after: Uint8Array): number[] {
+  const changed: number[] = [];
+  for (let i = 0; i < before.length; i++) if (before[i] !== after[i]) changed.push(i);
+  return changed;
+}
+
+/**
+ * By how much the transport checksum of a packet, or of a first fragment with what it has of the data, is wrong: 0 when it is right,
+ * or when there is none. All of it is summed, with the pseudo-header where there is one.
+ */
+function residueOf(bytes: Uint8Array): number {
+  const at = headerBytesOf(bytes);
+  const protocol = bytes[9] ?? 0;
+  if ((wordAt(bytes, 6) & 0x1fff) !== 0) return 0;
+  const transport = bytes.subarray(at, wordAt(bytes, 2));
+  if (protocol === 17 && wordAt(transport, 6) === 0) return 0;
+  const covered = protocol === 17 ? transport.subarray(0, wordAt(transport, 4)) : transport;
+  const ends = protocol === 1 ? 0 : onesComplementSum(bytes.subarray(12, 20)) + protocol + covered.length;
+  return (ends + onesComplementSum(covered)) % 0xffff;
+}
+
+/** The packet on its way back: addresses and ports the other way round, an echo request as its reply. */
+function reversed(packet: Uint8Array): Uint8Array {
+  const bytes = Uint8Array.from(packet);
+  const at = headerBytesOf(bytes);
+  bytes.set(packet.subarray(12, 16), 16);
+  bytes.set(packet.subarray(16, 20), 12);
+  if (bytes[9] === 1 && bytes[at] === 8) {
+    bytes[at] = 0;
+    // The sum grows by what the type has lost.
+    const sum = wordAt(bytes, at + 2) + 0x0800;
+    bytes.set([((sum % 0xffff) >>> 8) & 255, (sum % 0xffff) & 255], at + 2);
+  } else if (bytes[9] !== 1 && (wordAt(bytes, 6) & 0x1fff) === 0 && bytes.length >= at + 4) {
+    bytes.set(packet.subarray(at, at + 2), at + 2);
+    bytes.set(packet.subarray(at + 2, at + 4), at);
+  }
+  return bytes;
+}
+
+function withOptions(bytes: Uint8Array, options: readonly number[]): Uint8Array {
+  if (bytes.length < 20) return bytes;
+  const made = Uint8Array.from([...bytes.subarray(0, 20), ...options, ...bytes.subarray(headerBytesOf(bytes))]);
+  made[0] = 0x45 + options.length / 4;
+  made.set([(made.length >>> 8) & 255, made.length & 255], 2);
+  return made;
+}
