@@ -65,6 +65,7 @@ for (const state of ['assigning', 'assigned'] as const) {
     pools: [pool],
     holders: [holder],
     slices: all,
+    revocations: [],
   });
 }
 while (broker.status().told_through === null) await sleep(10);

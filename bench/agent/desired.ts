@@ -70,5 +70,6 @@ export function desiredOf(leases: readonly Lease[], revision: number): Desired {
     })),
     leases: [...leases],
     blocked: [],
+    revocations: [],
   };
 }

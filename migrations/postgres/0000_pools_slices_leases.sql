@@ -455,6 +455,7 @@ CREATE INDEX "reported_sessions_live" ON "reported_sessions" USING btree ("machi
 CREATE INDEX "reported_sessions_oldest" ON "reported_sessions" USING btree ("ended_at") WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "revocations_waiting" ON "revocations" USING btree ("revoke_at") WHERE state = 'waiting';--> statement-breakpoint
 CREATE INDEX "revocations_ending" ON "revocations" USING btree ("id") WHERE state = 'ending';--> statement-breakpoint
+CREATE INDEX "revocations_wide" ON "revocations" USING btree ("id") WHERE slice IS NULL;--> statement-breakpoint
 CREATE INDEX "revocations_ended" ON "revocations" USING btree ("ended_at");--> statement-breakpoint
 CREATE INDEX "sessions_live" ON "sessions" USING btree ("expires_at") WHERE state = 'live';--> statement-breakpoint
 CREATE INDEX "sessions_unsettled" ON "sessions" USING btree ("id") WHERE state = 'ended' AND settled = 0;--> statement-breakpoint

@@ -217,6 +217,7 @@ CREATE TABLE `revocations` (
 --> statement-breakpoint
 CREATE INDEX `revocations_waiting` ON `revocations` (`revoke_at`) WHERE state = 'waiting';--> statement-breakpoint
 CREATE INDEX `revocations_ending` ON `revocations` (`id`) WHERE state = 'ending';--> statement-breakpoint
+CREATE INDEX `revocations_wide` ON `revocations` (`id`) WHERE slice IS NULL;--> statement-breakpoint
 CREATE INDEX `revocations_ended` ON `revocations` (`ended_at`);--> statement-breakpoint
 CREATE TABLE `routers` (
 	`id` text PRIMARY KEY NOT NULL,

@@ -66,7 +66,10 @@ export type AgentParts = Readonly<{
 }>;
 
 /** Of what is granted in slices of its own a broker hears nothing new by these. */
-const aboutLeases: ReadonlySet<Change['kind']> = new Set(['lease', 'session', 'revocation']);
+const isAboutLeases = (change: Change): boolean =>
+  change.kind === 'lease' ||
+  change.kind === 'session' ||
+  (change.kind === 'revocation' && change.revocation.slice !== null);
 
 /** Between two looks at what others changed, in case nobody told of it. */
 const observe_every_ms = 5_000;
@@ -289,7 +292,7 @@ export class Agent {
         return;
       }
       case 'change':
-        if (!aboutLeases.has(event.change.kind)) this.broker?.hear();
+        if (!isAboutLeases(event.change)) this.broker?.hear();
         this.#note(this.desired.apply(event.change));
         return;
       case 'request':

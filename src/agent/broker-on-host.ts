@@ -106,6 +106,7 @@ export class BrokerOnHost implements SliceGranter {
     const word: ServerWord = {
       ...{ machine, state: server.state ?? 'cordoned', fence_s },
       ...{ pools: [...poolTerms.values()], holders: [...holders.values()], slices: [...slices.values()] },
+      revocations: server.revocations,
     };
     try {
       if ((await this.#broker?.mirror(word)) === false) this.#tryAgain();

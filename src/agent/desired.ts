@@ -16,6 +16,9 @@ export type Touched = Readonly<{
   everything: boolean;
 }>;
 
+/** That are remembered; whoever has to know of one is told long before as many came after it. */
+const revocations_max = 1_000;
+
 const untouched: Touched = { host: false, leases: [], everything: false };
 const touchedHost: Touched = { ...untouched, host: true };
 
@@ -77,6 +80,8 @@ export class DesiredMachine {
   readonly #holders = new Map<string, Holder>();
   readonly #leases = new Map<string, Lease>();
   readonly #blocked = new Map<string, BlockedPorts>();
+  /** By their numbers. */
+  readonly #revocations = new Map<number, Revocation>();
   readonly #bySession = new Map<string, Set<string>>();
   /** Ended ones that still have leases here: a change of such a lease must not bring it to life again. */
   readonly #endedSessions = new Map<string, NonNullable<Lease['ending']>>();
@@ -124,6 +129,11 @@ export class DesiredMachine {
     return this.#blocked;
   }
 
+  /** Those that are about more than a slice, for whoever grants here beside the server; the oldest first. */
+  get revocations(): readonly Revocation[] {
+    return [...this.#revocations.values()];
+  }
+
   /** The strangers are gone, as far as this host can say; the server is told. */
   unblock(places: readonly BlockedPorts[]): void {
     for (const place of places) this.#blocked.delete(keyOfBlocked(place));
@@ -143,6 +153,8 @@ export class DesiredMachine {
     for (const slice of snapshot.slices) this.#slices.set(slice.id, slice);
     for (const holder of snapshot.holders) this.#holders.set(holder.name, holder);
     for (const lease of snapshot.leases) this.#setLease(lease);
+    this.#revocations.clear();
+    for (const revocation of snapshot.revocations) this.#revocations.set(numberOf(revocation.id), revocation);
     this.#blocked.clear();
     for (const place of snapshot.blocked) this.#blocked.set(keyOfBlocked(place), place);
     return { host: true, everything: true, leases: [...new Set([...before, ...this.#leases.keys()])] };
@@ -233,6 +245,11 @@ export class DesiredMachine {
   }
 
   #applyRevocation(revocation: Revocation): Touched {
+    if (revocation.slice === null) {
+      this.#revocations.set(numberOf(revocation.id), revocation);
+      const [oldest] = this.#revocations.keys();
+      if (this.#revocations.size > revocations_max && oldest !== undefined) this.#revocations.delete(oldest);
+    }
     if (revocation.state !== 'ending') return untouched;
     const covered = [...this.#leases.values()].filter(coveredBy(revocation));
     const forced = revocation.forced ? { forced: true as const } : {};

@@ -299,6 +299,7 @@ export const desired: Desired = {
   holders: [holder],
   leases: [lease],
   blocked: [{ slice: 'slice-12', generation: 1, protocol: 'tcp', ports: { first: 10_112, last: 10_239 } }],
+  revocations: [],
 };
 export const change: Change = { kind: 'lease', revision: 42, at: at.granted, lease: pendingLease };
 export const eventList: EventList = { events: [change], next_after: 42, revision: 43 };

@@ -266,7 +266,10 @@ export const presentToken = (token: TokenFacts): tokens.TokenInfo => ({
   last_used_at: instantOrNull(token.lastUsedAt),
 });
 
-export const presentRevocation = (revocation: Revocation): revocations.Revocation => ({
+export const presentRevocation = (
+  revocation: Revocation,
+  machine_leases_left: number | null = null,
+): revocations.Revocation => ({
   id: `revocation-${revocation.id}`,
   machine: revocation.machine,
   holder: revocation.holder,
@@ -284,6 +287,7 @@ export const presentRevocation = (revocation: Revocation): revocations.Revocatio
   ended_at: instantOrNull(revocation.endedAt),
   done_at: instantOrNull(revocation.doneAt),
   leases_ended: revocation.leases,
+  machine_leases_left,
   revision: revocation.revision,
 });
 
@@ -348,6 +352,7 @@ export const presentDesired = (desired: DesiredState): agent.Desired => ({
   holders: desired.holders.map(presentHolder),
   leases: desired.leases.map(presentLease),
   blocked: presentBlockedPorts(desired),
+  revocations: desired.revocations.map((revocation) => presentRevocation(revocation)),
 });
 
 /** Those of slices that the machine has to make true; of a slice that rests it knows nothing any more. */

@@ -21,6 +21,7 @@ import type { Applied, AppliedAnswer, Change, Desired } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import { formatInstant } from '../wire/instants.ts';
 import { grantCounters, grantCounts, type GrantCounts } from './counts.ts';
+import type { Revocation } from '../wire/revocations.ts';
 import { numberOf } from './identifiers.ts';
 import { openLocalTable, putAside, type LocalTable, type StartEngine } from './local-table.ts';
 import {
@@ -33,6 +34,7 @@ import {
   type ServerWord,
 } from './mirror.ts';
 import { asOwn } from './own-slices.ts';
+import { asOwnRevocations, hasDeadline, labelsAfter, unheard } from './revocations.ts';
 import { Door, type Caller } from './door.ts';
 import { peerOf, principalOfPeer, type KnownHolders, type Peer } from './peers.ts';
 import { Upstream, type UpstreamParts } from './upstream.ts';
@@ -84,6 +86,8 @@ export type Granted = Readonly<{ type: 'snapshot'; desired: Desired } | { type: 
 
 /** For whom the app carries a request out that did not come over its socket. Nobody else can know its value. */
 const forwardedHeader = 'fishery-forwarded';
+/** Whose keys are scoped by it, of requests: nobody has this number. */
+const keys_of_server = 0;
 const retry_after_s = 2;
 const nobodyThere = 'the kernel does not say whose process is at the other end of the socket';
 
@@ -251,7 +255,38 @@ export class Broker {
     const [first] = missing;
     const [impossible = null] = contradictions(word, has);
     this.#mirrorProblem = first === undefined ? impossible : `what the server says is not in the table yet: ${first}`;
-    return missing.length === 0 && !waitsForClock(word, clocks);
+    return (await this.#revoke(word, clocks.serverUs)) && missing.length === 0 && !waitsForClock(word, clocks);
+  }
+
+  /** Whether all that the server revoked by the many is revoked here. */
+  async #revoke(word: ServerWord, serverUs: number | undefined): Promise<boolean> {
+    const { leases, reader } = this.#table.engine;
+    const { machine } = this.#parts;
+    const row = await reader.machine(machine);
+    if (!row) return true;
+    const mark = async (last: Revocation | undefined) => {
+      await leases.execute({ kind: 'updateMachine', id: machine, labels: { ...row.labels, ...labelsAfter(last) } });
+    };
+    const due = unheard(word, row);
+    if (due === undefined) await mark(word.revocations.at(-1));
+    for (const revocation of due ?? []) {
+      if (serverUs === undefined && hasDeadline(revocation)) return false;
+      const own = asOwnRevocations(revocation, machine, serverUs ?? 0);
+      for (const input of own) {
+        // Whoever is killed before the mark is on disk does this again.
+        const key = {
+          token: keys_of_server,
+          key: `${revocation.id} ${input.pool ?? ''}`,
+          fingerprint: revocation.created_at,
+        };
+        const provenance = { requestId: revocation.id, key, audit: null };
+        const done = await leases.execute({ kind: 'revokeLeases', ...input }, { provenance });
+        // Who holds nothing here, and where nothing is granted, is not known here.
+        if (!done.ok) this.#parts.log.info({ revocation: revocation.id, ...done.error }, 'nothing is revoked here');
+      }
+      await mark(revocation);
+    }
+    return true;
   }
 
   async #has(machine: string): Promise<Mirrored> {

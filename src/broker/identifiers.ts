@@ -1,8 +1,4 @@
-/**
- * The log of a broker's table begins at the microsecond at which it was made; the server's begins at 1, and is there in some
- * thousand years. So the number of a thing tells whose it is.
- */
-const broker_numbers_min = 1e15;
+import { broker_numbers_min } from '../leases/reported.ts';
 
 /** `slice-42` → 42. */
 export const numberOf = (id: string): number => Number(id.slice(id.lastIndexOf('-') + 1));

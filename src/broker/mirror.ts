@@ -7,6 +7,7 @@ import type { DesiredPool } from '../wire/agent.ts';
 import type { Holder } from '../wire/machines.ts';
 import { numberOf } from './identifiers.ts';
 import { parseInstant } from '../wire/instants.ts';
+import type { Revocation } from '../wire/revocations.ts';
 import type { Slice } from '../wire/slices.ts';
 
 /** What the server decided about this machine, all of it, as its agent knows it now. */
@@ -19,6 +20,8 @@ export type ServerWord = Readonly<{
   holders: readonly Holder[];
   /** Those of this machine; of other allocators, too. */
   slices: readonly Slice[];
+  /** Of more than a slice, the oldest first. */
+  revocations: readonly Revocation[];
 }>;
 
 /** The same, as the table on this host has it. `slices`: whatever their state. */

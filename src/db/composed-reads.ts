@@ -1,5 +1,6 @@
 import type { Protocol } from '../net/protocol.ts';
 import { inEffect } from '../leases/expiry.ts';
+import { limits } from '../leases/limits.ts';
 import type { Epoch, Lease, Machine, Session } from '../leases/model.ts';
 import type { DesiredState, Tiling } from '../leases/store.ts';
 import * as rows from './rows.ts';
@@ -84,6 +85,14 @@ export function* desired(id: string): Read<DesiredState | undefined> {
     { id },
   );
   const known = new Set(slices.map((slice) => slice.id));
+  const revocations =
+    found.ownSlices === 0
+      ? []
+      : yield* all<rows.RevocationRow>(
+          `SELECT * FROM revocations WHERE slice IS NULL AND (machine IS NULL OR machine = @id)
+           ORDER BY id DESC LIMIT @limit`,
+          { id, limit: limits.revocations_told_max },
+        );
   return {
     epoch: yield* epoch(),
     revision: yield* revision(),
@@ -96,5 +105,6 @@ export function* desired(id: string): Read<DesiredState | undefined> {
     blocked: blocked.map(({ slice, protocol, first_port: first, last_port: last }) => {
       return { slice, protocol: protocol as Protocol, ports: { first, last } };
     }),
+    revocations: revocations.map(rows.revocationOf).reverse(),
   };
 }

@@ -297,6 +297,10 @@ export class SqlReader implements Reader {
     return this.#reads.snapshot(() => reported.leases(on, filter, now, page));
   }
 
+  reportedLeft(revocation: Revocation): Promise<number> {
+    return this.#reads.run(() => reported.leftOf(revocation));
+  }
+
   reportedSession(on: string, id: number): Promise<ReportedSession | undefined> {
     return this.#reads.snapshot(() => reported.session(on, id));
   }

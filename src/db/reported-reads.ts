@@ -1,5 +1,6 @@
 import { reportedInEffect, type Broker, type ReportedLease, type ReportedSession } from '../leases/reported.ts';
-import type { Session } from '../leases/model.ts';
+import type { Revocation, Session } from '../leases/model.ts';
+import { prefixKeys } from '../net/prefix.ts';
 import type { PageOf, PageRequest, ReportedLeaseFilter, ReportedSessionFilter } from '../leases/store.ts';
 import { byNumber, scan } from './paging.ts';
 import { brokerNamed } from './reported-history.ts';
@@ -93,4 +94,34 @@ export function* sessions(
     reportedSessionOf,
     (after, limit) => all(sql, { ...placeOf(broker), after, limit }),
   );
+}
+
+/** Of slices that their machines have still: in what was given back nobody is. */
+export function* leftOf({ machine, holder, pools, prefix, session, createdAt }: Revocation): Read<number> {
+  const keys = prefix === null ? null : prefixKeys(prefix);
+  // Each that is not null narrows it.
+  const scope = [
+    machine !== null && 'reported_leases.machine = @machine',
+    holder !== null && 'reported_leases.holder = @holder',
+    session !== null && 'reported_leases.session = @session',
+    // Names have no character that LIKE takes for more than itself.
+    pools !== null && `@pools LIKE '%,' || reported_leases.pool || ',%'`,
+    keys !== null && 'slices.address_key >= @from_key AND slices.address_key <= @to_key',
+  ].flatMap((condition) => (condition === false ? [] : [` AND ${condition}`]));
+  const found = yield* one<Readonly<{ count: number }>>(
+    `SELECT count(*) AS count FROM reported_leases
+     JOIN brokers ON brokers.machine = reported_leases.machine AND brokers.incarnation = reported_leases.incarnation
+     JOIN slices ON slices.id = reported_leases.slice AND slices.generation = reported_leases.generation
+     WHERE reported_leases.empty_at IS NULL AND reported_leases.state <> 'refused' AND reported_leases.granted_at < @at
+     AND slices.state IN ('assigning', 'assigned', 'draining')${scope.join('')}`,
+    {
+      at: createdAt,
+      ...(machine === null ? {} : { machine }),
+      ...(holder === null ? {} : { holder }),
+      ...(session === null ? {} : { session }),
+      ...(pools === null ? {} : { pools: `,${pools.join(',')},` }),
+      ...(keys === null ? {} : { from_key: keys.first, to_key: keys.last }),
+    },
+  );
+  return found?.count ?? 0;
 }

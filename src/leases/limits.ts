@@ -33,6 +33,8 @@ export const limits = {
   sweep_items_max: 250,
   /** Revocations whose leases are still following: each lease that is looked at is held against all of them. */
   revocations_in_effect_max: 16,
+  /** Of those that are about more than a slice, in a snapshot for a machine that grants itself. */
+  revocations_told_max: 1_000,
   /** Events that one step of the log's compaction drops. */
   compacted_events_max: 2_000,
   /** Kept answers, or entries of the audit log, that one step forgets. */

@@ -7,6 +7,12 @@ import type { Lease, Session } from './model.ts';
  * as what it comes to; nothing of it is ever granted, expired or freed by the server.
  */
 
+/**
+ * The log of a broker's table begins at the microsecond at which it was made; the server's begins at 1, and is there in some
+ * thousand years. So the number of a thing tells whose it is.
+ */
+export const broker_numbers_min = 1e15;
+
 /** How many ports of a machine's own slices are in which use, by its own word. */
 export type ReportedPorts = Readonly<{
   pool: string;

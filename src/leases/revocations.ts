@@ -9,6 +9,7 @@ import { limits } from './limits.ts';
 import { hasOccupants, holderKey, type Lease, type Revocation, type RevocationScope } from './model.ts';
 import type { Need, NeedOf, Needs } from './needs.ts';
 import { leaseAsItIs } from './replays.ts';
+import { broker_numbers_min, reportedKey } from './reported.ts';
 import type { Context, UseCase } from './use-case.ts';
 import type { View } from './view.ts';
 
@@ -26,8 +27,12 @@ export const revokeLeases: UseCase<'revokeLeases'> = {
       ...(pool === null ? [] : [{ need: 'pool', id: pool } as const]),
       ...(select === null ? [] : [{ need: 'pools' } as const]),
       ...(session === null ? [] : [{ need: 'session', id: session } as const]),
+      ...(isOfBroker(session) && machine !== null ? [{ need: 'broker', machine } as const] : []),
       ...(lease === null ? [] : [{ need: 'lease', id: lease } as const]),
     ];
+    const broker = isOfBroker(session) && machine !== null ? view.brokers.get(machine) : undefined;
+    if (broker && session !== null)
+      yield [{ need: 'reportedSession', machine: broker.machine, incarnation: broker.incarnation, id: session }];
     const ofLease = lease === null ? null : (view.leases.get(lease)?.session ?? null);
     if (ofLease !== null) yield [{ need: 'session', id: ofLease }];
   },
@@ -86,7 +91,7 @@ function scopeOf(
   if (machine !== null && holder !== null && !view.holders.get(holderKey(machine, holder)))
     return err({ code: 'holder_not_found', machine, holder });
   if (pool !== null && !view.pools.get(pool)) return err({ code: 'pool_not_found', pool });
-  const found = session === null ? undefined : view.sessions.get(session);
+  const found = session === null ? undefined : (view.sessions.get(session) ?? reportedSession(view, machine, session));
   if (session !== null && !found) return err({ code: 'session_not_found', session });
   const one = lease === null ? undefined : liveLease(view, lease);
   if (one && !one.ok) return one;
@@ -100,6 +105,14 @@ function scopeOf(
   const named = one ? scopeOfLease(one.value) : { machine: found?.machine ?? null, slice: null, lease: null };
   return ok({ ...named, machine: machine ?? named.machine, holder, pools, prefix, session });
 }
+
+/** That a machine opened itself. Numbers of brokers mean something beside their machine only. */
+function reportedSession(view: View, machine: string | null, id: number) {
+  const broker = isOfBroker(id) && machine !== null ? view.brokers.get(machine) : undefined;
+  return broker && view.reportedSessions.get(reportedKey({ ...broker, id }));
+}
+
+const isOfBroker = (session: number | null): boolean => session !== null && session >= broker_numbers_min;
 
 type Terms = Readonly<{ ending: Revocation['ending']; reason: string; forced: boolean; at: number }>;
 

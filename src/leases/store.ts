@@ -230,6 +230,8 @@ export interface Reader {
   leases(filter: LeaseFilter, page: PageRequest): Promise<PageOf<Lease>>;
   revocation(id: number): Promise<Revocation | undefined>;
   revocations(filter: RevocationFilter, page: PageRequest): Promise<PageOf<Revocation>>;
+  /** How many leases that it covers, and that machines granted themselves, have users still, by what was reported. */
+  reportedLeft(revocation: Revocation): Promise<number>;
   /** One consistent snapshot: everything an agent must make true, at `revision`. */
   desired(machine: string): Promise<DesiredState | undefined>;
   /** Events after `revision` in order, of those that are of interest. */
@@ -288,6 +290,8 @@ export type DesiredState = Readonly<{
   leases: readonly Lease[];
   /** What a stranger has or had, of slices that the machine owns. */
   blocked: readonly Blocked[];
+  /** Of a machine that grants itself: those that may be about its grants, the oldest first; as many as are kept, the newest. */
+  revocations: readonly Revocation[];
 }>;
 
 /** Ports that are kept out of grants because a stranger was met on them. */

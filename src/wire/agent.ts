@@ -62,6 +62,11 @@ export const Desired = z
     holders: z.array(Holder),
     leases: z.array(Lease).meta({ description: 'pending, active and ending ones.' }),
     blocked: z.array(BlockedPorts).meta({ description: 'To be looked at again; see `clear` of a report.' }),
+    revocations: z.array(Revocation).meta({
+      description:
+        'Of a machine that grants itself: the newest that are about more than a slice, in order. What its broker granted ' +
+        'before it heard of one, that one ends too.',
+    }),
   })
   .meta({ id: 'Desired' });
 

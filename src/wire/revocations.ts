@@ -61,7 +61,15 @@ export const Revocation = z
     revoke_at: Instant,
     ended_at: Instant.nullable().meta({ description: 'When it came into effect.' }),
     done_at: Instant.nullable(),
-    leases_ended: z.int().meta({ description: 'How many leases have been gone through so far.' }),
+    leases_ended: z.int().meta({ description: 'How many leases of the server have been gone through so far.' }),
+    machine_leases_left: z
+      .int()
+      .nullable()
+      .meta({
+        description:
+          'How many leases that machines granted themselves, and that it covers, have users still, by what the machines ' +
+          'reported last. null where it was not counted: in lists and events.',
+      }),
     revision: Revision,
   })
   .meta({ id: 'Revocation', description: 'Ends the leases that it covers and that were granted before it.' });

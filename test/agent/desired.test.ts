@@ -109,10 +109,28 @@ describe('a revocation', () => {
   const revocation = (over: Partial<Revocation>): Revocation => ({
     ...{ id: 'revocation-11', ...nothing, ending: 'revoked', reason: '', forced: false, state: 'ending' },
     ...{ created_at: instant, revoke_at: instant, ended_at: instant, done_at: null, leases_ended: 0, revision: 11 },
+    machine_leases_left: null,
     ...over,
   });
   const one = lease(1, { state: 'active', address: '198.51.100.10', pool: 'v4', holder: 'web' });
   const two = lease(2, { state: 'active', address: '198.51.100.20', pool: 'v6', holder: 'mail' });
+  it('is remembered for whoever grants here too, as it was told last, unless it is about a slice', () => {
+    const first = revocation({ id: 'revocation-5', state: 'waiting' });
+    const made = machine({ revocations: [first] });
+    const tell = (number: number, over: Partial<Revocation>) =>
+      made.apply(change(number, { kind: 'revocation', revocation: revocation(over) }));
+    tell(12, { id: 'revocation-12', holder: 'web' });
+    tell(13, { id: 'revocation-5' });
+    tell(14, { id: 'revocation-14', slice: 'slice-1' });
+    expect(made.revocations.map(({ id, state }) => `${id} ${state}`)).toEqual([
+      'revocation-5 ending',
+      'revocation-12 ending',
+    ]);
+    for (let number = 15; number < 1_100; number++) tell(number, { id: `revocation-${number}` });
+    expect(made.revocations).toHaveLength(1_000);
+    expect(made.revocations.at(-1)?.id).toBe('revocation-1099');
+  });
+
   const apply = (over: Partial<Revocation>) => {
     const made = machine({ leases: [one, two] });
     const { leases } = made.apply(change(11, { kind: 'revocation', revocation: revocation(over) }));

@@ -10,7 +10,7 @@ const hour = 3_600_000_000;
 const minute = 60_000_000;
 const machine = { id: 'edge', intent: 'active', fenceUs: 30_000_000 } as Machine;
 const word = (slices: ServerWord['slices'] = [], over: Partial<ServerWord> = {}): ServerWord => ({
-  ...{ machine: 'edge', state: 'active', fence_s: 30, pools: [], holders: [], slices },
+  ...{ machine: 'edge', state: 'active', fence_s: 30, pools: [], holders: [], slices, revocations: [] },
   ...over,
 });
 /** Of the table: the row of a slice that the server handed over. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { GrantedReport } from '../../src/leases/commands.ts';
+import type { Commands, GrantedReport } from '../../src/leases/commands.ts';
 import type { Slice } from '../../src/leases/model.ts';
 import type { PastLease, Store } from '../../src/leases/store.ts';
-import { ledger, must, second, tcp, World } from '../support/world.ts';
+import { ledger, must, prefix, second, tcp, World } from '../support/world.ts';
 
 type Opened = AsyncDisposable & Readonly<{ store: Store }>;
 type Entry = GrantedReport['leases'][number];
@@ -319,6 +319,69 @@ export function reportedContract(name: string, open: () => Promise<Opened>): voi
       expect(again).toMatchObject({ id: slice.id, generation: 2, state: 'assigning' });
       expect(await empty(again)).toBe('taken');
       expect(await now()).toBe('cooling edge-1 2');
+    });
+
+    it('tells machines that grant themselves what is revoked by the many, and how much of that is left there', async () => {
+      await using opened = await open();
+      const { world, slice } = await town(opened.store);
+      const { reader } = opened.store;
+      const own = 1e15 + 1;
+      world.clock.passSeconds(1);
+      const leases = [
+        lease(world, slice, 1, { session: own }),
+        lease(world, slice, 2, { holder: 'mail' }),
+        lease(world, slice, 3, gone(world.clock.us, 60)),
+      ];
+      await begin(world, { through: 3, leases, sessions: [session(world, own)] });
+      world.clock.passSeconds(1);
+      const everything = {
+        machine: null,
+        holder: null,
+        pool: null,
+        select: null,
+        prefix: null,
+        session: null,
+        lease: null,
+      };
+      const terms = { deadlineUs: 0, forced: false, reason: '' };
+      type Scope = Partial<Commands['revokeLeases']['input']>;
+      const revoke = async (scope: Scope) => {
+        const made = await world.execute({ kind: 'revokeLeases', ...everything, ...terms, ...scope });
+        return made.ok ? reader.reportedLeft(made.value) : made.error.code;
+      };
+      const within = (text: string) => ({ prefix: prefix(text) });
+      await ledger([
+        ['all of the machine', () => revoke({ machine: 'edge-1' }), 2],
+        ['of another one', () => revoke({ machine: 'edge-2' }), 0],
+        ['of a holder', () => revoke({ machine: 'edge-1', holder: 'mail' }), 1],
+        ['in a pool', () => revoke({ pool: 'v4' }), 2],
+        ['on its addresses', () => revoke(within('198.51.100.0/30')), 2],
+        ['on others', () => revoke(within('203.0.113.0/24')), 0],
+        ['of a session of the machine', () => revoke({ machine: 'edge-1', session: own }), 1],
+        ['which means nothing without it', () => revoke({ session: own }), 'session_not_found'],
+        ['or on another', () => revoke({ machine: 'edge-2', session: own }), 'session_not_found'],
+        ['of one that it never told of', () => revoke({ machine: 'edge-1', session: own + 1 }), 'session_not_found'],
+      ]);
+      const told = (await reader.desired('edge-1'))?.revocations ?? [];
+      expect(told.map(({ machine, holder, session }) => [machine, holder, session])).toEqual([
+        ['edge-1', null, null],
+        ['edge-1', 'mail', null],
+        ...[null, null, null].map((one) => [one, null, null]),
+        ['edge-1', null, own],
+      ]);
+      expect((await reader.desired('edge-2'))?.revocations).toEqual([]);
+      const [first] = told;
+      if (!first) throw new Error('nothing was told');
+      await say(world, { after: 3, through: 4, leases: [lease(world, slice, 1, gone(world.clock.us, 60))] });
+      await say(world, { after: 4, through: 5, leases: [lease(world, slice, 4)] });
+      // What was granted afterwards, it is not about.
+      expect(await reader.reportedLeft(first)).toBe(1);
+      await world.alive('edge-1');
+      await world.say('edge-1', { state: 'lost' });
+      await world.pass(40);
+      await world.pass(130);
+      // The slice was taken from a machine that cannot send.
+      expect(await reader.reportedLeft(first)).toBe(0);
     });
 
     it('forgets what has been over for long enough, and keeps what lives', async () => {

@@ -102,6 +102,7 @@ export function desired(over: Partial<Desired> = {}): Desired {
     holders: [holder('web', 2_001), holder('mail', 2_002), holder('fish', null)],
     leases: [],
     blocked: [],
+    revocations: [],
     ...over,
   };
 }

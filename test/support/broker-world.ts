@@ -11,6 +11,7 @@ import { FisheryClient } from '../../src/sdk/index.ts';
 import type { DesiredPool } from '../../src/wire/agent.ts';
 import type { GrantedReportInput } from '../../src/wire/broker.ts';
 import type { Holder } from '../../src/wire/machines.ts';
+import type { Revocation } from '../../src/wire/revocations.ts';
 import type { Slice } from '../../src/wire/slices.ts';
 import { desiredPool, holder, slice } from './agent-values.ts';
 
@@ -29,6 +30,7 @@ export type Word = {
   pools: DesiredPool[];
   holders: Holder[];
   slices: Slice[];
+  revocations: Revocation[];
 };
 
 /** A broker on a socket of its own, with the word of a server that there is not. */
@@ -42,6 +44,7 @@ export class BrokerWorld implements AsyncDisposable {
     pools: [{ ...desiredPool('pool', ['198.51.100.0/24']), cooldown_s: { tcp: 0, udp: 0, icmp: 0 } }],
     holders: [holder('web', ownUid === 0 ? 2_001 : ownUid), holder('mail', 2_002)],
     slices: [ownSlice(1)],
+    revocations: [],
   };
   readonly reports: GrantedReportInput[] = [];
   /** What the server says to a report; a test puts another in its place. */

@@ -13,8 +13,9 @@ import { Bell, isOver } from '../../src/agent/waiting.ts';
 import { Broker } from '../../src/broker/broker.ts';
 import { openEngine } from '../../src/engine/engine.ts';
 import { createLogger } from '../../src/ops/logger.ts';
-import { FisheryClient, FisheryError, follow, type Followed } from '../../src/sdk/index.ts';
+import { FisheryClient, FisheryError, follow, isFisheryError, type Followed } from '../../src/sdk/index.ts';
 import type { AppliedAnswer } from '../../src/wire/agent.ts';
+import type { Lease } from '../../src/wire/leases.ts';
 import { ownUid } from './broker-world.ts';
 import { RealServer } from './real-server.ts';
 
@@ -162,16 +163,31 @@ export class LinkedBroker implements AsyncDisposable {
   }
 
   /** As an agent that starts again; `meanwhile` something is done to the table. */
-  async restart(meanwhile: () => void): Promise<void> {
+  async restart(meanwhile: () => void | Promise<void>): Promise<void> {
     this.#isAway = true;
     await this.#pass;
     await this.#host.close();
     this.#broker = undefined;
-    meanwhile();
+    await meanwhile();
     this.#isAway = false;
     this.#host.hear();
     this.#bell.ring();
     await this.#running();
+  }
+
+  /** A lease of a session of its own, as soon as there is one to be had. */
+  async grantHere(ports: number): Promise<Lease> {
+    for (;;) {
+      try {
+        const { id } = await this.local().sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+        const claims = [{ protocol: 'tcp' as const, ports }];
+        const [lease] = (await this.local().leases.grant({ session: id, claims })).leases;
+        if (lease?.state === 'active') return lease;
+      } catch (error) {
+        if (!isFisheryError(error) || !(error.retryable || error.code === 'no_slices')) throw error;
+        await sleep(20);
+      }
+    }
   }
 
   async #running(): Promise<Broker> {

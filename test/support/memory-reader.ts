@@ -2,6 +2,10 @@ import { portCount, type PortRange } from '../../src/net/ports.ts';
 import { prefixContains } from '../../src/net/prefix.ts';
 import { matches as selects, type Selector } from '../../src/net/selector.ts';
 import { isAbout } from '../../src/leases/audit.ts';
+import type { Revocation } from '../../src/leases/model.ts';
+import { covers } from '../../src/leases/coverage.ts';
+import { limits } from '../../src/leases/limits.ts';
+import { isOccupied } from '../../src/leases/reported.ts';
 import { inEffect } from '../../src/leases/expiry.ts';
 import {
   concerns,
@@ -225,7 +229,28 @@ export class MemoryReader implements Reader {
         .filter((row) => row.machine === id && row.blocked !== null)
         .sort((a, b) => a.slice - b.slice || byPlace(a, b))
         .map(({ slice, protocol, ports }) => ({ slice, protocol, ports })),
+      revocations:
+        machine.ownSlices === 0
+          ? []
+          : [...tables.revocations.values()]
+              .filter((row) => row.slice === null && (row.machine === null || row.machine === id))
+              .sort((a, b) => a.id - b.id)
+              .slice(-limits.revocations_told_max),
     };
+  }
+
+  async reportedLeft(revocation: Revocation) {
+    const { reportedLeases, brokers, slices } = this.#store.tables;
+    // The numbers of brokers and those of the server never meet; whoever was granted ports before, it is about.
+    const before = { ...revocation, id: Infinity };
+    return [...reportedLeases.values()].filter((lease) => {
+      const slice = slices.get(lease.slice);
+      const isThere =
+        slice?.generation === lease.generation && ['assigning', 'assigned', 'draining'].includes(slice.state);
+      const isOfNow = brokers.get(lease.machine)?.incarnation === lease.incarnation;
+      const isMeant = covers(before, { ...lease, unit: null, forced: false });
+      return isThere && isOfNow && isMeant && isOccupied(lease) && lease.grantedAt < revocation.createdAt;
+    }).length;
   }
 
   async eventsAfter(revision: number, interest: Interest, limit: number) {

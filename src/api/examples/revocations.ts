@@ -27,6 +27,7 @@ export const revocation: Revocation = {
   ended_at: null,
   done_at: null,
   leases_ended: 0,
+  machine_leases_left: 0,
   revision: 64,
 };
 export const doneRevocation: Revocation = {
@@ -35,5 +36,6 @@ export const doneRevocation: Revocation = {
   ended_at: '2026-01-31T14:08:00.000000Z',
   done_at: '2026-01-31T14:08:00.250000Z',
   leases_ended: 12,
+  machine_leases_left: 0,
   revision: 71,
 };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Revocation } from '../../leases/model.ts';
 import * as wire from '../../wire/revocations.ts';
 import * as examples from '../examples/revocations.ts';
 import { pageWith } from '../examples.ts';
@@ -10,6 +11,9 @@ import { resource, run } from '../resource.ts';
 import { microseconds } from '../units.ts';
 
 export const revocationRoutes = resource('revocations', (app, context) => {
+  const counted = async (revocation: Revocation) =>
+    presentRevocation(revocation, await context.reader.reportedLeft(revocation));
+
   app.post(
     '/v1/revocations',
     {
@@ -20,7 +24,8 @@ export const revocationRoutes = resource('revocations', (app, context) => {
         summary: 'Take many leases from their holders at once',
         description:
           'One row and one event, however many leases: each of them reads as `ending` from the instant on that it takes ' +
-          'effect. Only leases that were granted before are meant; cordon the machine to keep new ones from coming.',
+          'effect. Only leases that were granted before are meant; cordon the machine to keep new ones from coming. What machines ' +
+          'granted themselves ends too, as soon as they hear of it; `machine_leases_left` tells how far that has come.',
         answers: { 201: 'The revocation: in effect already, or waiting for its deadline.' },
         errors: [
           ...(['machine_not_found', 'holder_not_found', 'pool_not_found', 'session_not_found'] as const),
@@ -45,7 +50,7 @@ export const revocationRoutes = resource('revocations', (app, context) => {
         forced: forced ?? false,
         reason,
       });
-      return reply.code(201).send(presentRevocation(revocation));
+      return reply.code(201).send(await counted(revocation));
     },
   );
 
@@ -64,9 +69,8 @@ export const revocationRoutes = resource('revocations', (app, context) => {
       }),
     },
     async ({ query: { limit, cursor, ...filter } }) =>
-      page(
-        await context.reader.revocations(defined(filter), pageRequest({ limit, cursor }, 'number')),
-        presentRevocation,
+      page(await context.reader.revocations(defined(filter), pageRequest({ limit, cursor }, 'number')), (revocation) =>
+        presentRevocation(revocation),
       ),
   );
 
@@ -88,7 +92,7 @@ export const revocationRoutes = resource('revocations', (app, context) => {
       const revocation = await context.reader.revocation(id);
       if (revocation === undefined)
         throw leaseProblem({ code: 'revocation_not_found', revocation: id }, context.clock.nowUs());
-      return presentRevocation(revocation);
+      return counted(revocation);
     },
   );
 });

@@ -17,6 +17,7 @@ const columns: Columns<Revocation> = {
   state: ({ state }) => state,
   'revoke at': ({ revoke_at }) => revoke_at,
   leases: ({ leases_ended }) => leases_ended,
+  'left on machines': ({ machine_leases_left }) => machine_leases_left,
   reason: ({ reason }) => reason,
 };
 

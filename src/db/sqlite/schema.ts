@@ -438,6 +438,9 @@ export const revocations = sqliteTable(
     index('revocations_ending')
       .on(t.id)
       .where(sql`state = 'ending'`),
+    index('revocations_wide')
+      .on(t.id)
+      .where(sql`slice IS NULL`),
     index('revocations_ended').on(t.ended_at),
     check('revocations_state', sql`state IN ('waiting', 'ending', 'done')`),
     check(
