@@ -46,7 +46,7 @@ describe('the tree is tidy', () => {
   });
 
   it('explains each part of the system in a README of a few lines', () => {
-    const parts = ['leases', 'agent', 'fish', 'keeper', 'db', 'api', 'sys', 'feed']
+    const parts = ['leases', 'agent', 'fish', 'keeper', 'terminate', 'db', 'api', 'sys', 'feed']
       .map((folder) => `src/${folder}/`)
       .filter((folder) => sources.some((path) => path.startsWith(folder)));
     const lineCount = (path: string) => (existsSync(join(root, path)) ? (read(path).match(/\S.*$/gm) ?? []).length : 0);

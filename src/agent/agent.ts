@@ -4,6 +4,7 @@ import type { Address, Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryError, type Followed } from '../sdk/index.ts';
 import type { Change, FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import type { Lease } from '../wire/leases.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import { BlockedOnHost } from './blocked-on-host.ts';
 import { BrokerOnHost, type BrokerOnHostParts } from './broker-on-host.ts';
@@ -21,11 +22,13 @@ import { blockOf } from './leases/held-leases.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { SocketTable } from './port-users.ts';
 import type { Reports } from './reports.ts';
+import type { Owner } from './sets.ts';
 import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
 import { isIn } from './standing-problems.ts';
 import type { StateFile } from './state-file.ts';
+import { joinAnswers, type TerminatorOnHost } from './terminator-on-host.ts';
 import { UnitsOnHost } from './units-on-host.ts';
-import { Bell, doze, isOver, whenOver } from './waiting.ts';
+import { Bell, doze, isOver, neverEnding, whenOver } from './waiting.ts';
 
 /** The server, as the agent speaks with it. */
 export type AgentServer = Readonly<{
@@ -58,6 +61,8 @@ export type AgentParts = Readonly<{
     starter: Readonly<{ start(): Promise<FishPort>; hasFlows(): boolean }>;
     leases: Pick<FishLeases, 'run' | 'look' | 'end'>;
   }> | null;
+  /** null on a host without one. */
+  terminator: TerminatorOnHost | null;
   /** null where the settings want none. */
   broker: Pick<BrokerOnHostParts, 'start' | 'hasTable' | 'reports'> | null;
   log: Logger;
@@ -174,7 +179,7 @@ export class Agent {
     const ending = new AbortController();
     const { signal } = ending;
     const fishing = new AbortController();
-    const { guard, reports, fish } = this.#parts;
+    const { guard, reports, fish, terminator } = this.#parts;
     const afterFirstPass = async (work: () => Promise<void>) => {
       await Promise.race([this.#firstPass.promise, whenOver(signal)]);
       if (!isOver(signal)) await work();
@@ -187,7 +192,9 @@ export class Agent {
       reports.run(signal),
       ...(this.#parts.broker ? [this.#parts.broker.reports.run(signal)] : []),
       guard.run(signal, Promise.race([this.#firstPass.promise, whenOver(signal)])),
-      ...(fish ? [afterFirstPass(() => fish.leases.run(() => this.desired, fishing.signal))] : []),
+      ...[fish, terminator].flatMap((user) =>
+        user ? [afterFirstPass(() => user.leases.run(() => this.desired, fishing.signal))] : [],
+      ),
     ];
     try {
       await Promise.race([whenOver(stop), neverEnding(tasks)]);
@@ -316,7 +323,7 @@ export class Agent {
   }
 
   async #answer(query: FlowQuery): Promise<void> {
-    const { server, log } = this.#parts;
+    const { server, terminator, log } = this.#parts;
     try {
       const unknown: FlowAnswer = {
         id: query.id,
@@ -325,7 +332,9 @@ export class Agent {
         clock_margin_s: 0,
         flows: [],
       };
-      await server.answerFlowQuery(this.#fish ? await this.#fish.answer(query) : unknown);
+      const logs = [...(this.#parts.fish || !terminator ? [this.#fish] : []), ...(terminator ? [terminator] : [])];
+      const answers = await Promise.all(logs.map(async (each) => (each ? each.answer(query) : unknown)));
+      await server.answerFlowQuery(joinAnswers(query.id, answers));
     } catch (error) {
       log.warn(`a question about flows could not be answered: ${messageOf(error)}`);
     }
@@ -378,12 +387,13 @@ export class Agent {
       return;
     }
     const untilObserve = this.#hasSnapshot ? this.#observedAt + observe_every_ms - this.#parts.now() : Infinity;
-    await this.#bell.heard(signal, Math.max(0, Math.min(untilObserve, this.leases.nextLookInMs() ?? Infinity)));
+    const looks = [this.leases.nextLookInMs(), this.#hasSnapshot ? this.#parts.terminator?.nextLookInMs() : undefined];
+    await this.#bell.heard(signal, Math.max(0, Math.min(untilObserve, ...looks.map((ms) => ms ?? Infinity))));
   }
 
   async #pass(): Promise<void> {
     const { desired, leases, hostKeeper } = this;
-    const { reports, fish, now } = this.#parts;
+    const { reports, fish, terminator, now } = this.#parts;
     const { revision } = desired;
     // First, and whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
     const lostProblem = await this.#lookAfterPlaceholders();
@@ -419,6 +429,8 @@ export class Agent {
     const gone = (await this.#units.look(desired)).filter(({ lease }) => !over.has(lease));
     reports.add([...outcomes, ...gone], slices, revision, clear);
     fish?.leases.look();
+    terminator?.leases.look();
+    await terminator?.look(desired, () => this.#kick());
     // Only now: what fish lacks must not keep proxies from their leases.
     if (keeperProblem) throw keeperProblem;
     if (fishProblem) throw fishProblem;
@@ -530,32 +542,37 @@ export class Agent {
     };
   }
 
-  /** Ends fish's session and waits until its leases are off the host and the server knows. */
+  /** Ends the sessions of fish and the terminator and waits until their leases are off the host and the server knows. */
   async #giveBack(): Promise<void> {
-    const { fish, reports, log } = this.#parts;
-    if (!fish) return;
+    const { fish, terminator, reports, log } = this.#parts;
+    if (!fish && !terminator) return;
     const patience = AbortSignal.timeout(give_back_ms);
     const all = async (): Promise<void> => {
-      await fish.leases.end();
-      while (this.leases.holds((_lease, owner) => owner.kind === 'fish') && !patience.aborted) await sleep(20);
+      // Its sockets are in nobody's way but its own leases'.
+      await terminator?.stop({ leave: false });
+      await Promise.all([fish?.leases.end(), terminator?.leases.end()]);
+      const isOurs = (lease: Lease, owner: Owner) => owner.kind === 'fish' || lease.holder === terminator?.holder;
+      while (this.leases.holds(isOurs) && !patience.aborted) await sleep(20);
       await reports.settled();
     };
     try {
       const late = whenOver(patience).then(() => Promise.reject(new Error(`not done within ${give_back_ms} ms`)));
       await Promise.race([all(), late]);
     } catch (error) {
-      log.warn(`fish's leases were not all given back, its session will run out: ${messageOf(error)}`);
+      log.warn(`leases were not all given back, their session will run out: ${messageOf(error)}`);
     }
   }
 
   async #letGo(keep: boolean, isPlanned: boolean): Promise<void> {
-    const { keepers, host, log } = this.#parts;
+    const { keepers, host, terminator, log } = this.#parts;
     const fish = this.#fish;
     this.#fish = undefined;
     // After a failure, too, a successor goes on from here; and one that never heard the server knows nothing that would allow
     // it to end a flow.
     const leave = keep || !isPlanned || !this.#hasSnapshot;
     await fish?.stop({ leave });
+    // On a planned stop it has ended by now; a successor takes over what goes on.
+    await terminator?.stop({ leave: true });
     if (leave) keepers.leave();
     else keepers.end();
     await this.broker?.close();
@@ -576,10 +593,3 @@ const parsedOf = (prefixes: readonly string[]): readonly Prefix[] =>
   });
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-/** Rejects with the first task that fails; a task that ends is no reason to end. */
-function neverEnding(tasks: readonly Promise<void>[]): Promise<never> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  for (const task of tasks) task.catch(reject);
-  return promise;
-}

@@ -2,6 +2,7 @@ import { familyOf, type Address, type Family } from '../net/address.ts';
 import { prefixFamily, type Prefix } from '../net/prefix.ts';
 import { familyFlag, type DesiredHost, type Recorded, type Wish } from './host-state.ts';
 import { rulesetOf } from './ruleset.ts';
+import type { TerminateInput } from './rules/terminate.ts';
 import type { ElementsBySet, SetClass } from './sets.ts';
 import type { SteeringMode } from './steering/choose.ts';
 
@@ -20,6 +21,8 @@ export type HostSettings = Readonly<{
   steering: SteeringMode;
   /** Addresses of this host whose programs' packets go to fish. */
   localClients: readonly Prefix[];
+  /** Connections that are not fish's but the terminator's; null on a host without one. */
+  terminate: (TerminateInput & Readonly<{ routeTable: number }>) | null;
 }>;
 
 /** What the host has to carry at this moment, as far as it is not lease by lease. */
@@ -40,7 +43,7 @@ const deviceMetric = 1_024;
 
 /** How the host should be. `recorded` says which rules it had before, in case fish was switched off since. */
 export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Recorded): DesiredHost {
-  const { fish, tun, mark, markMask, uplinks, clientInterfaces } = settings;
+  const { fish, tun, mark, markMask, uplinks, clientInterfaces, terminate } = settings;
   return {
     sysctls: wishesOf(settings, load.families),
     ruleset: rulesetOf({
@@ -49,6 +52,7 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
       markMask,
       arrivals: uplinks.length > 0 ? [...uplinks, ...clientInterfaces] : [],
       clients: clientInterfaces,
+      terminate,
       prefixes: load.prefixes,
       hostAddresses: load.hostAddresses,
       classes: load.classes,
@@ -56,8 +60,14 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
     elements: load.elements,
     tun: fish ? tun : null,
     steering: new Set(steeredDevices(settings)),
-    routes: new Set(fish ? load.families.flatMap((family) => routesOf(family, settings)) : []),
-    rules: fish ? new Set(load.families.flatMap((family) => rulesOf(family, settings))) : recorded.rules,
+    routes: new Set([
+      ...(fish ? load.families.flatMap((family) => routesOf(family, settings)) : []),
+      ...load.families.flatMap((family) => terminatedRoutes(family, settings)),
+    ]),
+    rules: new Set([
+      ...(fish ? load.families.flatMap((family) => rulesOf(family, settings)) : recorded.rules),
+      ...load.families.flatMap((family) => terminatedRules(family, settings)),
+    ]),
     addresses: new Set(load.addresses.filter((address) => load.families.includes(familyOf(address)))),
   };
 }
@@ -89,6 +99,26 @@ const rulesOf = (family: Family, settings: HostSettings): readonly string[] => {
   ];
 };
 
+/** Whatever its address is, a packet that is led to the terminator is for this host. */
+const terminatedRoutes = (family: Family, { terminate }: HostSettings): readonly string[] =>
+  terminate === null
+    ? []
+    : [`${familyFlag(family)} local default metric ${deviceMetric} table ${terminate.routeTable}`];
+
+/**
+ * By interface: what the terminator's own sockets send is not meant. Beside the rule on fish's mark, which is another one, and
+ * before that of the clients.
+ */
+const terminatedRules = (family: Family, settings: HostSettings): readonly string[] => {
+  const { terminate, rulePriority, markMask, clientInterfaces } = settings;
+  if (terminate === null) return [];
+  const { mark, routeTable } = terminate;
+  return clientInterfaces.map(
+    (name) =>
+      `${familyFlag(family)} priority ${rulePriority} iif ${name} fwmark 0x${mark.toString(16)}/0x${markMask.toString(16)} lookup ${routeTable}`,
+  );
+};
+
 /** As `ip` shows it: a single address has no length. */
 const withoutWholeLength = (prefix: Prefix): string =>
   prefix.replace(prefixFamily(prefix) === 4 ? /\/32$/ : /\/128$/, '');
@@ -96,7 +126,7 @@ const withoutWholeLength = (prefix: Prefix): string =>
 const widest = { first: 1_024, last: 65_535 } as const;
 
 function wishesOf(settings: HostSettings, families: readonly Family[]): readonly Wish[] {
-  const { fish, tun, uplinks, clientInterfaces, managePortRange, steering } = settings;
+  const { fish, tun, uplinks, clientInterfaces, managePortRange, steering, terminate } = settings;
   const always = (key: string, value: string, ofTun = false): Wish => ({ key, mend: () => value, ofTun });
   const ofDevice = (device: string, name: string) => `net/ipv4/conf/${device}/${name}`;
   return [
@@ -110,6 +140,9 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
           },
         ]
       : []),
+    // What its connections leave behind would keep their ports from the same destination for a minute. Timestamps tell the old
+    // connection's packets from those of the new one (RFC 6191).
+    ...(terminate === null ? [] : [always('net/ipv4/tcp_tw_reuse', '1')]),
     ...(fish
       ? [
           // With it, a reply finds the placeholder before routing has seen the mark, and forwarding then drops it.

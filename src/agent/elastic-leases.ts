@@ -8,6 +8,8 @@ import { freshMemory, planLeases, type AddedLease, type ClaimUse, type GrowthMem
 
 export type ElasticParts = Readonly<{
   client: Readonly<{ leases: Pick<FisheryClient['leases'], 'grant' | 'release'> }>;
+  /** Who it is for, as the log calls it. */
+  who: string;
   claims: readonly FishClaim[];
   isRefused(lease: string): boolean;
   /** null while there is no fish. */
@@ -172,7 +174,7 @@ export class ElasticLeases {
 
   /** One lease more; false when there is none to be had. */
   async #grow(elastic: Elastic, step_ports: number, { session, signal }: Look): Promise<boolean> {
-    const { client, log, now } = this.#parts;
+    const { client, who, log, now } = this.#parts;
     try {
       const claim = furtherClaim(elastic, step_ports);
       const { leases } = await client.leases.grant({ session, claims: [claim] }, { wait: 'stored', signal });
@@ -181,7 +183,10 @@ export class ElasticLeases {
       elastic.added.push({ ...answerOf(lease), drainingSince: null });
       elastic.failures = 0;
       elastic.problem = null;
-      log.info({ lease: lease.id, ports: lease.ports, busiest: elastic.busiest }, 'fish grows: it was granted a lease');
+      log.info(
+        { lease: lease.id, ports: lease.ports, busiest: elastic.busiest },
+        `${who} grows: it was granted a lease`,
+      );
       return true;
     } catch (error) {
       signal.throwIfAborted();
@@ -198,7 +203,7 @@ export class ElasticLeases {
     try {
       await this.#parts.client.leases.release({ id: lease, token: given.token }, { signal });
       elastic.added = elastic.added.filter((each) => each !== given);
-      this.#parts.log.info({ lease }, 'fish shrinks: a lease was given back');
+      this.#parts.log.info({ lease }, `${this.#parts.who} shrinks: a lease was given back`);
     } catch (error) {
       signal.throwIfAborted();
       // It stays drained, and is tried again with the next look; or it is over, which the desired state says.
@@ -239,7 +244,8 @@ export class ElasticLeases {
   }
 
   #complain(elastic: Elastic, problem: string): void {
-    if (elastic.problem !== problem) this.#parts.log.warn({ claim: elastic.claim }, `fish needs ports: ${problem}`);
+    if (elastic.problem !== problem)
+      this.#parts.log.warn({ claim: elastic.claim }, `${this.#parts.who} needs ports: ${problem}`);
     elastic.problem = problem;
   }
 }

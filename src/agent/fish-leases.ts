@@ -17,6 +17,8 @@ export type FishLeaseParts = Readonly<{
   client: FishLeaseClient;
   machine: string;
   holder: string;
+  /** Who it is for, as the log calls it. */
+  who: string;
   ttl_s: number;
   claims: readonly FishClaim[];
   /** Keeps a session alive in the background until the signal aborts; `onLost` when it is over. */
@@ -34,8 +36,9 @@ export type FishLeaseParts = Readonly<{
 const grow_every_ms = 500;
 
 /**
- * The session of this machine's fish and the leases that its settings claim. Each claim has at most one lease, and what
- * `growth` puts on top of that; one that is lost (refused by the host, revoked, session over) is claimed again. A session that a former agent of this machine
+ * The session of this machine's fish (or its terminator) and the leases that the settings claim for it. Each claim has at most
+ * one lease, and what `growth` puts on top of that; one that is lost (refused by the host, revoked, session over) is claimed
+ * again. A session that a former agent of this machine
  * left alive is taken over, with its leases: same holder, so no rest is needed.
  */
 export class FishLeases {
@@ -98,7 +101,7 @@ export class FishLeases {
         if (isOver(signal)) return;
         this.#lastProblem = error instanceof Error ? error.message : String(error);
         const { claims, answered } = this.status();
-        this.#parts.log.warn({ claims, answered }, `fish has not all its leases: ${this.#lastProblem}`);
+        this.#parts.log.warn({ claims, answered }, `${this.#parts.who} has not all its leases: ${this.#lastProblem}`);
         this.refused++;
         // A new session tells what is wrong with this one.
         if (isFisheryError(error, 'session_ended') || isFisheryError(error, 'session_not_found')) this.#forgetSession();
@@ -123,12 +126,12 @@ export class FishLeases {
   }
 
   async #begin(desired: DesiredMachine, signal: AbortSignal): Promise<void> {
-    const { client, machine, holder, ttl_s, log } = this.#parts;
+    const { client, machine, holder, who, ttl_s, log } = this.#parts;
     for (const [session, leases] of this.#leftAlive(desired)) {
       try {
         const kept = await client.sessions.keepalive(session, { signal });
         this.#answers = this.#match(leases);
-        log.info({ session, leases: leases.length }, 'fish takes over its session and leases');
+        log.info({ session, leases: leases.length }, `${who} takes over its session and leases`);
         this.#use(kept);
         await this.#releaseOthers(leases);
         return;
@@ -138,7 +141,7 @@ export class FishLeases {
       }
     }
     const opened = await client.sessions.open({ machine, holder, ttl_s }, { signal });
-    log.info({ session: opened.id }, 'fish opened a session');
+    log.info({ session: opened.id }, `${who} opened a session`);
     this.#use(opened);
   }
 
@@ -149,7 +152,10 @@ export class FishLeases {
     const { signal } = this.#keeping;
     this.#parts.keepAlive(session, signal, (loss) => {
       if (signal.aborted) return;
-      this.#parts.log.warn({ session: loss.session, reason: loss.reason }, `fish lost its session: ${loss.detail}`);
+      this.#parts.log.warn(
+        { session: loss.session, reason: loss.reason },
+        `${this.#parts.who} lost its session: ${loss.detail}`,
+      );
       this.#forgetSession();
       this.look();
     });
@@ -213,7 +219,7 @@ export class FishLeases {
 
   /** Asks for the claims without a lease, one by one: what one claim cannot have should not keep the others waiting. */
   async #claim(signal: AbortSignal): Promise<void> {
-    const { client, claims, log } = this.#parts;
+    const { client, claims, who, log } = this.#parts;
     let problem: unknown;
     for (const [index, claim] of claims.entries()) {
       const session = this.#session;
@@ -226,7 +232,7 @@ export class FishLeases {
         const [lease] = leases;
         if (!lease) throw new Error('the server granted no lease and no error');
         this.#answers[index] = answerOf(lease);
-        log.info({ lease: lease.id, address: lease.address, ports: lease.ports }, 'fish was granted a lease');
+        log.info({ lease: lease.id, address: lease.address, ports: lease.ports }, `${who} was granted a lease`);
       } catch (error) {
         signal.throwIfAborted();
         problem ??= error;

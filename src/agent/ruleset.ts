@@ -5,6 +5,7 @@ import { counterNames } from './rules/counters.ts';
 import { guardChains } from './rules/guard.ts';
 import { judgesCgroups, senderChains } from './rules/sender.ts';
 import { steerChains, type SteerInput } from './rules/steer.ts';
+import { terminateChains } from './rules/terminate.ts';
 import { families } from './rules/words.ts';
 import { roles, senderIn, setName, type SetClass } from './sets.ts';
 
@@ -42,6 +43,7 @@ export function rulesetOf(input: RulesetInput): Ruleset {
     ...guardChains({ ...input, classes }),
     ...senderChains({ ...input, classes }),
     ...steerChains({ ...input, classes }),
+    ...terminateChains(input),
   });
   // A hook is called for every packet of the host: one that has nothing to judge goes.
   const idle = judgesCgroups(classes) ? [] : ['sender'];

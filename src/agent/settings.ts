@@ -8,23 +8,14 @@ import { logSettings } from '../ops/logger.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
 import { FishClaim } from './fish-claims.ts';
 import type { HostSettings } from './desired-host.ts';
+import { Mark, seconds } from './setting-values.ts';
+import { pathsOf, Terminate } from './settings-terminate.ts';
 import { steeringModes, type SteeringMode } from './steering/choose.ts';
 
 /** The kernel's rule for names of network devices. */
 const DeviceName = z
   .string()
   .refine((name) => /^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/.test(name), 'must be the name of a network device');
-
-/** People write marks in hexadecimal. */
-const Mark = z.union([
-  z.int().min(0).max(0xffff_ffff),
-  z
-    .string()
-    .regex(/^0x[0-9a-fA-F]{1,8}$/)
-    .transform(Number),
-]);
-
-const seconds = (least: number, most: number) => z.number().min(least).max(most);
 
 const Fish = z
   .strictObject({
@@ -205,6 +196,7 @@ export const agentSettings = z
       description: "On a planned stop keep fish's leases and leave the guard open until its timeout: for upgrades",
     }),
     fish: Fish.optional(),
+    terminate: Terminate.optional(),
     broker: Broker.prefault({}),
     ...logSettings,
   })
@@ -217,8 +209,20 @@ export const agentSettings = z
         complain('fish', `local_clients: ${prefix} is not inside client_prefixes`);
     if ((mark & mask) === 0) complain('mark', 'must have a bit inside mark_mask: 0 is the mark of every other packet');
     else if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
-    if ([253, 254, 255].includes(table)) complain('route_table', 'is a table of the kernel (default, main, local)');
+    const kernels = 'is a table of the kernel (default, main, local)';
+    if (isKernels(table)) complain('route_table', kernels);
+    const { terminate, client_interfaces: clients } = settings;
+    if (!terminate?.enabled) return;
+    const complainOf = (message: string) => complain('terminate', message);
+    if (clients.length === 0) complainOf('client_interfaces says where the connections come from, and names none');
+    if ((terminate.mark & ~mask) !== 0) complainOf('mark: must not have bits outside mark_mask');
+    if ((terminate.mark & mask) === 0 || terminate.mark === mark)
+      complainOf("mark: must be neither 0 nor fish's, as far as mark_mask goes");
+    if (isKernels(terminate.route_table)) complainOf(`route_table: ${kernels}`);
+    if (terminate.route_table === table) complainOf("route_table: is fish's");
+    if (fish?.enabled && terminate.holder === fish.holder) complainOf("holder: is fish's");
   });
+const isKernels = (table: number): boolean => [253, 254, 255].includes(table);
 export type AgentSettings = z.infer<typeof agentSettings>;
 export type FishSettings = z.infer<typeof Fish>;
 
@@ -235,4 +239,12 @@ export const hostSettings = (settings: AgentSettings, steering: SteeringMode = '
   managePortRange: settings.manage_port_range,
   steering,
   localClients: settings.fish?.local_clients ?? [],
+  terminate: settings.terminate?.enabled
+    ? {
+        port: settings.terminate.port,
+        mark: settings.terminate.mark,
+        routeTable: settings.terminate.route_table,
+        paths: pathsOf(settings.terminate),
+      }
+    : null,
 });

@@ -7,8 +7,8 @@ import { openBound, openPing } from '../sys/placeholders.ts';
 import { processesOf, SockDiag } from '../sys/sock-diag.ts';
 import { Agent, type AgentParts } from './agent.ts';
 import { bootClockMs } from './boot-clock.ts';
-import { ElasticLeases } from './elastic-leases.ts';
-import { portsOfClaim } from './fish-claims.ts';
+import { ElasticLeases, type ElasticParts } from './elastic-leases.ts';
+import { portsOfClaim, type FishClaim } from './fish-claims.ts';
 import { FishLeases } from './fish-leases.ts';
 import { steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
@@ -24,10 +24,12 @@ import { placeholderBudget, preflight, type PlaceholderBudget } from './prefligh
 import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
-import { bootId, StateFile } from './state-file.ts';
+import { bootId, StateFile, tablesOf } from './state-file.ts';
 import { brokerOf } from './start-broker.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
+import { ensureTerminator } from './start-terminator.ts';
+import { TerminatorOnHost } from './terminator-on-host.ts';
 import type { Keepers } from './keepers.ts';
 import { fishKeepingOf, keepersOf, placeholdersLeft } from './start-keepers.ts';
 import { ServerClock } from './server-clock.ts';
@@ -36,7 +38,7 @@ import { chooseSteering, type Steering } from './steering/choose.ts';
 import { kernelCalls } from './steering/kernel-calls.ts';
 import { KeptLinks } from './steering/kept-links.ts';
 import { SteeringLinks } from './steering/steering-links.ts';
-import { sysctlsOf } from './take-down.ts';
+import { identityOf, sysctlsOf } from './take-down.ts';
 
 export type RunningAgent = Readonly<{
   /** Resolves after `stop`; rejects when the server refuses this agent before it ever took a snapshot. */
@@ -81,9 +83,7 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   if (!budget.ok) return budget;
   const lock = takeLock(`the agent of machine ${machine}`);
   if (!lock.ok) return lock;
-  const { tun, routeTable, mark, markMask } = host;
-  const identity = { machine, tun, routeTable, mark, markMask };
-  const stateFile = StateFile.open(settings.state_dir, identity);
+  const stateFile = StateFile.open(settings.state_dir, { machine, ...identityOf(host) });
   if (!stateFile.ok) {
     lock.value.release();
     return err(stateFile.error);
@@ -113,6 +113,9 @@ type RunOptions = StartOptions &
     steering: Steering | null;
   }>;
 
+/** What of its settings says which leases one holds as long as it runs. */
+type LeaseUser = Readonly<{ holder: string; session_ttl_s: number; claims: readonly FishClaim[] }>;
+
 /** The error is what is wrong with the settings that it is made of. */
 function clientFor(settings: AgentSettings, token: () => string): Result<FisheryClient, string> {
   const { server: url } = settings;
@@ -133,7 +136,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
   const links = new KeptLinks(closeFd);
   const host = new LinuxHost({
     tun: hosting.tun,
-    routeTable: hosting.routeTable,
+    routeTables: tablesOf(stateFile.identity),
     families,
     sysctls: sysctlsOf(hosting, stateFile.recorded),
     steering: new SteeringLinks({
@@ -201,27 +204,39 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     pause: backOff,
     log,
   });
+  const isRefused = (lease: string) => agent.leases.phaseOf(lease) === 'refused';
+  const leasesFor = (
+    who: string,
+    { holder, session_ttl_s, claims }: LeaseUser,
+    use: Pick<ElasticParts, 'portUse' | 'drain'>,
+  ) =>
+    new FishLeases({
+      ...{ client, machine, holder, who, ttl_s: session_ttl_s, claims, isRefused },
+      keepAlive: (session, signal, onLost) => void keepAlive(client, session, { signal, onLost }).done,
+      growth: new ElasticLeases({ client, who, claims, isRefused, ...use, now: () => performance.now(), log }),
+      pause: backOff,
+      log,
+    });
   const fishLeases =
     settings.fish && hosting.fish
-      ? new FishLeases({
-          client,
-          machine,
-          holder: settings.fish.holder,
-          ttl_s: settings.fish.session_ttl_s,
-          claims: settings.fish.claims,
-          keepAlive: (session, signal, onLost) => void keepAlive(client, session, { signal, onLost }).done,
-          isRefused: (lease) => agent.leases.phaseOf(lease) === 'refused',
-          growth: new ElasticLeases({
-            client,
-            claims: settings.fish.claims,
-            isRefused: (lease) => agent.leases.phaseOf(lease) === 'refused',
-            portUse: async () => (await agent.fish?.portUse()) ?? null,
-            drain: async (leases) => agent.fish?.drain(leases),
-            now: () => performance.now(),
-            log,
+      ? leasesFor('fish', settings.fish, {
+          portUse: async () => (await agent.fish?.portUse()) ?? null,
+          drain: async (leases) => agent.fish?.drain(leases),
+        })
+      : null;
+  const { terminate } = settings;
+  const terminator: TerminatorOnHost | null =
+    terminate && hosting.terminate
+      ? new TerminatorOnHost({
+          settings: terminate,
+          leases: leasesFor('the terminator', terminate, {
+            portUse: async () => (await terminator?.portUse()) ?? null,
+            drain: async (leases) => terminator?.drain(leases),
           }),
-          pause: backOff,
+          begin: () => ensureTerminator(terminate.port),
+          isUp: (lease) => agent.leases.phaseOf(lease) === 'up',
           log,
+          now: () => performance.now(),
         })
       : null;
   const fishStarter =
@@ -265,6 +280,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     cgroups,
     unitsGone,
     fish: fishStarter && fishLeases && { starter: fishStarter, leases: fishLeases },
+    terminator,
     broker: brokerOf({
       ...{ settings, machine, client, version, log, guard, bootId, pause: backOff },
       holders: () => agent.desired.holders.values(),
@@ -285,6 +301,7 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     keepers,
     placeholders_max: budget.bound_max,
     fishLeases,
+    terminator,
     host,
     steering: steering && { setting: settings.steering, ...steering },
     version,

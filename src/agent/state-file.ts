@@ -17,6 +17,7 @@ const Content = z.strictObject({
   route_table: z.int(),
   mark: z.int(),
   mark_mask: z.int(),
+  terminate_table: z.int().nullable().default(null),
   recorded: z.strictObject({
     sysctls: z.record(z.string(), z.string()),
     addresses: z.array(z.string()),
@@ -36,7 +37,14 @@ export type StateIdentity = Readonly<{
   routeTable: number;
   mark: number;
   markMask: number;
+  /** The terminator's routing table; null where there never was one. */
+  terminateTable: number | null;
 }>;
+
+/** Every routing table that is the agent's. */
+export const tablesOf = ({ routeTable, terminateTable }: Omit<StateIdentity, 'machine'>): readonly number[] =>
+  terminateTable === null ? [routeTable] : [routeTable, terminateTable];
+
 /** By the names that settings have; what is said about them is said in these words. */
 const identityKeys = {
   machine: 'machine',
@@ -44,6 +52,7 @@ const identityKeys = {
   routeTable: 'route_table',
   mark: 'mark',
   markMask: 'mark_mask',
+  terminateTable: 'terminate.route_table',
 } as const satisfies Readonly<Record<keyof StateIdentity, string>>;
 
 /**
@@ -73,13 +82,19 @@ export class StateFile {
     const content = read.value?.host === host ? read.value : undefined;
     if (!content) return ok(new StateFile(folder, host, identity, nothingRecorded));
     const had = identityOf(content);
-    for (const key of ['machine', 'tun', 'routeTable', 'mark', 'markMask'] as const)
-      if (had[key] !== identity[key])
+    // A host may get a terminator, or lose it: then its table is still to be looked at.
+    const wanted = { ...identity, terminateTable: identity.terminateTable ?? had.terminateTable };
+    const isNew = had.terminateTable === null && wanted.terminateTable !== null;
+    if (isNew) had.terminateTable = wanted.terminateTable;
+    for (const key of ['machine', 'tun', 'routeTable', 'mark', 'markMask', 'terminateTable'] as const)
+      if (had[key] !== wanted[key])
         return err(
-          `this host is set up for ${identityKeys[key]} "${asWritten(key, had[key])}", the settings say "${asWritten(key, identity[key])}": ` +
+          `this host is set up for ${identityKeys[key]} "${asWritten(key, had[key])}", the settings say "${asWritten(key, wanted[key])}": ` +
             'run "fishery agent down" with the old settings first',
         );
-    return ok(new StateFile(folder, host, identity, recordedOf(content)));
+    const file = new StateFile(folder, host, wanted, recordedOf(content));
+    if (isNew) file.#write(file.recorded);
+    return ok(file);
   }
 
   /** The record of this host as it is, for `down`; undefined when there is none. */
@@ -123,7 +138,7 @@ export class StateFile {
   }
 
   #write(recorded: Recorded): void {
-    const { machine, tun, routeTable, mark, markMask } = this.identity;
+    const { machine, tun, routeTable, mark, markMask, terminateTable } = this.identity;
     const content: Content = {
       version: 1,
       host: this.#host,
@@ -132,6 +147,7 @@ export class StateFile {
       route_table: routeTable,
       mark,
       mark_mask: markMask,
+      terminate_table: terminateTable,
       recorded: {
         sysctls: Object.fromEntries(recorded.sysctls),
         addresses: [...recorded.addresses],
@@ -148,15 +164,16 @@ const without = <T>(all: ReadonlySet<T>, gone: readonly T[]): ReadonlySet<T> =>
   new Set([...all].filter((each) => !gone.includes(each)));
 
 /** As people write it in the settings: marks in hexadecimal. */
-const asWritten = (key: keyof StateIdentity, value: string | number): string =>
-  key === 'mark' || key === 'markMask' ? `0x${value.toString(16)}` : String(value);
+const asWritten = (key: keyof StateIdentity, value: string | number | null): string =>
+  (key === 'mark' || key === 'markMask') && value !== null ? `0x${value.toString(16)}` : String(value);
 
-const identityOf = (content: Content): StateIdentity => ({
+const identityOf = (content: Content): { -readonly [Key in keyof StateIdentity]: StateIdentity[Key] } => ({
   machine: content.machine,
   tun: content.tun,
   routeTable: content.route_table,
   mark: content.mark,
   markMask: content.mark_mask,
+  terminateTable: content.terminate_table,
 });
 
 const recordedOf = ({ recorded }: Content): Recorded => ({

@@ -14,6 +14,7 @@ import type { Reports } from './reports.ts';
 import type { CounterName } from './ruleset.ts';
 import type { AgentSettings } from './settings.ts';
 import type { Steering } from './steering/choose.ts';
+import type { TerminatorOnHost, TerminatorStatus } from './terminator-on-host.ts';
 
 export type AgentStatus = Readonly<{
   machine: string;
@@ -66,6 +67,8 @@ export type AgentStatus = Readonly<{
     growth: readonly GrowthStatus[];
     stats: Readonly<Record<string, number>>;
   }> | null;
+  /** null on a host without one. */
+  terminator: TerminatorStatus | null;
   /** `running`: false as long as the server has handed over no slice. null where the settings want none. */
   broker:
     | (Omit<BrokerStatus, 'epoch' | 'socket'> &
@@ -91,6 +94,7 @@ export type StatusParts = Readonly<{
   keepers: Pick<Keepers, 'status' | 'replaced'>;
   placeholders_max: number;
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
+  terminator: Pick<TerminatorOnHost, 'status'> | null;
   host: Pick<Host, 'counters'>;
   steering: AgentStatus['steering'];
   version: string;
@@ -161,6 +165,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
             stats: (await agent.fish?.stats()) ?? {},
           }
         : null,
+    terminator: (await parts.terminator?.status()) ?? null,
     broker: agent.broker && (await brokerStatus(agent.broker)),
     counters: Object.fromEntries(await parts.host.counters()),
   };

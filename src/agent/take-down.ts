@@ -7,7 +7,8 @@ import { takeLock } from './lock.ts';
 import { planDown } from './plan.ts';
 import { preflight } from './preflight.ts';
 import { endKeepers } from './start-keepers.ts';
-import { StateFile } from './state-file.ts';
+import { endTerminator } from './start-terminator.ts';
+import { StateFile, tablesOf, type StateIdentity } from './state-file.ts';
 
 /**
  * `fishery agent down`: puts the host back as it was before the agent came, also after the agent was killed. Returns the
@@ -25,7 +26,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
     const host = new LinuxHost({
       // As the host was set up, whatever the settings say by now.
       tun: found.value?.identity.tun ?? settings.tun,
-      routeTable: found.value?.identity.routeTable ?? settings.routeTable,
+      routeTables: tablesOf(found.value?.identity ?? identityOf(settings)),
       families: facts.value.families,
       sysctls: [...recorded.sysctls.keys()],
       // What was attached goes with the keeper, or went with the agent.
@@ -35,10 +36,11 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       // First: they have the TUN device, which cannot be removed while somebody has it.
       const ended = endKeepers();
       if (!ended.ok) return ended;
+      const terminated = await endTerminator();
       const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       found.value?.remove();
-      return ok([...ended.value, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
+      return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
     } finally {
       host.close();
     }
@@ -46,6 +48,12 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
     lock.value.release();
   }
 }
+
+/** What of the settings is written down on the host. */
+export const identityOf = (settings: HostSettings): Omit<StateIdentity, 'machine'> => {
+  const { tun, routeTable, mark, markMask, terminate } = settings;
+  return { tun, routeTable, mark, markMask, terminateTable: terminate?.routeTable ?? null };
+};
 
 /** Every sysctl that the agent looks at with these settings, restored ones included. */
 export function sysctlsOf(settings: HostSettings, recorded: Recorded): readonly string[] {

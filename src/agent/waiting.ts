@@ -40,3 +40,10 @@ export class Bell {
     this.#isRung = false;
   }
 }
+
+/** Rejects with the first task that fails; a task that ends is no reason to end. */
+export function neverEnding(tasks: readonly Promise<void>[]): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  for (const task of tasks) task.catch(reject);
+  return promise;
+}

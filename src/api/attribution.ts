@@ -1,4 +1,4 @@
-import type { Lease, Machine, Tenure } from '../leases/model.ts';
+import { isRunByAgent, type Lease, type Machine, type Tenure } from '../leases/model.ts';
 import type { Broker } from '../leases/reported.ts';
 import type { PastLease, PastUse, PortInstant } from '../leases/store.ts';
 import type { Address } from '../net/address.ts';
@@ -38,20 +38,20 @@ export const leasesOn = (leases: readonly PastLease[], { protocol, port, at }: Q
       lease.protocol === protocol && rangeContains(lease.ports, { first: port, last: port }) && leaseCovers(lease, at),
   );
 
-/** Holders of the leases that are a fish: the flow log speaks for them, and for nobody else. */
-const fishOf = ({ holders }: Pick<PastUse, 'holders'>): ReadonlySet<string> =>
-  new Set(holders.filter(({ kind }) => kind === 'fish').map(({ name }) => name));
+/** Holders of the leases that the agent runs, fish and terminator: the flow log speaks for them, and for nobody else. */
+const loggedOf = ({ holders }: Pick<PastUse, 'holders'>): ReadonlySet<string> =>
+  new Set(holders.filter(({ kind }) => isRunByAgent(kind)).map(({ name }) => name));
 
 /**
- * Whether the flow log could add anything: among several holders it tells which one had this flow, and of a fish it
- * tells the client. Without the remote endpoint a shared port says nothing.
+ * Whether the flow log could add anything: among several holders it tells which one had this flow, and of a fish or a
+ * terminator it tells the client. Without the remote endpoint a shared port says nothing.
  */
 export function asksFlowLog(question: Question, known: PastUse): boolean {
   const leases = leasesOn(known.leases, question);
   if (leases.length === 0 || known.machine?.enforcement !== 'agent') return false;
   if (question.remote === null && leases.length > 1) return false;
-  const fish = fishOf(known);
-  return leases.some((lease) => fish.has(lease.holder));
+  const logged = loggedOf(known);
+  return leases.some((lease) => logged.has(lease.holder));
 }
 
 /** The truth as far as it is known, and no further. */
@@ -65,7 +65,7 @@ export function attribute(question: Question, known: Known): Attribution {
   const isTold = tenure?.allocator !== 'machine' || isReported(known.broker, question.at);
   const isWhole = isKept && isTold;
   const toldThrough = tenure?.allocator === 'machine' ? (known.broker?.asOf ?? 0) : Infinity;
-  const holders = findHolders(leases, fishOf(known), log, { at: question.at, isWhole, toldThrough });
+  const holders = findHolders(leases, loggedOf(known), log, { at: question.at, isWhole, toldThrough });
   return {
     address: question.address,
     protocol: question.protocol,
@@ -156,7 +156,7 @@ type Reach = Readonly<{ at: number; isWhole: boolean; toldThrough: number }>;
 
 function findHolders(
   leases: readonly PastLease[],
-  fish: ReadonlySet<string>,
+  logged: ReadonlySet<string>,
   log: Log,
   { at, isWhole, toldThrough }: Reach,
 ): Found[] {
@@ -180,8 +180,8 @@ function findHolders(
     const holder = log.match.holder;
     return leases.filter((lease) => lease.holder === holder).map((lease) => found(lease, 'flow_log'));
   }
-  // The log is the fish's own and it covers the instant: what is not in it, no fish did.
-  const others = leases.filter((lease) => !fish.has(lease.holder));
+  // The log is of those the agent runs, and it covers the instant: what is not in it, none of them did.
+  const others = leases.filter((lease) => !logged.has(lease.holder));
   const candidates = log.status === 'no_match' && others.length > 0 ? others : leases;
   return candidates.map((lease) => found(lease, candidates.length === 1 && isWhole ? 'only_candidate' : 'candidate'));
 }

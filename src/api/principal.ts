@@ -38,7 +38,7 @@ export const witnessOf = ({ token, name, role }: Principal): string => `token-${
 export function scopeOf(principal: Principal): Scope {
   const { role, machine, holder } = principal;
   if (role === 'operator') return everything;
-  if (role === 'agent' && machine !== null) return { machine, kind: 'fish' };
+  if (role === 'agent' && machine !== null) return { machine, runByAgent: true };
   if (role === 'holder' && machine !== null && holder !== null) return { machine, holder };
   throw new Error(`a ${role} token commands nothing`);
 }

@@ -33,6 +33,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./commands/keeper.ts')).command,
   },
   {
+    name: 'terminator',
+    summary: "Carry clients' TCP connections on from leased ports, as the agent says",
+    nodeMajorMin,
+    load: async () => (await import('./commands/terminator.ts')).command,
+  },
+  {
     name: 'hold',
     summary: 'Run a program with leased ports, and give them back when it ends',
     load: async () => (await import('./commands/hold.ts')).command,

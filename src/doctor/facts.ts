@@ -7,6 +7,7 @@ import type { PortRange } from '../net/ports.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Protocol } from '../net/protocol.ts';
 import type { Result } from '../net/result.ts';
+import type { Holder } from '../wire/machines.ts';
 import type { NftFacts } from './nft-json.ts';
 
 /**
@@ -92,7 +93,7 @@ export type LeaseFact = Readonly<{
   mode: 'exclusive' | 'shared';
   binding: 'late' | 'explicit' | null;
 }>;
-export type HolderFact = Readonly<{ name: string; kind: 'fish' | 'proxy'; uid: number | null; cgroup: string | null }>;
+export type HolderFact = Readonly<{ name: string; kind: Holder['kind']; uid: number | null; cgroup: string | null }>;
 
 /** Which addresses and ports this host is, or will be, asked to hold. */
 export type Scope = Readonly<{

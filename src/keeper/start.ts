@@ -38,8 +38,11 @@ export async function ensureKeeper(
   return err(`${connected.error}; none can be started: ${problems.join('; ')}`);
 }
 
-/** Starts a keeper and waits until it listens; the answer says why it does not. */
-export function startKeeper(path: string, { command, args }: KeeperProgram): Promise<string | undefined> {
+/** Starts a keeper (or whatever else says something once it listens at a path) and waits for that; the answer says why not. */
+export function startKeeper(
+  path: string,
+  { command, args }: Pick<KeeperProgram, 'command' | 'args'>,
+): Promise<string | undefined> {
   const child = spawn(command, [...args, path], {
     // A process group and session of its own: no signal for this process, or its terminal, is one for the keeper.
     detached: true,

@@ -9,10 +9,11 @@ import type {
   AccessToken,
   Allocator,
   AuditEntry,
-  Epoch,
   Binding,
   CarveOut,
+  Epoch,
   Holder,
+  HolderKind,
   HolderLimits,
   Labels,
   Lease,
@@ -36,7 +37,7 @@ import type { UsageRow } from './store.ts';
 export type Scope = Readonly<{
   machine?: string;
   holder?: string;
-  /** An agent acts for the fish of its machine only. */ kind?: 'fish';
+  /** An agent acts for what it runs itself only: fish and terminator. */ runByAgent?: true;
 }>;
 export const everything: Scope = {};
 
@@ -252,7 +253,7 @@ export type Commands = {
       Readonly<{
         machine: string;
         name: string;
-        holderKind: 'fish' | 'proxy';
+        holderKind: HolderKind;
         uid?: number | null;
         cgroup?: string | null;
         limits?: HolderLimits | null;

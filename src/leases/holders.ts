@@ -31,7 +31,7 @@ export const putHolder: UseCase<'putHolder'> = {
     const { limits = found?.limits ?? null } = said;
     const { uid, cgroup } = identityOf(said, found);
     // The guard on the host tells proxies apart by the user id or the cgroup of their sockets, and by nothing else.
-    if (machine.enforcement === 'agent' && kind === 'proxy' && uid === null && cgroup === null)
+    if (machine.enforcement === 'agent' && kind !== 'fish' && uid === null && cgroup === null)
       return err({ code: 'holder_needs_identity', machine: id, holder: name });
     if (found && found.kind !== kind)
       return err({ code: 'holder_kind_fixed', machine: id, holder: name, kind: found.kind });

@@ -103,10 +103,17 @@ export type HolderLimits = Readonly<{
   sessionsMax: number | null;
 }>;
 
+/** The packet path, the terminating path, or a program that has nothing to do with Fishery but the ports. */
+export const holderKinds = ['fish', 'terminator', 'proxy'] as const;
+export type HolderKind = (typeof holderKinds)[number];
+
+/** Whether the agent of its machine runs it: it claims its leases, and its flow log says who was behind each of its flows. */
+export const isRunByAgent = (kind: HolderKind): boolean => kind !== 'proxy';
+
 export type Holder = Readonly<{
   machine: string;
   name: string;
-  kind: 'fish' | 'proxy';
+  kind: HolderKind;
   uid: number | null;
   /** Path of a control group below the cgroup2 mount; never beside a user id. */
   cgroup: string | null;

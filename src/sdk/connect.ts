@@ -4,7 +4,7 @@ import net from 'node:net';
 import { addressToBytes, familyOf, parseAddress, type Address, type Family } from '../net/address.ts';
 import { formatPorts, rangeContains, type PortRange } from '../net/ports.ts';
 import { errnoName } from '../sys/errno.ts';
-import { prepareSocket } from '../sys/late-socket.ts';
+import { localPortOf, prepareSocket } from '../sys/late-socket.ts';
 import type { Lease } from '../wire/leases.ts';
 
 /** What went wrong, for programs; `code` beside it is the errno where the kernel gave one. */
@@ -36,8 +36,11 @@ export class ConnectError extends Error {
   }
 }
 
+/** What of a lease a connection needs. */
+export type ConnectLease = Pick<Lease, 'id' | 'protocol' | 'state' | 'address' | 'ports' | 'binding'>;
+
 export type ConnectOptions = Readonly<{
-  lease: Lease;
+  lease: ConnectLease;
   /** A name or an address. A name is resolved to addresses of the lease's family, which are tried in order. */
   host: string;
   port: number;
@@ -46,6 +49,8 @@ export type ConnectOptions = Readonly<{
   timeoutMs?: number;
   /** As for net.Socket: whether the socket stays writable when the remote has finished. */
   allowHalfOpen?: boolean;
+  /** For each attempt: the local port that the kernel took, as soon as it did and before the remote has answered. */
+  onAttempt?: (localPort: number) => void;
 }>;
 
 /**
@@ -63,7 +68,8 @@ export async function connect(options: ConnectOptions): Promise<net.Socket> {
     signal.throwIfAborted();
     let last: ConnectError | undefined;
     for (const remote of await resolve(host, familyOf(address), signal)) {
-      const ways = { lease, address, remote, port, signal, allowHalfOpen: options.allowHalfOpen ?? false };
+      const { allowHalfOpen = false, onAttempt } = options;
+      const ways = { lease, address, remote, port, signal, allowHalfOpen, onAttempt };
       const outcome = (lease.binding ?? 'late') === 'late' ? await connectLate(ways) : await connectExplicit(ways);
       if (outcome instanceof net.Socket) return outcome;
       last = outcome;
@@ -79,15 +85,16 @@ export async function connect(options: ConnectOptions): Promise<net.Socket> {
 
 /** Everything that one attempt needs: one remote address. */
 type Way = Readonly<{
-  lease: Lease;
+  lease: ConnectLease;
   address: Address;
   remote: string;
   port: number;
   signal: AbortSignal;
   allowHalfOpen: boolean;
+  onAttempt: ((localPort: number) => void) | undefined;
 }>;
 
-function usableAddress(lease: Lease): Address {
+function usableAddress(lease: ConnectLease): Address {
   if (lease.protocol !== 'tcp')
     throw new ConnectError('unusable_lease', `${lease.id} is a lease of ${lease.protocol} ports`);
   if (lease.state !== 'active') throw new ConnectError('unusable_lease', `${lease.id} is ${lease.state}, not active`);
@@ -171,6 +178,14 @@ function connectOn(fd: number, way: Way): Promise<net.Socket | ConnectError> {
     const onConnect = () => settle(() => done(socket));
     way.signal.addEventListener('abort', onAbort, { once: true });
     socket.on('error', onError).on('connect', onConnect).connect({ host: way.remote, port: way.port });
+    const { onAttempt } = way;
+    // Node calls connect() in the next tick, which has been asked for just now: this one comes right behind it.
+    if (onAttempt)
+      process.nextTick(() => {
+        if (socket.destroyed) return;
+        const port = localPortOf(fd);
+        if (port > 0) onAttempt(port);
+      });
   });
 }
 
@@ -187,7 +202,7 @@ function within(socket: net.Socket, way: Way): net.Socket {
 
 /** It governs IPv6 too. The range asked for is clamped to it without an error, and then the first packet is out already. */
 const rangeFile = '/proc/sys/net/ipv4/ip_local_port_range';
-const covered = new WeakSet<Lease>();
+const covered = new WeakSet<ConnectLease>();
 
 /** Once per lease object: `within` looks again at every connection. */
 function requirePortRange({ lease }: Way): void {

@@ -22,10 +22,12 @@ export const IPPROTO_ICMPV6 = 58;
 export const SOL_IP = 0;
 export const SOL_SOCKET = 1;
 export const SOL_TCP = 6;
+export const SOL_IPV6 = 41;
 export const SOL_NETLINK = 270;
 
 export const SO_REUSEADDR = 2;
 export const SO_RCVBUF = 8;
+export const SO_LINGER = 13;
 export const SO_PEERCRED = 17;
 export const SO_RCVTIMEO = 20;
 export const SO_SNDTIMEO = 21;
@@ -34,8 +36,11 @@ export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
 export const SO_PEERPIDFD = 77;
+export const IP_TRANSPARENT = 19;
 export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IP_LOCAL_PORT_RANGE = 51;
+export const IPV6_V6ONLY = 26;
+export const IPV6_TRANSPARENT = 75;
 export const TCP_FASTOPEN_CONNECT = 30;
 export const TCP_FASTOPEN_NO_COOKIE = 34;
 

@@ -50,29 +50,33 @@ const keepAll = 0xffff_ffff;
 
 /**
  * A program that keeps a listener from being woken by what does not concern it: by changes of sockets of its own
- * (`portids`), and by routes of other tables than `routeTable`, of which a router may change thousands in a second. It
+ * (`portids`), and by routes of other tables than `routeTables`, of which a router may change thousands in a second. It
  * loads numbers in network order, and netlink writes them in that of the host, which is the other one.
  */
-export function listenerFilter(portids: readonly number[], routeTable: number | undefined): FilterStep[] {
-  const own = portids.map((portid, index): FilterStep => [
-    ifEqual,
-    // To the last instruction but one, which drops.
-    portids.length - 1 - index + (routeTable === undefined ? 1 : 6),
-    0,
-    swap32(portid),
-  ]);
+export function listenerFilter(portids: readonly number[], routeTables: readonly number[] = []): FilterStep[] {
   // A table beyond a byte's range says so in an attribute, and 252 in its header.
-  const tableByte = routeTable === undefined ? 0 : routeTable > 255 ? 252 : routeTable;
+  const tables = [...new Set(routeTables.map((table) => (table > 255 ? 252 : table)))];
   const routes: FilterStep[] =
-    routeTable === undefined
+    tables.length === 0
       ? []
       : [
           [load16, 0, 0, 4],
           [ifEqual, 1, 0, swap16(RTM_NEWROUTE)],
-          [ifEqual, 0, 2, swap16(RTM_DELROUTE)],
+          [ifEqual, 0, tables.length + 1, swap16(RTM_DELROUTE)],
           [load8, 0, 0, 16 + 4],
-          [ifEqual, 0, 1, tableByte],
+          // Any of them keeps it; the last one, where it is not that either, drops it.
+          ...tables.map((table, index): FilterStep => {
+            const others = tables.length - 1 - index;
+            return [ifEqual, others, others === 0 ? 1 : 0, table];
+          }),
         ];
+  const own = portids.map((portid, index): FilterStep => [
+    ifEqual,
+    // To the last instruction but one, which drops.
+    portids.length - 1 - index + routes.length + 1,
+    0,
+    swap32(portid),
+  ]);
   return [[load32, 0, 0, 12], ...own, ...routes, [answer, 0, 0, keepAll], [answer, 0, 0, 0]];
 }
 

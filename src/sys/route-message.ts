@@ -45,7 +45,7 @@ export type RouteInfo = Readonly<{
   metric?: number;
 }>;
 
-export const routeTypes = { unicast: 1, blackhole: 6 } as const;
+export const routeTypes = { unicast: 1, local: 2, blackhole: 6 } as const;
 
 /** A policy rule. What has no field here is in `others`: attribute numbers and the bytes, by name where it has one. */
 export type RuleInfo = Readonly<{
@@ -84,6 +84,7 @@ const FRA_PROTOCOL = 21;
 const FR_ACT_TO_TBL = 1;
 const FIB_RULE_INVERT = 2;
 const RT_SCOPE_LINK = 253;
+const RT_SCOPE_HOST = 254;
 const RT_SCOPE_NOWHERE = 255;
 const FRA_PAD = 18;
 
@@ -208,7 +209,11 @@ export function readRoute(buffer: Uint8Array, { type, from, to }: Message): Rout
   return { family, table, type: buffer[from + 7] ?? 0, protocol: buffer[from + 5] ?? 0, destination, ...found };
 }
 
-/** A default route to a link, or to nowhere. Returns the sequence number to wait for. */
+/** How far a destination without a gateway is, which IPv4 wants to be told. */
+const scopeOf = ({ family, type }: Pick<RouteInfo, 'family' | 'type'>): number =>
+  family === 6 ? 0 : type === routeTypes.unicast ? RT_SCOPE_LINK : type === routeTypes.local ? RT_SCOPE_HOST : 0;
+
+/** A default route to a link, to this host itself, or to nowhere. Returns the sequence number to wait for. */
 export function writeDefaultRoute(
   writer: MessageWriter,
   change: 'add' | 'remove',
@@ -219,8 +224,7 @@ export function writeDefaultRoute(
   body[4] = tableByte(route.table);
   // What is to be removed is meant whatever its scope and its maker.
   body[5] = change === 'add' ? route.protocol : 0;
-  const scope = route.family === 4 && route.type === routeTypes.unicast ? RT_SCOPE_LINK : 0;
-  body[6] = change === 'add' ? scope : RT_SCOPE_NOWHERE;
+  body[6] = change === 'add' ? scopeOf(route) : RT_SCOPE_NOWHERE;
   body[7] = route.type;
   const sequence = writer.begin(change === 'add' ? rtm.newRoute : rtm.delRoute, changeFlags(change), body);
   writer.attribute(RTA_TABLE, number32(route.table));

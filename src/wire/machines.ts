@@ -162,9 +162,11 @@ const Cgroup = z
     `must be a path below the cgroup2 mount without a leading slash, such as system.slice/haproxy.service, of at most ${cgroup_depth_max} names`,
   );
 
+export const holderKinds = ['fish', 'terminator', 'proxy'] as const;
+
 export const HolderPut = z
   .strictObject({
-    kind: z.enum(['fish', 'proxy']),
+    kind: z.enum(holderKinds),
     uid: z
       .int()
       .min(0)
@@ -190,8 +192,12 @@ export const HolderPut = z
     }),
   })
   .refine(
-    ({ kind, uid = null, cgroup = null }) => kind === 'proxy' || (uid === null && cgroup === null),
+    ({ kind, uid = null, cgroup = null }) => kind !== 'fish' || (uid === null && cgroup === null),
     'a fish has no uid and no cgroup: its packets come from the TUN device',
+  )
+  .refine(
+    ({ kind, uid, cgroup = null }) => kind !== 'terminator' || (cgroup === null && uid !== null),
+    'a terminator is known by its uid: its process becomes that user',
   )
   .refine(
     ({ uid = null, cgroup = null }) => uid === null || cgroup === null,
@@ -203,7 +209,7 @@ export const Holder = z
   .strictObject({
     machine: Name,
     name: Name,
-    kind: z.enum(['fish', 'proxy']),
+    kind: z.enum(holderKinds),
     uid: z.int().nullable(),
     cgroup: z.string().nullable(),
     limits: HolderLimits.nullable().meta({ description: 'null: none.' }),
@@ -220,7 +226,7 @@ export const MachineListQuery = PageQuery.extend({
   enforcement: z.enum(['agent', 'none']).optional().meta({ description: 'Only those that are made true like this.' }),
 });
 export const HolderListQuery = PageQuery.extend({
-  kind: z.enum(['fish', 'proxy']).optional().meta({ description: 'Only those of this kind.' }),
+  kind: z.enum(holderKinds).optional().meta({ description: 'Only those of this kind.' }),
 });
 export const HolderPage = pageOf('HolderPage', Holder);
 

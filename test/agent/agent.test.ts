@@ -128,6 +128,7 @@ class World {
       keepers: this.keepers,
       sockets: this.sockets,
       unitsGone: async (units) => new Set(units.filter((unit) => unit === 'gone.service')),
+      terminator: null,
       fish: hasFish
         ? {
             starter: { start: () => this.#startFish(), hasFlows: () => this.hasFlows },
@@ -499,6 +500,7 @@ describe('the status', () => {
       keepers: world.keepers,
       placeholders_max: 1_000,
       fishLeases: world.fishLeases,
+      terminator: null,
       host: world.host,
       version: '0.1.0',
       steering: null,

@@ -79,10 +79,12 @@ class World {
     this.leases = new FishLeases({
       client,
       machine: 'edge',
+      who: 'fish',
       holder: 'fish',
       ttl_s: 30,
       claims: this.#claims,
       growth: new ElasticLeases({
+        who: 'fish',
         ...{ client, claims: this.#claims, isRefused, log },
         portUse: async () => this.use,
         drain: async (ids) => void (this.drained = ids),

@@ -40,13 +40,19 @@ describe('rules', () => {
 
 describe('routes', () => {
   it.each([
-    ['-4 default dev fishtun metric 1024 table 100', { ...route, link: 7 }, 'fishtun'],
-    ['-4 blackhole default metric 9999 table 100', { ...route, type: 6, metric: 9_999 }, null],
+    ['-4 default dev fishtun metric 1024 table 100', { ...route, link: 7 }, 'device', 'fishtun'],
+    ['-4 blackhole default metric 9999 table 100', { ...route, type: 6, metric: 9_999 }, 'nowhere', null],
+    ['-4 local default metric 1024 table 100', { ...route, type: 2, link: 1 }, 'here', null],
     // IPv6 has a device where nothing was said.
-    ['-6 blackhole default metric 9999 table 100', { ...route, family: 6, type: 6, metric: 9_999, link: 1 }, null],
-  ] as const)('are told in the words that add them, and understood by them: %s', (text, kernel, device) => {
+    [
+      '-6 blackhole default metric 9999 table 100',
+      { ...route, family: 6, type: 6, metric: 9_999, link: 1 },
+      'nowhere',
+      null,
+    ],
+  ] as const)('are told in the words that add them, and understood by them: %s', (text, kernel, to, device) => {
     expect(routeText(kernel, nameOf)).toBe(text);
-    expect(routeOf(text)).toEqual({ family: kernel.family, table: 100, metric: kernel.metric, device });
+    expect(routeOf(text)).toEqual({ family: kernel.family, table: 100, metric: kernel.metric, to, device });
   });
 
   it('of others keep what people look for', () => {

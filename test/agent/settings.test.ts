@@ -32,6 +32,7 @@ describe('settings', () => {
       managePortRange: true,
       steering: 'nftables',
       localClients: [],
+      terminate: null,
     });
   });
 
@@ -51,6 +52,56 @@ describe('settings', () => {
     expect(problemsOf({ fish })).toEqual([containing('uplinks is required')]);
     expect(problemsOf({ fish, uplinks: [] })).toEqual([containing('fish needs to know where its packets leave')]);
     expect(problemsOf({ fish: { ...fish, enabled: false } })).toEqual([]);
+  });
+
+  it('of a terminator are complete with clients and claims of tcp', () => {
+    const terminate = { claims: [{ protocol: 'tcp', mode: 'shared', ports: 128 }] };
+    const read = resolveSettings(agentSettings, file({ client_interfaces: ['wg0'], terminate }));
+    expect(read.ok && read.value.terminate).toMatchObject({ holder: 'terminator', idle_timeout_s: 7_440 });
+    expect(read.ok && hostSettings(read.value).terminate).toEqual({
+      port: 7_490,
+      mark: 0x2b,
+      routeTable: 101,
+      paths: { rules: [], otherwise: 'terminate' },
+    });
+    expect(problemsOf({ terminate })).toEqual([containing('client_interfaces says where the connections come from')]);
+    expect(problemsOf({ terminate: { ...terminate, enabled: false } })).toEqual([]);
+    expect(read.ok && hostSettings({ ...read.value, terminate: undefined }).terminate).toBeNull();
+  });
+
+  it.each([
+    [{ claims: [{ protocol: 'udp', ports: 64 }] }, 'only TCP is terminated'],
+    [{ mark: 0x2a }, "mark: must be neither 0 nor fish's"],
+    [{ mark: 0x100 }, 'mark: must not have bits outside mark_mask'],
+    [{ route_table: 254 }, 'route_table: is a table of the kernel'],
+    [{ route_table: 100 }, "route_table: is fish's"],
+    [{ holder: 'fish' }, "holder: is fish's"],
+    [{ paths: [{ clients: ['10.0.0.1/8'], path: 'terminate' }] }, 'has host bits set'],
+    [{ paths: [{ ports: [{ first: 9, last: 8 }], path: 'packet' }] }, 'first must not be above last'],
+  ])('of a terminator that do not go together are refused: %j', (over, problem) => {
+    const terminate = { claims: [{ protocol: 'tcp' }], ...over };
+    const problems = problemsOf({ uplinks: ['eth0'], client_interfaces: ['wg0'], fish, terminate });
+    expect(problems.join('\n')).toContain(problem);
+  });
+
+  it('of paths name single ports or ranges', () => {
+    const paths = [{ ports: [443, { first: 8_000, last: 8_099 }], path: 'terminate' }];
+    const terminate = { claims: [{ protocol: 'tcp' }], paths, otherwise: 'packet' };
+    const read = resolveSettings(agentSettings, file({ client_interfaces: ['wg0'], terminate }));
+    expect(read.ok && hostSettings(read.value).terminate?.paths).toEqual({
+      rules: [
+        {
+          clients: [],
+          destinations: [],
+          ports: [
+            { first: 443, last: 443 },
+            { first: 8_000, last: 8_099 },
+          ],
+          path: 'terminate',
+        },
+      ],
+      otherwise: 'packet',
+    });
   });
 
   it("of fish name clients on the host itself inside the clients' prefixes, and steering as it may be", () => {

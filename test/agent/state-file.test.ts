@@ -3,11 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nothingRecorded, type RecordPart } from '../../src/agent/host-state.ts';
-import { StateFile } from '../../src/agent/state-file.ts';
+import { StateFile, tablesOf } from '../../src/agent/state-file.ts';
 import { address } from '../support/fake-host.ts';
 import { containing } from '../support/matchers.ts';
 
-const identity = { machine: 'edge', tun: 'fishtun', routeTable: 100, mark: 0x66, markMask: 0xffff };
+const identity = {
+  machine: 'edge',
+  tun: 'fishtun',
+  routeTable: 100,
+  mark: 0x66,
+  markMask: 0xffff,
+  terminateTable: null,
+};
 const part = (over: Partial<RecordPart> = {}): RecordPart => ({
   sysctls: [],
   addresses: [],
@@ -96,6 +103,20 @@ describe('a host that is set up already', () => {
     const opened = StateFile.open(folder, { ...identity, ...over }, 'boot-1 net:[1]');
     expect(opened).toMatchObject({ ok: false, error: containing(problem) });
     expect(opened).toMatchObject({ error: containing('fishery agent down') });
+  });
+
+  it('may get a terminator, and lose it, whose table is remembered; only another table is refused', () => {
+    open().record(part({ tun: 'fishtun' }));
+    const withOne = StateFile.open(folder, { ...identity, terminateTable: 101 }, 'boot-1 net:[1]');
+    expect(withOne).toMatchObject({ ok: true });
+    const found = StateFile.find(folder, 'boot-1 net:[1]');
+    expect(found.ok && found.value?.identity.terminateTable).toBe(101);
+    const without = StateFile.open(folder, identity, 'boot-1 net:[1]');
+    expect(without.ok && tablesOf(without.value.identity)).toEqual([100, 101]);
+    expect(StateFile.open(folder, { ...identity, terminateTable: 102 }, 'boot-1 net:[1]')).toMatchObject({
+      ok: false,
+      error: containing('this host is set up for terminate.route_table "101", the settings say "102"'),
+    });
   });
 
   it('is found by down without settings', () => {

@@ -134,10 +134,10 @@ describe('who may be granted', () => {
       ],
       ['another holder', () => w.grant(web, tcp(1), { machine: 'edge-1', holder: 'mail' }), 'not_yours'],
       ['another machine', () => w.grant(web, tcp(1), { machine: 'edge-2' }), 'not_yours'],
-      ['an agent for a proxy', () => w.grant(web, tcp(1), { machine: 'edge-1', kind: 'fish' }), 'not_yours'],
+      ['an agent for a proxy', () => w.grant(web, tcp(1), { machine: 'edge-1', runByAgent: true }), 'not_yours'],
       [
         'an agent for its fish',
-        async () => w.grant(await w.session('edge-1', 'fish'), tcp(1), { machine: 'edge-1', kind: 'fish' }),
+        async () => w.grant(await w.session('edge-1', 'fish'), tcp(1), { machine: 'edge-1', runByAgent: true }),
         '198.51.100.0:4094/tcp pending',
       ],
     ]));

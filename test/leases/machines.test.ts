@@ -179,11 +179,13 @@ describe('a holder', () => {
       ['without a guard it need not', () => w.holder('bare', 'web', 'proxy', null), 'web null'],
       ['another kind', () => w.holder('edge-1', 'web', 'fish', null), 'holder_kind_fixed'],
       ['a fish', () => w.holder('edge-1', 'fish', 'fish'), 'fish null'],
+      ['a terminator', () => w.holder('edge-1', 'terminator', 'terminator', 902), 'terminator 902'],
+      ['which the guard has to know', () => w.holder('edge-1', 'other', 'terminator', null), 'holder_needs_identity'],
       ['on no machine', () => w.holder('edge-9', 'web'), 'machine_not_found'],
     ]);
-    expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
+    expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(5);
     await w.holder('edge-1', 'fish', 'fish');
-    expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(4);
+    expect(w.events.filter(({ kind }) => kind === 'holder')).toHaveLength(5);
   });
 
   it('keeps what nothing is said of, and is refused to whoever saw another', async () => {

@@ -22,11 +22,14 @@ describe('a session', () => {
       const result = await w.execute({ kind: 'openSession', scope, machine, holder, ttlUs: second });
       return result.ok ? result.value.state : result.error.code;
     };
+    const asAgent = { machine: 'edge-1', runByAgent: true };
     await ledger([
       ['an operator', () => open('edge-1', 'web'), 'live'],
       ['the holder', () => open('edge-1', 'web', { machine: 'edge-1', holder: 'web' }), 'live'],
-      ['the agent, for its fish', () => open('edge-1', 'fish', { machine: 'edge-1', kind: 'fish' }), 'live'],
-      ['the agent, for a proxy', () => open('edge-1', 'web', { machine: 'edge-1', kind: 'fish' }), 'not_yours'],
+      ['the agent, for its fish', () => open('edge-1', 'fish', asAgent), 'live'],
+      ['its terminator', () => w.holder('edge-1', 'terminator', 'terminator', 2_100), 'terminator 2100'],
+      ['the agent, for that', () => open('edge-1', 'terminator', asAgent), 'live'],
+      ['the agent, for a proxy', () => open('edge-1', 'web', asAgent), 'not_yours'],
       ['another holder', () => open('edge-1', 'web', { machine: 'edge-1', holder: 'fish' }), 'not_yours'],
       ['an unknown machine', () => open('edge-9', 'web'), 'machine_not_found'],
       ['an unknown holder', () => open('edge-1', 'nobody'), 'holder_not_found'],

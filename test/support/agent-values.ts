@@ -122,6 +122,7 @@ export const withFish: HostSettings = {
   managePortRange: true,
   steering: 'nftables',
   localClients: [],
+  terminate: null,
 };
 /** A host for proxies alone. */
 export const withoutFish: HostSettings = { ...withFish, fish: false, uplinks: [], clientInterfaces: [] };

@@ -18,6 +18,7 @@ export const hostOfFish: HostSettings = {
   managePortRange: true,
   steering: 'nftables',
   localClients: [],
+  terminate: null,
 };
 
 export const address = '198.51.100.10' as Address;
@@ -81,6 +82,7 @@ export const statusOf = (more: Partial<AgentStatus> = {}): AgentStatus => ({
   keepers: [],
   keepers_replaced: 0,
   broker: null,
+  terminator: null,
   slices: 1,
   slice_blocks: ['198.51.100.10:8192-10239'],
   lease_counts: {},

@@ -19,23 +19,42 @@ const hostAddresses = ['203.0.113.1', '2001:db8:a::1'] as Address[];
 const prefixes = ['203.0.113.0/24', '198.51.100.0/24', '2001:db8:a::/64'] as Prefix[];
 
 /** Hosts of every kind, as the text of their table. */
-export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fish', RulesetInput>> = {
+export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fish' | 'terminator', RulesetInput>> = {
   bare: {
     tun: null,
     mark: 0x2a,
     markMask: 0xff,
     arrivals: [],
     clients: [],
+    terminate: null,
     prefixes: [],
     hostAddresses: [],
     classes: [],
   },
   proxies: {
-    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], clients: [], prefixes, hostAddresses: [] },
+    ...{
+      tun: null,
+      mark: 0x2a,
+      markMask: 0xff,
+      arrivals: [],
+      clients: [],
+      terminate: null,
+      prefixes,
+      hostAddresses: [],
+    },
     classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
   cgroups: {
-    ...{ tun: null, mark: 0x2a, markMask: 0xff, arrivals: [], clients: [], prefixes, hostAddresses: [] },
+    ...{
+      tun: null,
+      mark: 0x2a,
+      markMask: 0xff,
+      arrivals: [],
+      clients: [],
+      terminate: null,
+      prefixes,
+      hostAddresses: [],
+    },
     classes: classes(['own_uid', 'closing', 'own_cgroup', 'closing_cgroup', 'in_cgroup', 'own'], [128]),
   },
   fish: {
@@ -45,6 +64,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
       markMask: 0xff,
       arrivals: ['eth0', 'wg-clients'],
       clients: ['wg-clients'],
+      terminate: null,
       prefixes,
       hostAddresses,
     },
@@ -53,5 +73,36 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
       roles.filter((role) => !role.includes('cgroup')),
       [1, 128, 65_536],
     ),
+  },
+  terminator: {
+    ...{
+      tun: null,
+      mark: 0x2a,
+      markMask: 0xff,
+      arrivals: [],
+      clients: ['wg-clients', 'tun7'],
+      prefixes,
+      hostAddresses: [],
+    },
+    terminate: {
+      port: 7_490,
+      mark: 0x2b,
+      paths: {
+        rules: [
+          { clients: [], destinations: ['203.0.113.0/24'] as Prefix[], ports: [], path: 'packet' },
+          {
+            clients: ['100.64.0.0/10', '2001:db8:c::/48'] as Prefix[],
+            destinations: [],
+            ports: [
+              { first: 443, last: 443 },
+              { first: 8_000, last: 8_099 },
+            ],
+            path: 'terminate',
+          },
+        ],
+        otherwise: 'packet',
+      },
+    },
+    classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
 };

@@ -16,6 +16,7 @@ import {
   type RouterDemand,
   type Session,
   type Slice,
+  type HolderKind,
 } from '../../src/leases/model.ts';
 import type { Store } from '../../src/leases/store.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -149,7 +150,7 @@ export class World {
   holder(
     machine: string,
     name: string,
-    kind: 'fish' | 'proxy' = 'proxy',
+    kind: HolderKind = 'proxy',
     uid: number | null = kind === 'proxy' ? this.#uidOf(machine, name) : null,
   ) {
     return this.#say(

@@ -32,8 +32,8 @@ describe('the filter of a listener', () => {
   const passes = (program: readonly FilterStep[], packet: Uint8Array) => run(program, packet) !== 0;
 
   test.each([[[4_711]], [[1, 0xfedc_ba98, 4_711]]])('drops what its own sockets %j did', (own) => {
-    for (const table of [undefined, 100, 5_000]) {
-      const program = listenerFilter(own, table);
+    for (const tables of [[], [100], [5_000], [100, 101, 5_000]]) {
+      const program = listenerFilter(own, tables);
       for (const portid of own)
         for (const type of [rtm.newRule, rtm.newRoute]) expect(passes(program, message(type, portid, 100))).toBe(false);
       expect(passes(program, message(rtm.newRule, 4_712))).toBe(true);
@@ -42,15 +42,25 @@ describe('the filter of a listener', () => {
   });
 
   test('drops routes of other tables, and nothing else of theirs', () => {
-    const program = listenerFilter([7], 100);
+    const program = listenerFilter([7], [100]);
     for (const type of [rtm.newRoute, rtm.delRoute]) {
       expect(passes(program, message(type, 9, 100))).toBe(true);
       expect(passes(program, message(type, 9, 254))).toBe(false);
     }
     expect(passes(program, message(rtm.newLink, 9, 254))).toBe(true);
     // A table that does not fit into a byte is told as 252 there.
-    const large = listenerFilter([7], 5_000);
+    const large = listenerFilter([7], [5_000]);
     expect(passes(large, message(rtm.newRoute, 9, 252))).toBe(true);
     expect(passes(large, message(rtm.newRoute, 9, 100))).toBe(false);
+  });
+
+  test.each([[[100, 101]], [[100, 5_000, 7]]])('keeps the routes of every table of several: %j', (tables) => {
+    const program = listenerFilter([7], tables);
+    for (const table of tables)
+      for (const type of [rtm.newRoute, rtm.delRoute])
+        expect(passes(program, message(type, 9, Math.min(table, 252)))).toBe(true);
+    expect(passes(program, message(rtm.newRoute, 9, 254))).toBe(false);
+    expect(passes(program, message(rtm.delRoute, 9, 99))).toBe(false);
+    expect(passes(program, message(rtm.newRule, 9))).toBe(true);
   });
 });

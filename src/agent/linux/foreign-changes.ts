@@ -16,7 +16,7 @@ export type OwnSockets = Readonly<{
   /** What these change is not told, because whoever asks did it. */
   routing: readonly number[];
   netfilter: readonly number[];
-  routeTable: number;
+  routeTables: readonly number[];
   tun: string;
 }>;
 
@@ -28,9 +28,9 @@ export class ForeignChanges {
 
   constructor(own: OwnSockets) {
     this.#own = own;
-    const toOurs = listenerFilter(own.routing, own.routeTable);
+    const toOurs = listenerFilter(own.routing, own.routeTables);
     this.#routing = new NetlinkListener(NETLINK_ROUTE, Object.values(routeGroups), toOurs);
-    const toNft = listenerFilter(own.netfilter, undefined);
+    const toNft = listenerFilter(own.netfilter);
     this.#netfilter = new NetlinkListener(NETLINK_NETFILTER, [netfilterGroups.nftables], toNft);
   }
 
@@ -61,7 +61,7 @@ export class ForeignChanges {
     if (type === rtm.newRule || type === rtm.delRule) return { what: 'ip rule', areas: ['rules'] };
     const route = readRoute(buffer, message);
     if (route !== undefined)
-      return route.table === this.#own.routeTable
+      return this.#own.routeTables.includes(route.table)
         ? { what: `ip route of table ${route.table}`, areas: ['routes'] }
         : undefined;
     const address = readAddress(buffer, message);

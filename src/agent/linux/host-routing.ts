@@ -28,9 +28,11 @@ export class HostRouting {
     return this.#entries((family) => this.#routing.rules(family).map((rule) => [ruleText(rule), originOf(rule)]));
   }
 
-  routes(table: number): ReadonlyMap<string, Origin> {
+  routes(tables: readonly number[]): ReadonlyMap<string, Origin> {
     return this.#entries((family) =>
-      this.#routing.routes(family, table).map((route) => [routeText(route, this.#nameOf), originOf(route)]),
+      tables.flatMap((table) =>
+        this.#routing.routes(family, table).map((route) => [routeText(route, this.#nameOf), originOf(route)] as const),
+      ),
     );
   }
 
@@ -69,12 +71,13 @@ export class HostRouting {
         return;
       case 'add-route':
       case 'remove-route': {
-        const { device, ...route } = routeOf(step.route);
+        const { device, to, ...route } = routeOf(step.route);
+        const link = to === 'here' ? loopbackLink : device === null ? undefined : this.#indexOf(device);
         this.#routing.changeDefaultRoute(step.do === 'add-route' ? 'add' : 'remove', {
           ...route,
           protocol: routeProtocol,
-          type: device === null ? routeTypes.blackhole : routeTypes.unicast,
-          ...(device === null ? {} : { link: this.#indexOf(device) }),
+          type: { here: routeTypes.local, nowhere: routeTypes.blackhole, device: routeTypes.unicast }[to],
+          ...(link === undefined ? {} : { link }),
         });
         return;
       }

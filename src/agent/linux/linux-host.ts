@@ -14,7 +14,8 @@ import type { SteeringLinks } from '../steering/steering-links.ts';
 
 export type LinuxHostOptions = Readonly<{
   tun: string;
-  routeTable: number;
+  /** Routing tables that are the agent's. */
+  routeTables: readonly number[];
   families: readonly Family[];
   /** All sysctls that are looked at. */
   sysctls: readonly string[];
@@ -48,9 +49,9 @@ export class LinuxHost implements Host {
 
   listen(): void {
     if (this.#others) return;
-    const { routeTable, tun } = this.#options;
+    const { routeTables, tun } = this.#options;
     const [routing, netfilter] = [[this.#routing.portid], this.#table.portids];
-    this.#others = device(() => new ForeignChanges({ routing, netfilter, routeTable, tun }));
+    this.#others = device(() => new ForeignChanges({ routing, netfilter, routeTables, tun }));
     this.#distrust(areas);
   }
 
@@ -74,11 +75,11 @@ export class LinuxHost implements Host {
     this.hear();
     // Whoever does not listen has to look.
     if (scope === 'all' || !this.#others) this.#distrust(areas);
-    const { tun, routeTable } = this.#options;
+    const { tun, routeTables } = this.#options;
     const isStale = (area: Area) => this.#stale.has(area);
     if (isStale('table') || isStale('elements')) this.#tableState = this.#table.look(isStale('elements'));
     if (isStale('rules')) this.#rules = device(() => this.#routing.rules());
-    if (isStale('routes')) this.#routes = device(() => this.#routing.routes(routeTable));
+    if (isStale('routes')) this.#routes = device(() => this.#routing.routes(routeTables));
     if (isStale('addresses')) this.#addresses = device(() => this.#routing.addresses());
     if (isStale('links')) this.#links = { tun: device(() => this.#routing.device(tun)) };
     this.#sysctls = this.#readSysctls();

@@ -51,7 +51,13 @@ export function ruleOf(text: string): Omit<RuleInfo, 'others'> {
 }
 
 /** RTN_* of linux/rtnetlink.h. */
-const routeTypes: Readonly<Record<number, string>> = { 1: 'unicast', 6: 'blackhole', 7: 'unreachable', 8: 'prohibit' };
+const routeTypes: Readonly<Record<number, string>> = {
+  1: 'unicast',
+  2: 'local',
+  6: 'blackhole',
+  7: 'unreachable',
+  8: 'prohibit',
+};
 
 /** `nameOf` tells a device's name by its index. */
 export function routeText(route: RouteInfo, nameOf: (link: number) => string): string {
@@ -73,15 +79,23 @@ export function routeText(route: RouteInfo, nameOf: (link: number) => string): s
 
 export type DefaultRoute = Readonly<{
   family: Family;
+  to: 'device' | 'nowhere' | 'here';
+  /** null unless it leads to one. */
   device: string | null;
   metric: number;
   table: number;
 }>;
 
-/** Of a route that the agent makes or takes away: a default route to a device, or to nowhere (null). */
+/** Of a route that the agent makes or takes away: a default route to a device, to nowhere, or to the host itself. */
 export function routeOf(text: string): DefaultRoute {
-  const match = /^-[46] (?:default dev (\S+)|blackhole default) metric (\d+) table (\d+)$/.exec(text);
+  const match = /^-[46] (?:default dev (\S+)|(blackhole|local) default) metric (\d+) table (\d+)$/.exec(text);
   if (!match) throw new Error(`no route of the agent's: ${text}`);
-  const [, device, metric, table] = match;
-  return { family: flaggedFamily(text), device: device ?? null, metric: Number(metric), table: Number(table) };
+  const [, device, kind, metric, table] = match;
+  return {
+    family: flaggedFamily(text),
+    to: device !== undefined ? 'device' : kind === 'local' ? 'here' : 'nowhere',
+    device: device ?? null,
+    metric: Number(metric),
+    table: Number(table),
+  };
 }

@@ -23,5 +23,11 @@ export const counterNames = [
   'steer_echo',
   /** To fish: an ICMP error that quotes a packet from a block of its own. */
   'steer_error',
+  /** A connection that begins, to the terminator. */
+  'terminate_new',
+  /** What belongs to a connection of the terminator, or an ICMP error about one. */
+  'terminate_known',
+  /** A connection that would have begun, and no terminator is there: dropped, for the client to try again. */
+  'terminate_absent',
 ] as const;
 export type CounterName = (typeof counterNames)[number];

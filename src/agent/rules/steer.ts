@@ -4,7 +4,8 @@ import { protocols, type Protocol } from '../../net/protocol.ts';
 import { setName, type SetClass } from '../sets.ts';
 import { errorsAbout } from './quoted.ts';
 import { lookUp, toFish } from './steer-words.ts';
-import { drop, errors, families, hex32, inPools, ip, l4, masked16, ofRole, type Chains } from './words.ts';
+import { toTerminate, type TerminateInput } from './terminate.ts';
+import { drop, errors, families, hex32, inPools, ip, isFrom, l4, masked16, ofRole, type Chains } from './words.ts';
 
 export type SteerInput = Readonly<{
   /** Name of fish's TUN device; null on a host without fish. */
@@ -16,6 +17,8 @@ export type SteerInput = Readonly<{
   arrivals: readonly string[];
   /** Those of them whose packets go to fish. */
   clients: readonly string[];
+  /** Which of their connections go to the terminator instead; null on a host without one. */
+  terminate: TerminateInput | null;
   /** All prefixes of all pools, also of those where this machine owns nothing. */
   prefixes: readonly Prefix[];
   /** Which lease sets there are; each one costs a look-up per packet, so only those that are in use. */
@@ -56,17 +59,13 @@ export const steerChains = (input: SteerInput): Chains =>
 const defragmentation = ['meta l4proto tcp tproxy ip to :1', 'meta l4proto tcp tproxy ip6 to :1'] as const;
 
 /** What every packet of the host meets: few and cheap, by the pools' prefixes before the devices' names. */
-const steer = ({ tun, clients, prefixes }: SteerInput): readonly string[] => [
+const steer = ({ tun, clients, terminate, prefixes }: SteerInput): readonly string[] => [
   // What fish sends is final: connection tracking would only keep a second, wrong idea of its flows.
   ...(tun === null ? [] : [`iifname "${tun}" notrack accept`]),
   ...families.flatMap((family) => inPools(family, 'daddr', prefixes).map((match) => `${match} goto steer${family}`)),
+  ...toTerminate(terminate, clients),
   ...(tun === null || clients.length === 0 ? [] : [`${isFrom(clients)} ${fromClients}`]),
 ];
-
-const isFrom = (devices: readonly string[], not = ''): string => {
-  const names = [...new Set(devices)].map((name) => `"${name}"`);
-  return names.length === 1 ? `iifname ${not}${names[0]}` : `iifname ${not}{ ${names.join(', ')} }`;
-};
 
 /**
  * What clients send through fish, as its answers are not tracked either: with one half alone, connection tracking takes the

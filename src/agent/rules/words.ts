@@ -25,6 +25,12 @@ export function inPools(family: Family, field: 'saddr' | 'daddr', prefixes: read
   return those.map((prefix) => `${ip(family)} ${field} ${prefix}`);
 }
 
+/** That a packet came in by one of these devices, or by none of them. */
+export const isFrom = (devices: readonly string[], not = ''): string => {
+  const names = [...new Set(devices)].map((name) => `"${name}"`);
+  return names.length === 1 ? `iifname ${not}${names[0]}` : `iifname ${not}{ ${names.join(', ')} }`;
+};
+
 /** The protocol as a packet of this family names it. */
 export const l4 = (protocol: Protocol, family: Family): string =>
   `meta l4proto ${protocol === 'icmp' && family === 6 ? 'ipv6-icmp' : protocol}`;

@@ -16,7 +16,7 @@ function withRouting<T>(read: (routing: HostRouting) => T): T {
 
 export const readRules = (): ReadonlyMap<string, Origin> => withRouting((routing) => routing.rules());
 export const readRoutesOf = (table: number): ReadonlyMap<string, Origin> =>
-  withRouting((routing) => routing.routes(table));
+  withRouting((routing) => routing.routes([table]));
 
 type Entry = Readonly<Record<string, unknown>>;
 

@@ -18,6 +18,7 @@ export async function tryRuleset(): Promise<string | null> {
     markMask: 0xff,
     arrivals: ['eth0'],
     clients: ['eth1'],
+    terminate: { port: 7_490, mark: 0x2b, paths: { rules: [], otherwise: 'terminate' } },
     prefixes: ['198.51.100.0/24', '2001:db8::/32'] as Prefix[],
     hostAddresses: [],
     classes: roles.flatMap((role) =>

@@ -12,8 +12,8 @@ function kernel() {
   if (mine) return mine;
   const [routing, table] = [new Routing(), new NftTable('fs_table')];
   const listeners = [
-    new NetlinkListener(NETLINK_ROUTE, Object.values(routeGroups), listenerFilter([routing.portid], 200)),
-    new NetlinkListener(NETLINK_NETFILTER, [netfilterGroups.nftables], listenerFilter([table.portid], undefined)),
+    new NetlinkListener(NETLINK_ROUTE, Object.values(routeGroups), listenerFilter([routing.portid], [200])),
+    new NetlinkListener(NETLINK_NETFILTER, [netfilterGroups.nftables], listenerFilter([table.portid])),
   ];
   return (mine = { routing, table, listeners });
 }
@@ -40,7 +40,7 @@ export const routingOperations = {
   listenerLeak(rounds: number): number {
     const before = openDescriptors();
     for (let i = 0; i < rounds; i++)
-      new NetlinkListener(NETLINK_ROUTE, [routeGroups.link], listenerFilter([], 1)).close();
+      new NetlinkListener(NETLINK_ROUTE, [routeGroups.link], listenerFilter([], [1])).close();
     return openDescriptors() - before;
   },
 };

@@ -1,0 +1,326 @@
+import type { ConnectionAnswer } from '../terminate/connection-log.ts';
+import type { TerminateStats, UsableLease } from '../terminate/protocol.ts';
+import type { TerminatorClient } from '../terminate/client.ts';
+import type { PortUse } from '../fish/port-use.ts';
+import { portCount } from '../net/ports.ts';
+import type { Logger } from '../ops/logger.ts';
+import { parseAddress, type Address } from '../net/address.ts';
+import type { Result } from '../net/result.ts';
+import { parseInstant, formatInstant } from '../wire/instants.ts';
+import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import type { DesiredMachine } from './desired.ts';
+import type { GrowthStatus } from './elastic-leases.ts';
+import type { FishLeases } from './fish-leases.ts';
+import { terminateSettingsOf, type TerminateSettingsFile } from './settings-terminate.ts';
+
+const retry_first_ms = 500;
+const retry_max_ms = 10_000;
+/** As many connections as one answer may carry. */
+const flows_max = 1_000;
+const destinationsShown_max = 20;
+
+/** The terminator's end that the agent holds. */
+export type TerminatorLink = Pick<TerminatorClient, 'hello' | 'gone' | 'ask' | 'close'>;
+
+export type TerminatorParts = Readonly<{
+  settings: TerminateSettingsFile;
+  leases: Pick<FishLeases, 'run' | 'look' | 'end' | 'status' | 'refused'>;
+  /** The terminator that is at work, or one that is started now. The error is one line for people. */
+  begin(): Promise<Result<TerminatorLink, string>>;
+  /** Whether this lease is up on this host. */
+  isUp(lease: string): boolean;
+  log: Pick<Logger, 'info' | 'warn'>;
+  now(): number;
+}>;
+
+export type TerminatorStatus = Readonly<{
+  running: boolean;
+  starts: number;
+  pid: number | null;
+  uid: number | null;
+  session: string | null;
+  claims: number;
+  answered: number;
+  refused: number;
+  problem: string | null;
+  growth: readonly GrowthStatus[];
+  stats: TerminateStats | null;
+}>;
+
+/**
+ * The terminator as the agent looks after it: that one is at work, as the user that the server knows its holder by, with the leases that
+ * are up. It is a process of its own, and the agent comes and goes without it.
+ */
+export class TerminatorOnHost {
+  readonly leases: TerminatorParts['leases'];
+  readonly #parts: TerminatorParts;
+  #client: TerminatorLink | undefined;
+  #isBeginning = false;
+  #hasEnded = false;
+  #starts = 0;
+  #failures = 0;
+  #retryAt = -Infinity;
+  /** What it was told last, as text; undefined for nothing yet. */
+  #told: string | undefined;
+  #problem: string | null = null;
+  /** Leases for nothing new, as it is to be, and as it was told last. */
+  #draining: ReadonlySet<string> = new Set();
+  #toldDraining: ReadonlySet<string> = new Set();
+  /** Ports of each family in the leases that it was told. */
+  #ports = { 4: 0, 6: 0 };
+  #kick: (() => void) | undefined;
+
+  constructor(parts: TerminatorParts) {
+    this.#parts = parts;
+    this.leases = parts.leases;
+  }
+
+  get holder(): string {
+    return this.#parts.settings.holder;
+  }
+
+  /** When there may be something to do though nobody says so; undefined for never. */
+  nextLookInMs(): number | undefined {
+    if (this.#client || this.#isBeginning || this.#hasEnded) return undefined;
+    return Math.max(0, this.#retryAt - this.#parts.now());
+  }
+
+  /**
+   * One look: begins one if there is none, and tells it what it does not know. `kick` is called when there is something to do later. Never
+   * throws: what is wrong is in the status, and no reason to stop anything else.
+   */
+  async look(desired: DesiredMachine, kick: () => void): Promise<void> {
+    if (this.#hasEnded) return;
+    this.#kick = kick;
+    const uid = this.#uidOf(desired);
+    if (typeof uid === 'string') {
+      if (uid !== this.#problem) this.#parts.log.warn(uid);
+      this.#problem = uid;
+      return;
+    }
+    if (!this.#client) {
+      // It takes as long as a process takes to start: nobody waits for it.
+      void this.#begin(kick);
+      return;
+    }
+    await this.#tell(this.#client, uid, desired);
+  }
+
+  /** null while nobody is there to tell. */
+  async portUse(): Promise<PortUse | null> {
+    const client = this.#client;
+    if (!client || this.#told === undefined) return null;
+    const use = await client.ask('portUse', null).catch(() => null);
+    return (
+      use && {
+        leases: use.leases.map(({ lease, flows }) => ({ lease, flows, draining: this.#toldDraining.has(lease) })),
+        protocols: use.families.map((each) => ({
+          ...{ ...each, protocol: 'tcp' as const, ports: this.#ports[each.family], portsDraining: 0 },
+        })),
+      }
+    );
+  }
+
+  /** No new connection gets a port of these any more, and of no others. */
+  drain(leases: readonly string[]): void {
+    this.#draining = new Set(leases);
+    this.#kick?.();
+  }
+
+  async answer(query: FlowQuery): Promise<FlowAnswer> {
+    const unknown: FlowAnswer = {
+      id: query.id,
+      covers_since: null,
+      covers_through: null,
+      clock_margin_s: 0,
+      flows: [],
+    };
+    const client = this.#client;
+    if (!client || this.#told === undefined) return unknown;
+    // Nothing else is terminated: of the rest it is known that there was nothing.
+    if (query.protocol !== 'tcp') return { ...unknown, ...everything };
+    const answer = await client.ask('search', {
+      query: {
+        ...{ address: query.address, port: query.port, remote: query.remote_address, remotePort: query.remote_port },
+        at: parseInstant(query.at),
+      },
+      max: flows_max,
+    });
+    return flowAnswerOf(query, answer, this.holder);
+  }
+
+  async status(): Promise<TerminatorStatus> {
+    const { leases } = this.#parts;
+    const { session, claims, answered, problem, growth } = leases.status();
+    const client = this.#client;
+    const isTold = this.#told !== undefined;
+    const stats =
+      client && isTold ? await client.ask('stats', { destinations: destinationsShown_max }).catch(() => null) : null;
+    return {
+      running: client !== undefined && isTold,
+      starts: this.#starts,
+      pid: client?.hello.pid ?? null,
+      uid: client?.hello.uid ?? null,
+      ...{ session, claims, answered, refused: leases.refused },
+      problem: this.#problem ?? problem,
+      growth,
+      stats,
+    };
+  }
+
+  /** With `leave` it goes on alone; otherwise every connection of it is reset, and it ends. */
+  async stop(o: Readonly<{ leave: boolean }>): Promise<void> {
+    this.#hasEnded = true;
+    const client = this.#client;
+    this.#client = undefined;
+    if (!client) return;
+    if (!o.leave) {
+      await client.ask('stop', null).catch(() => {});
+      await client.gone;
+    }
+    client.close();
+  }
+
+  #uidOf(desired: DesiredMachine): number | string {
+    const name = this.holder;
+    const holder = desired.holders.get(name);
+    const remedy = 'have it made as a terminator with the user id that the terminator is to have';
+    if (!holder) return `the server knows no holder ${name} on this machine: ${remedy}`;
+    if (holder.kind !== 'terminator') return `holder ${name} is a ${holder.kind}: ${remedy}`;
+    if (holder.uid === null || holder.uid === 0)
+      return `holder ${name} is not known by a user id other than root's, which is how the guard tells its sockets: ${remedy}`;
+    return holder.uid;
+  }
+
+  async #begin(kick: () => void): Promise<void> {
+    const { begin, now } = this.#parts;
+    if (this.#isBeginning || this.#hasEnded || now() < this.#retryAt) return;
+    this.#isBeginning = true;
+    this.#starts++;
+    const begun = await begin();
+    this.#isBeginning = false;
+    if (!begun.ok) this.#failed(begun.error);
+    else this.#use(begun.value, kick);
+    kick();
+  }
+
+  #use(client: TerminatorLink, kick: () => void): void {
+    if (this.#hasEnded) {
+      client.close();
+      return;
+    }
+    this.#client = client;
+    this.#parts.log.info({ pid: client.hello.pid }, 'the terminator is at work');
+    void client.gone.then(() => {
+      if (this.#client !== client) return;
+      this.#failed('the terminator is gone, and its connections with it');
+      kick();
+    });
+  }
+
+  /** Tells it everything, if anything of it is new. */
+  async #tell(client: TerminatorLink, uid: number, desired: DesiredMachine): Promise<void> {
+    const { settings, isUp } = this.#parts;
+    const draining = this.#draining;
+    const leases = [...desired.leases.values()]
+      .filter((lease) => lease.holder === this.holder && lease.protocol === 'tcp' && lease.state !== 'ending')
+      .filter((lease) => isUp(lease.id) && !draining.has(lease.id))
+      // It is up, whether the server has heard that or not.
+      .map(({ id, protocol, address, ports, binding }) => ({
+        id,
+        protocol,
+        address,
+        ports,
+        binding,
+        state: 'active' as const,
+      }));
+    const ask = { uid, settings: terminateSettingsOf(settings), leases };
+    const text = JSON.stringify(ask);
+    if (text === this.#told) {
+      this.#toldDraining = draining;
+      return;
+    }
+    const wasOther = client.hello.uid !== null && client.hello.uid !== uid;
+    const isElsewhere = client.hello.port !== settings.port;
+    try {
+      // What it is for good is not what it should be: another one has to take its place.
+      if (wasOther || isElsewhere) {
+        await client.ask('stop', null);
+        this.#failed(
+          `the terminator is at work as user ${client.hello.uid} on port ${client.hello.port}: it is replaced`,
+        );
+        return;
+      }
+      await client.ask('configure', ask);
+      this.#told = text;
+      this.#toldDraining = draining;
+      this.#ports = portsOf(leases);
+      this.#problem = null;
+      this.#failures = 0;
+    } catch (error) {
+      client.close();
+      this.#failed(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #failed(problem: string): void {
+    const { log, now } = this.#parts;
+    this.#client = undefined;
+    this.#told = undefined;
+    this.#problem = problem;
+    log.warn(problem);
+    this.#retryAt = now() + Math.min(retry_first_ms * 2 ** Math.min(this.#failures++, 10), retry_max_ms);
+  }
+}
+
+function portsOf(leases: readonly UsableLease[]): { 4: number; 6: number } {
+  const ports = { 4: 0, 6: 0 };
+  for (const lease of leases) ports[lease.address.includes(':') ? 6 : 4] += portCount(lease.ports);
+  return ports;
+}
+
+/** Of questions that cannot be about a connection of its: it knows the answer, whenever that was. */
+const everything = { covers_since: formatInstant(0), covers_through: formatInstant(8_640_000_000_000_000) };
+
+function flowAnswerOf(query: FlowQuery, answer: ConnectionAnswer, holder: string): FlowAnswer {
+  return {
+    id: query.id,
+    covers_since: formatInstant(answer.coversSince),
+    covers_through: formatInstant(answer.coversThrough),
+    clock_margin_s: answer.marginUs / 1_000_000,
+    flows: answer.matches.map(({ lease, client, remote, remotePort, openedAt, closedAt }) => ({
+      ...{ holder, lease, client, remote_address: addressOf(remote), remote_port: remotePort },
+      opened_at: formatInstant(openedAt),
+      closed_at: closedAt === null ? null : formatInstant(closedAt),
+    })),
+  };
+}
+
+function addressOf(text: string): Address {
+  const parsed = parseAddress(text);
+  if (!parsed.ok) throw new Error(parsed.error);
+  return parsed.value;
+}
+
+/** What several logs know together: all that each has found, and that there is nothing else as far as all of them reach. */
+export function joinAnswers(id: string, answers: readonly FlowAnswer[]): FlowAnswer {
+  const since = answers.map((answer) => answer.covers_since);
+  const through = answers.map((answer) => answer.covers_through);
+  return {
+    id,
+    covers_since: boundOf(since, (a, b) => a > b),
+    covers_through: boundOf(through, (a, b) => a < b),
+    clock_margin_s: Math.max(0, ...answers.map((answer) => answer.clock_margin_s)),
+    flows: answers.flatMap((answer) => answer.flows).slice(0, flows_max),
+  };
+}
+
+/** The one that all of them satisfy; null where one knows nothing. */
+function boundOf(instants: readonly (string | null)[], isStricter: (a: number, b: number) => boolean): string | null {
+  let bound: string | null = null;
+  for (const instant of instants) {
+    if (instant === null) return null;
+    if (bound === null || isStricter(parseInstant(instant), parseInstant(bound))) bound = instant;
+  }
+  return bound;
+}

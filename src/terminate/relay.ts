@@ -1,0 +1,44 @@
+import type { Socket } from 'node:net';
+import { reset, resetsAtEnd } from './sockets.ts';
+
+/** How a connection that was carried on came to its end. */
+export type RelayEnd = 'finished' | 'client_resets' | 'origin_resets' | 'idle';
+
+export type RelayLimits = Readonly<{ idle_timeout_s: number; half_closed_timeout_s: number }>;
+
+/**
+ * Passes on what two connected sockets say, until both are done: bytes as fast as the slower side takes them, the end of one
+ * direction as the end of that direction, a reset (and whatever else ends a connection that is not its end) as a reset.
+ * `done` is called once, when both are closed.
+ */
+export function relay(client: Socket, origin: Socket, limits: RelayLimits, done: (end: RelayEnd) => void): void {
+  let end: RelayEnd = 'finished';
+  let open = 2;
+  const follow = (socket: Socket, other: Socket, failure: RelayEnd) => {
+    socket.once('error', () => {
+      if (end === 'finished') end = failure;
+    });
+    socket.once('close', (hadError) => {
+      if (hadError) reset(other);
+      if (--open === 0) done(end);
+    });
+    socket.once('end', () => {
+      client.setTimeout(limits.half_closed_timeout_s * 1_000);
+      for (const each of [client, origin]) resetsAtEnd(each, false);
+    });
+    socket.setNoDelay(true);
+    // A connection that is cut short by the end of this process must not look like one that is over.
+    resetsAtEnd(socket, true);
+  };
+  follow(client, origin, 'client_resets');
+  follow(origin, client, 'origin_resets');
+  // Every byte passes by the client's socket, in one direction or the other.
+  client.setTimeout(limits.idle_timeout_s * 1_000, () => {
+    if (end === 'finished') end = 'idle';
+    reset(client);
+    reset(origin);
+  });
+  // A pipe reads no faster than the other side takes it, and ends the other side where this one ends.
+  client.pipe(origin);
+  origin.pipe(client);
+}

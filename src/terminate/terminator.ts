@@ -1,0 +1,250 @@
+import type { Socket } from 'node:net';
+import { familyOf, parseAddress, type Address } from '../net/address.ts';
+import { connect, ConnectError } from '../sdk/connect.ts';
+import { ClientCounts } from './client-counts.ts';
+import { ConnectionLog, type ConnectionAnswer, type ConnectionQuery } from './connection-log.ts';
+import { Destinations, type Outcome } from './destinations.ts';
+import { leasesFor } from './lease-order.ts';
+import { choosePath, type ClientConnection } from './paths.ts';
+import {
+  counterNames,
+  type TerminateCounter,
+  type TerminateSettings,
+  type TerminateStats,
+  type TerminateUse,
+  type UsableLease,
+} from './protocol.ts';
+import { relay } from './relay.ts';
+import { reset } from './sockets.ts';
+
+/** Each costs system calls, and a client waits. */
+const leasesTried_max = 8;
+/** How far an instant of the log may be from the host's clock, which is read in milliseconds. */
+const margin_us = 2_000;
+/** A peer that vanished is found out so long after its last word, and a few tries later. */
+const keepalive_ms = 300_000;
+
+type Open = { client: Socket; origin: Socket | undefined; lease: string | undefined; destination: string };
+
+/** What became of trying to reach an origin. */
+type Reached = Readonly<{ origin: Socket; ended: () => void } | { outcome: Outcome | 'ports_exhausted' | 'no_lease' }>;
+
+/**
+ * Carries on the connections that clients were led to it with, from leased ports. One for each process; what it has open dies
+ * with that.
+ */
+export class Terminator {
+  #settings: TerminateSettings;
+  #leases: readonly UsableLease[] = [];
+  readonly #log: ConnectionLog;
+  readonly #destinations: Destinations;
+  readonly #clients = new ClientCounts();
+  readonly #open = new Set<Open>();
+  readonly #counters: Record<TerminateCounter, number>;
+  #bytesUp = 0;
+  #bytesDown = 0;
+  readonly #exhausted = { 4: 0, 6: 0 };
+  readonly #port: number;
+
+  /** `port`: where it listens itself. Whoever connects to that was not led here. */
+  constructor(settings: TerminateSettings, port: number) {
+    this.#settings = settings;
+    this.#port = port;
+    this.#log = new ConnectionLog({ endedMax: settings.flow_log_max, since: nowUs(), marginUs: margin_us });
+    this.#destinations = new Destinations(settings.destinations_max);
+    this.#counters = Object.fromEntries(counterNames.map((name) => [name, 0])) as Record<TerminateCounter, number>;
+  }
+
+  /** For what begins from now on. */
+  configure(settings: TerminateSettings, leases: readonly UsableLease[]): void {
+    this.#settings = settings;
+    this.#leases = leases;
+  }
+
+  /** A connection that the kernel has accepted, with the address that the client meant as its local one; paused. */
+  accept(client: Socket): void {
+    this.#counters.accepted++;
+    const asked = connectionOf(client);
+    const refusal = asked === undefined ? 'client_resets' : this.#admit(asked);
+    if (asked === undefined || refusal !== undefined) {
+      if (refusal !== undefined) this.#counters[refusal]++;
+      reset(client);
+      return;
+    }
+    const destination = `${asked.destination} ${asked.port}`;
+    const open: Open = { client, origin: undefined, lease: undefined, destination };
+    this.#open.add(open);
+    client.setKeepAlive(true, keepalive_ms);
+    void this.#carryOn(open, asked).finally(() => {
+      this.#open.delete(open);
+      this.#clients.give(asked.client);
+    });
+  }
+
+  search(query: ConnectionQuery, most: number): ConnectionAnswer {
+    return this.#log.search(query, nowUs(), most);
+  }
+
+  /** Of what has a port, or had one when it was tried last. */
+  portUse(): TerminateUse {
+    const flows = new Map(this.#leases.map(({ id }) => [id, 0]));
+    const busiest = { 4: 0, 6: 0 };
+    const toward = new Map<string, number>();
+    for (const { lease, destination } of this.#open) {
+      if (lease === undefined) continue;
+      flows.set(lease, (flows.get(lease) ?? 0) + 1);
+      const count = (toward.get(destination) ?? 0) + 1;
+      toward.set(destination, count);
+      const family = destination.includes(':') ? 6 : 4;
+      busiest[family] = Math.max(busiest[family], count);
+    }
+    return {
+      families: ([4, 6] as const).map((family) => ({
+        ...{ family, busiest: busiest[family], refused: this.#exhausted[family] },
+      })),
+      leases: [...flows].map(([lease, count]) => ({ lease, flows: count })),
+    };
+  }
+
+  stats(destinations: number): TerminateStats {
+    const { open, ended } = this.#log.entries;
+    const live = [...this.#open];
+    const bytes = live.map((each) => bytesOf(each));
+    return {
+      ...this.#counters,
+      open: live.length,
+      connecting: live.filter(({ origin }) => origin === undefined).length,
+      clients: this.#clients.clients,
+      leases: this.#leases.length,
+      connections_max: this.#settings.connections_max,
+      bytes_up: bytes.reduce((sum, { up }) => sum + up, this.#bytesUp),
+      bytes_down: bytes.reduce((sum, { down }) => sum + down, this.#bytesDown),
+      logged_open: open,
+      logged_ended: ended,
+      memory_bytes: process.memoryUsage.rss(),
+      total: this.#destinations.total(),
+      destinations_known: this.#destinations.size,
+      destinations_forgotten: this.#destinations.forgotten,
+      destinations: this.#destinations.worst(destinations),
+    };
+  }
+
+  /** Resets everything that is open. */
+  cut(): void {
+    for (const { client, origin } of this.#open) {
+      reset(client);
+      if (origin) reset(origin);
+    }
+  }
+
+  /** Why this connection may not be; counted in where it may. */
+  #admit(asked: ClientConnection): TerminateCounter | undefined {
+    const { paths, connections_max, connections_per_client_max } = this.#settings;
+    if (isLoopback(asked.destination) && asked.port === this.#port) return 'not_chosen';
+    if (choosePath(paths, asked) !== 'terminate') return 'not_chosen';
+    if (this.#open.size >= connections_max) return 'over_limit';
+    return this.#clients.take(asked.client, connections_per_client_max) ? undefined : 'over_client_limit';
+  }
+
+  async #carryOn(open: Open, asked: ClientConnection): Promise<void> {
+    const { client } = open;
+    // A client that is gone before its origin has answered: what there is to say is said by then.
+    const ignore = () => {};
+    client.on('error', ignore);
+    const reached = await this.#reach(open, asked);
+    if ('outcome' in reached) {
+      this.#counters[reached.outcome]++;
+      const isSilence = reached.outcome === 'timed_out' || reached.outcome === 'unreachable';
+      if (isSilence && this.#settings.on_unreachable === 'close') client.end(() => client.destroy());
+      else reset(client);
+      return;
+    }
+    const { origin, ended } = reached;
+    this.#counters.connected++;
+    open.origin = origin;
+    if (client.destroyed) {
+      this.#counters.client_resets++;
+      origin.on('error', ignore);
+      reset(origin);
+      ended();
+      return;
+    }
+    origin.setKeepAlive(true, keepalive_ms);
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    relay(client, origin, this.#settings, (end) => {
+      this.#counters[end]++;
+      ended();
+      const { up, down } = bytesOf(open);
+      this.#bytesUp += up;
+      this.#bytesDown += down;
+      resolve(undefined);
+    });
+    await promise;
+  }
+
+  /** Tries one lease after the other while the ports of each are all in use toward this destination. */
+  async #reach(open: Open, asked: ClientConnection): Promise<Reached> {
+    const { destination: host, port } = asked;
+    const startedAt = performance.now();
+    const leases = leasesFor(asked.client, this.#leases, leasesTried_max);
+    if (leases.length === 0) return { outcome: 'no_lease' };
+    for (const lease of leases) {
+      open.lease = lease.id;
+      const openedAt = nowUs();
+      const left_ms = this.#settings.connect_timeout_s * 1_000 - (performance.now() - startedAt);
+      const ended: ((at: number) => void)[] = [];
+      const onAttempt = (localPort: number) =>
+        ended.push(
+          this.#log.open({
+            ...{ lease: lease.id, client: asked.client, clientPort: open.client.remotePort ?? 0 },
+            ...{ address: lease.address, port: localPort, remote: host, remotePort: port, openedAt },
+          }),
+        );
+      const hasEnded = () => ended.forEach((end) => end(nowUs()));
+      try {
+        const timeoutMs = Math.max(1, Math.round(left_ms));
+        const origin = await connect({ lease, host, port, timeoutMs, allowHalfOpen: true, onAttempt });
+        this.#note(asked, 'connected', startedAt);
+        return { origin, ended: hasEnded };
+      } catch (error) {
+        hasEnded();
+        if (!(error instanceof ConnectError)) throw error;
+        if (error.failure === 'ports_exhausted') continue;
+        const outcome = outcomeOf(error);
+        this.#note(asked, outcome, startedAt, error.message);
+        return { outcome };
+      }
+    }
+    this.#exhausted[familyOf(asked.client)]++;
+    return { outcome: 'ports_exhausted' };
+  }
+
+  #note({ destination, port }: ClientConnection, outcome: Outcome, startedAt: number, problem?: string): void {
+    const seconds = (performance.now() - startedAt) / 1_000;
+    this.#destinations.note(destination, port, { outcome, seconds, ...(problem === undefined ? {} : { problem }) });
+  }
+}
+
+const outcomeOf = ({ failure }: ConnectError): Outcome =>
+  failure === 'refused' || failure === 'unreachable' ? failure : failure === 'timeout' ? 'timed_out' : 'failed';
+
+/** undefined for one that is gone already. */
+function connectionOf(client: Socket): ClientConnection | undefined {
+  const { remoteAddress, localAddress, localPort } = client;
+  if (remoteAddress === undefined || localAddress === undefined || localPort === undefined) return undefined;
+  return { client: addressOf(remoteAddress), destination: addressOf(localAddress), port: localPort };
+}
+
+function addressOf(text: string): Address {
+  const parsed = parseAddress(text);
+  if (!parsed.ok) throw new Error(parsed.error);
+  return parsed.value;
+}
+
+const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1';
+const bytesOf = ({ client, origin }: Open): Readonly<{ up: number; down: number }> => ({
+  up: client.bytesRead,
+  down: origin?.bytesRead ?? 0,
+});
+
+const nowUs = (): number => Date.now() * 1_000;

@@ -1,0 +1,344 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AgentLab, eventually, type AgentProcess } from './support/agent-lab.ts';
+import { TcpPeer, type PeerSocket } from './support/tcp-peer.ts';
+
+const address4 = '198.51.100.10';
+const address6 = '2001:db8:a::10';
+const origin4 = '203.0.113.1';
+const origin6 = '2001:db8:f::1';
+const uid = 2_107;
+/** Fish's port of the same host: the same client's packets go there. */
+const packetPort = 8_080;
+
+const settings = {
+  client_interfaces: ['hc'],
+  fish: {
+    client_prefixes: ['100.64.0.0/10'],
+    claims: [{ protocol: 'tcp', mode: 'shared', ports: 128, family: 4 }],
+    session_ttl_s: 600,
+  },
+  terminate: {
+    claims: [
+      { protocol: 'tcp', mode: 'shared', ports: 128, family: 4 },
+      { protocol: 'tcp', mode: 'shared', ports: 64, family: 6 },
+    ],
+    session_ttl_s: 600,
+    paths: [
+      { ports: [packetPort], path: 'packet' },
+      { destinations: [`${origin4}/32`, `${origin6}/128`], path: 'terminate' },
+    ],
+    otherwise: 'packet',
+    connect_timeout_s: 1,
+    on_unreachable: 'close',
+    connections_per_client_max: 6,
+  },
+};
+
+let lab: AgentLab;
+let agent: AgentProcess;
+let config: string;
+let before: Readonly<Record<string, string>>;
+let client: TcpPeer;
+let origin: TcpPeer;
+/** First ports of the terminator's blocks. */
+let block4: number;
+let block6: number;
+
+beforeAll(async () => {
+  lab = await AgentLab.open('term');
+  for (const [ns, command] of [
+    [lab.host, 'addr add 2001:db8:c::1/64 dev hc nodad'],
+    [lab.clientSide, 'addr add 2001:db8:c::2/64 dev c0 nodad'],
+    [lab.clientSide, '-6 route add default via 2001:db8:c::1'],
+  ] as const)
+    lab.shell(ns, `ip ${command}`);
+  config = await lab.setUp({
+    settings,
+    slices: [
+      [address4, 8_192],
+      [address6, 8_192],
+    ],
+  });
+  await lab.client.machines.putHolder('edge', 'terminator', { kind: 'terminator', uid });
+  before = lab.fingerprint();
+  agent = lab.startAgent(config);
+  [client, origin] = await Promise.all([TcpPeer.start(lab.clientSide), TcpPeer.start(lab.origin)]);
+  for (const on of [origin4, origin6]) await origin.listen(on, 80);
+  await origin.listen(origin4, packetPort);
+  await origin.listen(origin4, 81, false);
+  await agent.until(
+    ({ terminator, lease_counts }) => lease_counts['up'] === 3 && terminator?.stats?.leases === 2,
+    'the terminator has not its leases',
+  );
+  const { items } = await lab.client.leases.list({ machine: 'edge', holder: 'terminator' });
+  const firstOf = (address: string) => items.find((lease) => lease.address === address)?.ports.first ?? NaN;
+  [block4, block6] = [firstOf(address4), firstOf(address6)];
+}, 60_000);
+afterAll(() => lab.close());
+
+const stats = async () => {
+  const { terminator } = await agent.status();
+  if (!terminator?.stats) throw new Error('the terminator says nothing');
+  return terminator.stats;
+};
+
+/** A connection through the terminator: the client's end and the origin's. */
+async function connected(to = origin4, port = 80): Promise<readonly [PeerSocket, PeerSocket]> {
+  const [mine, theirs] = [await client.connect(to, port), await origin.next()];
+  await mine.until((state) => state.connected, 'no connection');
+  return [mine, theirs];
+}
+
+const closeBoth = async (...sockets: readonly PeerSocket[]) => {
+  for (const socket of sockets) await socket.act('reset');
+  await eventually(
+    async () => ((await stats()).open === 0 ? true : undefined),
+    () => 'connections stay open',
+  );
+};
+
+describe('connections that are carried on', () => {
+  it.each([
+    [4, origin4, address4, () => block4, 128],
+    [6, origin6, address6, () => block6, 64],
+  ] as const)(
+    'go from leased ports, over IPv%i, and the client is told nothing of it',
+    async (_f, to, from, block, size) => {
+      const capture = await lab.capture(lab.origin, 'o0', 'tcp dst port 80');
+      const [mine, theirs] = await connected(to);
+      await mine.write('hello');
+      await theirs.until(({ text }) => text === 'hello', 'nothing arrives');
+      await theirs.write('there');
+      expect(await mine.until(({ text }) => text === 'there', 'nothing comes back')).toMatchObject({
+        remote: expect.anything() as unknown,
+      });
+      const { remote } = await theirs.tell();
+      const [seen, port] = remote.split(' ');
+      expect(seen).toBe(from);
+      expect(Number(port)).toBeGreaterThanOrEqual(block());
+      expect(Number(port)).toBeLessThan(block() + size);
+      const sources = (await capture.stop()).map((line) => / IP6? (\S+)\.(\d+) > /.exec(line)?.slice(1).join(' '));
+      expect([...new Set(sources)]).toEqual([remote]);
+      await closeBoth(mine);
+    },
+  );
+
+  it('beside those of fish, whose placeholders hold them in the same slice', async () => {
+    const before = await stats();
+    const [mine, theirs] = await connected(origin4, packetPort);
+    await mine.write('hello');
+    await theirs.until(({ text }) => text === 'hello', 'fish does not forward');
+    expect((await stats()).accepted).toBe(before.accepted);
+    expect((await agent.status()).fish?.stats['flows_live'] ?? 1).toBeGreaterThan(0);
+    await mine.act('reset');
+  });
+
+  it('curl gets a page through it', async () => {
+    lab.spawn(lab.origin, [
+      'sh',
+      '-c',
+      `cd ${lab.folder} && exec ${process.execPath} -e "require('node:http').createServer((q, s) => s.end(q.socket.remoteAddress)).listen(82, '${origin4}')"`,
+    ]);
+    const said = await eventually(
+      async () => {
+        try {
+          return lab.shell(lab.clientSide, `curl -s --max-time 5 http://${origin4}:82/`);
+        } catch {
+          return undefined;
+        }
+      },
+      () => 'no page',
+    );
+    expect(said).toBe(address4);
+  });
+});
+
+describe('what one side does, the other side sees', () => {
+  it('the end of one direction, while the other goes on', async () => {
+    const [mine, theirs] = await connected();
+    await mine.write('all I have');
+    await mine.act('end');
+    expect(await theirs.until(({ ended }) => ended, 'no end')).toMatchObject({ text: 'all I have', closed: false });
+    await theirs.write('and here is the answer');
+    await mine.until(({ text }) => text === 'and here is the answer', 'the other direction is shut');
+    expect(await mine.tell()).toMatchObject({ ended: false });
+    await theirs.act('end');
+    expect(await mine.until(({ closed }) => closed, 'no end')).toMatchObject({ ended: true, error: null });
+    expect(await theirs.until(({ closed }) => closed, 'not closed')).toMatchObject({ error: null });
+  });
+
+  it.each(['client', 'origin'] as const)('a reset by the %s', async (who) => {
+    const { client_resets, origin_resets } = await stats();
+    const [mine, theirs] = await connected();
+    const [one, other] = who === 'client' ? [mine, theirs] : [theirs, mine];
+    await mine.write('x');
+    await theirs.until(({ received }) => received === 1, 'nothing arrives');
+    await one.act('reset');
+    expect(await other.until(({ closed }) => closed, 'it is not told')).toMatchObject({
+      error: 'ECONNRESET',
+      ended: false,
+    });
+    const now = await stats();
+    expect([now.client_resets - client_resets, now.origin_resets - origin_resets]).toEqual(
+      who === 'client' ? [1, 0] : [0, 1],
+    );
+  });
+
+  it('an origin that refuses resets its client; one that does not answer gives it what the settings say', async () => {
+    const already = await stats();
+    // The kernel says yes before the origin is asked.
+    const refused = await client.connect(origin4, 9);
+    expect(await refused.until(({ closed }) => closed, 'it is not told')).toMatchObject({
+      connected: true,
+      error: 'ECONNRESET',
+    });
+    lab.shell(
+      lab.origin,
+      'nft add table inet silent && nft add chain inet silent in "{ type filter hook input priority 0; }" && nft add rule inet silent in tcp dport 84 drop',
+    );
+    const silent = await client.connect(origin4, 84);
+    expect(await silent.until(({ ended }) => ended, 'it is not told')).toMatchObject({ error: null, received: 0 });
+    await silent.act('end');
+    const { destinations, total, refused: refusals, timed_out } = await stats();
+    expect([refusals - already.refused, timed_out - already.timed_out]).toEqual([1, 1]);
+    expect(destinations).toContainEqual(
+      expect.objectContaining({ address: origin4, port: 9, refused: 1, connected: 0 }),
+    );
+    expect(destinations).toContainEqual(expect.objectContaining({ address: origin4, port: 84, timed_out: 1 }));
+    expect(destinations.find(({ port }) => port === 80)?.connect_times.sum_s).toBeGreaterThan(0);
+    expect(total.connected).toBeGreaterThan(0);
+  });
+
+  it.each([
+    ['client', 'origin'],
+    ['origin', 'client'],
+  ])('that the %s reads slowly: the %s may send no more, and nothing is lost', async (reader) => {
+    const bytes = 48 * 1_024 * 1_024;
+    const [mine, theirs] = await connected(origin4, 81);
+    await mine.act('stopReading');
+    const [from, to, counter] =
+      reader === 'client' ? ([theirs, mine, 'bytes_down'] as const) : ([mine, theirs, 'bytes_up'] as const);
+    const already = (await stats())[counter];
+    await from.write(bytes);
+    let last = -1;
+    const passed = await eventually(
+      async () => {
+        const now = (await stats())[counter] - already;
+        const isStill = now === last && now > 0;
+        last = now;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return isStill ? now : undefined;
+      },
+      () => 'it does not stop',
+    );
+    // What is on its way fits into the buffers of three kernels and one process.
+    expect(passed).toBeLessThan(bytes);
+    expect((await from.tell()).waiting).toBeGreaterThan(0);
+    await to.act('read');
+    await to.until(({ received }) => received === bytes, 'something is lost');
+    await closeBoth(mine);
+  });
+});
+
+describe('who it is for', () => {
+  it('a client has so many connections and no more; the next is reset', async () => {
+    const sockets: PeerSocket[] = [];
+    for (let i = 0; i < 6; i++) sockets.push((await connected())[0]);
+    const next = await client.connect(origin4, 80);
+    expect(await next.until(({ closed }) => closed, 'it is not told')).toMatchObject({ error: 'ECONNRESET' });
+    expect(await stats()).toMatchObject({ over_client_limit: 1, open: 6 });
+    await closeBoth(...sockets);
+  });
+
+  it('whoever connects to the listener itself is turned away', async () => {
+    const { not_chosen } = await stats();
+    lab.shell(lab.host, 'curl -s --max-time 5 http://127.0.0.1:7490/; test $? -ne 0');
+    expect((await stats()).not_chosen).toBe(not_chosen + 1);
+  });
+
+  it('the log knows the client behind a port, while the connection lasts and when it is over', async () => {
+    const [mine, theirs] = await connected(origin6);
+    const [, port = ''] = (await theirs.tell()).remote.split(' ');
+    const remote = { remote_address: origin6, remote_port: 80 };
+    const ask = (at: string) =>
+      lab.client.attribution({ address: address6, protocol: 'tcp', port: Number(port), at, ...remote });
+    const during = new Date().toISOString();
+    const known = (at: string) =>
+      eventually(
+        async () => {
+          const answer = await ask(at);
+          return answer.flow_log === 'match' ? answer : undefined;
+        },
+        () => 'the log says nothing',
+      );
+    const expected = {
+      certainty: 'exact',
+      holders: [{ holder: 'terminator', basis: 'flow_log', client: '2001:db8:c::2' }],
+    };
+    expect(await known(during)).toMatchObject(expected);
+    await closeBoth(mine);
+    expect(await known(during)).toMatchObject(expected);
+  });
+});
+
+describe('the host', () => {
+  it('has rules and a route of the terminator that are put back when somebody takes them away', async () => {
+    expect(lab.shell(lab.host, 'ip route show table 101')).toContain('local default dev lo proto 70');
+    expect(lab.shell(lab.host, 'ip -6 route show table 101')).toContain('local default dev lo proto 70');
+    expect(lab.shell(lab.host, 'ip rule')).toContain('from all fwmark 0x2b/0xff iif hc lookup 101 proto 70');
+    const spoil = [
+      'ip route flush table 101',
+      'ip rule del priority 10 fwmark 0x2b/0xff iif hc',
+      'nft flush chain inet fishery terminate',
+    ];
+    for (const command of spoil) {
+      const { host } = await agent.status();
+      lab.shell(lab.host, command);
+      await agent.until(({ host: now }) => now.drift_repaired > host.drift_repaired, `not repaired: ${command}`);
+    }
+    const [mine] = await connected();
+    await closeBoth(mine);
+  });
+
+  it('a terminator that dies resets what it had, and another takes its place', async () => {
+    const [mine, theirs] = await connected();
+    await mine.write('x');
+    await theirs.until(({ received }) => received === 1, 'nothing arrives');
+    const { terminator } = await agent.status();
+    process.kill(terminator?.pid ?? NaN, 'SIGKILL');
+    for (const end of [mine, theirs])
+      expect(await end.until(({ closed }) => closed, 'it is not told')).toMatchObject({ error: 'ECONNRESET' });
+    await agent.until(
+      ({ terminator: now }) => now?.pid !== terminator?.pid && now?.stats?.leases === 2,
+      'there is no other',
+    );
+    const [again] = await connected();
+    await closeBoth(again);
+  });
+
+  it('an agent that is killed leaves its connections alone, and so does the next', async () => {
+    const [mine, theirs] = await connected();
+    const { terminator } = await agent.status();
+    await agent.end('SIGKILL');
+    await mine.write('while it is away');
+    await theirs.until(({ text }) => text === 'while it is away', 'nothing arrives');
+    agent = lab.startAgent(config);
+    await agent.until(
+      ({ terminator: now, guard }) => guard.open && now?.pid === terminator?.pid && now?.stats?.leases === 2,
+      'it does not take over',
+    );
+    await mine.write(', and after');
+    await theirs.until(({ text }) => text === 'while it is away, and after', 'nothing arrives');
+    const [second] = await connected();
+    await closeBoth(mine, second);
+  });
+
+  it('is as it was before when everything is taken down', async () => {
+    expect(await agent.end('SIGTERM')).toBe(0);
+    const { items } = await lab.client.leases.list({ machine: 'edge' });
+    expect(items.filter(({ state }) => state === 'active')).toEqual([]);
+    lab.down(config);
+    expect(lab.fingerprint()).toEqual(before);
+    expect(lab.processes().filter((line) => line.includes('terminator.ts'))).toEqual([]);
+  });
+});
