@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { addressPoolings, tcpRefusals } from '../fish/config.ts';
+import { addressPoolings, tcpRefusals, unsolicitedSyns } from '../fish/config.ts';
 import { dependences, isStricter } from '../fish/mapping.ts';
 import { prefixFamily, prefixHolds } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';
@@ -52,13 +52,21 @@ const Fish = z
     refuse_tcp_with: z.enum(tcpRefusals).optional().meta({
       description: 'How a client hears that there is no port for its connection: by icmp (default) or a reset (rst)',
     }),
+    unsolicited_syn: z.enum(unsolicitedSyns).optional().meta({
+      description:
+        'What becomes of a SYN from outside that nobody waits for: drop (default), or after six seconds unreachable (ICMP)',
+    }),
     refusals_per_s_max: z.int().min(0).max(1_000_000).optional().meta({
       description: 'At most so many such answers a second; default 100',
     }),
-    address_pooling: z.enum(addressPoolings).optional().meta({
-      description:
-        'A client keeps to one leased address as long as that has a port (paired, default), or not (arbitrary)',
-    }),
+    address_pooling: z
+      .enum(addressPoolings)
+      .optional()
+      .meta({
+        description:
+          'A client keeps to one leased address as long as that has a port (paired, default), come what may ' +
+          '(paired_strict), or not (arbitrary)',
+      }),
     clients_max: z.int().min(1).max(4_194_304).optional().meta({
       description: 'Clients with flows at the same time; default 65536',
     }),
@@ -100,6 +108,7 @@ const Fish = z
     timers: z
       .strictObject({
         tcp_established_s: seconds(1, 86_400).optional(),
+        tcp_opening_s: seconds(1, 86_400).optional(),
         tcp_transitory_s: seconds(1, 86_400).optional(),
         tcp_rest_s: seconds(0, 86_400).optional(),
         udp_s: seconds(1, 86_400).optional(),

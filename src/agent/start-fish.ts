@@ -110,6 +110,7 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
     udpInboundRefresh: fish.udp_inbound_refresh,
     udpPortParity: fish.udp_port_parity,
     refuseTcpWith: fish.refuse_tcp_with,
+    unsolicitedSyn: fish.unsolicited_syn,
     icmpErrorsPerSMax: fish.refusals_per_s_max,
     addressPooling: fish.address_pooling,
     clientsMax: fish.clients_max,
@@ -126,6 +127,7 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
   };
   const givenTimers = {
     tcpEstablishedS: timers.tcp_established_s,
+    tcpOpeningS: timers.tcp_opening_s,
     tcpTransitoryS: timers.tcp_transitory_s,
     tcpRestS: timers.tcp_rest_s,
     udpS: timers.udp_s,

@@ -103,6 +103,13 @@ export class BlockTable {
     );
   }
 
+  /** Whether some block has this tuple: every slot is looked at. */
+  isLeasedPort(protocol: number, address: number, port: number): boolean {
+    for (let slot = 0; slot < this.#blocks.length; slot++)
+      if (this.hasTuple(slot, protocol, address, port)) return true;
+    return false;
+  }
+
   /** The slots that `replace(wanted)` would take away. Their flows have to end first: a flow's lease is its block's. */
   removedBy(wanted: readonly LeasedBlock[]): number[] {
     const keys = new Set(wanted.map(keyOf));

@@ -10,7 +10,9 @@ import type { VnetHeaderBytes } from './vnet-header.ts';
 export type FlowTimers = Readonly<{
   /** RFC 5382 REQ-5: not less than 2 hours 4 minutes. Half-closed connections have it too. */
   tcpEstablishedS: number;
-  /** RFC 5382 REQ-5: not less than 4 minutes; during the handshake, and when both sides have sent their FIN. */
+  /** RFC 5382 REQ-5, RFC 7857 section 2.1: 4 minutes recommended; during the handshake. */
+  tcpOpeningS: number;
+  /** RFC 5382 REQ-5: not less than 4 minutes; when both sides have sent their FIN, or when a RST is doubtful. */
   tcpTransitoryS: number;
   /** After the end: as long as the remote's TIME_WAIT, in which it would refuse the tuple to somebody new. */
   tcpRestS: number;
@@ -23,13 +25,20 @@ export type FlowTimers = Readonly<{
   icmpRestS: number;
 }>;
 
-/** Which leased address a client's new flow gets: the one that it uses already, as long as that has a port; or any. */
-export const addressPoolings = ['paired', 'arbitrary'] as const;
+/**
+ * Which leased address a client's new flow gets (RFC 4787 REQ-2). `paired`: the one that it uses already, as long as that has
+ * a port ("soft" in the words of RFC 7857 section 4). `paired_strict`: that one and no other. `arbitrary`: any.
+ */
+export const addressPoolings = ['paired', 'paired_strict', 'arbitrary'] as const;
 export type AddressPooling = (typeof addressPoolings)[number];
 
 /** How a client hears that its TCP connection cannot be: by ICMP administratively prohibited, or by a reset. */
 export const tcpRefusals = ['icmp', 'rst'] as const;
 export type TcpRefusal = (typeof tcpRefusals)[number];
+
+/** What becomes of a SYN from outside that nobody waits for: nothing, or after six seconds "port unreachable" (RFC 5382 REQ-4). */
+export const unsolicitedSyns = ['drop', 'unreachable'] as const;
+export type UnsolicitedSyn = (typeof unsolicitedSyns)[number];
 
 export type FishConfig = ClientLimits & FishBounds;
 
@@ -43,6 +52,7 @@ type FishBounds = Readonly<{
   /** At most so many answers a second to clients that get no source, resets among them. */
   icmpErrorsPerSMax: number;
   refuseTcpWith: TcpRefusal;
+  unsolicitedSyn: UnsolicitedSyn;
   addressPooling: AddressPooling;
   /** What openTun() of the descriptor said: 0 without IFF_VNET_HDR. */
   vnetHeaderBytes: VnetHeaderBytes;
@@ -86,6 +96,7 @@ type FishBounds = Readonly<{
 
 export const defaultTimers: FlowTimers = {
   tcpEstablishedS: 7_440,
+  tcpOpeningS: 240,
   tcpTransitoryS: 240,
   tcpRestS: 60,
   udpS: 300,
@@ -100,6 +111,8 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   icmpSource6: null,
   icmpErrorsPerSMax: 100,
   refuseTcpWith: 'icmp',
+  // RFC 5382 REQ-4a: who answers tells scanners what is leased, and whoever forges a source what to answer.
+  unsolicitedSyn: 'drop',
   addressPooling: 'paired',
   vnetHeaderBytes: 10,
   flowsMax: 131_072,

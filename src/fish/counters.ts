@@ -6,6 +6,7 @@ import type { FlowLife } from './flow-life.ts';
 import type { ProhibitedReply } from './icmp-prohibited.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import type { ResetReply } from './reset-reply.ts';
+import type { UnsolicitedSyns } from './unsolicited-syns.ts';
 import { INWARD, OUTWARD } from './tcp-state.ts';
 import { dropReasons, type DropReason } from './verdicts.ts';
 
@@ -46,6 +47,9 @@ export type FishCounters = Readonly<{
   /** Of fish's own, to clients that get no source. */
   tcpResetsSent: number;
   tcpResetsSuppressed: number;
+  /** SYNs from outside that nobody waited for: those that were kept for six seconds, and the ones answered after that. */
+  unsolicitedSynsHeld: number;
+  unsolicitedSynsAnswered: number;
   /** What was taken over from a former process, or thread, and what was not. */
   adoption: AdoptionCounts;
   blocks: readonly BlockUse[];
@@ -75,6 +79,7 @@ export class TrafficCounters {
     placeholders: PlaceholderBudget,
     prohibited: ProhibitedReply,
     resets: ResetReply | null,
+    syns: UnsolicitedSyns | null,
     blocks: BlockTable,
     adoption: Adoption,
   ): Omit<FishCounters, 'fragmentedPackets' | 'fragmentsHeld' | 'fragmentsHeldEver'> {
@@ -101,6 +106,8 @@ export class TrafficCounters {
       icmpErrorsSuppressed: prohibited.suppressed,
       tcpResetsSent: resets?.sent ?? 0,
       tcpResetsSuppressed: resets?.suppressed ?? 0,
+      unsolicitedSynsHeld: syns?.held ?? 0,
+      unsolicitedSynsAnswered: syns?.answered ?? 0,
       adoption: adoption.counts(),
       blocks: blocks.slots().map((slot) => {
         const block = blocks.at(slot);

@@ -20,7 +20,7 @@ import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN, UDP6 } from './packet.ts'
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { portUse, type PortUse } from './port-use.ts';
 import { ResetReply } from './reset-reply.ts';
-import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OUTWARD, RESET, STRAY } from './tcp-state.ts';
+import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OPENING, OUTWARD, RESET, STRAY } from './tcp-state.ts';
 import {
   renumber,
   translateDestination,
@@ -29,6 +29,7 @@ import {
   translateSource6,
 } from './translate.ts';
 import type { UdpPeers } from './udp-peers.ts';
+import { UnsolicitedSyns } from './unsolicited-syns.ts';
 import { DROP, FORWARD, HELD } from './verdicts.ts';
 import { segmentsOf } from './vnet-header.ts';
 
@@ -53,6 +54,8 @@ export class Forwarder {
   readonly #prohibited: ProhibitedReply;
   /** null: TCP is refused by ICMP, too. */
   readonly #resets: ResetReply | null;
+  /** null: they are dropped. */
+  readonly #syns: UnsolicitedSyns | null;
   #replyBuffer: Uint8Array;
   readonly #traffic = new TrafficCounters();
   readonly #keys: MappingKeys;
@@ -67,6 +70,7 @@ export class Forwarder {
   /** The flow of the last packet, or NONE. */
   #flow = NONE;
   readonly #tcpEstablishedMs: number;
+  readonly #tcpOpeningMs: number;
   readonly #tcpTransitoryMs: number;
   readonly #udpMs: number;
   readonly #icmpMs: number;
@@ -107,9 +111,14 @@ export class Forwarder {
     this.#identifications = new Identifications(random);
     this.#fragments = [this.#trackFragments(OUTWARD, config, random), this.#trackFragments(INWARD, config, random)];
     this.#replyBuffer = this.#prohibited.buffer;
+    this.#syns =
+      config.unsolicitedSyn === 'unreachable'
+        ? new UnsolicitedSyns(config.icmpErrorsPerSMax, config.vnetHeaderBytes)
+        : null;
     this.#resets =
       config.refuseTcpWith === 'rst' ? new ResetReply(config.icmpErrorsPerSMax, config.vnetHeaderBytes) : null;
     this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
+    this.#tcpOpeningMs = timers.tcpOpeningS * 1_000;
     this.#tcpTransitoryMs = timers.tcpTransitoryS * 1_000;
     this.#udpMs = timers.udpS * 1_000;
     this.#icmpMs = timers.icmpS * 1_000;
@@ -246,6 +255,7 @@ export class Forwarder {
     if (flow < 0) return -flow;
     if (isUdp(protocol) && !this.#addPeer(flow, packet)) return DROP.peers_full;
     this.#sendOut(flow, packet);
+    if (isNew && isTcp(protocol)) this.#syns?.forget(packet);
     if (!isTcp(protocol)) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
     else if (!isNew) this.#followTcp(flow, OUTWARD, packet, nowMs);
     return FORWARD;
@@ -262,7 +272,7 @@ export class Forwarder {
     const remote = this.#keys.remoteOf(protocol, packet.source);
     const remotePort = this.#keys.remotePortOf(protocol, packet.sourcePort);
     const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
-    if (flow === NONE) return DROP.no_flow;
+    if (flow === NONE) return this.#handleUnsolicited(packet, nowMs);
     if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
     if (isUdp(protocol) && !this.#isPeer(flow, packet.source, packet.sourcePort)) return DROP.filtered;
     this.#sendIn(flow, packet);
@@ -360,6 +370,14 @@ export class Forwarder {
     return flow;
   }
 
+  /** Never answered at once, and if at all, only for a SYN to a port of ours: see `due`. */
+  #handleUnsolicited(packet: Packet, nowMs: number): number {
+    const { protocol, destination, destinationPort } = packet;
+    const syns = isTcp(protocol) && isFirstSyn(packet) ? this.#syns : null;
+    if (syns !== null && this.#blocks.isLeasedPort(protocol, destination, destinationPort)) syns.hold(packet, nowMs);
+    return DROP.no_flow;
+  }
+
   #refuse(packet: Packet, nowMs: number): void {
     const refusal = isTcp(packet.protocol) && this.#resets !== null ? this.#resets : this.#prohibited;
     this.replyLength = refusal.write(packet, nowMs);
@@ -389,6 +407,7 @@ export class Forwarder {
   #followTcp(flow: number, direction: number, packet: Packet, nowMs: number): void {
     const meaning = this.#life.tcp.observe(flow, direction, packet);
     if (meaning === ESTABLISHED) this.#keepFor(flow, this.#tcpEstablishedMs, nowMs);
+    else if (meaning === OPENING) this.#keepFor(flow, this.#tcpOpeningMs, nowMs);
     else if (meaning === CLOSED) this.#life.end(flow, 'finished', nowMs);
     else if (meaning === RESET) this.#life.end(flow, 'reset', nowMs);
     else if (meaning === STRAY) this.#traffic.tcpStrays++;
@@ -401,7 +420,7 @@ export class Forwarder {
 
   /** How long a flow lasts of which only the client has been heard. */
   #firstMsOf(protocol: number): number {
-    return isTcp(protocol) ? this.#tcpTransitoryMs : isUdp(protocol) ? this.#udpMs : this.#icmpMs;
+    return isTcp(protocol) ? this.#tcpOpeningMs : isUdp(protocol) ? this.#udpMs : this.#icmpMs;
   }
 
   #keepFor(flow: number, ms: number, nowMs: number): void {
@@ -445,6 +464,17 @@ export class Forwarder {
     return portUse(this.#life, this.#blocks);
   }
 
+  /**
+   * Answers that are due by now, without a packet that would bring them about: writes the next one to `reply`; its length, or 0
+   * when there is no more. Call it until then, as often as `expire`.
+   */
+  due(nowMs: number): number {
+    const syns = this.#syns;
+    if (syns === null) return 0;
+    this.#replyBuffer = syns.buffer;
+    return syns.due(nowMs);
+  }
+
   /** Takes all blocks of a lease away. */
   endLease(lease: string, nowMs: number): ClosedSummary {
     return this.setBlocks(
@@ -486,6 +516,7 @@ export class Forwarder {
         this.#placeholders,
         this.#prohibited,
         this.#resets,
+        this.#syns,
         this.#blocks,
         this.#adoption,
       ),

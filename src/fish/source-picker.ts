@@ -65,14 +65,16 @@ export class SourcePicker {
     if (!this.#mayHaveOneMore(client)) return DROP.port_share;
     this.#mayHold = clients.share.allows(clients.placeholdersOf(client, protocol), placeholders.free);
     const parity = config.udpPortParity && isUdp(protocol) ? sourcePort & 1 : ANY;
-    const own = config.addressPooling === 'paired' ? space.ofAddress(clients.leasedOf(client, protocol)) : undefined;
-    if (own !== undefined && own.total < space.whole.total) {
+    const isPaired = config.addressPooling !== 'arbitrary';
+    const own = isPaired ? space.ofAddress(clients.leasedOf(client, protocol)) : undefined;
+    const stretch = own !== undefined && config.addressPooling === 'paired_strict' ? own : space.whole;
+    if (own !== undefined && own.total < stretch.total) {
       // The other addresses must not be out of reach because others' sockets crowd this one.
       this.#attemptsLeft = (config.placeholderAttemptsMax + 1) >>> 1;
       if (this.#search(own, parity)) return FORWARD;
     }
     this.#attemptsLeft = this.#refusal === FORWARD ? config.placeholderAttemptsMax : 0;
-    if (this.#search(space.whole, parity)) return FORWARD;
+    if (this.#search(stretch, parity)) return FORWARD;
     if (this.#refusal !== FORWARD) return this.#refusal;
     this.refused[protocol] = this.refused[protocol]! + 1;
     return DROP.no_port;

@@ -18,7 +18,7 @@ describe('the configuration of fish', () => {
       udpFiltering: 'endpoint_independent',
       udpInboundRefresh: false,
       udpPortParity: true,
-      timers: { tcpEstablishedS: 7_440, tcpTransitoryS: 240, tcpRestS: 60, udpS: 300, icmpS: 60 },
+      timers: { tcpEstablishedS: 7_440, tcpOpeningS: 240, tcpTransitoryS: 240, tcpRestS: 60, udpS: 300, icmpS: 60 },
     });
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { block, client, inside, origin, outside, Pond, shared } from '../support/fish.ts';
+import { block, client, connect, finish, inside, origin, outside, Pond, shared } from '../support/fish.ts';
 import { checksumProblem, echo, read, tcp, udp, type Endpoint } from '../support/packets.ts';
 
 const address = '198.51.100.10';
@@ -8,22 +8,6 @@ const elsewhere: Endpoint = { address: '203.0.113.2', port: 443 };
 const dns: Endpoint = { address: '203.0.113.1', port: 53 };
 
 const states = (pond: Pond) => [...pond.forwarder.flows()].map((flow) => flow.state);
-
-/** A connection from the first SYN to the first ACK; what the remote sees it come from. */
-function connect(pond: Pond, from: Endpoint, to: Endpoint): Endpoint {
-  const leased = outside(pond.send(tcp(from, to, 'S', { sequence: 100 })));
-  expect(inside(pond.send(tcp(to, leased, 'SA', { sequence: 500, acknowledgement: 101 })))).toEqual(from);
-  expect(outside(pond.send(tcp(from, to, 'A', { sequence: 101, acknowledgement: 501 })))).toEqual(leased);
-  return leased;
-}
-function finish(pond: Pond, from: Endpoint, to: Endpoint, leased: Endpoint): void {
-  for (const [packet] of [
-    [tcp(from, to, 'FA', { sequence: 101, acknowledgement: 501 })],
-    [tcp(to, leased, 'FA', { sequence: 501, acknowledgement: 102 })],
-    [tcp(from, to, 'A', { sequence: 102, acknowledgement: 502 })],
-  ] as const)
-    expect(pond.send(packet).verdict).toBe('forward');
-}
 
 describe('UDP', () => {
   const blocks = [block(address, 'udp', 9_000, 9_007), block('198.51.100.11', 'udp', 9_000, 9_007)];
@@ -95,119 +79,6 @@ describe('UDP', () => {
     const ports = Array.from({ length: 16 }, (_, i) => outside(pond.send(udp({ ...client, port: 1_000 + i }, dns))));
     expect(new Set(ports.map((each) => `${each.address}:${each.port}`)).size).toBe(16);
     expect(pond.send(udp({ ...client, port: 2_000 }, dns)).verdict).toBe('no_port');
-  });
-});
-
-describe('TCP', () => {
-  test('serves many destinations from one leased port, in an exclusive block too', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_000)]);
-    expect(connect(pond, client, origin)).toEqual({ address, port: 9_000 });
-    expect(connect(pond, client, elsewhere)).toEqual({ address, port: 9_000 });
-    expect(connect(pond, other, { ...origin, port: 80 })).toEqual({ address, port: 9_000 });
-    expect(pond.send(tcp(other, origin, 'S')).verdict).toBe('no_port');
-    expect(pond.kernel.opened).toEqual([]);
-  });
-
-  test('begins with a SYN and nothing else', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_007)]);
-    expect(pond.send(tcp(client, origin, 'A')).verdict).toBe('not_syn');
-    expect(pond.send(tcp(client, origin, 'SA')).verdict).toBe('not_syn');
-    expect(pond.send(tcp(client, origin, 'RA')).verdict).toBe('not_syn');
-    expect(pond.drops()).toEqual({ not_syn: 3 });
-    expect(states(pond)).toEqual([]);
-  });
-
-  test('rests after the end: the last packets pass, the tuple stays, and then it is free', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_001)]);
-    const leased = connect(pond, client, origin);
-    finish(pond, client, origin, leased);
-    expect(states(pond)).toEqual(['resting']);
-    expect(inside(pond.send(tcp(origin, leased, 'FA', { sequence: 501, acknowledgement: 102 })))).toEqual(client);
-    expect(outside(pond.send(tcp(client, origin, 'A', { sequence: 102, acknowledgement: 502 })))).toEqual(leased);
-    expect(pond.send(tcp(origin, leased, 'S', { sequence: 9 })).verdict).toBe('resting');
-    pond.pass(59);
-    expect(states(pond)).toEqual(['resting']);
-    pond.pass(2);
-    expect(states(pond)).toEqual([]);
-    expect(pond.send(tcp(origin, leased, 'A')).verdict).toBe('no_flow');
-  });
-
-  test('from the same client port anew, while the old one rests, gets another leased port', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_001)]);
-    const old = connect(pond, client, origin);
-    finish(pond, client, origin, old);
-    const fresh = connect(pond, client, origin);
-    expect(fresh).not.toEqual(old);
-    // What still comes for the old one is not for the new connection.
-    expect(pond.send(tcp(origin, old, 'FA', { sequence: 501, acknowledgement: 102 })).verdict).toBe('resting');
-    expect(inside(pond.send(tcp(origin, fresh, 'A', { sequence: 501, acknowledgement: 101 })))).toEqual(client);
-    finish(pond, client, origin, fresh);
-    expect(pond.send(tcp(client, origin, 'S')).verdict).toBe('no_port');
-    pond.pass(61);
-    expect(pond.send(tcp(client, origin, 'S')).verdict).toBe('forward');
-  });
-
-  test('ends by a reset that could be real, and not by one that could not', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_007)]);
-    const leased = connect(pond, client, origin);
-    expect(pond.send(tcp(origin, leased, 'R', { sequence: 77_777_777 })).verdict).toBe('forward');
-    expect(states(pond)).toEqual(['live']);
-    expect(pond.forwarder.counters()).toMatchObject({ tcpStrays: 1, flowsEnded: { reset: 0 } });
-    expect(pond.send(tcp(origin, leased, 'R', { sequence: 501 })).verdict).toBe('forward');
-    expect(states(pond)).toEqual(['resting']);
-    expect(pond.forwarder.counters()).toMatchObject({ flowsEnded: { reset: 1 } });
-  });
-
-  test('lasts 2 hours 4 minutes of silence once established, 4 minutes before, and 4 after both FINs', () => {
-    const blocks = [block(address, 'tcp', 9_000, 9_007)];
-    const [opening, open, closing, halfClosed] = Array.from({ length: 4 }, () => new Pond(blocks));
-    opening!.send(tcp(client, origin, 'S'));
-    connect(open!, client, origin);
-    for (const pond of [closing!, halfClosed!]) {
-      const leased = connect(pond, client, origin);
-      pond.send(tcp(client, origin, 'FA', { sequence: 101, acknowledgement: 501 }));
-      if (pond === closing) pond.send(tcp(origin, leased, 'FA', { sequence: 501, acknowledgement: 102 }));
-    }
-    for (const [pond, seconds] of [
-      [opening!, 240],
-      [open!, 7_440],
-      [closing!, 240],
-      [halfClosed!, 7_440],
-    ] as const) {
-      pond.pass(seconds - 1);
-      expect(states(pond)).toEqual(['live']);
-      pond.pass(2);
-      expect(states(pond)).toEqual(['resting']);
-      expect(pond.forwarder.counters()).toMatchObject({ flowsEnded: { idle: 1 } });
-    }
-  });
-
-  test('is not kept alive by what is not in window, and in doubt lasts 4 minutes', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_007)]);
-    const leased = connect(pond, client, origin);
-    pond.pass(7_000);
-    pond.send(tcp(origin, leased, 'A', { sequence: 99_999_999, acknowledgement: 101 }));
-    pond.pass(441);
-    expect(states(pond)).toEqual(['resting']);
-
-    const doubted = new Pond([block(address, 'tcp', 9_000, 9_007)]);
-    const doubtful = tcp(origin, connect(doubted, client, origin), 'R', { sequence: 600 });
-    doubted.send(doubtful);
-    // The client's challenge (RFC 5961 3.2) shows that it lives.
-    doubted.send(tcp(client, origin, 'A', { sequence: 101, acknowledgement: 501 }));
-    doubted.pass(241);
-    expect(states(doubted)).toEqual(['live']);
-    doubted.send(doubtful);
-    doubted.pass(241);
-    expect(states(doubted)).toEqual(['resting']);
-    expect(doubted.forwarder.counters().tcpResetsDoubted).toBe(2);
-  });
-
-  test('takes no rest when none is configured', () => {
-    const pond = new Pond([block(address, 'tcp', 9_000, 9_000)], { timers: { tcpRestS: 0 } });
-    finish(pond, client, origin, connect(pond, client, origin));
-    expect(states(pond)).toEqual([]);
-    expect(connect(pond, client, origin)).toEqual({ address, port: 9_000 });
   });
 });
 

@@ -57,6 +57,13 @@ describe('IP address pooling', () => {
     expect(new Set(seen).size).toBe(4);
   });
 
+  test('is strict when that is wanted: there is no other address, whatever is free there', () => {
+    const pond = new Pond(of('udp'), { addressPooling: 'paired_strict', clientShare: 1 });
+    const seen = Array.from({ length: 8 }, (_, i) => outside(pond.send(udp(from(i + 1), origin))).address);
+    expect(new Set(seen).size).toBe(1);
+    expect(pond.send(udp(from(99), origin)).verdict).toBe('no_port');
+  });
+
   test('leaves the kernel to be asked about other addresses, too, when strangers crowd the own one', () => {
     const pond = new Pond(leases.map((each) => block(each, 'tcp', 8_192, 8_255, shared())));
     const { address } = outside(pond.send(tcp(client, origin, 'S')));

@@ -10,7 +10,7 @@ import { FlowMemory, type MemoryColumns } from '../../src/fish/flow-memory.ts';
 import { Forwarder, memorySizes } from '../../src/fish/forwarder.ts';
 import type { Placeholders } from '../../src/fish/placeholders.ts';
 import { verdictName } from '../../src/fish/verdicts.ts';
-import { build, read, type Endpoint, type PacketFields } from './packets.ts';
+import { build, read, tcp, type Endpoint, type PacketFields } from './packets.ts';
 
 /** Ten o'clock on some day: the wall time of the fish's clock at 0. */
 export const wallStartMs = 1_767_261_600_000;
@@ -261,6 +261,12 @@ export class Pond {
     return replyLength === 0 ? undefined : reply.slice(this.#vnetHeaderBytes, replyLength);
   }
 
+  /** The next answer that has become due without a packet. */
+  due(): Uint8Array | undefined {
+    const bytes = this.forwarder.due(this.nowMs);
+    return bytes === 0 ? undefined : this.forwarder.reply.slice(this.#vnetHeaderBytes, bytes);
+  }
+
   /** Lets time pass, and what is due end. */
   pass(seconds: number): void {
     this.nowMs += seconds * 1_000;
@@ -297,3 +303,20 @@ export const inside = (sent: Sent): Endpoint => {
   const { destination, destinationPort } = forwarded(sent);
   return { address: destination, port: destinationPort };
 };
+
+const isSame = (a: Endpoint, b: Endpoint): boolean => a.address === b.address && a.port === b.port;
+
+/** A connection from the first SYN to the first ACK; what the remote sees it come from. */
+export function connect(pond: Pond, from: Endpoint, to: Endpoint): Endpoint {
+  const leased = outside(pond.send(tcp(from, to, 'S', { sequence: 100 })));
+  const answered = inside(pond.send(tcp(to, leased, 'SA', { sequence: 500, acknowledgement: 101 })));
+  const acknowledged = outside(pond.send(tcp(from, to, 'A', { sequence: 101, acknowledgement: 501 })));
+  if (!isSame(answered, from) || !isSame(acknowledged, leased)) throw new Error('not one connection, but several');
+  return leased;
+}
+/** Its end, as it should be: the client closes first. */
+export function finish(pond: Pond, from: Endpoint, to: Endpoint, leased: Endpoint): void {
+  outside(pond.send(tcp(from, to, 'FA', { sequence: 101, acknowledgement: 501 })));
+  inside(pond.send(tcp(to, leased, 'FA', { sequence: 501, acknowledgement: 102 })));
+  outside(pond.send(tcp(from, to, 'A', { sequence: 102, acknowledgement: 502 })));
+}

@@ -145,8 +145,8 @@ export class NaiveFish {
   }
 
   #firstS(protocol: PacketFields['protocol']): number {
-    const { tcpTransitoryS, udpS, icmpS } = this.#timers;
-    return { tcp: tcpTransitoryS, udp: udpS, icmp: icmpS }[protocol];
+    const { tcpOpeningS, udpS, icmpS } = this.#timers;
+    return { tcp: tcpOpeningS, udp: udpS, icmp: icmpS }[protocol];
   }
 }
 

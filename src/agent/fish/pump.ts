@@ -94,6 +94,7 @@ export class Pump {
       const isBusy = this.#movePackets();
       this.writer.flush();
       this.#look();
+      this.#answerWhatIsDue();
       const hasMoreDue = this.#forwarder.expire(this.#nowMs, expiriesPerRound_max) === expiriesPerRound_max;
       this.#afterRound();
       if (isBusy) this.fullRounds++;
@@ -162,6 +163,16 @@ export class Pump {
       } else if (forwarder.replyLength !== 0) writer.write(forwarder.reply, forwarder.replyLength);
     }
     return true;
+  }
+
+  #answerWhatIsDue(): void {
+    const forwarder = this.#forwarder;
+    let answers = 0;
+    for (let bytes = forwarder.due(this.#nowMs); bytes !== 0; bytes = forwarder.due(this.#nowMs)) {
+      this.writer.write(forwarder.reply, bytes);
+      answers++;
+    }
+    if (answers > 0) this.writer.flush();
   }
 
   #failUnlessEmpty(bytes: number): void {

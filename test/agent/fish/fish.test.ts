@@ -120,7 +120,16 @@ describe('the fish thread', () => {
   });
 
   test('ends flows that are due though no packet comes', async () => {
-    const timers = { tcpEstablishedS: 1, tcpTransitoryS: 1, tcpRestS: 0, udpS: 1, udpRestS: 0, icmpS: 1, icmpRestS: 0 };
+    const timers = {
+      tcpEstablishedS: 1,
+      tcpOpeningS: 1,
+      tcpTransitoryS: 1,
+      tcpRestS: 0,
+      udpS: 1,
+      udpRestS: 0,
+      icmpS: 1,
+      icmpRestS: 0,
+    };
     const { fish, tun } = await start({ timers });
     await fish.setBlocks([udpBlock]);
     tun.send(build(udp(client, dns)));
