@@ -7,7 +7,9 @@
  *                                                        more than one segment: by UDP_SEGMENT; WINDOW: datagrams
  *   load accept ADDRESS FIRST_PORT PORTS                 "ready", then accepts, and closes after its clients
  *   load connect ADDRESS FIRST_PORT PORTS AT_A_TIME SECONDS
- *   load answer DEVICE                                   "ready", then a SYN-ACK for every SYN that arrives there
+ *   load answer DEVICE                                   "ready", then an answer to every SYN, FIN, datagram and echo there
+ *   load churn ADDRESS FLOWS_PER_SECOND SECONDS AGE_MAX_S
+ *                                                        flows of all kinds, which begin and end
  *   load flows ADDRESS FLOWS SECONDS PER_SECOND FLAGS    TCP segments of so many flows; FLAGS: syn (each once) or ack
  */
 #define _GNU_SOURCE
@@ -279,7 +281,39 @@ static uint16_t sum(const void *data, size_t bytes, uint32_t start)
 }
 
 /* What acknowledges a SYN begins with this sequence number. */
-enum { first_number = 1000, answer_number = 5000 };
+enum { first_number = 1000, answer_number = 5000, clients = 64 };
+
+/* Turns a request into its answer, in place; 0 when there is none. Addresses and ports change places, so sums stay. */
+static int turn(struct iphdr *ip, size_t bytes)
+{
+	uint8_t *transport = (uint8_t *)ip + ip->ihl * 4;
+	struct tcphdr *tcp = (void *)transport;
+	uint32_t address = ip->saddr;
+	uint16_t port;
+
+	if (bytes < ip->ihl * 4 + 8u)
+		return 0;
+	ip->saddr = ip->daddr, ip->daddr = address;
+	if (ip->protocol == IPPROTO_ICMP && transport[0] == 8) {
+		transport[0] = 0;
+		port = htons(sum(transport + 2, 2, 8 << 8));
+		memcpy(transport + 2, &port, 2);
+		return 1;
+	}
+	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP)
+		return 0;
+	port = tcp->source, tcp->source = tcp->dest, tcp->dest = port;
+	if (ip->protocol == IPPROTO_UDP)
+		return 1;
+	if (bytes < ip->ihl * 4 + sizeof *tcp || tcp->rst || !(tcp->syn || tcp->fin))
+		return 0;
+	tcp->ack = 1;
+	tcp->ack_seq = htonl(ntohl(tcp->seq) + 1);
+	tcp->seq = htonl(tcp->syn ? answer_number : answer_number + 1);
+	tcp->check = 0;
+	tcp->check = htons(~sum(tcp, sizeof *tcp, sum(&ip->saddr, 8, IPPROTO_TCP + sizeof *tcp)));
+	return 1;
+}
 
 /* For remotes that have no sockets: the kernel there drops what comes, and this answers in its place. */
 static void answer(char **argument)
@@ -298,31 +332,21 @@ static void answer(char **argument)
 		ssize_t bytes = recvfrom(fd, frame, sizeof frame, 0, (struct sockaddr *)&from, &name_bytes);
 		struct ether_header *ethernet = (void *)frame;
 		struct iphdr *ip = (void *)(frame + sizeof *ethernet);
-		struct tcphdr *tcp = (void *)(ip + 1);
 		uint8_t mac[6];
-		uint32_t address;
-		uint16_t port;
 
-		if (bytes < (ssize_t)(sizeof *ethernet + sizeof *ip + sizeof *tcp) || from.sll_pkttype == PACKET_OUTGOING)
+		if (bytes < (ssize_t)(sizeof *ethernet + sizeof *ip) || from.sll_pkttype == PACKET_OUTGOING || ip->ihl != 5)
 			continue;
-		if (ip->ihl != 5 || ip->protocol != IPPROTO_TCP || !tcp->syn || tcp->ack)
+		if (!turn(ip, bytes - sizeof *ethernet))
 			continue;
 		memcpy(mac, ethernet->ether_dhost, 6);
 		memcpy(ethernet->ether_dhost, ethernet->ether_shost, 6);
 		memcpy(ethernet->ether_shost, mac, 6);
-		address = ip->saddr, ip->saddr = ip->daddr, ip->daddr = address;
-		port = tcp->source, tcp->source = tcp->dest, tcp->dest = port;
-		tcp->ack = 1;
-		tcp->ack_seq = htonl(ntohl(tcp->seq) + 1);
-		tcp->seq = htonl(answer_number);
-		tcp->check = 0;
-		tcp->check = htons(~sum(tcp, sizeof *tcp, sum(&ip->saddr, 8, IPPROTO_TCP + sizeof *tcp)));
-		if (send(fd, frame, sizeof *ethernet + sizeof *ip + sizeof *tcp, 0) < 0 && errno != ENOBUFS)
+		if (send(fd, frame, sizeof *ethernet + ntohs(ip->tot_len), 0) < 0 && errno != ENOBUFS)
 			die("send");
 	}
 }
 
-/* Flow n: a client of 100.64.0.0/10 and a port of its, toward one of 64 ports of one of 128 remotes. */
+/* Flow n: one of 64 clients and a port of its, toward one of 64 ports of one of 128 remotes. Numbers repeat after 3.9 million. */
 static void fill(uint8_t *packet, uint32_t remote, uint32_t flow, int is_syn)
 {
 	struct iphdr *ip = (void *)packet;
@@ -334,9 +358,9 @@ static void fill(uint8_t *packet, uint32_t remote, uint32_t flow, int is_syn)
 	ip->tot_len = htons(sizeof *ip + sizeof *tcp);
 	ip->ttl = 64;
 	ip->protocol = IPPROTO_TCP;
-	ip->saddr = htonl(0x64400100 + flow / 16384);
+	ip->saddr = htonl(0x64400100 + flow % clients);
 	ip->daddr = htonl(remote + flow % 128);
-	tcp->source = htons(16384 + flow % 16384);
+	tcp->source = htons(1024 + flow / clients % 61440);
 	tcp->dest = htons(1024 + flow / 128 % 64);
 	tcp->doff = 5;
 	tcp->window = htons(65535);
@@ -391,6 +415,122 @@ static void flows(char **argument)
 	printf("{\"packets\":%llu,\"seconds\":%.6f}\n", sent, now() - start);
 }
 
+/*
+ * Flows of all kinds and ages that come and go. Of twenty, fifteen are TCP (of four, two end by FIN, one by RST, one just falls
+ * silent), three UDP, two echo. One event of each flow is due at a time: a ring of ticks has them as lists.
+ */
+enum { ticks = 4096, tick_ms = 50, events_max = 1 << 20 };
+enum step { begin_flow, go_on, go_on_again, end_flow, last_ack };
+static struct event {
+	uint32_t flow, next;
+	enum step step;
+} events[events_max];
+static uint32_t due[ticks], unused = 1;
+
+static void plan(uint32_t flow, enum step step, uint32_t tick)
+{
+	uint32_t event = unused;
+
+	if (event == 0)
+		die("too many flows at a time");
+	unused = events[event].next;
+	events[event] = (struct event){ flow, due[tick % ticks], step };
+	due[tick % ticks] = event;
+}
+
+static uint32_t age_ticks(uint32_t flow, uint32_t age_max_s)
+{
+	/* Any scrambling will do; from one second on. */
+	uint32_t mixed = (flow * 2654435761u) >> 8;
+
+	return 1000 / tick_ms + mixed % (age_max_s * 1000 / tick_ms);
+}
+
+/* The packet of a step, its length, and when the next step is: 0 for none. */
+static size_t packet_of(uint8_t *packet, uint32_t remote, uint32_t flow, enum step step, uint32_t age, uint32_t *next)
+{
+	struct iphdr *ip = (void *)packet;
+	struct tcphdr *tcp = (void *)(ip + 1);
+	uint32_t kind = flow % 20, ending = flow / 20 % 4, second = 1000 / tick_ms;
+	uint16_t ports[2];
+
+	fill(packet, remote, flow, step == begin_flow);
+	*next = step == begin_flow ? second : 0;
+	if (kind >= 15) {
+		uint8_t *transport = (uint8_t *)tcp;
+		int is_udp = kind < 18;
+		uint16_t words[4] = { 0 };
+
+		memcpy(ports, &tcp->source, sizeof ports);
+		ip->protocol = is_udp ? IPPROTO_UDP : IPPROTO_ICMP;
+		ip->tot_len = htons(sizeof *ip + 8);
+		if (is_udp)
+			words[0] = ports[0], words[1] = ports[1], words[2] = htons(8);
+		else
+			words[0] = htons(8 << 8), words[2] = ports[0], words[3] = htons(step);
+		if (!is_udp)
+			words[1] = htons(~sum(words, 8, 0));
+		memcpy(transport, words, 8);
+		return sizeof *ip + 8;
+	}
+	if (step == go_on || step == go_on_again)
+		*next = step == go_on ? age / 3 : age / 3 + 1;
+	if (step == end_flow) {
+		if (ending == 3)
+			return 0;
+		tcp->rst = ending == 2;
+		tcp->fin = ending < 2;
+		*next = ending < 2 ? second : 0;
+	} else if (step == last_ack) {
+		tcp->seq = htonl(first_number + 2);
+		tcp->ack_seq = htonl(answer_number + 2);
+	}
+	tcp->check = 0;
+	tcp->check = htons(~sum(tcp, sizeof *tcp, sum(&ip->saddr, 8, IPPROTO_TCP + sizeof *tcp)));
+	return sizeof *ip + sizeof *tcp;
+}
+
+static void churn(char **argument)
+{
+	struct sockaddr_in remote = to(argument[0], 0);
+	double per_second = atof(argument[1]), start = now(), seconds = atof(argument[2]);
+	uint32_t age_max_s = atoi(argument[3]), flow = 0, tick = 0;
+	unsigned long long sent = 0, failed = 0;
+	int fd = need(socket(AF_INET, SOCK_RAW, IPPROTO_RAW), "socket");
+
+	set(fd, SOL_SOCKET, SO_SNDBUFFORCE, buffer_bytes);
+	if (age_max_s * 1000 / tick_ms >= ticks - 4000 / tick_ms)
+		die("too old");
+	for (uint32_t event = 1; event < events_max; event++)
+		events[event].next = event + 1 < events_max ? event + 1 : 0;
+	for (; now() - start < seconds; tick++) {
+		double wait = start + tick * tick_ms / 1000.0 - now();
+
+		if (wait > 0)
+			usleep(wait * 1e6);
+		while (flow < (tick + 1) * per_second * tick_ms / 1000)
+			plan(flow++, begin_flow, tick);
+		for (uint32_t event = due[tick % ticks], after; event; event = after) {
+			struct event each = events[event];
+			uint8_t packet[64];
+			uint32_t next;
+			size_t bytes = packet_of(packet, ntohl(remote.sin_addr.s_addr), each.flow, each.step,
+						 age_ticks(each.flow, age_max_s), &next);
+
+			after = each.next;
+			events[event].next = unused;
+			unused = event;
+			if (bytes > 0 && sendto(fd, packet, bytes, 0, (struct sockaddr *)&remote, sizeof remote) < 0)
+				failed++;
+			sent += bytes > 0;
+			if (next > 0)
+				plan(each.flow, each.step + 1, tick + next);
+		}
+		due[tick % ticks] = 0;
+	}
+	printf("{\"flows\":%u,\"packets\":%llu,\"failed\":%llu}\n", flow, sent, failed);
+}
+
 static const struct {
 	const char *name;
 	int arguments;
@@ -398,6 +538,7 @@ static const struct {
 } commands[] = {
 	{ "udp-sink", 2, udp_sink },     { "udp-send", 6, udp_send }, { "accept", 3, accept_all },
 	{ "connect", 5, connect_all },   { "answer", 1, answer },     { "flows", 5, flows },
+	{ "churn", 4, churn },
 };
 
 int main(int count, char **argument)

@@ -38,6 +38,8 @@ export type FishStats = FishCounters &
     waits: number;
     /** Rounds that ended with packets still waiting: many of them mean that the thread is the bottleneck. */
     fullRounds: number;
+    /** JavaScript objects of the thread; its tables are not among them. */
+    heapUsedBytes: number;
   }>;
 
 export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boolean }>;

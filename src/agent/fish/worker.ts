@@ -1,3 +1,4 @@
+import { getHeapStatistics } from 'node:v8';
 import { isMainThread, parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
 import { FlowLog } from '../../fish/flow-log.ts';
 import { FlowMemory } from '../../fish/flow-memory.ts';
@@ -148,7 +149,14 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
       return forwarder.portUse();
     case 'stats': {
       const { writer, waits, fullRounds } = pump;
-      return { ...forwarder.counters(), writesFailed: writer.failed, writeErrno: writer.errno, waits, fullRounds };
+      return {
+        ...forwarder.counters(),
+        writesFailed: writer.failed,
+        writeErrno: writer.errno,
+        waits,
+        fullRounds,
+        heapUsedBytes: getHeapStatistics().used_heap_size,
+      };
     }
     case 'flows':
       return listFlows(forwarder, request.ask);
