@@ -23,6 +23,8 @@ export type HostSettings = Readonly<{
   localClients: readonly Prefix[];
   /** Connections that are not fish's but the terminator's; null on a host without one. */
   terminate: (TerminateInput & Readonly<{ routeTable: number }>) | null;
+  /** Fish has clients that speak IPv6. */
+  forwardsIpv6: boolean;
 }>;
 
 /** What the host has to carry at this moment, as far as it is not lease by lease. */
@@ -165,10 +167,41 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
             reads: ['net/ipv4/conf/all/rp_filter'],
             ofTun: true,
           },
+          ...(families.includes(6) && settings.forwardsIpv6 ? ipv6Forwarding(settings) : []),
           // No link-local address, so no router solicitations: nothing but fish's own packets is on this device.
           ...(families.includes(6) ? [always(`net/ipv6/conf/${tun}/addr_gen_mode`, '1', true)] : []),
         ]
       : []),
+  ];
+}
+
+const ipv6 = (device: string, name: string) => `net/ipv6/conf/${device}/${name}`;
+/** Kernels since 6.17 let a single device forward IPv6. */
+const singleDevices = ipv6('lo', 'force_forwarding');
+
+/**
+ * Forwarding of IPv6 where fish's packets come in: on the single devices where the kernel can. Elsewhere it is the whole host's
+ * matter, and would take the default route away that it has learned from router advertisements: a router does not listen to
+ * them unless it is told to (accept_ra 2), which therefore comes first.
+ */
+function ipv6Forwarding({ tun, uplinks, clientInterfaces }: HostSettings): readonly Wish[] {
+  const devices = [...new Set([...clientInterfaces, ...uplinks])];
+  const single = (device: string, ofTun: boolean): Wish => ({
+    key: ipv6(device, 'force_forwarding'),
+    mend: (now, others) => (others.has(singleDevices) ? '1' : now),
+    reads: [singleDevices],
+    ofTun,
+  });
+  const otherwise = (key: string, mended: (now: string) => string): Wish => ({
+    key,
+    mend: (now, others) => (others.has(singleDevices) ? now : mended(now)),
+    reads: [singleDevices],
+  });
+  return [
+    ...devices.map((device) => single(device, false)),
+    single(tun, true),
+    ...devices.map((device) => otherwise(ipv6(device, 'accept_ra'), (now) => (now.trim() === '1' ? '2' : now))),
+    otherwise(ipv6('all', 'forwarding'), () => '1'),
   ];
 }
 

@@ -109,7 +109,7 @@ function sysctlChanges(observed: HostState, wishes: readonly Wish[]): readonly S
     const now = observed.sysctls.get(wish.key);
     if (now === undefined && !(wish.ofTun && observed.tun === 'absent')) return [];
     const value = wish.mend(now ?? '', observed.sysctls);
-    return sameValue(now, value) ? [] : [{ wish, now, value }];
+    return sameValue(now ?? '', value) ? [] : [{ wish, now, value }];
   });
 }
 

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { addressPoolings, tcpRefusals, unsolicitedSyns } from '../fish/config.ts';
 import { dependences, isStricter } from '../fish/mapping.ts';
-import { prefixFamily, prefixHolds } from '../net/prefix.ts';
+import { familyOf, type Address } from '../net/address.ts';
+import { prefixFamily, prefixHolds, type Prefix } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';
 import { certificateSettings } from '../ops/certificate-settings.ts';
 import { logSettings } from '../ops/logger.ts';
@@ -17,6 +18,15 @@ const DeviceName = z
   .string()
   .refine((name) => /^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/.test(name), 'must be the name of a network device');
 
+/** A claim that says neither family nor place gets the family of the clients: IPv4, unless they have none of that. */
+function withFamily<
+  Claim extends Readonly<{ family?: 4 | 6 | undefined; at?: Readonly<{ address: Address }> | undefined }>,
+>(claim: Claim, prefixes: readonly Prefix[]): Claim {
+  if (claim.family !== undefined) return claim;
+  if (claim.at !== undefined) return { ...claim, family: familyOf(claim.at.address) };
+  return { ...claim, family: prefixes.some((prefix) => prefixFamily(prefix) === 4) ? 4 : 6 };
+}
+
 const Fish = z
   .strictObject({
     enabled: z.boolean().default(true),
@@ -25,8 +35,7 @@ const Fish = z
     client_prefixes: z
       .array(PrefixText)
       .min(1)
-      .refine((prefixes) => prefixes.every((prefix) => prefixFamily(prefix) === 4), 'fish translates IPv4 only')
-      .meta({ description: 'Whose packets are translated' }),
+      .meta({ description: 'Whose packets are translated; with those of IPv6, this host forwards IPv6' }),
     local_clients: z
       .array(PrefixText)
       .max(64)
@@ -35,6 +44,10 @@ const Fish = z
     claims: z.array(FishClaim).min(1).max(256).meta({ description: 'The leases that fish holds as long as it runs' }),
     icmp_source: AddressText.optional().meta({
       description: 'An address of this host: source of ICMP errors to clients',
+    }),
+    icmp_source6: AddressText.optional().meta({ description: 'The same over IPv6' }),
+    ipv6_addresses_max: z.int().min(1).max(16_777_215).optional().meta({
+      description: 'IPv6 addresses of clients, leases and remotes that fish knows at once',
     }),
     udp_mapping: z.enum(dependences).optional().meta({
       description:
@@ -123,7 +136,20 @@ const Fish = z
       !isStricter(mapping, filtering),
     'udp_filtering must be at least as strict as udp_mapping',
   )
-  .refine((fish) => fish.claims.every((claim) => claim.family !== 6), 'fish translates IPv4 only: claim family 4')
+  // A family that no client speaks has no use for a lease; one that is not said is that of the clients, IPv4 if they speak both.
+  .superRefine(({ claims, client_prefixes: prefixes }, context) => {
+    for (const { family } of claims.map((claim) => withFamily(claim, prefixes)))
+      if (family !== undefined && !prefixes.some((prefix) => prefixFamily(prefix) === family))
+        context.addIssue({
+          code: 'custom',
+          path: ['claims'],
+          message: `a claim of family ${family}, and no client prefix is one of IPv${family}`,
+        });
+  })
+  .transform((fish) => ({
+    ...fish,
+    claims: fish.claims.map((claim) => withFamily(claim, fish.client_prefixes)),
+  }))
   .meta({ description: 'The packet path of this host; absent: none' });
 
 const Broker = z
@@ -256,4 +282,5 @@ export const hostSettings = (settings: AgentSettings, steering: SteeringMode = '
         paths: pathsOf(settings.terminate),
       }
     : null,
+  forwardsIpv6: settings.fish?.client_prefixes.some((prefix) => prefixFamily(prefix) === 6) ?? false,
 });

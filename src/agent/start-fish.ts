@@ -1,7 +1,7 @@
 import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
 import type { FlowAnswer as FlowLogAnswer, FlowRecord } from '../fish/flow-log.ts';
 import { memorySizes } from '../fish/forwarder.ts';
-import { parseAddress, type Address } from '../net/address.ts';
+import { familyOf, parseAddress, type Address } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import { formatInstant, parseInstant } from '../wire/instants.ts';
@@ -105,6 +105,8 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
   const { timers = {}, client_limits: limits = {} } = fish;
   const given = {
     icmpSource: fish.icmp_source,
+    icmpSource6: fish.icmp_source6,
+    ipv6AddressesMax: fish.ipv6_addresses_max,
     udpMapping: fish.udp_mapping,
     udpFiltering: fish.udp_filtering,
     udpInboundRefresh: fish.udp_inbound_refresh,
@@ -164,10 +166,11 @@ export function flowQueryOf(query: FlowQuery) {
 }
 
 /** A UDP mapping is toward all remotes: its flow is told with the remote that was asked about, or with none. */
-const anyRemote = '0.0.0.0' as Address;
+const anyRemote = { 4: '0.0.0.0' as Address, 6: '::' as Address } as const;
 
 export function flowAnswerOf(query: FlowQuery, answer: FlowLogAnswer, holder: string): FlowAnswer {
-  const asked = query.remote_address === null ? anyRemote : addressOf(query.remote_address);
+  const asked =
+    query.remote_address === null ? anyRemote[familyOf(addressOf(query.address))] : addressOf(query.remote_address);
   const flow = ({ lease, client, remote, remotePort, openedAt, closedAt }: FlowRecord) => ({
     holder,
     lease,

@@ -353,6 +353,60 @@ describe('clients on the host itself', () => {
   });
 });
 
+describe('forwarding of IPv6, for clients that speak it', () => {
+  const settings = { ...withFish, uplinks: ['eth0'], clientInterfaces: ['eth1'], forwardsIpv6: true };
+  const writes = (steps: readonly Step[]) =>
+    transcript(steps).filter((line) => /^sysctl .*ipv6.*(forwarding|accept_ra)/.test(line));
+  const hostWith = (bench: Bench, values: Readonly<Record<string, string>>) => {
+    for (const [key, value] of Object.entries(values)) bench.host.sysctls.set(`net/ipv6/conf/${key}`, value);
+    return bench;
+  };
+
+  it('is that of single devices where the kernel can', async () => {
+    const bench = hostWith(new Bench(), {
+      'lo/force_forwarding': '0',
+      'eth0/force_forwarding': '0',
+      'eth1/force_forwarding': '0',
+      'eth0/accept_ra': '1',
+      'all/forwarding': '0',
+    });
+    const before = bench.host.state().sysctls;
+    expect(writes(await bench.reach((recorded) => desiredHost(settings, load(), recorded)))).toEqual([
+      'sysctl net/ipv6/conf/eth1/force_forwarding = 1',
+      'sysctl net/ipv6/conf/eth0/force_forwarding = 1',
+      `sysctl net/ipv6/conf/${settings.tun}/force_forwarding = 1`,
+    ]);
+    await bench.carryOut(planDown(bench.host.state(), bench.recorded));
+    expect(bench.host.state().sysctls).toEqual(before);
+  });
+
+  it('is the whole host’s elsewhere, which goes on listening to router advertisements where it did', async () => {
+    const bench = hostWith(new Bench(), { 'eth0/accept_ra': '1', 'eth1/accept_ra': '0', 'all/forwarding': '0' });
+    const before = bench.host.state().sysctls;
+    expect(writes(await bench.reach((recorded) => desiredHost(settings, load(), recorded)))).toEqual([
+      'sysctl net/ipv6/conf/eth0/accept_ra = 2',
+      'sysctl net/ipv6/conf/all/forwarding = 1',
+    ]);
+    expect(writes(await bench.reach((recorded) => desiredHost(settings, load(), recorded)))).toEqual([]);
+    await bench.carryOut(planDown(bench.host.state(), bench.recorded));
+    expect(bench.host.state().sysctls).toEqual(before);
+  });
+
+  it('is left alone where no client, or not the host, speaks it', async () => {
+    const values = { 'eth0/accept_ra': '1', 'all/forwarding': '0' };
+    for (const [more, families] of [
+      [{ forwardsIpv6: false }, [4, 6]],
+      [{}, [4]],
+    ] as const) {
+      const bench = hostWith(new Bench(), values);
+      const steps = await bench.reach((recorded) =>
+        desiredHost({ ...settings, ...more }, load({ families }), recorded),
+      );
+      expect(writes(steps)).toEqual([]);
+    }
+  });
+});
+
 describe('the way down', () => {
   it('is the way up in reverse, and leaves the host as it was', async () => {
     const bench = new Bench();

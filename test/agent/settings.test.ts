@@ -33,6 +33,7 @@ describe('settings', () => {
       steering: 'nftables',
       localClients: [],
       terminate: null,
+      forwardsIpv6: false,
     });
   });
 
@@ -122,8 +123,17 @@ describe('settings', () => {
     [{ uplinks: ['eth0"; flush ruleset'] }, 'name of a network device'],
     [{ uplinks: ['..'] }, 'name of a network device'],
     [{ server: 'ftp://x' }, 'server'],
-    [{ uplinks: ['e'], fish: { ...fish, client_prefixes: ['2001:db8::/32'] } }, 'fish translates IPv4 only'],
-    [{ uplinks: ['e'], fish: { ...fish, claims: [{ protocol: 'udp', family: 6 }] } }, 'claim family 4'],
+    [
+      { uplinks: ['e'], fish: { ...fish, claims: [{ protocol: 'udp', family: 6 }] } },
+      'a claim of family 6, and no client prefix is one of IPv6',
+    ],
+    [
+      {
+        uplinks: ['e'],
+        fish: { ...fish, client_prefixes: ['2001:db8::/32'], claims: [{ protocol: 'udp', family: 4 }] },
+      },
+      'a claim of family 4, and no client prefix is one of IPv4',
+    ],
     [{ uplinks: ['e'], fish: { ...fish, claims: [] } }, 'claims'],
   ])('%o are refused', (values, problem) => {
     const problems = problemsOf(values);

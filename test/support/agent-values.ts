@@ -123,6 +123,7 @@ export const withFish: HostSettings = {
   steering: 'nftables',
   localClients: [],
   terminate: null,
+  forwardsIpv6: false,
 };
 /** A host for proxies alone. */
 export const withoutFish: HostSettings = { ...withFish, fish: false, uplinks: [], clientInterfaces: [] };

@@ -19,6 +19,7 @@ export const hostOfFish: HostSettings = {
   steering: 'nftables',
   localClients: [],
   terminate: null,
+  forwardsIpv6: false,
 };
 
 export const address = '198.51.100.10' as Address;

@@ -163,6 +163,8 @@ export class FakeHost implements Host {
         for (const name of ['forwarding', 'accept_local', 'rp_filter'])
           this.sysctls.set(`net/ipv4/conf/${step.name}/${name}`, '0');
         this.sysctls.set(`net/ipv6/conf/${step.name}/addr_gen_mode`, '0');
+        if (this.sysctls.has('net/ipv6/conf/lo/force_forwarding'))
+          this.sysctls.set(`net/ipv6/conf/${step.name}/force_forwarding`, '0');
         return;
       case 'remove-tun':
         this.tun = 'absent';

@@ -1,5 +1,4 @@
 import { setImmediate } from 'node:timers/promises';
-import { familyOf } from '../../net/address.ts';
 import { ownershipOf } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';
 import { conflictsOfMany, describeUser, type BlockOfLease, type PortUser } from '../port-users.ts';
@@ -50,8 +49,6 @@ export class ArrivingLeases {
   /** What the kernel has to grant beyond elements: placeholders for fish, and nobody else's sockets for a proxy. */
   async #claim({ lease, block, owner }: Held, strangers: readonly PortUser[]): Promise<Refusal | undefined> {
     if (owner.kind === 'fish') {
-      if (familyOf(block.address) === 6)
-        return { errno: 'EAFNOSUPPORT', detail: 'fish translates IPv4 only; claim it with family 4' };
       return this.#host.placeholders.hold(lease.id, block);
     }
     const [first] = strangers;

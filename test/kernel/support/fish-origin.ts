@@ -29,7 +29,7 @@ createServer((request, response) => {
   else response.end(source);
 }).listen(80, address);
 
-const datagrams = createSocket('udp4');
+const datagrams = createSocket(address.includes(':') ? 'udp6' : 'udp4');
 datagrams.on('message', (message, from) => {
   seen.add(`${from.address}:${from.port}`);
   datagrams.send(`${message.toString()} ${from.address}:${from.port}`, from.port, from.address);
