@@ -242,12 +242,13 @@ export class Agent {
    * in that order, and the first two at once, whatever a pass is waiting for. The guard in the kernel has shut by then.
    */
   setFenced(isFenced: boolean): void {
-    const { fish, log } = this.#parts;
+    const { fish, terminator, log } = this.#parts;
+    terminator?.setFenced(isFenced);
+    this.#kick();
     if (!fish) return;
     this.leases.setFenced(isFenced);
     if (isFenced) void this.#endFlows();
     else log.info('the server answers again: what this machine still has is put in place anew');
-    this.#kick();
   }
 
   async #endFlows(): Promise<void> {
@@ -325,13 +326,8 @@ export class Agent {
   async #answer(query: FlowQuery): Promise<void> {
     const { server, terminator, log } = this.#parts;
     try {
-      const unknown: FlowAnswer = {
-        id: query.id,
-        covers_since: null,
-        covers_through: null,
-        clock_margin_s: 0,
-        flows: [],
-      };
+      const nothing = { covers_since: null, covers_through: null };
+      const unknown: FlowAnswer = { id: query.id, ...nothing, clock_margin_s: 0, flows: [] };
       const logs = [...(this.#parts.fish || !terminator ? [this.#fish] : []), ...(terminator ? [terminator] : [])];
       const answers = await Promise.all(logs.map(async (each) => (each ? each.answer(query) : unknown)));
       await server.answerFlowQuery(joinAnswers(query.id, answers));

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { driftKinds } from './host-state.ts';
+import { connectTimesText, countTerminator } from './metrics-terminator.ts';
 import type { AgentStatus } from './status.ts';
 
 /** Prometheus text of one status. Names say their unit; what only grows ends in `_total`. */
@@ -95,5 +96,7 @@ export async function metricsText(status: AgentStatus): Promise<string> {
     const stats = gauge('fish', 'What fish counts, by name', ['name']);
     for (const [name, value] of Object.entries(status.fish.stats)) stats.set({ name }, value);
   }
-  return registry.metrics();
+  if (!status.terminator) return registry.metrics();
+  countTerminator(registry, status.terminator);
+  return `${await registry.metrics()}${connectTimesText(status.terminator)}`;
 }

@@ -31,23 +31,44 @@ export const describeHostAddress = (address: Address, pool: string): string =>
 export const isIn = (prefix: Prefix, address: Address): boolean =>
   prefixFamily(prefix) === familyOf(address) && prefixContains(prefix, address);
 
-/** Routes and rules of others that take fish's packets, or whose packets fish would take; none on a host without fish. */
+/** Who has packets led to it by a mark and a routing table of its own, and what its settings are called. */
+type Led = Readonly<{ whose: string; mark: number; routeTable: number; setting: (name: string) => string }>;
+
+export type RoutingSettings = Pick<
+  HostSettings,
+  'fish' | 'mark' | 'markMask' | 'routeTable' | 'rulePriority' | 'terminate'
+>;
+
+const ledBy = ({ fish, mark, routeTable, terminate }: RoutingSettings): readonly Led[] => [
+  ...(fish ? [{ whose: "fish's", mark, routeTable, setting: (name: string) => name }] : []),
+  ...(terminate === null
+    ? []
+    : [{ whose: "the terminator's", ...terminate, setting: (name: string) => `${name} of terminate` }]),
+];
+
+/** Routes and rules of others that take the packets of fish or the terminator, or whose packets those would take. */
 export function foreignRouting(
   observed: Pick<HostState, 'routes' | 'rules'>,
-  settings: Pick<HostSettings, 'fish' | 'mark' | 'markMask' | 'routeTable' | 'rulePriority'>,
+  settings: RoutingSettings,
 ): readonly string[] {
-  if (!settings.fish) return [];
   const foreign = (entries: HostState['rules']): readonly string[] =>
     [...entries].flatMap(([text, origin]) => (origin === 'foreign' ? [text] : [])).sort();
+  const led = ledBy(settings);
   return [
-    ...foreign(observed.routes).map(
-      (route) => `somebody else's route is in fish's routing table (${route}): remove it, or change route_table`,
-    ),
+    ...foreign(observed.routes).flatMap((route) => {
+      const found = led.find(({ routeTable }) => route.endsWith(` table ${routeTable}`));
+      if (!found) return [];
+      const { whose, setting } = found;
+      return [
+        `somebody else's route is in ${whose} routing table (${route}): remove it, or change ${setting('route_table')}`,
+      ];
+    }),
     ...foreign(observed.rules).flatMap((rule) => {
-      const trouble = troubleWith(parseRule(rule), rule, settings);
-      return trouble === undefined
-        ? []
-        : [`somebody else's rule ${trouble[0]} (${rule}): remove it, or change ${trouble[1]}`];
+      for (const each of led) {
+        const trouble = troubleWith(parseRule(rule), rule, each, settings);
+        if (trouble) return [`somebody else's rule ${trouble[0]} (${rule}): remove it, or change ${trouble[1]}`];
+      }
+      return [];
     }),
   ];
 }
@@ -79,20 +100,21 @@ function parseRule(text: string): Rule {
 function troubleWith(
   rule: Rule,
   text: string,
-  settings: Pick<HostSettings, 'mark' | 'markMask' | 'routeTable' | 'rulePriority'>,
+  { whose, mark, routeTable, setting }: Led,
+  { markMask, rulePriority }: RoutingSettings,
 ): readonly [string, string] | undefined {
-  const { mark, markMask, routeTable, rulePriority } = settings;
   // The kernel's own, which the agent moves.
   if (isLocalRule(text) && rule.priority < rulePriority) return undefined;
   if (rule.priority >= rulePriority && rule.priority <= rulePriority + 2)
     return [`has a priority between ${rulePriority} and ${rulePriority + 2}`, 'rule_priority'];
-  if (rule.table === String(routeTable)) return ["leads to fish's routing table", 'route_table'];
+  if (rule.table === String(routeTable)) return [`leads to ${whose} routing table`, setting('route_table')];
   const shared = rule.fwmark === undefined ? 0 : (rule.fwmark.mask & markMask) >>> 0;
   // Bits that both look at, and that both want the same: one packet could be meant by either.
   const wantsOurMark = rule.fwmark !== undefined && ((rule.fwmark.value ^ mark) & shared) === 0;
   if (shared !== 0 && wantsOurMark && !rule.isInverted)
-    return ["matches packets with fish's mark", 'mark and mark_mask'];
+    return [`matches packets with ${whose} mark`, `${setting('mark')} and mark_mask`];
   const takesOurs = !rule.isNarrow && (rule.isInverted ? !wantsOurMark : rule.fwmark === undefined || wantsOurMark);
-  if (rule.priority < rulePriority && takesOurs) return ["comes before fish's and takes its packets", 'rule_priority'];
+  if (rule.priority < rulePriority && takesOurs)
+    return [`comes before ${whose} and takes its packets`, 'rule_priority'];
   return undefined;
 }

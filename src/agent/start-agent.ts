@@ -354,7 +354,7 @@ async function beginKeeping(keepers: Keepers, links: KeptLinks): ReturnType<Keep
 async function lookFirst(host: LinuxHost, settings: HostSettings): Promise<Result<HostState, string>> {
   try {
     const found = await host.observe('all');
-    const strangers = settings.fish ? foreignRouting(found, settings) : [];
+    const strangers = foreignRouting(found, settings);
     return strangers.length > 0 ? err(strangers.join('; ')) : ok(found);
   } catch (error) {
     if (error instanceof HostProblem) return err(error.message);

@@ -69,6 +69,7 @@ export class TerminatorOnHost {
   /** Ports of each family in the leases that it was told. */
   #ports = { 4: 0, 6: 0 };
   #kick: (() => void) | undefined;
+  #isFenced = false;
 
   constructor(parts: TerminatorParts) {
     this.#parts = parts;
@@ -125,6 +126,28 @@ export class TerminatorOnHost {
   drain(leases: readonly string[]): void {
     this.#draining = new Set(leases);
     this.#kick?.();
+  }
+
+  /** Past the horizon, or heard of by the server again: no new connections, and an end to the others. */
+  setFenced(isFenced: boolean): void {
+    this.#isFenced = isFenced;
+    if (isFenced) void this.#fence();
+  }
+
+  async #fence(): Promise<void> {
+    const { log } = this.#parts;
+    try {
+      const connections = await this.#client?.ask('fence', null);
+      if (connections !== undefined)
+        log.warn(
+          { connections },
+          "past the horizon: the terminator's connections have ended, and it begins no new ones",
+        );
+    } catch (error) {
+      // The guard in the kernel has shut, whatever becomes of them.
+      log.warn(`past the horizon, and the terminator does not answer: ${String(error)}`);
+    }
+    this.#told = undefined;
   }
 
   async answer(query: FlowQuery): Promise<FlowAnswer> {
@@ -224,7 +247,7 @@ export class TerminatorOnHost {
     const draining = this.#draining;
     const leases = [...desired.leases.values()]
       .filter((lease) => lease.holder === this.holder && lease.protocol === 'tcp' && lease.state !== 'ending')
-      .filter((lease) => isUp(lease.id) && !draining.has(lease.id))
+      .filter((lease) => !this.#isFenced && isUp(lease.id) && !draining.has(lease.id))
       // It is up, whether the server has heard that or not.
       .map(({ id, protocol, address, ports, binding }) => ({
         id,

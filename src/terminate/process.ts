@@ -69,6 +69,8 @@ export async function runTerminator(
         return configured(terminator).portUse();
       case 'search':
         return configured(terminator).search(request.ask.query, request.ask.max);
+      case 'fence':
+        return terminator?.fence() ?? 0;
       case 'stop':
         stop();
         return null;

@@ -102,6 +102,8 @@ export type Operations = {
   stats: { ask: Readonly<{ destinations: number }>; answer: TerminateStats };
   portUse: { ask: null; answer: TerminateUse };
   search: { ask: Readonly<{ query: ConnectionQuery; max: number }>; answer: ConnectionAnswer };
+  /** Resets every connection and forgets every lease; how many there were. */
+  fence: { ask: null; answer: number };
   /** Resets every connection and ends the process. */
   stop: { ask: null; answer: null };
 };

@@ -129,12 +129,19 @@ export class Terminator {
     };
   }
 
-  /** Resets everything that is open. */
-  cut(): void {
+  /** Begins nothing more until it is told of leases again, and ends what there is. */
+  fence(): number {
+    this.#leases = [];
+    return this.cut();
+  }
+
+  /** Resets everything that is open; what still waits for its origin is reset when that answers. */
+  cut(): number {
     for (const { client, origin } of this.#open) {
       reset(client);
       if (origin) reset(origin);
     }
+    return this.#open.size;
   }
 
   /** Why this connection may not be; counted in where it may. */

@@ -37,6 +37,19 @@ describe('routing of others', () => {
     expect(found({ routes }, withoutFish)).toEqual([]);
   });
 
+  it("in the terminator's table, or with its mark, is named with its own settings, also where there is no fish", () => {
+    const paths = { rules: [], otherwise: 'terminate' as const };
+    const settings = { ...withoutFish, terminate: { port: 7_490, mark: 0x2b, routeTable: 101, paths } };
+    const trouble = { routes: ['-4 default dev eth0 table 101'], rules: ['-4 priority 500 fwmark 0x2b/0xff lookup 7'] };
+    expect(found(trouble, settings)).toEqual([
+      "somebody else's route is in the terminator's routing table (-4 default dev eth0 table 101): remove it, or change route_table of terminate",
+      "somebody else's rule matches packets with the terminator's mark (-4 priority 500 fwmark 0x2b/0xff lookup 7): remove it, or change mark of terminate and mark_mask",
+    ]);
+    expect(found(trouble, withoutFish)).toEqual([]);
+    // A rule that is in the way of both is told once.
+    expect(found({ rules: ['-4 priority 5 lookup 200'] }, { ...settings, fish: true })).toHaveLength(1);
+  });
+
   it.each([
     ['-4 priority 10 from 192.0.2.9 lookup 200', 'rule_priority'],
     ['-6 priority 12 iif eth9 lookup 200', 'rule_priority'],

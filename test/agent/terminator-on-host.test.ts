@@ -4,7 +4,7 @@ import { DesiredMachine } from '../../src/agent/desired.ts';
 import { Terminate } from '../../src/agent/settings-terminate.ts';
 import { joinAnswers, TerminatorOnHost, type TerminatorLink } from '../../src/agent/terminator-on-host.ts';
 import { err, ok, type Result } from '../../src/net/result.ts';
-import type { Operation, Operations } from '../../src/terminate/protocol.ts';
+import type { Operation, Operations, TerminateUse } from '../../src/terminate/protocol.ts';
 import type { FlowAnswer } from '../../src/wire/agent.ts';
 import type { Address } from '../../src/net/address.ts';
 import { desired, instant, lease } from '../support/agent-values.ts';
@@ -39,7 +39,7 @@ class World {
     now: () => this.nowMs,
   });
 
-  link(o: Readonly<{ uid?: number | null; port?: number; refuses?: string }> = {}) {
+  link(o: Readonly<{ uid?: number | null; port?: number; refuses?: string; use?: TerminateUse }> = {}) {
     const gone = Promise.withResolvers<undefined>();
     const link: TerminatorLink = {
       hello: { protocol: 1, version: '0', pid: 77, port: o.port ?? 7_490, uid: o.uid ?? null },
@@ -51,7 +51,7 @@ class World {
         } else this.told.push(operation);
         if (o.refuses !== undefined && operation === 'configure') throw new Error(o.refuses);
         if (operation === 'stop') gone.resolve(undefined);
-        return null;
+        return (operation === 'portUse' ? o.use : null) as Operations[Op]['answer'];
       },
       close: () => this.told.push('close'),
     };
@@ -150,6 +150,64 @@ describe('the terminator of a host', () => {
     await world.look();
     expect(world.told).toEqual(['configure 2000 3 ', 'close']);
     expect(await world.terminator.status()).toMatchObject({ running: false, problem: 'it cannot become user 2000' });
+  });
+
+  it('past the horizon ends its connections and is told of no lease, until the server answers again', async () => {
+    const world = new World();
+    world.link();
+    world.set(known, leaseOf(1));
+    world.up.add('lease-1');
+    await world.look();
+    world.terminator.setFenced(true);
+    await world.look();
+    await world.look();
+    world.terminator.setFenced(false);
+    await world.look();
+    expect(world.told).toEqual(['configure 2000 3 lease-1', 'fence', 'configure 2000 3 ', 'configure 2000 3 lease-1']);
+  });
+
+  it('tells how its ports are used, and keeps what is new away from leases that drain', async () => {
+    const world = new World();
+    expect(await world.terminator.portUse()).toBeNull();
+    world.link({
+      use: {
+        families: [
+          { family: 4, busiest: 60, refused: 2 },
+          { family: 6, busiest: 0, refused: 0 },
+        ],
+        leases: [
+          { lease: 'lease-1', flows: 60 },
+          { lease: 'lease-2', flows: 1 },
+        ],
+      },
+    });
+    const ports = (first: number) => ({ ports: { first, last: first + 127 } });
+    world.set(known, leaseOf(1, ports(8_192)), leaseOf(2, ports(8_320)));
+    for (const id of ['lease-1', 'lease-2']) world.up.add(id);
+    await world.look();
+    const tcp = { protocol: 'tcp', portsDraining: 0 };
+    expect(await world.terminator.portUse()).toEqual({
+      protocols: [
+        { ...tcp, family: 4, ports: 256, busiest: 60, refused: 2 },
+        { ...tcp, family: 6, ports: 0, busiest: 0, refused: 0 },
+      ],
+      leases: [
+        { lease: 'lease-1', flows: 60, draining: false },
+        { lease: 'lease-2', flows: 1, draining: false },
+      ],
+    });
+    world.terminator.drain(['lease-2']);
+    // It counts when it was told, and not before.
+    expect((await world.terminator.portUse())?.leases[1]).toMatchObject({ draining: false });
+    await world.look();
+    expect(world.told.filter((line) => line.startsWith('configure'))).toEqual([
+      'configure 2000 3 lease-1 lease-2',
+      'configure 2000 3 lease-1',
+    ]);
+    expect(await world.terminator.portUse()).toMatchObject({
+      protocols: [{ ports: 128 }, {}],
+      leases: [{ draining: false }, { lease: 'lease-2', draining: true }],
+    });
   });
 
   it('is left alone, or ended, with the agent; and is not started again', async () => {

@@ -1,0 +1,53 @@
+import { Registry } from 'prom-client';
+import { expect, it } from 'vitest';
+import { connectTimesText, countTerminator } from '../../src/agent/metrics-terminator.ts';
+import type { TerminatorStatus } from '../../src/agent/terminator-on-host.ts';
+import { Terminate, terminateSettingsOf } from '../../src/agent/settings-terminate.ts';
+import { Terminator } from '../../src/terminate/terminator.ts';
+
+const terminator = new Terminator(terminateSettingsOf(Terminate.parse({ claims: [{ protocol: 'tcp' }] })), 7_490);
+const [total] = [terminator.stats(1).total];
+const status: TerminatorStatus = {
+  ...{ running: true, starts: 2, pid: 7, uid: 2_000, session: 'session-1', claims: 2, answered: 1, refused: 3 },
+  ...{ problem: null, growth: [] },
+  stats: {
+    ...terminator.stats(1),
+    ...{ accepted: 9, origin_resets: 4, bytes_up: 1_000, bytes_down: 2_000 },
+    total: { ...total, connected: 3, connect_times: { counts: [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], sum_s: 12.5 } },
+    destinations: [{ ...total, address: '203.0.113.1', port: 443, refused: 6 }],
+  },
+};
+
+it('what the terminator did is in the metrics, by event, direction and destination', async () => {
+  const registry = new Registry();
+  countTerminator(registry, status);
+  const text = await registry.metrics();
+  for (const line of [
+    'fishery_agent_terminator_running 1',
+    'fishery_agent_terminator_claims_answered 1',
+    'fishery_agent_terminator_events_total{event="accepted"} 9',
+    'fishery_agent_terminator_events_total{event="origin_resets"} 4',
+    'fishery_agent_terminator_bytes_total{direction="down"} 2000',
+    'fishery_agent_terminator_destination_attempts_total{address="203.0.113.1",port="443",outcome="refused"} 6',
+  ])
+    expect(text).toContain(`${line}\n`);
+});
+
+it('how long connecting took is a histogram, whose classes include the smaller ones', () => {
+  const lines = connectTimesText(status).split('\n');
+  expect(lines).toContain('# TYPE fishery_agent_terminator_connect_seconds histogram');
+  const classes = lines.filter((line) => line.includes('_bucket')).map((line) => line.split(' ').at(-1));
+  expect(classes).toEqual(['1', '1', '2', '2', '2', '2', '2', '2', '2', '2', '3']);
+  expect(lines).toContain('fishery_agent_terminator_connect_seconds_bucket{le="+Inf"} 3');
+  expect(lines).toContain('fishery_agent_terminator_connect_seconds_sum 12.5');
+  expect(lines).toContain('fishery_agent_terminator_connect_seconds_count 3');
+});
+
+it('one that does not answer has no figures of its own', async () => {
+  const registry = new Registry();
+  countTerminator(registry, { ...status, running: false, stats: null });
+  const text = await registry.metrics();
+  expect(text).toContain('fishery_agent_terminator_running 0\n');
+  expect(text).not.toContain('events_total');
+  expect(connectTimesText({ ...status, stats: null })).toBe('');
+});
