@@ -18,6 +18,8 @@ export type HostSettings = Readonly<{
   uplinks: readonly string[];
   clientInterfaces: readonly string[];
   managePortRange: boolean;
+  /** Whether the source NAT of others is kept from what has a pool's address. */
+  keepSource: boolean;
   steering: SteeringMode;
   /** Addresses of this host whose programs' packets go to fish. */
   localClients: readonly Prefix[];
@@ -35,6 +37,8 @@ export type HostLoad = Readonly<{
   addresses: readonly Address[];
   /** Ordinary addresses of this host inside the pools. */
   hostAddresses: readonly Address[];
+  /** Somebody else has source NAT on this host; absent: nobody. */
+  othersTranslate?: boolean;
   classes: readonly SetClass[];
   elements: ElementsBySet;
 }>;
@@ -57,6 +61,7 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
       terminate,
       prefixes: load.prefixes,
       hostAddresses: load.hostAddresses,
+      keepSource: settings.keepSource && load.othersTranslate === true,
       classes: load.classes,
     }),
     elements: load.elements,

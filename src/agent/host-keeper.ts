@@ -13,7 +13,7 @@ export type HostKeeperParts = Readonly<{
   stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
   settings: HostSettings;
   /** What the host has to carry now, as far as it cannot be seen on the host. */
-  load(): Omit<HostLoad, 'hostAddresses'>;
+  load(): Omit<HostLoad, 'hostAddresses' | 'othersTranslate'>;
   /** Name of the pool that an address lies in. */
   poolOf(address: Address): string | undefined;
   /** For how many milliseconds the guard may be open from now on; undefined before this agent has set it at all. */
@@ -65,9 +65,10 @@ export class HostKeeper {
     const load = this.#parts.load();
     for (const each of load.classes) this.#classes.set(setName(each), each);
     const observed = await host.observe(scope);
+    const { othersTranslate } = observed;
     const hostAddresses = hostAddressesInPools(observed, load);
     const classes = [...this.#classes.values()];
-    const wanted = desiredHost(settings, { ...load, hostAddresses, classes }, stateFile.recorded);
+    const wanted = desiredHost(settings, { ...load, hostAddresses, classes, othersTranslate }, stateFile.recorded);
     const steps = plan(observed, wanted, stateFile.recorded);
     const signature = signatureOf(wanted);
     const isDrift = this.#reached === signature;

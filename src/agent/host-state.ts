@@ -38,6 +38,8 @@ export type HostState = Readonly<{
   addresses: ReadonlySet<Address>;
   /** On every other interface. */
   linkAddresses: ReadonlySet<Address>;
+  /** Somebody else has source NAT on this host. */
+  othersTranslate: boolean;
 }>;
 
 /**

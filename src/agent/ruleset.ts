@@ -1,12 +1,12 @@
 import { familyOf, type Address } from '../net/address.ts';
-import { prefixFamily } from '../net/prefix.ts';
+import { prefixFamily, type Prefix } from '../net/prefix.ts';
 import { protocols } from '../net/protocol.ts';
 import { counterNames } from './rules/counters.ts';
 import { guardChains } from './rules/guard.ts';
 import { judgesCgroups, senderChains } from './rules/sender.ts';
 import { steerChains, type SteerInput } from './rules/steer.ts';
 import { terminateChains } from './rules/terminate.ts';
-import { families } from './rules/words.ts';
+import { families, inPools, ip } from './rules/words.ts';
 import { roles, senderIn, setName, type SetClass } from './sets.ts';
 
 export { counterNames, type CounterName } from './rules/counters.ts';
@@ -19,6 +19,8 @@ export type RulesetInput = SteerInput &
   Readonly<{
     /** Ordinary addresses of this host inside those prefixes: not the guard's business. */
     hostAddresses: readonly Address[];
+    /** Others have source NAT here, which is to leave the pools' addresses as they are. */
+    keepSource: boolean;
   }>;
 
 export type Ruleset = Readonly<{
@@ -44,9 +46,10 @@ export function rulesetOf(input: RulesetInput): Ruleset {
     ...senderChains({ ...input, classes }),
     ...steerChains({ ...input, classes }),
     ...terminateChains(input),
+    keep: input.keepSource ? keepRules(input.prefixes) : [],
   });
   // A hook is called for every packet of the host: one that has nothing to judge goes.
-  const idle = judgesCgroups(classes) ? [] : ['sender'];
+  const idle = [...(judgesCgroups(classes) ? [] : ['sender']), ...(input.keepSource ? [] : ['keep'])];
   const table = (...body: readonly string[]): readonly string[] => [`table inet ${tableName} {`, ...body, '}'];
   const lines = [
     ...table(
@@ -76,11 +79,26 @@ export function rulesetOf(input: RulesetInput): Ruleset {
   return { text: `${lines.join('\n')}\n`, sets: classes.map(setName) };
 }
 
+/**
+ * What has a pool's address as its source keeps it: a connection is translated by the first who says how, here to itself. Its
+ * port stays too, unless another connection has the same addresses and ports by then; the guard drops what leaves elsewhere.
+ */
+const keepRules = (prefixes: readonly Prefix[]): readonly string[] =>
+  families.flatMap((family) =>
+    inPools(family, 'saddr', prefixes).map(
+      (match) =>
+        `oifname != "lo" ${match} ${ip(family)} saddr != @host${family} snat ${ip(family)} to ${ip(family)} saddr`,
+    ),
+  );
+
 const hooks: Readonly<Record<string, readonly string[]>> = {
   // After every other postrouting chain, source NAT included: what is judged is what leaves.
   guard: ['type filter hook postrouting priority 300; policy accept;'],
   // The only place that knows the cgroup of a packet's socket. After all others, but before NAT could change the source.
   sender: ['type filter hook output priority 300; policy accept;'],
+  // Before others' source NAT: the kernel takes no lower number for this type, and asks all of the type at one place. Only
+  // beside others', because a chain of this type turns connection tracking on.
+  keep: ['type nat hook postrouting priority -199; policy accept;'],
   // Before connection tracking, so that fish's packets can be kept out of it.
   steer: ['type filter hook prerouting priority raw; policy accept;'],
 };
@@ -103,12 +121,11 @@ function setTo(set: string, members: readonly string[]): readonly string[] {
  */
 function setType({ role, protocol, family, level }: SetClass): string {
   const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr';
-  const ip = family === 4 ? 'ip' : 'ip6';
   const sender = senderIn(role);
-  if (role === 'steer') return `typeof ${ip} daddr . tcp sequence`;
+  if (role === 'steer') return `typeof ${ip(family)} daddr . tcp sequence`;
   if (role === 'quoted' || protocol === 'icmp') {
     const raw = sender === 'uid' ? ' . meta skuid' : sender === 'cgroup' ? ` . socket cgroupv2 level ${level}` : '';
-    return `typeof ${ip} saddr . icmp id${raw}`;
+    return `typeof ${ip(family)} saddr . icmp id${raw}`;
   }
   return `type ${address} . inet_service${sender === 'uid' ? ' . uid' : sender === 'cgroup' ? ' . cgroupsv2' : ''}`;
 }

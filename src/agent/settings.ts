@@ -212,6 +212,10 @@ export const agentSettings = z
       .boolean()
       .default(true)
       .meta({ description: 'Widen net.ipv4.ip_local_port_range, without which late binding misses ports silently' }),
+    keep_source: z.boolean().default(true).meta({
+      description:
+        "While others have source NAT on this host, see to it that it leaves the pools' addresses as they are",
+    }),
     steering: z
       .enum(['auto', ...steeringModes])
       .default('auto')
@@ -272,6 +276,7 @@ export const hostSettings = (settings: AgentSettings, steering: SteeringMode = '
   uplinks: settings.uplinks,
   clientInterfaces: settings.client_interfaces,
   managePortRange: settings.manage_port_range,
+  keepSource: settings.keep_source,
   steering,
   localClients: settings.fish?.local_clients ?? [],
   terminate: settings.terminate?.enabled

@@ -32,6 +32,9 @@ const msg = {
 /** The first attribute of every message, whatever it is about, is the name of the table (NFTA_TABLE_NAME and its like). */
 const TABLE = 1;
 const NFTA_TABLE_FLAGS = 2;
+const NFTA_CHAIN_HOOK = 4;
+const NFTA_CHAIN_TYPE = 7;
+const NFTA_HOOK_HOOKNUM = 1;
 const NFTA_SET_NAME = 2;
 const NFTA_OBJ_NAME = 2;
 const NFTA_OBJ_TYPE = 3;
@@ -104,6 +107,40 @@ export const writeChainDump = dumpOf(msg.getChain);
 export const writeRuleDump = dumpOf(msg.getRule);
 export const writeSetDump = dumpOf(msg.getSet);
 export const writeObjectDump = dumpOf(msg.getObject);
+
+/** The chains of all tables of all families. */
+export function writeAllChainsDump(writer: MessageWriter): void {
+  writer.begin(msg.getChain, NLM_F_REQUEST | NLM_F_DUMP, new Uint8Array(inetBody.length));
+}
+
+export type NftChain = Readonly<{
+  table: string;
+  isInet: boolean;
+  /** `filter`, `nat`, `route`, and its hook's number; undefined for one that only other chains lead to. */
+  type: string | undefined;
+  hook: number | undefined;
+}>;
+
+export function readChain(buffer: Uint8Array, message: Message): NftChain | undefined {
+  if (message.type !== msg.newChain) return undefined;
+  const view = new DataView(buffer.buffer, buffer.byteOffset);
+  let table = '';
+  let type: string | undefined;
+  let hook: number | undefined;
+  eachAttribute(buffer, message.from + inetBody.length, message.to, (attribute, start, end) => {
+    if (attribute === TABLE) table = asText(buffer, start, end);
+    if (attribute === NFTA_CHAIN_TYPE) type = asText(buffer, start, end);
+    if (attribute === NFTA_CHAIN_HOOK)
+      eachAttribute(buffer, start, end, (field, at) => {
+        if (field === NFTA_HOOK_HOOKNUM) hook = view.getUint32(at);
+      });
+  });
+  return { table, isInet: buffer[message.from] === inet, type, hook };
+}
+
+/** Of an event: whether it is about a chain, or a table with all its chains, whatever its family. */
+export const changesChains = ({ type }: Message): boolean => chainEvents.includes(type);
+const chainEvents: readonly number[] = [nft(0), msg.delTable, msg.newChain, nft(5)];
 
 /** Of a chain, a rule or an object of this table: the bytes that stay as they are while nobody changes it. */
 export function stablePart(buffer: Uint8Array, message: Message, table: string): Uint8Array | undefined {

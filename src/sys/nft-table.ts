@@ -17,7 +17,7 @@ import {
   type NftCounter,
 } from './nft-table-message.ts';
 
-export { changedTable, type NftChange } from './nft-table-message.ts';
+export { changedTable, changesChains, type NftChange } from './nft-table-message.ts';
 
 const dumpAttempts_max = 10;
 const NFT_TABLE_F_DORMANT = 1;

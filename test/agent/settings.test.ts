@@ -30,6 +30,7 @@ describe('settings', () => {
       uplinks: [],
       clientInterfaces: [],
       managePortRange: true,
+      keepSource: true,
       steering: 'nftables',
       localClients: [],
       terminate: null,

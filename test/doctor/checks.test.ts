@@ -38,6 +38,7 @@ const dport = (right: unknown) => ({
 });
 const setMark = (value: unknown) => ({ mangle: { key: { meta: { key: 'mark' } }, value } });
 const masquerade = { masquerade: null };
+const ourKeep = { chain: { family: 'inet', table: 'fishery', name: 'keep', hook: 'postrouting', prio: -199 } };
 const nat = base('postrouting', 100, { type: 'nat' });
 const root = (mode: number) => ({ path: '/x', mode, uid: 0, isDirectory: true, bytes: 1 });
 const noAgent = { agent: { ...healthy.agent, status: null } };
@@ -184,6 +185,7 @@ const table: readonly Row[] = [
   ],
   ['nat', { nft: nftOf(nat, rule(masquerade)) }, 'error', /sees packets/],
   ['nat', { nft: nftOf(nat, rule({ xt: { type: 'target', name: 'MASQUERADE' } })) }, 'error', /sees packets/],
+  ['nat', { nft: nftOf(nat, ourKeep, rule(masquerade)) }, 'info', /keeps it from them/],
   ['nat', { nft: nftOf(nat, rule({ return: null }), rule(masquerade)) }, 'warning', /may see/],
   [
     'wide-mark',

@@ -72,6 +72,16 @@ table ip witness {
 }
 `;
 
+/** What many a guide to routers says, without a word about sources. */
+const masquerade = `
+table ip router {
+  chain post {
+    type nat hook postrouting priority -198
+    oifname "h0" masquerade
+  }
+}
+`;
+
 /** None of them is the default. */
 const settings = {
   ...{ mark: '0x100', mark_mask: '0x300', route_table: 7_700, rule_priority: 100, tun: 'fishy0' },
@@ -151,6 +161,19 @@ describe('beside kube-proxy, Docker and Tailscale, with other marks, tables, pri
     const counted = lab.shell(lab.host, 'nft list counter ip witness both');
     lab.shell(lab.host, 'nft delete table ip witness');
     expect(counted).toMatch(/packets [1-9]/);
+  });
+
+  it('leased traffic keeps its source, though somebody translates all that leaves the uplink', async () => {
+    lab.shell(lab.host, 'nft -f -', masquerade);
+    // Not what is not leased: that is still theirs.
+    const capture = await lab.capture(lab.origin, 'o0', 'tcp dst port 80');
+    expect(lab.shell(lab.host, 'nft list chain inet fishery keep')).toContain('snat ip to ip saddr');
+    await bothWork(block + 2);
+    const others = await lab.user(lab.host, 0);
+    expect(await others.connect('192.0.2.1', 0)).toMatch(/^socket-/);
+    const sources = new Set((await capture.stop()).map((line) => / IP (\S+)\.\d+ > /.exec(line)?.[1]));
+    expect([...sources].sort()).toEqual(['192.0.2.1', address].sort());
+    lab.shell(lab.host, 'nft delete table ip router');
   });
 
   it('what the others change meanwhile is none of its business', async () => {

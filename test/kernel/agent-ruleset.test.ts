@@ -136,6 +136,23 @@ describe('the kernel', () => {
     });
   });
 
+  it('sees source NAT of others, whatever its family, and not its own', async () => {
+    const host = await LinuxHostProcess.start(lab);
+    const isSeen = async () => (await host.call('observe', 'all')).othersTranslate;
+    await host.call('carryOut', [{ do: 'load-ruleset', ruleset: rulesetOf(everyRuleset.fish) }]);
+    expect(await isSeen()).toBe(false);
+    for (const family of ['ip', 'ip6', 'inet']) {
+      lab.shell(lab.host, 'nft -f -', `table ${family} t { chain c { type nat hook prerouting priority 0; }\n }\n`);
+      expect(await isSeen(), family).toBe(false);
+      lab.shell(lab.host, 'nft -f -', `table ${family} t { chain d { type nat hook postrouting priority 0; }\n }\n`);
+      expect(await isSeen(), family).toBe(true);
+      lab.shell(lab.host, `nft delete table ${family} t`);
+    }
+    expect(await isSeen()).toBe(false);
+    await host.call('carryOut', [{ do: 'remove-table' }]);
+    await host.stop();
+  });
+
   it('says of each step that fails which one it was', async () => {
     const host = await LinuxHostProcess.start(lab);
     const fails = (steps: object[]) =>

@@ -120,6 +120,7 @@ export const withFish: HostSettings = {
   uplinks: ['up0'],
   clientInterfaces: ['client0'],
   managePortRange: true,
+  keepSource: true,
   steering: 'nftables',
   localClients: [],
   terminate: null,

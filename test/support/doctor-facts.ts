@@ -16,6 +16,7 @@ export const hostOfFish: HostSettings = {
   uplinks: ['h0'],
   clientInterfaces: ['hc'],
   managePortRange: true,
+  keepSource: true,
   steering: 'nftables',
   localClients: [],
   terminate: null,

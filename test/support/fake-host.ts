@@ -35,6 +35,7 @@ export class FakeHost implements Host {
   readonly addresses = new Set(['127.0.0.1', '::1'] as Address[]);
   /** On its other interfaces. */
   readonly linkAddresses = new Set<Address>();
+  othersTranslate = false;
   /** For how many milliseconds the guard was opened last; undefined while it is shut. */
   guardOpenMs: number | undefined;
   /** As the kernel would show it; tests that care set it. */
@@ -83,6 +84,7 @@ export class FakeHost implements Host {
       rules: new Map(this.rules),
       addresses: new Set(this.addresses),
       linkAddresses: new Set(this.linkAddresses),
+      othersTranslate: this.othersTranslate,
     };
   }
 

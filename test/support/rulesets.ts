@@ -29,6 +29,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
     terminate: null,
     prefixes: [],
     hostAddresses: [],
+    keepSource: false,
     classes: [],
   },
   proxies: {
@@ -41,6 +42,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
       terminate: null,
       prefixes,
       hostAddresses: [],
+      keepSource: false,
     },
     classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
@@ -54,6 +56,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
       terminate: null,
       prefixes,
       hostAddresses: [],
+      keepSource: false,
     },
     classes: classes(['own_uid', 'closing', 'own_cgroup', 'closing_cgroup', 'in_cgroup', 'own'], [128]),
   },
@@ -67,6 +70,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
       terminate: null,
       prefixes,
       hostAddresses,
+      keepSource: true,
     },
     // The smallest block, an ordinary one, and a whole address.
     classes: classes(
@@ -83,6 +87,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
       clients: ['wg-clients', 'tun7'],
       prefixes,
       hostAddresses: [],
+      keepSource: false,
     },
     terminate: {
       port: 7_490,

@@ -1,12 +1,12 @@
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from '../../sys/netlink.ts';
 import { listenerFilter, netfilterGroups, NetlinkListener, routeGroups } from '../../sys/netlink-listener.ts';
-import { changedTable, type NftChange } from '../../sys/nft-table-message.ts';
+import { changedTable, changesChains, type NftChange } from '../../sys/nft-table-message.ts';
 import { readAddress, readLink, readRoute, rtm } from '../../sys/route-message.ts';
 import { loopbackLink } from '../../sys/routing.ts';
 import { tableName } from '../ruleset.ts';
 
 /** The parts of a host that are read for themselves. */
-export const areas = ['rules', 'routes', 'addresses', 'links', 'table', 'elements'] as const;
+export const areas = ['rules', 'routes', 'addresses', 'links', 'table', 'elements', 'nat'] as const;
 export type Area = (typeof areas)[number];
 
 /** What somebody else changed, for people, and where to look. */
@@ -45,6 +45,7 @@ export class ForeignChanges {
       this.#netfilter.drain((message, buffer) => {
         const change = changedTable(buffer, message);
         if (change?.table === tableName) found.set(`nft ${change.what}`, areasOf(change.what));
+        else if (changesChains(message)) found.set('nft chains of others', ['nat']);
       }),
     ].includes(true);
     if (isFlooded) found.set('more than could be heard', areas);

@@ -1,10 +1,11 @@
 import type { Family } from '../../net/address.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { SysError } from '../../sys/errno.ts';
+import { othersTranslate } from '../../sys/nft-nat.ts';
 import { openTun, removeTun } from '../../sys/tun.ts';
 import { HostProblem, type Counter, type Host, type HostStep } from '../host.ts';
 import type { HostState } from '../host-state.ts';
-import type { CounterName } from '../ruleset.ts';
+import { tableName, type CounterName } from '../ruleset.ts';
 import type { Element } from '../sets.ts';
 import { areas, ForeignChanges, type Area } from './foreign-changes.ts';
 import { HostRouting } from './host-routing.ts';
@@ -41,6 +42,7 @@ export class LinuxHost implements Host {
   #tableState: TableState = { ruleset: { is: 'absent' }, elements: new Map() };
   #sysctls: HostState['sysctls'] = new Map();
   #steering: HostState['steering'] = new Map();
+  #othersTranslate = false;
 
   constructor(options: LinuxHostOptions) {
     this.#options = options;
@@ -82,6 +84,7 @@ export class LinuxHost implements Host {
     if (isStale('routes')) this.#routes = device(() => this.#routing.routes(routeTables));
     if (isStale('addresses')) this.#addresses = device(() => this.#routing.addresses());
     if (isStale('links')) this.#links = { tun: device(() => this.#routing.device(tun)) };
+    if (isStale('nat')) this.#othersTranslate = device(() => othersTranslate(tableName));
     this.#sysctls = this.#readSysctls();
     this.#steering = this.#readSteering();
     this.#stale.clear();
@@ -94,6 +97,7 @@ export class LinuxHost implements Host {
       ...this.#tableState,
       guardMs: this.#table.guardMs(),
       steering: this.#steering,
+      othersTranslate: this.#othersTranslate,
     };
   }
 

@@ -119,6 +119,15 @@ export const nftablesChecks: readonly Check[] = [
         if (scope.prefixes.length === 0 || !hasStatement(rule, ['snat', 'masquerade', 'netmap'])) return [];
         const sees = seesSource(rule, nft, scope.prefixes);
         if (sees === 'no') return [];
+        const isKept = nft.chains.some((chain) => isOurs(chain) && chain.name === 'keep');
+        if (isKept)
+          return [
+            {
+              severity: 'info',
+              what: `source NAT in ${placeOf(rule)} would see packets from ${some(scope.prefixes)}; the agent keeps it from them (keep_source)`,
+              mend: 'none needed while keep_source is on',
+            },
+          ];
         const what = `source NAT in ${placeOf(rule)} ${sees === 'yes' ? 'sees' : 'may see'} packets from ${some(scope.prefixes)}`;
         const mend = `put the same rule without the pools in its place (ip saddr != { ${scope.prefixes.join(', ')} } …), then: ${removal(rule)}`;
         return [{ severity: sees === 'yes' ? 'error' : 'warning', what, mend }];

@@ -21,6 +21,7 @@ export async function tryRuleset(): Promise<string | null> {
     terminate: { port: 7_490, mark: 0x2b, paths: { rules: [], otherwise: 'terminate' } },
     prefixes: ['198.51.100.0/24', '2001:db8::/32'] as Prefix[],
     hostAddresses: [],
+    keepSource: false,
     classes: roles.flatMap((role) =>
       protocols.flatMap((protocol) =>
         ([4, 6] as const).map((family) => ({
