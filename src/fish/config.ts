@@ -18,7 +18,7 @@ export type FlowTimers = Readonly<{
   tcpRestS: number;
   /** RFC 4787 REQ-5: 5 minutes recommended, since the last packet outwards (REQ-6). */
   udpS: number;
-  /** So that what the remote still sends does not reach the next client on that port. */
+  /** So that what the remote still sends does not reach the next client on that port: RFC 6888 REQ-8, 2 minutes. */
   udpRestS: number;
   /** RFC 5508 REQ-2: not less than 60 seconds. */
   icmpS: number;
@@ -100,7 +100,7 @@ export const defaultTimers: FlowTimers = {
   tcpTransitoryS: 240,
   tcpRestS: 60,
   udpS: 300,
-  udpRestS: 60,
+  udpRestS: 120,
   icmpS: 60,
   icmpRestS: 0,
 };

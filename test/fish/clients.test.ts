@@ -93,7 +93,7 @@ describe('one client', () => {
     // What it has goes on, and what ends makes room.
     expect(pond.send(tcp({ ...client, port: 1 }, origin, 'S')).verdict).toBe('forward');
     pond.pass(302);
-    pond.pass(61);
+    pond.pass(121);
     expect(flowsOf(pond, client, 10, dns, 'udp')).toBe(2);
   });
 

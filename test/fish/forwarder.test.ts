@@ -53,7 +53,7 @@ describe('UDP', () => {
     expect(inside(pond.send(udp(dns, leased)))).toEqual(client);
     pond.pass(2);
     expect(pond.send(udp(dns, leased)).verdict).toBe('resting');
-    pond.pass(61);
+    pond.pass(121);
     expect(pond.send(udp(dns, leased)).verdict).toBe('no_flow');
   });
 

@@ -144,7 +144,7 @@ describe('an error is dropped', () => {
     // The wheel of timers is not finer than this.
     pond.pass(5);
     expect(pond.send(errorAbout(out, router, leased)).verdict).toBe('resting');
-    pond.pass(65);
+    pond.pass(125);
     expect(pond.send(errorAbout(out, router, leased)).verdict).toBe('no_flow');
   });
 

@@ -110,7 +110,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.record({ do: fc.constant('pass' as const), seconds: fc.constantFrom(1, 5, 30, 61, 250, 301, 7_441) }),
+    arbitrary: fc.record({
+      do: fc.constant('pass' as const),
+      seconds: fc.constantFrom(1, 5, 30, 61, 121, 250, 301, 7_441),
+    }),
   },
   {
     weight: 1,

@@ -264,7 +264,7 @@ export class PathWorld {
   /** Long enough for everything to end. */
   end(): void {
     this.#pass(10_000);
-    this.#pass(100);
+    this.#pass(200);
     const { fragmentedPackets, fragmentsHeld, flowsLive, flowsResting, placeholdersHeld } =
       this.pond.forwarder.counters();
     expect([fragmentedPackets, fragmentsHeld, flowsLive, flowsResting, placeholdersHeld]).toEqual([0, 0, 0, 0, 0]);
