@@ -1,5 +1,7 @@
+import type { ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AgentLab, eventually, type AgentProcess } from './support/agent-lab.ts';
+import { AgentLab, bin, eventually, type AgentProcess } from './support/agent-lab.ts';
 import { TcpPeer, type PeerSocket } from './support/tcp-peer.ts';
 
 const address4 = '198.51.100.10';
@@ -38,6 +40,7 @@ let lab: AgentLab;
 let agent: AgentProcess;
 let config: string;
 let before: Readonly<Record<string, string>>;
+let service: ChildProcess;
 let client: TcpPeer;
 let origin: TcpPeer;
 /** First ports of the terminator's blocks. */
@@ -61,6 +64,13 @@ beforeAll(async () => {
   });
   await lab.client.machines.putHolder('edge', 'terminator', { kind: 'terminator', uid });
   before = lab.fingerprint();
+  // As its service has it: no other capability is to be had.
+  const least = ['setpriv', '--bounding-set', '-all,+net_raw,+setuid,+setgid', '--no-new-privs'];
+  service = lab.spawn(lab.host, [...least, process.execPath, bin, 'terminator']);
+  await eventually(
+    () => (lab.shell(lab.host, 'ss -Htln sport = 7490').length > 0 ? true : undefined),
+    () => 'the terminator does not listen',
+  );
   agent = lab.startAgent(config);
   [client, origin] = await Promise.all([TcpPeer.start(lab.clientSide), TcpPeer.start(lab.origin)]);
   for (const on of [origin4, origin6]) await origin.listen(on, 80);
@@ -241,6 +251,15 @@ describe('what one side does, the other side sees', () => {
 });
 
 describe('who it is for', () => {
+  it('the process that does it is the one that runs as a service, and has become a user without any privilege', async () => {
+    const { terminator } = await agent.status();
+    expect(terminator).toMatchObject({ running: true, pid: service.pid, problem: null });
+    const text = readFileSync(`/proc/${terminator?.pid}/status`, 'utf8');
+    const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(text)?.[1]?.split(/\s+/);
+    expect([field('Uid'), field('Gid')]).toEqual([Array(4).fill(String(uid)), Array(4).fill(String(uid))]);
+    for (const set of ['CapEff', 'CapPrm', 'CapAmb']) expect(field(set)).toEqual(['0000000000000000']);
+  });
+
   it('a client has so many connections and no more; the next is reset', async () => {
     const sockets: PeerSocket[] = [];
     for (let i = 0; i < 6; i++) sockets.push((await connected())[0]);
@@ -300,7 +319,7 @@ describe('the host', () => {
     await closeBoth(mine);
   });
 
-  it('a terminator that dies resets what it had, and another takes its place', async () => {
+  it('a terminator that dies resets what it had, and the agent starts another in its place', async () => {
     const [mine, theirs] = await connected();
     await mine.write('x');
     await theirs.until(({ received }) => received === 1, 'nothing arrives');

@@ -86,15 +86,18 @@ describe('units', () => {
     ]);
     expect(values('fishery-server.service', 'CapabilityBoundingSet')).toEqual(['']);
     expect(values('fishery-keeper@.service', 'CapabilityBoundingSet')).toEqual(['']);
+    expect(values('fishery-terminator.service', 'CapabilityBoundingSet')).toEqual([
+      'CAP_NET_RAW CAP_SETUID CAP_SETGID',
+    ]);
   });
 
-  it('let the keeper outlive the agent', () => {
+  it('let keeper and terminator outlive the agent', () => {
     const bonds = ['PartOf', 'BindsTo', 'Requires', 'StopWhenUnneeded', 'PropagatesStopTo'];
-    for (const name of ['fishery-agent.service', 'fishery-keeper@.service'])
+    for (const name of ['fishery-agent.service', 'fishery-keeper@.service', 'fishery-terminator.service'])
       for (const bond of bonds) expect(values(name, bond)).toEqual([]);
     expect(values('fishery-agent.service', 'KillMode')).toEqual(['process']);
     // The keepers' sockets are in there.
-    for (const name of ['fishery-agent.service', 'fishery-keeper@.service'])
+    for (const name of ['fishery-agent.service', 'fishery-keeper@.service', 'fishery-terminator.service'])
       expect(values(name, 'RuntimeDirectoryPreserve')).toEqual(['yes']);
   });
 });
