@@ -82,6 +82,8 @@ const observe_every_ms = 5_000;
 const observe_all_every_ms = 60_000;
 const retry_first_ms = 100;
 const retry_max_ms = 5_000;
+/** A host that will not do what it is told is not asked more often than this, however much there is to tell it. */
+const retry_with_news_ms = 500;
 /** The server refused the agent for good; somebody may mend that. */
 const refollow_ms = 10_000;
 /** How long a planned stop may wait for fish's leases to be given back. */
@@ -376,10 +378,13 @@ export class Agent {
     }
   }
 
-  /** Waits for something to do; after a failure no shorter than the back-off. */
+  /** Waits for something to do; after a failure for the back-off, which something new cuts short. */
   async #nextPass(signal: AbortSignal): Promise<void> {
     if (this.#failures > 0) {
-      await doze(Math.min(retry_first_ms * 2 ** Math.min(this.#failures - 1, 10), retry_max_ms), signal);
+      const backOff_ms = Math.min(retry_first_ms * 2 ** Math.min(this.#failures - 1, 10), retry_max_ms);
+      const deaf_ms = Math.min(backOff_ms, retry_with_news_ms);
+      await doze(deaf_ms, signal);
+      await this.#bell.heard(signal, backOff_ms - deaf_ms);
       return;
     }
     const untilObserve = this.#hasSnapshot ? this.#observedAt + observe_every_ms - this.#parts.now() : Infinity;

@@ -174,7 +174,9 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
           },
           ...(families.includes(6) && settings.forwardsIpv6 ? ipv6Forwarding(settings) : []),
           // No link-local address, so no router solicitations: nothing but fish's own packets is on this device.
-          ...(families.includes(6) ? [always(`net/ipv6/conf/${tun}/addr_gen_mode`, '1', true)] : []),
+          ...(families.includes(6)
+            ? [{ ...always(`net/ipv6/conf/${tun}/addr_gen_mode`, '1', true), ofOwnTun: true }]
+            : []),
         ]
       : []),
   ];

@@ -30,6 +30,8 @@ export type HostState = Readonly<{
   /** For how many milliseconds the guard stays open; 0: it is shut; Infinity: somebody made it stay open for good. */
   guardMs: number;
   tun: 'absent' | 'down' | 'up';
+  /** How many packets the TUN device holds while nobody reads them; 0 when it is absent. */
+  tunQueue: number;
   /** Devices that have the steering program, had it, or are not there to have it. */
   steering: ReadonlyMap<string, SteeringState>;
   routes: ReadonlyMap<string, Origin>;
@@ -53,6 +55,8 @@ export type Wish = Readonly<{
   reads?: readonly string[];
   /** The file comes and goes with the TUN device, so it can be written only after it, and need not be restored. */
   ofTun?: boolean;
+  /** Left as it is on a TUN device that was there before the agent: putting it back would leave traces. */
+  ofOwnTun?: boolean;
 }>;
 
 export type DesiredHost = Readonly<{
@@ -79,17 +83,28 @@ export type Recorded = Readonly<{
   addresses: ReadonlySet<Address>;
   /** Name of the TUN device that the agent made. */
   tun: string | null;
+  /** How a TUN device was that somebody else had made. */
+  tunBefore: TunBefore | null;
   /** Rules of somebody else's (the kernel's own `lookup local`) that the agent took away. */
   rules: ReadonlySet<string>;
 }>;
 
-export const nothingRecorded: Recorded = { sysctls: new Map(), addresses: new Set(), tun: null, rules: new Set() };
+export type TunBefore = Readonly<{ name: string; isUp: boolean; queue: number }>;
+
+export const nothingRecorded: Recorded = {
+  sysctls: new Map(),
+  addresses: new Set(),
+  tun: null,
+  tunBefore: null,
+  rules: new Set(),
+};
 
 /** Part of a record: what comes to it, or leaves it. */
 export type RecordPart = Readonly<{
   sysctls: readonly (readonly [key: string, before: string])[];
   addresses: readonly Address[];
   tun: string | null;
+  tunBefore: TunBefore | null;
   rules: readonly string[];
 }>;
 
@@ -101,7 +116,8 @@ export type Step = Readonly<
   | { do: 'remove-table' }
   | { do: 'add-elements' | 'remove-elements'; set: string; keys: readonly string[] }
   | { do: 'make-tun' | 'remove-tun'; name: string }
-  | { do: 'link-up'; name: string }
+  | { do: 'link-up' | 'link-down'; name: string }
+  | { do: 'set-queue'; name: string; packets: number }
   | { do: 'attach-steering' | 'detach-steering'; device: string }
   | { do: 'add-route' | 'remove-route'; route: string }
   | { do: 'add-rule' | 'remove-rule'; rule: string }
@@ -137,6 +153,8 @@ export function driftOf(step: Step): Readonly<{ kind: DriftKind; count: number }
     case 'make-tun':
     case 'remove-tun':
     case 'link-up':
+    case 'link-down':
+    case 'set-queue':
       return { kind: 'link', count: 1 };
     case 'attach-steering':
     case 'detach-steering':
@@ -169,6 +187,7 @@ export function describeStep(step: Step): string {
       return `${step.do} ${[
         ...step.part.sysctls.map(([key, before]) => `${key} was "${before}"`),
         ...(step.part.tun === null ? [] : [`tun ${step.part.tun} is ours`]),
+        ...(step.part.tunBefore === null ? [] : [describeTun(step.part.tunBefore)]),
         ...step.part.rules.map((rule) => `rule ${rule} was there`),
         ...step.part.addresses.map((address) => `${address} is ours`),
       ].join('; ')}`;
@@ -187,6 +206,10 @@ export function describeStep(step: Step): string {
       return `tun del ${step.name}`;
     case 'link-up':
       return `ip link set ${step.name} up`;
+    case 'link-down':
+      return `ip link set ${step.name} down`;
+    case 'set-queue':
+      return `ip link set ${step.name} txqueuelen ${step.packets}`;
     case 'attach-steering':
     case 'detach-steering':
       return `tcx ingress ${step.device}: ${step.do === 'attach-steering' ? 'attach' : 'detach'} fishery steering`;
@@ -202,6 +225,9 @@ export function describeStep(step: Step): string {
       return `ip addr del ${step.address} dev lo`;
   }
 }
+
+const describeTun = ({ name, isUp, queue }: TunBefore): string =>
+  `tun ${name} was there, ${isUp ? 'up' : 'down'}, with txqueuelen ${queue}`;
 
 /** A table made anew may get ten thousand; a log line is for people. */
 const keysShown_max = 20;

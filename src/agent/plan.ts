@@ -7,6 +7,7 @@ import {
   type Recorded,
   type RecordPart,
   type Step,
+  type TunBefore,
   type Wish,
 } from './host-state.ts';
 
@@ -19,10 +20,15 @@ import {
 export function plan(observed: HostState, desired: DesiredHost, recorded: Recorded): Step[] {
   const leavingAddresses = sorted([...recorded.addresses].filter((each) => !desired.addresses.has(each)));
   const arrivingAddresses = sorted([...desired.addresses].filter((each) => !observed.addresses.has(each)));
-  const sysctls = sysctlChanges(observed, desired.sysctls);
   const rules = ruleChanges(observed, desired);
   const arrivingRoutes = [...desired.routes].filter((route) => !observed.routes.has(route));
   const leavingRoutes = ours(observed.routes).filter((route) => !desired.routes.has(route));
+  // Somebody else's device stays, and is to be again as it was.
+  const isForeignTun = observed.tun !== 'absent' && recorded.tun !== desired.tun;
+  const wishes = desired.sysctls.filter(({ ofOwnTun }) => !(ofOwnTun && isForeignTun));
+  const sysctls = sysctlChanges(observed, wishes);
+  const { tunBefore } = recorded;
+  const leavingForeign = tunBefore !== null && tunBefore.name !== desired.tun ? tunBefore : null;
   const makeTun = desired.tun !== null && observed.tun === 'absent';
   const steered = [...desired.steering].filter((device) => needsSteering(observed, device, makeTun)).sort();
   const unsteered = [...observed.steering]
@@ -34,16 +40,23 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
 
   const record: RecordPart = {
     sysctls: sysctls.flatMap(({ wish, now }) =>
-      wish.ofTun || now === undefined || recorded.sysctls.has(wish.key) ? [] : [[wish.key, now] as const],
+      (wish.ofTun && !isForeignTun) || now === undefined || recorded.sysctls.has(wish.key)
+        ? []
+        : [[wish.key, now] as const],
     ),
     addresses: arrivingAddresses.filter((each) => !recorded.addresses.has(each)),
     tun: makeTun && recorded.tun !== desired.tun ? desired.tun : null,
+    tunBefore:
+      desired.tun !== null && isForeignTun && tunBefore === null
+        ? { name: desired.tun, isUp: observed.tun === 'up', queue: observed.tunQueue }
+        : null,
     rules: rules.leaving.filter((rule) => observed.rules.get(rule) === 'foreign' && !recorded.rules.has(rule)),
   };
   const forget: RecordPart = {
     sysctls: restored,
     addresses: leavingAddresses,
     tun: leavingTun,
+    tunBefore: leavingForeign,
     rules: sorted([...recorded.rules].filter((rule) => desired.rules.has(rule))),
   };
 
@@ -75,6 +88,8 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
     ...unsteered.map((device): Step => ({ do: 'detach-steering', device })),
     ...(leavingTun !== null ? [{ do: 'remove-tun', name: leavingTun } as const] : []),
     ...(desired.ruleset === null && observed.ruleset.is !== 'absent' ? [{ do: 'remove-table' } as const] : []),
+    // Down before its sysctls: a device that is up gets an IPv6 address of its own by one of them.
+    ...(leavingForeign !== null ? restoreTun(leavingForeign, observed) : []),
     ...restored
       .filter(([key, before]) => observed.sysctls.has(key) && !sameValue(observed.sysctls.get(key), before))
       .map(([key, before]) => setSysctl(key, before)),
@@ -159,6 +174,15 @@ function elementChanges(observed: HostState, desired: DesiredHost): Step[] {
 const isLoaded = (observed: HostState, text: string): boolean =>
   observed.ruleset.is === 'loaded' && observed.ruleset.text === text;
 
+/** As it was before the agent came; one that is gone by now is not ours to make. */
+function restoreTun({ name, isUp, queue }: TunBefore, observed: HostState): Step[] {
+  if (observed.tun === 'absent') return [];
+  return [
+    ...(observed.tunQueue === queue ? [] : [{ do: 'set-queue', name, packets: queue } as const]),
+    ...(observed.tun === 'up' && !isUp ? [{ do: 'link-down', name } as const] : []),
+  ];
+}
+
 /** The kernel separates the parts of a value by tabs, people by blanks. */
 const sameValue = (a: string | undefined, b: string): boolean => a?.split(/\s+/).join(' ') === b.split(/\s+/).join(' ');
 
@@ -171,6 +195,7 @@ const addRules = (rules: readonly string[]): Step[] => rules.map((rule) => ({ do
 const removeRules = (rules: readonly string[]): Step[] => rules.map((rule) => ({ do: 'remove-rule', rule }));
 
 function whenAny(what: 'record' | 'forget', part: RecordPart): Step[] {
-  const any = part.sysctls.length + part.addresses.length + part.rules.length > 0 || part.tun !== null;
+  const any =
+    part.sysctls.length + part.addresses.length + part.rules.length > 0 || part.tun !== null || part.tunBefore !== null;
   return any ? [{ do: what, part }] : [];
 }

@@ -57,26 +57,33 @@ export type PlaceholderBudget = Readonly<{
 
 /**
  * How many placeholders there may be. They live in as many keepers as they take, so what bounds them is the memory of this
- * host and the number of its open files. `held`: those that a former agent left are paid for already. The error says what to raise.
+ * host and the number of its open files. `held`: those that a former agent left are paid for already. `keeper_descriptors_max`:
+ * what a keeper may open, where that is known; else as many as this process. The error says what to raise.
  */
 export function placeholderBudget(
-  host: Readonly<{ descriptors_max: number; spare: Spare; held: number }>,
+  host: Readonly<{
+    descriptors_max: number;
+    spare: Spare;
+    held: number;
+    keeper_descriptors_max?: number | undefined;
+  }>,
   wanted: Readonly<{ exclusivePorts: number; flowPlaceholders: number | undefined }>,
 ): Result<PlaceholderBudget, string> {
   const { descriptors_max, spare, held } = host;
   if (descriptors_max < descriptors_reserved)
     return err(`${descriptors_reserved} descriptors are needed, and ${descriptors_max} are allowed: raise LimitNOFILE`);
-  const perKeeper = Math.max(0, Math.min(descriptors_max - reserved, kept_max));
+  const perKeeper_max = host.keeper_descriptors_max ?? descriptors_max;
+  const perKeeper = Math.max(0, Math.min(perKeeper_max - reserved, kept_max));
   const flows_max = wanted.flowPlaceholders ?? Math.min(flow_placeholders_default, Math.floor(perKeeper / 2));
   if (flows_max > keepers_max * perKeeper - singletons_max)
     return err(
       `${flows_max} placeholders are wanted for the flows of fish, and ${keepers_max} keepers may open ` +
-        `${descriptors_max} descriptors each: raise LimitNOFILE, or set fewer placeholders_max`,
+        `${perKeeper_max} descriptors each: raise LimitNOFILE, or set fewer placeholders_max`,
     );
   const bounds = [
     {
       most: keepers_max * perKeeper - flows_max - singletons_max,
-      remedy: `${keepers_max} keepers may open ${descriptors_max} descriptors each: raise LimitNOFILE`,
+      remedy: `${keepers_max} keepers may open ${perKeeper_max} descriptors each: raise LimitNOFILE`,
     },
     {
       most: spare.files + held - flows_max,

@@ -18,7 +18,7 @@ import { LinuxHost } from './linux/linux-host.ts';
 import { spareOfHost } from './linux/spare.ts';
 import { unitsGone } from './linux/units.ts';
 import { watchForMeddling } from './linux/meddling.ts';
-import { takeLock, type Lock } from './lock.ts';
+import { takeLock } from './lock.ts';
 import { Placeholders } from './placeholders.ts';
 import { placeholderBudget, preflight, type PlaceholderBudget } from './preflight.ts';
 import { Reports } from './reports.ts';
@@ -31,7 +31,7 @@ import { FishStarter } from './start-fish.ts';
 import { ensureTerminator } from './start-terminator.ts';
 import { TerminatorOnHost } from './terminator-on-host.ts';
 import type { Keepers } from './keepers.ts';
-import { fishKeepingOf, keepersOf, placeholdersLeft } from './start-keepers.ts';
+import { fishKeepingOf, keepersFound, keepersOf } from './start-keepers.ts';
 import { ServerClock } from './server-clock.ts';
 import { serveStatus } from './status-server.ts';
 import { chooseSteering, type Steering } from './steering/choose.ts';
@@ -62,7 +62,10 @@ const request_timeout_ms = 10_000;
 /** Until its sockets are opened again, the ports of a dead keeper are anybody's. */
 const look_at_keepers_ms = 250;
 
-/** Puts the agent together and lets it run. The error is one line for people, and then nothing was changed. */
+/**
+ * Puts the agent together and lets it run. The error is one line for people, and then nothing was changed; whatever stands
+ * in the way, nothing stays open and the host is free for another agent.
+ */
 export async function startAgent(options: StartOptions): Promise<Result<RunningAgent, string>> {
   const { settings, machine } = options;
   const { fish: hasFish } = hostSettings(settings);
@@ -74,32 +77,28 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   const host = hostSettings(settings, steering.value?.mode);
   const claims = host.fish ? (settings.fish?.claims ?? []) : [];
   const budget = placeholderBudget(
-    { descriptors_max: facts.value.descriptors_max, spare: spareOfHost(), held: placeholdersLeft() },
+    { descriptors_max: facts.value.descriptors_max, spare: spareOfHost(), ...keepersFound() },
     {
       exclusivePorts: claims.reduce((sum, claim) => sum + (claim.mode === 'exclusive' ? portsOfClaim(claim) : 0), 0),
       flowPlaceholders: host.fish ? settings.fish?.placeholders_max : 0,
     },
   );
   if (!budget.ok) return budget;
+  await using opened = new AsyncDisposableStack();
   const lock = takeLock(`the agent of machine ${machine}`);
   if (!lock.ok) return lock;
+  opened.defer(() => lock.value.release());
   const stateFile = StateFile.open(settings.state_dir, { machine, ...identityOf(host) });
-  if (!stateFile.ok) {
-    lock.value.release();
-    return err(stateFile.error);
-  }
+  if (!stateFile.ok) return stateFile;
   const { families, cgroups } = facts.value;
   const parts = {
     families,
     cgroups,
     budget: budget.value,
-    lock: lock.value,
     stateFile: stateFile.value,
     steering: steering.value,
   };
-  const running = await run({ ...options, ...parts });
-  if (!running.ok) lock.value.release();
-  return running;
+  return await run({ ...options, ...parts }, opened);
 }
 
 type RunOptions = StartOptions &
@@ -107,7 +106,6 @@ type RunOptions = StartOptions &
     families: AgentParts['families'];
     cgroups: AgentParts['cgroups'];
     budget: PlaceholderBudget;
-    lock: Lock;
     stateFile: StateFile;
     /** null on a host without fish. */
     steering: Steering | null;
@@ -127,13 +125,15 @@ function clientFor(settings: AgentSettings, token: () => string): Result<Fishery
   }
 }
 
-async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
-  const { settings, machine, token, version, log, families, cgroups, budget, lock, stateFile, steering } = options;
+/** `opened` is closed by the caller, unless the agent runs: then it is taken over, and closed when that has ended. */
+async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<Result<RunningAgent, string>> {
+  const { settings, machine, token, version, log, families, cgroups, budget, stateFile, steering } = options;
   const hosting = hostSettings(settings, steering?.mode);
   const connected = clientFor(settings, token);
   if (!connected.ok) return connected;
   const client = connected.value;
   const links = new KeptLinks(closeFd);
+  opened.defer(() => links.close());
   const host = new LinuxHost({
     tun: hosting.tun,
     routeTables: tablesOf(stateFile.identity),
@@ -148,13 +148,12 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
       devices: steeredDevices(hosting),
     }),
   });
+  opened.defer(() => host.close());
   host.listen();
   const found = await lookFirst(host, hosting);
-  if (!found.ok) {
-    host.close();
-    return found;
-  }
+  if (!found.ok) return found;
   const diag = new SockDiag();
+  opened.defer(() => diag.close());
   const sockets = {
     sockets: (query: Parameters<SockDiag['sockets']>[0]) => diag.sockets(query),
     pingSockets: (query: Parameters<SockDiag['pingSockets']>[0]) => diag.pingSockets(query),
@@ -162,12 +161,10 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     destroy: (socket: Parameters<SockDiag['destroy']>[0]) => diag.destroy(socket),
   };
   const keepers = keepersOf(settings, { hasFish: hosting.fish, flows_max: budget.flows_max, log });
+  // Of no effect once they were left, or ended.
+  opened.defer(() => keepers.leave());
   const left = await beginKeeping(keepers, links);
-  if (!left.ok) {
-    diag.close();
-    host.close();
-    return left;
-  }
+  if (!left.ok) return left;
   const placeholders = new Placeholders({
     open: { openBound, openPing, closeFd },
     keepers,
@@ -308,10 +305,8 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     serverUrl: settings.server,
     now: () => performance.now(),
   });
-  if (!status.ok) {
-    keepers.leave();
-    return status;
-  }
+  if (!status.ok) return status;
+  opened.defer(() => status.value());
   const watching = new AbortController();
   const lookNow = () => agent.lookAtHost();
   const watched = watchForMeddling(host, lookNow, log, watching.signal, () => performance.now());
@@ -319,14 +314,13 @@ async function run(options: RunOptions): Promise<Result<RunningAgent, string>> {
     if (keepers.hasLost) agent.lookAtHost();
   }, look_at_keepers_ms);
   const stopping = new AbortController();
-  const finished = agent.run(stopping.signal, settings.keep).finally(async () => {
+  opened.defer(() => watched);
+  opened.defer(() => {
     watching.abort();
     clearInterval(keeping);
-    await Promise.all([watched, status.value()]);
-    diag.close();
-    host.close();
-    lock.release();
   });
+  const inUse = opened.move();
+  const finished = agent.run(stopping.signal, settings.keep).finally(() => inUse.disposeAsync());
   return ok({
     finished,
     stop: async () => {

@@ -5,7 +5,7 @@ import { makeDirectory } from '../ops/directory.ts';
 import { connectKeeper } from '../keeper/client.ts';
 import { clearPlace, keeperNumbers, keeperPath, runFolder } from '../keeper/place.ts';
 import { keeperPrograms } from '../keeper/program.ts';
-import { kinds } from '../keeper/protocol.ts';
+import { kinds, reserved } from '../keeper/protocol.ts';
 import { ensureKeeper } from '../keeper/start.ts';
 import type { FishKeeping } from './fish/fish-place.ts';
 import { Keepers, singletons_max } from './keepers.ts';
@@ -14,16 +14,22 @@ import type { AgentSettings } from './settings.ts';
 /** Where a native keeper that was built on this host is kept; the state folder is used where this one cannot be. */
 const cacheFolder = '/var/cache/fishery';
 
-/** How many placeholders a former agent left in the keepers of this host. */
-export function placeholdersLeft(): number {
-  let left = 0;
+/**
+ * The keepers that are at work on this host: how many placeholders a former agent left in them, and how many descriptors each
+ * may open, which need not be as many as this process may; undefined where there is none.
+ */
+export function keepersFound(): Readonly<{ held: number; keeper_descriptors_max: number | undefined }> {
+  let held = 0;
+  let descriptors_max: number | undefined;
   for (const number of keeperNumbers()) {
     const connected = connectKeeper(keeperPath(number));
     if (!connected.ok) continue;
-    left += connected.value.hello.kept[kinds.bound] ?? 0;
+    const { hello } = connected.value;
+    held += hello.kept[kinds.bound] ?? 0;
+    descriptors_max = Math.min(descriptors_max ?? Infinity, hello.descriptors_max + reserved);
     connected.value.close();
   }
-  return left;
+  return { held, keeper_descriptors_max: descriptors_max };
 }
 
 /** The keepers of this host; `begin` starts the first, but on a host without fish, which has nothing to keep. */

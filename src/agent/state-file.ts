@@ -8,24 +8,31 @@ import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts
 
 const fileName = 'agent.json';
 
+/** Layouts that can be read; the last is the one that is written. What an earlier one did not have yet may be absent. */
+const layouts = [1, 2] as const;
+
 const Content = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(layouts),
   /** Boot and network namespace that the record is about: after a reboot the host has nothing of the agent's any more. */
   host: z.string(),
   machine: z.string(),
   tun: z.string(),
   route_table: z.int(),
-  mark: z.int(),
-  mark_mask: z.int(),
+  mark: z.int().optional(),
+  mark_mask: z.int().optional(),
   terminate_table: z.int().nullable().default(null),
   recorded: z.strictObject({
     sysctls: z.record(z.string(), z.string()),
     addresses: z.array(z.string()),
     tun: z.string().nullable(),
+    tun_before: z.strictObject({ name: z.string(), is_up: z.boolean(), queue: z.int() }).nullable().default(null),
     rules: z.array(z.string()),
   }),
 });
 type Content = z.infer<typeof Content>;
+
+/** Of any layout. */
+const Versioned = z.looseObject({ version: z.int() });
 
 /**
  * The settings that `down` has to know, or that must not change under a host that carries the old ones. The sockets in the
@@ -81,7 +88,8 @@ export class StateFile {
     if (!read.ok) return read;
     const content = read.value?.host === host ? read.value : undefined;
     if (!content) return ok(new StateFile(folder, host, identity, nothingRecorded));
-    const had = identityOf(content);
+    // What the agent that wrote it did not write down yet is taken to be as the settings say.
+    const had = { ...identity, ...identityOf(content) };
     // A host may get a terminator, or lose it: then its table is still to be looked at.
     const wanted = { ...identity, terminateTable: identity.terminateTable ?? had.terminateTable };
     const isNew = had.terminateTable === null && wanted.terminateTable !== null;
@@ -103,7 +111,7 @@ export class StateFile {
     if (!read.ok) return read;
     const content = read.value;
     if (content?.host !== host) return ok(undefined);
-    return ok(new StateFile(folder, host, identityOf(content), recordedOf(content)));
+    return ok(new StateFile(folder, host, { mark: 0, markMask: 0, ...identityOf(content) }, recordedOf(content)));
   }
 
   get recorded(): Recorded {
@@ -111,22 +119,24 @@ export class StateFile {
   }
 
   record(part: RecordPart): void {
-    const { sysctls, addresses, tun, rules } = this.#recorded;
+    const { sysctls, addresses, tun, tunBefore, rules } = this.#recorded;
     this.#write({
       sysctls: new Map([...sysctls, ...part.sysctls]),
       addresses: new Set([...addresses, ...part.addresses]),
       tun: part.tun ?? tun,
+      tunBefore: part.tunBefore ?? tunBefore,
       rules: new Set([...rules, ...part.rules]),
     });
   }
 
   forget(part: RecordPart): void {
-    const { sysctls, addresses, tun, rules } = this.#recorded;
+    const { sysctls, addresses, tun, tunBefore, rules } = this.#recorded;
     const keys = new Set(part.sysctls.map(([key]) => key));
     this.#write({
       sysctls: new Map([...sysctls].filter(([key]) => !keys.has(key))),
       addresses: without(addresses, part.addresses),
       tun: part.tun !== null && part.tun === tun ? null : tun,
+      tunBefore: part.tunBefore === null ? tunBefore : null,
       rules: without(rules, part.rules),
     });
   }
@@ -139,8 +149,9 @@ export class StateFile {
 
   #write(recorded: Recorded): void {
     const { machine, tun, routeTable, mark, markMask, terminateTable } = this.identity;
+    const { tunBefore } = recorded;
     const content: Content = {
-      version: 1,
+      version: 2,
       host: this.#host,
       machine,
       tun,
@@ -152,6 +163,7 @@ export class StateFile {
         sysctls: Object.fromEntries(recorded.sysctls),
         addresses: [...recorded.addresses],
         tun: recorded.tun,
+        tun_before: tunBefore && { name: tunBefore.name, is_up: tunBefore.isUp, queue: tunBefore.queue },
         rules: [...recorded.rules],
       },
     };
@@ -167,19 +179,21 @@ const without = <T>(all: ReadonlySet<T>, gone: readonly T[]): ReadonlySet<T> =>
 const asWritten = (key: keyof StateIdentity, value: string | number | null): string =>
   (key === 'mark' || key === 'markMask') && value !== null ? `0x${value.toString(16)}` : String(value);
 
-const identityOf = (content: Content): { -readonly [Key in keyof StateIdentity]: StateIdentity[Key] } => ({
-  machine: content.machine,
-  tun: content.tun,
-  routeTable: content.route_table,
-  mark: content.mark,
-  markMask: content.mark_mask,
-  terminateTable: content.terminate_table,
+const identityOf = ({ machine, tun, route_table, mark, mark_mask, terminate_table }: Content) => ({
+  ...{ machine, tun, routeTable: route_table, terminateTable: terminate_table },
+  ...(mark === undefined ? {} : { mark }),
+  ...(mark_mask === undefined ? {} : { markMask: mark_mask }),
 });
 
 const recordedOf = ({ recorded }: Content): Recorded => ({
   sysctls: new Map(Object.entries(recorded.sysctls)),
   addresses: new Set(recorded.addresses as Address[]),
   tun: recorded.tun,
+  tunBefore: recorded.tun_before && {
+    name: recorded.tun_before.name,
+    isUp: recorded.tun_before.is_up,
+    queue: recorded.tun_before.queue,
+  },
   rules: new Set(recorded.rules),
 });
 
@@ -192,9 +206,17 @@ function readContent(folder: string): Result<Content | undefined, string> {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return ok(undefined);
     return err(`${path} cannot be read: ${String(cause)}`);
   }
+  let json: unknown;
   try {
-    return ok(Content.parse(JSON.parse(text)));
+    json = JSON.parse(text);
+    return ok(Content.parse(json));
   } catch {
+    const { data } = Versioned.safeParse(json);
+    if (data && !layouts.some((each) => each === data.version))
+      return err(
+        `${path} was written by another version of Fishery (layout ${data.version}; this one reads ${layouts.join(' and ')}): ` +
+          'install that version again and run its "fishery agent down", then start this one',
+      );
     return err(
       `${path} is not what an agent of this version wrote. It says how this host was before: restore from a copy, ` +
         'or move it away, put the sysctls it names back by hand, and start again',

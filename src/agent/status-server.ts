@@ -29,6 +29,7 @@ export async function serveStatus(stateDir: string, parts: StatusParts): Promise
     await promise;
     chmodSync(path, 0o600);
   } catch (error) {
+    server.close();
     return err(`state_dir ${stateDir} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
   }
   server.unref();

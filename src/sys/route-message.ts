@@ -133,10 +133,10 @@ export function readLink(buffer: Uint8Array, { type, from, to }: Message): LinkI
 }
 
 /** Brings a link up; returns the sequence number to wait for. */
-export function writeLinkUp(writer: MessageWriter, index: number): number {
+export function writeLinkState(writer: MessageWriter, index: number, state: 'up' | 'down'): number {
   const body = new Uint8Array(16);
   body.set(number32(index), 4);
-  body.set(number32(IFF_UP), 8);
+  body.set(number32(state === 'up' ? IFF_UP : 0), 8);
   body.set(number32(IFF_UP), 12);
   return writer.begin(rtm.newLink, NLM_F_REQUEST | NLM_F_ACK, body);
 }

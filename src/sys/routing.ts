@@ -12,7 +12,7 @@ import {
   writeAddressDump,
   writeDefaultRoute,
   writeLinkRequest,
-  writeLinkUp,
+  writeLinkState,
   writeRouteDump,
   writeRuleChange,
   writeRuleDump,
@@ -62,7 +62,11 @@ export class Routing {
   }
 
   setUp(link: number): void {
-    this.#change('link up', (writer) => writeLinkUp(writer, link));
+    this.#change('link up', (writer) => writeLinkState(writer, link, 'up'));
+  }
+
+  setDown(link: number): void {
+    this.#change('link down', (writer) => writeLinkState(writer, link, 'down'));
   }
 
   /** A single address, on the loopback device. */

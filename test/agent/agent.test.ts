@@ -107,6 +107,7 @@ class World {
             sysctls: new Map([...this.recorded.sysctls, ...part.sysctls]),
             addresses: new Set([...this.recorded.addresses, ...part.addresses]),
             tun: part.tun ?? this.recorded.tun,
+            tunBefore: part.tunBefore ?? this.recorded.tunBefore,
             rules: new Set([...this.recorded.rules, ...part.rules]),
           };
         },
@@ -340,6 +341,29 @@ describe('changes', () => {
     world.host.failOn = () => undefined;
     await vi.waitFor(() => expect(world.told()).toEqual(['slice-2 assigned']));
     expect(world.agent.health().problem).toBeNull();
+  });
+
+  it('that come while a failure is waited out are looked at soon, and not when that is over', async () => {
+    vi.useFakeTimers();
+    try {
+      world.host.failOn = (step) => (step.do === 'add-address' ? 'ip: no' : undefined);
+      world.change({ kind: 'slice', slice: slice(2, { address: '198.51.100.20', state: 'assigning' }) });
+      await vi.advanceTimersByTimeAsync(30_000);
+      const { failures } = world.agent.health();
+      expect(failures).toBeGreaterThan(6);
+      // In the middle of five seconds of nothing.
+      while (world.agent.health().failures === failures) await vi.advanceTimersByTimeAsync(100);
+      await vi.advanceTimersByTimeAsync(1_000);
+      world.host.failOn = () => undefined;
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(world.told()).toEqual([]);
+      world.change({ kind: 'lease', lease: lease(11) });
+      await vi.advanceTimersByTimeAsync(200);
+    } finally {
+      vi.useRealTimers();
+    }
+    await vi.waitFor(() => expect(world.told()).toContain('lease-11 active'));
+    expect(world.agent.health().failures).toBe(0);
   });
 
   it('of a slice that drains are answered when nothing of it is left, and its address goes with it', async () => {

@@ -57,12 +57,14 @@ const added = (recorded: Recorded, part: RecordPart): Recorded => ({
   sysctls: new Map([...recorded.sysctls, ...part.sysctls]),
   addresses: new Set([...recorded.addresses, ...part.addresses]),
   tun: part.tun ?? recorded.tun,
+  tunBefore: part.tunBefore ?? recorded.tunBefore,
   rules: new Set([...recorded.rules, ...part.rules]),
 });
 const removed = (recorded: Recorded, part: RecordPart): Recorded => ({
   sysctls: new Map([...recorded.sysctls].filter(([key]) => !part.sysctls.some(([gone]) => gone === key))),
   addresses: new Set([...recorded.addresses].filter((each) => !part.addresses.includes(each))),
   tun: part.tun === recorded.tun ? null : recorded.tun,
+  tunBefore: part.tunBefore === null ? recorded.tunBefore : null,
   rules: new Set([...recorded.rules].filter((rule) => !part.rules.includes(rule))),
 });
 
@@ -451,7 +453,25 @@ describe('the way down', () => {
     await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
     await bench.carryOut(planDown(bench.host.state(), bench.recorded));
     expect(bench.host.addresses).toContain('198.51.100.10');
-    expect(bench.host.tun).toBe('up');
+    expect(bench.host.tun).toBe('down');
+  });
+
+  it('puts a device that was there before the agent back as it was', async () => {
+    const bench = new Bench();
+    await bench.host.carryOut([{ do: 'make-tun', name: 'fishtun' }]);
+    bench.host.sysctls.set('net/ipv4/conf/fishtun/rp_filter', '2');
+    bench.host.tunQueue = 77;
+    const before = bench.host.state();
+    const steps = await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    expect(transcript(steps)).not.toContain('sysctl net/ipv6/conf/fishtun/addr_gen_mode = 1');
+    expect(transcript(steps)[0]).toContain('tun fishtun was there, down, with txqueuelen 77');
+    // Fish makes it as long as the settings say.
+    bench.host.tunQueue = 4_096;
+    const down = planDown(bench.host.state(), bench.recorded);
+    expect(transcript(down)).toContain('ip link set fishtun txqueuelen 77');
+    await bench.carryOut(down);
+    expect(bench.host.state()).toEqual(before);
+    expect(bench.recorded).toEqual(nothingRecorded);
   });
 
   it('does nothing on a host that carries nothing', () => {

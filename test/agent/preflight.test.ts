@@ -36,6 +36,16 @@ describe('the budget of placeholders', () => {
     });
   });
 
+  it('counts what a keeper may open, where that is known, and not what the agent may', () => {
+    const wanted = { exclusivePorts: 0, flowPlaceholders: undefined };
+    expect(placeholderBudget(host({ descriptors_max: 2_000, keeper_descriptors_max: 524_288 }), wanted)).toMatchObject({
+      value: { flows_max: 16_384 },
+    });
+    expect(placeholderBudget(host({ keeper_descriptors_max: 1_024 }), none)).toMatchObject({
+      value: { bound_max: 64 * 707 - 256, remedy: containing('may open 1024 descriptors each') },
+    });
+  });
+
   it.each([
     ['memory', { memory_bytes: 4_608 * 4_000, files: 1_000_000 }, 3_000, '4608 bytes of the kernel'],
     ['open files', { ...plenty, files: 3_000 }, 3_000, 'raise fs.file-max'],

@@ -19,6 +19,7 @@ const part = (over: Partial<RecordPart> = {}): RecordPart => ({
   sysctls: [],
   addresses: [],
   tun: null,
+  tunBefore: null,
   rules: [],
   ...over,
 });
@@ -44,6 +45,7 @@ describe('the record', () => {
         sysctls: [['net/ipv4/tcp_early_demux', '1']],
         addresses: [address('198.51.100.10')],
         tun: 'fishtun',
+        tunBefore: { name: 'old', isUp: false, queue: 77 },
         rules: ['-4 priority 0 lookup local'],
       }),
     );
@@ -51,6 +53,7 @@ describe('the record', () => {
     expect([...recorded.sysctls]).toEqual([['net/ipv4/tcp_early_demux', '1']]);
     expect([...recorded.addresses]).toEqual(['198.51.100.10']);
     expect(recorded.tun).toBe('fishtun');
+    expect(recorded.tunBefore).toEqual({ name: 'old', isUp: false, queue: 77 });
     expect([...recorded.rules]).toEqual(['-4 priority 0 lookup local']);
     expect(readdirSync(folder)).toEqual(['agent.json']);
     expect(statSync(join(folder, 'agent.json')).mode & 0o777).toBe(0o600);
@@ -65,6 +68,12 @@ describe('the record', () => {
     expect(open().recorded.tun).toBe('fishtun');
     state.forget(part({ tun: 'fishtun', sysctls: [['a', '1']] }));
     expect([open().recorded.tun, open().recorded.sysctls.size]).toEqual([null, 0]);
+    const tunBefore = { name: 'fishtun', isUp: true, queue: 500 };
+    state.record(part({ tunBefore }));
+    state.record(part({ addresses: [address('198.51.100.12')] }));
+    expect(open().recorded.tunBefore).toEqual(tunBefore);
+    state.forget(part({ tunBefore }));
+    expect(open().recorded.tunBefore).toBeNull();
   });
 
   it.each([
@@ -126,7 +135,7 @@ describe('a host that is set up already', () => {
   });
 });
 
-it.each(['', '{', '[]', '{"version":2}', '{"version":1,"host":"boot-1 net:[1]"}'])(
+it.each(['', '{', '[]', '{"version":2}', '{"version":"9"}', '{"version":1,"host":"boot-1 net:[1]"}'])(
   'a file that no agent wrote is no record, and is not overwritten: %s',
   (text) => {
     open().record(part());
@@ -139,6 +148,44 @@ it.each(['', '{', '[]', '{"version":2}', '{"version":1,"host":"boot-1 net:[1]"}'
     expect(readFileSync(join(folder, 'agent.json'), 'utf8')).toBe(text);
   },
 );
+
+describe('a record of another version', () => {
+  const write = (content: object) => writeFileSync(join(folder, 'agent.json'), JSON.stringify(content));
+  const first = {
+    ...{ version: 1, host: 'boot-1 net:[1]', machine: 'edge', tun: 'fishtun', route_table: 100 },
+    recorded: { sysctls: { a: '1' }, addresses: ['198.51.100.10'], tun: 'fishtun', rules: [] },
+  };
+
+  it('is read as far as it goes when it is an earlier one, and written as this one writes it', () => {
+    open().record(part());
+    write(first);
+    const state = open();
+    expect(state.recorded).toMatchObject({ tun: 'fishtun', tunBefore: null, sysctls: new Map([['a', '1']]) });
+    expect(StateFile.find(folder, 'boot-1 net:[1]')).toMatchObject({ value: { identity: { tun: 'fishtun' } } });
+    state.record(part({ addresses: [address('198.51.100.11')] }));
+    expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toMatchObject({
+      ...{ version: 2, mark: 0x66, mark_mask: 0xffff },
+      recorded: { addresses: ['198.51.100.10', '198.51.100.11'], tun_before: null },
+    });
+  });
+
+  it('still says that the settings are others', () => {
+    open().record(part());
+    write({ ...first, mark: 0x77 });
+    expect(StateFile.open(folder, identity, 'boot-1 net:[1]')).toMatchObject({
+      error: containing('this host is set up for mark "0x77"'),
+    });
+  });
+
+  it('is refused when it is a later one, with what to do, and is left as it is', () => {
+    open().record(part());
+    write({ version: 3, something: 'new' });
+    const refused = { ok: false, error: containing('(layout 3; this one reads 1 and 2): install that version again') };
+    expect(StateFile.open(folder, identity, 'boot-1 net:[1]')).toMatchObject(refused);
+    expect(StateFile.find(folder)).toMatchObject(refused);
+    expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toEqual({ version: 3, something: 'new' });
+  });
+});
 
 it('a folder that cannot be read is told', () => {
   writeFileSync(folder, 'a file');

@@ -1,8 +1,10 @@
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AgentLab, bin, eventually, fishOfEachKind, type AgentProcess } from './support/agent-lab.ts';
 
+const startScript = fileURLToPath(new URL('./support/agent-start-process.ts', import.meta.url));
 const address = '198.51.100.10';
 const fence_s = 3;
 const webUid = 2_001;
@@ -153,6 +155,23 @@ describe('an agent that cannot work', () => {
     writeFileSync(join(lab.folder, 'token'), operator.secret);
     const unknown = lab.configure({ machine: 'nowhere' });
     expect(await complaintOf(lab.startAgent(unknown))).toContain('the server has no machine "nowhere"');
+    expect(lab.fingerprint()).toEqual(before);
+  });
+
+  it('leaves nothing open and no lock, also when its start fails half-way', async () => {
+    const config = await lab.setUp({ settings: { client_interfaces: ['hc'], fish } });
+    mkdirSync(join(lab.folder, 'state', 'agent.sock', 'in-the-way'), { recursive: true });
+    const before = lab.fingerprint();
+    const done = JSON.parse(lab.shell(lab.host, `${process.execPath} ${startScript} ${config}`)) as Readonly<{
+      open: number;
+      attempts: readonly Readonly<{ outcome: string; locks: readonly string[]; descriptors: number }>[];
+    }>;
+    const refused = expect.stringContaining('cannot be used') as string;
+    expect(done.attempts).toEqual(
+      [refused, 'Error: the log cannot be written', refused].map((outcome) => ({
+        ...{ outcome, locks: [], descriptors: done.open },
+      })),
+    );
     expect(lab.fingerprint()).toEqual(before);
   });
 

@@ -181,6 +181,23 @@ describe('an agent with fish', () => {
     expect(lab.fingerprint()).toEqual(before);
   });
 
+  it('puts a TUN device back as it was that was there before it', async () => {
+    lab.shell(lab.host, 'ip tuntap add dev fishtun mode tun vnet_hdr && ip link set fishtun txqueuelen 77');
+    // It was in use, so it has a queueing discipline, which cannot be taken away again.
+    lab.shell(lab.host, 'ip link set fishtun up && ip link set fishtun down');
+    // Without an IPv6 address of its own, for which the kernel makes a secret that stays.
+    lab.shell(lab.host, 'sysctl -q net.ipv4.conf.fishtun.rp_filter=2 net.ipv6.conf.fishtun.addr_gen_mode=1');
+    const queue = () => lab.shell(lab.host, 'cat /sys/class/net/fishtun/tx_queue_len');
+    const before = [lab.fingerprint(), queue()];
+    const config = await lab.setUp({ settings: withFish });
+    const agent = lab.startAgent(config);
+    await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    expect([lab.fingerprint(), queue()]).not.toEqual(before);
+    await agent.end('SIGKILL');
+    lab.down(config);
+    expect([lab.fingerprint(), queue()]).toEqual(before);
+  });
+
   it('goes on after it was killed, with the same session and leases', async () => {
     const config = await lab.setUp({ fence_s: 3, settings: withFish });
     const killed = lab.startAgent(config);

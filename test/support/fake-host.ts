@@ -22,6 +22,7 @@ export class FakeHost implements Host {
   table: { text: string | null; sets: Map<string, Set<string>> } | undefined;
   tun: HostState['tun'] = 'absent';
   tunName = 'fishtun';
+  tunQueue = 0;
   readonly routes = new Map<string, Origin>();
   readonly rules = new Map<string, Origin>(
     ['-4', '-6'].flatMap((family) => [
@@ -79,6 +80,7 @@ export class FakeHost implements Host {
       elements: new Map([...(table?.sets ?? [])].map(([set, keys]) => [set, new Set(keys)])),
       guardMs: this.guardMs,
       tun: this.tun,
+      tunQueue: this.tunQueue,
       steering: new Map([...this.steering, ...[...this.absentDevices].map((device) => [device, 'no-device'] as const)]),
       routes: new Map(this.routes),
       rules: new Map(this.rules),
@@ -161,6 +163,7 @@ export class FakeHost implements Host {
       }
       case 'make-tun':
         this.tun = 'down';
+        this.tunQueue = 500;
         this.tunName = step.name;
         for (const name of ['forwarding', 'accept_local', 'rp_filter'])
           this.sysctls.set(`net/ipv4/conf/${step.name}/${name}`, '0');
@@ -170,6 +173,7 @@ export class FakeHost implements Host {
         return;
       case 'remove-tun':
         this.tun = 'absent';
+        this.tunQueue = 0;
         for (const device of this.steering.keys()) this.steering.set(device, 'stale');
         for (const key of [...this.sysctls.keys()]) if (key.includes(`/${step.name}/`)) this.sysctls.delete(key);
         for (const route of [...this.routes.keys()])
@@ -178,6 +182,12 @@ export class FakeHost implements Host {
       case 'link-up':
         if (this.tun === 'absent') throw new HostProblem(`no device ${step.name}`);
         this.tun = 'up';
+        return;
+      case 'link-down':
+        this.tun = 'down';
+        return;
+      case 'set-queue':
+        this.tunQueue = step.packets;
         return;
       case 'attach-steering':
         if (this.tun === 'absent') throw new HostProblem(`there is no device ${this.tunName} to steer to`);

@@ -8,7 +8,17 @@ import { originOf, routeOf, routeProtocol, routeText, ruleOf, ruleText } from '.
 
 export type RoutingStep = Extract<
   HostStep,
-  { do: 'link-up' | 'add-route' | 'remove-route' | 'add-rule' | 'remove-rule' | 'add-address' | 'remove-address' }
+  {
+    do:
+      | 'link-up'
+      | 'link-down'
+      | 'add-route'
+      | 'remove-route'
+      | 'add-rule'
+      | 'remove-rule'
+      | 'add-address'
+      | 'remove-address';
+  }
 >;
 
 /** Links, addresses, routes and rules of this network namespace, in the words of host-state.ts. */
@@ -68,6 +78,9 @@ export class HostRouting {
     switch (step.do) {
       case 'link-up':
         this.#routing.setUp(this.#indexOf(step.name));
+        return;
+      case 'link-down':
+        this.#routing.setDown(this.#indexOf(step.name));
         return;
       case 'add-route':
       case 'remove-route': {

@@ -2,7 +2,7 @@ import type { Family } from '../../net/address.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { SysError } from '../../sys/errno.ts';
 import { othersTranslate } from '../../sys/nft-nat.ts';
-import { openTun, removeTun } from '../../sys/tun.ts';
+import { openTun, queueLength, removeTun } from '../../sys/tun.ts';
 import { HostProblem, type Counter, type Host, type HostStep } from '../host.ts';
 import type { HostState } from '../host-state.ts';
 import { tableName, type CounterName } from '../ruleset.ts';
@@ -35,7 +35,7 @@ export class LinuxHost implements Host {
   #others: ForeignChanges | undefined;
   /** Parts that are not any more as they were read. */
   readonly #stale = new Set<Area>(areas);
-  #links: Pick<HostState, 'tun'> = { tun: 'absent' };
+  #links: Pick<HostState, 'tun' | 'tunQueue'> = { tun: 'absent', tunQueue: 0 };
   #routes: HostState['routes'] = new Map();
   #rules: HostState['rules'] = new Map();
   #addresses: Pick<HostState, 'addresses' | 'linkAddresses'> = { addresses: new Set(), linkAddresses: new Set() };
@@ -77,13 +77,13 @@ export class LinuxHost implements Host {
     this.hear();
     // Whoever does not listen has to look.
     if (scope === 'all' || !this.#others) this.#distrust(areas);
-    const { tun, routeTables } = this.#options;
+    const { routeTables } = this.#options;
     const isStale = (area: Area) => this.#stale.has(area);
     if (isStale('table') || isStale('elements')) this.#tableState = this.#table.look(isStale('elements'));
     if (isStale('rules')) this.#rules = device(() => this.#routing.rules());
     if (isStale('routes')) this.#routes = device(() => this.#routing.routes(routeTables));
     if (isStale('addresses')) this.#addresses = device(() => this.#routing.addresses());
-    if (isStale('links')) this.#links = { tun: device(() => this.#routing.device(tun)) };
+    if (isStale('links')) this.#links = device(() => this.#lookAtTun());
     if (isStale('nat')) this.#othersTranslate = device(() => othersTranslate(tableName));
     this.#sysctls = this.#readSysctls();
     this.#steering = this.#readSteering();
@@ -137,6 +137,12 @@ export class LinuxHost implements Host {
     this.#others?.close();
     this.#routing.close();
     this.#table.close();
+  }
+
+  #lookAtTun(): Pick<HostState, 'tun' | 'tunQueue'> {
+    const { tun: name } = this.#options;
+    const tun = this.#routing.device(name);
+    return { tun, tunQueue: tun === 'absent' ? 0 : queueLength(name) };
   }
 
   #distrust(which: readonly Area[]): void {
@@ -194,7 +200,12 @@ export class LinuxHost implements Host {
       case 'detach-steering':
         device(() => this.#options.steering?.detach(step.device));
         return;
+      case 'set-queue':
+        this.#distrust(['links']);
+        device(() => queueLength(step.name, step.packets));
+        return;
       case 'link-up':
+      case 'link-down':
         this.#distrust(['links', 'routes', 'addresses']);
         break;
       case 'add-route':

@@ -54,6 +54,11 @@ export class KeptLinks implements LinkStore {
     this.#own.drop(device);
   }
 
+  /** What the keeper has open stays. */
+  close(): void {
+    this.#own.close();
+  }
+
   #freeSlot(): number {
     const used = new Set(this.#slots.values());
     for (let slot = linkSlots.first; slot < linkSlots.first + linkSlots.count; slot++) if (!used.has(slot)) return slot;

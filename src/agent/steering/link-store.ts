@@ -37,4 +37,10 @@ export class OwnLinks implements LinkStore {
     this.#links.delete(device);
     if (link) this.#close(link.fd);
   }
+
+  /** Closes all that is open here; whoever else has a link open keeps its program in place. */
+  close(): void {
+    for (const { fd } of this.#links.values()) this.#close(fd);
+    this.#links.clear();
+  }
 }
