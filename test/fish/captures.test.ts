@@ -3,16 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { block, Pond } from '../support/fish.ts';
 import { oneHopLater, translated } from '../support/naive-nat.ts';
-import {
-  bytesOf,
-  checksumProblem,
-  hexOf,
-  identificationOf,
-  joined,
-  mayBeCut,
-  read,
-  renumbered,
-} from '../support/packets.ts';
+import { identificationOf, joined, mayBeCut, renumbered } from '../support/cut-packets.ts';
+import { bytesOf, checksumProblem, hexOf, read } from '../support/packets.ts';
 
 const lines = (name: string) =>
   readFileSync(join(import.meta.dirname, 'captures', `${name}.txt`), 'utf8')

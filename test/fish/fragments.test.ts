@@ -1,28 +1,17 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
-import { block, client, origin, Pond } from '../support/fish.ts';
+import { block, client, client6, origin, origin6, Pond } from '../support/fish.ts';
 import { translated } from '../support/naive-nat.ts';
-import {
-  build,
-  checksumProblem,
-  cut,
-  echo,
-  fragmentOf,
-  hexOf,
-  identificationOf,
-  joined,
-  renumbered,
-  resummed,
-  tcp,
-  udp,
-  type Endpoint,
-  type PacketFields,
-} from '../support/packets.ts';
+import { cut, fragmentOf, identificationOf, joined, pieceOf, renumbered, resummed } from '../support/cut-packets.ts';
+import { build, checksumProblem, echo, hexOf, tcp, udp, type Endpoint, type PacketFields } from '../support/packets.ts';
 
 const leased: Endpoint = { address: '198.51.100.10', port: 9_000 };
-const blocks = (['tcp', 'udp', 'icmp'] as const).map((protocol) =>
-  block(leased.address, protocol, leased.port, leased.port),
+const leased6: Endpoint = { address: '2001:db8:d::10', port: 9_000 };
+const blocks = [leased, leased6].flatMap(({ address, port }) =>
+  (['tcp', 'udp', 'icmp'] as const).map((protocol) => block(address, protocol, port, port)),
 );
+const hopByHop = { type: 0, body: [5, 2, 0, 0] };
+const forDestination = { type: 60, body: [1, 12] };
 const bytes = (count: number) => Uint8Array.from({ length: count }, (_, i) => (i * 31 + (i >>> 8)) & 255);
 const datagram = (count: number, more: object = {}) =>
   udp(client, origin, { fragment: 0, data: bytes(count), ...more });
@@ -48,11 +37,18 @@ describe('fragments in whatever order', () => {
     datagram(200, { fragment: 0x4000, options: [1, 1, 1, 0] }),
     { ...echo(client.address, origin.address, 7), fragment: 0, data: bytes(2_000) },
     tcp(client, origin, 'S', { fragment: 0, data: bytes(1_500), tcpOptions: [2, 4, 5, 180, 1, 3, 3, 7] }),
+    udp(client6, origin6, { data: bytes(3_000) }),
+    udp(client6, origin6, { data: bytes(900), extensions: [hopByHop, forDestination] }),
+    { ...echo(client6.address, origin6.address, 7), data: bytes(2_000) },
+    tcp(client6, origin6, 'S', { data: bytes(1_500), extensions: [forDestination] }),
   ];
   const inward: readonly PacketFields[] = [
     udp(origin, leased, { fragment: 0, data: bytes(4_000) }),
     { ...echo(origin.address, leased.address, leased.port, 0), fragment: 0, data: bytes(999) },
     tcp(origin, leased, 'SA', { fragment: 0, acknowledgement: 1, data: bytes(700) }),
+    udp(origin6, leased6, { data: bytes(4_000) }),
+    { ...echo(origin6.address, leased6.address, leased6.port, 0), data: bytes(999), extensions: [hopByHop] },
+    tcp(origin6, leased6, 'SA', { acknowledgement: 1, data: bytes(700) }),
   ];
   const order = fc.array(fc.nat(), { minLength: 64, maxLength: 64 });
   const size = fc.integer({ min: 5, max: 190 }).map((units) => units * 8);
@@ -68,9 +64,10 @@ describe('fragments in whatever order', () => {
     const left = sendAll(pond, shuffled(cut(whole, each), keys));
     expect(left).toHaveLength(cut(whole, each).length);
     // The first one leads: whoever forwards it on has its ports before he has the rest.
-    expect(hexOf(left[0]!)).toBe(hexOf(left.find((fragment) => (fragment[6]! & 31) === 0 && fragment[7] === 0)!));
+    expect(pieceOf(left[0]!).offset).toBe(0);
     const arrived = joined(left)!;
-    expect(hexOf(arrived)).toBe(hexOf(renumbered(translated(whole, 'source', leased), identificationOf(arrived))));
+    const expected = translated(whole, 'source', packet.source.includes(':') ? leased6 : leased);
+    expect(hexOf(arrived)).toBe(hexOf(renumbered(expected, identificationOf(arrived))));
     expect(checksumProblem(arrived)).toBeUndefined();
     expect(shares(pond)).toEqual(nothingKept);
     expect(pond.drops()).toEqual({});
@@ -79,10 +76,11 @@ describe('fragments in whatever order', () => {
 
   test.prop([fc.constantFrom(...inward), size, order])('a packet comes in whole', (packet, each, keys) => {
     const pond = new Pond(blocks);
-    for (const begin of [udp(client, origin), echo(client.address, origin.address, 77), tcp(client, origin, 'S')])
+    const [own, remote] = packet.source.includes(':') ? [client6, origin6] : [client, origin];
+    for (const begin of [udp(own, remote), echo(own.address, remote.address, 77), tcp(own, remote, 'S')])
       pond.send(begin);
     const whole = build(packet);
-    const to = packet.protocol === 'icmp' ? { ...client, port: 77 } : client;
+    const to = packet.protocol === 'icmp' ? { ...own, port: 77 } : own;
     const arrived = joined(sendAll(pond, shuffled(cut(whole, each), keys)))!;
     expect(hexOf(arrived)).toBe(hexOf(renumbered(translated(whole, 'destination', to), identificationOf(arrived))));
     expect(checksumProblem(arrived)).toBeUndefined();
@@ -116,6 +114,51 @@ describe('fragments in whatever order', () => {
       (number) => joined(left.filter((each) => identificationOf(each) === number))!.length,
     );
     expect(lengths.toSorted()).toEqual(wholes.map((each) => each.length));
+  });
+});
+
+describe('of IPv6', () => {
+  const whole6 = build(udp(client6, origin6, { data: bytes(2_000) }));
+
+  test('clients that chose the same number get different ones, of 32 bits', () => {
+    const pond = new Pond([block(leased6.address, 'udp', 9_000, 9_003)]);
+    const others = [client6, { ...client6, address: '2001:db8:c::3' }].map((each) =>
+      cut(build(udp(each, origin6, { data: bytes(2_000) })), 1_000),
+    );
+    const left = sendAll(pond, [
+      others[0]![1]!,
+      others[1]![0]!,
+      others[0]![0]!,
+      others[1]![1]!,
+      others[0]![2]!,
+      others[1]![2]!,
+    ]);
+    const numbers = [...new Set(left.map(identificationOf))];
+    expect(numbers).toHaveLength(2);
+    expect(Math.max(...numbers)).toBeGreaterThan(0xffff);
+    for (const number of numbers)
+      expect(joined(left.filter((each) => identificationOf(each) === number))).toHaveLength(whole6.length);
+  });
+
+  test('an atomic fragment is none: it passes at once, and nothing waits for it (RFC 6946)', () => {
+    const pond = new Pond(blocks);
+    const atomic = udp(client6, origin6, { extensions: [{ type: 44, body: [0, 0, 0, 0, 0, 7] }] });
+    pond.send(fragmentOf(whole6, 1_000, 504, 7));
+    expect(pond.send(atomic).verdict).toBe('forward');
+    expect(pond.behind).toEqual([]);
+    expect(shares(pond).fragmentsHeld).toBe(1);
+  });
+
+  test('a first fragment without all headers (RFC 7112), an end beyond 65,535, and an overlap', () => {
+    const options = build(udp(client6, origin6, { data: bytes(500), extensions: [forDestination] }));
+    const pond = new Pond(blocks);
+    expect(pond.send(fragmentOf(options, 0, 8)).verdict).toBe('fragment_too_small');
+    const far = fragmentOf(whole6, 1_000, 1_000);
+    far.set([0xff, 0xf8], 42);
+    expect(pond.send(far).verdict).toBe('fragment_bad_length');
+    expect(pond.send(fragmentOf(whole6, 0, 504)).verdict).toBe('forward');
+    expect(pond.send(fragmentOf(whole6, 496, 504)).verdict).toBe('fragment_overlap');
+    expect(pond.send(fragmentOf(whole6, 504, 504)).verdict).toBe('fragment_overlap');
   });
 });
 

@@ -2,11 +2,11 @@ import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
 import { dropReasons } from '../../src/fish/verdicts.ts';
 import { block, client, origin, Pond } from '../support/fish.ts';
+import { fragmentOf } from '../support/cut-packets.ts';
 import {
   build,
   checksumProblem,
   echo,
-  fragmentOf,
   hexOf,
   onesComplementSum,
   read,

@@ -1,7 +1,9 @@
-import { parseAddress } from '../../src/net/address.ts';
+import type { Address } from '../../src/net/address.ts';
 import { dropReasons } from '../../src/fish/verdicts.ts';
-import { block, client, origin, Pond, seeded, shared } from './fish.ts';
-import { build, echo, fragmentOf, hexOf, onesComplementSum, resummed, tcp, udp, type PacketFields } from './packets.ts';
+import { block, client, client6, origin, origin6, Pond, seeded, shared } from './fish.ts';
+import { fragmentOf, headBytesOf, mayBeCut, pieceOf, resummed } from './cut-packets.ts';
+import { build, echo, hexOf, onesComplementSum, read, tcp, udp, type PacketFields } from './packets.ts';
+import { isIPv6Packet, transportOf6, type Extension } from './packets6.ts';
 
 /*
  * Packets that nobody would send, in numbers: valid ones, answers to what fish let through, errors about it and pieces of all of
@@ -18,14 +20,20 @@ export type FuzzReport = Readonly<{
 }>;
 
 const leased = ['198.51.100.10', '198.51.100.11'] as const;
+const leased6 = '2001:db8:d::10';
 const blocks = [
   block(leased[0], 'tcp', 8_192, 8_255, shared('late')),
   block(leased[1], 'tcp', 8_192, 8_223),
   block(leased[0], 'udp', 8_192, 8_255),
   block(leased[1], 'udp', 8_256, 8_287),
   block(leased[0], 'icmp', 8_192, 8_223),
+  block(leased6, 'tcp', 8_192, 8_223, shared('late')),
+  block(leased6, 'udp', 8_192, 8_223),
+  block(leased6, 'icmp', 8_192, 8_223),
 ];
 const data = (bytes: number) => Uint8Array.from({ length: bytes }, (_, i) => (i * 37) & 255);
+const hopByHop: Extension = { type: 0, body: [5, 2, 0, 0] };
+const forDestination: Extension = { type: 60, body: [1, 12] };
 const second = { address: '100.96.7.9', port: 5_000 };
 const corpus: readonly PacketFields[] = [
   tcp(client, origin, 'S', { tcpOptions: [2, 4, 5, 180, 1, 3, 3, 7] }),
@@ -40,7 +48,14 @@ const corpus: readonly PacketFields[] = [
   udp(client, { address: '192.0.2.77', port: 53 }, { data: data(400), fragment: 0, identification: 5 }),
   echo(client.address, origin.address, 7),
   { ...echo(second.address, origin.address, 9), fragment: 0, data: data(300) },
+  tcp(client6, origin6, 'S', { data: data(9) }),
+  tcp(client6, origin6, 'A', { sequence: 1, acknowledgement: 1, data: data(300) }),
+  udp(client6, origin6, { data: data(90), extensions: [hopByHop, forDestination] }),
+  udp(client6, { ...origin6, port: 53 }, { data: data(400) }),
+  { ...echo(client6.address, origin6.address, 9), data: data(200), extensions: [forDestination] },
   // From outside, to whoever is there.
+  udp(origin6, { address: leased6, port: 8_200 }, { data: data(50) }),
+  tcp(origin6, { address: leased6, port: 8_200 }, 'SA', { acknowledgement: 1 }),
   udp(origin, { address: leased[0], port: 8_200 }, { data: data(50) }),
   tcp(origin, { address: leased[0], port: 8_200 }, 'SA', { acknowledgement: 1 }),
   echo(origin.address, leased[0], 8_200, 0),
@@ -82,8 +97,6 @@ class Fuzz {
 
   constructor(seed: number) {
     this.#random = seeded(seed);
-    const source = parseAddress('100.96.0.1');
-    if (!source.ok) throw new Error(source.error);
     this.#pond = new Pond(blocks, {
       seed,
       vnetHeaderBytes: vnetHeader_bytes,
@@ -93,7 +106,9 @@ class Fuzz {
       udpFiltering: this.#chance(2) ? 'address_dependent' : 'endpoint_independent',
       fragmentedPacketsMax: 64,
       fragmentBytesMax: 1_048_576,
-      icmpSource: source.value,
+      ipv6AddressesMax: 256,
+      icmpSource: '100.96.0.1' as Address,
+      icmpSource6: '2001:db8:c::1' as Address,
       icmpErrorsPerSMax: 1_000,
     });
   }
@@ -170,21 +185,21 @@ class Fuzz {
     const recent = this.#recent[this.#below(Math.max(1, this.#recent.length))];
     if (!recent) return this.#fresh();
     if (this.#chance(4)) return recent;
-    const quoted = recent.slice(0, 20 + this.#below(80));
-    const [source, destination] = [dotted(recent, 12), dotted(recent, 16)];
+    const quoted = recent.slice(0, 20 + this.#below(120));
+    const { source, destination } = read(recent);
     if (this.#chance(3)) {
-      const type = this.#one([3, 11, 12, 4, 5]);
+      const type = this.#one(isIPv6Packet(recent) ? [1, 2, 3, 4, 100, 137] : [3, 11, 12, 4, 5]);
       return build({ protocol: 'icmp', type, identifier: 0, source: destination, destination: source, data: quoted });
     }
     return reversed(recent);
   }
 
   #piece(packet: Uint8Array): Uint8Array {
-    const total = packet.length - headerBytesOf(packet);
-    if (headerBytesOf(packet) < 20 || total < 16) return packet;
+    const total = packet.length - headBytesOf(packet);
+    if (headBytesOf(packet) < 20 || total < 16) return packet;
     const from = this.#chance(3) ? 0 : this.#below(Math.floor(total / 8)) * 8;
     const bytes = 8 * (1 + this.#below(Math.ceil((total - from) / 8)));
-    return from === 0 && bytes >= total ? packet : fragmentOf(packet, from, bytes);
+    return from === 0 && bytes >= total ? packet : fragmentOf(packet, from, bytes, this.#below(4));
   }
 
   #mutated(packet: Uint8Array): Uint8Array {
@@ -211,14 +226,29 @@ class Fuzz {
       case 6:
         return withWord(bytes, 6, this.#chance(2) ? this.#value() : this.#below(65_536));
       case 7:
-        return withOptions(
-          bytes,
-          Array.from({ length: 4 * (1 + this.#below(10)) }, () => this.#value()),
-        );
+        return isIPv6Packet(bytes) ? this.#withExtension(bytes) : this.#withOptions(bytes);
       default:
         bytes.copyWithin(at, this.#below(bytes.length + 1), this.#below(bytes.length + 1));
         return bytes;
     }
+  }
+
+  #withOptions(bytes: Uint8Array): Uint8Array {
+    if (bytes.length < 20) return bytes;
+    const options = Array.from({ length: 4 * (1 + this.#below(10)) }, () => this.#value());
+    const made = Uint8Array.from([...bytes.subarray(0, 20), ...options, ...bytes.subarray(headBytesOf(bytes))]);
+    made[0] = 0x45 + options.length / 4;
+    return withWord(made, 2, made.length);
+  }
+
+  #withExtension(bytes: Uint8Array): Uint8Array {
+    if (bytes.length < 40) return bytes;
+    const units = 1 + this.#below(3);
+    const body = Array.from({ length: units * 8 - 2 }, () => (this.#chance(2) ? 0 : this.#value()));
+    const extension = [bytes[6]!, this.#chance(8) ? this.#value() : units - 1, ...body];
+    const made = Uint8Array.from([...bytes.subarray(0, 40), ...extension, ...bytes.subarray(40)]);
+    made[6] = this.#one([0, 43, 44, 60, 60, 51, 59]);
+    return withWord(made, 4, made.length - 40);
   }
 
   #send(packet: Uint8Array, header: Uint8Array): void {
@@ -252,23 +282,26 @@ class Fuzz {
     if (!isPartial) check(residueOf(before) === residueOf(after), 'the transport checksum is mended or broken');
     if (!isPartial && residueOf(after) === 0) this.#right++;
     const changed = changesOf(before, after);
-    const at = headerBytesOf(after);
-    const isFirst = (((after[6]! & 31) << 8) | after[7]!) === 0;
-    const isError = after[9] === 1 && isFirst && ![0, 8].includes(after[at]!);
-    // Identification, header checksum and addresses; ports or identifier, and the checksum behind them.
+    const isIPv6 = isIPv6Packet(after);
+    const { at, protocol } = transportOf(after);
+    const isFirst = isFirstPiece(after);
+    const isError = isFirst && (protocol === 1 ? ![0, 8].includes(after[at]!) : protocol === 58 && after[at]! < 128);
+    const [addressesAt, addressesEnd] = isIPv6 ? [8, 40] : [12, 20];
+    const identifiedAt = isIPv6 ? headBytesOf(after) + 4 : 4;
+    // Addresses, identification and header checksum; ports or identifier, and the checksum behind them.
     const mayChange = (i: number) =>
-      [4, 5, 10, 11].includes(i) || (i >= 12 && i < 20) || (isFirst && i >= at && (isError || i < at + 18));
+      (i >= addressesAt && i < addressesEnd) ||
+      (mayBeCut(after) && i >= identifiedAt && i < identifiedAt + (isIPv6 ? 4 : 2)) ||
+      (!isIPv6 && (i === 10 || i === 11)) ||
+      (isFirst && i >= at && (isError || i < at + 18));
     check(changed.every(mayChange), `it is changed at ${changed.filter((i) => !mayChange(i)).join()}`);
     this.#recent[this.#chance(4) ? this.#below(recent_max) : this.#forwarded % recent_max] = after;
   }
 
   /** Out with a leased source, or in to a client. */
   #isOwn(after: Uint8Array): boolean {
-    const [source, destination] = [dotted(after, 12), dotted(after, 16)];
-    return (
-      this.#blocks.some(({ address }) => address === source) ||
-      /^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./.test(destination)
-    );
+    const { source, destination } = read(after);
+    return this.#blocks.some(({ address }) => address === source) || clientsAre.test(destination);
   }
 
   #one<T>(list: readonly T[]): T {
@@ -297,11 +330,20 @@ function withWord(bytes: Uint8Array, at: number, value: number): Uint8Array {
   return bytes;
 }
 
-const dotted = (bytes: Uint8Array, at: number) => bytes.subarray(at, at + 4).join('.');
-const headerBytesOf = (bytes: Uint8Array) => ((bytes[0] ?? 0) & 15) * 4;
+/** 100.64.0.0/10 and 2001:db8:c::/48. */
+const clientsAre = /^(100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|2001:db8:c:)/;
 const wordAt = (bytes: Uint8Array, at: number) => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 const isSame = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
-const isHeaderRight = (bytes: Uint8Array) => onesComplementSum(bytes.subarray(0, headerBytesOf(bytes))) === 0xffff;
+/** IPv6 sums no header. */
+const isHeaderRight = (bytes: Uint8Array) =>
+  isIPv6Packet(bytes) || onesComplementSum(bytes.subarray(0, headBytesOf(bytes))) === 0xffff;
+const transportOf = (bytes: Uint8Array) =>
+  isIPv6Packet(bytes) ? transportOf6(bytes) : { at: headBytesOf(bytes), protocol: bytes[9] ?? 0 };
+/** Or the only one: whether its transport header is there. */
+function isFirstPiece(bytes: Uint8Array): boolean {
+  if (!isIPv6Packet(bytes)) return (wordAt(bytes, 6) & 0x1fff) === 0;
+  return !mayBeCut(bytes) || pieceOf(bytes).offset === 0;
+}
 
 function changesOf(before: Uint8Array, after: Uint8Array): number[] {
   const changed: number[] = [];
@@ -314,38 +356,36 @@ function changesOf(before: Uint8Array, after: Uint8Array): number[] {
  * or when there is none. All of it is summed, with the pseudo-header where there is one.
  */
 function residueOf(bytes: Uint8Array): number {
-  const at = headerBytesOf(bytes);
-  const protocol = bytes[9] ?? 0;
-  if ((wordAt(bytes, 6) & 0x1fff) !== 0) return 0;
-  const transport = bytes.subarray(at, wordAt(bytes, 2));
+  if (!isFirstPiece(bytes)) return 0;
+  const { at, protocol } = transportOf(bytes);
+  const isIPv6 = isIPv6Packet(bytes);
+  const transport = bytes.subarray(at, isIPv6 ? 40 + wordAt(bytes, 4) : wordAt(bytes, 2));
   if (protocol === 17 && wordAt(transport, 6) === 0) return 0;
   const covered = protocol === 17 ? transport.subarray(0, wordAt(transport, 4)) : transport;
-  const ends = protocol === 1 ? 0 : onesComplementSum(bytes.subarray(12, 20)) + protocol + covered.length;
+  const addresses = isIPv6 ? bytes.subarray(8, 40) : bytes.subarray(12, 20);
+  const ends = protocol === 1 ? 0 : onesComplementSum(addresses) + protocol + covered.length;
   return (ends + onesComplementSum(covered)) % 0xffff;
 }
 
 /** The packet on its way back: addresses and ports the other way round, an echo request as its reply. */
 function reversed(packet: Uint8Array): Uint8Array {
   const bytes = Uint8Array.from(packet);
-  const at = headerBytesOf(bytes);
-  bytes.set(packet.subarray(12, 16), 16);
-  bytes.set(packet.subarray(16, 20), 12);
-  if (bytes[9] === 1 && bytes[at] === 8) {
-    bytes[at] = 0;
+  const [from, to, end] = isIPv6Packet(packet) ? [8, 24, 40] : [12, 16, 20];
+  bytes.set(packet.subarray(from, to), to);
+  bytes.set(packet.subarray(to, end), from);
+  if (!isFirstPiece(packet)) return bytes;
+  const { at, protocol } = transportOf(packet);
+  const isRequest = (protocol === 1 && bytes[at] === 8) || (protocol === 58 && bytes[at] === 128);
+  if (isRequest) {
+    const reply = protocol === 1 ? 0 : 129;
     // The sum grows by what the type has lost.
-    const sum = wordAt(bytes, at + 2) + 0x0800;
-    bytes.set([((sum % 0xffff) >>> 8) & 255, (sum % 0xffff) & 255], at + 2);
-  } else if (bytes[9] !== 1 && (wordAt(bytes, 6) & 0x1fff) === 0 && bytes.length >= at + 4) {
+    const sum = (wordAt(bytes, at + 2) + (bytes[at]! << 8) - (reply << 8) + 0xffff) % 0xffff;
+    bytes[at] = reply;
+    return withWord(bytes, at + 2, sum);
+  }
+  if (protocol !== 1 && protocol !== 58 && bytes.length >= at + 4) {
     bytes.set(packet.subarray(at, at + 2), at + 2);
     bytes.set(packet.subarray(at + 2, at + 4), at);
   }
   return bytes;
-}
-
-function withOptions(bytes: Uint8Array, options: readonly number[]): Uint8Array {
-  if (bytes.length < 20) return bytes;
-  const made = Uint8Array.from([...bytes.subarray(0, 20), ...options, ...bytes.subarray(headerBytesOf(bytes))]);
-  made[0] = 0x45 + options.length / 4;
-  made.set([(made.length >>> 8) & 255, made.length & 255], 2);
-  return made;
 }

@@ -1,4 +1,6 @@
-import { addressBytes, renumbered, resummed } from './packets.ts';
+import { cutKeyOf, pieceOf, renumbered, resummed } from './cut-packets.ts';
+import { addressBytes } from './packets.ts';
+import { isIPv6Packet } from './packets6.ts';
 
 /** What the first fragment's translation does to one side of a packet. */
 export type Way = Readonly<{ side: 'source' | 'destination'; address: string }>;
@@ -42,8 +44,8 @@ export class NaiveFragments {
 
   take(piece: Uint8Array, direction: string, nowS: number): PieceVerdict {
     this.expire(nowS);
-    const { offset, bytes, hasMore } = readPiece(piece);
-    const key = `${direction} ${keyOf(piece)}`;
+    const { offset, bytes, hasMore } = pieceOf(piece);
+    const key = `${direction} ${cutKeyOf(piece)}`;
     if (offset === 0 && this.#cuts.get(key)?.reason === 'fragment_refused') this.#cuts.delete(key);
     const cut = this.#cuts.get(key) ?? begun(nowS);
     this.#cuts.set(key, cut);
@@ -70,7 +72,7 @@ export class NaiveFragments {
 
   /** The first fragment went this way, with this number; what leaves behind it. */
   admit(first: Uint8Array, direction: string, way: Way, identification: number): Uint8Array[] {
-    const key = `${direction} ${keyOf(first)}`;
+    const key = `${direction} ${cutKeyOf(first)}`;
     const cut = this.#cuts.get(key)!;
     cut.way = { ...way, identification };
     const behind = cut.waiting.map((piece) => followed(piece, cut.way!));
@@ -80,7 +82,7 @@ export class NaiveFragments {
   }
 
   refuse(first: Uint8Array, direction: string): void {
-    this.#refuse(this.#cuts.get(`${direction} ${keyOf(first)}`)!, 'fragment_refused');
+    this.#refuse(this.#cuts.get(`${direction} ${cutKeyOf(first)}`)!, 'fragment_refused');
   }
 
   expire(nowS: number): void {
@@ -138,18 +140,7 @@ function problemOf(cut: Cut, offset: number, bytes: number, hasMore: boolean): s
 
 function followed(piece: Uint8Array, way: Way & { identification: number }): Uint8Array {
   const bytes = Uint8Array.from(piece);
-  bytes.set(addressBytes(way.address), way.side === 'source' ? 12 : 16);
+  const [sourceAt, destinationAt] = isIPv6Packet(piece) ? [8, 24] : [12, 16];
+  bytes.set(addressBytes(way.address), way.side === 'source' ? sourceAt : destinationAt);
   return resummed(renumbered(bytes, way.identification));
 }
-
-const readPiece = (piece: Uint8Array) => {
-  const view = new DataView(piece.buffer, piece.byteOffset, piece.byteLength);
-  return {
-    offset: (view.getUint16(6) & 0x1fff) * 8,
-    hasMore: (view.getUint16(6) & 0x2000) !== 0,
-    bytes: view.getUint16(2) - (view.getUint8(0) & 15) * 4,
-  };
-};
-
-/** Source, destination, protocol, identification. */
-const keyOf = (piece: Uint8Array): string => [...piece.subarray(12, 20), piece[9], piece[4], piece[5]].join('.');

@@ -156,63 +156,6 @@ export function build(packet: PacketFields, partial = false): Uint8Array {
   return Uint8Array.from([...header, ...transport]);
 }
 
-const atWord = (bytes: Uint8Array, at: number, value: number) => bytes.set(word(value), at);
-
-/** The header checksum, summed anew. */
-export function resummed(packet: Uint8Array): Uint8Array {
-  const bytes = Uint8Array.from(packet);
-  atWord(bytes, 10, 0);
-  atWord(bytes, 10, checksumOf(bytes.subarray(0, ((bytes[0] ?? 0) & 15) * 4)));
-  return bytes;
-}
-
-/** Whether anybody may look at the identification: it is a fragment, or may be cut into some. */
-export const mayBeCut = (packet: Uint8Array): boolean => (wordAt(packet, 6) & 0x7fff) !== 0x4000;
-export const identificationOf = (packet: Uint8Array): number => wordAt(packet, 4);
-
-/** The packet with another identification. */
-export function renumbered(packet: Uint8Array, identification: number): Uint8Array {
-  const bytes = Uint8Array.from(packet);
-  atWord(bytes, 4, identification);
-  return resummed(bytes);
-}
-
-/** One fragment: `bytes` of the packet's data from `from` on, behind the same header; the options go along. */
-export function fragmentOf(packet: Uint8Array, from: number, bytes: number): Uint8Array {
-  const at = ((packet[0] ?? 0) & 15) * 4;
-  const end = Math.min(packet.length, at + from + bytes);
-  const fragment = Uint8Array.from([...packet.subarray(0, at), ...packet.subarray(at + from, end)]);
-  atWord(fragment, 2, fragment.length);
-  atWord(fragment, 6, (wordAt(packet, 6) & 0xc000) | (end < packet.length ? 0x2000 : 0) | (from / 8));
-  return resummed(fragment);
-}
-
-/** The packet in fragments of so many bytes of data each, the last one shorter. */
-export function cut(packet: Uint8Array, bytes: number): Uint8Array[] {
-  const total = packet.length - ((packet[0] ?? 0) & 15) * 4;
-  return Array.from({ length: Math.ceil(total / bytes) }, (_, i) => fragmentOf(packet, i * bytes, bytes));
-}
-
-/** What a receiver makes of fragments, in whatever order; undefined when some are missing, or are of different packets. */
-export function joined(fragments: readonly Uint8Array[]): Uint8Array | undefined {
-  const sorted = fragments.toSorted((a, b) => offsetOf(a) - offsetOf(b));
-  const [first] = sorted;
-  if (!first) return undefined;
-  const key = (bytes: Uint8Array) =>
-    hexOf(Uint8Array.from([...bytes.subarray(4, 6), bytes[9] ?? 0, ...bytes.subarray(12, 20)]));
-  const data: number[] = [];
-  for (const each of sorted) {
-    if (key(each) !== key(first) || offsetOf(each) !== data.length) return undefined;
-    data.push(...each.subarray(((each[0] ?? 0) & 15) * 4, wordAt(each, 2)));
-  }
-  if ((wordAt(sorted.at(-1) ?? first, 6) & 0x2000) !== 0) return undefined;
-  const whole = Uint8Array.from([...first.subarray(0, ((first[0] ?? 0) & 15) * 4), ...data]);
-  atWord(whole, 2, whole.length);
-  atWord(whole, 6, wordAt(first, 6) & 0xc000);
-  return resummed(whole);
-}
-const offsetOf = (bytes: Uint8Array) => (wordAt(bytes, 6) & 0x1fff) * 8;
-
 export const tcp = (
   source: Endpoint,
   destination: Endpoint,

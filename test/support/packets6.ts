@@ -68,7 +68,7 @@ export function header6(packet: PacketFields, transportBytes: number): number[] 
 export function transportOf6(bytes: Uint8Array, start = 0): { at: number; protocol: number } {
   let protocol = bytes[start + 6] ?? 0;
   let at = start + 40;
-  while ([0, 43, 44, 60].includes(protocol)) {
+  while ([0, 43, 44, 60].includes(protocol) && at < bytes.length) {
     const length = protocol === 44 ? 8 : ((bytes[at + 1] ?? 0) + 1) * 8;
     protocol = bytes[at] ?? 0;
     at += length;

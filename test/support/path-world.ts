@@ -1,203 +1,55 @@
-import { fc } from '@fast-check/vitest';
 import { expect } from 'vitest';
+import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import { defaultTimers } from '../../src/fish/config.ts';
-import { block, Pond, shared } from './fish.ts';
+import { fragmentOf, headBytesOf, identificationOf, mayBeCut, pieceOf, renumbered } from './cut-packets.ts';
+import { Pond } from './fish.ts';
 import { NaiveFish, type NaiveFlow } from './naive-fish.ts';
 import { NaiveFragments } from './naive-fragments.ts';
 import { translated } from './naive-nat.ts';
+import { build, checksumProblem, echo, hexOf, read, udp, type Endpoint, type PacketFields } from './packets.ts';
+import { isIPv6Packet } from './packets6.ts';
 import {
-  build,
-  checksumProblem,
-  echo,
-  fragmentOf,
-  hexOf,
-  identificationOf,
-  mayBeCut,
-  read,
-  renumbered,
-  udp,
-  type Endpoint,
-  type PacketFields,
-} from './packets.ts';
+  blocks,
+  blocks6,
+  clients,
+  goodKinds,
+  headerBytesOf,
+  made,
+  nearRouter,
+  optionKinds,
+  over6,
+  partialHeader,
+  remotes,
+  router,
+  vnetHeader_bytes,
+  type Make,
+  type PathCommand,
+} from './path-scene.ts';
 import { ScriptedTcp, type TcpMove } from './scripted-tcp.ts';
 
 /*
  * All that fish does to bytes, beside a second implementation that takes packets apart into plain objects, keeps lists, and sums
  * whole packets anew. Verdicts, bytes and what is kept must be the same after every step.
  */
-const clients: Endpoint[] = [
-  { address: '100.96.0.2', port: 1_000 },
-  { address: '100.96.0.2', port: 1_001 },
-  { address: '100.96.0.3', port: 1_000 },
-];
-const remotes: Endpoint[] = [
-  { address: '203.0.113.1', port: 443 },
-  { address: '203.0.113.1', port: 53 },
-  { address: '203.0.113.2', port: 443 },
-];
-const router = '192.0.2.254';
-const nearRouter = '100.64.0.1';
-const blocks = [
-  block('198.51.100.10', 'tcp', 9_000, 9_003, shared('late')),
-  block('198.51.100.11', 'tcp', 9_000, 9_000),
-  block('198.51.100.10', 'udp', 9_000, 9_001),
-  block('198.51.100.10', 'icmp', 9_004, 9_007),
-];
-
-/** IPv4 options, and why a packet with them is dropped. */
-const optionKinds: readonly Readonly<{ options: readonly number[]; reason?: string }>[] = [
-  { options: [] },
-  { options: [1, 1, 1, 0] },
-  { options: [7, 7, 4, 0, 0, 0, 0, 0] },
-  { options: [68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0] },
-  { options: [222, 6, 1, 2, 3, 4, 1, 1] },
-  { options: [131, 7, 4, 192, 0, 2, 1, 0], reason: 'source_route' },
-  { options: [1, 137, 3, 4], reason: 'source_route' },
-  { options: [222, 9, 0, 0], reason: 'bad_ip_option' },
-  { options: [7, 3, 3, 0], reason: 'bad_ip_option' },
-];
-
-/** How a packet is made, beside what it says. */
-type Make = {
-  options: number;
-  mayBeCut: boolean;
-  identification: number;
-  checksum: 'whole' | 'none' | 'partial';
-  /** Of the data. */
-  bytes: number;
-};
-/** Where pieces begin and how long they are, in eighths of the packet: not more than a few hit the same place. */
-type Pieces = readonly Readonly<{ from: number; units: number; key: number }>[];
-type Who = { client: number; remote: number };
-type Steps = ['out' | 'in', TcpMove][];
-
-export type PathCommand =
-  | { do: 'send'; protocol: 'udp' | 'icmp'; who: Who; way: 'out' | 'in'; make: Make }
-  | {
-      do: 'cut';
-      protocol: 'udp' | 'icmp';
-      who: Who;
-      way: 'out' | 'in';
-      make: Make;
-      every: number;
-      more: Pieces;
-      keys: number[];
-    }
-  /** Some of the fragments that are on their way arrive. */
-  | { do: 'deliver'; picks: number[] }
-  | { do: 'tcp'; who: Who; steps: Steps; make: Make; every: number }
-  | { do: 'error'; about: number; bytes: number; type: 3 | 11 | 12; near: boolean; make: Make }
-  | { do: 'pass'; seconds: number }
-  | { do: 'blocks'; members: typeof blocks }
-  | { do: 'restart' };
-
-const who = fc.record({ client: fc.nat({ max: clients.length - 1 }), remote: fc.nat({ max: remotes.length - 1 }) });
-const way = fc.constantFrom('out' as const, 'in' as const);
-const datagram = fc.constantFrom('udp' as const, 'icmp' as const);
-const make: fc.Arbitrary<Make> = fc.record({
-  options: fc.oneof(
-    { weight: 6, arbitrary: fc.constant(0) },
-    { weight: 4, arbitrary: fc.nat({ max: optionKinds.length - 1 }) },
-  ),
-  mayBeCut: fc.boolean(),
-  identification: fc.nat({ max: 3 }),
-  checksum: fc.constantFrom('whole', 'whole', 'none', 'partial'),
-  bytes: fc.oneof(fc.nat({ max: 40 }), fc.nat({ max: 3_000 })),
-});
-const steps: fc.Arbitrary<Steps> = fc.oneof(
-  fc.constantFrom<Steps>(
-    [
-      ['out', 'begin'],
-      ['in', 'answer'],
-      ['out', 'acknowledge'],
-    ],
-    [
-      ['out', 'data'],
-      ['in', 'data'],
-      ['out', 'acknowledge'],
-    ],
-    [
-      ['out', 'finish'],
-      ['in', 'finish'],
-      ['out', 'acknowledge'],
-    ],
-    [['in', 'reset']],
-  ),
-  fc
-    .tuple(way, fc.constantFrom<TcpMove>('begin', 'answer', 'data', 'acknowledge', 'finish', 'reset'))
-    .map((step) => [step]),
-);
-
-export const pathCommand: fc.Arbitrary<PathCommand> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('send' as const), protocol: datagram, who, way, make }) },
-  {
-    weight: 8,
-    arbitrary: fc.record({
-      do: fc.constant('cut' as const),
-      protocol: datagram,
-      who,
-      way,
-      make,
-      every: fc.integer({ min: 1, max: 120 }),
-      more: fc.oneof(
-        { weight: 3, arbitrary: fc.constant([]) },
-        {
-          weight: 1,
-          arbitrary: fc.array(
-            fc.record({ from: fc.nat({ max: 90 }), units: fc.integer({ min: 1, max: 90 }), key: fc.nat() }),
-            { maxLength: 2 },
-          ),
-        },
-      ),
-      keys: fc.array(fc.nat(), { minLength: 8, maxLength: 8 }),
-    }),
-  },
-  {
-    weight: 10,
-    arbitrary: fc.record({
-      do: fc.constant('deliver' as const),
-      picks: fc.array(fc.nat(), { minLength: 1, maxLength: 30 }),
-    }),
-  },
-  {
-    weight: 6,
-    arbitrary: fc.record({ do: fc.constant('tcp' as const), who, steps, make, every: fc.integer({ min: 5, max: 60 }) }),
-  },
-  {
-    weight: 6,
-    arbitrary: fc.record({
-      do: fc.constant('error' as const),
-      about: fc.nat(),
-      bytes: fc.nat({ max: 600 }),
-      type: fc.constantFrom(3 as const, 11 as const, 12 as const),
-      near: fc.boolean(),
-      make,
-    }),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.record({ do: fc.constant('pass' as const), seconds: fc.constantFrom(1, 10, 29, 30, 61, 301) }),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.record({ do: fc.constant('blocks' as const), members: fc.subarray(blocks, { minLength: 2 }) }),
-  },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('restart' as const) }) },
-);
-
 /** A piece of a packet that is on its way. `fields`: of the whole. */
-type Piece = Readonly<{ bytes: Uint8Array; whole: Uint8Array; fields: PacketFields; pair: string }>;
+type Piece = Readonly<{
+  bytes: Uint8Array;
+  whole: Uint8Array;
+  fields: PacketFields;
+  pair: string;
+  reason?: string | undefined;
+}>;
 type Turned = Readonly<{ side: 'source' | 'destination'; to: Endpoint }>;
 /** A whole packet as somebody has got it, for an error about it. */
 type Delivered = Readonly<{ bytes: Uint8Array; side: Turned['side'] }>;
 
-const vnetHeader_bytes = 10;
 const noHeader = new Uint8Array(vnetHeader_bytes);
 const delivered_max = 50;
 
 export class PathWorld {
   readonly pond: Pond;
-  readonly #flows = new NaiveFish(defaultTimers, '100.96.');
+  readonly #family: 4 | 6;
+  readonly #flows: NaiveFish;
   readonly #fragments = new NaiveFragments();
   readonly #connections = new Map<string, ScriptedTcp>();
   /** Where each pair was last seen coming from. */
@@ -207,9 +59,25 @@ export class PathWorld {
   readonly #numbers = new Map<string, Set<number>>();
   #drops = new Map<string, number>();
 
-  constructor(seed: number) {
-    this.pond = new Pond(blocks, { seed, icmpErrorsPerSMax: 0, clientShare: 1, vnetHeaderBytes: vnetHeader_bytes });
-    this.#flows.setBlocks(blocks);
+  constructor(seed: number, family: 4 | 6) {
+    this.#family = family;
+    this.#flows = new NaiveFish(defaultTimers, family === 4 ? '100.96.' : '2001:db8:c::');
+    this.pond = new Pond(this.#in(blocks), {
+      seed,
+      icmpErrorsPerSMax: 0,
+      clientShare: 1,
+      vnetHeaderBytes: vnetHeader_bytes,
+    });
+    this.#flows.setBlocks(this.#in(blocks));
+  }
+
+  /** In the family of this world; the same block is the same object. */
+  #in(members: readonly LeasedBlock[]): readonly LeasedBlock[] {
+    return this.#family === 4 ? members : members.map((each) => blocks6[blocks.indexOf(each)]!);
+  }
+
+  #at<E extends { address: string }>(endpoint: E): E {
+    return this.#family === 4 ? endpoint : { ...endpoint, address: over6[endpoint.address]! };
   }
 
   get #nowS(): number {
@@ -239,9 +107,10 @@ export class PathWorld {
       this.#numbers.clear();
       this.#drops = new Map();
     } else {
-      if (this.#flows.blocks.some((each) => !command.members.includes(each))) this.#fragments.forgetTranslated();
-      this.pond.forwarder.setBlocks(command.members, this.pond.nowMs);
-      this.#flows.setBlocks(command.members);
+      const members = this.#in(command.members);
+      if (this.#flows.blocks.some((each) => !members.includes(each))) this.#fragments.forgetTranslated();
+      this.pond.forwarder.setBlocks(members, this.pond.nowMs);
+      this.#flows.setBlocks(members);
     }
   }
 
@@ -280,7 +149,7 @@ export class PathWorld {
   }
 
   #datagram(command: Extract<PathCommand, { do: 'send' | 'cut' }>): { fields: PacketFields; pair: string } | undefined {
-    const [client, remote] = [clients[command.who.client]!, remotes[command.who.remote]!];
+    const [client, remote] = [this.#at(clients[command.who.client]!), this.#at(remotes[command.who.remote]!)];
     const { protocol } = command;
     const pair = `${protocol} ${client.address}:${client.port} ${protocol === 'udp' ? '' : remote.address}`;
     const leased = this.#seenFrom.get(pair);
@@ -298,7 +167,7 @@ export class PathWorld {
     direction: 'out' | 'in',
     what: TcpMove,
   ): void {
-    const [from, to] = [clients[client]!, remotes[remote]!];
+    const [from, to] = [this.#at(clients[client]!), this.#at(remotes[remote]!)];
     const pair = `tcp ${from.address}:${from.port} ${to.address}:${to.port}`;
     const connection = this.#connections.get(pair) ?? new ScriptedTcp(from, to);
     this.#connections.set(pair, connection);
@@ -311,7 +180,7 @@ export class PathWorld {
     const fields = direction === 'out' ? connection.fromClient(what) : connection.fromRemote(what, leased!);
     if (!fields) return;
     // A script loses nothing, so no packet of it may be dropped for its options.
-    const kept = { ...how, options: how.options % 5, bytes: fields.data?.length ?? 0 };
+    const kept = { ...how, options: how.options % goodKinds, bytes: fields.data?.length ?? 0 };
     if (kept.bytes < 32) this.#send(fields, pair, kept);
     else this.#sendInPieces(made(fields, { ...kept, checksum: 'whole', mayBeCut: true }), pair, every);
   }
@@ -320,7 +189,7 @@ export class PathWorld {
   #sendInPieces(fields: PacketFields, pair: string, every: number): void {
     const whole = build(fields);
     const bytes = Math.max(40, every * 8);
-    const total = whole.length - headerBytesOf(whole);
+    const total = whole.length - headBytesOf(whole);
     for (let from = Math.floor((total - 1) / bytes) * bytes; from >= 0; from -= bytes)
       this.#sendPiece({ bytes: fragmentOf(whole, from, bytes), whole, fields, pair });
   }
@@ -329,13 +198,14 @@ export class PathWorld {
     const datagram = this.#datagram(command);
     if (!datagram) return;
     const { pair } = datagram;
-    const fields = made(datagram.fields, {
-      ...command.make,
-      mayBeCut: true,
-      checksum: command.make.checksum === 'none' ? 'none' : 'whole',
-    });
+    const checksum = command.make.checksum === 'none' ? 'none' : 'whole';
+    // The last kind is wrong in what is cut, so that only the first fragment shows it.
+    const options = Math.min(command.make.options, optionKinds.length - 2);
+    const how: Make = { ...command.make, mayBeCut: true, checksum, options };
+    const fields = made(datagram.fields, how);
+    const reason = this.#reasonOf(how);
     const whole = build(fields);
-    const total = whole.length - headerBytesOf(whole);
+    const total = whole.length - headBytesOf(whole);
     const every = command.every * 8;
     const regular = Array.from({ length: Math.ceil(total / every) }, (_, i) => ({
       from: i * every,
@@ -347,12 +217,17 @@ export class PathWorld {
     const pieces = [...regular, ...more].filter(({ from, bytes }) => from < total && !(from === 0 && bytes >= total));
     const shuffled = pieces.toSorted((a, b) => a.key - b.key);
     this.#onTheirWay.push(
-      ...shuffled.map(({ from, bytes }) => ({ bytes: fragmentOf(whole, from, bytes), whole, fields, pair })),
+      ...shuffled.map(({ from, bytes }) => ({
+        bytes: fragmentOf(whole, from, bytes, how.identification),
+        ...{ whole, fields, pair, reason },
+      })),
     );
   }
 
-  #sendPiece({ bytes, whole, fields, pair }: Piece): void {
-    const reason = optionsReason(bytes);
+  #sendPiece({ bytes, whole, fields, pair, ...piece }: Piece): void {
+    const { offset, bytes: length } = pieceOf(bytes);
+    const isShort = offset === 0 && length < headerBytesOf(whole) - headBytesOf(whole) + 8;
+    const reason = piece.reason ?? (isShort ? 'fragment_too_small' : undefined);
     const direction = this.#directionOf(fields);
     const taken =
       reason === undefined
@@ -360,7 +235,7 @@ export class PathWorld {
         : ({ verdict: 'dropped', reason } as const);
     if (taken.verdict === 'first') {
       const turned = this.#exchange(bytes, noHeader, fields, pair, (turned, number) =>
-        fragmentOf(renumbered(translatedAs(whole, turned, false), number), 0, bytes.length - headerBytesOf(bytes)),
+        fragmentOf(renumbered(translatedAs(whole, turned, false), number), 0, length, number),
       );
       if (!turned) this.#fragments.refuse(bytes, direction);
       else {
@@ -387,7 +262,7 @@ export class PathWorld {
     const isPartial = how.checksum === 'partial' && fields.protocol !== 'icmp';
     const bytes = build(fields, isPartial);
     const header = isPartial ? partialHeader(bytes, fields, how.bytes) : noHeader;
-    const reason = optionsReason(bytes);
+    const reason = this.#reasonOf(how);
     if (reason !== undefined) {
       const sent = this.pond.send(bytes, header);
       expect([sent.verdict, hexOf(sent.bytes)]).toEqual([reason, hexOf(bytes)]);
@@ -434,13 +309,14 @@ export class PathWorld {
 
   /** Nobody between these two has had this number before. */
   #checkNumber(bytes: Uint8Array, number: number, header: Uint8Array): void {
-    const key = `${bytes[9]} ${bytes.subarray(12, 20).join('.')}`;
+    const isIPv6 = isIPv6Packet(bytes);
+    const key = isIPv6 ? hexOf(bytes.subarray(8, 40)) : `${bytes[9]} ${hexOf(bytes.subarray(12, 20))}`;
     const numbers = this.#numbers.get(key) ?? new Set();
     this.#numbers.set(key, numbers);
     const size = (header[4] ?? 0) | ((header[5] ?? 0) << 8);
-    const segments = header[1] === 0 ? 1 : Math.ceil((bytes.length - headerBytesOf(bytes)) / size);
+    const segments = header[1] === 0 ? 1 : Math.ceil((bytes.length - headBytesOf(bytes)) / size);
     for (let i = 0; i < segments; i++) {
-      const each = (number + i) & 0xffff;
+      const each = isIPv6 ? number : (number + i) & 0xffff;
       expect(numbers.has(each)).toBe(false);
       numbers.add(each);
     }
@@ -460,7 +336,7 @@ export class PathWorld {
     // Half of a TCP checksum, its 17th byte, cannot be moved without the other half, and means nothing to anybody.
     const transport = bytes === 9 && seen.protocol === 6 ? 16 : 8 + bytes;
     const length = Math.min(got.bytes.length, headerBytesOf(got.bytes) + transport);
-    const name = ({ 1: 'icmp', 6: 'tcp', 17: 'udp' } as const)[seen.protocol as 1 | 6 | 17];
+    const name = ({ 1: 'icmp', 58: 'icmp', 6: 'tcp', 17: 'udp' } as const)[seen.protocol as 1 | 6 | 17 | 58];
     const isSent = got.side === 'source';
     const own = isSent
       ? { address: seen.source, port: seen.sourcePort }
@@ -468,14 +344,18 @@ export class PathWorld {
     const other = isSent
       ? { address: seen.destination, port: seen.destinationPort }
       : { address: seen.source, port: seen.sourcePort };
-    const source = isSent ? router : near ? nearRouter : own.address;
+    const far = this.#at({ address: isSent ? router : nearRouter }).address;
+    const source = isSent || near ? far : own.address;
     const destination = isSent ? own.address : other.address;
     const error = (quoted: Uint8Array, from: string, to: string) =>
       build({
-        ...{ protocol: 'icmp', type, code: 0, identifier: 0, sequence: type === 3 ? 1_280 : 0 },
+        ...{ protocol: 'icmp', code: 0, identifier: 0, sequence: type === 3 ? 1_280 : 0 },
+        // Too big, time exceeded and parameter problem are other numbers of ICMPv6.
+        type: this.#family === 4 ? type : ({ 3: 2, 11: 3, 12: 4 } as const)[type],
         ...{ source: from, destination: to, data: quoted.slice(0, length) },
         ...{
-          options: optionKinds[how.options % 5]!.options,
+          options: optionKinds[how.options % goodKinds]!.options,
+          extensions: optionKinds[how.options % goodKinds]!.extensions,
           fragment: how.mayBeCut ? 0 : 0x4000,
           identification: how.identification,
         },
@@ -502,8 +382,14 @@ export class PathWorld {
     const expected = isSent
       ? error(quoted, source, flow.client.address)
       : error(quoted, flow.leased.address, destination);
-    expect(hexOf(sent.bytes)).toBe(hexOf(how.mayBeCut ? renumbered(expected, identificationOf(sent.bytes)) : expected));
-    if (how.mayBeCut) this.#checkNumber(sent.bytes, identificationOf(sent.bytes), noHeader);
+    expect(hexOf(sent.bytes)).toBe(
+      hexOf(mayBeCut(expected) ? renumbered(expected, identificationOf(sent.bytes)) : expected),
+    );
+    if (mayBeCut(expected)) this.#checkNumber(sent.bytes, identificationOf(sent.bytes), noHeader);
+  }
+
+  #reasonOf({ options }: Make): string | undefined {
+    return this.#family === 4 ? optionKinds[options]!.reason : optionKinds[options]!.reason6;
   }
 
   #directionOf(fields: PacketFields): string {
@@ -520,31 +406,5 @@ const remoteKey = (protocol: 'icmp' | 'tcp' | 'udp', { address, port }: Endpoint
   protocol === 'udp' ? 'any' : protocol === 'icmp' ? address : `${address}:${port}`;
 const described = ({ protocol, client, leased, state }: NaiveFlow) =>
   `${protocol} ${client.address}:${client.port} ${leased.address}:${leased.port} ${state}`;
-const headerBytesOf = (bytes: Uint8Array) => ((bytes[0] ?? 0) & 15) * 4;
 const translatedAs = (bytes: Uint8Array, { side, to }: Turned, partial: boolean) =>
   translated(bytes, side, to, partial);
-
-/** The packet with all that `how` says about it. */
-function made(fields: PacketFields, how: Make): PacketFields {
-  const { options } = optionKinds[how.options]!;
-  const common = { options, fragment: how.mayBeCut ? 0 : 0x4000, identification: how.identification };
-  const data = Uint8Array.from({ length: how.bytes }, (_, i) => (i * 31 + how.identification) & 255);
-  if (fields.protocol === 'tcp') return { ...fields, ...common };
-  if (fields.protocol === 'icmp') return { ...fields, ...common, data };
-  return { ...fields, ...common, data, withoutChecksum: how.checksum === 'none' };
-}
-
-/** The virtio header of a packet whose checksum is left to others, and which is cut into segments if it is long. */
-function partialHeader(bytes: Uint8Array, fields: PacketFields, dataBytes: number): Uint8Array {
-  const header = new Uint8Array(vnetHeader_bytes);
-  const start = headerBytesOf(bytes);
-  header.set([1, 0, 0, 0, 0, 0, start, 0, fields.protocol === 'tcp' ? 16 : 6, 0]);
-  // GSO_TCPV4, or GSO_UDP_L4; segments of 512 bytes.
-  if (dataBytes > 600) header.set([fields.protocol === 'tcp' ? 1 : 5, 0, 0, 0, 2], 1);
-  return header;
-}
-
-function optionsReason(bytes: Uint8Array): string | undefined {
-  const options = [...bytes.subarray(20, headerBytesOf(bytes))].join();
-  return optionKinds.find((kind) => kind.options.join() === options)?.reason;
-}
