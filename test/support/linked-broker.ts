@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,13 +11,15 @@ import { SlicesOnHost } from '../../src/agent/slices-on-host.ts';
 import { UnitsOnHost } from '../../src/agent/units-on-host.ts';
 import { Bell, isOver } from '../../src/agent/waiting.ts';
 import { Broker } from '../../src/broker/broker.ts';
-import { openEngine } from '../../src/engine/engine.ts';
+import { openEngine, type Engine, type EngineListeners, type EngineOptions } from '../../src/engine/engine.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { FisheryClient, FisheryError, follow, isFisheryError, type Followed } from '../../src/sdk/index.ts';
 import type { AppliedAnswer } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { ownUid } from './broker-world.ts';
 import { RealServer } from './real-server.ts';
+
+type Life = { isKilled: boolean };
 
 /** What becomes of one message: it never arrives, or it does and the answer is lost. */
 export type Cut = 'request' | 'answer';
@@ -57,7 +59,18 @@ export class LinkedBroker implements AsyncDisposable {
   readonly socket = join(this.directory, 'broker.sock');
   readonly #ending = new AbortController();
   readonly #client: FisheryClient;
-  readonly #desired = new DesiredMachine('edge');
+  readonly machine: string;
+  readonly #ownsServer: boolean;
+  readonly #desired: DesiredMachine;
+  /** How long the guard stays open after a keepalive was sent; undefined: nobody sends any, and it is open always. */
+  readonly #fenceMs: number | undefined;
+  #answeredAt = -Infinity;
+  /** Of the table that is open. */
+  #life: Life = { isKilled: false };
+  /** What is on the host: who may send from where. Told as it comes, and as it goes. */
+  readonly #up = new Map<string, Lease>();
+  onUp: (lease: Lease) => void = () => {};
+  onDown: (lease: string) => void = () => {};
   readonly #slices = new SlicesOnHost();
   readonly #bell = new Bell();
   readonly #reports: Reports;
@@ -68,8 +81,16 @@ export class LinkedBroker implements AsyncDisposable {
   readonly #tasks: Promise<unknown>[];
   #pass: Promise<void> = Promise.resolve();
 
-  private constructor(server: RealServer, token: string) {
+  private constructor(
+    server: RealServer,
+    token: string,
+    { machine, fenceMs, ownsServer }: Readonly<{ machine: string; fenceMs?: number; ownsServer: boolean }>,
+  ) {
     this.server = server;
+    this.machine = machine;
+    this.#fenceMs = fenceMs;
+    this.#ownsServer = ownsServer;
+    this.#desired = new DesiredMachine(machine);
     const { signal } = this.#ending;
     const log = createLogger({ level: 'silent' });
     this.#client = new FisheryClient({
@@ -84,7 +105,7 @@ export class LinkedBroker implements AsyncDisposable {
     };
     const newReports = (send: ConstructorParameters<typeof Reports>[0]['send']) =>
       new Reports({ send, isHopeless: () => false, pause, log });
-    this.#reports = newReports((applied) => this.#client.agent.applied('edge', applied));
+    this.#reports = newReports((applied) => this.#client.agent.applied(machine, applied));
     const own = newReports(async (applied): Promise<AppliedAnswer> => (await this.#running()).applied(applied));
     const sockets = { sockets: () => [], pingSockets: () => [], processesOf: () => new Map(), destroy: () => 0 };
     const cgroups = {
@@ -95,7 +116,7 @@ export class LinkedBroker implements AsyncDisposable {
     };
     const now = () => performance.now();
     this.#host = new BrokerOnHost({
-      ...{ machine: 'edge', reports: own, log, now },
+      ...{ machine, reports: own, log, now },
       blocked: new BlockedOnHost({ sockets, cgroups, isOurMark: () => false, now }),
       units: new UnitsOnHost({ goneOf: async () => new Set(), log, now }),
       hasTable: () => true,
@@ -104,21 +125,21 @@ export class LinkedBroker implements AsyncDisposable {
       start: async (listeners) => {
         const started = await Broker.start({
           ...{
-            machine: 'edge',
+            machine,
             directory: this.table,
             socket: this.socket,
             version: '0',
             log,
             ...listeners,
           },
-          cutOff: () => undefined,
+          cutOff: () => (this.isGuardOpen ? undefined : 'no keepalive was answered'),
           serverNowUs: () => Date.now() * 1_000,
           holders: () => this.#desired.holders.values(),
           cgroupOf: () => undefined,
-          startEngine: openEngine,
+          startEngine: (options, listeners) => this.#openTable(options, listeners),
           send: async (report) => {
             try {
-              return { ok: true, answer: await this.#client.agent.granted('edge', report) };
+              return { ok: true, answer: await this.#client.agent.granted(machine, report) };
             } catch (error) {
               if (!(error instanceof FisheryError)) throw error;
               const gap = error.problem?.broker;
@@ -134,7 +155,51 @@ export class LinkedBroker implements AsyncDisposable {
         return started;
       },
     });
-    this.#tasks = [this.#follow(signal), this.#passes(signal), this.#reports.run(signal), own.run(signal)];
+    this.#tasks = [
+      ...[this.#follow(signal), this.#passes(signal), this.#reports.run(signal), own.run(signal)],
+      ...(fenceMs === undefined ? [] : [this.#keepAlive(fenceMs, signal)]),
+    ];
+  }
+
+  get isGuardOpen(): boolean {
+    return this.#fenceMs === undefined || performance.now() < this.#answeredAt + this.#fenceMs;
+  }
+
+  async #keepAlive(fenceMs: number, signal: AbortSignal): Promise<void> {
+    while (!isOver(signal)) {
+      const sentAt = performance.now();
+      try {
+        const body = { boot_id: `boot of ${this.machine}`, version: '0', applied_revision: this.#desired.revision };
+        await this.#client.agent.keepalive(this.machine, body, { timeoutMs: fenceMs / 3 });
+        this.#answeredAt = sentAt;
+      } catch {
+        // The guard shuts by itself.
+      }
+      await sleep(fenceMs / 8);
+    }
+  }
+
+  /** Of what is killed nothing is answered any more, and nothing is written. */
+  async #openTable(options: EngineOptions, listeners: EngineListeners): Promise<Engine> {
+    const engine = await openEngine(options, listeners);
+    const life: Life = { isKilled: false };
+    this.#life = life;
+    const isKilled = () => life.isKilled;
+    const alive = () => {
+      if (isKilled()) throw new Error('the broker was killed');
+    };
+    const { leases } = engine;
+    const execute: typeof leases.execute = async (command, terms) => {
+      alive();
+      const answer = await leases.execute(command, terms);
+      alive();
+      return answer;
+    };
+    const onEvents: typeof leases.onEvents = (listener) =>
+      leases.onEvents((events) => {
+        if (!isKilled()) listener(events);
+      });
+    return { ...engine, leases: { execute, onEvents, health: () => leases.health() } };
   }
 
   static async open(limits: Parameters<typeof RealServer.start>[0] = {}): Promise<LinkedBroker> {
@@ -142,15 +207,29 @@ export class LinkedBroker implements AsyncDisposable {
     const { client } = server;
     const rest = { tcp: 0, udp: 0, icmp: 0 };
     await client.pools.create({ id: 'pool', prefixes: ['198.51.100.0/30'], cooldown_s: rest });
-    await client.machines.create({ id: 'edge', fence_s: 3_600 });
-    await client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: ownUid === 0 ? 2_001 : ownUid });
-    const { secret } = await client.tokens.create({ name: 'agent', role: 'agent', machine: 'edge' });
-    return new LinkedBroker(server, secret);
+    return LinkedBroker.#on(server, { machine: 'edge', ownsServer: true });
+  }
+
+  /** Another machine of a server that is somebody else's to close. */
+  static join(server: RealServer, machine: string, fence_s: number): Promise<LinkedBroker> {
+    return LinkedBroker.#on(server, { machine, ownsServer: false, fence_s });
+  }
+
+  static async #on(
+    server: RealServer,
+    { machine, ownsServer, fence_s }: Readonly<{ machine: string; ownsServer: boolean; fence_s?: number }>,
+  ): Promise<LinkedBroker> {
+    const { client } = server;
+    await client.machines.create({ id: machine, fence_s: fence_s ?? 3_600 });
+    await client.machines.putHolder(machine, 'web', { kind: 'proxy', uid: ownUid === 0 ? 2_001 : ownUid });
+    const { secret } = await client.tokens.create({ name: `agent-${machine}`, role: 'agent', machine });
+    const fence = fence_s === undefined ? {} : { fenceMs: fence_s * 1_000 };
+    return new LinkedBroker(server, secret, { machine, ownsServer, ...fence });
   }
 
   /** Over the broker's own socket. */
-  local(): FisheryClient {
-    return new FisheryClient({ url: `unix:${this.socket}` });
+  local(attemptsMax?: number): FisheryClient {
+    return new FisheryClient({ url: `unix:${this.socket}`, ...(attemptsMax === undefined ? {} : { attemptsMax }) });
   }
 
   get broker(): Broker {
@@ -175,11 +254,23 @@ export class LinkedBroker implements AsyncDisposable {
     await this.#running();
   }
 
+  /** As by SIGKILL: what was not on disk is lost, and whoever waits for an answer gets none. */
+  async kill(): Promise<void> {
+    const killed = `${this.table}.killed`;
+    await this.#running();
+    this.#life.isKilled = true;
+    cpSync(this.table, killed, { recursive: true });
+    await this.restart(() => {
+      rmSync(this.table, { recursive: true });
+      renameSync(killed, this.table);
+    });
+  }
+
   /** A lease of a session of its own, as soon as there is one to be had. */
   async grantHere(ports: number): Promise<Lease> {
     for (;;) {
       try {
-        const { id } = await this.local().sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+        const { id } = await this.local().sessions.open({ machine: this.machine, holder: 'web', ttl_s: 600 });
         const claims = [{ protocol: 'tcp' as const, ports }];
         const [lease] = (await this.local().leases.grant({ session: id, claims })).leases;
         if (lease?.state === 'active') return lease;
@@ -198,7 +289,7 @@ export class LinkedBroker implements AsyncDisposable {
   async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        for await (const event of follow(this.#client, 'edge', { signal })) this.#hear(event);
+        for await (const event of follow(this.#client, this.machine, { signal })) this.#hear(event);
       } catch {
         await sleep(20);
       }
@@ -220,7 +311,7 @@ export class LinkedBroker implements AsyncDisposable {
         if (this.link.next('request') === undefined)
           void this.#host
             .carryOut(event.request)
-            .then((answer) => this.#client.agent.answer('edge', answer))
+            .then((answer) => this.#client.agent.answer(this.machine, answer))
             .catch(() => {});
         return;
       case 'bookmark':
@@ -241,25 +332,35 @@ export class LinkedBroker implements AsyncDisposable {
 
   async #once(): Promise<void> {
     await this.#host.lookAfter(this.#desired, () => {});
-    const outcomes = [...this.#host.desired.leases.values()].flatMap(({ id: lease, token, state }): LeaseOutcome[] => {
+    const { leases } = this.#host.desired;
+    for (const lease of leases.values()) if (lease.state !== 'ending') this.#bring(lease);
+    for (const id of this.#up.keys()) if ((leases.get(id)?.state ?? 'ending') === 'ending') this.#take(id);
+    const outcomes = [...leases.values()].flatMap(({ id: lease, token, state }): LeaseOutcome[] => {
       if (state === 'pending') return [{ lease, token, state: 'active' }];
-      return state === 'ending' ? [{ lease, token, state: 'empty' }] : [];
+      return state === 'ending' && !this.#up.has(lease) ? [{ lease, token, state: 'empty' }] : [];
     });
-    await this.#host.conclude(outcomes, () => false);
-    const slices = this.#slices.outcomes(
-      this.#desired,
-      () => true,
-      () => false,
-      this.#host,
-    );
+    const isHeld = (slice: string) => [...this.#up.values()].some((lease) => lease.slice === slice);
+    await this.#host.conclude(outcomes, isHeld);
+    const slices = this.#slices.outcomes(this.#desired, () => true, isHeld, this.#host);
     this.#reports.add([], slices, this.#desired.revision);
+  }
+
+  #bring(lease: Lease): void {
+    if (this.#up.has(lease.id)) return;
+    this.#up.set(lease.id, lease);
+    this.onUp(lease);
+  }
+
+  #take(id: string): void {
+    this.#up.delete(id);
+    this.onDown(id);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ending.abort();
     await Promise.race([Promise.allSettled(this.#tasks), sleep(2_000)]);
     await this.#host.close();
-    await this.server[Symbol.asyncDispose]();
+    if (this.#ownsServer) await this.server[Symbol.asyncDispose]();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

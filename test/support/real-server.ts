@@ -20,44 +20,74 @@ export class RealServer implements AsyncDisposable {
   readonly secret: string;
   /** What it has, for a judge who does not ask it. */
   readonly store: MemoryStore;
-  readonly #close: () => Promise<void>;
+  readonly #limits: Partial<Limits>;
+  readonly #port: number;
+  #close: () => Promise<void>;
 
-  private constructor(url: string, secret: string, store: MemoryStore, close: () => Promise<void>) {
-    this.url = url;
+  private constructor(
+    port: number,
+    secret: string,
+    store: MemoryStore,
+    limits: Partial<Limits>,
+    close: () => Promise<void>,
+  ) {
+    this.url = `http://127.0.0.1:${port}`;
     this.secret = secret;
     this.store = store;
-    this.client = new FisheryClient({ url, token: secret });
+    this.client = new FisheryClient({ url: this.url, token: secret });
+    this.#port = port;
+    this.#limits = limits;
     this.#close = close;
   }
 
   static async start(limits: Partial<Limits> = {}): Promise<RealServer> {
     const store = new MemoryStore();
-    const clock = new SteadyClock();
-    const service = new LeaseService({ store, clock });
-    const feed = new Feed({ log: store.reader });
-    service.onEvents((events) => feed.publish(events));
     const secret = formatSecret(randomBytes(secretBytes));
-    await service.execute({
-      ...{ kind: 'createToken', name: 'operator', role: 'operator', machine: null, holder: null },
-      hash: hashSecret(secret),
+    const { port, close } = await serve(store, limits, 0, async (service) => {
+      await service.execute({
+        ...{ kind: 'createToken', name: 'operator', role: 'operator', machine: null, holder: null },
+        hash: hashSecret(secret),
+      });
     });
-    const app = buildApp({
-      ...{ leases: service, reader: store.reader, feed, clock, logger: createLogger({ level: 'silent' }) },
-      ...{ version: '0.0.0', randomBytes, metricsOpen: true, processMetrics: false },
-      limits: { ...defaultLimits, heartbeat_ms: 200, ...limits },
-    });
-    const sweeper = new Sweeper({ execute: (command) => service.execute(command), store, clock, pauseMs: 50 });
-    sweeper.start();
-    await app.listen({ host: '127.0.0.1', port: 0 });
-    const { port } = app.server.address() as AddressInfo;
-    return new RealServer(`http://127.0.0.1:${port}`, secret, store, async () => {
-      await sweeper.stop();
-      await app.close();
-      await service.close();
-    });
+    return new RealServer(port, secret, store, limits, close);
+  }
+
+  /** Stops, stays away for as long as `meanwhile` takes, and begins again at the same place with what it had stored. */
+  async restart(meanwhile: () => Promise<void> = async () => {}): Promise<void> {
+    await this.#close();
+    await meanwhile();
+    ({ close: this.#close } = await serve(this.store, this.#limits, this.#port));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#close();
   }
+}
+
+async function serve(
+  store: MemoryStore,
+  limits: Partial<Limits>,
+  at: number,
+  first: (service: LeaseService) => Promise<void> = async () => {},
+): Promise<Readonly<{ port: number; close: () => Promise<void> }>> {
+  const clock = new SteadyClock();
+  const service = new LeaseService({ store, clock });
+  const feed = new Feed({ log: store.reader });
+  service.onEvents((events) => feed.publish(events));
+  await first(service);
+  const app = buildApp({
+    ...{ leases: service, reader: store.reader, feed, clock, logger: createLogger({ level: 'silent' }) },
+    ...{ version: '0.0.0', randomBytes, metricsOpen: true, processMetrics: false },
+    limits: { ...defaultLimits, heartbeat_ms: 200, ...limits },
+  });
+  const sweeper = new Sweeper({ execute: (command) => service.execute(command), store, clock, pauseMs: 50 });
+  sweeper.start();
+  await app.listen({ host: '127.0.0.1', port: at });
+  const { port } = app.server.address() as AddressInfo;
+  const close = async () => {
+    await sweeper.stop();
+    await app.close();
+    await service.close();
+  };
+  return { port, close };
 }

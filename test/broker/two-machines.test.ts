@@ -1,0 +1,226 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { FisheryClient, isFisheryError } from '../../src/sdk/index.ts';
+import type { Lease } from '../../src/wire/leases.ts';
+import { until } from '../support/broker-world.ts';
+import { LinkedBroker, type Cut } from '../support/linked-broker.ts';
+import { RealServer } from '../support/real-server.ts';
+
+const fence_s = 2;
+const steps_per_holder = 24;
+/** Two tables on one host read one clock, to the millisecond each. */
+const clocks_apart_us = 2_000;
+/** More than these with FISHERY_SOAK_SEEDS, the number of seeds. */
+const seeds = Array.from({ length: Number(process.env.FISHERY_SOAK_SEEDS ?? 2) }, (_, index) => index + 1);
+
+/** The same numbers from 0 to 1 for the same seed. */
+function chance(seed: number): () => number {
+  let state = seed * 0x9e3779b9;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Who may send from which address and ports, on all machines together, and when two could at once. */
+class Senders {
+  readonly #now = new Map<string, Lease>();
+  readonly collisions: string[] = [];
+
+  follow(machine: LinkedBroker): void {
+    machine.onUp = (lease) => {
+      for (const other of this.#now.values())
+        if (
+          other.address === lease.address &&
+          other.protocol === lease.protocol &&
+          other.ports.first <= lease.ports.last &&
+          lease.ports.first <= other.ports.last
+        )
+          this.collisions.push(`${lease.id} on ${lease.machine} while ${other.id} on ${other.machine}`);
+      this.#now.set(`${machine.machine} ${lease.id}`, lease);
+    };
+    machine.onDown = (lease) => void this.#now.delete(`${machine.machine} ${lease}`);
+  }
+}
+
+/** A holder that asks for this and that, on its host and over the server, and takes what comes of it. */
+async function holder(w: LinkedBroker, random: () => number): Promise<void> {
+  const { machine } = w;
+  const server = new FisheryClient({ url: w.server.url, token: w.server.secret, attemptsMax: 1, timeoutMs: 2_000 });
+  const sessions: string[] = [];
+  const leases: Lease[] = [];
+  const pick = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
+  for (let step = 0; step < steps_per_holder; step++) {
+    const isLocal = random() < 0.6;
+    const client = isLocal ? w.local(1) : server;
+    const whose = isLocal ? {} : ({ allocator: 'machine', machine } as const);
+    const [what, session, lease] = [random(), pick(sessions), pick(leases)];
+    try {
+      if (session === undefined || what < 0.15) {
+        const body = { machine, holder: 'web', ttl_s: 600, ...(isLocal ? {} : { allocator: 'machine' as const }) };
+        sessions.push((await client.sessions.open(body)).id);
+      } else if (what < 0.6) {
+        const claims = [{ protocol: 'tcp' as const, ports: random() < 0.5 ? 8 : 64 }];
+        const options = { wait: 'applied', timeoutS: 1, ...whose } as const;
+        leases.push(...(await client.leases.grant({ session, claims }, options)).leases);
+      } else if (what < 0.75) await client.sessions.keepalive(session, whose);
+      else if (what < 0.95 && lease) await client.leases.release(lease, whose);
+      else if (sessions.length > 1) await client.sessions.end(session, whose);
+    } catch (error) {
+      // Cut off, killed, moved away, over: whatever the answer, it must not lead to two having the same.
+      if (!isFisheryError(error)) throw error;
+    }
+    await sleep(random() * 60);
+  }
+}
+
+/** Every message of the machine, in both directions, may be lost before or after it arrives; or all are for a while. */
+class Weather {
+  isDown = false;
+  isFair = false;
+
+  constructor(w: LinkedBroker, random: () => number) {
+    w.link.cut = (_number, name): Cut | undefined => {
+      if (this.isDown) return 'request';
+      const luck = random();
+      // Streams are long, and few.
+      const share = name === 'watch' || name === 'desired' ? 0.4 : 0.15;
+      return this.isFair || luck >= share ? undefined : luck < share / 2 ? 'request' : 'answer';
+    };
+  }
+}
+
+const settledState = (state: string) => (state === 'cooling' ? 'ended' : state);
+const numberOf = (id: string) => Number(id.split('-')[1]);
+
+/** Until the server has heard of everything. */
+async function quiet(w: LinkedBroker): Promise<readonly Lease[]> {
+  let found: readonly Lease[] = [];
+  await until(async () => {
+    try {
+      const { items } = await w.local().leases.list({ limit: 1_000 });
+      found = items;
+      const newest = Math.max(0, ...items.map(({ revision }) => revision));
+      const isSettled = items.every(({ state }) => !['pending', 'ending', 'cooling'].includes(state));
+      return isSettled && (w.broker.status().told_through ?? 0) >= newest && w.broker.status().untold === 0;
+    } catch (error) {
+      if (!isFisheryError(error)) throw error;
+      return false;
+    }
+  });
+  return found;
+}
+
+async function judge(server: RealServer, machines: readonly LinkedBroker[], senders: Senders): Promise<number> {
+  expect(senders.collisions).toEqual([]);
+  const { reportedLeases, reportedSessions, brokers, tenures, leases } = server.store.tables;
+  expect(leases.size).toBe(0);
+  let granted = 0;
+  for (const w of machines) {
+    const here = await quiet(w);
+    granted += here.length;
+    const { incarnation, epoch } = brokers.get(w.machine) ?? {};
+    expect([epoch, incarnation]).toEqual([w.broker.epoch, 1]);
+    const told = [...reportedLeases.values()].filter(({ machine }) => machine === w.machine);
+    const row = (id: number, state: string, { first, last }: Lease['ports']) =>
+      `${id} ${settledState(state)} ${first}-${last}`;
+    expect(told.map(({ id, state, ports }) => row(id, state, ports)).sort()).toEqual(
+      here.map(({ id, state, ports }) => row(numberOf(id), state, ports)).sort(),
+    );
+    const sessions = (await w.local().sessions.list({ limit: 1_000 })).items;
+    expect(
+      [...reportedSessions.values()]
+        .filter(({ machine }) => machine === w.machine)
+        .map(({ id, state }) => `${id} ${state}`)
+        .sort(),
+    ).toEqual(sessions.map(({ id, state }) => `${numberOf(id)} ${state}`).sort());
+    // Granted in what was the machine's at that time, and in nothing else.
+    for (const lease of told)
+      expect(tenures.get(`${lease.slice}/${lease.generation}`)).toMatchObject({
+        machine: w.machine,
+        allocator: 'machine',
+      });
+  }
+  const all = [...reportedLeases.values()].filter(({ state }) => state !== 'refused');
+  const twice = all.flatMap((a, index) =>
+    all.slice(index + 1).flatMap((b) => {
+      const isSame = a.address === b.address && a.ports.first <= b.ports.last && b.ports.first <= a.ports.last;
+      const endOf = ({ emptyAt }: typeof a) => (emptyAt ?? Infinity) - clocks_apart_us;
+      const isAtOnce = b.grantedAt < endOf(a) && a.grantedAt < endOf(b);
+      return isSame && isAtOnce ? [`${a.machine} ${a.id} and ${b.machine} ${b.id}`] : [];
+    }),
+  );
+  expect(twice).toEqual([]);
+  return granted;
+}
+
+async function play(seed: number): Promise<number> {
+  const random = chance(seed);
+  await using server = await RealServer.start({ forward_ms: 300 });
+  const cooldown_s = { tcp: 0, udp: 0, icmp: 0 };
+  await server.client.pools.create({ id: 'pool', prefixes: ['198.51.100.0/30'], cooldown_s });
+  await using one = await LinkedBroker.join(server, 'edge-1', fence_s);
+  await using two = await LinkedBroker.join(server, 'edge-2', fence_s);
+  const machines = [one, two] as const;
+  const senders = new Senders();
+  for (const w of machines) {
+    senders.follow(w);
+  }
+  const slices: string[] = [];
+  for (const { machine } of machines) {
+    const assigned = await server.client.slices.assign({ machine, pool: 'pool', allocator: 'machine', count: 2 });
+    slices.push(...assigned.slices.map(({ id }) => id));
+  }
+  for (const w of machines) await w.grantHere(8);
+  const weather = machines.map((w) => new Weather(w, random));
+  const move = async () => {
+    const id = slices[Math.floor(random() * slices.length)] ?? '';
+    const { machine, state, revision } = await server.client.slices.get(id);
+    if (state !== 'assigned') return;
+    const to = machine === 'edge-1' ? 'edge-2' : 'edge-1';
+    await server.client.slices.move({ id, revision }, { machine: to, deadline_s: 0, allocator: 'machine' });
+  };
+  const beyond = async (which: number) => {
+    const [w, sky] = [machines[which], weather[which]];
+    if (!w || !sky) return;
+    sky.isDown = true;
+    await until(() => !w.isGuardOpen);
+    // Nothing is granted there any more, and what there is stays.
+    await until(async () => {
+      const asked = w.local(1).sessions.open({ machine: w.machine, holder: 'web', ttl_s: 600 });
+      const answer = await asked.catch((error: unknown) => error);
+      // It may have been killed just now.
+      if (isFisheryError(answer)) return answer.code === 'machine_cut_off';
+      throw new Error('a session was opened while the guard was shut', { cause: answer });
+    });
+    sky.isDown = false;
+  };
+  const which = random() < 0.5 ? 0 : 1;
+  const other = machines[1 - which] ?? one;
+  const chaos = [move, () => other.kill(), move, () => server.restart(), () => machines[which].kill(), move];
+  const events = chaos.map((event) => ({ event, at: random() })).sort((a, b) => a.at - b.at);
+  const holders = machines.map((w) => holder(w, random));
+  const during = async () => {
+    for (const { event } of events) {
+      await event().catch((error: unknown) => {
+        if (!isFisheryError(error)) throw error;
+      });
+      await sleep(random() * 200);
+    }
+  };
+  await Promise.all([...holders, during(), beyond(which)]);
+  for (const sky of weather) sky.isFair = true;
+  return await judge(server, machines, senders);
+}
+
+describe('two machines, whatever is cut, killed and started again', () => {
+  it.each(seeds)(
+    'never give the same twice, and all tables agree afterwards (seed %i)',
+    { timeout: 180_000 },
+    async (seed) => {
+      expect(await play(seed)).toBeGreaterThan(4);
+    },
+  );
+});
