@@ -79,9 +79,18 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
   };
 }
 
-/** Where replies to placeholders may arrive, if a program is to take them from there. */
+/**
+ * Where replies to placeholders arrive, if a program is to take them from there. Not the clients' devices: what comes from
+ * there is no reply, and every packet would pay for a look-up that finds nothing.
+ */
 export const steeredDevices = ({ fish, steering, uplinks, clientInterfaces }: HostSettings): readonly string[] =>
-  fish && steering === 'ebpf' ? [...new Set([...uplinks, ...clientInterfaces])] : [];
+  fish && steering === 'ebpf' ? arrivalsOfReplies(uplinks, clientInterfaces) : [];
+
+/** Uplinks, each once; a host that names none has its clients' devices for both. */
+export const arrivalsOfReplies = (
+  uplinks: readonly string[],
+  clientInterfaces: readonly string[],
+): readonly string[] => [...new Set(uplinks.length > 0 ? uplinks : clientInterfaces)];
 
 const routesOf = (family: Family, { tun, routeTable }: HostSettings): readonly string[] => [
   `${familyFlag(family)} default dev ${tun} metric ${deviceMetric} table ${routeTable}`,

@@ -10,7 +10,7 @@ import { bootClockMs } from './boot-clock.ts';
 import { ElasticLeases, type ElasticParts } from './elastic-leases.ts';
 import { portsOfClaim, type FishClaim } from './fish-claims.ts';
 import { FishLeases } from './fish-leases.ts';
-import { steeredDevices, type HostSettings } from './desired-host.ts';
+import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import type { HostState } from './host-state.ts';
@@ -71,7 +71,7 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   const { fish: hasFish } = hostSettings(settings);
   const facts = await preflight({ needsTun: hasFish });
   if (!facts.ok) return facts;
-  const devices = [...settings.uplinks, ...settings.client_interfaces];
+  const devices = arrivalsOfReplies(settings.uplinks, settings.client_interfaces);
   const steering = hasFish ? chooseSteering(settings.steering, devices, kernelCalls) : ok(null);
   if (!steering.ok) return steering;
   const host = hostSettings(settings, steering.value?.mode);

@@ -271,16 +271,12 @@ describe('steering by a program', () => {
     return { bench, lines: transcript(steps) };
   };
 
-  it('lets early demux alone, and attaches where replies may arrive once the TUN is up', async () => {
+  it('lets early demux alone, and attaches where replies arrive, and only there, once the TUN is up', async () => {
     const { bench, lines } = await upAndRunning();
     expect(lines.join('\n')).not.toContain('early_demux');
     expect(
       lines.slice(lines.indexOf('ip link set fishtun up')).filter((line) => !/^ip -[46]|^ip addr/.test(line)),
-    ).toEqual([
-      'ip link set fishtun up',
-      'tcx ingress client0: attach fishery steering',
-      'tcx ingress up0: attach fishery steering',
-    ]);
+    ).toEqual(['ip link set fishtun up', 'tcx ingress up0: attach fishery steering']);
     expect(plan(bench.host.state(), desiredHost(byProgram, load(), bench.recorded), bench.recorded)).toEqual([]);
   });
 
@@ -306,12 +302,18 @@ describe('steering by a program', () => {
 
   it('waits with a device that is not there', async () => {
     const bench = new Bench();
-    bench.host.absentDevices.add('client0');
+    bench.host.absentDevices.add('up0');
     const steps = await bench.reach((recorded) => desiredHost(byProgram, load(), recorded));
-    expect(transcript(steps)).not.toContain('tcx ingress client0: attach fishery steering');
-    bench.host.absentDevices.delete('client0');
+    expect(transcript(steps)).not.toContain('tcx ingress up0: attach fishery steering');
+    bench.host.absentDevices.delete('up0');
     const later = await bench.reach((recorded) => desiredHost(byProgram, load(), recorded));
-    expect(transcript(later)).toEqual(['tcx ingress client0: attach fishery steering']);
+    expect(transcript(later)).toEqual(['tcx ingress up0: attach fishery steering']);
+  });
+
+  it("attaches to clients' devices where no uplink is named", async () => {
+    const alike = { ...byProgram, uplinks: [] };
+    const steps = await new Bench().reach((recorded) => desiredHost(alike, load(), recorded));
+    expect(transcript(steps)).toContain('tcx ingress client0: attach fishery steering');
   });
 
   it('takes turns with nftables so that replies never meet their placeholders', async () => {
@@ -320,12 +322,10 @@ describe('steering by a program', () => {
     expect(away).toEqual([
       'record net/ipv4/tcp_early_demux was "1"',
       'sysctl net/ipv4/tcp_early_demux = 0',
-      'tcx ingress client0: detach fishery steering',
       'tcx ingress up0: detach fishery steering',
     ]);
     const back = transcript(await bench.reach((recorded) => desiredHost(byProgram, load(), recorded)));
     expect(back).toEqual([
-      'tcx ingress client0: attach fishery steering',
       'tcx ingress up0: attach fishery steering',
       'sysctl net/ipv4/tcp_early_demux = 1',
       'forget net/ipv4/tcp_early_demux was "1"',
