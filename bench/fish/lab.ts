@@ -25,7 +25,11 @@ export type LabSettings = Readonly<{
   sides: readonly Side[];
   /** More settings of fish. */
   fish?: object;
+  /** Leases of the terminator, which then has all TCP of the side `fish`. */
+  terminate?: readonly Claim[];
 }>;
+
+const terminatorUid = 2_107;
 
 export class NoCompiler extends Error {
   override readonly name = 'NoCompiler';
@@ -73,7 +77,9 @@ export class FishLab implements AsyncDisposable {
     try {
       const load = compiled('load', folder);
       lab = await AgentLab.open(settings.name);
-      const ports = settings.claims.reduce((sum, claim) => sum + claim.ports, 0);
+      const { terminate = [] } = settings;
+      const claims = [...settings.claims, ...terminate];
+      const ports = claims.reduce((sum, claim) => sum + claim.ports, 0);
       const config = await lab.setUp({
         slices: Array.from({ length: Math.ceil(ports / 2_048) + 1 }, (_, index) => [
           '198.51.100.10',
@@ -82,9 +88,12 @@ export class FishLab implements AsyncDisposable {
         settings: {
           client_interfaces: ['hc'],
           fish: { client_prefixes: ['100.64.0.0/10'], claims: settings.claims, ...settings.fish },
+          ...(terminate.length > 0 && { terminate: { claims: terminate } }),
           log_level: 'warn',
         },
       });
+      if (terminate.length > 0)
+        await lab.client.machines.putHolder('edge', 'terminator', { kind: 'terminator', uid: terminatorUid });
       for (const side of settings.sides)
         if (side !== 'fish') {
           const twin = namespaceOf(`fa-${settings.name}-${side}`);
@@ -96,8 +105,9 @@ export class FishLab implements AsyncDisposable {
         }
       const agent = lab.startAgent(config);
       await agent.until(
-        ({ lease_counts, guard }) => lease_counts['up'] === settings.claims.length && guard.open,
-        'fish has no leases',
+        ({ lease_counts, guard, terminator }) =>
+          lease_counts['up'] === claims.length && guard.open && (terminator?.stats?.leases ?? 0) === terminate.length,
+        'not all leases are there',
         120_000,
       );
       return new FishLab(lab, agent, { load, folder, twins: twinNames });

@@ -12,6 +12,9 @@ const shared: readonly Claim[] = [
   { protocol: 'udp', ports: 64 },
 ];
 const exclusive: readonly Claim[] = [{ protocol: 'tcp', ports: 1_024 }];
+/** The terminating path has all TCP, in leases of its own. */
+const terminated: readonly Claim[] = [{ protocol: 'tcp', mode: 'shared', ports: 1_024 }];
+const datagramsOnly: readonly Claim[] = [{ protocol: 'udp', ports: 64 }];
 /** So that what is closed is also given up within the measurement, and not only a minute after it. */
 const shortRest = { timers: { tcp_rest_s: 1 } };
 
@@ -25,12 +28,13 @@ function besideKernel(
   name: string,
   claims: readonly Claim[],
   open: (lab: FishLab, sides: readonly Side[]) => Traffic | Promise<Traffic>,
+  terminate: readonly Claim[] = [],
 ): Part {
   const sides = ['fish', 'nft'] as const;
   return {
     name,
     async *measure() {
-      await using lab = await FishLab.open({ name: 'bench', claims, sides, fish: shortRest });
+      await using lab = await FishLab.open({ name: 'bench', claims, sides, fish: shortRest, terminate });
       const traffic = await open(lab, sides);
       // The first round of either is not counted: compilers and caches are cold.
       for (const side of sides) await traffic.run(side);
@@ -79,6 +83,10 @@ const parts: readonly Part[] = [
   besideKernel('fish.pps64', shared, pps64),
   besideKernel('fish.conns', exclusive, connections),
   besideKernel('fish.conns_placeholder', shared, connections),
+  // The terminating path, on the same host.
+  besideKernel('fish.terminate', datagramsOnly, (lab) => bulk(lab, 'up'), terminated),
+  besideKernel('fish.terminate_down', datagramsOnly, (lab) => bulk(lab, 'down'), terminated),
+  besideKernel('fish.terminate_conns', datagramsOnly, connections, terminated),
   { name: 'fish.flows500k', measure: () => flows(rounds) },
   besideC,
 ];
