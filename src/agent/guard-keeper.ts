@@ -1,5 +1,5 @@
 import type { Logger } from '../ops/logger.ts';
-import { doze, isOver } from './waiting.ts';
+import { Bell, isOver } from './waiting.ts';
 
 /** What the keeper needs of the server and of the host. */
 export type GuardKeeperParts = Readonly<{
@@ -26,6 +26,8 @@ const look_for_sleep_ms = 100;
 /** Two clocks that are read one after the other, one of them coarse, differ by so much without any sleep. */
 const sleep_min_ms = 50;
 const attempt_min_ms = 200;
+/** Whoever shut it for the machine to sleep may never come back to open it. */
+const held_shut_ms_max = 300_000;
 /** How often a guard that was opened late is cut down before it is shut instead. */
 const cuts_max = 4;
 const pause_min_ms = 100;
@@ -53,6 +55,9 @@ export class GuardKeeper {
   #fenceAt: number | undefined;
   #isFenced = false;
   readonly #inheritedMs: number;
+  /** Until then it stays shut, whatever is answered. */
+  #heldShutUntil = -Infinity;
+  readonly #bell = new Bell();
 
   /** `inheritedMs`: for how long a former agent has left the guard open. */
   constructor(parts: GuardKeeperParts, fence_s: number, inheritedMs = 0) {
@@ -87,7 +92,28 @@ export class GuardKeeper {
 
   /** Why the last keepalive was not answered, as the server or the network says; null when it was. */
   get problem(): string | null {
-    return this.#problem;
+    return this.#isHeldShut ? 'it was shut for the machine to sleep, by "fishery agent shut"' : this.#problem;
+  }
+
+  get #isHeldShut(): boolean {
+    return this.#parts.now() < this.#heldShutUntil;
+  }
+
+  /**
+   * The machine is about to sleep: shuts it, and keeps it shut until `letOpen`, or for five minutes at most, sleep included.
+   * Keepalives go on: what the machine has stays its own for as long as they are answered.
+   */
+  holdShut(): void {
+    this.#heldShutUntil = this.#parts.now() + held_shut_ms_max;
+    this.#horizonAt = -Infinity;
+    this.#parts.shut();
+    this.#tell();
+  }
+
+  /** It may be open again, from the next answer on, for which the server is asked at once. */
+  letOpen(): void {
+    this.#heldShutUntil = -Infinity;
+    this.#bell.ring();
   }
 
   /**
@@ -132,7 +158,7 @@ export class GuardKeeper {
       while (!isOver(signal)) {
         const pauseMs = await this.#once(signal);
         this.#tell();
-        await doze(pauseMs, signal);
+        await this.#bell.heard(signal, pauseMs);
       }
     } finally {
       clearInterval(watch);
@@ -186,7 +212,7 @@ export class GuardKeeper {
       this.#problem = null;
       const horizonAt = sentAt + answer.fence_s * 1_000 - clockGrain_ms;
       if (horizonAt > now()) {
-        this.#horizonAt = horizonAt;
+        if (!this.#isHeldShut) this.#horizonAt = horizonAt;
         this.#fenceAt = horizonAt;
         clearTimeout(this.#horizon);
         this.#horizon = setTimeout(() => this.#tell(), this.openForMs + clockGrain_ms);
@@ -222,9 +248,11 @@ export class GuardKeeper {
     if (state === 'open') log.info(`the guard is open, for ${Math.round(this.openForMs)} ms unless renewed`);
     else
       log.error(
-        this.#told === undefined
-          ? 'the guard is shut until the server answers a keepalive: nothing leaves with an address of the pools'
-          : `the guard is SHUT: no keepalive was answered for ${this.#fence_s} s, nothing leaves with an address of the pools`,
+        this.#isHeldShut
+          ? 'the guard is shut for the machine to sleep'
+          : this.#told === undefined
+            ? 'the guard is shut until the server answers a keepalive: nothing leaves with an address of the pools'
+            : `the guard is SHUT: no keepalive was answered for ${this.#fence_s} s, nothing leaves with an address of the pools`,
       );
     this.#told = state;
   }

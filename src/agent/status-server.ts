@@ -10,7 +10,8 @@ export const socketName = 'agent.sock';
 
 /**
  * GET /status (JSON), /healthz (200, or 503 with the reason) and /metrics, on a Unix socket that root alone may open:
- * `curl --unix-socket /var/lib/fishery/agent.sock http://agent/status`.
+ * `curl --unix-socket /var/lib/fishery/agent.sock http://agent/status`. POST /guard/shut and /guard/open are for a machine that
+ * goes to sleep, and wakes.
  */
 export async function serveStatus(stateDir: string, parts: StatusParts): Promise<Result<() => Promise<void>, string>> {
   const path = join(stateDir, socketName);
@@ -41,8 +42,14 @@ export async function serveStatus(stateDir: string, parts: StatusParts): Promise
 
 async function answer(request: IncomingMessage, response: ServerResponse, parts: StatusParts): Promise<void> {
   const [path = ''] = (request.url ?? '').split('?', 1);
+  if (request.method === 'POST' && (path === '/guard/shut' || path === '/guard/open')) {
+    if (path === '/guard/shut') parts.guard.holdShut();
+    else parts.guard.letOpen();
+    send(response, 200, 'text/plain', `${path === '/guard/shut' ? 'the guard is shut' : 'the guard may open again'}\n`);
+    return;
+  }
   if (request.method !== 'GET' || !['/status', '/healthz', '/metrics'].includes(path)) {
-    send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics\n');
+    send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics; POST /guard/shut or /guard/open\n');
     return;
   }
   const status = await statusOf(parts);

@@ -346,6 +346,35 @@ describe('the horizon', () => {
   });
 });
 
+describe('a machine that goes to sleep', () => {
+  it('has its guard shut, which no answer opens before it is let', async () => {
+    const { guard, stop } = keeper();
+    await vi.advanceTimersByTimeAsync(500);
+    guard.holdShut();
+    expect([shut, guard.isOpen, guard.problem]).toEqual([[500], false, expect.stringContaining('to sleep')]);
+    expect(said).toContain('error the guard is shut for the machine to sleep');
+    opened = [];
+    guard.reopen();
+    await vi.advanceTimersByTimeAsync(5_000);
+    // What it has stays its own: keepalives go on.
+    expect([opened, guard.isOpen, fenced, asked.length > 5]).toEqual([[], false, [], true]);
+    asked = [];
+    guard.letOpen();
+    await vi.advanceTimersByTimeAsync(10);
+    expect([asked, guard.isOpen, guard.problem]).toEqual([[5_500], true, null]);
+    await stop();
+  });
+
+  it('opens it again by itself when nobody says that it may', async () => {
+    const { guard, stop } = keeper();
+    guard.holdShut();
+    sleptMs = 300_000;
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(guard.isOpen).toBe(true);
+    await stop();
+  });
+});
+
 describe('a table made anew', () => {
   it('is opened for what is left, and no longer', async () => {
     const { guard, stop } = keeper();

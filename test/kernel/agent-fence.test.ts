@@ -104,6 +104,26 @@ describe('when the server does not answer', () => {
     await hears(web, socket, 'survived');
   });
 
+  it('is shut while the machine sleeps, by an agent that runs or without one', async () => {
+    const config = await lab.setUp({ fence_s: 60 });
+    const guard = (what: 'shut' | 'open') =>
+      lab.shell(lab.host, `${process.execPath} ${bin} agent ${what} --config ${config}`);
+    const isOpen = () => lab.shell(lab.host, 'nft list set inet fishery alive').includes('elements');
+    const agent = lab.startAgent(config);
+    await agent.ready();
+    expect([guard('shut'), isOpen()]).toEqual(['the guard is shut', false]);
+    lab.shell(lab.host, 'nft delete table inet fishery');
+    await agent.until(({ host }) => (host.drift.table ?? 0) > 0, 'the table is not made anew');
+    expect([isOpen(), (await agent.status()).guard.open]).toEqual([false, false]);
+    expect((await agent.get('/healthz')).text).toContain('fishery agent shut');
+    expect(guard('open')).toBe('the guard may open again');
+    await agent.until(({ guard: { open } }) => open, 'the guard stays shut');
+    await agent.end('SIGKILL');
+    expect(isOpen()).toBe(true);
+    expect([guard('shut').replace(/.*; /, ''), isOpen()]).toEqual(['the guard is shut', false]);
+    expect(guard('shut')).toContain('the guard was not open');
+  });
+
   it('the agent keeps trying from the start, and touches nothing meanwhile', async () => {
     const config = await lab.setUp({ fence_s });
     const before = lab.fingerprint();

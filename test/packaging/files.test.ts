@@ -86,6 +86,7 @@ describe('units', () => {
     ]);
     expect(values('fishery-server.service', 'CapabilityBoundingSet')).toEqual(['']);
     expect(values('fishery-keeper@.service', 'CapabilityBoundingSet')).toEqual(['']);
+    expect(values('fishery-sleep.service', 'CapabilityBoundingSet')).toEqual(['CAP_NET_ADMIN CAP_DAC_READ_SEARCH']);
     expect(values('fishery-terminator.service', 'CapabilityBoundingSet')).toEqual([
       'CAP_NET_RAW CAP_SETUID CAP_SETGID',
     ]);

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { explainRefusal, startAgent } from '../../agent/start-agent.ts';
 import { agentSettings, hostSettings, type AgentSettings } from '../../agent/settings.ts';
 import { takeDown } from '../../agent/take-down.ts';
+import { changeGuard } from '../../agent/sleep-guard.ts';
 import { createLogger } from '../../ops/logger.ts';
 import { SecretFile } from '../../ops/secret-file.ts';
 import { readSecretFile } from '../../ops/settings.ts';
@@ -19,8 +20,9 @@ export const command = defineCommand({
   positionals: [
     {
       name: 'action',
-      description: 'up: keep this host as the server says; down: put it back as it was',
-      choices: ['up', 'down'],
+      description:
+        'up: keep this host as the server says; down: put it back as it was; shut, open: the guard, around sleep',
+      choices: ['up', 'down', 'shut', 'open'],
       required: false,
     },
   ],
@@ -38,9 +40,22 @@ export const command = defineCommand({
         - { protocol: icmp, ports: 16 }
 
 SIGTERM gives fish's leases back, shuts the guard and leaves the host as it is; "fishery agent down" restores it.`,
-  run: (settings, context) =>
-    context.positionals['action'] === 'down' ? bringDown(settings, context) : bringUp(settings, context),
+  run: (settings, context) => {
+    const { action } = context.positionals;
+    if (action === 'shut' || action === 'open') return moveGuard(action, settings, context);
+    return action === 'down' ? bringDown(settings, context) : bringUp(settings, context);
+  },
 });
+
+async function moveGuard(action: 'shut' | 'open', settings: AgentSettings, { print, complain }: CommandContext) {
+  const done = await changeGuard(action, settings.state_dir);
+  if (!done.ok) {
+    complain(done.error);
+    return exitCodes.failure;
+  }
+  print(done.value);
+  return exitCodes.ok;
+}
 
 async function bringUp(settings: AgentSettings, { complain }: CommandContext): Promise<number> {
   const machine = settings.machine ?? hostname().toLowerCase();
