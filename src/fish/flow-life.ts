@@ -217,7 +217,8 @@ export class FlowLife {
     const { flows, clients, destinations } = this;
     const { blocks } = this.#parts;
     // The flow is a row of every column, and its block one of the table.
-    const [slot, protocol] = [flows.block[flow]!, flows.protocol[flow]!];
+    const slot = flows.block[flow]!;
+    const protocol = flows.protocol[flow]!;
     blocks.flows[slot] = blocks.flows[slot]! + 1;
     clients.add(flows.client[flow]!, protocol, flows.leased[flow]!, flows.placeholder[flow] !== NONE, nowMs);
     destinations.add(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
@@ -226,7 +227,8 @@ export class FlowLife {
   #countOut(flow: number): void {
     const { flows, clients, destinations } = this;
     const { blocks } = this.#parts;
-    const [slot, protocol] = [flows.block[flow]!, flows.protocol[flow]!];
+    const slot = flows.block[flow]!;
+    const protocol = flows.protocol[flow]!;
     blocks.flows[slot] = blocks.flows[slot]! - 1;
     clients.remove(flows.client[flow]!, protocol, flows.placeholder[flow] !== NONE);
     destinations.remove(protocol, flows.remote[flow]!, flows.remotePort[flow]!);

@@ -35,6 +35,11 @@ export class PortSpace {
     }
   }
 
+  /** How many addresses they are of. */
+  get addresses(): number {
+    return this.#byAddress.size;
+  }
+
   /** The ports of one address; undefined when it has none. */
   ofAddress(address: number): Stretch | undefined {
     return this.#byAddress.get(address);

@@ -65,7 +65,7 @@ export class SourcePicker {
     if (!this.#mayHaveOneMore(client)) return DROP.port_share;
     this.#mayHold = clients.share.allows(clients.placeholdersOf(client, protocol), placeholders.free);
     const parity = config.udpPortParity && isUdp(protocol) ? sourcePort & 1 : ANY;
-    const isPaired = config.addressPooling !== 'arbitrary';
+    const isPaired = config.addressPooling !== 'arbitrary' && space.addresses > 1;
     const own = isPaired ? space.ofAddress(clients.leasedOf(client, protocol)) : undefined;
     const stretch = own !== undefined && config.addressPooling === 'paired_strict' ? own : space.whole;
     if (own !== undefined && own.total < stretch.total) {
