@@ -83,6 +83,9 @@ const Fish = z
     clients_max: z.int().min(1).max(4_194_304).optional().meta({
       description: 'Clients with flows at the same time; default 65536',
     }),
+    client_prefix6_bits: z.int().min(1).max(128).optional().meta({
+      description: 'IPv6 addresses that are alike in so many bits are one client; default 64',
+    }),
     client_limits: z
       .strictObject({
         tcp_flows_max: z.int().min(1).max(16_777_216).optional(),

@@ -116,6 +116,7 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
     icmpErrorsPerSMax: fish.refusals_per_s_max,
     addressPooling: fish.address_pooling,
     clientsMax: fish.clients_max,
+    clientPrefix6Bits: fish.client_prefix6_bits,
     tcpFlowsPerClientMax: limits.tcp_flows_max,
     udpFlowsPerClientMax: limits.udp_flows_max,
     icmpFlowsPerClientMax: limits.icmp_flows_max,

@@ -1,11 +1,14 @@
 import { FairShare } from './fair-share.ts';
 import { IPV6, isTcp, isUdp } from './packet.ts';
+import type { Subscribers } from './subscribers.ts';
 import { DROP, FORWARD } from './verdicts.ts';
 
 /** What one client may have. */
 export type ClientLimits = Readonly<{
   /** Clients with flows at the same time. */
   clientsMax: number;
+  /** How much of its IPv6 address makes a client: see `Subscribers`. */
+  clientPrefix6Bits: number;
   /** Flows of one client, those that rest included: each has a leased port. */
   tcpFlowsPerClientMax: number;
   udpFlowsPerClientMax: number;
@@ -23,7 +26,7 @@ const ECHO_FLOWS = 2;
 const kindOf = (protocol: number): number => (isTcp(protocol) ? TCP_FLOWS : isUdp(protocol) ? UDP_FLOWS : ECHO_FLOWS);
 
 /**
- * The clients that have flows, each with what it has, how fast it may begin more, and the leased address that it uses (RFC 4787
+ * The clients (see `Subscribers`) that have flows, each with what it has, how fast it may begin more, and the leased address that it uses (RFC 4787
  * REQ-2, "paired"). A client is there from its first flow until its last one's row is free again; nothing of it outlives
  * the process, because all of it but the tokens can be counted anew from the flows.
  *
@@ -31,6 +34,7 @@ const kindOf = (protocol: number): number => (isTcp(protocol) ? TCP_FLOWS : isUd
  */
 export class Clients {
   readonly #limits: ClientLimits;
+  readonly #subscribers: Pick<Subscribers, 'of'>;
   readonly share: FairShare;
   readonly #flowsMax: Readonly<Uint32Array>;
   readonly #mask: number;
@@ -47,9 +51,10 @@ export class Clients {
   readonly #refilledMs: Float64Array;
   #count = 0;
 
-  constructor(limits: ClientLimits, random: () => number) {
+  constructor(limits: ClientLimits, subscribers: Pick<Subscribers, 'of'>, random: () => number) {
     const size = 2 ** Math.ceil(Math.log2(Math.max(8, limits.clientsMax * 2)));
     this.#limits = limits;
+    this.#subscribers = subscribers;
     this.share = new FairShare(limits.clientShare);
     this.#flowsMax = Uint32Array.of(
       limits.tcpFlowsPerClientMax,
@@ -82,6 +87,11 @@ export class Clients {
     // place is a row of every column, and kind one of the three.
     if (this.#flows[place * 3 + kind]! >= this.#flowsMax[kind]!) return DROP.client_flows;
     return this.share.allows(this.#total[place]!, free) ? FORWARD : DROP.table_share;
+  }
+
+  /** Whether these addresses count as one client. */
+  isSame(a: number, b: number, protocol: number): boolean {
+    return a === b || this.#subscribers.of(a, protocol) === this.#subscribers.of(b, protocol);
   }
 
   flowsOf(client: number, protocol: number): number {
@@ -134,7 +144,8 @@ export class Clients {
     if (this.#total[place] === 0) this.#close(place);
   }
 
-  #begin(client: number, protocol: number, nowMs: number): number {
+  #begin(address: number, protocol: number, nowMs: number): number {
+    const client = this.#subscribers.of(address, protocol);
     let place = this.#homeOf(client, protocol & IPV6);
     while (this.#total[place] !== 0) place = (place + 1) & this.#mask;
     this.#client[place] = client;
@@ -157,7 +168,8 @@ export class Clients {
     return tokens >= 1;
   }
 
-  #find(client: number, protocol: number): number {
+  #find(address: number, protocol: number): number {
+    const client = this.#subscribers.of(address, protocol);
     const family = protocol & IPV6;
     for (let place = this.#homeOf(client, family); this.#total[place] !== 0; place = (place + 1) & this.#mask)
       if (this.#client[place] === client && this.#family[place] === family) return place;

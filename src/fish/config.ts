@@ -131,6 +131,7 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   fragmentBytesMax: 4_194_304,
   fragmentTimeoutS: 30,
   clientsMax: 65_536,
+  clientPrefix6Bits: 64,
   // No more than the table holds: by itself the share keeps one client from having all.
   tcpFlowsPerClientMax: 2 ** 24,
   udpFlowsPerClientMax: 2 ** 24,
@@ -182,6 +183,7 @@ function firstProblem(config: FishConfig): Result<never, string> | undefined {
     fragmentBytesMax: [1_048_576, 2 ** 30],
     fragmentTimeoutS: [1, 120],
     clientsMax: [1, 2 ** 22],
+    clientPrefix6Bits: [1, 128],
     tcpFlowsPerClientMax: [1, 2 ** 24],
     udpFlowsPerClientMax: [1, 2 ** 24],
     icmpFlowsPerClientMax: [1, 2 ** 24],

@@ -10,6 +10,7 @@ import { needsPeers } from './mapping.ts';
 import { IPV6, isTcp, isUdp, UDP6, type Packet } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import { SourcePicker } from './source-picker.ts';
+import { Subscribers } from './subscribers.ts';
 import { TcpTracker } from './tcp-state.ts';
 import { NOTHING_DUE, NOT_YET, TimingWheel } from './timing-wheel.ts';
 import { UdpPeers } from './udp-peers.ts';
@@ -60,7 +61,8 @@ export class FlowLife {
     this.flows = new FlowTable(columns.flows, random);
     this.tcp = new TcpTracker(columns.tcp);
     this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers) : null;
-    this.clients = new Clients(config, random);
+    const subscribers = new Subscribers(parts.book.words, config.clientPrefix6Bits, random);
+    this.clients = new Clients(config, subscribers, random);
     this.destinations = new Destinations(this.flows.capacity, random);
     const { flows, clients, destinations } = this;
     this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, random });

@@ -93,7 +93,7 @@ export class SourcePicker {
 
   /** How many ports a client has toward the remote: of all, if they are no more than a search looks at, else by a sample. */
   #countOwn(client: number): number {
-    const { config, flows } = this.#parts;
+    const { config, flows, clients } = this.#parts;
     const { total, step } = this.#space.whole;
     const probes = Math.min(total, config.portProbesMax);
     let at = this.#parts.random() % total;
@@ -101,7 +101,7 @@ export class SourcePicker {
     for (let probe = 0; probe < probes; probe++) {
       this.#pointAt(at);
       const flow = flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort);
-      if (flow !== NONE && flows.client[flow] === client) own++;
+      if (flow !== NONE && clients.isSame(flows.client[flow]!, client, this.#protocol)) own++;
       at += step;
       if (at >= total) at -= total;
     }

@@ -23,6 +23,7 @@ const flowsOf = (pond: Pond, from: Endpoint, count: number, to = origin, protoco
 describe('the table of clients', () => {
   const limits = {
     clientsMax: 6,
+    clientPrefix6Bits: 128,
     tcpFlowsPerClientMax: 4,
     udpFlowsPerClientMax: 5,
     icmpFlowsPerClientMax: 6,
@@ -41,7 +42,7 @@ describe('the table of clients', () => {
   test.prop([fc.array(fc.record({ flow, adds: fc.boolean() }), { maxLength: 200 }), fc.integer()], { numRuns: 300 })(
     'agrees with a list of flows that is counted from end to end',
     (steps, seed) => {
-      const clients = new Clients(limits, seeded(seed));
+      const clients = new Clients(limits, { of: (client) => client }, seeded(seed));
       const flows: Flow[] = [];
       const family = (protocol: number) => protocol & 0x80;
       const of = (wanted: number, protocol: number) =>
@@ -190,6 +191,55 @@ describe('clients', () => {
     expect([...pond.forwarder.flows()]).toHaveLength(40);
     pond.pass(301);
     expect([...pond.forwarder.flows()]).toHaveLength(0);
+    expect(pond.forwarder.counters().clients).toBe(0);
+  });
+});
+
+describe('clients over IPv6', () => {
+  const [near, neighbour, far] = ['2001:db8:c::1', '2001:db8:c::2', '2001:db8:c:1::1'].map((each) => ({
+    address: each,
+    port: 40_000,
+  })) as [Endpoint, Endpoint, Endpoint];
+  const remote: Endpoint = { address: '2001:db8:f::1', port: 443 };
+  const blocks = [
+    block('2001:db8:a::10', 'tcp', 8_192, 8_223),
+    block('2001:db8:a::11', 'tcp', 8_192, 8_223),
+    block('2001:db8:a::10', 'udp', 8_192, 8_255),
+  ];
+  const settings = { clientPrefixes: ['2001:db8:c::/48' as never] };
+
+  test('are one for each prefix of 64 bits, however many addresses it uses', () => {
+    const pond = new Pond(blocks, { ...settings, tcpFlowsPerClientMax: 4 });
+    expect([flowsOf(pond, near, 3, remote), flowsOf(pond, neighbour, 3, remote)]).toEqual([3, 1]);
+    expect(flowsOf(pond, far, 3, remote)).toBe(3);
+    expect(pond.forwarder.counters().clients).toBe(2);
+    // One leased address for each of them, too.
+    const sources = (from: Endpoint) =>
+      new Set([...pond.forwarder.flows({ client: from.address as never })].map((flow) => flow.address));
+    expect(new Set([...sources(near), ...sources(neighbour)]).size).toBe(1);
+    pond.restart();
+    expect(flowsOf(pond, { ...neighbour, port: 1 }, 3, { ...remote, port: 80 })).toBe(0);
+  });
+
+  test('share what the ports toward a destination have for one', () => {
+    const pond = new Pond(blocks, settings);
+    const had = [...Array(64).keys()].map((i) =>
+      flowsOf(pond, { ...near, address: `2001:db8:c::${i + 9}` }, 1, remote),
+    );
+    expect(had.reduce((sum, each) => sum + each, 0)).toBe(58);
+    expect(pond.drops()).toEqual({ port_share: 6 });
+    expect(flowsOf(pond, far, 1, remote)).toBe(1);
+  });
+
+  test.each([
+    [128, 3],
+    [48, 1],
+  ])('are those with one prefix of %i bits when that is wanted', (clientPrefix6Bits, clients) => {
+    const pond = new Pond(blocks, { ...settings, clientPrefix6Bits });
+    for (const from of [near, neighbour, far]) expect(flowsOf(pond, from, 2, remote)).toBe(2);
+    expect(pond.forwarder.counters().clients).toBe(clients);
+    pond.pass(241);
+    pond.pass(61);
     expect(pond.forwarder.counters().clients).toBe(0);
   });
 });
