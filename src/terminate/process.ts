@@ -120,7 +120,8 @@ function acceptOn(fd: number, accept: (socket: Socket) => void): Promise<Server>
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, accept);
   const { promise, resolve, reject } = Promise.withResolvers<Server>();
   server.once('error', reject);
-  server.listen({ fd }, () => {
+  // Where it listens on a descriptor, Node takes the backlog from here only, and would lower it without.
+  server.listen({ fd }, backlog, () => {
     server.off('error', reject);
     // Out of descriptors for a moment, or a client that left early: the next one may fare better.
     server.on('error', () => {});
