@@ -248,9 +248,16 @@ const table: readonly Row[] = [
   ['tun-name', { links: [link('fishtun', { kind: 'veth' })] }, 'error', /kind veth/],
   [
     'tun-mtu',
-    { links: [link('h0', { mtu: 9_000 }), link('fishtun', { kind: 'tun' })] },
+    { links: [link('h0', { mtu: 9_000 }), link('hc', { mtu: 1_420 }), link('fishtun', { kind: 'tun' })] },
     'warning',
-    /h0 one of 9000/,
+    /of 1500, and hc, the narrowest link, one of 1420/,
+    'ip link set dev fishtun mtu 1420',
+  ],
+  [
+    'tun-mtu',
+    { links: [link('h0', { mtu: 9_000 }), link('hc', { mtu: 9_000 }), link('fishtun', { kind: 'tun' })] },
+    'warning',
+    /of 1500, and h0, the narrowest link, one of 9000/,
     'ip link set dev fishtun mtu 9000',
   ],
   [

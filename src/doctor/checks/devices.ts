@@ -48,23 +48,22 @@ export const deviceChecks: readonly Check[] = [
   defineCheck(
     {
       id: 'tun-mtu',
-      title: "the TUN device's MTU is smaller than that of what feeds it",
-      why: "Clients' full-sized packets do not fit: they are fragmented, or dropped with an ICMP error that some clients never see.",
-      remedy: 'Give the TUN device the largest MTU of uplinks and client interfaces.',
+      title: "the TUN device's MTU is another than that of the narrowest link",
+      why: 'A client, or a remote, is told what fits before its packets are in the TUN device; of what is found too large for a link behind it, the kernel can tell nobody. With a smaller MTU than the links have, packets are cut, or refused, that would have fitted.',
+      remedy: 'Give the TUN device the smallest MTU of uplinks and client interfaces.',
       worst: 'warning',
       isFixable: true,
     },
     ['links', 'setup'],
     ({ links, setup }) => {
       const tun = links.find(({ name, kind }) => name === setup.host.tun && kind === 'tun');
-      const feeding = links.filter(({ name }) =>
-        [...setup.host.clientInterfaces, ...setup.host.uplinks].includes(name),
-      );
-      const most = Math.max(0, ...feeding.map(({ mtu }) => mtu));
-      if (!tun || tun.mtu >= most) return [];
-      const what = `${tun.name} has an MTU of ${tun.mtu}, and ${feeding.find(({ mtu }) => mtu === most)?.name ?? ''} one of ${most}`;
-      const mend = `ip link set dev ${tun.name} mtu ${most}`;
-      return [{ severity: 'warning', what, mend, fix: { do: 'link', device: tun.name, property: 'mtu', value: most } }];
+      const beside = links.filter(({ name }) => [...setup.host.clientInterfaces, ...setup.host.uplinks].includes(name));
+      const narrowest = beside.toSorted((a, b) => a.mtu - b.mtu)[0];
+      if (!tun || !narrowest || tun.mtu === narrowest.mtu) return [];
+      const { name, mtu } = narrowest;
+      const what = `${tun.name} has an MTU of ${tun.mtu}, and ${name}, the narrowest link, one of ${mtu}`;
+      const mend = `ip link set dev ${tun.name} mtu ${mtu}`;
+      return [{ severity: 'warning', what, mend, fix: { do: 'link', device: tun.name, property: 'mtu', value: mtu } }];
     },
   ),
   defineCheck(
