@@ -136,6 +136,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   opened.defer(() => links.close());
   const host = new LinuxHost({
     tun: hosting.tun,
+    neighbours: [...hosting.uplinks, ...hosting.clientInterfaces],
     routeTables: tablesOf(stateFile.identity),
     families,
     sysctls: sysctlsOf(hosting, stateFile.recorded),
@@ -244,6 +245,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
           placeholders_max: budget.flows_max,
           place: new FishPlace({
             tun: hosting.tun,
+            neighbours: [...hosting.uplinks, ...hosting.clientInterfaces],
             queue_packets: settings.tun_queue_packets,
             keeping: fishKeepingOf(keepers),
             log,

@@ -26,6 +26,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
     const host = new LinuxHost({
       // As the host was set up, whatever the settings say by now.
       tun: found.value?.identity.tun ?? settings.tun,
+      neighbours: [],
       routeTables: tablesOf(found.value?.identity ?? identityOf(settings)),
       families: facts.value.families,
       sysctls: [...recorded.sysctls.keys()],

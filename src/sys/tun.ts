@@ -8,8 +8,9 @@ const TUNSETPERSIST = 0x400454cb;
 const TUNGETIFF = 0x800454d2;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
-const SIOCGIFTXQLEN = 0x8942;
-const SIOCSIFTXQLEN = 0x8943;
+/** Requests about a device's number of one kind: to tell, and to change it. */
+const QUEUE_LENGTH = { get: ['SIOCGIFTXQLEN', 0x8942], set: ['SIOCSIFTXQLEN', 0x8943] } as const;
+const MTU = { get: ['SIOCGIFMTU', 0x8921], set: ['SIOCSIFMTU', 0x8922] } as const;
 
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
@@ -48,7 +49,31 @@ export function openTun(
 }
 
 /** How many packets a device queues for who reads or sends them; `set` changes it. Throws SysError. */
-export function queueLength(name: string, set?: number): number {
+export const queueLength = (name: string, set?: number): number => deviceNumber(name, QUEUE_LENGTH, set);
+
+/** The largest packet that a device takes, in bytes; `set` changes it. Throws SysError. */
+export const deviceMtu = (name: string, set?: number): number => deviceNumber(name, MTU, set);
+
+/**
+ * Gives a device the MTU of the narrowest of its neighbours, of those that are there. What is too large for one of them is
+ * then found before it is in a TUN: behind it, the kernel would tell the source that the packet has by then. Throws SysError.
+ */
+export function fitMtu(name: string, neighbours: readonly string[]): void {
+  const mtus = neighbours.filter(hasDevice).map((each) => deviceMtu(each));
+  if (mtus.length > 0) deviceMtu(name, Math.min(...mtus));
+}
+
+/** Whether there is a device of this name. */
+export function hasDevice(name: string): boolean {
+  try {
+    return deviceMtu(name) >= 0;
+  } catch (error) {
+    if (error instanceof SysError) return false;
+    throw error;
+  }
+}
+
+function deviceNumber(name: string, kind: typeof QUEUE_LENGTH | typeof MTU, set: number | undefined): number {
   const c = libc();
   const request = interfaceRequest(name, 0);
   const view = new DataView(request.buffer);
@@ -56,8 +81,8 @@ export function queueLength(name: string, set?: number): number {
   const socket = c.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (socket < 0) throw new SysError('socket', c.errno(), name);
   try {
-    const call = set === undefined ? 'SIOCGIFTXQLEN' : 'SIOCSIFTXQLEN';
-    control(socket, call, set === undefined ? SIOCGIFTXQLEN : SIOCSIFTXQLEN, request, name);
+    const [call, number] = set === undefined ? kind.get : kind.set;
+    control(socket, call, number, request, name);
     return view.getInt32(16, true);
   } finally {
     closeFd(socket);

@@ -41,6 +41,14 @@ describe('a TUN with offloads', () => {
     await expect(lab.host.call('queueLength', 'nodevice')).rejects.toThrow('SIOCGIFTXQLEN');
   });
 
+  test('takes packets as large as it is told to', async () => {
+    expect(await lab.host.call('deviceMtu', 'fishtun0')).toBe(1_500);
+    await lab.host.call('deviceMtu', 'fishtun0', 9_000);
+    expect(lab.host.shell('ip link show fishtun0')).toContain('mtu 9000');
+    await lab.host.call('deviceMtu', 'fishtun0', 1_500);
+    await expect(lab.host.call('deviceMtu', 'nodevice')).rejects.toThrow('SIOCGIFMTU');
+  });
+
   test('hands out a packet behind a 10-byte header that says where its checksum belongs', async () => {
     const [packet] = await lab.host.call('packetsOf', 'fishtun0', here, beyond, 100, 0);
     expect(packet?.length).toBe(10 + 20 + 8 + 100);

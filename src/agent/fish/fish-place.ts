@@ -5,7 +5,7 @@ import { opaqueBytes, singletons } from '../../keeper/protocol.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { createSharedMemory, mapShared, unmap, viewOfMapping, type Mapping } from '../../sys/shared-memory.ts';
-import { openTun, queueLength, retakeTun } from '../../sys/tun.ts';
+import { fitMtu, hasDevice, openTun, queueLength, retakeTun } from '../../sys/tun.ts';
 import type { KeptFlows } from './operations.ts';
 
 /** What keeps fish's descriptors beyond this process; all throw when it is lost. */
@@ -24,6 +24,8 @@ export interface FishKeeping {
 export type FishPlaceParts = Readonly<{
   /** Name of the TUN device. */
   tun: string;
+  /** Between which it lies: see `fitMtu`. */
+  neighbours: readonly string[];
   /** How many packets it holds while nobody reads them. */
   queue_packets: number;
   /** null: nothing outlives the process. */
@@ -102,8 +104,11 @@ export class FishPlace {
   }
 
   #attach(): Readonly<{ fd: number; vnetHeaderBytes: 0 | 10 }> {
-    const { tun, keeping } = this.#parts;
+    const { tun, keeping, neighbours } = this.#parts;
+    const isThere = hasDevice(tun);
     const { fd, vnetHeaderBytes } = openTun(tun, tunOptions);
+    // Somebody has deleted the one that the agent had made.
+    if (!isThere) fitMtu(tun, neighbours);
     this.#tun = { fd, vnetHeaderBytes };
     keeping?.keep(singletons.tun, new Uint8Array(opaqueBytes), fd);
     return this.#tun;

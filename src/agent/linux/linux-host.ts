@@ -2,7 +2,7 @@ import type { Family } from '../../net/address.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { SysError } from '../../sys/errno.ts';
 import { othersTranslate } from '../../sys/nft-nat.ts';
-import { openTun, queueLength, removeTun } from '../../sys/tun.ts';
+import { fitMtu, openTun, queueLength, removeTun } from '../../sys/tun.ts';
 import { HostProblem, type Counter, type Host, type HostStep } from '../host.ts';
 import type { HostState } from '../host-state.ts';
 import { tableName, type CounterName } from '../ruleset.ts';
@@ -15,6 +15,8 @@ import type { SteeringLinks } from '../steering/steering-links.ts';
 
 export type LinuxHostOptions = Readonly<{
   tun: string;
+  /** Between which it lies: what is too large for one of them must not come as far as the TUN. */
+  neighbours: readonly string[];
   /** Routing tables that are the agent's. */
   routeTables: readonly number[];
   families: readonly Family[];
@@ -189,6 +191,7 @@ export class LinuxHost implements Host {
         this.#distrust(['links', 'routes']);
         // Persistent, so that it can be let go again: fish attaches to it, and its end does not take it away.
         device(() => closeFd(openTun(step.name, { persist: true, offload: true }).fd));
+        device(() => fitMtu(step.name, this.#options.neighbours));
         return;
       case 'remove-tun':
         this.#distrust(['links', 'routes']);

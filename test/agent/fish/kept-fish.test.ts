@@ -33,7 +33,7 @@ const log = {
   info: () => {},
   warn: (...said: readonly unknown[]) => void warnings.push(String(said.at(-1))),
 };
-const placeOf = () => new FishPlace({ tun: 'fk-none', queue_packets: 500, keeping: keeper, log });
+const placeOf = () => new FishPlace({ tun: 'fk-none', neighbours: [], queue_packets: 500, keeping: keeper, log });
 const configOf = (settings: Partial<FishConfig> = {}): FishConfig => {
   const config = fishConfig({
     clientPrefixes: ['100.64.0.0/10' as Prefix],
@@ -165,7 +165,7 @@ describe("fish's flow table", () => {
   });
 
   test('without a keeper there is none', () => {
-    const place = new FishPlace({ tun: 'fk-none', queue_packets: 500, keeping: null, log });
+    const place = new FishPlace({ tun: 'fk-none', neighbours: [], queue_packets: 500, keeping: null, log });
     expect([place.openFlows(sizes), place.hasFlows()]).toEqual([null, false]);
     place.discardFlows();
     place.close({ leave: false });

@@ -48,7 +48,14 @@ export class LinuxHostProcess {
 }
 
 if (process.argv[2] === 'serve') {
-  const host = new LinuxHost({ tun: 'fishtun', routeTables: [100], families: [4, 6], sysctls: [], steering: null });
+  const host = new LinuxHost({
+    tun: 'fishtun',
+    neighbours: [],
+    routeTables: [100],
+    families: [4, 6],
+    sysctls: [],
+    steering: null,
+  });
   const calls: Calls = {
     observe: (scope) => host.observe(scope),
     carryOut: (steps) => host.carryOut(steps),

@@ -5,7 +5,7 @@ import { closeFd } from '../../../src/sys/descriptors.ts';
 import { errnoName } from '../../../src/sys/errno.ts';
 import { libc } from '../../../src/sys/libc.ts';
 import { setOption } from '../../../src/sys/socket-options.ts';
-import { openTun, queueLength, readInto, removeTun, writeFrom } from '../../../src/sys/tun.ts';
+import { deviceMtu, openTun, queueLength, readInto, removeTun, writeFrom } from '../../../src/sys/tun.ts';
 import { drainEventFd, notify, openEventFd, waitReadable } from '../../../src/sys/wait.ts';
 import { heapPerRound, openDescriptors, plainSocket } from './sys-sockets.ts';
 
@@ -52,6 +52,7 @@ function sendDatagrams(address: string, remote: string, bytes: number, segment: 
 
 export const deviceOperations = {
   queueLength: (name: string, set?: number) => queueLength(name, set),
+  deviceMtu: (name: string, set?: number) => deviceMtu(name, set),
   openTun(name: string, o: { persist: boolean; offload: boolean }) {
     const tun = openTun(name, o);
     tuns.set(name, tun);
