@@ -10,6 +10,7 @@ const fish = {
   ],
   timers: { tcp_rest_s: 0 },
   client_limits: { share: 1 },
+  refuse_tcp_with: 'rst',
 };
 
 let lab: AgentLab;
@@ -63,6 +64,14 @@ describe('leases of fish on a real host', () => {
     );
     expect((await leases()).filter(({ protocol }) => protocol === 'tcp')).toHaveLength(4);
   }, 60_000);
+
+  it('say so at once to who finds no port, in a way that programs understand', async () => {
+    await connectUpTo(16);
+    expect(await client.connect('100.64.0.2', 11_000, '203.0.113.1', 80, 10_000)).toBe('ECONNREFUSED');
+    expect(await noPort()).toBe(1);
+    const { tcp_resets_sent: resets } = (await agent.status()).fish?.stats ?? {};
+    expect(resets).toBe(1);
+  });
 
   it('are drained and given back when they are not needed, those with connections last', async () => {
     const [kept = '', ...others] = sockets;
