@@ -131,15 +131,16 @@ describe('fishery hold', () => {
     expect(body).toMatchObject({ claims: [{ protocol: 'udp', ports: 64 }] });
   });
 
+  const isAlive = (pid: number): boolean => {
+    try {
+      // One that nobody has waited for yet is still there, as a zombie.
+      return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
+    } catch {
+      return false;
+    }
+  };
+
   describe('that is killed', () => {
-    const isAlive = (pid: number): boolean => {
-      try {
-        // One that nobody has waited for yet is still there, as a zombie.
-        return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
-      } catch {
-        return false;
-      }
-    };
     const pidOf = ({ out }: Run): number => Number(/up (\d+)/.exec(out)?.[1]);
 
     it('takes its program with it, which may finish first', async () => {
@@ -347,6 +348,27 @@ describe('fishery hold', () => {
     await run.said('up');
     control.keepalive = problem(410, 'session_ended');
     expect(await run.ended).toMatchObject({ code: 75, out: expect.stringContaining('no') as string });
+  });
+
+  it('ends what the program started with it, also what takes no notice of SIGTERM', async () => {
+    const control = new ScriptedSession();
+    const stubborn = `process.on('SIGTERM', () => {}); console.log('worker ' + process.pid); setInterval(() => {}, 1000)`;
+    const { server, run } = await start(
+      control,
+      ['--ttl-s', '2', '--grace-s', '1'],
+      // Itself it obeys, and leaves its workers behind: as servers do whose master is ended the hard way.
+      `require('child_process').spawn(process.execPath, ['-e', ${JSON.stringify(stubborn)}], { stdio: 'inherit' }); ${sleeper}`,
+    );
+    await using _ = server;
+    await run.said('up');
+    await run.said('worker');
+    const workers = [...run.out.matchAll(/worker (\d+)/g)].map(([, pid]) => Number(pid));
+    control.leaseState = 'ending';
+    control.leaseEnding = 'revoked';
+    expect((await run.ended).code).toBe(75);
+    expect(workers).toHaveLength(1);
+    await expect.poll(() => workers.filter(isAlive), { timeout: 20_000 }).toEqual([]);
+    expect(control.ended).toBe(1);
   });
 
   it('lets the program go on with --on-lost keep', async () => {

@@ -15,13 +15,18 @@ export type Held = Readonly<{
   /** The exit code, as a shell would give it. Never rejects. */
   exited: Promise<number>;
   signal: (signal: NodeJS.Signals) => void;
+  /**
+   * Ends the program and what it started: SIGTERM, and after `outlived_grace_s` SIGKILL. Resolves when all of them were
+   * ended; false where that could not be done.
+   */
+  endAll: () => Promise<boolean>;
 }>;
 
 export type HeldOptions = Readonly<{
   env: Readonly<Record<string, string | undefined>>;
   /** Become the program's descriptors from 3 on; LISTEN_PID in its environment is its own number then. */
   descriptors: readonly number[];
-  /** From SIGTERM to SIGKILL when this process dies before the program; null: it may outlive us. */
+  /** From SIGTERM to SIGKILL when its ports are lost, or this process dies before it; null: it may outlive both. */
   outlived_grace_s: number | null;
   /** Hears why it could not be started. */
   complain: (line: string) => void;
@@ -54,5 +59,9 @@ export function startHeld(command: readonly string[], o: HeldOptions): Held {
       done(error.code === 'ENOENT' ? exitCodeNotFound : exitCodeNotExecutable);
     });
   });
-  return { exited, signal: (signal) => child.kill(signal) };
+  return {
+    exited,
+    signal: (signal) => child.kill(signal),
+    endAll: async () => (await watcher?.carryOut()) ?? false,
+  };
 }

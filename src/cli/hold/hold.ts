@@ -163,13 +163,20 @@ async function outlast(held: Held, lost: Promise<string>, options: HoldOptions, 
     return held.exited;
   }
   host.complain(`stopping the program (SIGTERM, then SIGKILL after ${options.grace_s} s)`);
+  // With all that it started: what is left of it would go on with ports that may be another's.
+  if (!(await held.endAll())) await endAlone(held, options.grace_s);
+  await held.exited;
+  return exitCodeLost;
+}
+
+/** Where nobody can say what it started. */
+async function endAlone(held: Held, grace_s: number): Promise<void> {
   held.signal('SIGTERM');
   const grace = new AbortController();
-  const overdue = sleep(options.grace_s * 1_000, 'overdue', { signal: grace.signal }).catch(() => 'ended');
+  const overdue = sleep(grace_s * 1_000, 'overdue', { signal: grace.signal }).catch(() => 'ended');
   if ((await Promise.race([held.exited, overdue])) === 'overdue') held.signal('SIGKILL');
   await held.exited;
   grace.abort();
-  return exitCodeLost;
 }
 
 async function release(client: FisheryClient, session: Session, host: HoldHost): Promise<void> {

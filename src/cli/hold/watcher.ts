@@ -82,12 +82,13 @@ function beginOf(pid: number): string {
 }
 
 /**
- * Ends the held program, and what it started, when this process is killed: SIGKILL leaves no time to do so, and nobody would keep the session alive.
+ * Ends the held program, and what it started, when it is told so, or when this process is killed: SIGKILL leaves no time to do so, and nobody would keep the session alive.
  * A shell at the other end of a pipe, because the kernel's own way (PR_SET_PDEATHSIG) is Linux only, knows no grace, and is
  * forgotten by programs that change their user.
  */
 export class Watcher {
   readonly #shell: ChildProcess;
+  #isAtWork = false;
 
   constructor(grace_s: number) {
     const args = ['-c', script, 'fishery-hold-watcher', `${Math.ceil(grace_s)}`];
@@ -106,6 +107,20 @@ export class Watcher {
   }
 
   dismiss(): void {
-    this.#shell.stdin?.end('good-bye\n');
+    if (!this.#isAtWork) this.#shell.stdin?.end('good-bye\n');
+  }
+
+  /**
+   * Does at once what it is there for; resolves when it is done, with false when there was no shell to do it, or it was
+   * killed on the way.
+   */
+  carryOut(): Promise<boolean> {
+    this.#isAtWork = true;
+    const { exitCode, pid } = this.#shell;
+    if (exitCode !== null || pid === undefined) return Promise.resolve(false);
+    this.#shell.ref();
+    const ended = new Promise<boolean>((resolve) => this.#shell.once('exit', (code) => resolve(code === 0)));
+    this.#shell.stdin?.end();
+    return ended;
   }
 }
