@@ -241,6 +241,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     settings.fish && hosting.fish
       ? new FishStarter({
           settings,
+          steering: steering?.mode,
           fish: settings.fish,
           placeholders_max: budget.flows_max,
           place: new FishPlace({

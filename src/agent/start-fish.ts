@@ -12,6 +12,7 @@ import { askOnceCovered } from './fish/flow-questions.ts';
 import type { FishStats } from './fish/operations.ts';
 import { HostProblem } from './host.ts';
 import type { AgentSettings, FishSettings } from './settings.ts';
+import type { SteeringMode } from './steering/choose.ts';
 
 /** A thread that ends so soon after its start may have ended by what it found. */
 const quickDeath_ms = 10_000;
@@ -20,6 +21,7 @@ const quickDeaths_max = 3;
 
 type FishStart = Readonly<{
   settings: Pick<AgentSettings, 'mark'>;
+  steering: SteeringMode | undefined;
   fish: FishSettings;
   placeholders_max: number;
   place: FishPlace;
@@ -45,14 +47,17 @@ export class FishStarter {
 
   /** Throws HostProblem, SysError. */
   async start(): Promise<FishPort> {
-    const { settings, fish, placeholders_max, place, log } = this.#o;
+    const { settings, steering, fish, placeholders_max, place, log } = this.#o;
     if (this.#quickDeaths >= quickDeaths_max) {
       log.error(`fish died ${this.#quickDeaths} times soon after its start; it begins with an empty flow table`);
       place.discardFlows();
       this.#quickDeaths = 0;
     }
     const { fd: tunFd, vnetHeaderBytes } = place.openTun();
-    const config = fishConfig(configOf(fish, vnetHeaderBytes, placeholders_max));
+    const config = fishConfig({
+      ...configOf(fish, vnetHeaderBytes, placeholders_max),
+      placeholderRepliesSkipHop: steering === 'ebpf',
+    });
     if (!config.ok) throw new HostProblem(`fish: ${config.error}`);
     const kept = place.openFlows(memorySizes(config.value));
     const startedAt = performance.now();

@@ -54,6 +54,11 @@ type FishBounds = Readonly<{
   refuseTcpWith: TcpRefusal;
   unsolicitedSyn: UnsolicitedSyn;
   addressPooling: AddressPooling;
+  /**
+   * Whether replies to flows with a placeholder come from the device on which they arrived, by the steering program, without a
+   * hop into the TUN.
+   */
+  placeholderRepliesSkipHop: boolean;
   /** What openTun() of the descriptor said: 0 without IFF_VNET_HDR. */
   vnetHeaderBytes: VnetHeaderBytes;
   flowsMax: number;
@@ -114,6 +119,7 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   // RFC 5382 REQ-4a: who answers tells scanners what is leased, and whoever forges a source what to answer.
   unsolicitedSyn: 'drop',
   addressPooling: 'paired',
+  placeholderRepliesSkipHop: false,
   vnetHeaderBytes: 10,
   flowsMax: 131_072,
   blocksMax: 4_096,

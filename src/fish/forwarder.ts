@@ -1,5 +1,5 @@
 import { prefixFamily } from '../net/prefix.ts';
-import { AddressBook, NO_ADDRESS } from './address-book.ts';
+import { AddressBook } from './address-book.ts';
 import { PrefixList } from './addresses.ts';
 import { Adoption } from './adoption.ts';
 import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
@@ -12,23 +12,24 @@ import { LIVE, NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
 import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
 import { FragmentTracker } from './fragments.ts';
-import { QuotedPacket } from './icmp-error.ts';
+import { ErrorPath } from './error-path.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
 import { MappingKeys, needsPeers } from './mapping.ts';
 import { Identifications } from './identifications.ts';
-import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN, UDP6 } from './packet.ts';
+import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
+import { PeerFilter } from './peer-filter.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { portUse, type PortUse } from './port-use.ts';
 import { ResetReply } from './reset-reply.ts';
 import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OPENING, OUTWARD, RESET, STRAY } from './tcp-state.ts';
 import {
+  giveBackHop,
   renumber,
   translateDestination,
   translateDestination6,
   translateSource,
   translateSource6,
 } from './translate.ts';
-import type { UdpPeers } from './udp-peers.ts';
 import { UnsolicitedSyns } from './unsolicited-syns.ts';
 import { DROP, FORWARD, HELD } from './verdicts.ts';
 import { segmentsOf } from './vnet-header.ts';
@@ -43,7 +44,7 @@ export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholder
  */
 export class Forwarder {
   readonly #packet: Packet;
-  readonly #quoted: QuotedPacket;
+  readonly #errors: ErrorPath;
   readonly #book: AddressBook;
   readonly #clients: PrefixList;
   readonly #blocks: BlockTable;
@@ -59,8 +60,7 @@ export class Forwarder {
   #replyBuffer: Uint8Array;
   readonly #traffic = new TrafficCounters();
   readonly #keys: MappingKeys;
-  /** What of a UDP peer's port the filter looks at. */
-  readonly #peerPortMask: number;
+  readonly #peers: PeerFilter;
   readonly #inboundRefreshes: boolean;
   readonly #identifications: Identifications;
   /** By direction: OUTWARD, INWARD. */
@@ -69,6 +69,11 @@ export class Forwarder {
   #nextFrom: FragmentTracker | null = null;
   /** The flow of the last packet, or NONE. */
   #flow = NONE;
+  /** Whether the packet that is handled has begun it. */
+  #isNew = false;
+  readonly #repliesSkipHop: boolean;
+  /** Whether that packet came into the TUN without a hop. */
+  #skipsHop = false;
   readonly #tcpEstablishedMs: number;
   readonly #tcpOpeningMs: number;
   readonly #tcpTransitoryMs: number;
@@ -96,16 +101,22 @@ export class Forwarder {
     const { timers } = config;
     this.#book = new AddressBook(memory.columns.addresses.words, random);
     this.#packet = new Packet(config.vnetHeaderBytes, this.#book);
-    this.#quoted = new QuotedPacket(this.#book);
     this.#clients = new PrefixList(config.clientPrefixes);
     this.#blocks = new BlockTable(memory.columns.blocks, this.#book);
     this.#placeholders = new PlaceholderBudget(o.placeholders, this.#book, config.placeholdersMax);
     this.#keys = new MappingKeys(config.udpMapping);
-    this.#peerPortMask = config.udpFiltering === 'address_and_port_dependent' ? 0xffff : 0;
     this.#inboundRefreshes = config.udpInboundRefresh;
+    this.#repliesSkipHop = config.placeholderRepliesSkipHop;
     const parts = { config, memory, book: this.#book, blocks: this.#blocks, placeholders: this.#placeholders };
     this.#life = new FlowLife({ ...parts, random, log });
     this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life, keys: this.#keys });
+    this.#peers = new PeerFilter(this.#life.peers, this.#book, config.udpFiltering);
+    this.#errors = new ErrorPath({
+      book: this.#book,
+      flows: this.#life.flows,
+      keys: this.#keys,
+      peers: this.#peers,
+    });
     this.#log = log;
     this.#prohibited = new ProhibitedReply(config);
     this.#identifications = new Identifications(random);
@@ -149,6 +160,7 @@ export class Forwarder {
   handle(buffer: Uint8Array, length: number, nowMs: number): number {
     this.replyLength = 0;
     this.#nextFrom = null;
+    this.#skipsHop = false;
     const packet = this.#packet;
     let verdict = packet.parse(buffer, length);
     if (verdict === FORWARD) {
@@ -157,7 +169,10 @@ export class Forwarder {
       verdict = packet.isFragment
         ? this.#handleFragment(this.#fragments[direction], packet, inward, buffer, length, nowMs)
         : this.#handleWhole(packet, inward, nowMs);
-      if (verdict === FORWARD) this.#traffic.forwarded(direction, packet.end - packet.start);
+      if (verdict === FORWARD) {
+        this.#countHop(packet);
+        this.#traffic.forwarded(direction, packet.end - packet.start);
+      }
     }
     if (verdict !== FORWARD && verdict !== HELD) this.#traffic.dropped(verdict);
     return verdict;
@@ -179,14 +194,20 @@ export class Forwarder {
     // It was parsed before, with the same result.
     packet.parse(buffer, length);
     tracker.translate(packet);
+    giveBackHop(packet);
     this.#traffic.forwarded(tracker === this.#fragments[INWARD] ? INWARD : OUTWARD, packet.end - packet.start);
     return length;
+  }
+
+  /** Into the TUN and out of it is one hop; who came without the first is not given it back. */
+  #countHop(packet: Packet): void {
+    if (!this.#skipsHop) giveBackHop(packet);
   }
 
   /** A packet, or the first fragment of one. */
   #handleWhole(packet: Packet, inward: boolean, nowMs: number): number {
     let verdict: number;
-    if (packet.isError) verdict = inward ? this.#handleErrorInward(packet) : this.#handleErrorOutward(packet);
+    if (packet.isError) verdict = this.#handleError(packet, inward);
     else verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
     if (verdict === FORWARD && !packet.isAtomic) this.#renumber(packet);
     return verdict;
@@ -238,34 +259,54 @@ export class Forwarder {
   #handleOutward(packet: Packet, nowMs: number): number {
     if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
     if (!packet.hasRoutableDestination()) return DROP.bad_destination;
+    if (isEcho(packet.protocol) && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
+    const flow = this.#flowOut(packet, nowMs);
+    if (flow < 0) return -flow;
+    this.#sendOut(flow, packet);
+    this.#keepOut(flow, packet, nowMs);
+    return FORWARD;
+  }
+
+  /** The flow by which a client's packet goes out, a new one if need be; or the negated reason why there is none. */
+  #flowOut(packet: Packet, nowMs: number): number {
     const { protocol } = packet;
-    if (isEcho(protocol) && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows } = this.#life;
     const remote = this.#keys.remoteOf(protocol, packet.destination);
     const remotePort = this.#keys.remotePortOf(protocol, packet.destinationPort);
     let flow = flows.findByClient(protocol, packet.source, packet.sourcePort, remote, remotePort);
+    this.#isNew = false;
     if (flow !== NONE && flows.state[flow] === RESTING) {
       // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
-      if (isTcp(protocol) && !isFirstSyn(packet)) return this.#sendOut(flow, packet);
+      if (isTcp(protocol) && !isFirstSyn(packet)) return flow;
       flows.detach(flow);
       flow = NONE;
     }
-    const isNew = flow === NONE;
-    if (isNew) flow = this.#open(packet, remote, remotePort, nowMs);
-    if (flow < 0) return -flow;
-    if (isUdp(protocol) && !this.#addPeer(flow, packet)) return DROP.peers_full;
-    this.#sendOut(flow, packet);
-    if (isNew && isTcp(protocol)) this.#syns?.forget(packet);
+    if (flow === NONE) {
+      flow = this.#open(packet, remote, remotePort, nowMs);
+      this.#isNew = true;
+    }
+    if (flow >= 0 && isUdp(protocol) && !this.#peers.add(flow, packet)) return -DROP.peers_full;
+    return flow;
+  }
+
+  #hasFlowOut({ protocol, source, sourcePort, destination, destinationPort }: Packet): boolean {
+    const remote = this.#keys.remoteOf(protocol, destination);
+    const remotePort = this.#keys.remotePortOf(protocol, destinationPort);
+    return this.#life.flows.findByClient(protocol, source, sourcePort, remote, remotePort) !== NONE;
+  }
+
+  /** What a packet that went out means for the life of its flow. */
+  #keepOut(flow: number, packet: Packet, nowMs: number): void {
+    const { protocol } = packet;
     if (!isTcp(protocol)) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
-    else if (!isNew) this.#followTcp(flow, OUTWARD, packet, nowMs);
-    return FORWARD;
+    else if (this.#isNew) this.#syns?.forget(packet);
+    else if (this.#life.flows.state[flow] === LIVE) this.#followTcp(flow, OUTWARD, packet, nowMs);
   }
 
   #handleInward(packet: Packet, nowMs: number): number {
     if (!packet.hasRoutableSource()) return DROP.bad_source;
-    // From one client to another through both their leased addresses; a leased source is a socket on this very host.
-    if (this.#isFromClient(packet) || this.#blocks.isLeased(packet.protocol, packet.source))
-      return DROP.hairpin_unsupported;
+    if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
+    if (this.#isFromClient(packet)) return this.#handleHairpin(packet, nowMs);
     const { protocol } = packet;
     if (isEcho(protocol) && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows } = this.#life;
@@ -274,72 +315,55 @@ export class Forwarder {
     const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
     if (flow === NONE) return this.#handleUnsolicited(packet, nowMs);
     if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
-    if (isUdp(protocol) && !this.#isPeer(flow, packet.source, packet.sourcePort)) return DROP.filtered;
+    if (isUdp(protocol) && !this.#peers.has(flow, packet.source, packet.sourcePort)) return DROP.filtered;
     this.#sendIn(flow, packet);
-    // What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508).
-    if (isTcp(protocol)) this.#followTcp(flow, INWARD, packet, nowMs);
-    else if (this.#inboundRefreshes && isUdp(protocol)) this.#keepFor(flow, this.#udpMs, nowMs);
+    this.#keepIn(flow, packet, nowMs);
     return FORWARD;
   }
 
-  /** About what a client has sent. It changes nothing about the flow: anybody could have made it up (RFC 5508 REQ-6). */
-  #handleErrorInward(packet: Packet): number {
-    if (!packet.hasRoutableSource()) return DROP.bad_source;
-    if (this.#isFromClient(packet) || this.#blocks.isLeased(packet.protocol, packet.source))
-      return DROP.hairpin_unsupported;
-    const quoted = this.#quoted;
-    const verdict = quoted.parse(packet);
-    if (verdict !== FORWARD) return verdict;
-    if (quoted.source !== packet.destination || !quoted.isPossible(true)) return DROP.no_flow;
-    const { protocol, source, sourcePort } = quoted;
+  /** What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508). */
+  #keepIn(flow: number, packet: Packet, nowMs: number): void {
+    if (isTcp(packet.protocol)) this.#followTcp(flow, INWARD, packet, nowMs);
+    else if (this.#inboundRefreshes && isUdp(packet.protocol)) this.#keepFor(flow, this.#udpMs, nowMs);
+  }
+
+  /**
+   * From one client to another, or itself, by their leased ports (RFC 4787 REQ-9, RFC 5382 REQ-8): it goes out and comes in at
+   * once, and whom it reaches sees a leased source, as from anybody outside. An echo has no port by which it could be meant
+   * for a client. What is not let in has gone out nevertheless: its flow lets the answer in.
+   */
+  #handleHairpin(packet: Packet, nowMs: number): number {
+    const { protocol, destination, destinationPort } = packet;
+    if (isEcho(protocol)) return DROP.hairpin_nowhere;
     const { flows } = this.#life;
-    const remote = this.#keys.remoteOf(protocol, quoted.destination);
-    const remotePort = this.#keys.remotePortOf(protocol, quoted.destinationPort);
-    const flow = flows.findByLeased(protocol, source, sourcePort, remote, remotePort);
+    if (!this.#hasFlowOut(packet) && !this.#blocks.isLeasedPort(protocol, destination, destinationPort))
+      return DROP.hairpin_nowhere;
+    const out = this.#flowOut(packet, nowMs);
+    if (out < 0) return -out;
+    // Flows are rows of every column.
+    const [source, sourcePort] = [flows.leased[out]!, flows.leasedPort[out]!];
+    this.#keepOut(out, packet, nowMs);
+    const remote = this.#keys.remoteOf(protocol, source);
+    const remotePort = this.#keys.remotePortOf(protocol, sourcePort);
+    const flow = flows.findByLeased(protocol, destination, destinationPort, remote, remotePort);
     if (flow === NONE) return DROP.no_flow;
-    if (flows.state[flow] === RESTING) return DROP.resting;
-    if (isUdp(protocol) && !this.#isPeer(flow, quoted.destination, quoted.destinationPort)) return DROP.filtered;
-    quoted.translateInward(packet, flows.client[flow]!, flows.clientPort[flow]!);
+    const isLive = flows.state[flow] === LIVE;
+    if (!isLive && !this.#isRepeated(flow, packet)) return DROP.resting;
+    if (isUdp(protocol) && !this.#peers.has(flow, source, sourcePort)) return DROP.filtered;
+    this.#sendFrom(source, sourcePort, packet);
+    this.#sendIn(flow, packet);
+    this.#skipsHop = false;
+    if (isLive) this.#keepIn(flow, packet, nowMs);
     return FORWARD;
   }
 
-  /** About what a client was sent; also from a router on the way to it, whose address is nobody's business outside. */
-  #handleErrorOutward(packet: Packet): number {
+  #handleError(packet: Packet, inward: boolean): number {
     if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
-    if (!packet.hasRoutableSource() || !this.#isFromClient(packet)) return DROP.source_not_allowed;
-    const quoted = this.#quoted;
-    const verdict = quoted.parse(packet);
-    if (verdict !== FORWARD) return verdict;
-    if (quoted.source !== packet.destination || !quoted.isPossible(false)) return DROP.no_flow;
-    const { protocol, destination, destinationPort } = quoted;
-    const { flows } = this.#life;
-    const remote = this.#keys.remoteOf(protocol, quoted.source);
-    const remotePort = this.#keys.remotePortOf(protocol, quoted.sourcePort);
-    const flow = flows.findByClient(protocol, destination, destinationPort, remote, remotePort);
-    if (flow === NONE) return DROP.no_flow;
-    if (flows.state[flow] === RESTING) return DROP.resting;
-    quoted.translateOutward(packet, flows.leased[flow]!, flows.leasedPort[flow]!);
-    return FORWARD;
-  }
-
-  /** Whoever a client sends to may answer; false when there is no room to remember that. */
-  #addPeer(flow: number, packet: Packet): boolean {
-    const { peers } = this.#life;
-    if (peers === null) return true;
-    const port = packet.destinationPort & this.#peerPortMask;
-    return packet.protocol === UDP6
-      ? this.#addPeer6(peers, flow, packet, port)
-      : peers.add(flow, packet.destination, port);
-  }
-
-  /** Every entry counts once on its address. */
-  #addPeer6(peers: UdpPeers, flow: number, packet: Packet, port: number): boolean {
-    if (peers.has(flow, packet.destination, port)) return true;
-    const remote = this.#book.hold(packet.view, packet.destinationAt);
-    if (remote === NO_ADDRESS) return false;
-    if (peers.add(flow, remote, port)) return true;
-    this.#book.letGo(remote);
-    return false;
+    const isRoutable = packet.hasRoutableSource();
+    if (!inward)
+      return isRoutable && this.#isFromClient(packet) ? this.#errors.outward(packet) : DROP.source_not_allowed;
+    if (!isRoutable) return DROP.bad_source;
+    return this.#isFromClient(packet) ? this.#errors.hairpin(packet) : this.#errors.inward(packet);
   }
 
   #isFromClient({ protocol, source, sourceAt: at, view }: Packet): boolean {
@@ -348,15 +372,13 @@ export class Forwarder {
     return this.#clients.contains6(first, second, view.getUint32(at + 8), view.getUint32(at + 12));
   }
 
-  #isPeer(flow: number, remote: number, remotePort: number): boolean {
-    const { peers } = this.#life;
-    return peers === null || peers.has(flow, remote, remotePort & this.#peerPortMask);
-  }
-
   /** The end of a TCP connection is told again when its last ACK was lost; nothing else is for the client any more. */
   #handleRested(flow: number, packet: Packet): number {
-    const again = isTcp(packet.protocol) && (packet.flags & SYN) === 0 && this.#life.flows.isAttached(flow);
-    return again ? this.#sendIn(flow, packet) : DROP.resting;
+    return this.#isRepeated(flow, packet) ? this.#sendIn(flow, packet) : DROP.resting;
+  }
+
+  #isRepeated(flow: number, packet: Packet): boolean {
+    return isTcp(packet.protocol) && (packet.flags & SYN) === 0 && this.#life.flows.isAttached(flow);
   }
 
   /** A flow for the first packet of a client, or the negated reason; where ports are the reason, the client is told. */
@@ -388,7 +410,10 @@ export class Forwarder {
     const { flows } = this.#life;
     this.#flow = flow;
     // The flow was just looked up or opened: a row of every column.
-    const [leased, port] = [flows.leased[flow]!, flows.leasedPort[flow]!];
+    return this.#sendFrom(flows.leased[flow]!, flows.leasedPort[flow]!, packet);
+  }
+
+  #sendFrom(leased: number, port: number, packet: Packet): number {
     if (packet.protocol < IPV6) translateSource(packet, leased, port);
     else translateSource6(packet, this.#book.words, leased, port);
     return FORWARD;
@@ -397,6 +422,7 @@ export class Forwarder {
   #sendIn(flow: number, packet: Packet): number {
     const { flows } = this.#life;
     this.#flow = flow;
+    this.#skipsHop = this.#repliesSkipHop && flows.placeholder[flow] !== NONE;
     const [client, port] = [flows.client[flow]!, flows.clientPort[flow]!];
     if (packet.protocol < IPV6) translateDestination(packet, client, port);
     else translateDestination6(packet, this.#book.words, client, port);

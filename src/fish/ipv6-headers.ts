@@ -4,6 +4,7 @@ import { DROP, FORWARD } from './verdicts.ts';
 export const IPV6_HEADER = 40;
 export const PAYLOAD_LENGTH = 4;
 export const NEXT_HEADER = 6;
+export const HOP_LIMIT = 7;
 export const SOURCE6 = 8;
 export const DESTINATION6 = 24;
 

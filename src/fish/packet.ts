@@ -58,6 +58,7 @@ const FLAGS = 6;
 const SOURCE = 12;
 const DESTINATION = 16;
 export const HEADER_CHECKSUM = 10;
+export const TIME_TO_LIVE = 8;
 const IPV4_HEADER_MIN = 20;
 
 /** More fragments, or an offset that is not 0. The reserved bit is nobody's business here. */

@@ -131,6 +131,8 @@ export class SourcePicker {
     if (parity !== ANY && (this.port & 1) !== parity) return false;
     const shared = blocks.shared[this.slot] === 1;
     if (shared && this.#attemptsLeft === 0) return false;
+    // A client that sends to a leased port must not get the same one: nobody talks to himself.
+    if (this.address === this.#remote && this.port === this.#remotePort) return false;
     if (flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort) >= 0) return false;
     this.placeholder = NONE;
     return !shared || this.#hold();

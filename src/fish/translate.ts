@@ -1,8 +1,11 @@
 import { addressWords_max } from './address-words.ts';
 import { delta16, delta32, fold, updated, updatedPartial } from './checksum.ts';
-import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, IPV6, isUdp, UDP6, type Packet } from './packet.ts';
+import { HOP_LIMIT } from './ipv6-headers.ts';
+import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, IPV6, isUdp, TIME_TO_LIVE, UDP6, type Packet } from './packet.ts';
 
-/** What goes out gets another source. Time to live stays: the kernel counts it down where it forwards. */
+const HOPS_MAX = 255;
+
+/** What goes out gets another source. */
 export function translateSource(packet: Packet, address: number, port: number): void {
   translate(packet, packet.sourceAt, packet.sourcePortAt, address, port);
 }
@@ -47,6 +50,21 @@ export function renumber(packet: Packet, identification: number): void {
   const delta = delta16(view.getUint16(at), identification & 0xffff);
   view.setUint16(at, identification);
   moveHeaderChecksum(packet, delta);
+}
+
+/**
+ * Gives the packet one hop back: the kernel counts one where it forwards it into the TUN, and another where it forwards it out,
+ * and both are this one host. A packet that goes round in circles still comes to an end, as every round costs one hop.
+ */
+export function giveBackHop(packet: Packet): void {
+  const { view, start } = packet;
+  const isIPv6 = packet.protocol >= IPV6;
+  const at = start + (isIPv6 ? HOP_LIMIT : TIME_TO_LIVE);
+  const hops = view.getUint8(at);
+  if (hops === HOPS_MAX) return;
+  view.setUint8(at, hops + 1);
+  // The time to live is the upper half of its word.
+  if (!isIPv6) moveHeaderChecksum(packet, 0x100);
 }
 
 /** Returns what the sum grows by. */

@@ -39,8 +39,8 @@ export const DROP = {
   source_not_allowed: 14,
   /** A client's packet to an address that is no routable unicast one. */
   bad_destination: 15,
-  /** A client's packet to a leased address. */
-  hairpin_unsupported: 16,
+  /** A client's packet to a leased address, and to a port that is not fish's: whoever has it is not behind this fish. */
+  hairpin_nowhere: 16,
   /** Unsolicited: to a leased address and to a port that nobody uses toward this remote. Never answered. */
   no_flow: 17,
   /** To a flow that ended, by somebody who could only want a new one. */

@@ -143,13 +143,6 @@ describe('who may send where', () => {
     expect(pond.send(udp({ address: '100.64.0.9', port: 9_000 }, dns)).verdict).toBe('spoofed_source');
   });
 
-  test('one client cannot reach another through a leased address yet', () => {
-    const pond = new Pond(blocks);
-    const leased = outside(pond.send(udp(client, dns)));
-    expect(pond.send(udp(other, leased)).verdict).toBe('hairpin_unsupported');
-    expect(pond.send(udp({ address, port: 22 }, leased)).verdict).toBe('hairpin_unsupported');
-  });
-
   test('unsolicited packets are dropped without an answer', () => {
     const pond = new Pond(blocks, { icmpSource: '192.0.2.1' as never });
     const leased = connect(pond, client, origin);

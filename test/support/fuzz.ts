@@ -288,8 +288,11 @@ class Fuzz {
     const isError = isFirst && (protocol === 1 ? ![0, 8].includes(after[at]!) : protocol === 58 && after[at]! < 128);
     const [addressesAt, addressesEnd] = isIPv6 ? [8, 40] : [12, 20];
     const identifiedAt = isIPv6 ? headBytesOf(after) + 4 : 4;
-    // Addresses, identification and header checksum; ports or identifier, and the checksum behind them.
+    const hopsAt = isIPv6 ? 7 : 8;
+    check(after[hopsAt] === Math.min(255, before[hopsAt]! + 1), 'it has not one hop more');
+    // Hops, addresses, identification and header checksum; ports or identifier, and the checksum behind them.
     const mayChange = (i: number) =>
+      i === hopsAt ||
       (i >= addressesAt && i < addressesEnd) ||
       (mayBeCut(after) && i >= identifiedAt && i < identifiedAt + (isIPv6 ? 4 : 2)) ||
       (!isIPv6 && (i === 10 || i === 11)) ||

@@ -1,13 +1,21 @@
 import { addressBytes, onesComplementSum, type Endpoint } from './packets.ts';
 import { isIPv6Packet, pseudoHeader6, transportOf6 } from './packets6.ts';
 
+/** What fish makes of a packet: translated, and one hop more, which the kernel has counted on its way to the TUN. */
+export const translated = (
+  packet: Uint8Array,
+  side: 'source' | 'destination',
+  to: Endpoint,
+  partial = false,
+): Uint8Array => oneHopBack(translatedOnly(packet, side, to, partial));
+
 /**
  * Address translation as a textbook has it: replace the address and the port, then sum both checksums anew over the whole
  * packet. The yardstick for src/fish, which does the same by differences, in place.
  *
  * A packet whose transport checksum is only begun (`partial`) gets the sum of its new pseudo-header.
  */
-export function translated(
+export function translatedOnly(
   packet: Uint8Array,
   side: 'source' | 'destination',
   to: Endpoint,
@@ -61,9 +69,15 @@ const totalOf = (bytes: Uint8Array) => ((bytes[2] ?? 0) << 8) | (bytes[3] ?? 0);
 const setWord = (bytes: Uint8Array, at: number, value: number) => bytes.set([value >>> 8, value & 255], at);
 
 /** A packet one hop further: what the kernel does to it on its way to the TUN. */
-export function oneHopLater(packet: Uint8Array): Uint8Array {
+export const oneHopLater = (packet: Uint8Array): Uint8Array => hopsChanged(packet, -1);
+/** And back; more than 255 there cannot be. */
+export const oneHopBack = (packet: Uint8Array): Uint8Array => hopsChanged(packet, 1);
+
+function hopsChanged(packet: Uint8Array, by: number): Uint8Array {
   const bytes = Uint8Array.from(packet);
-  bytes[8] = (bytes[8] ?? 0) - 1;
+  const at = isIPv6Packet(bytes) ? 7 : 8;
+  bytes[at] = Math.min(255, (bytes[at] ?? 0) + by);
+  if (isIPv6Packet(bytes)) return bytes;
   setWord(bytes, 10, 0);
   setWord(bytes, 10, 0xffff - onesComplementSum(bytes.subarray(0, ((bytes[0] ?? 0) & 15) * 4)));
   return bytes;

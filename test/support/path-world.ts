@@ -5,7 +5,7 @@ import { fragmentOf, headBytesOf, identificationOf, mayBeCut, pieceOf, renumbere
 import { Pond } from './fish.ts';
 import { NaiveFish, type NaiveFlow } from './naive-fish.ts';
 import { NaiveFragments } from './naive-fragments.ts';
-import { translated } from './naive-nat.ts';
+import { oneHopBack, translated, translatedOnly } from './naive-nat.ts';
 import { build, checksumProblem, echo, hexOf, read, udp, type Endpoint, type PacketFields } from './packets.ts';
 import { isIPv6Packet } from './packets6.ts';
 import {
@@ -241,7 +241,7 @@ export class PathWorld {
       else {
         const way = { side: turned.side, address: turned.to.address };
         const behind = this.#fragments.admit(bytes, direction, way, turned.number);
-        expect(this.pond.behind.map(hexOf)).toEqual(behind.map(hexOf));
+        expect(this.pond.behind.map(hexOf)).toEqual(behind.map((each) => hexOf(oneHopBack(each))));
       }
       return;
     }
@@ -249,7 +249,7 @@ export class PathWorld {
     expect(this.pond.behind).toEqual([]);
     if (taken.verdict === 'follows') {
       expect(sent.verdict).toBe('forward');
-      expect(hexOf(sent.bytes)).toBe(hexOf(taken.bytes));
+      expect(hexOf(sent.bytes)).toBe(hexOf(oneHopBack(taken.bytes)));
     } else {
       expect(sent.verdict).toBe(taken.verdict === 'held' ? 'held' : taken.reason);
       expect(hexOf(sent.bytes)).toBe(hexOf(bytes));
@@ -378,10 +378,10 @@ export class PathWorld {
       expect(hexOf(sent.bytes)).toBe(hexOf(packet));
       return;
     }
-    const quoted = translatedAs(got.bytes, { side: got.side, to: isSent ? flow.client : flow.leased }, false);
-    const expected = isSent
-      ? error(quoted, source, flow.client.address)
-      : error(quoted, flow.leased.address, destination);
+    const quoted = translatedOnly(got.bytes, got.side, isSent ? flow.client : flow.leased);
+    const expected = oneHopBack(
+      isSent ? error(quoted, source, flow.client.address) : error(quoted, flow.leased.address, destination),
+    );
     expect(hexOf(sent.bytes)).toBe(
       hexOf(mayBeCut(expected) ? renumbered(expected, identificationOf(sent.bytes)) : expected),
     );
