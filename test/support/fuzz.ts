@@ -185,6 +185,7 @@ class Fuzz {
     const recent = this.#recent[this.#below(Math.max(1, this.#recent.length))];
     if (!recent) return this.#fresh();
     if (this.#chance(4)) return recent;
+    if (this.#chance(6)) return this.#toAnother(recent);
     const quoted = recent.slice(0, 20 + this.#below(120));
     const { source, destination } = read(recent);
     if (this.#chance(3)) {
@@ -192,6 +193,16 @@ class Fuzz {
       return build({ protocol: 'icmp', type, identifier: 0, source: destination, destination: source, data: quoted });
     }
     return reversed(recent);
+  }
+
+  /** From another client to where this one was seen coming from. */
+  #toAnother(recent: Uint8Array): Uint8Array {
+    const { protocol, source, sourcePort } = read(recent);
+    const to = { address: source, port: sourcePort };
+    const from = isIPv6Packet(recent) ? { ...client6, address: '2001:db8:c:7::9' } : { ...second, port: 6_000 };
+    if (protocol === 6) return build(tcp(from, to, this.#chance(3) ? 'A' : 'S', { data: data(this.#below(90)) }));
+    if (protocol === 17) return build(udp(from, to, { data: data(this.#below(400)), fragment: 0 }));
+    return build({ ...echo(from.address, to.address, to.port), data: data(this.#below(300)), fragment: 0 });
   }
 
   #piece(packet: Uint8Array): Uint8Array {
