@@ -67,8 +67,12 @@ export const pps64 = (lab: FishLab): Traffic => ({
   close: nothing,
 });
 
-/** Connections that are made and closed again, in order, so many at a time. */
-export async function connections(lab: FishLab, sides: readonly Side[]): Promise<Traffic> {
+/** Connections that are made and ended at once, by a reset or in order; so many at a time. */
+export async function connections(
+  lab: FishLab,
+  sides: readonly Side[],
+  end: 'reset' | 'close' = 'reset',
+): Promise<Traffic> {
   const { first, count } = acceptPorts;
   const servers = await Promise.all(sides.map((side) => lab.atOrigin('accept', originOf[side], first, count)));
   return {
@@ -76,7 +80,7 @@ export async function connections(lab: FishLab, sides: readonly Side[]): Promise
 
     run: async (side) => {
       type Made = Readonly<{ connections: number; failed: number; stuck: number; seconds: number }>;
-      const made = lab.atClient('connect', originOf[side], first, count, connectionsAtATime, seconds) as Made;
+      const made = lab.atClient('connect', originOf[side], first, count, connectionsAtATime, seconds, end) as Made;
       // A connection that failed cost something, too, and is worth nothing: with many of them the figure means nothing.
       if (made.failed + made.stuck > made.connections / 100) throw new Error(`${side}: ${JSON.stringify(made)}`);
       return made.connections / made.seconds;

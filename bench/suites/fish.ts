@@ -75,6 +75,8 @@ const besideC: Part = {
   },
 };
 
+const closed = (lab: FishLab, sides: readonly Side[]) => connections(lab, sides, 'close');
+
 /** One after the other; each opens a lab of its own. Needs root and a C compiler. */
 const parts: readonly Part[] = [
   besideKernel('fish.tcp_up', shared, (lab) => bulk(lab, 'up')),
@@ -82,11 +84,12 @@ const parts: readonly Part[] = [
   besideKernel('fish.udp_gso', shared, udpGso),
   besideKernel('fish.pps64', shared, pps64),
   besideKernel('fish.conns', exclusive, connections),
+  besideKernel('fish.conns_closed', exclusive, closed),
   besideKernel('fish.conns_placeholder', shared, connections),
   // The terminating path, on the same host.
   besideKernel('fish.terminate', datagramsOnly, (lab) => bulk(lab, 'up'), terminated),
   besideKernel('fish.terminate_down', datagramsOnly, (lab) => bulk(lab, 'down'), terminated),
-  besideKernel('fish.terminate_conns', datagramsOnly, connections, terminated),
+  besideKernel('fish.terminate_conns', datagramsOnly, closed, terminated),
   { name: 'fish.flows500k', measure: () => flows(rounds) },
   besideC,
 ];

@@ -6,7 +6,8 @@
  *   load udp-send ADDRESS PORT BYTES SEGMENTS WINDOW SECONDS
  *                                                        more than one segment: by UDP_SEGMENT; WINDOW: datagrams
  *   load accept ADDRESS FIRST_PORT PORTS                 "ready", then accepts, and closes after its clients
- *   load connect ADDRESS FIRST_PORT PORTS AT_A_TIME SECONDS
+ *   load connect ADDRESS FIRST_PORT PORTS AT_A_TIME SECONDS END
+ *                                                        END: reset, or close (in order)
  *   load answer DEVICE                                   "ready", then an answer to every SYN, FIN, datagram and echo there
  *   load churn ADDRESS FLOWS_PER_SECOND SECONDS AGE_MAX_S
  *                                                        flows of all kinds, which begin and end
@@ -226,16 +227,18 @@ static int begin(const char *address, int port, int poller)
 	return fd;
 }
 
-/* A connection is made, closed in order by this side, and counted; so many are on their way at a time. */
+/* A connection is made, ended by this side, and counted; so many are on their way at a time. */
 static void connect_all(char **argument)
 {
 	int first = atoi(argument[1]), ports = atoi(argument[2]), at_a_time = atoi(argument[3]);
 	int poller = need(epoll_create1(0), "epoll_create1");
 	struct epoll_event events[256];
 	unsigned long long made = 0, failed = 0;
+	int is_reset = strcmp(argument[5], "reset") == 0;
+	struct linger at_once = { .l_onoff = 1 };
 	unsigned next = 0;
 	int under_way = 0;
-	double start = now(), end = start + atof(argument[4]), patience = end + 5, stop = start;
+	double start = now(), end = start + atof(argument[4]), patience = end + 5;
 
 	while (now() < end || under_way > 0) {
 		int count;
@@ -254,18 +257,18 @@ static void connect_all(char **argument)
 			socklen_t bytes = sizeof problem;
 
 			getsockopt(events[i].data.fd, SOL_SOCKET, SO_ERROR, &problem, &bytes);
+			if (is_reset)
+				setsockopt(events[i].data.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 			close(events[i].data.fd);
 			under_way--;
 			if (problem)
 				failed++;
 			else if (now() <= end)
 				made++;
-			stop = now();
 		}
 		if (now() > patience)
 			break;
 	}
-	(void)stop;
 	printf("{\"connections\":%llu,\"failed\":%llu,\"stuck\":%d,\"seconds\":%.6f}\n", made, failed, under_way, end - start);
 }
 
@@ -537,7 +540,7 @@ static const struct {
 	void (*run)(char **argument);
 } commands[] = {
 	{ "udp-sink", 2, udp_sink },     { "udp-send", 6, udp_send }, { "accept", 3, accept_all },
-	{ "connect", 5, connect_all },   { "answer", 1, answer },     { "flows", 5, flows },
+	{ "connect", 6, connect_all },   { "answer", 1, answer },     { "flows", 5, flows },
 	{ "churn", 4, churn },
 };
 
