@@ -16,6 +16,7 @@ import type { GuardKeeper } from './guard-keeper.ts';
 import { HostKeeper } from './host-keeper.ts';
 import { HostProblem, type Host } from './host.ts';
 import type { Keepers } from './keepers.ts';
+import type { LeaseSource } from './lease-source.ts';
 import { LeasesOnHost } from './leases-on-host.ts';
 import type { CgroupTable } from './ownership.ts';
 import { blockOf } from './leases/held-leases.ts';
@@ -195,7 +196,7 @@ export class Agent {
       ...(this.#parts.broker ? [this.#parts.broker.reports.run(signal)] : []),
       guard.run(signal, Promise.race([this.#firstPass.promise, whenOver(signal)])),
       ...[fish, terminator].flatMap((user) =>
-        user ? [afterFirstPass(() => user.leases.run(() => this.desired, fishing.signal))] : [],
+        user ? [afterFirstPass(() => user.leases.run(() => this.#granted, fishing.signal))] : [],
       ),
     ];
     try {
@@ -209,6 +210,11 @@ export class Agent {
       await Promise.allSettled(tasks);
       await this.#letGo(keep, isPlanned);
     }
+  }
+
+  /** By the server, and by the broker of this host. */
+  get #granted(): LeaseSource {
+    return this.broker?.with(this.desired) ?? this.desired;
   }
 
   get appliedRevision(): number {
@@ -396,11 +402,11 @@ export class Agent {
     const { desired, leases, hostKeeper } = this;
     const { reports, fish, terminator, now } = this.#parts;
     const { revision } = desired;
-    // First, and whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
+    // Before anything is compared: elements and placeholders of what was granted here before this agent started stay.
+    await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
+    // Whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
     const lostProblem = await this.#lookAfterPlaceholders();
     await leases.letGo();
-    // Before the table is compared: elements of what was granted here before this agent started stay in it.
-    await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
     if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
       this.#hostIsDue = false;
       // After a failure, what was believed about the host is in doubt.
@@ -413,7 +419,7 @@ export class Agent {
     const isWhole = lostProblem === undefined && this.#parts.placeholders.missing === 0;
     const keeperProblem = isWhole ? undefined : await this.#lookAfterPlaceholders();
     const fishProblem = await this.#startFish();
-    const { outcomes: all, problem } = await leases.work(this.broker?.with(desired) ?? desired);
+    const { outcomes: all, problem } = await leases.work(this.#granted);
     this.#endTakingOver(problem === undefined && fishProblem === undefined);
     const isHeld = (slice: string) => leases.holds((lease) => lease.slice === slice);
     const outcomes = this.broker ? await this.broker.conclude(all, isHeld) : all;
@@ -431,7 +437,7 @@ export class Agent {
     reports.add([...outcomes, ...gone], slices, revision, clear);
     fish?.leases.look();
     terminator?.leases.look();
-    await terminator?.look(desired, () => this.#kick());
+    await terminator?.look(this.#granted, () => this.#kick());
     // Only now: what fish lacks must not keep proxies from their leases.
     if (keeperProblem) throw keeperProblem;
     if (fishProblem) throw fishProblem;
@@ -458,16 +464,13 @@ export class Agent {
   /** Of what a former agent left, closes what no lease needs; opens again what was lost. Returns what stands in the way. */
   async #lookAfterPlaceholders(): Promise<Error | undefined> {
     const { placeholders } = this.#parts;
-    const { leases, holders } = this.desired;
+    const { leases, holders } = this.#granted;
     try {
-      if (!this.#hasTakenOver)
-        placeholders.keepOnly(
-          this.#parts.guard.isFenced
-            ? []
-            : [...leases.values()].flatMap((lease) =>
-                holders.get(lease.holder)?.kind === 'fish' ? [blockOf(lease)] : [],
-              ),
-        );
+      if (!this.#hasTakenOver) {
+        const isFishs = ({ holder }: Lease) => holders.get(holder)?.kind === 'fish';
+        const needed = this.#parts.guard.isFenced ? [] : [...leases.values()].filter(isFishs);
+        placeholders.keepOnly(needed.map(blockOf));
+      }
       await placeholders.restore();
       return undefined;
     } catch (error) {
@@ -554,7 +557,7 @@ export class Agent {
       await Promise.all([fish?.leases.end(), terminator?.leases.end()]);
       const isOurs = (lease: Lease, owner: Owner) => owner.kind === 'fish' || lease.holder === terminator?.holder;
       while (this.leases.holds(isOurs) && !patience.aborted) await sleep(20);
-      await reports.settled();
+      await Promise.all([reports.settled(), this.#parts.broker?.reports.settled()]);
     };
     try {
       const late = whenOver(patience).then(() => Promise.reject(new Error(`not done within ${give_back_ms} ms`)));

@@ -97,6 +97,10 @@ export class DesiredMachine {
   get revision(): number {
     return this.#revision;
   }
+  /** As a source of leases: the same for each of them. */
+  revisionOf(_lease: string): number {
+    return this.#revision;
+  }
   get fence_s(): number {
     return this.#fence_s;
   }

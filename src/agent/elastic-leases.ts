@@ -1,13 +1,14 @@
 import type { PortUse, ProtocolUse } from '../fish/port-use.ts';
 import type { Logger } from '../ops/logger.ts';
-import type { FisheryClient } from '../sdk/index.ts';
 import type { ClaimOfOne, Lease } from '../wire/leases.ts';
-import type { DesiredMachine } from './desired.ts';
 import { answerOf, answers, isLost, withoutGrowth, type Answer, type FishClaim, type Growth } from './fish-claims.ts';
+import type { LeasePlaces } from './lease-places.ts';
+import type { LeaseSource } from './lease-source.ts';
 import { freshMemory, planLeases, type AddedLease, type ClaimUse, type GrowthMemory } from './lease-growth.ts';
 
 export type ElasticParts = Readonly<{
-  client: Readonly<{ leases: Pick<FisheryClient['leases'], 'grant' | 'release'> }>;
+  /** Where leases are had. */
+  places: Pick<LeasePlaces, 'grant' | 'release'>;
   /** Who it is for, as the log calls it. */
   who: string;
   claims: readonly FishClaim[];
@@ -50,11 +51,10 @@ type Elastic = {
   problem: string | null;
 };
 
-/** What one look is about: fish's session and, by claim, the lease that each has without growing. */
+/** What one look is about: by claim, the lease that each has without growing. */
 export type Look = Readonly<{
-  session: string;
   bases: readonly (Answer | undefined)[];
-  desired: DesiredMachine;
+  desired: LeaseSource;
   signal: AbortSignal;
 }>;
 
@@ -93,14 +93,14 @@ export class ElasticLeases {
       const like = furtherClaim(elastic, undefined);
       const ours = [...left].filter((lease) => answers(lease, like));
       for (const lease of ours) left.delete(lease);
-      elastic.added = ours.map((lease) => ({ ...answerOf(lease), drainingSince: null }));
+      elastic.added.push(...ours.map((lease) => ({ ...answerOf(lease), drainingSince: null })));
     }
     return [...left];
   }
 
-  /** The session is over, and all leases with it. */
-  forget(): void {
-    for (const elastic of this.#claims) if (elastic) elastic.added = [];
+  /** A session is over, and with it all of its leases. */
+  forget(isIts: (lease: string) => boolean): void {
+    for (const elastic of this.#claims) if (elastic) elastic.added = elastic.added.filter(({ lease }) => !isIts(lease));
   }
 
   status(): readonly GrowthStatus[] {
@@ -173,13 +173,11 @@ export class ElasticLeases {
   }
 
   /** One lease more; false when there is none to be had. */
-  async #grow(elastic: Elastic, step_ports: number, { session, signal }: Look): Promise<boolean> {
-    const { client, who, log, now } = this.#parts;
+  async #grow(elastic: Elastic, step_ports: number, { signal }: Look): Promise<boolean> {
+    const { places, who, log, now } = this.#parts;
     try {
       const claim = furtherClaim(elastic, step_ports);
-      const { leases } = await client.leases.grant({ session, claims: [claim] }, { wait: 'stored', signal });
-      const [lease] = leases;
-      if (!lease) throw new Error('the server granted no lease and no error');
+      const lease = await places.grant(claim, signal);
       elastic.added.push({ ...answerOf(lease), drainingSince: null });
       elastic.failures = 0;
       elastic.problem = null;
@@ -201,7 +199,7 @@ export class ElasticLeases {
     const given = elastic.added.find((each) => each.lease === lease);
     if (!given) return;
     try {
-      await this.#parts.client.leases.release({ id: lease, token: given.token }, { signal });
+      await this.#parts.places.release({ id: lease, token: given.token }, signal);
       elastic.added = elastic.added.filter((each) => each !== given);
       this.#parts.log.info({ lease }, `${this.#parts.who} shrinks: a lease was given back`);
     } catch (error) {

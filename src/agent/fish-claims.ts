@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ClaimOfOne, type Lease } from '../wire/leases.ts';
-import type { DesiredMachine } from './desired.ts';
+import type { LeaseSource } from './lease-source.ts';
 
 /** A lease that fish holds as long as it runs, and how many more like it when its ports run short. */
 export const FishClaim = ClaimOfOne.extend({
@@ -53,9 +53,9 @@ export const answerOf = (lease: Lease): Answer => ({
 });
 
 /** Whether its lease is over, or ends, or is of no use here. */
-export function isLost(answer: Answer, desired: DesiredMachine, isRefused: (lease: string) => boolean): boolean {
+export function isLost(answer: Answer, desired: LeaseSource, isRefused: (lease: string) => boolean): boolean {
   const lease = desired.leases.get(answer.lease);
-  if (!lease) return desired.revision >= answer.grantedAt;
+  if (!lease) return desired.revisionOf(answer.lease) >= answer.grantedAt;
   return lease.state === 'ending' || (lease.state === 'active' && isRefused(answer.lease));
 }
 

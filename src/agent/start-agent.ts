@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isBrokers } from '../broker/identifiers.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryClient, FisheryError, follow, keepAlive, localCodes, tlsFilesOf } from '../sdk/index.ts';
@@ -10,6 +11,7 @@ import { bootClockMs } from './boot-clock.ts';
 import { ElasticLeases, type ElasticParts } from './elastic-leases.ts';
 import { portsOfClaim, type FishClaim } from './fish-claims.ts';
 import { FishLeases } from './fish-leases.ts';
+import { LeasePlaces } from './lease-places.ts';
 import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-host.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
@@ -125,6 +127,10 @@ function clientFor(settings: AgentSettings, token: () => string): Result<Fishery
   }
 }
 
+/** Of this host, which knows the agent by its user: root. */
+const brokerClient = ({ broker }: AgentSettings): FisheryClient =>
+  new FisheryClient({ url: `unix:${broker.socket}`, attemptsMax: 1, timeoutMs: request_timeout_ms });
+
 /** `opened` is closed by the caller, unless the agent runs: then it is taken over, and closed when that has ended. */
 async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<Result<RunningAgent, string>> {
   const { settings, machine, token, version, log, families, cgroups, budget, stateFile, steering } = options;
@@ -203,18 +209,25 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     log,
   });
   const isRefused = (lease: string) => agent.leases.phaseOf(lease) === 'refused';
+  const ownBroker = settings.broker.enabled ? brokerClient(settings) : null;
   const leasesFor = (
     who: string,
-    { holder, session_ttl_s, claims }: LeaseUser,
+    { holder, session_ttl_s: ttl_s, claims }: LeaseUser,
     use: Pick<ElasticParts, 'portUse' | 'drain'>,
-  ) =>
-    new FishLeases({
-      ...{ client, machine, holder, who, ttl_s: session_ttl_s, claims, isRefused },
-      keepAlive: (session, signal, onLost) => void keepAlive(client, session, { signal, onLost }).done,
-      growth: new ElasticLeases({ client, who, claims, isRefused, ...use, now: () => performance.now(), log }),
-      pause: backOff,
-      log,
+  ) => {
+    const places = new LeasePlaces({
+      ...{ server: client, broker: ownBroker, machine, holder, who, ttl_s, log },
+      keepAlive: (session, signal, onLost) => {
+        const its = ownBroker && isBrokers(session.id) ? ownBroker : client;
+        void keepAlive(its, session, { signal, onLost }).done;
+      },
     });
+    return new FishLeases({
+      ...{ places, holder, who, claims, isRefused, log },
+      growth: new ElasticLeases({ places, who, claims, isRefused, ...use, now: () => performance.now(), log }),
+      pause: backOff,
+    });
+  };
   const fishLeases =
     settings.fish && hosting.fish
       ? leasesFor('fish', settings.fish, {

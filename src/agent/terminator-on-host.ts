@@ -8,7 +8,7 @@ import { parseAddress, type Address } from '../net/address.ts';
 import type { Result } from '../net/result.ts';
 import { parseInstant, formatInstant } from '../wire/instants.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
-import type { DesiredMachine } from './desired.ts';
+import type { LeaseSource } from './lease-source.ts';
 import type { GrowthStatus } from './elastic-leases.ts';
 import type { FishLeases } from './fish-leases.ts';
 import { terminateSettingsOf, type TerminateSettingsFile } from './settings-terminate.ts';
@@ -90,7 +90,7 @@ export class TerminatorOnHost {
    * One look: begins one if there is none, and tells it what it does not know. `kick` is called when there is something to do later. Never
    * throws: what is wrong is in the status, and no reason to stop anything else.
    */
-  async look(desired: DesiredMachine, kick: () => void): Promise<void> {
+  async look(desired: LeaseSource, kick: () => void): Promise<void> {
     if (this.#hasEnded) return;
     this.#kick = kick;
     const uid = this.#uidOf(desired);
@@ -204,7 +204,7 @@ export class TerminatorOnHost {
     client.close();
   }
 
-  #uidOf(desired: DesiredMachine): number | string {
+  #uidOf(desired: LeaseSource): number | string {
     const name = this.holder;
     const holder = desired.holders.get(name);
     const remedy = 'have it made as a terminator with the user id that the terminator is to have';
@@ -242,7 +242,7 @@ export class TerminatorOnHost {
   }
 
   /** Tells it everything, if anything of it is new. */
-  async #tell(client: TerminatorLink, uid: number, desired: DesiredMachine): Promise<void> {
+  async #tell(client: TerminatorLink, uid: number, desired: LeaseSource): Promise<void> {
     const { settings, isUp } = this.#parts;
     const draining = this.#draining;
     const leases = [...desired.leases.values()]

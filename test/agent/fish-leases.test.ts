@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import { ElasticLeases } from '../../src/agent/elastic-leases.ts';
 import { FishClaim } from '../../src/agent/fish-claims.ts';
-import { FishLeases, type FishLeaseClient } from '../../src/agent/fish-leases.ts';
+import { FishLeases } from '../../src/agent/fish-leases.ts';
+import { LeasePlaces, type LeaseClient } from '../../src/agent/lease-places.ts';
 import { FisheryError, type SessionLoss } from '../../src/sdk/index.ts';
 import type { PortUse } from '../../src/fish/port-use.ts';
 import type { Change } from '../../src/wire/agent.ts';
@@ -45,7 +46,7 @@ class World {
       const failure = this.failures.get(name)?.shift();
       if (failure) throw failure;
     };
-    const client: FishLeaseClient = {
+    const client: LeaseClient = {
       sessions: {
         open: async () => {
           call('open', 'fish');
@@ -76,21 +77,22 @@ class World {
     };
     const isRefused = (id: string) => this.refusedHere.has(id);
     const log = pino({ level: 'silent' });
+    const places = new LeasePlaces({
+      ...{ server: client, broker: null, machine: 'edge', who: 'fish', holder: 'fish', ttl_s: 30, log },
+      keepAlive: (_session, _signal, onLost) => (this.onLost = onLost),
+    });
     this.leases = new FishLeases({
-      client,
-      machine: 'edge',
+      places,
       who: 'fish',
       holder: 'fish',
-      ttl_s: 30,
       claims: this.#claims,
       growth: new ElasticLeases({
         who: 'fish',
-        ...{ client, claims: this.#claims, isRefused, log },
+        ...{ places, claims: this.#claims, isRefused, log },
         portUse: async () => this.use,
         drain: async (ids) => void (this.drained = ids),
         now: () => this.nowMs,
       }),
-      keepAlive: (_session, _signal, onLost) => (this.onLost = onLost),
       isRefused,
       pause: async () => {
         this.pauses++;

@@ -15,12 +15,19 @@ let agent: AgentProcess;
 let web: User;
 let stranger: User;
 let socket: string;
+let config: string;
 
 beforeAll(async () => {
   lab = await AgentLab.open('broker');
   socket = join(lab.folder, 'broker.sock');
+  const fish = {
+    client_prefixes: ['100.64.0.0/10'],
+    claims: [{ protocol: 'tcp', ports: 16 }],
+    session_ttl_s: 600,
+  };
   // Long enough for everything here to happen while the server does not answer.
-  const config = await lab.setUp({ fence_s: 120, slices: [], settings: { broker: { socket } } });
+  const settings = { broker: { socket }, client_interfaces: ['hc'], fish };
+  config = await lab.setUp({ fence_s: 120, slices: [], settings });
   await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
   const origin = await lab.user(lab.origin, 0);
   await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
@@ -40,6 +47,42 @@ afterAll(() => lab.close());
 const Answered = z.object({ status: z.number(), body: z.unknown() });
 const ask = async (who: User, path: string, body: object) =>
   Answered.parse(JSON.parse(await who.ask({ op: 'ask', broker: socket, path, body })));
+
+describe('fish where the machine grants itself', () => {
+  it('has its leases of the broker, and a new agent takes them over', { timeout: 60_000 }, async () => {
+    const hasAll = () =>
+      agent.until(
+        ({ fish, lease_counts }) => fish?.answered === 1 && lease_counts['up'] === 1,
+        'fish has not its leases of the broker',
+      );
+    await hasAll();
+    const client = await lab.user(lab.clientSide, 0);
+    const connection = await client.connect('100.64.0.2', 10_000, '203.0.113.1', 80, 10_000);
+    expect(connection).toMatch(/^socket-/);
+    const before = (await agent.status()).fish?.session ?? '';
+    const whose = { machine: 'edge', allocator: 'machine' } as const;
+    const ofFish = async () =>
+      (await lab.client.leases.list(whose)).items.filter(
+        ({ holder, state }) => holder === 'fish' && state === 'active',
+      );
+    const known = await eventually(
+      async () => ((await ofFish()).length === 1 ? ofFish() : undefined),
+      () => "the server does not show fish's lease",
+    );
+    await agent.end('SIGKILL');
+    agent = lab.startAgent(config);
+    await agent.ready();
+    await hasAll();
+    expect((await agent.status()).fish?.session).toBe(known[0]?.session);
+    expect(before).not.toBe('');
+    expect((await ofFish()).map(({ id }) => id)).toEqual(known.map(({ id }) => id));
+    await client.ask({ op: 'say', socket: connection, text: 'still' });
+    await eventually(
+      async () => ((await client.ask({ op: 'heard', socket: connection })) === 'still' ? true : undefined),
+      () => `the flow did not go on\n${agent.output.slice(-3_000)}`,
+    );
+  });
+});
 
 describe('a proxy on a host whose server does not answer', () => {
   it(
@@ -74,8 +117,8 @@ describe('a proxy on a host whose server does not answer', () => {
         () => 'nothing came back',
       );
       expect(await stranger.connect(address, lease.ports.first + 1)).toBe('TIMEOUT');
-      expect(await web.connect(address, lease.ports.last + 1)).toBe('TIMEOUT');
-      expect((await agent.status()).broker).toMatchObject({ running: true, leases: 1, socket });
+      expect(await web.connect(address, lease.ports.last + 1_000)).toBe('TIMEOUT');
+      expect((await agent.status()).broker).toMatchObject({ running: true, leases: 2, socket });
 
       lab.freezeServer(false);
       const whose = { machine: 'edge', allocator: 'machine' } as const;
