@@ -111,7 +111,20 @@ const Fish = z
     placeholders_max: z.int().min(0).max(16_777_216).optional().meta({
       description: 'Sockets for flows in shared blocks; each is a descriptor',
     }),
-    flow_log_max: z.int().min(1).max(67_108_864).optional(),
+    flow_log_max: z.int().min(1).max(67_108_864).optional().meta({
+      description: 'Flows that have ended, the latest so many, that are in memory',
+    }),
+    flow_log: z
+      .strictObject({
+        retention_s: z.int().min(0).max(315_360_000).default(604_800).meta({
+          description: 'How long a flow is told after it ended, also over a restart; 0: nothing is written to disk',
+        }),
+        bytes_max: z.int().min(1_048_576).max(68_719_476_736).default(268_435_456).meta({
+          description: 'The oldest flows give way to the latest; some 80 bytes each',
+        }),
+      })
+      .prefault({})
+      .meta({ description: "The flows that have ended, in state_dir/flows: what answers the server's flow queries" }),
     fragmented_packets_max: z.int().min(2).max(65_536).optional().meta({
       description: 'Packets of which some, but not all fragments have come; half of them for each direction',
     }),

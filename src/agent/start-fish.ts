@@ -1,5 +1,8 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
-import type { FlowAnswer as FlowLogAnswer, FlowRecord } from '../fish/flow-log.ts';
+import type { FlowAnswer as FlowLogAnswer } from '../fish/flow-log.ts';
+import type { FlowRecord } from '../fish/flow-record.ts';
 import { memorySizes } from '../fish/forwarder.ts';
 import { familyOf, parseAddress, type Address } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -10,6 +13,8 @@ import { startFish, type Fish } from './fish/fish.ts';
 import type { FishPlace } from './fish/fish-place.ts';
 import { askOnceCovered } from './fish/flow-questions.ts';
 import type { FishStats } from './fish/operations.ts';
+import { FlowLogKeeper } from './flow-log/flow-log-keeper.ts';
+import { KeptFlowLog } from './flow-log/kept-flow-log.ts';
 import { HostProblem } from './host.ts';
 import type { AgentSettings, FishSettings } from './settings.ts';
 import type { SteeringMode } from './steering/choose.ts';
@@ -20,12 +25,12 @@ const quickDeath_ms = 10_000;
 const quickDeaths_max = 3;
 
 type FishStart = Readonly<{
-  settings: Pick<AgentSettings, 'mark'>;
   steering: SteeringMode | undefined;
+  settings: Pick<AgentSettings, 'mark' | 'state_dir'>;
   fish: FishSettings;
   placeholders_max: number;
   place: FishPlace;
-  log: Pick<Logger, 'error'>;
+  log: Pick<Logger, 'error' | 'info'>;
 }>;
 
 /**
@@ -35,6 +40,9 @@ type FishStart = Readonly<{
 export class FishStarter {
   readonly #o: FishStart;
   #quickDeaths = 0;
+  #kept: KeptFlowLog | undefined;
+  /** What the last fish had to say when it died is being written. */
+  #ending: Promise<void> | undefined;
 
   constructor(o: FishStart) {
     this.#o = o;
@@ -60,6 +68,8 @@ export class FishStarter {
     });
     if (!config.ok) throw new HostProblem(`fish: ${config.error}`);
     const kept = place.openFlows(memorySizes(config.value));
+    await this.#ending;
+    const keptLog = this.#keptLog();
     const startedAt = performance.now();
     const noteDeath = () => {
       const isQuick = performance.now() - startedAt < quickDeath_ms;
@@ -73,11 +83,31 @@ export class FishStarter {
       throw error;
     }
     void thread.died.then(noteDeath);
-    return portOf(thread, fish.holder, place);
+    const keeper = keptLog && new FlowLogKeeper(keptLog, thread, log);
+    void thread.died.then(() => {
+      this.#ending = keeper?.end();
+    });
+    return portOf(thread, fish.holder, place, keeper);
+  }
+
+  /** Ready for another fish; null where nothing is written to disk. Throws HostProblem. */
+  #keptLog(): KeptFlowLog | null {
+    const { settings, fish } = this.#o;
+    const { retention_s, bytes_max } = fish.flow_log;
+    const folder = join(settings.state_dir, 'flows');
+    try {
+      // A log that is not written any more would have a gap that nobody knows of.
+      if (retention_s === 0) rmSync(folder, { recursive: true, force: true });
+      else this.#kept ??= new KeptFlowLog(folder, { retention_s, bytes_max }, () => Date.now() * 1_000);
+      this.#kept?.begin();
+      return this.#kept ?? null;
+    } catch (error) {
+      throw new HostProblem(`the flow log in ${folder}: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
 }
 
-function portOf(thread: Fish, holder: string, place: FishPlace): FishPort {
+function portOf(thread: Fish, holder: string, place: FishPlace, keeper: FlowLogKeeper | null): FishPort {
   return {
     setBlocks: async (blocks) => {
       const { refused } = await thread.setBlocks(blocks);
@@ -90,12 +120,16 @@ function portOf(thread: Fish, holder: string, place: FishPlace): FishPort {
     portUse: () => thread.portUse(),
     answer: async (query) => {
       const asked = flowQueryOf(query);
-      const answer = await askOnceCovered(() => thread.queryFlowLog(asked, flows_max), asked.at);
+      const answer = await askOnceCovered(async () => {
+        const inMemory = await thread.queryFlowLog(asked, flows_max);
+        return keeper ? keeper.complete(asked, inMemory, flows_max) : inMemory;
+      }, asked.at);
       return flowAnswerOf(query, answer, holder);
     },
-    stats: async () => flatStats(await thread.stats()),
+    stats: async () => ({ ...flatStats(await thread.stats()), ...keeper?.stats() }),
     stop: async ({ leave = false } = {}) => {
       await thread.stop({ leave });
+      await keeper?.end();
       place.close({ leave });
     },
     died: thread.died,

@@ -33,6 +33,9 @@ export const adoptionCounts = [
 export type AdoptionCount = (typeof adoptionCounts)[number];
 export type AdoptionCounts = Readonly<Record<AdoptionCount, number>>;
 
+/** Flows in use that were taken over, and rows that were not. */
+export type TookOver = Readonly<{ live: number; lost: number }>;
+
 type AdoptionParts = Readonly<{
   config: FishConfig;
   memory: FlowMemory;
@@ -55,6 +58,8 @@ export class Adoption {
   /** The next row: first the flows, then the peers. */
   #next = 0;
   #isDone = false;
+  /** Once it is done. */
+  tookOver: TookOver | null = null;
 
   constructor(parts: AdoptionParts) {
     this.#parts = parts;
@@ -93,6 +98,8 @@ export class Adoption {
       this.#counts.placeholders_left_over = placeholders.settle();
       book.settle();
       this.#isDone = true;
+      const { damaged, without_block, not_allowed, without_placeholder } = this.#counts;
+      this.tookOver = { live: life.live, lost: damaged + without_block + not_allowed + without_placeholder };
     }
     return looked;
   }

@@ -1,7 +1,7 @@
 import { portCount } from '../net/ports.ts';
 import type { Adoption, AdoptionCounts } from './adoption.ts';
 import type { BlockTable, LeasedBlock } from './blocks.ts';
-import { endings, type Ending } from './flow-log.ts';
+import { endings, type Ending } from './flow-record.ts';
 import type { FlowLife } from './flow-life.ts';
 import type { ProhibitedReply } from './icmp-prohibited.ts';
 import type { PlaceholderBudget } from './placeholders.ts';

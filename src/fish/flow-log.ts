@@ -7,24 +7,11 @@ import {
   wantedTuple,
   type FlowQuery,
   type TupleRows,
-  type TupleText,
 } from './flow-tuple.ts';
+import { endings, type Ending, type FlowRecord } from './flow-record.ts';
+import { flowRecord_bytes, writeFlowRecord, type FlowRecords } from './flow-records.ts';
 import { LeaseNames } from './lease-names.ts';
 import { IPV6 } from './packet.ts';
-
-/** Why a flow ended: both FINs acknowledged, a plausible RST, silence, its ports taken back, or the server silent for too long. */
-export const endings = ['finished', 'reset', 'idle', 'lease_ended', 'fenced'] as const;
-export type Ending = (typeof endings)[number];
-
-/** One use of a leased tuple by a client. Instants are microseconds since 1970. */
-export type FlowRecord = TupleText &
-  Readonly<{
-    lease: string;
-    openedAt: number;
-    /** null while it lasts. */
-    closedAt: number | null;
-    ending: Ending | null;
-  }>;
 
 /**
  * `matches` with the verdict `match`: the flows that had the tuple. `not_mine`: none had, and the log would know.
@@ -41,6 +28,22 @@ export type FlowAnswer = Readonly<{
   coversThrough: number;
   marginUs: number;
 }>;
+
+/** How far somebody who keeps the log elsewhere has read it: flows and blurs ever written. */
+export type FlowLogCursor = Readonly<{ flows: number; blurs: number }>;
+
+/** What the log has from a cursor on. */
+export type EndedFlows = FlowRecords &
+  Readonly<{
+    /** Where to read on. */
+    next: FlowLogCursor;
+    /** Flows and blurs between that were overwritten before they were read. */
+    missed: number;
+    /** As of now the log knows everything from here on by itself (µs), but for the blurs. */
+    coversSince: number;
+    /** From and to (µs). */
+    blurs: readonly (readonly [number, number])[];
+  }>;
 
 /** Client, leased address and remote. */
 const addressesPerEntry_max = 3;
@@ -155,6 +158,37 @@ export class FlowLog {
       if (inTime && rowMatches(this.#tuples, entry, wanted)) found.push(this.#read(entry));
     }
     return found;
+  }
+
+  /** Up to `max` of the flows that have ended since, the earliest first, and all blurs. */
+  read(after: FlowLogCursor, max: number): EndedFlows {
+    const first = Math.max(after.flows, this.#written - this.#size);
+    const end = Math.min(this.#written, first + max);
+    const firstBlur = Math.max(after.blurs, this.#blurred - blurs_max);
+    const names = new Map<number, number>();
+    const records = new Uint8Array((end - first) * flowRecord_bytes);
+    const view = new DataView(records.buffer);
+    for (let n = first; n < end; n++) {
+      const entry = n % this.#size;
+      // entry is a row of every column.
+      const lease = this.#lease[entry]!;
+      if (!names.has(lease)) names.set(lease, names.size);
+      writeFlowRecord(view, (n - first) * flowRecord_bytes, {
+        ...{ rows: this.#tuples, row: entry, book: this.#book, lease: names.get(lease) ?? 0 },
+        ...{ openedAt: this.#openedAt[entry]!, closedAt: this.#closedAt[entry]!, ending: this.#ending[entry]! },
+      });
+    }
+    return {
+      records,
+      leases: [...names.keys()].map((number) => this.#leases.nameOf(number)),
+      next: { flows: end, blurs: this.#blurred },
+      missed: first - after.flows + (firstBlur - after.blurs),
+      coversSince: this.#coversSince,
+      blurs: Array.from({ length: this.#blurred - firstBlur }, (_, index): readonly [number, number] => {
+        const entry = (firstBlur + index) % blurs_max;
+        return [this.#blurredFrom[entry]!, this.#blurredTo[entry]!];
+      }),
+    };
   }
 
   /** Of a row that was copied as it is: its addresses are numbers of the flows' book. */

@@ -3,7 +3,8 @@ import type { Protocol } from '../net/protocol.ts';
 import type { AddressBook } from './address-book.ts';
 import type { BlockTable } from './blocks.ts';
 import { FREE, LIVE } from './flow-table.ts';
-import type { FlowAnswer, FlowLog, FlowRecord } from './flow-log.ts';
+import type { FlowAnswer, FlowLog } from './flow-log.ts';
+import type { FlowRecord } from './flow-record.ts';
 import type { FlowLife } from './flow-life.ts';
 import { describeTuple, rowMatches, wantedTuple, type FlowQuery, type TupleText } from './flow-tuple.ts';
 

@@ -1,12 +1,13 @@
 import { prefixFamily } from '../net/prefix.ts';
 import { AddressBook } from './address-book.ts';
 import { PrefixList } from './addresses.ts';
-import { Adoption } from './adoption.ts';
+import { Adoption, type TookOver } from './adoption.ts';
 import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import { TrafficCounters, type FishCounters } from './counters.ts';
 import { FlowLife } from './flow-life.ts';
-import type { Ending, FlowAnswer, FlowLog } from './flow-log.ts';
+import type { EndedFlows, FlowAnswer, FlowLog, FlowLogCursor } from './flow-log.ts';
+import type { Ending } from './flow-record.ts';
 import { sameSizes, type FlowMemory, type MemorySizes } from './flow-memory.ts';
 import { LIVE, NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
@@ -36,6 +37,9 @@ import { segmentsOf } from './vnet-header.ts';
 
 /** What a change of the blocks did. `closed`: flows in use that ended; `placeholders`: closed with them or resting. */
 export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholders: number }>;
+
+/** `live`: flows in use. `tookOver`: null as long as that is not done. */
+export type LastingFlows = Readonly<{ live: number; tookOver: TookOver | null }>;
 
 /**
  * The translator: clients' packets get a leased source, replies their client back. It works in place, on one packet at a
@@ -532,6 +536,11 @@ export class Forwarder {
   /** Between these instants (microseconds since 1970) the caller's clock was not good enough for the flow log. */
   blur(from: number, to: number): void {
     this.#log.blur(from, to);
+  }
+
+  /** What somebody who keeps the flow log elsewhere has not read of it: up to `max` flows that have ended. */
+  endedFlows(after: FlowLogCursor, max: number): EndedFlows & LastingFlows {
+    return { ...this.#log.read(after, max), live: this.#life.live, tookOver: this.#adoption.tookOver };
   }
 
   counters(): FishCounters {

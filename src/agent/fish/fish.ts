@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { LeasedBlock } from '../../fish/blocks.ts';
 import type { FishConfig } from '../../fish/config.ts';
-import type { FlowAnswer } from '../../fish/flow-log.ts';
+import type { FlowAnswer, FlowLogCursor } from '../../fish/flow-log.ts';
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter } from '../../fish/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
@@ -10,7 +10,10 @@ import type { PortUse } from '../../fish/port-use.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { notify, openEventFd } from '../../sys/wait.ts';
 import {
+  endedFlows_max,
+  lastWordsId,
   readyId,
+  type EndedBatch,
   type FishStats,
   type FlowList,
   type KeptFlows,
@@ -63,6 +66,7 @@ export class Fish {
   /** Why the thread ended, once it has. */
   #end: string | undefined;
   #isStopping = false;
+  readonly #lastWords: EndedBatch[] = [];
   /** Resolves when packets are forwarded; rejects when the thread could not start. */
   readonly ready: Promise<unknown>;
   /** Resolves with the reason when the thread ends without `stop`: all flows are gone, and all operations reject. */
@@ -124,6 +128,19 @@ export class Fish {
     return this.#ask('queryFlowLog', { query, max: Math.min(max, matches_max) });
   }
 
+  /** What the flow log has from there on: up to 16,384 of the flows that have ended. */
+  endedFlows(after: FlowLogCursor): Promise<EndedBatch> {
+    return this.#ask('endedFlows', { after, max: endedFlows_max });
+  }
+
+  /**
+   * What was not read of it by the thread's end. Its last batch is all there is to say about flows: whoever has it, and those
+   * before, knows of every flow that ended. Empty when the thread was ended from outside.
+   */
+  get lastWords(): readonly EndedBatch[] {
+    return this.#lastWords;
+  }
+
   /**
    * Ends all flows, closes their placeholders, and resolves when the thread has ended. With `leave`, where flows are kept, they
    * stay as they are, for a successor. Any number of calls will do.
@@ -157,6 +174,7 @@ export class Fish {
   }
 
   #settle({ id, answer }: Reply): void {
+    if (id === lastWordsId) this.#lastWords.push(answer as EndedBatch);
     this.#waiting.get(id)?.resolve(answer);
     this.#waiting.delete(id);
   }

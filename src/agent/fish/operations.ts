@@ -1,10 +1,10 @@
 import type { LeasedBlock } from '../../fish/blocks.ts';
 import type { FishConfig } from '../../fish/config.ts';
 import type { FishCounters } from '../../fish/counters.ts';
-import type { FlowAnswer } from '../../fish/flow-log.ts';
+import type { EndedFlows, FlowAnswer, FlowLogCursor } from '../../fish/flow-log.ts';
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
-import type { ClosedSummary } from '../../fish/forwarder.ts';
+import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
 import type { PortUse } from '../../fish/port-use.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
 
@@ -44,6 +44,9 @@ export type FishStats = FishCounters &
 
 export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boolean }>;
 
+/** Flows that have ended, for whoever keeps the flow log, and how many last. */
+export type EndedBatch = EndedFlows & LastingFlows;
+
 /** Everything that the main thread can ask of the worker, and what comes back. */
 export type Operations = {
   setBlocks: { ask: readonly LeasedBlock[]; answer: ClosedSummary };
@@ -54,6 +57,7 @@ export type Operations = {
   stats: { ask: null; answer: FishStats };
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };
   queryFlowLog: { ask: Readonly<{ query: FlowQuery; max: number }>; answer: FlowAnswer };
+  endedFlows: { ask: Readonly<{ after: FlowLogCursor; max: number }>; answer: EndedBatch };
   /** `leave`: flows and placeholders as they are, for a successor; only where they are kept. */
   stop: { ask: Readonly<{ leave: boolean }>; answer: null };
 };
@@ -63,6 +67,12 @@ export type Operation = keyof Operations;
 export type Request = {
   [Op in Operation]: Readonly<{ id: number; operation: Op; ask: Operations[Op]['ask'] }>;
 }[Operation];
-/** The worker's answer to one; the first, with id 0, answers none and says that it runs. */
+/**
+ * The worker's answer to one; the first, with id 0, answers none and says that it runs. Those with id -1 answer none either: when
+ * nothing happens to flows any more, they bring what was not read of those that have ended (`EndedBatch`).
+ */
 export type Reply = Readonly<{ id: number; answer: unknown }>;
 export const readyId = 0;
+export const lastWordsId = -1;
+/** As many as one answer brings. */
+export const endedFlows_max = 16_384;

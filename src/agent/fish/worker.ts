@@ -1,7 +1,8 @@
 import { getHeapStatistics } from 'node:v8';
 import { isMainThread, parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
-import { FlowLog } from '../../fish/flow-log.ts';
+import { FlowLog, type FlowLogCursor } from '../../fish/flow-log.ts';
 import { FlowMemory } from '../../fish/flow-memory.ts';
+import { flowRecord_bytes } from '../../fish/flow-records.ts';
 import type { FlowSnapshot } from '../../fish/flow-views.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
 import type { Placeholders } from '../../fish/placeholders.ts';
@@ -10,8 +11,8 @@ import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
 import { KeptSockets } from './kept-sockets.ts';
-import type { FlowList, Operation, Operations, Reply, Request, WorkerSetup } from './operations.ts';
-import { readyId } from './operations.ts';
+import type { EndedBatch, FlowList, Operation, Operations, Reply, Request, WorkerSetup } from './operations.ts';
+import { endedFlows_max, lastWordsId, readyId } from './operations.ts';
 import { clockMargin_ms, Pump } from './pump.ts';
 import { randomNumbers } from './random.ts';
 import type { Undelivered } from './tun-writer.ts';
@@ -49,11 +50,14 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     serve: () => serve(port, (request) => answer(request)),
     afterRound: flush,
   });
+  let read: FlowLogCursor = { flows: 0, blurs: 0 };
   const answer = (request: Request) => {
     if (request.operation === 'stop') leaves = setup.kept !== null && request.ask.leave;
     const answered = answerTo(request, forwarder, pump);
     // Whoever takes a block away may give it to somebody else next: what held it has to be closed by then.
     if (takesAway.has(request.operation)) confirm();
+    // Whoever asks from there on has everything before it.
+    if (request.operation === 'endedFlows') read = request.ask.after;
     return answered;
   };
   port.postMessage({ id: readyId, answer: null } satisfies Reply);
@@ -67,8 +71,15 @@ function main(port: MessagePort, setup: WorkerSetup): void {
       confirm();
     } else flush();
     close();
+    for (let batch: EndedBatch | undefined; batch === undefined || hasMore(batch); read = batch.next) {
+      batch = forwarder.endedFlows(read, endedFlows_max);
+      port.postMessage({ id: lastWordsId, answer: batch } satisfies Reply);
+    }
   }
 }
+
+/** As many as were asked for: there may be more. */
+const hasMore = ({ records }: EndedBatch): boolean => records.length === endedFlows_max * flowRecord_bytes;
 
 type Holding = Readonly<{
   memory: FlowMemory;
@@ -162,6 +173,8 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
       return listFlows(forwarder, request.ask);
     case 'queryFlowLog':
       return forwarder.whoHad(request.ask.query, nowMs, request.ask.max);
+    case 'endedFlows':
+      return forwarder.endedFlows(request.ask.after, request.ask.max);
     case 'stop':
       pump.stop();
       return null;

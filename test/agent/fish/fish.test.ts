@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { FishDiedError, startFish, type Fish } from '../../../src/agent/fish/fish.ts';
 import { fishConfig, type FishConfig } from '../../../src/fish/config.ts';
+import { spanOf } from '../../../src/fish/flow-records.ts';
 import type { Prefix } from '../../../src/net/prefix.ts';
 import { block, client, shared } from '../../support/fish.ts';
 import { translated } from '../../support/naive-nat.ts';
@@ -82,6 +83,27 @@ describe('the fish thread', () => {
       matches: [{ lease: 'lease-1', client: client.address, ending: 'lease_ended' }],
     });
     expect((await fish.queryFlowLog({ ...query, at: (beforeMs - 10_000) * 1_000 })).verdict).toBe('not_covered');
+  });
+
+  test('hands over what has ended, and in its last words what was not read of that', async () => {
+    const { fish, tun } = await start();
+    await fish.setBlocks([udpBlock]);
+    const pass = async () => {
+      tun.send(build(udp(client, dns)));
+      await tun.receive();
+    };
+    await pass();
+    const none = await fish.endedFlows({ flows: 0, blurs: 0 });
+    expect(none).toMatchObject({ missed: 0, live: 1, tookOver: { live: 0, lost: 0 }, next: { flows: 0 } });
+    await fish.setBlocks([]);
+    const batch = await fish.endedFlows(none.next);
+    expect(batch).toMatchObject({ leases: ['lease-1'], live: 0, next: { flows: 1 } });
+    expect(spanOf(batch).closed).toBeGreaterThan(spanOf(batch).opened);
+    await fish.endedFlows(batch.next);
+    await fish.setBlocks([udpBlock]);
+    await pass();
+    await fish.stop();
+    expect(fish.lastWords).toMatchObject([{ live: 0, next: { flows: 2 }, leases: ['lease-1'] }]);
   });
 
   test('ends everything when it is told so, and goes on with the next blocks', async () => {
