@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { originOf, type FishLab, type Side } from './lab.ts';
 
 const seconds = 1.5;
@@ -16,6 +17,11 @@ const smallest_bytes = 36;
 /** A way to load one side, which says how much got through. It is opened once for all rounds. */
 export type Traffic = Readonly<{ unit: string; run: (side: Side) => Promise<number>; close: () => void }>;
 
+/** What iperf3 tells. */
+type Said = Readonly<{ error?: string; end: Readonly<{ sum_received?: Readonly<{ bits_per_second: number }> }> }>;
+const busyTries_max = 50;
+const betweenTries_ms = 100;
+
 /** One TCP connection as fast as it goes: what the receiver got. */
 export async function bulk(lab: FishLab, direction: 'up' | 'down'): Promise<Traffic> {
   const { origin, clientSide } = lab.lab;
@@ -26,12 +32,15 @@ export async function bulk(lab: FishLab, direction: 'up' | 'down'): Promise<Traf
 
     run: async (side) => {
       const way = direction === 'down' ? '--reverse' : '';
-      const said = lab.lab.shell(
-        clientSide,
-        `iperf3 -J -c ${originOf[side]} -t ${seconds} -O 0.3 --connect-timeout 5000 ${way}`,
-      );
-      const { end } = JSON.parse(said) as { end: { sum_received: { bits_per_second: number } } };
-      return end.sum_received.bits_per_second / 1e6;
+      const command = `iperf3 -J -c ${originOf[side]} -t ${seconds} -O 0.3 --connect-timeout 5000 ${way}`;
+      for (let attempt = 0; ; attempt++) {
+        // With JSON it says what is wrong in that, and fails.
+        const said = JSON.parse(lab.lab.shell(clientSide, `${command} || true`)) as Said;
+        if (said.end.sum_received) return said.end.sum_received.bits_per_second / 1e6;
+        // It serves one at a time, and the end of the last one may still be on its way.
+        if (attempt === busyTries_max || !said.error?.includes('busy')) throw new Error(`${side}: ${said.error}`);
+        await sleep(betweenTries_ms);
+      }
     },
     close: () => sink.kill('SIGKILL'),
   };

@@ -437,7 +437,7 @@ export class Agent {
     reports.add([...outcomes, ...gone], slices, revision, clear);
     fish?.leases.look();
     terminator?.leases.look();
-    await terminator?.look(this.#granted, () => this.#kick());
+    terminator?.look(this.#granted, () => this.#kick());
     // Only now: what fish lacks must not keep proxies from their leases.
     if (keeperProblem) throw keeperProblem;
     if (fishProblem) throw fishProblem;

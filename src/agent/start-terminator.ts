@@ -32,7 +32,9 @@ export async function endTerminator(): Promise<readonly string[]> {
   const path = terminatorPath();
   const there = await connectTerminator(path);
   if (there.ok) {
-    await there.value.ask('stop', null).catch(() => {});
+    const { pid } = there.value.hello;
+    // Nothing of it may stay: one that does not answer is stopped, or stuck.
+    await there.value.ask('stop', null).catch(() => process.kill(pid, 'SIGKILL'));
     await there.value.gone;
   }
   // It may not do that itself, being nobody by then.

@@ -56,6 +56,7 @@ export class TerminatorOnHost {
   readonly #parts: TerminatorParts;
   #client: TerminatorLink | undefined;
   #isBeginning = false;
+  #isTelling = false;
   #hasEnded = false;
   #starts = 0;
   #failures = 0;
@@ -90,7 +91,7 @@ export class TerminatorOnHost {
    * One look: begins one if there is none, and tells it what it does not know. `kick` is called when there is something to do later. Never
    * throws: what is wrong is in the status, and no reason to stop anything else.
    */
-  async look(desired: LeaseSource, kick: () => void): Promise<void> {
+  look(desired: LeaseSource, kick: () => void): void {
     if (this.#hasEnded) return;
     this.#kick = kick;
     const uid = this.#uidOf(desired);
@@ -104,7 +105,14 @@ export class TerminatorOnHost {
       void this.#begin(kick);
       return;
     }
-    await this.#tell(this.#client, uid, desired);
+    // One that hangs must not keep anything else waiting.
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    void this.#tell(this.#client, uid, desired).then((hasTold) => {
+      this.#isTelling = false;
+      // What came meanwhile is told with the next look.
+      if (hasTold) kick();
+    });
   }
 
   /** null while nobody is there to tell. */
@@ -198,7 +206,8 @@ export class TerminatorOnHost {
     this.#client = undefined;
     if (!client) return;
     if (!o.leave) {
-      await client.ask('stop', null).catch(() => {});
+      // One that does not answer is left behind; it has no leases that count any more.
+      await client.ask('stop', null).catch(() => client.close());
       await client.gone;
     }
     client.close();
@@ -241,8 +250,8 @@ export class TerminatorOnHost {
     });
   }
 
-  /** Tells it everything, if anything of it is new. */
-  async #tell(client: TerminatorLink, uid: number, desired: LeaseSource): Promise<void> {
+  /** Tells it everything, if anything of it is new; whether there was. */
+  async #tell(client: TerminatorLink, uid: number, desired: LeaseSource): Promise<boolean> {
     const { settings, isUp } = this.#parts;
     const draining = this.#draining;
     const leases = [...desired.leases.values()]
@@ -261,7 +270,7 @@ export class TerminatorOnHost {
     const text = JSON.stringify(ask);
     if (text === this.#told) {
       this.#toldDraining = draining;
-      return;
+      return false;
     }
     const wasOther = client.hello.uid !== null && client.hello.uid !== uid;
     const isElsewhere = client.hello.port !== settings.port;
@@ -272,7 +281,7 @@ export class TerminatorOnHost {
         this.#failed(
           `the terminator is at work as user ${client.hello.uid} on port ${client.hello.port}: it is replaced`,
         );
-        return;
+        return true;
       }
       await client.ask('configure', ask);
       this.#told = text;
@@ -284,6 +293,7 @@ export class TerminatorOnHost {
       client.close();
       this.#failed(error instanceof Error ? error.message : String(error));
     }
+    return true;
   }
 
   #failed(problem: string): void {

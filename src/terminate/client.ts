@@ -3,7 +3,11 @@ import { err, ok, type Result } from '../net/result.ts';
 import { Lines, protocolVersion, type Hello, type Operation, type Operations, type Reply } from './protocol.ts';
 
 const connect_ms_max = 5_000;
-const answer_ms_max = 10_000;
+/** To configure takes as long as becoming somebody else does; questions are answered at once, or nobody waits for them. */
+const answer_ms_max: Readonly<Record<Operation, number>> = {
+  ...{ configure: 10_000, fence: 10_000, stop: 10_000 },
+  ...{ stats: 2_000, portUse: 2_000, search: 2_000 },
+};
 
 /** One who talks to a terminator. It may be gone at any moment: then `gone` resolves, and what waits for an answer rejects. */
 export class TerminatorClient {
@@ -24,11 +28,9 @@ export class TerminatorClient {
 
   async ask<Op extends Operation>(operation: Op, ask: Operations[Op]['ask']): Promise<Operations[Op]['answer']> {
     const id = ++this.#requests;
+    const limit_ms = answer_ms_max[operation];
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const late = setTimeout(
-      () => reject(new Error(`the terminator did not answer within ${answer_ms_max} ms`)),
-      answer_ms_max,
-    );
+    const late = setTimeout(() => reject(new Error(`the terminator did not answer within ${limit_ms} ms`)), limit_ms);
     this.#waiting.set(id, { resolve, reject });
     if (this.#socket.writable) this.#socket.write(`${JSON.stringify({ id, operation, ask })}\n`);
     else reject(new Error('the terminator is gone'));

@@ -118,6 +118,41 @@ describe('the way up', () => {
     ]);
   });
 
+  it('with a terminator and no fish adds its own table, and leaves the way to the local one as it is; and takes it away', async () => {
+    const bench = new Bench();
+    bench.host.sysctls.set('net/ipv4/tcp_tw_reuse', '2');
+    const paths = { rules: [], otherwise: 'terminate' as const };
+    const settings = {
+      ...withoutFish,
+      clientInterfaces: ['client0', 'client1'],
+      terminate: { port: 7_490, mark: 0x2b, routeTable: 101, paths },
+    };
+    const steps = await bench.reach((recorded) => desiredHost(settings, load(), recorded));
+    expect(transcript(steps)).toEqual([
+      'record net/ipv4/ip_local_port_range was "32768\t60999"; net/ipv4/tcp_tw_reuse was "2"; 198.51.100.10 is ours',
+      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
+      'sysctl net/ipv4/tcp_tw_reuse = 1',
+      'nft load table inet fishery with sets: own_tcp4_128',
+      'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
+      'ip -4 route add local default metric 1024 table 101',
+      'ip -6 route add local default metric 1024 table 101',
+      'ip -4 rule add priority 10 iif client0 fwmark 0x2b/0xff lookup 101',
+      'ip -4 rule add priority 10 iif client1 fwmark 0x2b/0xff lookup 101',
+      'ip -6 rule add priority 10 iif client0 fwmark 0x2b/0xff lookup 101',
+      'ip -6 rule add priority 10 iif client1 fwmark 0x2b/0xff lookup 101',
+      'ip addr add 198.51.100.10 dev lo',
+    ]);
+    const without = transcript(await bench.reach((recorded) => desiredHost(withoutFish, load(), recorded)));
+    expect(without.slice(0, 4)).toEqual([
+      'ip -4 rule del priority 10 iif client0 fwmark 0x2b/0xff lookup 101',
+      'ip -4 rule del priority 10 iif client1 fwmark 0x2b/0xff lookup 101',
+      'ip -6 rule del priority 10 iif client0 fwmark 0x2b/0xff lookup 101',
+      'ip -6 rule del priority 10 iif client1 fwmark 0x2b/0xff lookup 101',
+    ]);
+    expect(without).toContain('ip -4 route del local default metric 1024 table 101');
+    expect(without).toContain('sysctl net/ipv4/tcp_tw_reuse = 2');
+  });
+
   it('leaves what is wide enough as it is, and does not take over what was there before', async () => {
     const bench = new Bench();
     bench.host.sysctls.set('net/ipv4/ip_local_port_range', '1000\t65535');
