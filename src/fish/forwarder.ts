@@ -426,7 +426,8 @@ export class Forwarder {
   #sendIn(flow: number, packet: Packet): number {
     const { flows } = this.#life;
     this.#flow = flow;
-    this.#skipsHop = this.#repliesSkipHop && flows.placeholder[flow] !== NONE;
+    // Fragments come by the rules, which put them together first, and by the hop.
+    this.#skipsHop = this.#repliesSkipHop && flows.placeholder[flow] !== NONE && !packet.isFragment;
     const [client, port] = [flows.client[flow]!, flows.clientPort[flow]!];
     if (packet.protocol < IPV6) translateDestination(packet, client, port);
     else translateDestination6(packet, this.#book.words, client, port);

@@ -202,6 +202,13 @@ describe('the hops that a packet has left', () => {
       const hops = ({ bytes }: { bytes: Uint8Array }) => read(bytes).ttl;
       expect(hops(pond.send(tcp(a, outside, 'S', { sequence: 1, ttl: 9 })))).toBe(10);
       expect(hops(pond.send(tcp(outside, leased, 'SA', { acknowledgement: 2, ttl: 9 })))).toBe(9);
+      // The program sees no fragment: the kernel puts them together first, and forwards them.
+      const data = new Uint8Array(100);
+      const segment = build(tcp(outside, leased, 'A', { acknowledgement: 2, ttl: 9, fragment: 0, data }));
+      for (const piece of cut(segment, 64)) {
+        const { verdict, bytes } = pond.send(piece);
+        expect([verdict, bytes[address.includes(':') ? 7 : 8]]).toEqual(['forward', 10]);
+      }
       // The table brings what has no placeholder, by way of forwarding.
       expect(hops(pond.send(udp(a, outside, { ttl: 9 })))).toBe(10);
       expect(hops(pond.send(udp(outside, leased, { ttl: 9 })))).toBe(10);
