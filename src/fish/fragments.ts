@@ -1,5 +1,5 @@
 import { addressWords_max, copyAddress, hashAddress, isSameAddress } from './address-words.ts';
-import { FragmentCoverage } from './fragment-coverage.ts';
+import { FragmentCoverage, fragmentsPerPacket_max } from './fragment-coverage.ts';
 import { FragmentShares } from './fragment-shares.ts';
 import { HashChains } from './hash-chains.ts';
 import { HeldPackets } from './held-packets.ts';
@@ -90,7 +90,8 @@ export class FragmentTracker {
     this.#coverage = new FragmentCoverage(packetsMax);
     this.#shares = new FragmentShares(packetsMax, random);
     this.#held = new HeldPackets(bytesMax);
-    this.#weightMax = Math.ceil((packetsMax + this.#held.capacity) * share);
+    // One packet in as many fragments as it may have fits in any case.
+    this.#weightMax = Math.max(fragmentsPerPacket_max + 1, Math.ceil((packetsMax + this.#held.capacity) * share));
     this.#index = new HashChains(packetsMax);
     this.#byAge = new RowLists(1, packetsMax);
     this.#state = new Uint8Array(packetsMax);

@@ -100,6 +100,13 @@ describe('fragments in whatever order', () => {
     expect(joined(sendAll(pond, fragments))).toBeDefined();
   });
 
+  test('as many as a packet may have, the first of them last, in as little memory as there may be', () => {
+    const pond = new Pond(blocks, { fragmentedPacketsMax: 2, fragmentBytesMax: 1_048_576 });
+    const fragments = cut(build(datagram(128 * 8 - 8)), 8).toReversed();
+    expect(fragments).toHaveLength(128);
+    expect(joined(sendAll(pond, fragments))).toBeDefined();
+  });
+
   test('those of several packets at once keep apart', () => {
     const pond = new Pond([block(leased.address, 'udp', 9_000, 9_003)]);
     const clients = [1, 2, 3].map((last) => ({ address: `100.96.0.${last}`, port: 5_000 }));
