@@ -264,6 +264,18 @@ describe('a shared block', () => {
     expect(answer.holders.map(({ holder, basis }) => [holder, basis])).toEqual([['haproxy', 'only_candidate']]);
   });
 
+  it('speaks for a terminator as well: names its client, and rules it out where it had no such connection', () => {
+    const holdersOfBoth = [fish, { ...fish, name: 'terminator', kind: 'terminator' as const, uid: 2_000 }];
+    const three = [...both, shared(4, 'terminator')];
+    const k = known(three, { holders: holdersOfBoth, flowLog: answered([flow({ holder: 'terminator' })]) });
+    expect(attribute(question({ remote }), k)).toMatchObject({
+      certainty: 'exact',
+      holders: [{ holder: 'terminator', basis: 'flow_log', client: '100.64.3.7:51312' }],
+    });
+    expect(holders(question({ remote }), { ...k, flowLog: answered([]) })).toEqual(['haproxy: only_candidate']);
+    expect(asksFlowLog(question(), known([lease(4, 'terminator')], { holders: holdersOfBoth }))).toBe(true);
+  });
+
   it('leaves several candidates when several proxies remain, and rules the fish out', () => {
     expect(holders(question({ remote }), known(three, { flowLog: answered([]) }))).toEqual([
       'haproxy: candidate',
