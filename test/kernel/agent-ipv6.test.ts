@@ -111,6 +111,17 @@ describe.each(['ebpf', 'nftables'] as const)('fish for IPv6 clients, steered by 
     expect(datagram(`mtu ${narrow6} 4444 1400`)).toBe(String(narrow_bytes));
   });
 
+  it('is one hop, no more, and lets its clients reach each other by their leased ports', async () => {
+    // The host and the origin: two hops, of which the second is where it arrives.
+    expect(datagram(`refused ${origin6} 4444 2`)).toBe('refused');
+    expect(datagram(`hairpin ${origin6} 53`)).toBe('both');
+    // To a port of a shared block that nobody uses: fish hears of it, and not the host, which would refuse it.
+    const before = (await agent.status()).counters.steer_hairpin?.packets ?? 0;
+    const shared = kinds.get('late')?.first ?? NaN;
+    lab.shell(lab.clientSide, `curl -gsS --max-time 1 http://[${pool6}]:${shared}/ || true`);
+    expect((await agent.status()).counters.steer_hairpin?.packets).toBeGreaterThan(before);
+  });
+
   it('has both families at once, each from its own address', () => {
     expect((lab.shell(lab.host, 'ip -6 rule; ip -4 rule').match(/lookup 100/g) ?? []).length).toBe(4);
     expect(

@@ -23,6 +23,8 @@ export const counterNames = [
   'steer_echo',
   /** To fish: an ICMP error that quotes a packet from a block of its own. */
   'steer_error',
+  /** To fish: from a client to a port of fish's that is shared, and no socket is there: another client may be meant. */
+  'steer_hairpin',
   /** A connection that begins, to the terminator. */
   'terminate_new',
   /** What belongs to a connection of the terminator, or an ICMP error about one. */

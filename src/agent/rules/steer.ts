@@ -96,10 +96,21 @@ function withPorts(family: Family, protocol: 'tcp' | 'udp', input: SteerInput): 
     // Any socket at all. Not `socket wildcard`: that is unknown for TIME_WAIT and for a listener's handshake, whose
     // packets would then fall into the drop below.
     'socket transparent { 0, 1 } accept',
+    ...hairpins(family, protocol, input),
     ...ofRole(input.classes, family, ['own', 'fish'], protocol).map(
       (each) => `${ip(family)} daddr . th dport${masked16(each.size)} @${setName(each)} ${drop('orphan')}`,
     ),
   ];
+}
+
+/** From a client to another one's port in a shared block: no socket is about that, as the client's own address is in no tuple. */
+function hairpins(family: Family, protocol: 'tcp' | 'udp', { tun, clients, classes }: SteerInput): readonly string[] {
+  // Only TCP has blocks that are shared; those that fish has to itself are its own from anywhere.
+  if (tun === null || clients.length === 0 || protocol !== 'tcp') return [];
+  return ofRole(classes, family, ['fish'], protocol).map(
+    (each) =>
+      `${isFrom(clients)} ${ip(family)} daddr . th dport${masked16(each.size)} @${setName(each)} ${toFish('steer_hairpin')}`,
+  );
 }
 
 /**
