@@ -1,6 +1,9 @@
 import type { LeasedBlock } from '../fish/blocks.ts';
+import type { FlowFilter } from '../fish/flow-views.ts';
 import type { PortUse } from '../fish/port-use.ts';
+import type { BusyRemote, Talker, TalkerKind } from '../fish/talkers.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import type { FlowList } from './fish/operations.ts';
 import type { FishRefusal } from './leases/lease-host.ts';
 
 /** What the rest of the agent asks of the packet path; agent/fish answers, in a thread of its own. */
@@ -12,6 +15,12 @@ export interface FishPort {
   /** No new flow gets a port of these leases from now on, and of no others; those that they have go on. */
   drain(leases: readonly string[]): Promise<void>;
   portUse(): Promise<PortUse>;
+  /** The holder whose flows they are. */
+  readonly holder: string;
+  /** Up to `max` of the flows there are. */
+  flows(filter: FlowFilter, max: number): Promise<FlowList>;
+  topTalkers(by: TalkerKind, max: number): Promise<readonly Talker[]>;
+  busyRemotes(max: number): Promise<readonly BusyRemote[]>;
   answer(query: FlowQuery): Promise<FlowAnswer>;
   /** Numbers for status and metrics, flat, by name. */
   stats(): Promise<Readonly<Record<string, number>>>;

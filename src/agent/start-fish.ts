@@ -4,6 +4,7 @@ import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
 import type { FlowAnswer as FlowLogAnswer } from '../fish/flow-log.ts';
 import type { FlowRecord } from '../fish/flow-record.ts';
 import { memorySizes } from '../fish/forwarder.ts';
+import type { PortUse } from '../fish/port-use.ts';
 import { familyOf, parseAddress, type Address } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
@@ -118,6 +119,10 @@ function portOf(thread: Fish, holder: string, place: FishPlace, keeper: FlowLogK
       await thread.drain(leases);
     },
     portUse: () => thread.portUse(),
+    holder,
+    flows: (filter, max) => thread.flows(filter, max),
+    topTalkers: (by, max) => thread.topTalkers(by, max),
+    busyRemotes: (max) => thread.busyRemotes(max),
     answer: async (query) => {
       const asked = flowQueryOf(query);
       const answer = await askOnceCovered(async () => {
@@ -126,7 +131,10 @@ function portOf(thread: Fish, holder: string, place: FishPlace, keeper: FlowLogK
       }, asked.at);
       return flowAnswerOf(query, answer, holder);
     },
-    stats: async () => ({ ...flatStats(await thread.stats()), ...keeper?.stats() }),
+    stats: async () => {
+      const [stats, use] = await Promise.all([thread.stats(), thread.portUse()]);
+      return { ...flatStats(stats), ...protocolStats(use, stats.blocks), ...keeper?.stats() };
+    },
     stop: async ({ leave = false } = {}) => {
       await thread.stop({ leave });
       await keeper?.end();
@@ -233,6 +241,19 @@ function addressOf(text: string): Address {
   const parsed = parseAddress(text);
   if (!parsed.ok) throw new Error(parsed.error);
   return parsed.value;
+}
+
+/** Of each protocol and family: its flows, those that rest included, and how far its ports are used toward the busiest remote. */
+export function protocolStats({ protocols: used }: PortUse, blocks: FishStats['blocks']): Record<string, number> {
+  return Object.fromEntries(
+    used.flatMap(({ protocol, family, ports, busiest }) => {
+      const own = blocks.filter((block) => block.protocol === protocol && familyOf(block.address) === family);
+      return [
+        [`flows_${protocol}${family}`, own.reduce((sum, { flows }) => sum + flows, 0)],
+        [`port_saturation_${protocol}${family}`, ports === 0 ? 0 : busiest / ports],
+      ];
+    }),
+  );
 }
 
 /** Numbers by name, nested ones with their group in front; lists are for `flows`, not for metrics. */

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
 import { makeDirectory } from '../ops/directory.ts';
+import { flowPage, isFlowPage } from './flow-pages.ts';
 import { metricsText } from './metrics.ts';
 import { problemsIn, statusOf, type StatusParts } from './status.ts';
 
@@ -48,8 +49,23 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
     send(response, 200, 'text/plain', `${path === '/guard/shut' ? 'the guard is shut' : 'the guard may open again'}\n`);
     return;
   }
+  if (request.method === 'GET' && isFlowPage(path)) {
+    const { code, body } = await flowPage(
+      parts.agent.fish,
+      path,
+      new URL(request.url ?? '', 'http://agent').searchParams,
+    );
+    if (typeof body === 'string') send(response, code, 'text/plain', `${body}\n`);
+    else send(response, code, 'application/json', `${JSON.stringify(body)}\n`);
+    return;
+  }
   if (request.method !== 'GET' || !['/status', '/healthz', '/metrics'].includes(path)) {
-    send(response, 404, 'text/plain', 'GET /status, /healthz or /metrics; POST /guard/shut or /guard/open\n');
+    send(
+      response,
+      404,
+      'text/plain',
+      'GET /status, /healthz, /metrics, /flows, /flows/top or /flows/ports; POST /guard/shut or /guard/open\n',
+    );
     return;
   }
   const status = await statusOf(parts);

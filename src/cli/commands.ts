@@ -33,6 +33,11 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./commands/keeper.ts')).command,
   },
   {
+    name: 'flows',
+    summary: 'What goes through the packet path of this host',
+    verbs: async () => (await import('./verbs/flows.ts')).verbs,
+  },
+  {
     name: 'terminator',
     summary: "Carry clients' TCP connections on from leased ports, as the agent says",
     nodeMajorMin,

@@ -58,6 +58,22 @@ export class Destinations {
     return this.#histograms[protocol]?.largest ?? 0;
   }
 
+  /** Up to `max` destinations of a protocol, those with the most flows first: one pass over all of them. */
+  busiestOf(protocol: number, max: number): readonly Readonly<{ remote: number; port: number; flows: number }>[] {
+    let found: { remote: number; port: number; flows: number }[] = [];
+    const sort = () => {
+      found = found.sort((a, b) => b.flows - a.flows).slice(0, max);
+    };
+    for (let place = 0; place <= this.#mask; place++) {
+      const flows = this.#flows[place]!;
+      if (flows === 0 || this.#protocol[place] !== protocol) continue;
+      found.push({ remote: this.#remote[place]!, port: this.#port[place]!, flows });
+      if (found.length > max * 2) sort();
+    }
+    sort();
+    return found;
+  }
+
   add(protocol: number, remote: number, port: number): void {
     const place = this.#placeOf(protocol, remote, port);
     const before = this.#flows[place]!;

@@ -7,6 +7,7 @@ import type { FlowMemory } from './flow-memory.ts';
 import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
 import { type FlowLog } from './flow-log.ts';
 import { endings, type Ending } from './flow-record.ts';
+import { FlowTraffic } from './flow-traffic.ts';
 import { needsPeers } from './mapping.ts';
 import { IPV6, isTcp, isUdp, UDP6, type Packet } from './packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
@@ -46,6 +47,7 @@ export class FlowLife {
   readonly tcp: TcpTracker;
   readonly clients: Clients;
   readonly destinations: Destinations;
+  readonly traffic: FlowTraffic;
   /** null where the mapping is all the filter there is. */
   readonly peers: UdpPeers | null;
   opened = 0;
@@ -65,6 +67,7 @@ export class FlowLife {
     const subscribers = new Subscribers(parts.book.words, config.clientPrefix6Bits, random);
     this.clients = new Clients(config, subscribers, random);
     this.destinations = new Destinations(this.flows.capacity, random);
+    this.traffic = new FlowTraffic(this.flows.capacity);
     const { flows, clients, destinations } = this;
     this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, random });
     const longestS = Math.max(...Object.values(config.timers));
@@ -108,6 +111,7 @@ export class FlowLife {
     flows.block[flow] = picker.slot;
     flows.placeholder[flow] = picker.placeholder;
     flows.openedMs[flow] = nowMs;
+    this.traffic.begin(flow);
     if (isTcp(packet.protocol)) this.tcp.open(flow, packet);
     this.setDeadline(flow, nowMs + forMs, nowMs);
     flows.publish(flow);

@@ -6,6 +6,8 @@ import { FREE, LIVE } from './flow-table.ts';
 import type { FlowAnswer, FlowLog } from './flow-log.ts';
 import type { FlowRecord } from './flow-record.ts';
 import type { FlowLife } from './flow-life.ts';
+import type { Traffic } from './flow-traffic.ts';
+import { busyRemotes, topTalkers, type BusyRemote, type Talker, type TalkerKind } from './talkers.ts';
 import { describeTuple, rowMatches, wantedTuple, type FlowQuery, type TupleText } from './flow-tuple.ts';
 
 /** What to look for among the flows; what is left out matches anything. */
@@ -25,7 +27,8 @@ export type FlowSnapshot = TupleText &
     /** Microseconds since 1970. */
     openedAt: number;
     hasPlaceholder: boolean;
-  }>;
+  }> &
+  Traffic;
 
 /** The flows that are live or resting, one by one, in no particular order: for people, not for the packet path. */
 export function* flowSnapshots(
@@ -44,6 +47,7 @@ export function* flowSnapshots(
       state: flows.state[flow] === LIVE ? 'live' : 'resting',
       openedAt: life.instantOf(flows.openedMs[flow]!),
       hasPlaceholder: flows.placeholder[flow]! >= 0,
+      ...life.traffic.of(flow),
     };
     if (passes(snapshot, filter)) yield snapshot;
   }
@@ -106,4 +110,27 @@ function liveMatches(
     found.push({ ...describeTuple(flows, flow, book), lease, openedAt, closedAt: null, ending: null });
   }
   return found;
+}
+
+/** What people ask about all flows: one pass over a table each. */
+export class FlowViews {
+  readonly #life: FlowLife;
+  readonly #book: AddressBook;
+  readonly #blocks: BlockTable;
+
+  constructor(life: FlowLife, book: AddressBook, blocks: BlockTable) {
+    this.#life = life;
+    this.#book = book;
+    this.#blocks = blocks;
+  }
+
+  /** Those with the most bytes, up to `max`. */
+  topTalkers(by: TalkerKind, max: number): readonly Talker[] {
+    return topTalkers(this.#life, this.#book, this.#blocks, by, max);
+  }
+
+  /** Of each protocol the `max` remotes toward which most leased ports are used. */
+  busyRemotes(max: number): readonly BusyRemote[] {
+    return busyRemotes(this.#life, this.#book, this.#blocks, max);
+  }
 }

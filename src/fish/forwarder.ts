@@ -11,7 +11,7 @@ import type { Ending } from './flow-record.ts';
 import { sameSizes, type FlowMemory, type MemorySizes } from './flow-memory.ts';
 import { LIVE, NONE, RESTING } from './flow-table.ts';
 import type { FlowQuery } from './flow-tuple.ts';
-import { flowSnapshots, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
+import { flowSnapshots, FlowViews, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
 import { FragmentTracker } from './fragments.ts';
 import { ErrorPath } from './error-path.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
@@ -55,6 +55,7 @@ export class Forwarder {
   readonly #placeholders: PlaceholderBudget;
   readonly #life: FlowLife;
   readonly #log: FlowLog;
+  readonly views: FlowViews;
   readonly #adoption: Adoption;
   readonly #prohibited: ProhibitedReply;
   /** null: TCP is refused by ICMP, too. */
@@ -122,6 +123,7 @@ export class Forwarder {
       peers: this.#peers,
     });
     this.#log = log;
+    this.views = new FlowViews(this.#life, this.#book, this.#blocks);
     this.#prohibited = new ProhibitedReply(config);
     this.#identifications = new Identifications(random);
     this.#fragments = [this.#trackFragments(OUTWARD, config, random), this.#trackFragments(INWARD, config, random)];
@@ -354,6 +356,7 @@ export class Forwarder {
     const isLive = flows.state[flow] === LIVE;
     if (!isLive && !this.#isRepeated(flow, packet)) return DROP.resting;
     if (isUdp(protocol) && !this.#peers.has(flow, source, sourcePort)) return DROP.filtered;
+    this.#life.traffic.count(out, OUTWARD, packet.end - packet.start);
     this.#sendFrom(source, sourcePort, packet);
     this.#sendIn(flow, packet);
     this.#skipsHop = false;
@@ -414,6 +417,7 @@ export class Forwarder {
     const { flows } = this.#life;
     this.#flow = flow;
     // The flow was just looked up or opened: a row of every column.
+    this.#life.traffic.count(flow, OUTWARD, packet.end - packet.start);
     return this.#sendFrom(flows.leased[flow]!, flows.leasedPort[flow]!, packet);
   }
 
@@ -426,6 +430,7 @@ export class Forwarder {
   #sendIn(flow: number, packet: Packet): number {
     const { flows } = this.#life;
     this.#flow = flow;
+    this.#life.traffic.count(flow, INWARD, packet.end - packet.start);
     // Fragments come by the rules, which put them together first, and by the hop.
     this.#skipsHop = this.#repliesSkipHop && flows.placeholder[flow] !== NONE && !packet.isFragment;
     const [client, port] = [flows.client[flow]!, flows.clientPort[flow]!];

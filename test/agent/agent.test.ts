@@ -197,6 +197,10 @@ class World {
       },
       drain: async () => {},
       portUse: async () => ({ protocols: [], leases: [] }),
+      holder: 'fish',
+      flows: async () => ({ flows: [], truncated: false }),
+      topTalkers: async () => [],
+      busyRemotes: async () => [],
       fence: async () => {
         this.fences++;
         this.blocks.push([]);

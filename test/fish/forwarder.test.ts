@@ -374,6 +374,7 @@ describe('looking in', () => {
         state: 'resting',
         openedAt: pond.at(1),
         hasPlaceholder: true,
+        ...{ packetsOut: 4, bytesOut: 160, packetsIn: 2, bytesIn: 80 },
       },
     ]);
   });

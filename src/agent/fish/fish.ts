@@ -7,6 +7,7 @@ import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter } from '../../fish/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
 import type { PortUse } from '../../fish/port-use.ts';
+import type { BusyRemote, Talker, TalkerKind } from '../../fish/talkers.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { notify, openEventFd } from '../../sys/wait.ts';
 import {
@@ -126,6 +127,16 @@ export class Fish {
   /** Who had a leased tuple at an instant: up to `max` flows, and no more than 1,000. */
   queryFlowLog(query: FlowQuery, max = matches_max): Promise<FlowAnswer> {
     return this.#ask('queryFlowLog', { query, max: Math.min(max, matches_max) });
+  }
+
+  /** Those with the most bytes: the whole table is walked. */
+  topTalkers(by: TalkerKind, max: number): Promise<readonly Talker[]> {
+    return this.#ask('topTalkers', { by, max: Math.min(max, flows_max) });
+  }
+
+  /** Of each protocol, the remotes toward which most leased ports are used. */
+  busyRemotes(max: number): Promise<readonly BusyRemote[]> {
+    return this.#ask('busyRemotes', { max: Math.min(max, matches_max) });
   }
 
   /** What the flow log has from there on: up to 16,384 of the flows that have ended. */

@@ -6,6 +6,7 @@ import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
 import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
 import type { PortUse } from '../../fish/port-use.ts';
+import type { BusyRemote, Talker, TalkerKind } from '../../fish/talkers.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
 
 /** Where flows and placeholders are that are to outlive the thread. */
@@ -58,6 +59,8 @@ export type Operations = {
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };
   queryFlowLog: { ask: Readonly<{ query: FlowQuery; max: number }>; answer: FlowAnswer };
   endedFlows: { ask: Readonly<{ after: FlowLogCursor; max: number }>; answer: EndedBatch };
+  topTalkers: { ask: Readonly<{ by: TalkerKind; max: number }>; answer: readonly Talker[] };
+  busyRemotes: { ask: Readonly<{ max: number }>; answer: readonly BusyRemote[] };
   /** `leave`: flows and placeholders as they are, for a successor; only where they are kept. */
   stop: { ask: Readonly<{ leave: boolean }>; answer: null };
 };

@@ -173,6 +173,10 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
       return listFlows(forwarder, request.ask);
     case 'queryFlowLog':
       return forwarder.whoHad(request.ask.query, nowMs, request.ask.max);
+    case 'topTalkers':
+      return forwarder.views.topTalkers(request.ask.by, request.ask.max);
+    case 'busyRemotes':
+      return forwarder.views.busyRemotes(request.ask.max);
     case 'endedFlows':
       return forwarder.endedFlows(request.ask.after, request.ask.max);
     case 'stop':
