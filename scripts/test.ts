@@ -20,6 +20,7 @@ const kernelTools = [
   'sysctl',
   'ping',
   'haproxy',
+  'nginx',
   'curl',
   'tcpdump',
   'iperf3',

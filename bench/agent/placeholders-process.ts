@@ -15,6 +15,7 @@ import { keeperPrograms } from '../../src/keeper/program.ts';
 import { ensureKeeper } from '../../src/keeper/start.ts';
 import { addressToBytes, type Address } from '../../src/net/address.ts';
 import { closeFd, raiseDescriptorLimit } from '../../src/sys/descriptors.ts';
+import { isBound, isPing } from '../../src/sys/placeholder-check.ts';
 import { openBound, openPing } from '../../src/sys/placeholders.ts';
 
 export type PlaceholderRound = Readonly<{
@@ -78,11 +79,12 @@ async function round(folder: string): Promise<PlaceholderRound> {
   const begun = await keepers.begin();
   if (!begun.ok) throw new Error(begun.error);
   const placeholders = new Placeholders({
-    open: { openBound, openPing, closeFd },
+    open: { openBound, openPing, isBound, isPing, closeFd },
     keepers,
     table: { sockets: () => [], pingSockets: () => [], processesOf: () => new Map(), destroy: () => 0 },
     mark,
     budget: { bound_max: wanted, remedy: 'claim less' },
+    log: { warn: console.error },
   });
   try {
     const before = kernelBytes();

@@ -9,7 +9,7 @@ import { HostProblem } from './host.ts';
 /** A connection to a keeper, as far as it is used here. */
 export type KeeperPort = Pick<
   KeeperClient,
-  'hello' | 'problem' | 'put' | 'putMany' | 'drop' | 'list' | 'takeOne' | 'stats' | 'isAlive' | 'end' | 'close'
+  'hello' | 'problem' | 'put' | 'putMany' | 'drop' | 'list' | 'take' | 'takeOne' | 'stats' | 'isAlive' | 'end' | 'close'
 >;
 
 export type KeepersParts = Readonly<{
@@ -134,6 +134,17 @@ export class Keepers {
       );
       member.isNew = false;
       return found;
+    });
+  }
+
+  /**
+   * Shows each placeholder of one keeper, with a descriptor that the caller closes, in no order that matters. Throws HostProblem when
+   * it is lost.
+   */
+  show(number: number, each: (record: Uint8Array, fd: number, ref: Ref) => void): void {
+    const { client } = this.#member(number);
+    orProblem(() => {
+      for (const { slot, record, fd } of client.take(kinds.bound)) each(record, fd, refOf(number, slot));
     });
   }
 

@@ -34,6 +34,9 @@ export async function metricsText(status: AgentStatus): Promise<string> {
   count('placeholders_reopened_total', 'Those that were lost with their keeper and opened again').inc(
     status.placeholders.reopened,
   );
+  count('placeholders_disbelieved_total', 'Those found in a keeper that were not what their records said').inc(
+    status.placeholders.disbelieved,
+  );
   count('keepers_replaced_total', 'How often a keeper was lost').inc(status.keepers_replaced);
   const kept = gauge('keeper_placeholders', 'Placeholders by the keeper that they live in', [
     'keeper',

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { addressToBytes } from '../net/address.ts';
+import type { Logger } from '../ops/logger.ts';
 import { errnoName } from '../sys/errno.ts';
 import { HostProblem } from './host.ts';
 import { keeperOf, type Keepers, type KeptBound, type Ref } from './keepers.ts';
@@ -7,15 +8,17 @@ import { decodePlace, encodePlace } from './placeholder-records.ts';
 import { conflictsOf, describeUser, type SocketTable } from './port-users.ts';
 import type { Block } from './sets.ts';
 
-/** How placeholder sockets are opened; src/sys in production. All answer a descriptor or -errno. */
+/** How placeholder sockets are opened, as a descriptor or -errno, and known again; src/sys in production. */
 export type PlaceholderSockets = Readonly<{
   openBound(address: Uint8Array, port: number, protocol: 'tcp' | 'udp', mark: number): number;
   openPing(address: Uint8Array, identifier: number): number;
+  isBound(fd: number, address: Uint8Array, port: number, protocol: 'tcp' | 'udp', mark: number): boolean;
+  isPing(fd: number, identifier: number): boolean;
   closeFd(fd: number): void;
 }>;
 
 /** Where they live: in processes that outlive this one. */
-export type PlaceholderKeepers = Pick<Keepers, 'reserve' | 'put' | 'drop' | 'settle' | 'list' | 'mend'>;
+export type PlaceholderKeepers = Pick<Keepers, 'reserve' | 'put' | 'drop' | 'settle' | 'list' | 'show' | 'mend'>;
 
 export type PlaceholderParts = Readonly<{
   open: PlaceholderSockets;
@@ -25,6 +28,7 @@ export type PlaceholderParts = Readonly<{
   mark: number;
   /** How many there may be, and what to do about it if that is too few. */
   budget: Readonly<{ bound_max: number; remedy: string }>;
+  log: Pick<Logger, 'warn'>;
 }>;
 
 /** Why a block cannot be held: what the kernel said, and about whom. */
@@ -67,6 +71,7 @@ export class Placeholders {
   readonly #missing = new Set<Claim>();
   #problem: string | undefined;
   #reopened = 0;
+  #disbelieved = 0;
 
   constructor(parts: PlaceholderParts) {
     this.#parts = parts;
@@ -87,15 +92,28 @@ export class Placeholders {
     return this.#reopened;
   }
 
+  /** Found in a keeper and not what their records said, and so closed, since this agent began. */
+  get disbelieved(): number {
+    return this.#disbelieved;
+  }
+
   /** Why some are missing; undefined when none is. */
   get problem(): string | undefined {
     return this.#missing.size > 0 ? this.#problem : undefined;
   }
 
-  /** Takes over what a former agent left in the keepers. */
+  /**
+   * Takes over what a former agent left in the keepers. What is not as its record says is closed, so that the lease which needs
+   * it has it opened anew. Throws HostProblem when a keeper is lost.
+   */
   adopt(kept: readonly KeptBound[]): void {
     const unknown: Ref[] = [];
+    const wrong = this.#wrongIn(new Set(kept.map(({ ref }) => keeperOf(ref))));
     for (const { record, ref } of kept) {
+      if (wrong.has(ref)) {
+        unknown.push(ref);
+        continue;
+      }
       const place = decodePlace(record);
       const key = place && keyOf(spaceOf(place.protocol, place.address), place.port);
       if (key === undefined || this.#left.has(key)) unknown.push(ref);
@@ -186,8 +204,10 @@ export class Placeholders {
   #compare(number: number): void {
     const { keepers } = this.#parts;
     const there = new Map<string, Ref>();
-    for (const { record, ref } of keepers.list(number)) {
-      const place = decodePlace(record);
+    const kept = keepers.list(number);
+    const wrong = this.#wrongIn(new Set([number]));
+    for (const { record, ref } of kept) {
+      const place = wrong.has(ref) ? undefined : decodePlace(record);
       there.set(place ? keyOf(spaceOf(place.protocol, place.address), place.port) : `ref ${ref}`, ref);
     }
     for (const [key, claim] of this.#claims) {
@@ -204,6 +224,34 @@ export class Placeholders {
       else this.#left.delete(key);
     }
     keepers.drop([...there.values()]);
+  }
+
+  /** What is in these keepers and is not what stands beside it: the kernel is asked about each. */
+  #wrongIn(keepers: ReadonlySet<number>): ReadonlySet<Ref> {
+    const { open, mark, log } = this.#parts;
+    const wrong = new Set<Ref>();
+    let first = '';
+    for (const number of keepers)
+      this.#parts.keepers.show(number, (record, fd, ref) => {
+        const place = decodePlace(record);
+        // What nobody here can read is dropped without a look.
+        const isRight =
+          !place ||
+          (place.protocol === 'icmp'
+            ? open.isPing(fd, place.port)
+            : open.isBound(fd, place.address, place.port, place.protocol, mark));
+        open.closeFd(fd);
+        if (isRight) return;
+        if (wrong.size === 0) first = keyOf(spaceOf(place.protocol, place.address), place.port);
+        wrong.add(ref);
+      });
+    this.#disbelieved += wrong.size;
+    if (wrong.size > 0)
+      log.warn(
+        { placeholders: wrong.size, first },
+        'in a keeper was something else than stands beside it; it is closed, and what leases need is opened anew',
+      );
+    return wrong;
   }
 
   #isHeld(key: string): boolean {

@@ -4,6 +4,7 @@ import { err, ok, type Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
 import { FisheryClient, FisheryError, follow, keepAlive, localCodes, tlsFilesOf } from '../sdk/index.ts';
 import { closeFd } from '../sys/descriptors.ts';
+import { isBound, isPing } from '../sys/placeholder-check.ts';
 import { openBound, openPing } from '../sys/placeholders.ts';
 import { processesOf, SockDiag } from '../sys/sock-diag.ts';
 import { Agent, type AgentParts } from './agent.ts';
@@ -32,7 +33,7 @@ import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
 import { ensureTerminator } from './start-terminator.ts';
 import { TerminatorOnHost } from './terminator-on-host.ts';
-import type { Keepers } from './keepers.ts';
+import type { Keepers, KeptBound } from './keepers.ts';
 import { fishKeepingOf, keepersFound, keepersOf } from './start-keepers.ts';
 import { ServerClock } from './server-clock.ts';
 import { serveStatus } from './status-server.ts';
@@ -173,13 +174,15 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   const left = await beginKeeping(keepers, links);
   if (!left.ok) return left;
   const placeholders = new Placeholders({
-    open: { openBound, openPing, closeFd },
+    open: { openBound, openPing, isBound, isPing, closeFd },
     keepers,
     table: sockets,
     mark: hosting.mark,
     budget,
+    log,
   });
-  placeholders.adopt(left.value);
+  const adopted = takeOver(placeholders, left.value);
+  if (!adopted.ok) return adopted;
   const serverClock = new ServerClock(bootClockMs);
   const guard = new GuardKeeper(
     {
@@ -354,6 +357,17 @@ async function beginKeeping(keepers: Keepers, links: KeptLinks): ReturnType<Keep
   try {
     links.begin(keepers);
     return begun;
+  } catch (error) {
+    if (error instanceof HostProblem) return err(error.message);
+    throw error;
+  }
+}
+
+/** The error is about a keeper that was lost meanwhile. */
+function takeOver(placeholders: Placeholders, left: readonly KeptBound[]): Result<undefined, string> {
+  try {
+    placeholders.adopt(left);
+    return ok(undefined);
   } catch (error) {
     if (error instanceof HostProblem) return err(error.message);
     throw error;

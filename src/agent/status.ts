@@ -43,8 +43,11 @@ export type AgentStatus = Readonly<{
   /** How replies find fish, what the setting was, and why this way; null on a host without fish. */
   steering: (Steering & Readonly<{ setting: AgentSettings['steering'] }>) | null;
   reports: Readonly<{ waiting: number; rejected: number }>;
-  /** `missing`: of those open, the ones whose keeper was lost and that cannot be opened again. */
-  placeholders: Readonly<{ open: number; max: number; missing: number; reopened: number }>;
+  /**
+   * `missing`: of those open, the ones whose keeper was lost and that cannot be opened again. `disbelieved`: found in a keeper and
+   * not what their records said, so closed.
+   */
+  placeholders: Readonly<{ open: number; max: number; missing: number; reopened: number; disbelieved: number }>;
   /** The processes that the placeholders live in. */
   keepers: readonly KeeperState[];
   /** How often one was lost and brought back. */
@@ -90,7 +93,7 @@ export type StatusParts = Readonly<{
   agent: Agent;
   guard: GuardKeeper;
   reports: Reports;
-  placeholders: Pick<Placeholders, 'open' | 'missing' | 'reopened'>;
+  placeholders: Pick<Placeholders, 'open' | 'missing' | 'reopened' | 'disbelieved'>;
   keepers: Pick<Keepers, 'status' | 'replaced'>;
   placeholders_max: number;
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
@@ -141,6 +144,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
       max: parts.placeholders_max,
       missing: placeholders.missing,
       reopened: placeholders.reopened,
+      disbelieved: placeholders.disbelieved,
     },
     keepers: keepers.status,
     keepers_replaced: keepers.replaced,

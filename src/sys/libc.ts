@@ -27,6 +27,7 @@ export type Libc = Readonly<{
   listen(fd: number, backlog: number): number;
   accept4(fd: number, address: null, bytes: null, flags: number): number;
   getsockname(fd: number, address: Bytes, bytes: Int32Array): number;
+  getpeername(fd: number, address: Bytes, bytes: Int32Array): number;
   setsockopt(fd: number, level: number, option: number, value: Bytes, bytes: number): number;
   getsockopt(fd: number, level: number, option: number, value: Bytes, bytes: Int32Array): number;
   send(fd: number, buffer: Bytes, bytes: number, flags: number): number;
@@ -94,6 +95,7 @@ function load(): Libc {
     listen: library.func('int listen(int, int)'),
     accept4: library.func('int accept4(int, void *, void *, int)'),
     getsockname: library.func('int getsockname(int, void *, void *)'),
+    getpeername: library.func('int getpeername(int, void *, void *)'),
     setsockopt: library.func('int setsockopt(int, int, int, const void *, uint)'),
     getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
     send: library.func('int send(int, const void *, size_t, int)'),

@@ -23,6 +23,12 @@ export function setOption(fd: number, level: number, option: number, to: number)
   return c.setsockopt(fd, level, option, value, 4) < 0 ? -c.errno() : 0;
 }
 
+/** An integer socket option as the kernel has it, of which any 32 bits may be set; undefined when it has none to tell. */
+export function optionOf(fd: number, level: number, option: number): number | undefined {
+  length[0] = 4;
+  return libc().getsockopt(fd, level, option, value, length) < 0 ? undefined : value[0];
+}
+
 /** A blocking send or receive that takes longer answers -EAGAIN. Throws SysError. */
 export function setTimeouts(fd: number, ms: number): void {
   const c = libc();

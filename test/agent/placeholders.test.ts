@@ -216,6 +216,30 @@ describe('what a killed agent left', () => {
     expect(sockets.held.size).toBe(0);
   });
 
+  it('and is not what its record says is closed and opened anew, counted, and the rest is left alone', async () => {
+    await placeholders.hold('lease-1', block(9_000, 9_003));
+    await placeholders.hold('lease-2', echo(16, 17));
+    const kept = [...(host.running.get(0)?.kept[kinds.bound]?.values() ?? [])];
+    // Another port under the record of 9001, another identifier under that of 16.
+    for (const [index, other] of [
+      [1, 'tcp 198.51.100.10:9900'],
+      [4, 'ping 999'],
+    ] as const)
+      sockets.held.set(kept[index]!.fd, other);
+    const before = inodes();
+    await successor();
+    expect(placeholders).toMatchObject({ open: 4, disbelieved: 2 });
+    expect(ownDescriptors()).toBe(0);
+    placeholders.keepOnly([block(9_000, 9_003), echo(16, 17)]);
+    expect(await placeholders.hold('lease-1', block(9_000, 9_003))).toBeUndefined();
+    expect(await placeholders.hold('lease-2', echo(16, 17))).toBeUndefined();
+    expect(sockets.holdings()).toEqual([
+      ...['ping 16', 'ping 17'],
+      ...[0, 1, 2, 3].map((at) => `tcp 198.51.100.10:900${at}`),
+    ]);
+    for (const what of ['tcp 198.51.100.10:9000', 'ping 17']) expect(inodes().get(what)).toBe(before.get(what));
+  });
+
   it('costs a new keeper nothing: slots that are taken are not handed out again', async () => {
     await placeholders.hold('lease-1', block(9_000, 9_003));
     await placeholders.hold('lease-2', block(9_100, 9_102));
@@ -257,6 +281,16 @@ describe('a keeper that is lost', () => {
     expect(placeholders.reopened).toBe(0);
     await placeholders.close('lease-1');
     expect(sockets.held.size).toBe(0);
+  });
+
+  it('and has something else by now under one of its records has it opened anew', async () => {
+    await placeholders.hold('lease-1', block(9_000, 9_003));
+    const [first] = host.running.get(0)?.kept[kinds.bound]?.values() ?? [];
+    sockets.held.set(first!.fd, 'udp 198.51.100.10:9000');
+    host.running.get(0)?.cut();
+    await placeholders.restore();
+    expect(placeholders).toMatchObject({ open: 4, missing: 0, reopened: 1, disbelieved: 1 });
+    expect(sockets.holdings()).toEqual([0, 1, 2, 3].map((at) => `tcp 198.51.100.10:900${at}`));
   });
 
   it('and was cut off while something was closed closes it afterwards', async () => {

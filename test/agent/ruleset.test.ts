@@ -47,6 +47,15 @@ describe('the text of the table', () => {
     for (const name of counterNames) expect(text()).toContain(`  counter ${name} {`);
   });
 
+  it('names protocols by words of nft’s own: what is in /etc/protocols is not there on a minimal system', () => {
+    const names = Object.values(everyRuleset).flatMap((input) =>
+      [...rulesetOf(input).text.matchAll(/l4proto (\{[^}]*\}|\S+)/g)].flatMap(
+        ([, set = '']) => set.match(/[\w-]+/g) ?? [],
+      ),
+    );
+    expect(new Set(names)).toEqual(new Set(['tcp', 'udp', 'icmp', 'icmpv6']));
+  });
+
   it('keeps the bits of the mark that are not ours', () => {
     expect(text({ mark: 0x2a00, markMask: 0xff00 })).toContain(
       'meta mark set meta mark & 0xffff00ff | 0x00002a00 notrack',

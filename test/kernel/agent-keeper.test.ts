@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AgentLab, bin, eventually, type AgentProcess } from './support/agent-lab.ts';
 import type { ProbedBlock, ProbeReport } from './support/prober-process.ts';
 
+const misplacer = fileURLToPath(new URL('./support/misplacer-process.ts', import.meta.url));
 const prober = fileURLToPath(new URL('./support/prober-process.ts', import.meta.url));
 const address = '198.51.100.10';
 const held = 64 + 64 + 16;
@@ -119,6 +120,21 @@ describe('ports of fish', () => {
     expect((await agent.status()).placeholders).toMatchObject({ open: held, missing: 0, reopened: 0 });
     expect(agent.output).not.toContain('is lost');
     expect(hasTun(pid)).toBe(true);
+  });
+
+  it('are believed by what the kernel says: what lies under a record and is something else is opened anew', async () => {
+    const pid = await keeperOf();
+    await agent.end('SIGKILL');
+    const wrong = lab.shell(lab.host, `${process.execPath} ${misplacer} 4`);
+    expect(wrong).toBe('misplaced 4');
+    agent = await begin();
+    const status = await agent.status();
+    expect(status).toMatchObject({ keepers_replaced: 0, placeholders: { open: held, missing: 0, disbelieved: 4 } });
+    expect(agent.output).toContain('in a keeper was something else than stands beside it');
+    expect(await keeperOf()).toBe(pid);
+    const probing = await probe();
+    expect((await probing.stop()).got).toEqual([]);
+    expect((await agent.get('/metrics')).text).toContain('fishery_agent_placeholders_disbelieved_total 4');
   });
 
   it('are opened again at once when the keeper is killed, which is counted', async () => {

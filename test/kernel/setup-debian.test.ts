@@ -46,7 +46,8 @@ function setup(args: string[] = [], options: { uid?: number; path?: string } = {
   return { status: ran.status, stdout: ran.stdout, stderr: ran.stderr, calls };
 }
 
-const missing = 'iproute2 iputils-ping haproxy curl tcpdump iperf3 conntrack dnsutils gcc libc6-dev systemd';
+const missing =
+  'iproute2 iputils-ping haproxy nginx libnginx-mod-stream curl tcpdump iperf3 conntrack dnsutils gcc libc6-dev systemd';
 const install = `install --yes --no-install-recommends ${missing}`;
 
 describe('setup-debian', () => {

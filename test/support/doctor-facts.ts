@@ -80,7 +80,7 @@ export const statusOf = (more: Partial<AgentStatus> = {}): AgentStatus => ({
   guard: { open: true, open_for_s: 9, fence_s: 10, answered_s_ago: 1, fenced: false, problem: null },
   host: { problem: null, drift_repaired: 0, drift: {} },
   reports: { waiting: 0, rejected: 0 },
-  placeholders: { open: 0, max: 1, missing: 0, reopened: 0 },
+  placeholders: { open: 0, max: 1, missing: 0, reopened: 0, disbelieved: 0 },
   keepers: [],
   keepers_replaced: 0,
   broker: null,

@@ -86,6 +86,12 @@ export class FakeKeeperClient implements KeeperPort {
     for (const { slot, record } of [...(this.#keeper.kept[kind]?.values() ?? [])]) yield { slot, record };
   }
 
+  *take(kind: Kind): Generator<KeptDescriptor, void, void> {
+    this.#insist();
+    for (const each of [...(this.#keeper.kept[kind]?.values() ?? [])])
+      yield { ...each, fd: this.#keeper.sockets.duplicate(each.fd) };
+  }
+
   takeOne(kind: Kind, slot: number): KeptDescriptor | undefined {
     this.#insist();
     const found = this.#keeper.kept[kind]?.get(slot);
@@ -174,6 +180,7 @@ export function newPlaceholders(host: FakeKeepers, o: Options = {}): Both {
     table: host.sockets,
     mark: o.mark ?? 42,
     budget: { bound_max: o.bound_max ?? 1_000, remedy: 'claim less' },
+    log: pino({ level: 'silent' }),
   });
   return { placeholders, keepers };
 }

@@ -117,6 +117,8 @@ export class FakeSockets implements SocketTable {
       const errno = this.errnoAt.get(identifier) ?? (taken ? EADDRINUSE : 0);
       return errno > 0 ? -errno : this.#hold(`ping ${identifier}`);
     },
+    isBound: (fd, bytes, port, protocol) => this.held.get(fd) === `${protocol} ${nameOf(bytes)}:${port}`,
+    isPing: (fd, identifier) => this.held.get(fd) === `ping ${identifier}`,
     closeFd: (fd) => {
       if (!this.held.delete(fd)) throw new Error(`descriptor ${fd} is not open`);
     },

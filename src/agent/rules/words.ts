@@ -31,9 +31,12 @@ export const isFrom = (devices: readonly string[], not = ''): string => {
   return names.length === 1 ? `iifname ${not}${names[0]}` : `iifname ${not}{ ${names.join(', ')} }`;
 };
 
-/** The protocol as a packet of this family names it. */
+/**
+ * The protocol as a packet of this family names it, in words that nft knows by itself: others it looks up in /etc/protocols,
+ * which is not there on a minimal system.
+ */
 export const l4 = (protocol: Protocol, family: Family): string =>
-  `meta l4proto ${protocol === 'icmp' && family === 6 ? 'ipv6-icmp' : protocol}`;
+  `meta l4proto ${protocol === 'icmp' && family === 6 ? 'icmpv6' : protocol}`;
 /** Of 16 bits, those that tell one block of this size from the next. */
 export const masked16 = (size: number): string => (size === 1 ? '' : ` & 0x${blockMask(size).toString(16)}`);
 

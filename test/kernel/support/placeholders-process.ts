@@ -10,6 +10,7 @@ import { keeperNumbers, keeperPath } from '../../../src/keeper/place.ts';
 import { keeperPrograms, type Implementation } from '../../../src/keeper/program.ts';
 import { ensureKeeper } from '../../../src/keeper/start.ts';
 import { closeFd } from '../../../src/sys/descriptors.ts';
+import { isBound, isPing } from '../../../src/sys/placeholder-check.ts';
 import { openBound, openPing } from '../../../src/sys/placeholders.ts';
 import { processesOf, SockDiag } from '../../../src/sys/sock-diag.ts';
 
@@ -35,7 +36,7 @@ const diag = new SockDiag();
 const begun = await keepers.begin();
 if (!begun.ok) throw new Error(begun.error);
 const placeholders = new Placeholders({
-  open: { openBound, openPing, closeFd },
+  open: { openBound, openPing, isBound, isPing, closeFd },
   keepers,
   table: {
     sockets: (query) => diag.sockets(query),
@@ -45,6 +46,7 @@ const placeholders = new Placeholders({
   },
   mark: 42,
   budget: { bound_max: 100_000, remedy: 'claim less' },
+  log: { warn: console.error },
 });
 placeholders.adopt(begun.value);
 placeholders.keepOnly(blocks);
