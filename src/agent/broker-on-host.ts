@@ -193,6 +193,8 @@ export class BrokerOnHost implements SliceGranter {
     this.#broker = started.value;
     let isFirst = true;
     this.#unfollow = await started.value.follow((granted) => {
+      // What another table was told, this one does not know.
+      if (granted.type === 'snapshot') this.#slices.forgetTold();
       const touched =
         granted.type === 'snapshot' ? this.desired.reset(granted.desired) : this.desired.apply(granted.change);
       if (isFirst) adopt(this.desired);

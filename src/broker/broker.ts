@@ -334,7 +334,8 @@ export class Broker {
     };
     const stop = leases.onEvents((events) => hear(events));
     const state = await reader.desired(machine);
-    if (state) listener({ type: 'snapshot', desired: presentDesired(state) });
+    // A table that was begun anew has not heard of the machine yet; what another granted is not to stay on the host.
+    listener({ type: 'snapshot', desired: state ? presentDesired(state) : nothingOf(machine, this.epoch) });
     const tell = (events: readonly Event[]) => {
       for (const event of events)
         if (event.kind !== 'token' && event.kind !== 'router' && event.kind !== 'epoch' && concerns(event, machine))
@@ -448,6 +449,11 @@ export class Broker {
     return why === undefined ? undefined : apiProblem('machine_cut_off', why, { retryAfterS: retry_after_s });
   }
 }
+
+const nothingOf = (machine: string, epoch: string): Desired => ({
+  ...{ epoch, revision: 0, machine, state: 'cordoned', fence_s: 0 },
+  ...{ pools: [], slices: [], holders: [], leases: [], blocked: [], revocations: [] },
+});
 
 /** The folder is root's; whoever may ask must be able to pass through it. */
 function makeReachable(folder: string): void {

@@ -221,6 +221,8 @@ describe('a table that was restored', () => {
       await until(() => w.server.store.tables.brokers.get('edge')?.epoch === w.broker.epoch);
       const again = await local.leases.get(since.id).catch((error: unknown) => error);
       expect(again).toMatchObject({ code: 'lease_not_found' });
+      // Nor does it stay on the host.
+      await until(() => w.held.length === 0);
       const { extents } = await local.slices.extents(since.slice);
       expect(new Set(extents.map(({ state }) => state))).toEqual(new Set(['blocked']));
     },

@@ -21,6 +21,13 @@ import { RealServer } from './real-server.ts';
 
 type Life = { isKilled: boolean };
 
+/** Whether one port is in both. */
+export const overlap = (a: Lease, b: Lease): boolean =>
+  a.address === b.address &&
+  a.protocol === b.protocol &&
+  a.ports.first <= b.ports.last &&
+  b.ports.first <= a.ports.last;
+
 /** What becomes of one message: it never arrives, or it does and the answer is lost. */
 export type Cut = 'request' | 'answer';
 
@@ -69,8 +76,12 @@ export class LinkedBroker implements AsyncDisposable {
   #life: Life = { isKilled: false };
   /** What is on the host: who may send from where. Told as it comes, and as it goes. */
   readonly #up = new Map<string, Lease>();
+  /** How long the host takes to let go of a lease that ends, drawn for each; milliseconds. */
+  slownessMs: () => number = () => 0;
+  /** When each will be let go of. */
+  readonly #goingAt = new Map<string, number>();
   onUp: (lease: Lease) => void = () => {};
-  onDown: (lease: string) => void = () => {};
+  onDown: (lease: Lease) => void = () => {};
   readonly #slices = new SlicesOnHost();
   readonly #bell = new Bell();
   readonly #reports: Reports;
@@ -237,6 +248,11 @@ export class LinkedBroker implements AsyncDisposable {
     return this.#broker;
   }
 
+  /** Whose ports are shut for everybody else. */
+  get held(): readonly Lease[] {
+    return [...this.#up.values()];
+  }
+
   get table(): string {
     return join(this.directory, 'table');
   }
@@ -264,6 +280,22 @@ export class LinkedBroker implements AsyncDisposable {
       rmSync(this.table, { recursive: true });
       renameSync(killed, this.table);
     });
+  }
+
+  /** As when the disk is lost: nothing of the table is there any more, and the host goes on with what it has. */
+  async lose(): Promise<void> {
+    await this.#running();
+    this.#life.isKilled = true;
+    await this.restart(() => {
+      rmSync(this.table, { recursive: true });
+    });
+  }
+
+  /** What the server says to an agent that takes the slice for empty. */
+  async claimEmpty({ slice, token }: Pick<Lease, 'slice' | 'token'>): Promise<AppliedAnswer['rejected']> {
+    const generation = Number(token.split('.')[0]);
+    const slices = [{ slice, generation, state: 'empty' as const }];
+    return (await this.#client.agent.applied(this.machine, { revision: 0, leases: [], slices })).rejected;
   }
 
   /** A lease of a session of its own, as soon as there is one to be had. */
@@ -334,9 +366,9 @@ export class LinkedBroker implements AsyncDisposable {
     await this.#host.lookAfter(this.#desired, () => {});
     const { leases } = this.#host.desired;
     for (const lease of leases.values()) if (lease.state !== 'ending') this.#bring(lease);
-    for (const id of this.#up.keys()) if ((leases.get(id)?.state ?? 'ending') === 'ending') this.#take(id);
+    for (const id of this.#up.keys()) if ((leases.get(id)?.state ?? 'ending') === 'ending') this.#takeInTime(id);
     const outcomes = [...leases.values()].flatMap(({ id: lease, token, state }): LeaseOutcome[] => {
-      if (state === 'pending') return [{ lease, token, state: 'active' }];
+      if (state === 'pending') return this.#up.has(lease) ? [{ lease, token, state: 'active' }] : [];
       return state === 'ending' && !this.#up.has(lease) ? [{ lease, token, state: 'empty' }] : [];
     });
     const isHeld = (slice: string) => [...this.#up.values()].some((lease) => lease.slice === slice);
@@ -345,15 +377,21 @@ export class LinkedBroker implements AsyncDisposable {
     this.#reports.add([], slices, this.#desired.revision);
   }
 
+  /** Not before whoever had the ports has let go of them. */
   #bring(lease: Lease): void {
-    if (this.#up.has(lease.id)) return;
+    if (this.#up.has(lease.id) || [...this.#up.values()].some((other) => overlap(lease, other))) return;
     this.#up.set(lease.id, lease);
     this.onUp(lease);
   }
 
-  #take(id: string): void {
+  #takeInTime(id: string): void {
+    const at = this.#goingAt.get(id) ?? performance.now() + this.slownessMs();
+    this.#goingAt.set(id, at);
+    if (performance.now() < at) return;
+    this.#goingAt.delete(id);
+    const lease = this.#up.get(id);
     this.#up.delete(id);
-    this.onDown(id);
+    if (lease) this.onDown(lease);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
