@@ -1,75 +1,24 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parsePrefix, type Prefix } from '../net/prefix.ts';
-import type { Address, Family } from '../net/address.ts';
-import type { Logger } from '../ops/logger.ts';
+import type { Address } from '../net/address.ts';
 import { FisheryError, type Followed } from '../sdk/index.ts';
-import type { Change, FlowAnswer, FlowQuery } from '../wire/agent.ts';
-import type { Lease } from '../wire/leases.ts';
-import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
+import type { Change } from '../wire/agent.ts';
+import type { AgentParts } from './agent-parts.ts';
 import { BlockedOnHost } from './blocked-on-host.ts';
-import { BrokerOnHost, type BrokerOnHostParts } from './broker-on-host.ts';
+import { BrokerOnHost } from './broker-on-host.ts';
 import { DesiredMachine, type Touched } from './desired.ts';
-import type { HostLoad, HostSettings } from './desired-host.ts';
-import type { FishLeases } from './fish-leases.ts';
+import type { HostLoad } from './desired-host.ts';
+import { FishOnHost } from './fish-on-host.ts';
 import type { FishPort } from './fish-port.ts';
-import type { GuardKeeper } from './guard-keeper.ts';
+import { giveBack } from './give-back.ts';
 import { HostKeeper } from './host-keeper.ts';
-import { HostProblem, type Host } from './host.ts';
-import type { Keepers } from './keepers.ts';
 import type { LeaseSource } from './lease-source.ts';
+import { LeftPlaceholders } from './left-placeholders.ts';
 import { LeasesOnHost } from './leases-on-host.ts';
-import type { CgroupTable } from './ownership.ts';
-import { blockOf } from './leases/held-leases.ts';
-import type { Placeholders } from './placeholders.ts';
-import type { SocketTable } from './port-users.ts';
-import type { Reports } from './reports.ts';
-import type { Owner } from './sets.ts';
+import { ServerQuestions } from './server-questions.ts';
 import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
 import { isIn } from './standing-problems.ts';
-import type { StateFile } from './state-file.ts';
-import { joinAnswers, type TerminatorOnHost } from './terminator-on-host.ts';
 import { UnitsOnHost } from './units-on-host.ts';
 import { Bell, doze, isOver, neverEnding, whenOver } from './waiting.ts';
-
-/** The server, as the agent speaks with it. */
-export type AgentServer = Readonly<{
-  /** Snapshot first, then changes, over as many connections as it takes; throws what is refused for good. */
-  follow(signal: AbortSignal): AsyncIterable<Followed>;
-  answerFlowQuery(answer: FlowAnswer): Promise<void>;
-  /** What the broker said to a request that the server passed on. */
-  answerRequest(answer: ForwardedAnswerInput): Promise<void>;
-}>;
-
-export type AgentParts = Readonly<{
-  machine: string;
-  settings: HostSettings;
-  families: readonly Family[];
-  host: Host;
-  stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
-  server: AgentServer;
-  guard: GuardKeeper;
-  reports: Reports;
-  placeholders: Placeholders;
-  /** Where the placeholders live. */
-  keepers: Pick<Keepers, 'leave' | 'end'>;
-  sockets: SocketTable;
-  cgroups: CgroupTable;
-  /** See `UnitsOnHost`. */
-  unitsGone(units: readonly string[]): Promise<ReadonlySet<string>>;
-  /** null on a host without fish. */
-  fish: Readonly<{
-    /** `hasFlows`: whether a former agent has left some. */
-    starter: Readonly<{ start(): Promise<FishPort>; hasFlows(): boolean }>;
-    leases: Pick<FishLeases, 'run' | 'look' | 'end'>;
-  }> | null;
-  /** null on a host without one. */
-  terminator: TerminatorOnHost | null;
-  /** null where the settings want none. */
-  broker: Pick<BrokerOnHostParts, 'start' | 'hasTable' | 'reports'> | null;
-  log: Logger;
-  /** Milliseconds, never backwards. */
-  now(): number;
-}>;
 
 /** Of what is granted in slices of its own a broker hears nothing new by these. */
 const isAboutLeases = (change: Change): boolean =>
@@ -87,8 +36,6 @@ const retry_max_ms = 5_000;
 const retry_with_news_ms = 500;
 /** The server refused the agent for good; somebody may mend that. */
 const refollow_ms = 10_000;
-/** How long a planned stop may wait for fish's leases to be given back. */
-const give_back_ms = 8_000;
 
 /**
  * The loop: follow the server, keep the host as it should be, bring leases up and down, report. One pass at a time; what
@@ -106,8 +53,6 @@ export class Agent {
   readonly broker: BrokerOnHost | null;
   readonly #firstPass = Promise.withResolvers<undefined>();
   #hasSnapshot = false;
-  /** What a former agent left in the keepers is its leases' by now, or closed. */
-  #hasTakenOver = false;
   #hostIsDue = true;
   #observedAt = -Infinity;
   #observedAllAt = -Infinity;
@@ -117,11 +62,9 @@ export class Agent {
   #serverProblem: string | null = 'no snapshot yet';
   readonly #bell = new Bell();
   #isPassing = false;
-  #fish: FishPort | undefined;
-  #fishStarts = 0;
-  #isFishStale = false;
-  #fishRetryAt = -Infinity;
-  #fishProblem: Error | undefined;
+  readonly #fish: FishOnHost;
+  readonly #left: LeftPlaceholders;
+  readonly #questions: ServerQuestions;
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -145,17 +88,32 @@ export class Agent {
       placeholders,
       sockets,
       cgroups,
-      setFishBlocks: async (blocks) => {
-        if (!this.#fish) throw new Error('fish does not run');
-        return this.#fish.setBlocks(blocks);
-      },
+      setFishBlocks: async (blocks) => this.#fish.insist().setBlocks(blocks),
       fenceFish: async () => {
-        if (!this.#fish) throw new Error('fish does not run');
-        await this.#fish.fence();
+        await this.#fish.insist().fence();
       },
       isOurMark,
       log,
       now: () => parts.now(),
+    });
+    this.#fish = new FishOnHost({
+      starter: parts.fish?.starter ?? null,
+      onChanged: () => this.leases.fishIsNew(),
+      onDied: () => this.#kick(),
+      log,
+      now: () => parts.now(),
+    });
+    this.#left = new LeftPlaceholders({
+      placeholders,
+      granted: () => this.#granted,
+      isFenced: () => guard.isFenced,
+    });
+    const { fish, terminator, server } = parts;
+    this.#questions = new ServerQuestions({
+      server,
+      log,
+      broker: this.broker,
+      flowLogs: () => [...(fish || !terminator ? [this.#fish.port] : []), ...(terminator ? [terminator] : [])],
     });
     const load = () => this.#load();
     const poolOf = (address: Address) => this.#poolOf(address);
@@ -187,7 +145,7 @@ export class Agent {
       await Promise.race([this.#firstPass.promise, whenOver(signal)]);
       if (!isOver(signal)) await work();
     };
-    await this.#goOnWithFlows();
+    await this.#fish.goOn();
     let isPlanned = false;
     const tasks = [
       this.#follow(signal),
@@ -203,7 +161,7 @@ export class Agent {
       await Promise.race([whenOver(stop), neverEnding(tasks)]);
       isPlanned = true;
       fishing.abort();
-      if (!keep) await this.#giveBack();
+      if (!keep) await giveBack({ ...this.#parts, leases: this.leases });
     } finally {
       fishing.abort();
       ending.abort();
@@ -222,7 +180,7 @@ export class Agent {
   }
 
   get fish(): FishPort | undefined {
-    return this.#fish;
+    return this.#fish.port;
   }
 
   health(): Readonly<{ problem: string | null; server_problem: string | null; failures: number; fish_starts: number }> {
@@ -235,7 +193,7 @@ export class Agent {
       problem: this.#problem ?? (standing.length > 0 ? standing.join('; ') : null),
       server_problem: this.#serverProblem,
       failures: this.#failures,
-      fish_starts: this.#fishStarts,
+      fish_starts: this.#fish.starts,
     };
   }
 
@@ -255,20 +213,13 @@ export class Agent {
     this.#kick();
     if (!fish) return;
     this.leases.setFenced(isFenced);
-    if (isFenced) void this.#endFlows();
+    if (isFenced) void this.#fish.endFlows(() => this.#letGoUnheard());
     else log.info('the server answers again: what this machine still has is put in place anew');
   }
 
-  async #endFlows(): Promise<void> {
-    const { placeholders, log } = this.#parts;
-    try {
-      const closed = (await this.#fish?.fence()) ?? 0;
-      log.error({ flows: closed }, "past the horizon: fish's flows have ended, and it opens no new ones");
-      // As long as nothing was heard of the server there are no passes that would do it.
-      if (!this.#hasSnapshot) placeholders.keepOnly([]);
-    } catch (error) {
-      log.warn(`past the horizon, and not all of fish's flows and ports could be let go of: ${messageOf(error)}`);
-    }
+  /** As long as nothing was heard of the server there are no passes that would do it. */
+  #letGoUnheard(): void {
+    if (!this.#hasSnapshot) this.#parts.placeholders.keepOnly([]);
   }
 
   /** The connection to the server was lost, or is there again (null). */
@@ -312,7 +263,7 @@ export class Agent {
         this.#note(this.desired.apply(event.change));
         return;
       case 'request':
-        void this.#carryOut(event.request);
+        void this.#questions.carryOut(event.request);
         return;
       case 'bookmark':
         this.desired.reach(event.revision);
@@ -321,7 +272,7 @@ export class Agent {
           this.#appliedRevision = this.desired.revision;
         return;
       case 'query':
-        void this.#answer(event.query);
+        void this.#questions.answer(event.query);
     }
   }
 
@@ -329,29 +280,6 @@ export class Agent {
     this.leases.touch(touched.leases);
     this.#hostIsDue ||= touched.host;
     this.#kick();
-  }
-
-  async #answer(query: FlowQuery): Promise<void> {
-    const { server, terminator, log } = this.#parts;
-    try {
-      const nothing = { covers_since: null, covers_through: null };
-      const unknown: FlowAnswer = { id: query.id, ...nothing, clock_margin_s: 0, flows: [] };
-      const logs = [...(this.#parts.fish || !terminator ? [this.#fish] : []), ...(terminator ? [terminator] : [])];
-      const answers = await Promise.all(logs.map(async (each) => (each ? each.answer(query) : unknown)));
-      await server.answerFlowQuery(joinAnswers(query.id, answers));
-    } catch (error) {
-      log.warn(`a question about flows could not be answered: ${messageOf(error)}`);
-    }
-  }
-
-  /** What the server was asked for, and this host's broker has to do. */
-  async #carryOut(request: ForwardedRequest): Promise<void> {
-    const { server, log } = this.#parts;
-    try {
-      if (this.broker) await server.answerRequest(await this.broker.carryOut(request));
-    } catch (error) {
-      log.warn({ request_id: request.request_id }, `a request of the server was not answered: ${messageOf(error)}`);
-    }
   }
 
   #kick(): void {
@@ -405,7 +333,7 @@ export class Agent {
     // Before anything is compared: elements and placeholders of what was granted here before this agent started stay.
     await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
     // Whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
-    const lostProblem = await this.#lookAfterPlaceholders();
+    const lostProblem = await this.#left.lookAfter();
     await leases.letGo();
     if (this.#hostIsDue || now() - this.#observedAt >= observe_every_ms) {
       this.#hostIsDue = false;
@@ -417,10 +345,10 @@ export class Agent {
     }
     // Again where the host was not yet as it has to be for them: their address may have been gone as well.
     const isWhole = lostProblem === undefined && this.#parts.placeholders.missing === 0;
-    const keeperProblem = isWhole ? undefined : await this.#lookAfterPlaceholders();
-    const fishProblem = await this.#startFish();
+    const keeperProblem = isWhole ? undefined : await this.#left.lookAfter();
+    const fishProblem = await this.#fish.begin();
     const { outcomes: all, problem } = await leases.work(this.#granted);
-    this.#endTakingOver(problem === undefined && fishProblem === undefined);
+    this.#left.end(problem === undefined && fishProblem === undefined);
     const isHeld = (slice: string) => leases.holds((lease) => lease.slice === slice);
     const outcomes = this.broker ? await this.broker.conclude(all, isHeld) : all;
     const slices = this.#slices.outcomes(
@@ -446,88 +374,12 @@ export class Agent {
   }
 
   /**
-   * Flows that a former agent has left go on at once, in the blocks that are remembered with them: what the server has to say
-   * to that comes with its snapshot, and until then the guard in the kernel says it.
-   */
-  async #goOnWithFlows(): Promise<void> {
-    const { fish, log } = this.#parts;
-    try {
-      if (!fish?.starter.hasFlows()) return;
-      const problem = await this.#startFish();
-      if (problem) log.warn(problem.message);
-      else log.info('fish goes on with the flows of a former agent');
-    } catch (error) {
-      log.warn(`flows of a former agent cannot be looked at: ${messageOf(error)}`);
-    }
-  }
-
-  /** Of what a former agent left, closes what no lease needs; opens again what was lost. Returns what stands in the way. */
-  async #lookAfterPlaceholders(): Promise<Error | undefined> {
-    const { placeholders } = this.#parts;
-    const { leases, holders } = this.#granted;
-    try {
-      if (!this.#hasTakenOver) {
-        const isFishs = ({ holder }: Lease) => holders.get(holder)?.kind === 'fish';
-        const needed = this.#parts.guard.isFenced ? [] : [...leases.values()].filter(isFishs);
-        placeholders.keepOnly(needed.map(blockOf));
-      }
-      await placeholders.restore();
-      return undefined;
-    } catch (error) {
-      if (error instanceof HostProblem) return error;
-      throw error;
-    }
-  }
-
-  /** Every lease of the first snapshot has what it asked for: nobody will ask for the rest. */
-  #endTakingOver(isComplete: boolean): void {
-    if (this.#hasTakenOver || !isComplete) return;
-    this.#parts.placeholders.keepOnly([]);
-    this.#hasTakenOver = true;
-  }
-
-  /**
    * A keeper was lost, and what was in it: the sockets of fish's flows among it. Fish takes its flows over from itself and opens
    * them again.
    */
   fishLostItsKeeper(): void {
-    this.#isFishStale = true;
-    this.#fishRetryAt = -Infinity;
+    this.#fish.lostItsKeeper();
     this.lookAtHost();
-  }
-
-  /** Returns why fish could not be started. */
-  async #startFish(): Promise<Error | undefined> {
-    const { fish, log, now } = this.#parts;
-    if (this.#isFishStale) {
-      this.#isFishStale = false;
-      const stale = this.#fish;
-      this.#fish = undefined;
-      await stale?.stop({ leave: true });
-    }
-    if (!fish || this.#fish) return undefined;
-    if (now() < this.#fishRetryAt) return this.#fishProblem;
-    // A fish that dies at once must not be started in a tight loop.
-    this.#fishRetryAt = now() + Math.min(retry_max_ms, retry_first_ms * 2 ** Math.min(this.#fishStarts, 10));
-    this.#fishStarts++;
-    let started: FishPort;
-    try {
-      started = await fish.starter.start();
-    } catch (error) {
-      this.#fishProblem = new Error(`fish cannot be started: ${messageOf(error)}`, { cause: error });
-      return this.#fishProblem;
-    }
-    this.#fishProblem = undefined;
-    this.#fish = started;
-    this.leases.fishIsNew();
-    void started.died.then((reason) => {
-      if (this.#fish !== started) return;
-      this.#fish = undefined;
-      log.error(`fish died: ${reason}`);
-      this.leases.fishIsNew();
-      this.#kick();
-    });
-    return undefined;
   }
 
   #poolOf(address: Address): string | undefined {
@@ -546,35 +398,12 @@ export class Agent {
     };
   }
 
-  /** Ends the sessions of fish and the terminator and waits until their leases are off the host and the server knows. */
-  async #giveBack(): Promise<void> {
-    const { fish, terminator, reports, log } = this.#parts;
-    if (!fish && !terminator) return;
-    const patience = AbortSignal.timeout(give_back_ms);
-    const all = async (): Promise<void> => {
-      // Its sockets are in nobody's way but its own leases'.
-      await terminator?.stop({ leave: false });
-      await Promise.all([fish?.leases.end(), terminator?.leases.end()]);
-      const isOurs = (lease: Lease, owner: Owner) => owner.kind === 'fish' || lease.holder === terminator?.holder;
-      while (this.leases.holds(isOurs) && !patience.aborted) await sleep(20);
-      await Promise.all([reports.settled(), this.#parts.broker?.reports.settled()]);
-    };
-    try {
-      const late = whenOver(patience).then(() => Promise.reject(new Error(`not done within ${give_back_ms} ms`)));
-      await Promise.race([all(), late]);
-    } catch (error) {
-      log.warn(`leases were not all given back, their session will run out: ${messageOf(error)}`);
-    }
-  }
-
   async #letGo(keep: boolean, isPlanned: boolean): Promise<void> {
     const { keepers, host, terminator, log } = this.#parts;
-    const fish = this.#fish;
-    this.#fish = undefined;
     // After a failure, too, a successor goes on from here; and one that never heard the server knows nothing that would allow
     // it to end a flow.
     const leave = keep || !isPlanned || !this.#hasSnapshot;
-    await fish?.stop({ leave });
+    await this.#fish.stop(leave);
     // On a planned stop it has ended by now; a successor takes over what goes on.
     await terminator?.stop({ leave: true });
     if (leave) keepers.leave();

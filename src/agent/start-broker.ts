@@ -7,7 +7,7 @@ import type { Logger } from '../ops/logger.ts';
 import { FisheryError, type FisheryClient } from '../sdk/index.ts';
 import type { AppliedAnswer } from '../wire/agent.ts';
 import type { BrokerListeners, RunningBroker } from './broker-on-host.ts';
-import type { AgentParts } from './agent.ts';
+import type { AgentParts } from './agent-parts.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import { Reports } from './reports.ts';
 import type { AgentSettings } from './settings.ts';

@@ -1,0 +1,54 @@
+import type { Family } from '../net/address.ts';
+import type { Logger } from '../ops/logger.ts';
+import type { Followed } from '../sdk/index.ts';
+import type { BrokerOnHostParts } from './broker-on-host.ts';
+import type { HostSettings } from './desired-host.ts';
+import type { FishLeases } from './fish-leases.ts';
+import type { FishStarts } from './fish-on-host.ts';
+import type { GuardKeeper } from './guard-keeper.ts';
+import type { Host } from './host.ts';
+import type { Keepers } from './keepers.ts';
+import type { CgroupTable } from './ownership.ts';
+import type { Placeholders } from './placeholders.ts';
+import type { SocketTable } from './port-users.ts';
+import type { Reports } from './reports.ts';
+import type { QuestionsServer } from './server-questions.ts';
+import type { StateFile } from './state-file.ts';
+import type { TerminatorOnHost } from './terminator-on-host.ts';
+
+/** The server, as the agent speaks with it. */
+export type AgentServer = Readonly<{
+  /** Snapshot first, then changes, over as many connections as it takes; throws what is refused for good. */
+  follow(signal: AbortSignal): AsyncIterable<Followed>;
+}> &
+  QuestionsServer;
+
+export type AgentParts = Readonly<{
+  machine: string;
+  settings: HostSettings;
+  families: readonly Family[];
+  host: Host;
+  stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
+  server: AgentServer;
+  guard: GuardKeeper;
+  reports: Reports;
+  placeholders: Placeholders;
+  /** Where the placeholders live. */
+  keepers: Pick<Keepers, 'leave' | 'end'>;
+  sockets: SocketTable;
+  cgroups: CgroupTable;
+  /** See `UnitsOnHost`. */
+  unitsGone(units: readonly string[]): Promise<ReadonlySet<string>>;
+  /** null on a host without fish. */
+  fish: Readonly<{
+    starter: FishStarts;
+    leases: Pick<FishLeases, 'run' | 'look' | 'end'>;
+  }> | null;
+  /** null on a host without one. */
+  terminator: TerminatorOnHost | null;
+  /** null where the settings want none. */
+  broker: Pick<BrokerOnHostParts, 'start' | 'hasTable' | 'reports'> | null;
+  log: Logger;
+  /** Milliseconds, never backwards. */
+  now(): number;
+}>;
