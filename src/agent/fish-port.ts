@@ -5,9 +5,10 @@ import type { BusyRemote, Talker, TalkerKind } from '../fish/talkers.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import type { FlowList } from './fish/operations.ts';
 import type { FishRefusal } from './leases/lease-host.ts';
+import type { Tracer } from './trace/trace-page.ts';
 
 /** What the rest of the agent asks of the packet path; agent/fish answers, in a thread of its own. */
-export interface FishPort {
+export interface FishPort extends Tracer {
   /** All blocks that fish may use from now on; the flows of others have ended when it resolves. */
   setBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
   /** Opens no flow until the next `setBlocks`; those there were have ended when it resolves: how many. */

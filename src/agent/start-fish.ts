@@ -120,6 +120,8 @@ function portOf(thread: Fish, holder: string, place: FishPlace, keeper: FlowLogK
     },
     portUse: () => thread.portUse(),
     holder,
+    startTrace: (request) => thread.startTrace(request),
+    readTrace: () => thread.readTrace(),
     flows: (filter, max) => thread.flows(filter, max),
     topTalkers: (by, max) => thread.topTalkers(by, max),
     busyRemotes: (max) => thread.busyRemotes(max),

@@ -5,6 +5,7 @@ import { err, ok, type Result } from '../net/result.ts';
 import { makeDirectory } from '../ops/directory.ts';
 import { flowPage, isFlowPage } from './flow-pages.ts';
 import { metricsText } from './metrics.ts';
+import { tracePage } from './trace/trace-page.ts';
 import { problemsIn, statusOf, type StatusParts } from './status.ts';
 
 export const socketName = 'agent.sock';
@@ -49,12 +50,10 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
     send(response, 200, 'text/plain', `${path === '/guard/shut' ? 'the guard is shut' : 'the guard may open again'}\n`);
     return;
   }
-  if (request.method === 'GET' && isFlowPage(path)) {
-    const { code, body } = await flowPage(
-      parts.agent.fish,
-      path,
-      new URL(request.url ?? '', 'http://agent').searchParams,
-    );
+  if (request.method === 'GET' && (isFlowPage(path) || path === '/trace')) {
+    const { searchParams: query } = new URL(request.url ?? '', 'http://agent');
+    const { fish } = parts.agent;
+    const { code, body } = await (isFlowPage(path) ? flowPage(fish, path, query) : tracePage(fish, query));
     if (typeof body === 'string') send(response, code, 'text/plain', `${body}\n`);
     else send(response, code, 'application/json', `${JSON.stringify(body)}\n`);
     return;
@@ -64,7 +63,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
       response,
       404,
       'text/plain',
-      'GET /status, /healthz, /metrics, /flows, /flows/top or /flows/ports; POST /guard/shut or /guard/open\n',
+      'GET /status, /healthz, /metrics, /flows, /flows/top, /flows/ports or /trace; POST /guard/shut or /guard/open\n',
     );
     return;
   }

@@ -38,6 +38,11 @@ export const commands: readonly Entry[] = [
     verbs: async () => (await import('./verbs/flows.ts')).verbs,
   },
   {
+    name: 'trace',
+    summary: 'See what fish does with the packets of a flow, and why; write them to a file',
+    load: async () => (await import('./commands/trace.ts')).command,
+  },
+  {
     name: 'terminator',
     summary: "Carry clients' TCP connections on from leased ports, as the agent says",
     nodeMajorMin,

@@ -201,6 +201,8 @@ class World {
       flows: async () => ({ flows: [], truncated: false }),
       topTalkers: async () => [],
       busyRemotes: async () => [],
+      startTrace: async () => false,
+      readTrace: async () => ({ packets: [], isOver: true, wallOffsetMs: 0 }),
       fence: async () => {
         this.fences++;
         this.blocks.push([]);

@@ -6,6 +6,7 @@ import type { FlowAnswer, FlowLogCursor } from '../../fish/flow-log.ts';
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter } from '../../fish/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
+import type { TraceRequest } from '../../fish/packet-trace.ts';
 import type { PortUse } from '../../fish/port-use.ts';
 import type { BusyRemote, Talker, TalkerKind } from '../../fish/talkers.ts';
 import { closeFd } from '../../sys/descriptors.ts';
@@ -21,6 +22,7 @@ import {
   type Operation,
   type Operations,
   type Reply,
+  type TraceSoFar,
   type WorkerSetup,
 } from './operations.ts';
 
@@ -127,6 +129,16 @@ export class Fish {
   /** Who had a leased tuple at an instant: up to `max` flows, and no more than 1,000. */
   queryFlowLog(query: FlowQuery, max = matches_max): Promise<FlowAnswer> {
     return this.#ask('queryFlowLog', { query, max: Math.min(max, matches_max) });
+  }
+
+  /** Begins to write down what happens to some packets; false: that is under way for somebody else. */
+  startTrace(request: TraceRequest): Promise<boolean> {
+    return this.#ask('startTrace', request);
+  }
+
+  /** The packets, once the trace is over; then they are forgotten. */
+  readTrace(): Promise<TraceSoFar> {
+    return this.#ask('readTrace', null);
   }
 
   /** Those with the most bytes: the whole table is walked. */

@@ -5,6 +5,7 @@ import type { EndedFlows, FlowAnswer, FlowLogCursor } from '../../fish/flow-log.
 import type { FlowQuery } from '../../fish/flow-tuple.ts';
 import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
 import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
+import type { TracedPacket, TraceRequest } from '../../fish/packet-trace.ts';
 import type { PortUse } from '../../fish/port-use.ts';
 import type { BusyRemote, Talker, TalkerKind } from '../../fish/talkers.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
@@ -48,6 +49,9 @@ export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boo
 /** Flows that have ended, for whoever keeps the flow log, and how many last. */
 export type EndedBatch = EndedFlows & LastingFlows;
 
+/** `wallOffsetMs`: what to add to the times of packets for milliseconds since 1970. */
+export type TraceSoFar = Readonly<{ packets: readonly TracedPacket[]; isOver: boolean; wallOffsetMs: number }>;
+
 /** Everything that the main thread can ask of the worker, and what comes back. */
 export type Operations = {
   setBlocks: { ask: readonly LeasedBlock[]; answer: ClosedSummary };
@@ -61,6 +65,9 @@ export type Operations = {
   endedFlows: { ask: Readonly<{ after: FlowLogCursor; max: number }>; answer: EndedBatch };
   topTalkers: { ask: Readonly<{ by: TalkerKind; max: number }>; answer: readonly Talker[] };
   busyRemotes: { ask: Readonly<{ max: number }>; answer: readonly BusyRemote[] };
+  /** false: another trace is under way. */
+  startTrace: { ask: TraceRequest; answer: boolean };
+  readTrace: { ask: null; answer: TraceSoFar };
   /** `leave`: flows and placeholders as they are, for a successor; only where they are kept. */
   stop: { ask: Readonly<{ leave: boolean }>; answer: null };
 };

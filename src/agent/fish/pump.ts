@@ -1,4 +1,5 @@
 import type { Forwarder } from '../../fish/forwarder.ts';
+import type { PacketTrace } from '../../fish/packet-trace.ts';
 import { FORWARD } from '../../fish/verdicts.ts';
 import { EAGAIN, EINTR } from '../../sys/constants.ts';
 import { SysError } from '../../sys/errno.ts';
@@ -56,6 +57,8 @@ export class Pump {
   #flowChanges = 0;
   /** What it has not been able to write is counted there. */
   readonly writer: TunWriter;
+  /** null: nobody wants to know what happens to packets. */
+  trace: PacketTrace | null = null;
   waits = 0;
   fullRounds = 0;
 
@@ -157,12 +160,37 @@ export class Pump {
         this.#failUnlessEmpty(bytes);
         return false;
       }
+      if (this.trace !== null) {
+        this.#handleTraced(this.trace, bytes);
+        continue;
+      }
       if (forwarder.handle(buffer, bytes, this.#nowMs) === FORWARD) {
         writer.write(buffer, bytes);
         for (let more = forwarder.next(buffer); more !== 0; more = forwarder.next(buffer)) writer.write(buffer, more);
       } else if (forwarder.replyLength !== 0) writer.write(forwarder.reply, forwarder.replyLength);
     }
     return true;
+  }
+
+  /** As `#movePackets` does, and written down. */
+  #handleTraced(trace: PacketTrace, bytes: number): void {
+    const forwarder = this.#forwarder;
+    const { writer } = this;
+    const [buffer, nowMs] = [this.#buffer, this.#nowMs];
+    trace.before(buffer, bytes);
+    const verdict = forwarder.handle(buffer, bytes, nowMs);
+    trace.after(buffer, bytes, verdict, verdict === FORWARD, nowMs);
+    if (verdict === FORWARD) {
+      writer.write(buffer, bytes);
+      for (let more = forwarder.next(buffer); more !== 0; more = forwarder.next(buffer)) {
+        trace.left('released', buffer, more, FORWARD, nowMs);
+        writer.write(buffer, more);
+      }
+    } else if (forwarder.replyLength !== 0) {
+      trace.left('reply', forwarder.reply, forwarder.replyLength, FORWARD, nowMs);
+      writer.write(forwarder.reply, forwarder.replyLength);
+    }
+    if (trace.isOver(nowMs)) this.trace = null;
   }
 
   #answerWhatIsDue(): void {

@@ -5,13 +5,23 @@ import { FlowMemory } from '../../fish/flow-memory.ts';
 import { flowRecord_bytes } from '../../fish/flow-records.ts';
 import type { FlowSnapshot } from '../../fish/flow-views.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
+import { PacketTrace, type TraceRequest } from '../../fish/packet-trace.ts';
 import type { Placeholders } from '../../fish/placeholders.ts';
 import { connectKeeper, type KeeperClient } from '../../keeper/client.ts';
 import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
 import { KeptSockets } from './kept-sockets.ts';
-import type { EndedBatch, FlowList, Operation, Operations, Reply, Request, WorkerSetup } from './operations.ts';
+import type {
+  TraceSoFar,
+  EndedBatch,
+  FlowList,
+  Operation,
+  Operations,
+  Reply,
+  Request,
+  WorkerSetup,
+} from './operations.ts';
 import { endedFlows_max, lastWordsId, readyId } from './operations.ts';
 import { clockMargin_ms, Pump } from './pump.ts';
 import { randomNumbers } from './random.ts';
@@ -51,9 +61,10 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     afterRound: flush,
   });
   let read: FlowLogCursor = { flows: 0, blurs: 0 };
+  const tracing = new Tracing(pump, config.vnetHeaderBytes);
   const answer = (request: Request) => {
     if (request.operation === 'stop') leaves = setup.kept !== null && request.ask.leave;
-    const answered = answerTo(request, forwarder, pump);
+    const answered = answerTo(request, forwarder, pump, tracing);
     // Whoever takes a block away may give it to somebody else next: what held it has to be closed by then.
     if (takesAway.has(request.operation)) confirm();
     // Whoever asks from there on has everything before it.
@@ -80,6 +91,33 @@ function main(port: MessagePort, setup: WorkerSetup): void {
 
 /** As many as were asked for: there may be more. */
 const hasMore = ({ records }: EndedBatch): boolean => records.length === endedFlows_max * flowRecord_bytes;
+
+/** One trace at a time; the last one's packets are there until the next begins, or they were read. */
+class Tracing {
+  readonly #pump: Pump;
+  readonly #headerBytes: number;
+  #trace: PacketTrace | null = null;
+
+  constructor(pump: Pump, headerBytes: number) {
+    this.#pump = pump;
+    this.#headerBytes = headerBytes;
+  }
+
+  start(request: TraceRequest, nowMs: number): boolean {
+    if (this.#trace?.isAwaited(nowMs)) return false;
+    this.#trace = new PacketTrace(request, this.#headerBytes, nowMs);
+    this.#pump.trace = this.#trace;
+    return true;
+  }
+
+  read(nowMs: number): TraceSoFar {
+    const trace = this.#trace;
+    const isOver = trace === null || trace.isOver(nowMs);
+    const packets = trace !== null && isOver ? trace.found : [];
+    if (isOver) this.#pump.trace = this.#trace = null;
+    return { packets, isOver, wallOffsetMs: Date.now() - nowMs };
+  }
+}
 
 type Holding = Readonly<{
   memory: FlowMemory;
@@ -144,7 +182,12 @@ function serve(port: MessagePort, answer: (request: Request) => unknown): boolea
   return true;
 }
 
-function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operations[Request['operation']]['answer'] {
+function answerTo(
+  request: Request,
+  forwarder: Forwarder,
+  pump: Pump,
+  tracing: Tracing,
+): Operations[Request['operation']]['answer'] {
   const nowMs = machineClockMs();
   switch (request.operation) {
     case 'setBlocks':
@@ -173,6 +216,10 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump): Operation
       return listFlows(forwarder, request.ask);
     case 'queryFlowLog':
       return forwarder.whoHad(request.ask.query, nowMs, request.ask.max);
+    case 'startTrace':
+      return tracing.start(request.ask, nowMs);
+    case 'readTrace':
+      return tracing.read(nowMs);
     case 'topTalkers':
       return forwarder.views.topTalkers(request.ask.by, request.ask.max);
     case 'busyRemotes':

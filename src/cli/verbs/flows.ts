@@ -1,19 +1,12 @@
-import { request } from 'node:http';
 import { z } from 'zod';
 import { talkerKinds } from '../../agent/flow-pages.ts';
 import { protocols } from '../../net/protocol.ts';
 import { AddressText } from '../../wire/primitives.ts';
+import { askAgent, socketFlag } from '../agent-socket.ts';
 import { defineCommand, exitCodes, jsonFlag, type CommandContext, type CommandEntry } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 
-const timeout_ms = 30_000;
-const answer_bytes_max = 64 * 1_024 * 1_024;
-
-const commonFlags = jsonFlag.extend({
-  socket: z.string().default('/var/lib/fishery/agent.sock').meta({
-    description: 'The status socket of the agent: agent.sock in its state_dir. Root alone may open it',
-  }),
-});
+const commonFlags = jsonFlag.extend(socketFlag);
 const limitOf = (standard: number, max: number) =>
   z.int().min(1).max(max).default(standard).meta({ description: 'At most so many' });
 
@@ -26,47 +19,15 @@ const Document = z.looseObject({
   truncated: z.boolean().optional(),
 });
 
-/** The body of a page on a Unix socket, and its status. Rejects when nobody answers there. */
-function get(socketPath: string, path: string): Promise<Readonly<{ status: number; body: string }>> {
-  return new Promise((resolve, reject) => {
-    const asking = request({ socketPath, path, timeout: timeout_ms }, (response) => {
-      let [body, bytes] = ['', 0];
-      response.setEncoding('utf8');
-      response.on('data', (text: string) => {
-        bytes += text.length;
-        if (bytes > answer_bytes_max) asking.destroy(new Error('the answer is too long'));
-        else body += text;
-      });
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body }));
-      response.on('error', reject);
-    });
-    asking.on('timeout', () => asking.destroy(new Error('no answer in time')));
-    asking.on('error', reject);
-    asking.end();
-  });
-}
-
 async function show(
   { print, complain }: CommandContext,
   flags: z.output<typeof commonFlags>,
   page: Readonly<{ path: string; query: Readonly<Record<string, string | number | undefined>>; none: string }>,
   columns: Columns<Row>,
 ): Promise<number> {
-  const given = Object.entries(page.query).flatMap(([key, value]): [string, string][] =>
-    value === undefined ? [] : [[key, String(value)]],
-  );
-  let answer: Awaited<ReturnType<typeof get>>;
-  try {
-    answer = await get(flags.socket, `${page.path}?${new URLSearchParams(given).toString()}`);
-  } catch (error) {
-    complain(`no agent answers at ${flags.socket}: ${error instanceof Error ? error.message : String(error)}`);
-    return exitCodes.unreachable;
-  }
-  if (answer.status !== 200) {
-    complain(answer.body.trim());
-    return answer.status === 400 ? exitCodes.usage : exitCodes.unreachable;
-  }
-  const document = Document.parse(JSON.parse(answer.body));
+  const answer = await askAgent(flags.socket, page.path, page.query, complain);
+  if (typeof answer === 'number') return answer;
+  const document = Document.parse(JSON.parse(answer));
   if (flags.json) {
     print(JSON.stringify(document, null, 2));
     return exitCodes.ok;

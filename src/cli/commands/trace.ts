@@ -1,0 +1,52 @@
+import { writeFileSync } from 'node:fs';
+import { z } from 'zod';
+import { protocols } from '../../net/protocol.ts';
+import { AddressText } from '../../wire/primitives.ts';
+import { askAgent, socketFlag } from '../agent-socket.ts';
+import { defineCommand, exitCodes, jsonFlag } from '../command.ts';
+
+const Step = z.strictObject({ at: z.string(), verdict: z.string(), text: z.string() });
+const Trace = z.strictObject({ steps: z.array(Step), pcapng: z.base64() });
+
+export const command = defineCommand({
+  settings: z.strictObject({}),
+  flags: jsonFlag.extend({
+    client: AddressText.optional().meta({
+      description: 'Only packets from or to this address, before or after translation',
+    }),
+    remote: AddressText.optional().meta({ description: 'And this one' }),
+    leased: AddressText.optional().meta({ description: 'And this one' }),
+    protocol: z.enum(protocols).optional().meta({ description: 'Only packets of this protocol' }),
+    port: z.int().min(1).max(65_535).optional().meta({ description: 'Only packets from or to this port' }),
+    packets: z.int().min(1).max(10_000).default(100).meta({ description: 'End after so many' }),
+    seconds: z.number().min(0.1).max(60).default(10).meta({ description: 'End after so long' }),
+    pcap: z
+      .string()
+      .optional()
+      .meta({ description: 'Write the packets to this file (pcapng), before and after translation' }),
+    ...socketFlag,
+  }),
+  details: `A line for each packet that fish read meanwhile: what it was, and what became of it. A drop is told with its reason in words.
+The file has two interfaces, "before" and "after", for tcpdump -r and Wireshark. What the kernel does before and after fish is not
+in it. While nobody traces, it costs nothing.`,
+  run: async (flags, { print, complain }) => {
+    const { client, remote, leased, protocol, port, packets, seconds } = flags;
+    const snap_bytes = flags.pcap === undefined ? undefined : 65_575;
+    const query = { client, remote, leased, protocol, port, packets, seconds, snap_bytes };
+    const answer = await askAgent(flags.socket, '/trace', query, complain);
+    if (typeof answer === 'number') return answer;
+    const { steps, pcapng } = Trace.parse(JSON.parse(answer));
+    if (flags.json) print(JSON.stringify({ steps }, null, 2));
+    else for (const { at, text } of steps) print(`${at.slice(11, 26)} ${text}`);
+    if (steps.length === 0)
+      complain('no such packet reached fish: it may never have been sent, or the kernel dropped or kept it');
+    if (flags.pcap === undefined) return exitCodes.ok;
+    try {
+      writeFileSync(flags.pcap, Buffer.from(pcapng, 'base64'), { mode: 0o600 });
+    } catch (error) {
+      complain(`the packets cannot be written: ${error instanceof Error ? error.message : String(error)}`);
+      return exitCodes.failure;
+    }
+    return exitCodes.ok;
+  },
+});
