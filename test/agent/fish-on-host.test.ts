@@ -14,7 +14,7 @@ class FakeFish {
     const no = () => Promise.reject(new Error('not asked for here'));
     this.port = {
       ...{ setBlocks: no, drain: no, portUse: no, flows: no, topTalkers: no, busyRemotes: no, answer: no, stats: no },
-      holder: 'fish',
+      ...{ startTrace: no, readTrace: no, holder: 'fish' },
       died: this.#died.promise,
       fence: () =>
         this.fenceProblem === undefined ? Promise.resolve(7) : Promise.reject(new Error(this.fenceProblem)),
