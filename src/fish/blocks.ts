@@ -176,6 +176,7 @@ export class BlockTable {
 
   #problemOf(block: LeasedBlock): string | undefined {
     if (familyOf(block.address) === 6 && this.#book.capacity === 0) return 'no client prefix is one of IPv6';
+    if (isUnspecified(block.address)) return `${block.address} is no address to send from`;
     if (!isAlignedBlock(block.ports)) return 'the ports are not an aligned power-of-two block';
     if (block.ports.first === 0 && block.protocol !== 'icmp') return 'port 0 cannot be sent from';
     // UDP and ICMP sockets do not exclude each other by 5-tuple, so there is nothing that could arbitrate.
@@ -245,3 +246,5 @@ export class BlockTable {
     );
   }
 }
+
+const isUnspecified = (address: Address): boolean => address === '0.0.0.0' || address === '::';

@@ -17,6 +17,7 @@ const reasonsFor = (blocks: LeasedBlock[], slots = 8) =>
 describe('the block table', () => {
   test.each([
     ['an IPv6 address', block('2001:db8::10', 'tcp', 9_000, 9_000), 'no client prefix is one of IPv6'],
+    ['no address', block('0.0.0.0', 'icmp', 0, 3), '0.0.0.0 is no address to send from'],
     ['three ports', block(address, 'tcp', 9_000, 9_002), 'the ports are not an aligned power-of-two block'],
     ['two ports, unaligned', block(address, 'tcp', 9_001, 9_002), 'the ports are not an aligned power-of-two block'],
     ['port 0', block(address, 'udp', 0, 127), 'port 0 cannot be sent from'],

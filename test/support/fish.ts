@@ -7,6 +7,8 @@ import type { LeasedBlock } from '../../src/fish/blocks.ts';
 import { defaultTimers, fishConfig, type FishConfig, type FlowTimers } from '../../src/fish/config.ts';
 import { FlowLog } from '../../src/fish/flow-log.ts';
 import { FlowMemory, type MemoryColumns } from '../../src/fish/flow-memory.ts';
+import type { Traffic } from '../../src/fish/flow-traffic.ts';
+import type { FlowSnapshot } from '../../src/fish/flow-views.ts';
 import { Forwarder, memorySizes } from '../../src/fish/forwarder.ts';
 import type { Placeholders } from '../../src/fish/placeholders.ts';
 import { verdictName } from '../../src/fish/verdicts.ts';
@@ -184,6 +186,13 @@ export class Pond {
     this.memory = larger;
     this.restart(settings);
     return copied;
+  }
+
+  /** The flows without what has passed through them, which is counted anew by every process. */
+  flowsAlone(): Omit<FlowSnapshot, keyof Traffic>[] {
+    return [...this.forwarder.flows()].map(
+      ({ packetsOut: _out, bytesOut: _outBytes, packetsIn: _in, bytesIn: _inBytes, ...flow }) => flow,
+    );
   }
 
   /** Addresses by their numbers, as they are in the memory. */
