@@ -5,6 +5,7 @@ import { Adoption, type TookOver } from './adoption.ts';
 import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
 import type { FishConfig } from './config.ts';
 import { TrafficCounters, type FishCounters } from './counters.ts';
+import { FlowKeeping } from './flow-keeping.ts';
 import { FlowLife } from './flow-life.ts';
 import type { EndedFlows, FlowAnswer, FlowLog, FlowLogCursor } from './flow-log.ts';
 import type { Ending } from './flow-record.ts';
@@ -22,7 +23,7 @@ import { PeerFilter } from './peer-filter.ts';
 import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
 import { portUse, type PortUse } from './port-use.ts';
 import { ResetReply } from './reset-reply.ts';
-import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OPENING, OUTWARD, RESET, STRAY } from './tcp-state.ts';
+import { INWARD, OUTWARD } from './tcp-state.ts';
 import {
   giveBackHop,
   renumber,
@@ -54,6 +55,7 @@ export class Forwarder {
   readonly #blocks: BlockTable;
   readonly #placeholders: PlaceholderBudget;
   readonly #life: FlowLife;
+  readonly #keeping: FlowKeeping;
   readonly #log: FlowLog;
   readonly views: FlowViews;
   readonly #adoption: Adoption;
@@ -66,7 +68,6 @@ export class Forwarder {
   readonly #traffic = new TrafficCounters();
   readonly #keys: MappingKeys;
   readonly #peers: PeerFilter;
-  readonly #inboundRefreshes: boolean;
   readonly #identifications: Identifications;
   /** By direction: OUTWARD, INWARD. */
   readonly #fragments: readonly [FragmentTracker, FragmentTracker];
@@ -79,11 +80,6 @@ export class Forwarder {
   readonly #repliesSkipHop: boolean;
   /** Whether that packet came into the TUN without a hop. */
   #skipsHop = false;
-  readonly #tcpEstablishedMs: number;
-  readonly #tcpOpeningMs: number;
-  readonly #tcpTransitoryMs: number;
-  readonly #udpMs: number;
-  readonly #icmpMs: number;
   #isFenced = false;
   /** Bytes of `reply` to be written to the TUN after the last `handle`, most often 0. */
   replyLength = 0;
@@ -103,17 +99,16 @@ export class Forwarder {
   ) {
     const { config, memory, random, log } = o;
     checkSizes(memory, config);
-    const { timers } = config;
     this.#book = new AddressBook(memory.columns.addresses.words, random);
     this.#packet = new Packet(config.vnetHeaderBytes, this.#book);
     this.#clients = new PrefixList(config.clientPrefixes);
     this.#blocks = new BlockTable(memory.columns.blocks, this.#book);
     this.#placeholders = new PlaceholderBudget(o.placeholders, this.#book, config.placeholdersMax);
     this.#keys = new MappingKeys(config.udpMapping);
-    this.#inboundRefreshes = config.udpInboundRefresh;
     this.#repliesSkipHop = config.placeholderRepliesSkipHop;
     const parts = { config, memory, book: this.#book, blocks: this.#blocks, placeholders: this.#placeholders };
     this.#life = new FlowLife({ ...parts, random, log });
+    this.#keeping = new FlowKeeping(config, this.#life, this.#traffic);
     this.#adoption = new Adoption({ ...parts, clients: this.#clients, life: this.#life, keys: this.#keys });
     this.#peers = new PeerFilter(this.#life.peers, this.#book, config.udpFiltering);
     this.#errors = new ErrorPath({
@@ -134,11 +129,6 @@ export class Forwarder {
         : null;
     this.#resets =
       config.refuseTcpWith === 'rst' ? new ResetReply(config.icmpErrorsPerSMax, config.vnetHeaderBytes) : null;
-    this.#tcpEstablishedMs = timers.tcpEstablishedS * 1_000;
-    this.#tcpOpeningMs = timers.tcpOpeningS * 1_000;
-    this.#tcpTransitoryMs = timers.tcpTransitoryS * 1_000;
-    this.#udpMs = timers.udpS * 1_000;
-    this.#icmpMs = timers.icmpS * 1_000;
   }
 
   /** A packet of fish's own, its virtio header included, when `replyLength` is not 0. */
@@ -303,10 +293,8 @@ export class Forwarder {
 
   /** What a packet that went out means for the life of its flow. */
   #keepOut(flow: number, packet: Packet, nowMs: number): void {
-    const { protocol } = packet;
-    if (!isTcp(protocol)) this.#keepFor(flow, this.#firstMsOf(protocol), nowMs);
-    else if (this.#isNew) this.#syns?.forget(packet);
-    else if (this.#life.flows.state[flow] === LIVE) this.#followTcp(flow, OUTWARD, packet, nowMs);
+    if (isTcp(packet.protocol) && this.#isNew) this.#syns?.forget(packet);
+    else if (this.#life.flows.state[flow] === LIVE) this.#keeping.outward(flow, packet, nowMs);
   }
 
   #handleInward(packet: Packet, nowMs: number): number {
@@ -323,14 +311,8 @@ export class Forwarder {
     if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
     if (isUdp(protocol) && !this.#peers.has(flow, packet.source, packet.sourcePort)) return DROP.filtered;
     this.#sendIn(flow, packet);
-    this.#keepIn(flow, packet, nowMs);
+    this.#keeping.inward(flow, packet, nowMs);
     return FORWARD;
-  }
-
-  /** What comes in keeps a TCP flow alive, but no other: anybody could send that (RFC 4787 REQ-6, RFC 5508). */
-  #keepIn(flow: number, packet: Packet, nowMs: number): void {
-    if (isTcp(packet.protocol)) this.#followTcp(flow, INWARD, packet, nowMs);
-    else if (this.#inboundRefreshes && isUdp(packet.protocol)) this.#keepFor(flow, this.#udpMs, nowMs);
   }
 
   /**
@@ -360,7 +342,7 @@ export class Forwarder {
     this.#sendFrom(source, sourcePort, packet);
     this.#sendIn(flow, packet);
     this.#skipsHop = false;
-    if (isLive) this.#keepIn(flow, packet, nowMs);
+    if (isLive) this.#keeping.inward(flow, packet, nowMs);
     return FORWARD;
   }
 
@@ -394,7 +376,7 @@ export class Forwarder {
     if (isTcp(packet.protocol) && !isFirstSyn(packet)) return -DROP.not_syn;
     const flow = this.#isFenced
       ? -DROP.fenced
-      : this.#life.open(packet, remote, remotePort, this.#firstMsOf(packet.protocol), nowMs);
+      : this.#life.open(packet, remote, remotePort, this.#keeping.firstMsOf(packet.protocol), nowMs);
     if (flow < 0) this.#refuse(packet, nowMs);
     return flow;
   }
@@ -437,30 +419,6 @@ export class Forwarder {
     if (packet.protocol < IPV6) translateDestination(packet, client, port);
     else translateDestination6(packet, this.#book.words, client, port);
     return FORWARD;
-  }
-
-  /** After the translation, because a flow that takes no rest is gone when it ends. */
-  #followTcp(flow: number, direction: number, packet: Packet, nowMs: number): void {
-    const meaning = this.#life.tcp.observe(flow, direction, packet);
-    if (meaning === ESTABLISHED) this.#keepFor(flow, this.#tcpEstablishedMs, nowMs);
-    else if (meaning === OPENING) this.#keepFor(flow, this.#tcpOpeningMs, nowMs);
-    else if (meaning === CLOSED) this.#life.end(flow, 'finished', nowMs);
-    else if (meaning === RESET) this.#life.end(flow, 'reset', nowMs);
-    else if (meaning === STRAY) this.#traffic.tcpStrays++;
-    else {
-      // A doubtful RST shortens the wait: if the connection lives, its answer (RFC 5961 3.2) lengthens it again.
-      if (meaning === DOUBTFUL) this.#traffic.tcpResetsDoubted++;
-      this.#keepFor(flow, this.#tcpTransitoryMs, nowMs);
-    }
-  }
-
-  /** How long a flow lasts of which only the client has been heard. */
-  #firstMsOf(protocol: number): number {
-    return isTcp(protocol) ? this.#tcpOpeningMs : isUdp(protocol) ? this.#udpMs : this.#icmpMs;
-  }
-
-  #keepFor(flow: number, ms: number, nowMs: number): void {
-    this.#life.setDeadline(flow, nowMs + ms, nowMs);
   }
 
   /**
