@@ -20,9 +20,12 @@ COPY --from=dependencies /opt/fishery/node_modules ./node_modules
 ENTRYPOINT ["node", "bin/fishery.mjs"]
 
 # On a host: root, its network namespace, NET_ADMIN and NET_RAW.
-#   docker run --network host --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun … fishery-agent
+#   docker run --network host --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun \
+#     --volume fishery-agent:/var/lib/fishery … fishery-agent
+# Its host outlives it, so the record of how that was before has to, too: a volume with a name.
 FROM program AS agent
 RUN apt-get update && apt-get install --yes --no-install-recommends nftables iproute2 && rm -rf /var/lib/apt/lists/*
+VOLUME /var/lib/fishery
 CMD ["agent"]
 
 FROM program AS server

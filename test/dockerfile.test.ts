@@ -101,6 +101,10 @@ describe('the images', () => {
     }
   });
 
+  it('keep what has to outlive the container', () => {
+    expect([server.volumes, agent.volumes]).toEqual([['/var/lib/fishery'], ['/var/lib/fishery']]);
+  });
+
   it('run the agent', () => {
     const { cwd, env, command } = container(agent, {});
     const args = command([...agent.entrypoint, ...agent.command, '--help']);

@@ -28,7 +28,7 @@ export type AgentParts = Readonly<{
   settings: HostSettings;
   families: readonly Family[];
   host: Host;
-  stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
+  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget'>;
   server: AgentServer;
   guard: GuardKeeper;
   reports: Reports;

@@ -3,6 +3,7 @@ import type { Logger } from '../ops/logger.ts';
 import { desiredHost, type HostLoad, type HostSettings } from './desired-host.ts';
 import type { Host, HostStep } from './host.ts';
 import { describeStep, driftOf, type DesiredHost, type DriftKind, type HostState, type Step } from './host-state.ts';
+import { carries, leftOnHost } from './left-on-host.ts';
 import { plan } from './plan.ts';
 import { parseSetName, setName, type Element, type SetClass } from './sets.ts';
 import { describeHostAddress, foreignRouting, hostAddressesInPools } from './standing-problems.ts';
@@ -10,7 +11,7 @@ import type { StateFile } from './state-file.ts';
 
 export type HostKeeperParts = Readonly<{
   host: Pick<Host, 'observe' | 'carryOut' | 'changeElements'>;
-  stateFile: Pick<StateFile, 'recorded' | 'record' | 'forget'>;
+  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget'>;
   settings: HostSettings;
   /** What the host has to carry now, as far as it cannot be seen on the host. */
   load(): Omit<HostLoad, 'hostAddresses' | 'othersTranslate'>;
@@ -65,6 +66,7 @@ export class HostKeeper {
     const load = this.#parts.load();
     for (const each of load.classes) this.#classes.set(setName(each), each);
     const observed = await host.observe(scope);
+    if (!stateFile.isBegun) this.#begin(observed, load.addresses);
     const { othersTranslate } = observed;
     const hostAddresses = hostAddressesInPools(observed, load);
     const classes = [...this.#classes.values()];
@@ -105,6 +107,18 @@ export class HostKeeper {
       this.#reached = undefined;
       throw error;
     }
+  }
+
+  /** Nothing is changed before there is a record; what an agent without one left here comes into it. */
+  #begin(observed: HostState, addresses: readonly Address[]): void {
+    const { stateFile, settings, log } = this.#parts;
+    const left = leftOnHost(observed, settings, addresses);
+    stateFile.record(left);
+    if (carries(observed).length === 0) return;
+    log.warn(
+      { found: carries(observed), taken_over: describeStep({ do: 'record', part: left }) },
+      'a former agent left things on this host, and no record of how it was before: they are taken over; sysctls stay as they are',
+    );
   }
 
   #count(drift: Readonly<{ kind: DriftKind; count: number }> | undefined): void {

@@ -179,6 +179,9 @@ export const flaggedFamily = (text: string): Family => (text.startsWith('-6 ') ?
 /** A rule through which every packet finds the host's own addresses. */
 export const isLocalRule = (rule: string): boolean => /^-[46] priority \d+ lookup local$/.test(rule);
 
+/** With which every host begins. */
+export const kernelsLocalRule = (family: Family): string => `${familyFlag(family)} priority 0 lookup local`;
+
 /** What the log, the tests and a person on call read: one line per step, in the words of the command that does it. */
 export function describeStep(step: Step): string {
   switch (step.do) {

@@ -2,6 +2,7 @@ import type { Address } from '../net/address.ts';
 import {
   flaggedFamily,
   isLocalRule,
+  kernelsLocalRule,
   type DesiredHost,
   type HostState,
   type Recorded,
@@ -140,14 +141,20 @@ function ruleChanges(
     isLocalRule(rule) && !desired.rules.has(rule) && priorityOf(rule) < first(flaggedFamily(rule));
   const movesLocal = (rule: string): boolean =>
     wanted.some((other) => isLocalRule(other) && flaggedFamily(other) === flaggedFamily(rule));
-  return {
-    arriving: sorted(wanted.filter((rule) => !observed.rules.has(rule))),
-    leaving: sorted(
-      [...observed.rules].flatMap(([rule, origin]) =>
-        (origin === 'ours' && !desired.rules.has(rule)) || (stands(rule) && movesLocal(rule)) ? [rule] : [],
-      ),
-    ),
-  };
+  const arriving = wanted.filter((rule) => !observed.rules.has(rule));
+  const leaving = [...observed.rules].flatMap(([rule, origin]) =>
+    (origin === 'ours' && !desired.rules.has(rule)) || (stands(rule) && movesLocal(rule)) ? [rule] : [],
+  );
+  return { arriving: sorted([...arriving, ...lastLocal(observed, arriving, leaving)]), leaving: sorted(leaving) };
+}
+
+/** Whatever was recorded: a host whose last way to its local table goes is cut off, so the kernel's own comes back first. */
+function lastLocal(observed: HostState, arriving: readonly string[], leaving: readonly string[]): readonly string[] {
+  const families = new Set(leaving.filter(isLocalRule).map(flaggedFamily));
+  const staying = [...observed.rules.keys()].filter((rule) => !leaving.includes(rule));
+  return [...families]
+    .filter((family) => ![...staying, ...arriving].some((rule) => isLocalRule(rule) && flaggedFamily(rule) === family))
+    .map(kernelsLocalRule);
 }
 
 /** A device that is not there has nothing attached, and gets it when it comes. */

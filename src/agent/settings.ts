@@ -262,7 +262,9 @@ export const agentSettings = z
     for (const prefix of fish?.local_clients ?? [])
       if (!fish?.client_prefixes.some((clients) => prefixHolds(clients, prefix)))
         complain('fish', `local_clients: ${prefix} is not inside client_prefixes`);
-    if ((mark & mask) === 0) complain('mark', 'must have a bit inside mark_mask: 0 is the mark of every other packet');
+    if (mask === 0) complain('mark_mask', 'must have a bit');
+    else if ((mark & mask) === 0)
+      complain('mark', 'must have a bit inside mark_mask: 0 is the mark of every other packet');
     else if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
     const kernels = 'is a table of the kernel (default, main, local)';
     if (isKernels(table)) complain('route_table', kernels);

@@ -71,12 +71,19 @@ export class StateFile {
   readonly #folder: string;
   readonly #host: string;
   #recorded: Recorded;
+  #isBegun: boolean;
 
-  private constructor(folder: string, host: string, identity: StateIdentity, recorded: Recorded) {
+  private constructor(
+    folder: string,
+    host: string,
+    identity: StateIdentity,
+    { recorded, isBegun }: Readonly<{ recorded: Recorded; isBegun: boolean }>,
+  ) {
     this.#folder = folder;
     this.#host = host;
     this.identity = identity;
     this.#recorded = recorded;
+    this.#isBegun = isBegun;
   }
 
   /**
@@ -87,7 +94,7 @@ export class StateFile {
     const read = readContent(folder);
     if (!read.ok) return read;
     const content = read.value?.host === host ? read.value : undefined;
-    if (!content) return ok(new StateFile(folder, host, identity, nothingRecorded));
+    if (!content) return ok(new StateFile(folder, host, identity, { recorded: nothingRecorded, isBegun: false }));
     // What the agent that wrote it did not write down yet is taken to be as the settings say.
     const had = { ...identity, ...identityOf(content) };
     // A host may get a terminator, or lose it: then its table is still to be looked at.
@@ -100,7 +107,7 @@ export class StateFile {
           `this host is set up for ${identityKeys[key]} "${asWritten(key, had[key])}", the settings say "${asWritten(key, wanted[key])}": ` +
             'run "fishery agent down" with the old settings first',
         );
-    const file = new StateFile(folder, host, wanted, recordedOf(content));
+    const file = new StateFile(folder, host, wanted, { recorded: recordedOf(content), isBegun: true });
     if (isNew) file.#write(file.recorded);
     return ok(file);
   }
@@ -111,13 +118,20 @@ export class StateFile {
     if (!read.ok) return read;
     const content = read.value;
     if (content?.host !== host) return ok(undefined);
-    return ok(new StateFile(folder, host, { mark: 0, markMask: 0, ...identityOf(content) }, recordedOf(content)));
+    const identity = { mark: 0, markMask: 0, ...identityOf(content) };
+    return ok(new StateFile(folder, host, identity, { recorded: recordedOf(content), isBegun: true }));
   }
 
   get recorded(): Recorded {
     return this.#recorded;
   }
 
+  /** Whether it is on disk. While it is not, this agent has changed nothing; what is on the host was left by another. */
+  get isBegun(): boolean {
+    return this.#isBegun;
+  }
+
+  /** Also with an empty part on disk: a host without a record is one that carries nothing of an agent's. */
   record(part: RecordPart): void {
     const { sysctls, addresses, tun, tunBefore, rules } = this.#recorded;
     this.#write({
@@ -145,6 +159,7 @@ export class StateFile {
   remove(): void {
     rmSync(join(this.#folder, fileName), { force: true });
     this.#recorded = nothingRecorded;
+    this.#isBegun = false;
   }
 
   #write(recorded: Recorded): void {
@@ -169,6 +184,7 @@ export class StateFile {
     };
     writeDurably(this.#folder, fileName, `${JSON.stringify(content, null, 2)}\n`);
     this.#recorded = recorded;
+    this.#isBegun = true;
   }
 }
 
@@ -218,8 +234,9 @@ function readContent(folder: string): Result<Content | undefined, string> {
           'install that version again and run its "fishery agent down", then start this one',
       );
     return err(
-      `${path} is not what an agent of this version wrote. It says how this host was before: restore from a copy, ` +
-        'or move it away, put the sysctls it names back by hand, and start again',
+      `${path} is not what an agent of this version wrote. It says how this host was before: restore it from a copy. ` +
+        'Without one, move it away and start the agent, which takes over what is on this host but does not know how ' +
+        'sysctls were: put those that the file names back by hand, after "fishery agent down"',
     );
   }
 }

@@ -1,5 +1,6 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
 import { makeDirectory } from '../ops/directory.ts';
@@ -40,6 +41,19 @@ export async function serveStatus(stateDir: string, parts: StatusParts): Promise
     server.closeAllConnections();
     await new Promise<void>((done) => server.close(() => done()));
   });
+}
+
+/** What an agent that was killed leaves behind. Where one answers it stays: that is the agent of another namespace. */
+export async function removeLeftSocket(stateDir: string): Promise<void> {
+  const path = join(stateDir, socketName);
+  const code = await new Promise<string | undefined>((resolve) => {
+    const asking = connect(path, () => {
+      asking.destroy();
+      resolve(undefined);
+    });
+    asking.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+  });
+  if (code === 'ECONNREFUSED') rmSync(path, { force: true });
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, parts: StatusParts): Promise<void> {

@@ -3,11 +3,13 @@ import { desiredHost, type HostSettings } from './desired-host.ts';
 import { describeStep, nothingRecorded, type Recorded } from './host-state.ts';
 import type { HostStep } from './host.ts';
 import { LinuxHost } from './linux/linux-host.ts';
+import { carries } from './left-on-host.ts';
 import { takeLock } from './lock.ts';
 import { planDown } from './plan.ts';
 import { preflight } from './preflight.ts';
 import { endKeepers } from './start-keepers.ts';
 import { endTerminator } from './start-terminator.ts';
+import { removeLeftSocket } from './status-server.ts';
 import { StateFile, tablesOf, type StateIdentity } from './state-file.ts';
 
 /**
@@ -34,6 +36,8 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       steering: null,
     });
     try {
+      const carried = found.value === undefined ? carries(await host.observe('all')) : [];
+      if (carried.length > 0) return err(unknownBefore(stateDir, carried));
       // First: they have the TUN device, which cannot be removed while somebody has it.
       const ended = endKeepers();
       if (!ended.ok) return ended;
@@ -41,6 +45,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       found.value?.remove();
+      await removeLeftSocket(stateDir);
       return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
     } finally {
       host.close();
@@ -49,6 +54,13 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
     lock.value.release();
   }
 }
+
+/** To take away what is here without giving back what was here before would cut this host off. */
+const unknownBefore = (stateDir: string, carried: readonly string[]): string =>
+  `this host carries what an agent put there (${carried.join(', ')}), and ${stateDir} has no record of how it was before; ` +
+  'nothing was changed. Name the folder or the settings that the agent was started with: --state-dir FOLDER, or ' +
+  '--config FILE. If that record is lost, start the agent with its settings, until its guard is open: it takes over what ' +
+  'is here, and "fishery agent down" can put the host back';
 
 /** What of the settings is written down on the host. */
 export const identityOf = (settings: HostSettings): Omit<StateIdentity, 'machine'> => {

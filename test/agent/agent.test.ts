@@ -99,6 +99,7 @@ class World {
       host: this.host,
       cgroups: new FakeCgroups(),
       stateFile: {
+        isBegun: true,
         get recorded() {
           return recordedOf();
         },

@@ -12,6 +12,7 @@ let host: FakeHost;
 let recorded: Recorded;
 let keeper: HostKeeper;
 let wanted: Map<string, Set<string>>;
+let isBegun: boolean;
 let addresses: ReturnType<typeof address>[];
 let guardsMended: number;
 let guardOpenForMs: number | undefined;
@@ -23,16 +24,21 @@ beforeEach(() => {
   host.onStep = (step) => order.push(step.do);
   [recorded, wanted, guardsMended] = [nothingRecorded, new Map<string, Set<string>>(), 0];
   guardOpenForMs = undefined;
+  isBegun = true;
   [addresses, order] = [[address('198.51.100.10')], []];
   keeper = new HostKeeper({
     host,
     settings: withoutFish,
     stateFile: {
+      get isBegun() {
+        return isBegun;
+      },
       get recorded() {
         return recorded;
       },
       record: (part: RecordPart) => {
         order.push('record');
+        isBegun = true;
         recorded = { ...recorded, addresses: new Set([...recorded.addresses, ...part.addresses]) };
       },
       forget: (part: RecordPart) => {
@@ -68,6 +74,25 @@ describe('keeping the host', () => {
     expect(order).toEqual(['record', 'set-sysctl', 'load-ruleset', 'add-address']);
     expect(keeper.hasAddress(address('198.51.100.10'))).toBe(true);
     expect(guardsMended).toBe(1);
+  });
+
+  it('begins a record before it changes anything, with what an agent left whose record is lost', async () => {
+    await keeper.reconcile('changed');
+    [isBegun, recorded, order] = [false, nothingRecorded, []];
+    const steps = host.done.length;
+    await keeper.reconcile('changed');
+    expect([order, host.done.length]).toEqual([['record'], steps]);
+    expect([...recorded.addresses]).toEqual(['198.51.100.10']);
+    await keeper.reconcile('changed');
+    expect(order).toEqual(['record']);
+  });
+
+  it('begins an empty record on a host that carries nothing', async () => {
+    isBegun = false;
+    host.addresses.add(address('198.51.100.10'));
+    await keeper.reconcile('changed');
+    expect(order.slice(0, 3)).toEqual(['record', 'record', 'set-sysctl']);
+    expect(recorded.addresses.size).toBe(0);
   });
 
   it("leaves the host's own addresses in a pool alone, from the moment they are seen, and says so as long as it lasts", async () => {

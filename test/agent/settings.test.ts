@@ -116,6 +116,7 @@ describe('settings', () => {
   });
 
   it.each([
+    [{ mark_mask: 0 }, 'must have a bit'],
     [{ mark: 0 }, 'mark'],
     [{ mark: 0x100 }, 'must have a bit inside mark_mask'],
     [{ mark: 0x12a }, 'must not have bits outside mark_mask'],

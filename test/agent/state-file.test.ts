@@ -59,6 +59,17 @@ describe('the record', () => {
     expect(statSync(join(folder, 'agent.json')).mode & 0o777).toBe(0o600);
   });
 
+  it('has begun once it is on disk, be it empty, and until it is removed', () => {
+    const state = open();
+    expect(state.isBegun).toBe(false);
+    state.record(part());
+    expect([state.isBegun, open().isBegun]).toEqual([true, true]);
+    expect(StateFile.find(folder, 'boot-1 net:[1]')).toMatchObject({ value: { isBegun: true } });
+    expect(open('boot-2 net:[1]').isBegun).toBe(false);
+    state.remove();
+    expect([state.isBegun, open().isBegun]).toEqual([false, false]);
+  });
+
   it('grows and shrinks by parts', () => {
     const state = open();
     state.record(part({ addresses: [address('198.51.100.10')], sysctls: [['a', '1']] }));
@@ -145,6 +156,7 @@ it.each(['', '{', '[]', '{"version":2}', '{"version":"9"}', '{"version":1,"host"
       ok: false,
       error: containing('is not what an agent of this version wrote'),
     });
+    expect(opened).toMatchObject({ error: containing('move it away and start the agent, which takes over') });
     expect(readFileSync(join(folder, 'agent.json'), 'utf8')).toBe(text);
   },
 );

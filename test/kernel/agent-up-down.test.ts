@@ -1,7 +1,12 @@
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AgentLab, eventually, fishOfEachKind, readState } from './support/agent-lab.ts';
 
 const withFish = { client_interfaces: ['hc'], fish: { ...fishOfEachKind, session_ttl_s: 5 } };
+
+/** As far as it is looked at here. */
+type Written = Readonly<{ recorded: Readonly<{ sysctls: Readonly<Record<string, string>> }> }>;
 
 let lab: AgentLab;
 beforeEach(async () => {
@@ -181,6 +186,52 @@ describe('an agent with fish', () => {
     expect(lab.fingerprint()).toEqual(before);
   });
 
+  it('is not undone without its record, and can be once another agent has taken over what it left', async () => {
+    const before = lab.fingerprint();
+    const config = await lab.setUp({ settings: withFish });
+    const first = lab.startAgent(config);
+    await first.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    await first.end('SIGKILL');
+    const file = join(lab.folder, 'state', 'agent.json');
+    const sysctls = Object.entries((readState(lab.folder) as Written).recorded.sysctls);
+    const whole = () => ({
+      ...lab.fingerprint(),
+      nft: lab.shell(lab.host, 'nft --stateless list ruleset').replace(/ expires \S+/, ''),
+    });
+    const carrying = whole();
+
+    // As after --state-dir was forgotten, or with a container whose volume is another one.
+    expect(() => lab.down(`${config} --state-dir ${lab.folder}/elsewhere`)).toThrow(
+      /table inet fishery, 6 rules .*elsewhere has no record .*--state-dir FOLDER/s,
+    );
+    writeFileSync(file, '{');
+    expect(() => lab.down(config)).toThrow(/move it away and start the agent/);
+    expect(whole()).toEqual(carrying);
+
+    rmSync(file);
+    const second = lab.startAgent(config);
+    await second.ready();
+    expect(second.output).toContain('no record of how it was before: they are taken over');
+    expect(readState(lab.folder)).toMatchObject({
+      recorded: {
+        tun: 'fishtun',
+        tun_before: null,
+        addresses: ['198.51.100.10'],
+        rules: ['-4 priority 0 lookup local', '-6 priority 0 lookup local'],
+      },
+    });
+    await second.end('SIGKILL');
+    expect(existsSync(join(lab.folder, 'state', 'agent.sock'))).toBe(true);
+    lab.down(config);
+    expect(existsSync(join(lab.folder, 'state', 'agent.sock'))).toBe(false);
+    // What no host shows was in the record alone, and is put back by hand.
+    for (const [key, value] of sysctls) lab.shell(lab.host, `printf '%s' '${value}' > /proc/sys/${key}`);
+    expect(lab.fingerprint()).toEqual(before);
+    expect(lab.shell(lab.host, 'ping -c 1 -W 5 192.0.2.1 && ping -c 1 -W 5 192.0.2.2')).toContain(' 0% packet loss');
+    expect(lab.shell(lab.origin, 'ping -c 1 -W 5 192.0.2.1')).toContain(' 0% packet loss');
+    expect(lab.down(config)).toBe('nothing of the agent is on this host');
+  });
+
   it('puts a TUN device back as it was that was there before it', async () => {
     lab.shell(lab.host, 'ip tuntap add dev fishtun mode tun vnet_hdr && ip link set fishtun txqueuelen 77');
     // It was in use, so it has a queueing discipline, which cannot be taken away again.
@@ -211,7 +262,7 @@ describe('an agent with fish', () => {
     await agent.ready();
     const after = (await lab.client.leases.list({ machine: 'edge', state: 'active' })).items.map(({ id }) => id);
     expect(after.sort()).toEqual(before.sort());
-    expect(agent.output).toContain('fish takes over its session and leases');
+    expect(agent.output).toContain('fish takes over its leases');
     expect(await agent.end()).toBe(0);
   });
 
