@@ -187,6 +187,7 @@ export class Agent {
     const { problem: missing } = this.#parts.placeholders;
     const standing = [
       ...this.hostKeeper.standingProblems,
+      ...(this.leases.problem === null ? [] : [this.leases.problem]),
       ...(missing === undefined ? [] : [`placeholders are missing since a keeper was lost: ${missing}`]),
     ];
     return {

@@ -4,13 +4,17 @@ import type { DesiredMachine } from './desired.ts';
 import type { LeaseSource } from './lease-source.ts';
 import { ArrivingLeases } from './leases/arriving-leases.ts';
 import { FishBlocks } from './leases/fish-blocks.ts';
+import { FormerOwners } from './leases/former-owners.ts';
 import { CgroupFollower } from './leases/cgroup-follower.ts';
-import { HeldLeases, type Held, type Phase } from './leases/held-leases.ts';
+import { HeldLeases, isLost, type Held, type Phase } from './leases/held-leases.ts';
 import { LeaseElements } from './leases/lease-elements.ts';
 import type { LeaseHost, LeaseOutcome } from './leases/lease-host.ts';
 import { LeavingLeases } from './leases/leaving-leases.ts';
 import { cgroupOf, isSameOwner, ownerOf } from './ownership.ts';
 import type { ElementsBySet, Owner, SetClass } from './sets.ts';
+
+/** How often leases are tried again that were up before the host refused them. */
+const retry_every_ms = 5_000;
 
 export type LeaseStatus = Readonly<{
   lease: string;
@@ -33,18 +37,21 @@ export class LeasesOnHost {
   readonly #fish: FishBlocks;
   readonly #arriving: ArrivingLeases;
   readonly #leaving: LeavingLeases;
+  readonly #formers: FormerOwners;
   readonly #cgroups: CgroupFollower;
   readonly #touched = new Set<string>();
   /** Leases of fish's that wait for the server to answer again. */
   readonly #waiting = new Set<string>();
   #hasLetGo = false;
+  #retriedAt = -Infinity;
 
   constructor(host: LeaseHost) {
     this.#host = host;
     this.#leases = new HeldLeases(host, new LeaseElements((add, remove) => host.changeElements(add, remove)));
     this.#fish = new FishBlocks(host, this.#leases);
-    this.#arriving = new ArrivingLeases(host, this.#leases, this.#fish);
-    this.#leaving = new LeavingLeases(host, this.#leases, this.#fish);
+    this.#formers = new FormerOwners(host, this.#leases);
+    this.#arriving = new ArrivingLeases(host, this.#leases, this.#fish, this.#formers);
+    this.#leaving = new LeavingLeases(host, this.#leases, this.#fish, this.#formers);
     this.#cgroups = new CgroupFollower(host.cgroups, this.#leases, () => host.now());
   }
 
@@ -110,18 +117,32 @@ export class LeasesOnHost {
   }
 
   get hasWork(): boolean {
-    return this.#touched.size > 0 || this.#leases.elements.hasLeftOver || this.#fish.isBehind;
+    return this.#touched.size > 0 || this.#leases.elements.isBehind || this.#fish.isBehind;
   }
 
   /** When the sockets of a lease that ends, or the cgroups of holders, should be looked at again; undefined for never. */
   nextLookInMs(): number | undefined {
-    const next = Math.min(this.#leaving.nextLookInMs() ?? Infinity, this.#cgroups.nextLookInMs() ?? Infinity);
+    const next = Math.min(
+      ...[this.#leaving, this.#formers, this.#cgroups].map((each) => each.nextLookInMs() ?? Infinity),
+      this.#nextRetryInMs(),
+    );
     return Number.isFinite(next) ? next : undefined;
   }
 
   /** Whether anything is left of the leases that `which` names. */
   holds(which: (lease: Lease, owner: Owner) => boolean): boolean {
-    return [...this.#leases.all()].some(({ lease, owner, phase }) => phase !== 'refused' && which(lease, owner));
+    return [...this.#leases.all()].some(
+      ({ lease, owner, phase, wasUp }) => (phase !== 'refused' || wasUp) && which(lease, owner),
+    );
+  }
+
+  /** Leases that were up and that the host would not have any more, in one line for people; null when there is none. */
+  get problem(): string | null {
+    const [first] = this.#leases.lost;
+    if (!first?.refusal) return null;
+    const { lease, refusal } = first;
+    const more = this.#leases.lost.size > 1 ? `, and ${this.#leases.lost.size - 1} more` : '';
+    return `this host refuses ${lease.id} of ${lease.holder}, which was up: ${refusal.errno}: ${refusal.detail}${more}`;
   }
 
   phaseOf(lease: string): Phase | undefined {
@@ -137,6 +158,10 @@ export class LeasesOnHost {
     desired: LeaseSource,
   ): Promise<Readonly<{ outcomes: readonly LeaseOutcome[]; problem: Error | undefined }>> {
     this.touch(this.#cgroups.look());
+    if (this.#nextRetryInMs() <= 0) {
+      this.touch([...this.#leases.lost].map(({ lease }) => lease.id));
+      this.#retriedAt = this.#host.now();
+    }
     const touched = [...this.#touched];
     this.#touched.clear();
     try {
@@ -146,6 +171,7 @@ export class LeasesOnHost {
       for (const id of touched) this.#judge(id, desired, { arriving, leaving, outcomes });
       this.touch(await this.#leaving.begin(leaving, outcomes));
       this.touch(await this.#arriving.bringUp(arriving, outcomes));
+      this.#formers.look();
       await this.#leaving.finish((lease) => desired.leases.has(lease), outcomes);
       return { outcomes, problem: this.#fish.takeProblem() };
     } catch (error) {
@@ -164,8 +190,17 @@ export class LeasesOnHost {
       for_s: Math.round((now - since) / 1_000),
       detail: refusal
         ? `${refusal.errno}: ${refusal.detail}`
-        : (this.#leaving.waitsFor(lease.id) ?? missingCgroup(owner) ?? this.#fencedDetail(owner)),
+        : (this.#leaving.waitsFor(lease.id) ??
+          this.#formers.waitsFor(lease.id) ??
+          missingCgroup(owner) ??
+          this.#fencedDetail(owner)),
     }));
+  }
+
+  /** When those that were up, and were refused since, are to be tried again. */
+  #nextRetryInMs(): number {
+    if (this.#leases.lost.size === 0) return Infinity;
+    return Math.max(0, this.#retriedAt + retry_every_ms - this.#host.now());
   }
 
   #fencedDetail(owner: Owner): string | null {
@@ -177,8 +212,10 @@ export class LeasesOnHost {
     const lease = desired.leases.get(id);
     const held = this.#leases.get(id);
     if (held && lease) held.lease = lease;
+    if (held && lease?.state === 'active') held.wasUp = true;
     if (!lease || lease.state === 'ending') {
-      if (held && held.phase !== 'refused') {
+      // What was never up has nothing; of all else that is looked at first.
+      if (held && (held.phase !== 'refused' || held.wasUp)) {
         if (held.phase !== 'cleared') to.leaving.push(held);
       } else {
         if (held) this.#leases.drop(held);
@@ -186,7 +223,7 @@ export class LeasesOnHost {
       }
       return;
     }
-    if (held?.phase === 'refused' && held.refusal) {
+    if (held?.phase === 'refused' && held.refusal && !isLost(held)) {
       to.outcomes.push({ lease: id, token: lease.token, state: 'refused', ...held.refusal });
       return;
     }
@@ -198,13 +235,26 @@ export class LeasesOnHost {
     }
     const owner = ownerOf(holder, this.#host.cgroups);
     if (typeof owner === 'string') {
+      if (held?.wasUp) {
+        // Nobody can be let in any more; who was may finish.
+        if (held.phase === 'refused') return;
+        this.#formers.add(held);
+        this.#leases.refuse(held, { errno: 'EPERM', detail: owner });
+        return;
+      }
       to.outcomes.push({ lease: id, token: lease.token, state: 'refused', errno: 'EPERM', detail: owner });
       return;
     }
     if (owner.kind === 'fish' && this.#fish.isFenced) this.#waiting.add(id);
     else if (!held) to.arriving.push(this.#leases.open(lease, owner, false));
     else if (!isSameOwner(held.owner, owner)) {
+      // The same cgroup made anew leaves nobody behind: it could not be removed before its last process was gone.
+      const isAnew = cgroupOf(owner) !== undefined && cgroupOf(held.owner)?.path === cgroupOf(owner)?.path;
+      if (held.phase !== 'refused' && !isAnew) this.#formers.add(held);
       this.#leases.changeOwner(held, owner);
+      to.arriving.push(held);
+    } else if (held.phase === 'refused') {
+      this.#leases.retry(held);
       to.arriving.push(held);
     } else if (held.phase !== 'up') to.arriving.push(held);
     else if (lease.state === 'pending') to.outcomes.push({ lease: id, token: lease.token, state: 'active' });

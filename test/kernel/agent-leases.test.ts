@@ -76,7 +76,9 @@ describe("a proxy's exclusive block", () => {
   });
 
   it('follows its holder to another user id', async () => {
-    const { ports } = await lease('web', { protocol: 'tcp', ports: 16 });
+    const { id, ports } = await lease('web', { protocol: 'tcp', ports: 16 });
+    const old = await web.connect(address, ports.last);
+    expect(old).toMatch(/^socket-/);
     await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: 2_003 });
     const moved = await lab.user(lab.host, 2_003);
     const connected = await eventually(
@@ -88,6 +90,25 @@ describe("a proxy's exclusive block", () => {
     );
     expect(connected).toMatch(/^socket-/);
     expect(await web.connect(address, ports.first + 1)).toBe('TIMEOUT');
+    // What the old one has open goes on, and the lease with both.
+    expect(await web.ask({ op: 'say', socket: old, text: 'still' })).toBe('said');
+    await eventually(
+      async () => ((await web.ask({ op: 'heard', socket: old })) === 'still' ? true : undefined),
+      () => 'no echo',
+    );
+    const pid = `[${web.child.pid}]`;
+    const waits = await agent.until(({ leases: all }) => !!all[0]?.detail?.includes(pid), 'nobody is waited for');
+    expect(waits.leases[0]).toMatchObject({ lease: id, phase: 'up' });
+    expect(waits.host.problem).toBeNull();
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).toContain(`. ${ports.first} . ${webUid}`);
+
+    await lab.client.leases.revoke(id);
+    await moved.kill();
+    await agent.until(({ leases: all }) => all[0]?.phase === 'clearing', 'it does not end');
+    expect(await state(id)).toBe('ending');
+    await web.ask({ op: 'close', socket: old });
+    await become(id, 'ended');
+    expect(lab.shell(lab.host, 'nft list table inet fishery')).not.toContain(`. ${ports.first} `);
   });
 
   it('is refused while a stranger has a socket on it, who is named', async () => {

@@ -4,6 +4,7 @@ import type { Refusal } from '../placeholders.ts';
 import { conflictsOfMany, describeUser, type BlockOfLease, type PortUser } from '../port-users.ts';
 import type { ProxyOwner } from '../sets.ts';
 import type { FishBlocks } from './fish-blocks.ts';
+import type { FormerOwners } from './former-owners.ts';
 import type { Held, HeldLeases } from './held-leases.ts';
 import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
 
@@ -17,11 +18,18 @@ export class ArrivingLeases {
   readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>;
   readonly #leases: HeldLeases;
   readonly #fish: FishBlocks;
+  readonly #formers: Pick<FormerOwners, 'of'>;
 
-  constructor(host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>, leases: HeldLeases, fish: FishBlocks) {
+  constructor(
+    host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>,
+    leases: HeldLeases,
+    fish: FishBlocks,
+    formers: Pick<FormerOwners, 'of'>,
+  ) {
     this.#host = host;
     this.#leases = leases;
     this.#fish = fish;
+    this.#formers = formers;
   }
 
   /** Brings these up; returns those of fish's that have to wait because fish is away, or may not use any. */
@@ -31,7 +39,7 @@ export class ArrivingLeases {
     const strangers = this.#strangersOn(arriving);
     for (const [index, held] of arriving.entries()) {
       const refusal = await this.#claim(held, strangers.get(held.lease.id) ?? []);
-      if (refusal) outcomes.push(this.#leases.refuse(held, refusal));
+      if (refusal) outcomes.push(...this.#leases.refuse(held, refusal));
       if (index % claimsAtOnce_max === claimsAtOnce_max - 1) await setImmediate();
     }
     const fishes = arriving.filter(({ owner, phase }) => owner.kind === 'fish' && phase !== 'refused');
@@ -72,9 +80,11 @@ export class ArrivingLeases {
     return new Map(
       found.map(([lease, users]) => {
         const owner = owners.get(lease);
-        const isOwn = owner ? ownershipOf(owner, sockets, cgroups).isOwn : () => false;
+        const owns = [...(owner ? [owner] : []), ...this.#formers.of(lease)].map(
+          (each) => ownershipOf(each, sockets, cgroups).isOwn,
+        );
         // Without a process it is closing and goes by itself.
-        return [lease, users.filter((user) => user.inode !== 0 && !isOwn(user))];
+        return [lease, users.filter((user) => user.inode !== 0 && !owns.some((isOwn) => isOwn(user)))];
       }),
     );
   }

@@ -70,7 +70,7 @@ export class FishBlocks {
       const held = this.#leases.get(lease);
       if (!held) continue;
       await this.#host.placeholders.close(lease);
-      outcomes.push(this.#leases.refuse(held, { errno: 'EINVAL', detail: `fish: ${reason}` }));
+      outcomes.push(...this.#leases.refuse(held, { errno: 'EINVAL', detail: `fish: ${reason}` }));
     }
     return isFenced ? 'fenced' : 'told';
   }

@@ -10,7 +10,7 @@ import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
 /**
  * `opening`: its elements are counted, nothing else is sure. `up`: everything is in place. `clearing`: it ends, and
  * somebody still uses it. `cleared`: nobody does, but the kernel has not confirmed yet that its elements are gone.
- * `refused`: the kernel or fish would not have it, and nothing of it is left.
+ * `refused`: the kernel or fish would not have it, and none of its elements is left.
  */
 export type Phase = 'opening' | 'up' | 'clearing' | 'cleared' | 'refused';
 
@@ -24,8 +24,10 @@ export type Held = {
   since: number;
   /** It was up before this agent started, or before its cgroup was made anew: its own sockets may be there already. */
   adopted: boolean;
+  /** Somebody may have used it: it is not empty before that was looked at. */
+  wasUp: boolean;
   refusal: Refusal | null;
-  /** Fish has confirmed that it uses it no more. */
+  /** It ends, and its owner uses it no more: fish has confirmed that, or a proxy's last socket is gone. */
   isFree: boolean;
 };
 
@@ -37,6 +39,7 @@ export class HeldLeases {
   /** Of those: fish's, and those that end. Both are few beside a proxy's hundred thousand. */
   readonly #fish = new Set<Held>();
   readonly #ending = new Set<Held>();
+  readonly #lost = new Set<Held>();
   readonly #cgroups = new Map<string, { id: string | null; leases: number }>();
 
   constructor(host: Pick<LeaseHost, 'log' | 'now'>, elements: LeaseElements) {
@@ -60,6 +63,11 @@ export class HeldLeases {
     return this.#ending;
   }
 
+  /** Those of proxies that were up, and that the host would not have any more. Fish's are given back, and others claimed. */
+  get lost(): ReadonlySet<Held> {
+    return this.#lost;
+  }
+
   /** The cgroups that leases are by, with the number that each had when it was looked at last. */
   get cgroups(): ReadonlyMap<string, { id: string | null }> {
     return this.#cgroups;
@@ -79,6 +87,7 @@ export class HeldLeases {
       phase: 'opening',
       since,
       adopted,
+      wasUp: adopted || lease.state === 'active',
       refusal: null,
       isFree: false,
     };
@@ -91,8 +100,10 @@ export class HeldLeases {
   /** The holder has another user id or another cgroup now, or its cgroup was made anew. */
   changeOwner(held: Held, owner: Owner): void {
     this.exchange(held, elementsOf(held.block, owner));
-    const path = cgroupOf(owner)?.path;
-    if (held.phase === 'up' && path !== undefined && cgroupOf(held.owner)?.path === path) held.adopted = true;
+    // Whoever came meanwhile is the guard's business, and no reason to take the lease away.
+    if (held.wasUp) held.adopted = true;
+    // It is not in place before the kernel has the new elements.
+    if (held.phase !== 'opening') this.#setPhase(held, 'opening');
     this.#countCgroup(owner, 1);
     this.#countCgroup(held.owner, -1);
     held.owner = owner;
@@ -110,6 +121,13 @@ export class HeldLeases {
     this.#setPhase(held, phase);
   }
 
+  /** Refused after it was up: it is to be brought up anew. Who is on its ports by now is the guard's business. */
+  retry(held: Held): void {
+    this.exchange(held, elementsOf(held.block, held.owner));
+    held.adopted = true;
+    this.#setPhase(held, 'opening');
+  }
+
   /** Nothing of it is sure any more, but for its elements: it is to be brought up anew. */
   reopen(held: Held): void {
     held.adopted = false;
@@ -122,8 +140,11 @@ export class HeldLeases {
     this.#giveUp(held);
   }
 
-  /** The kernel or fish would not have it: its elements are to go, and the reason stays until the server has heard it. */
-  refuse(held: Held, { errno, detail: said }: Refusal): LeaseOutcome {
+  /**
+   * The kernel or fish would not have it: its elements are to go, and the reason stays until the server has heard it.
+   * Where a proxy may have used it, the server is not told: to it that would mean that nobody has anything on those ports.
+   */
+  refuse(held: Held, { errno, detail: said }: Refusal): readonly LeaseOutcome[] {
     // Processes name themselves as they like; the server takes a report with plain text only.
     const refusal: Refusal = { errno, detail: toPlainText(said, detail_chars_max) };
     this.#setPhase(held, 'refused');
@@ -131,13 +152,14 @@ export class HeldLeases {
     held.refusal = refusal;
     const { id: lease, token, holder } = held.lease;
     this.#host.log.warn({ lease, holder, ...refusal }, 'the host refused a lease');
-    return { lease, token, state: 'refused', ...refusal };
+    return isLost(held) ? [] : [{ lease, token, state: 'refused', ...refusal }];
   }
 
   drop(held: Held): void {
     this.#held.delete(held.lease.id);
     this.#fish.delete(held);
     this.#ending.delete(held);
+    this.#lost.delete(held);
     this.#countCgroup(held.owner, -1);
   }
 
@@ -154,6 +176,10 @@ export class HeldLeases {
   #setPhase(held: Held, phase: Phase): void {
     held.phase = phase;
     held.since = this.#host.now();
+    if (phase === 'up') held.wasUp = true;
+    if (phase !== 'refused') held.refusal = null;
+    if (isLost(held)) this.#lost.add(held);
+    else this.#lost.delete(held);
   }
 
   #giveUp(held: Held): void {
@@ -161,6 +187,10 @@ export class HeldLeases {
     held.elements = [];
   }
 }
+
+/** Refused, after a proxy may have used it. */
+export const isLost = ({ phase, wasUp, owner }: Held): boolean =>
+  phase === 'refused' && wasUp && owner.kind === 'proxy';
 
 /** As the server takes it. */
 const detail_chars_max = 500;

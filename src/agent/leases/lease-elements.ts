@@ -8,18 +8,26 @@ export class LeaseElements {
   readonly #changeElements: (add: readonly Element[], remove: readonly Element[]) => Promise<void>;
   readonly #counts = new ElementCounts();
   readonly #leftOver: Element[] = [];
+  /** Taken, and not in the kernel before the next change. */
+  readonly #missing: Element[] = [];
 
   constructor(changeElements: (add: readonly Element[], remove: readonly Element[]) => Promise<void>) {
     this.#changeElements = changeElements;
   }
 
-  /** Whether something is to go that the kernel may still have. */
-  get hasLeftOver(): boolean {
-    return this.#leftOver.length > 0;
+  /** Whether something is to go that the kernel may still have, or to come that it has not. */
+  get isBehind(): boolean {
+    return this.#leftOver.length > 0 || this.#missing.length > 0;
   }
 
   take(elements: readonly Element[]): void {
     this.#counts.take(elements);
+  }
+
+  /** Takes them, and puts them into the kernel with the next change, whatever that is about. */
+  takeSoon(elements: readonly Element[]): void {
+    this.take(elements);
+    this.#missing.push(...elements);
   }
 
   give(elements: readonly Element[]): void {
@@ -51,7 +59,9 @@ export class LeaseElements {
   /** Adds, and takes away what nobody needs by now. What failed to go is tried again; what came back stays. */
   async change(add: readonly Element[]): Promise<void> {
     const gone = this.#leftOver.filter((element) => !this.isNeeded(element));
-    if (add.length > 0 || gone.length > 0) await this.#changeElements(add, gone);
+    const come = [...add, ...this.#missing.filter((element) => this.isNeeded(element))];
+    if (come.length > 0 || gone.length > 0) await this.#changeElements(come, gone);
     this.#leftOver.length = 0;
+    this.#missing.length = 0;
   }
 }

@@ -2,6 +2,7 @@ import { ownershipOf } from '../ownership.ts';
 import { ProxyEndings } from '../proxy-endings.ts';
 import { elementsOf, isLive } from '../sets.ts';
 import type { FishBlocks } from './fish-blocks.ts';
+import type { FormerOwners } from './former-owners.ts';
 import type { Held, HeldLeases } from './held-leases.ts';
 import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
 
@@ -13,16 +14,19 @@ export class LeavingLeases {
   readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>;
   readonly #leases: HeldLeases;
   readonly #fish: FishBlocks;
+  readonly #formers: FormerOwners;
   readonly #endings: ProxyEndings;
 
   constructor(
     host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups' | 'isOurMark' | 'now' | 'log'>,
     leases: HeldLeases,
     fish: FishBlocks,
+    formers: FormerOwners,
   ) {
     this.#host = host;
     this.#leases = leases;
     this.#fish = fish;
+    this.#formers = formers;
     this.#endings = new ProxyEndings(host.sockets, {
       isOurMark: (mark) => host.isOurMark(mark),
       now: () => host.now(),
@@ -54,8 +58,10 @@ export class LeavingLeases {
       if (isTold) await this.#host.placeholders.close(held.lease.id);
       held.isFree = isTold;
     }
-    for (const { lease, block, owner } of proxies) {
+    for (const held of proxies) {
+      const { lease, block, owner } = held;
       if (owner.kind !== 'proxy') continue;
+      this.#formers.force(held);
       const live = elementsOf(block, owner).filter(isLive);
       const isCovered = () => live.some((element) => elements.isNeeded(element));
       const { sockets, cgroups } = this.#host;
@@ -72,7 +78,8 @@ export class LeavingLeases {
   async finish(isDesired: (lease: string) => boolean, outcomes: LeaseOutcome[]): Promise<void> {
     const unused = new Set(this.#endings.look());
     for (const held of this.#leases.ending) {
-      const isUnused = held.owner.kind === 'fish' ? held.isFree : unused.has(held.lease.id);
+      if (unused.has(held.lease.id)) held.isFree = true;
+      const isUnused = held.isFree && this.#formers.of(held.lease.id).length === 0;
       if (held.phase !== 'cleared' && isUnused) this.#leases.clear(held);
     }
     await this.#leases.elements.change([]);
