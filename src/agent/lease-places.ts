@@ -16,6 +16,8 @@ export type LeasePlacesParts = Readonly<{
   broker: LeaseClient | null;
   machine: string;
   holder: string;
+  /** Of the holder, as the command is called that makes it: a terminator has a user id besides. */
+  kind: 'fish' | 'terminator';
   /** Who it is for, as the log calls it. */
   who: string;
   ttl_s: number;
@@ -23,6 +25,14 @@ export type LeasePlacesParts = Readonly<{
   keepAlive(session: Session, signal: AbortSignal, onLost: (loss: SessionLoss) => void): void;
   log: Pick<Logger, 'info' | 'warn'>;
 }>;
+
+/** What an operator types to have this holder made. */
+export const putHolderCommand = ({
+  machine,
+  holder,
+  kind,
+}: Pick<LeasePlacesParts, 'machine' | 'holder' | 'kind'>): string =>
+  `fishery holders put ${machine} ${holder} --kind ${kind}${kind === 'terminator' ? ' --uid UID' : ''}`;
 
 /** `isIts`: whether a lease or session of this name is of the place whose session is over. */
 type OnForgotten = (isIts: (id: string) => boolean) => void;
@@ -82,7 +92,10 @@ class LeasePlace {
 
   async #open(signal: AbortSignal): Promise<string> {
     const { machine, holder, who, ttl_s, log } = this.#parts;
-    const opened = await this.#client.sessions.open({ machine, holder, ttl_s }, { signal });
+    const opened = await this.#client.sessions.open({ machine, holder, ttl_s }, { signal }).catch((error: unknown) => {
+      if (!isFisheryError(error, 'holder_not_found')) throw error;
+      throw new Error(`${error.message}: have it made by \`${putHolderCommand(this.#parts)}\``, { cause: error });
+    });
     log.info({ session: opened.id }, `${who} opened a session`);
     this.#use(opened);
     return opened.id;

@@ -216,11 +216,12 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   const ownBroker = settings.broker.enabled ? brokerClient(settings) : null;
   const leasesFor = (
     who: string,
+    kind: 'fish' | 'terminator',
     { holder, session_ttl_s: ttl_s, claims }: LeaseUser,
     use: Pick<ElasticParts, 'portUse' | 'drain'>,
   ) => {
     const places = new LeasePlaces({
-      ...{ server: client, broker: ownBroker, machine, holder, who, ttl_s, log },
+      ...{ server: client, broker: ownBroker, machine, holder, kind, who, ttl_s, log },
       keepAlive: (session, signal, onLost) => {
         const its = ownBroker && isBrokers(session.id) ? ownBroker : client;
         void keepAlive(its, session, { signal, onLost }).done;
@@ -234,7 +235,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   };
   const fishLeases =
     settings.fish && hosting.fish
-      ? leasesFor('fish', settings.fish, {
+      ? leasesFor('fish', 'fish', settings.fish, {
           portUse: async () => (await agent.fish?.portUse()) ?? null,
           drain: async (leases) => agent.fish?.drain(leases),
         })
@@ -244,7 +245,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     terminate && hosting.terminate
       ? new TerminatorOnHost({
           settings: terminate,
-          leases: leasesFor('the terminator', terminate, {
+          leases: leasesFor('the terminator', 'terminator', terminate, {
             portUse: async () => (await terminator?.portUse()) ?? null,
             drain: async (leases) => terminator?.drain(leases),
           }),

@@ -216,7 +216,7 @@ export class TerminatorOnHost {
   #uidOf(desired: LeaseSource): number | string {
     const name = this.holder;
     const holder = desired.holders.get(name);
-    const remedy = 'have it made as a terminator with the user id that the terminator is to have';
+    const remedy = `have it made by \`fishery holders put MACHINE ${name} --kind terminator --uid UID\`, with the user id that the terminator is to have`;
     if (!holder) return `the server knows no holder ${name} on this machine: ${remedy}`;
     if (holder.kind !== 'terminator') return `holder ${name} is a ${holder.kind}: ${remedy}`;
     if (holder.uid === null || holder.uid === 0)

@@ -77,6 +77,8 @@ export type Setup = Readonly<{
   stateDir: string;
   tokenFile: string;
   serverUrl: string;
+  /** Names of the holders that the settings claim leases for. */
+  claimants: readonly Readonly<{ holder: string; kind: 'fish' | 'terminator' }>[];
   /** Ports that fish claims exclusively and flows that it may hold: each is a descriptor, in a keeper. */
   placeholders: number;
   /** The same as the agent asks for them; null on a host without fish. */

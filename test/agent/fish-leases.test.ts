@@ -79,6 +79,7 @@ class World {
     const log = pino({ level: 'silent' });
     const places = new LeasePlaces({
       ...{ server: client, broker: null, machine: 'edge', who: 'fish', holder: 'fish', ttl_s: 30, log },
+      kind: 'fish',
       keepAlive: (_session, _signal, onLost) => (this.onLost = onLost),
     });
     this.leases = new FishLeases({

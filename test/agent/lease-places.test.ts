@@ -127,7 +127,7 @@ class World {
     const who = 'fish';
     const places = new LeasePlaces({
       ...{ server: this.server, broker: hasBroker ? this.broker : null, machine: 'edge', who, holder: 'fish' },
-      ...{ ttl_s: 30, log },
+      ...{ kind: 'fish', ttl_s: 30, log },
       keepAlive: (kept, signal, onLost) => {
         this.onLost.set(kept.id, onLost);
         signal.addEventListener('abort', () => this.onLost.delete(kept.id));
@@ -182,6 +182,20 @@ describe('claims where the machine grants itself', () => {
     expect(world.broker.calls).toEqual(['open fish', `grant ${theirs} tcp`, `grant ${theirs} udp`]);
     expect(world.leases.status()).toMatchObject({ answered: 2, problem: null });
     expect([...world.onLost.keys()].sort()).toEqual(['session-11', theirs].sort());
+  });
+
+  it('say how the holder is made where nobody has made it', async () => {
+    await world.stop();
+    world = new World();
+    world.server.failing.set('open', () => failure('holder_not_found', 404));
+    await world.settled();
+    expect(world.leases.status()).toMatchObject({
+      answered: 0,
+      problem: 'holder_not_found: have it made by `fishery holders put edge fish --kind fish`',
+    });
+    world.server.failing.clear();
+    await world.settled();
+    expect(world.leases.status()).toMatchObject({ answered: 2, problem: null });
   });
 
   it('say why they are not had, where no broker is wanted', async () => {

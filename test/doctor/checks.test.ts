@@ -379,6 +379,13 @@ const table: readonly Row[] = [
     'warning',
     /web\.service, which does not/,
   ],
+  ['fish-holder', { scope: { ...healthy.scope, holders: [] } }, 'error', /edge has no holder fish/],
+  [
+    'fish-holder',
+    { setup: { ...healthy.setup, claimants: [{ holder: 'web', kind: 'terminator' }] } },
+    'error',
+    /web is of kind proxy/,
+  ],
   ['holder-user', { users: new Map() }, 'warning', /user 1000/],
   ['no-slices', { scope: { ...healthy.scope, from: 'nothing', slices: [] } }, 'info', /neither/],
 ];

@@ -103,6 +103,7 @@ export const healthy: Facts = {
     stateDir: '/var/lib/fishery',
     tokenFile: '/etc/fishery/agent.token',
     serverUrl: 'http://127.0.0.1:7480',
+    claimants: [{ holder: 'fish', kind: 'fish' }],
     placeholders: 16_384,
     wanted: { exclusivePorts: 80, flowPlaceholders: undefined },
   },
@@ -122,7 +123,10 @@ export const healthy: Facts = {
         binding: 'late',
       },
     ],
-    holders: [{ name: 'web', kind: 'proxy', uid: 1_000, cgroup: null }],
+    holders: [
+      { name: 'fish', kind: 'fish', uid: null, cgroup: null },
+      { name: 'web', kind: 'proxy', uid: 1_000, cgroup: null },
+    ],
   },
   sysctls: new Map([
     ['net/ipv4/ip_local_port_range', '1024\t65535'],

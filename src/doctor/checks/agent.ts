@@ -1,3 +1,4 @@
+import { putHolderCommand } from '../../agent/lease-places.ts';
 import { defineCheck, some, type Check, type Finding } from '../check.ts';
 
 export const agentChecks: readonly Check[] = [
@@ -124,6 +125,33 @@ export const agentChecks: readonly Check[] = [
         { severity: 'warning', what: some(told), mend: `curl --unix-socket ${agent.socket} http://agent/status` },
       ];
     },
+  ),
+  defineCheck(
+    {
+      id: 'fish-holder',
+      title: 'the server does not know the holder of fish, or of the terminator',
+      why: 'Leases are granted to holders that an operator declared: without its own neither has a port, and nothing of a client is passed on.',
+      remedy:
+        'Declare it: `fishery holders put MACHINE fish --kind fish`; a terminator has a user id besides (`--uid`).',
+      worst: 'error',
+    },
+    ['scope', 'setup'],
+    ({ scope, setup: { machine, claimants } }) =>
+      // Nobody else knows all holders of the machine.
+      scope.from !== 'the server'
+        ? []
+        : claimants.flatMap(({ holder, kind }): readonly Finding[] => {
+            const found = scope.holders.find(({ name }) => name === holder);
+            if (found?.kind === kind) return [];
+            const command = putHolderCommand({ machine, holder, kind });
+            if (!found)
+              return [
+                { severity: 'error', what: `machine ${machine} has no holder ${holder} (${kind})`, mend: command },
+              ];
+            const what = `holder ${holder} is of kind ${found.kind}, and the settings claim leases for it as ${kind}`;
+            const mend = `fishery holders delete ${machine} ${holder}, then: ${command}; or name another in the settings`;
+            return [{ severity: 'error', what, mend }];
+          }),
   ),
   defineCheck(
     {

@@ -135,7 +135,7 @@ export class Observer {
 
   async #setup(): Promise<Setup> {
     const { settings, machine } = this.#options;
-    const { fish } = settings;
+    const { fish, terminate } = settings;
     // Nothing was said of this host yet: then all that fish would need is worth knowing.
     const isUndecided = fish === undefined && settings.uplinks.length === 0;
     const { status } = await this.#fact('agent');
@@ -151,6 +151,10 @@ export class Observer {
       stateDir: settings.state_dir,
       tokenFile: settings.token_file,
       serverUrl: settings.server,
+      claimants: [
+        ...(fish?.enabled ? [{ holder: fish.holder, kind: 'fish' as const }] : []),
+        ...(terminate?.enabled ? [{ holder: terminate.holder, kind: 'terminator' as const }] : []),
+      ],
       wanted: fish?.enabled ? { exclusivePorts: exclusive, flowPlaceholders: fish.placeholders_max } : null,
       placeholders: fish?.enabled ? exclusive + (fish.placeholders_max ?? flow_placeholders_default) : 0,
     };

@@ -460,6 +460,17 @@ const agent: readonly Case[] = [
     undo: (d) => d.shell(`mv ${d.lab.folder}/right ${d.lab.folder}/token`),
   },
   {
+    id: 'fish-holder',
+    how: 'nobody made it',
+    break: async (d) => {
+      const { machines } = d.lab.client;
+      await machines.deleteHolder(await machines.holder('edge', 'fish'));
+    },
+    says: /machine edge has no holder fish/,
+    severity: 'error',
+    undo: (d) => d.lab.client.machines.putHolder('edge', 'fish', { kind: 'fish' }),
+  },
+  {
     id: 'holder-user',
     how: 'nobody has that number',
     break: (d) => d.lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: 54_321 }),
