@@ -3,8 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { FisheryClient, isFisheryError } from '../../src/sdk/index.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { until } from '../support/broker-world.ts';
-import { LinkedBroker, overlap, type Cut } from '../support/linked-broker.ts';
+import type { Cut } from '../support/link.ts';
+import { LinkedBroker } from '../support/linked-broker.ts';
 import { RealServer } from '../support/real-server.ts';
+import { Senders } from '../support/senders.ts';
 
 const fence_s = 2;
 const steps_per_holder = 24;
@@ -22,36 +24,6 @@ function chance(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
-}
-
-/** Who may send from which address and ports, on all machines together, and when two could at once. */
-class Senders {
-  readonly #now = new Map<string, Lease>();
-  readonly collisions: string[] = [];
-
-  /** For as long as anybody may send from it, the slice is this machine's, in that generation. */
-  #look(machine: LinkedBroker, lease: Lease, when: string): void {
-    const slice = machine.server.store.tables.slices.get(numberOf(lease.slice));
-    const isIts = slice?.machine === machine.machine && slice.generation === Number(lease.token.split('.')[0]);
-    if (!isIts || slice.state === 'cooling' || slice.state === 'free')
-      this.collisions.push(
-        `${lease.id} ${when} ${machine.machine} when its slice was ${slice?.machine}'s, ${slice?.state}`,
-      );
-  }
-
-  follow(machine: LinkedBroker): void {
-    machine.onUp = (lease) => {
-      this.#look(machine, lease, 'came to');
-      for (const other of this.#now.values())
-        if (overlap(lease, other))
-          this.collisions.push(`${lease.id} on ${lease.machine} while ${other.id} on ${other.machine}`);
-      this.#now.set(`${machine.machine} ${lease.id}`, lease);
-    };
-    machine.onDown = (lease) => {
-      this.#look(machine, lease, 'went from');
-      this.#now.delete(`${machine.machine} ${lease.id}`);
-    };
-  }
 }
 
 /** A holder that asks for this and that, on its host and over the server, and takes what comes of it. */

@@ -17,9 +17,21 @@ import { FisheryClient, FisheryError, follow, isFisheryError, type Followed } fr
 import type { AppliedAnswer } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { ownUid } from './broker-world.ts';
+import { Link } from './link.ts';
 import { RealServer } from './real-server.ts';
 
 type Life = { isKilled: boolean };
+
+type LinkedBrokerParts = Readonly<{
+  machine: string;
+  fenceMs?: number;
+  ownsServer: boolean;
+  /** Whether nothing is told when nothing happens: what travels is what comes of what is done. */
+  isSparing?: boolean;
+}>;
+
+/** For so long an upstream waits when nothing happens; in production, at least. */
+const quiet_ms = 5_000;
 
 /** Whether one port is in both. */
 export const overlap = (a: Lease, b: Lease): boolean =>
@@ -27,33 +39,6 @@ export const overlap = (a: Lease, b: Lease): boolean =>
   a.protocol === b.protocol &&
   a.ports.first <= b.ports.last &&
   b.ports.first <= a.ports.last;
-
-/** What becomes of one message: it never arrives, or it does and the answer is lost. */
-export type Cut = 'request' | 'answer';
-
-/** Every message between a machine and its server, in both directions, counted and cut at will. */
-export class Link {
-  #count = 0;
-  readonly names: string[] = [];
-  /** Of the message with this number. */
-  cut: (number: number, name: string) => Cut | undefined = () => undefined;
-
-  next(name: string): Cut | undefined {
-    this.names.push(name);
-    return this.cut(this.#count++, name);
-  }
-
-  /** The fetch of the agent's client. */
-  readonly fetch: typeof fetch = async (url, init) => {
-    const path = new URL(url instanceof Request ? url.url : url).pathname.split('/').at(-1) ?? '';
-    const cut = this.next(path);
-    if (cut === 'request') throw new TypeError('fetch failed', { cause: new Error('the link was cut before') });
-    const response = await fetch(url, init);
-    if (cut === undefined) return response;
-    await response.body?.cancel();
-    throw new TypeError('fetch failed', { cause: new Error('the link was cut after') });
-  };
-}
 
 /**
  * A real server and the broker of one machine, with what the agent does between them; the host makes everything true at
@@ -87,15 +72,18 @@ export class LinkedBroker implements AsyncDisposable {
   readonly #reports: Reports;
   readonly #host: BrokerOnHost;
   #broker: Broker | undefined;
+  #engine: Engine | undefined;
   #hasSnapshot = false;
+  #listening = new AbortController();
   #isAway = false;
+  readonly #own: Reports;
   readonly #tasks: Promise<unknown>[];
   #pass: Promise<void> = Promise.resolve();
 
   private constructor(
     server: RealServer,
     token: string,
-    { machine, fenceMs, ownsServer }: Readonly<{ machine: string; fenceMs?: number; ownsServer: boolean }>,
+    { machine, fenceMs, ownsServer, isSparing = false }: LinkedBrokerParts,
   ) {
     this.server = server;
     this.machine = machine;
@@ -112,12 +100,13 @@ export class LinkedBroker implements AsyncDisposable {
       timeoutMs: 5_000,
     });
     const pause = async () => {
-      await sleep(20);
+      await sleep(isSparing ? 2 : 20);
     };
     const newReports = (send: ConstructorParameters<typeof Reports>[0]['send']) =>
       new Reports({ send, isHopeless: () => false, pause, log });
     this.#reports = newReports((applied) => this.#client.agent.applied(machine, applied));
     const own = newReports(async (applied): Promise<AppliedAnswer> => (await this.#running()).applied(applied));
+    this.#own = own;
     const sockets = { sockets: () => [], pingSockets: () => [], processesOf: () => new Map(), destroy: () => 0 };
     const cgroups = {
       idOf: () => undefined,
@@ -159,7 +148,8 @@ export class LinkedBroker implements AsyncDisposable {
           },
           doze: async (ms, until) => {
             // Nobody wants to wait for what waits in production so that others come first.
-            await sleep(Math.min(ms, 20), undefined, { signal: until }).catch(() => {});
+            const most = isSparing ? (ms < quiet_ms ? 2 : Infinity) : 20;
+            await sleep(Math.min(ms, most), undefined, { signal: until }).catch(() => {});
           },
         });
         if (started.ok) this.#broker = started.value;
@@ -193,6 +183,7 @@ export class LinkedBroker implements AsyncDisposable {
   /** Of what is killed nothing is answered any more, and nothing is written. */
   async #openTable(options: EngineOptions, listeners: EngineListeners): Promise<Engine> {
     const engine = await openEngine(options, listeners);
+    this.#engine = engine;
     const life: Life = { isKilled: false };
     this.#life = life;
     const isKilled = () => life.isKilled;
@@ -213,12 +204,15 @@ export class LinkedBroker implements AsyncDisposable {
     return { ...engine, leases: { execute, onEvents, health: () => leases.health() } };
   }
 
-  static async open(limits: Parameters<typeof RealServer.start>[0] = {}): Promise<LinkedBroker> {
+  static async open(
+    limits: Parameters<typeof RealServer.start>[0] = {},
+    more: Pick<LinkedBrokerParts, 'isSparing'> = {},
+  ): Promise<LinkedBroker> {
     const server = await RealServer.start(limits);
     const { client } = server;
     const rest = { tcp: 0, udp: 0, icmp: 0 };
     await client.pools.create({ id: 'pool', prefixes: ['198.51.100.0/30'], cooldown_s: rest });
-    return LinkedBroker.#on(server, { machine: 'edge', ownsServer: true });
+    return LinkedBroker.#on(server, { machine: 'edge', ownsServer: true, ...more });
   }
 
   /** Another machine of a server that is somebody else's to close. */
@@ -228,14 +222,15 @@ export class LinkedBroker implements AsyncDisposable {
 
   static async #on(
     server: RealServer,
-    { machine, ownsServer, fence_s }: Readonly<{ machine: string; ownsServer: boolean; fence_s?: number }>,
+    { fence_s, ...parts }: Omit<LinkedBrokerParts, 'fenceMs'> & Readonly<{ fence_s?: number }>,
   ): Promise<LinkedBroker> {
     const { client } = server;
+    const { machine } = parts;
     await client.machines.create({ id: machine, fence_s: fence_s ?? 3_600 });
     await client.machines.putHolder(machine, 'web', { kind: 'proxy', uid: ownUid === 0 ? 2_001 : ownUid });
     const { secret } = await client.tokens.create({ name: `agent-${machine}`, role: 'agent', machine });
     const fence = fence_s === undefined ? {} : { fenceMs: fence_s * 1_000 };
-    return new LinkedBroker(server, secret, { machine, ownsServer, ...fence });
+    return new LinkedBroker(server, secret, { ...parts, ...fence });
   }
 
   /** Over the broker's own socket. */
@@ -251,6 +246,19 @@ export class LinkedBroker implements AsyncDisposable {
   /** Whose ports are shut for everybody else. */
   get held(): readonly Lease[] {
     return [...this.#up.values()];
+  }
+
+  /** Whether nothing is under way, here or to the server, and the server has heard of everything. */
+  get isAtRest(): boolean {
+    const isTold = this.#reports.waiting === 0 && this.#own.waiting === 0 && this.#broker?.status().untold === 0;
+    const isMoving = [...this.#host.desired.leases.values()].some(({ state }) => state !== 'active');
+    return isTold && !isMoving && this.link.isQuiet && this.#hasSnapshot;
+  }
+
+  /** Whether what the clock alone does in the table (rests that are over) is done. */
+  async isSwept(): Promise<boolean> {
+    const swept = await this.#engine?.leases.execute({ kind: 'sweep', itemsMax: 1_000 });
+    return swept?.ok === true && swept.value.moved === 0;
   }
 
   get table(): string {
@@ -318,10 +326,19 @@ export class LinkedBroker implements AsyncDisposable {
     return this.#broker;
   }
 
+  /** As an agent that knows nothing any more: from a snapshot on. */
+  listenAnew(): void {
+    this.#hasSnapshot = false;
+    this.#listening.abort();
+  }
+
   async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      this.#listening = new AbortController();
+      const both = AbortSignal.any([signal, this.#listening.signal]);
       try {
-        for await (const event of follow(this.#client, this.machine, { signal })) this.#hear(event);
+        for await (const event of follow(this.#client, this.machine, { signal: both, random: () => 0 }))
+          this.#hear(event);
       } catch {
         await sleep(20);
       }
