@@ -18,6 +18,7 @@ import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import type { HostState } from './host-state.ts';
+import { kernelTracing, removeTraceTable } from './linux/kernel-tracing.ts';
 import { LinuxHost } from './linux/linux-host.ts';
 import { spareOfHost } from './linux/spare.ts';
 import { unitsGone } from './linux/units.ts';
@@ -43,6 +44,7 @@ import { kernelCalls } from './steering/kernel-calls.ts';
 import { KeptLinks } from './steering/kept-links.ts';
 import { SteeringLinks } from './steering/steering-links.ts';
 import { identityOf, sysctlsOf } from './take-down.ts';
+import { KernelTracer } from './trace/kernel-tracer.ts';
 
 export type RunningAgent = Readonly<{
   /** Resolves after `stop`; rejects when the server refuses this agent before it ever took a snapshot. */
@@ -161,6 +163,8 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   host.listen();
   const found = await lookFirst(host, hosting);
   if (!found.ok) return found;
+  const kernelTracer = new KernelTracer(kernelTracing, () => Date.now() * 1_000);
+  opened.defer(() => kernelTracer.close());
   const diag = new SockDiag();
   opened.defer(() => diag.close());
   const sockets = {
@@ -321,6 +325,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     fishLeases,
     terminator,
     host,
+    kernelTracer,
     steering: steering && { setting: settings.steering, ...steering },
     version,
     serverUrl: settings.server,
@@ -380,6 +385,7 @@ function takeOver(placeholders: Placeholders, left: readonly KeptBound[]): Resul
 async function lookFirst(host: LinuxHost, settings: HostSettings): Promise<Result<HostState, string>> {
   try {
     const found = await host.observe('all');
+    removeTraceTable();
     const strangers = foreignRouting(found, settings);
     return strangers.length > 0 ? err(strangers.join('; ')) : ok(found);
   } catch (error) {

@@ -67,7 +67,11 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
   if (request.method === 'GET' && (isFlowPage(path) || path === '/trace')) {
     const { searchParams: query } = new URL(request.url ?? '', 'http://agent');
     const { fish } = parts.agent;
-    const { code, body } = await (isFlowPage(path) ? flowPage(fish, path, query) : tracePage(fish, query));
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    const { code, body } = await (isFlowPage(path)
+      ? flowPage(fish, path, query)
+      : tracePage({ fish, kernel: parts.kernelTracer }, query, gone.signal));
     if (typeof body === 'string') send(response, code, 'text/plain', `${body}\n`);
     else send(response, code, 'application/json', `${JSON.stringify(body)}\n`);
     return;

@@ -14,6 +14,7 @@ import type { Reports } from './reports.ts';
 import type { CounterName } from './ruleset.ts';
 import type { AgentSettings } from './settings.ts';
 import type { Steering } from './steering/choose.ts';
+import type { KernelTracer } from './trace/kernel-tracer.ts';
 import type { TerminatorOnHost, TerminatorStatus } from './terminator-on-host.ts';
 
 export type AgentStatus = Readonly<{
@@ -99,6 +100,8 @@ export type StatusParts = Readonly<{
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
   terminator: Pick<TerminatorOnHost, 'status'> | null;
   host: Pick<Host, 'counters'>;
+  /** null: traces have fish's side alone. */
+  kernelTracer: Pick<KernelTracer, 'begin'> | null;
   steering: AgentStatus['steering'];
   version: string;
   serverUrl: string;

@@ -2,6 +2,7 @@ import { err, ok, type Result } from '../net/result.ts';
 import { desiredHost, type HostSettings } from './desired-host.ts';
 import { describeStep, nothingRecorded, type Recorded } from './host-state.ts';
 import type { HostStep } from './host.ts';
+import { removeTraceTable } from './linux/kernel-tracing.ts';
 import { LinuxHost } from './linux/linux-host.ts';
 import { carries } from './left-on-host.ts';
 import { takeLock } from './lock.ts';
@@ -42,6 +43,8 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       const ended = endKeepers();
       if (!ended.ok) return ended;
       const terminated = await endTerminator();
+      // Of an agent that died during a trace.
+      removeTraceTable();
       const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       found.value?.remove();

@@ -533,6 +533,7 @@ describe('the status', () => {
       fishLeases: world.fishLeases,
       terminator: null,
       host: world.host,
+      kernelTracer: null,
       version: '0.1.0',
       steering: null,
       serverUrl: 'http://127.0.0.1:7480',

@@ -13,6 +13,7 @@ const packages = {
   nft: 'nftables',
   systemctl: 'systemd',
   tc: 'iproute2',
+  timeout: 'coreutils',
   unshare: 'util-linux',
 } as const;
 export type Tool = keyof typeof packages;
@@ -35,14 +36,7 @@ export async function runTool(tool: Tool, args: readonly string[], input = ''): 
   child.stdout.on('data', collect(stdout));
   child.stderr.on('data', collect(stderr));
   child.on('error', (cause: NodeJS.ErrnoException) =>
-    reject(
-      new HostProblem(
-        cause.code === 'ENOENT'
-          ? `${tool} is not on this host: install ${packages[tool]}`
-          : `${line}: ${cause.message}`,
-        { cause },
-      ),
-    ),
+    reject(new HostProblem(cause.code === 'ENOENT' ? notHere(tool) : `${line}: ${cause.message}`, { cause })),
   );
   child.on('close', (code, signal) => {
     if (bytes > output_bytes_max) reject(new HostProblem(`${line}: more than ${output_bytes_max} bytes of output`));
@@ -62,6 +56,48 @@ export async function callTool(tool: Tool, args: readonly string[], input = ''):
   if (code !== 0) throw new HostProblem(`${tool} ${args.join(' ')}: ${firstLines(stderr) || `exit code ${code}`}`);
   return stdout;
 }
+
+/** A line that is longer is not one that anybody waits for. */
+const unfinished_chars_max = 65_536;
+
+/**
+ * Runs a tool that goes on by itself, and hands over its lines as they come. `ended` says why it ended, in one line for people; null
+ * after `stop`, and when all is well.
+ */
+export function followTool(
+  tool: Tool,
+  args: readonly string[],
+  onLine: (line: string) => void,
+): Readonly<{ stop(): void; ended: Promise<string | null> }> {
+  const { promise: ended, resolve } = Promise.withResolvers<string | null>();
+  const child = spawn(tool, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+  let [unfinished, complaint] = ['', ''];
+  const tracking = { isStopped: false };
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const lines = (unfinished + text).split('\n');
+    unfinished = (lines.pop() ?? '').slice(0, unfinished_chars_max);
+    for (const line of lines) onLine(line);
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint = (complaint + text).slice(0, unfinished_chars_max);
+  });
+  child.on('error', (cause: NodeJS.ErrnoException) =>
+    resolve(cause.code === 'ENOENT' ? notHere(tool) : `${tool}: ${cause.message}`),
+  );
+  child.on('close', (code) => {
+    const isWell = tracking.isStopped || code === 0;
+    resolve(isWell ? null : `${tool} ${args.join(' ')}: ${firstLines(complaint) || `exit code ${code}`}`);
+  });
+  return {
+    stop: () => {
+      tracking.isStopped = true;
+      child.kill('SIGTERM');
+    },
+    ended,
+  };
+}
+
+const notHere = (tool: Tool): string => `${tool} is not on this host: install ${packages[tool]}`;
 
 const words_chars_max = 300;
 export const firstLines = (text: string): string =>

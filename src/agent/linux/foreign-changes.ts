@@ -4,6 +4,7 @@ import { changedTable, changesChains, type NftChange } from '../../sys/nft-table
 import { readAddress, readLink, readRoute, rtm } from '../../sys/route-message.ts';
 import { loopbackLink } from '../../sys/routing.ts';
 import { tableName } from '../ruleset.ts';
+import { traceTableName } from '../trace/kernel-table.ts';
 
 /** The parts of a host that are read for themselves. */
 export const areas = ['rules', 'routes', 'addresses', 'links', 'table', 'elements', 'nat'] as const;
@@ -45,7 +46,7 @@ export class ForeignChanges {
       this.#netfilter.drain((message, buffer) => {
         const change = changedTable(buffer, message);
         if (change?.table === tableName) found.set(`nft ${change.what}`, areasOf(change.what));
-        else if (changesChains(message)) found.set('nft chains of others', ['nat']);
+        else if (change?.table !== traceTableName && changesChains(message)) found.set('nft chains of others', ['nat']);
       }),
     ].includes(true);
     if (isFlooded) found.set('more than could be heard', areas);

@@ -5,8 +5,8 @@ import { AddressText } from '../../wire/primitives.ts';
 import { askAgent, socketFlag } from '../agent-socket.ts';
 import { defineCommand, exitCodes, jsonFlag } from '../command.ts';
 
-const Step = z.strictObject({ at: z.string(), verdict: z.string(), text: z.string() });
-const Trace = z.strictObject({ steps: z.array(Step), pcapng: z.base64() });
+const Step = z.strictObject({ at: z.string(), by: z.enum(['fish', 'kernel']), verdict: z.string(), text: z.string() });
+const Trace = z.strictObject({ steps: z.array(Step), pcapng: z.base64(), kernel_problem: z.string().nullable() });
 
 export const command = defineCommand({
   settings: z.strictObject({}),
@@ -26,20 +26,21 @@ export const command = defineCommand({
       .meta({ description: 'Write the packets to this file (pcapng), before and after translation' }),
     ...socketFlag,
   }),
-  details: `A line for each packet that fish read meanwhile: what it was, and what became of it. A drop is told with its reason in words.
-The file has two interfaces, "before" and "after", for tcpdump -r and Wireshark. What the kernel does before and after fish is not
-in it. While nobody traces, it costs nothing.`,
+  details: `A line for each packet that fish read meanwhile: what it was, and what became of it. And a line for each that the kernel
+saw, and for each verdict of nftables on its way: the agent's own guard and steering, and others' tables. A drop is told with its
+reason in words. The kernel sees a packet as it is at that place: --client finds it before fish, --leased behind it.
+The file has what fish read, on two interfaces, "before" and "after", for tcpdump -r and Wireshark. While nobody traces, it costs nothing.`,
   run: async (flags, { print, complain }) => {
     const { client, remote, leased, protocol, port, packets, seconds } = flags;
     const snap_bytes = flags.pcap === undefined ? undefined : 65_575;
     const query = { client, remote, leased, protocol, port, packets, seconds, snap_bytes };
     const answer = await askAgent(flags.socket, '/trace', query, complain);
     if (typeof answer === 'number') return answer;
-    const { steps, pcapng } = Trace.parse(JSON.parse(answer));
+    const { steps, pcapng, kernel_problem } = Trace.parse(JSON.parse(answer));
     if (flags.json) print(JSON.stringify({ steps }, null, 2));
-    else for (const { at, text } of steps) print(`${at.slice(11, 26)} ${text}`);
-    if (steps.length === 0)
-      complain('no such packet reached fish: it may never have been sent, or the kernel dropped or kept it');
+    else for (const { at, by, text } of steps) print(`${at.slice(11, 26)} ${by.padEnd(6)} ${text}`);
+    if (kernel_problem !== null) complain(`not all of the kernel's side: ${kernel_problem}`);
+    if (steps.length === 0) complain('no such packet was seen, neither by the kernel nor by fish');
     if (flags.pcap === undefined) return exitCodes.ok;
     try {
       writeFileSync(flags.pcap, Buffer.from(pcapng, 'base64'), { mode: 0o600 });

@@ -28,7 +28,7 @@ beforeEach(async () => {
   if (!config.ok) throw new Error(config.error);
   fish = await startFish({ config: config.value, tunFd: tun.fd, mark: 0 });
   await fish.setBlocks([block('198.51.100.10', 'udp', 9_000, 9_000, { lease: 'lease-1' })]);
-  const served = await serveStatus(folder, { agent: { fish } } as never);
+  const served = await serveStatus(folder, { agent: { fish }, kernelTracer: null } as never);
   if (!served.ok) throw new Error(served.error);
   stop = served.value;
 });
@@ -110,7 +110,7 @@ describe('fishery trace', () => {
     expect(await trace('--seconds', '1')).toMatchObject({ code: 4, out: '' });
     const { code, out, err } = await first;
     expect({ code, out }).toEqual({ code: 0, out: '' });
-    expect(err).toContain('no such packet reached fish');
+    expect(err).toContain('no such packet was seen');
   }, 30_000);
 
   it('refuses what it does not understand', async () => {
