@@ -2,6 +2,7 @@ import type { Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Followed } from '../sdk/index.ts';
 import type { BrokerOnHostParts } from './broker-on-host.ts';
+import type { DesiredMemory } from './desired-memory.ts';
 import type { HostSettings } from './desired-host.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { FishStarts } from './fish-on-host.ts';
@@ -29,6 +30,8 @@ export type AgentParts = Readonly<{
   families: readonly Family[];
   host: Host;
   stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget'>;
+  /** What the server said, for the next agent. */
+  memory: Pick<DesiredMemory, 'read' | 'reset' | 'note' | 'noteUp' | 'flush'>;
   server: AgentServer;
   guard: GuardKeeper;
   reports: Reports;

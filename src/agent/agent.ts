@@ -13,6 +13,7 @@ import { giveBack } from './give-back.ts';
 import { HostKeeper } from './host-keeper.ts';
 import type { LeaseSource } from './lease-source.ts';
 import { LeftPlaceholders } from './left-placeholders.ts';
+import type { LeaseOutcome } from './leases/lease-host.ts';
 import { LeasesOnHost } from './leases-on-host.ts';
 import { ServerQuestions } from './server-questions.ts';
 import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
@@ -34,6 +35,8 @@ const retry_first_ms = 100;
 const retry_max_ms = 5_000;
 /** A host that will not do what it is told is not asked more often than this, however much there is to tell it. */
 const retry_with_news_ms = 500;
+/** A server that has said nothing for so long is taken to be away. */
+const silence_ms_max = 1_000;
 /** The server refused the agent for good; somebody may mend that. */
 const refollow_ms = 10_000;
 
@@ -51,8 +54,12 @@ export class Agent {
   readonly #units: UnitsOnHost;
   /** Of what this host grants itself. */
   readonly broker: BrokerOnHost | null;
+  /** By anything, and by the server's word: before that one no keepalive is sent, so the guard is not opened. */
   readonly #firstPass = Promise.withResolvers<undefined>();
-  #hasSnapshot = false;
+  readonly #firstToldPass = Promise.withResolvers<undefined>();
+  /** What passes go by: nothing, so there are none; what a former agent was told last; what the server says. */
+  #knows: 'nothing' | 'memory' | 'word' = 'nothing';
+  readonly #silence = new Bell();
   #hostIsDue = true;
   #observedAt = -Infinity;
   #observedAllAt = -Infinity;
@@ -125,10 +132,7 @@ export class Agent {
       poolOf,
       log,
       guardOpenForMs: () => (guard.answeredMsAgo === undefined ? undefined : guard.openForMs),
-      mendGuard: () => {
-        if (guard.isOpen) guard.reopen();
-        else host.shutGuard();
-      },
+      mendGuard: () => guard.mend(),
     });
   }
 
@@ -149,10 +153,11 @@ export class Agent {
     let isPlanned = false;
     const tasks = [
       this.#follow(signal),
+      this.#remember(signal),
       this.#passes(signal),
       reports.run(signal),
       ...(this.#parts.broker ? [this.#parts.broker.reports.run(signal)] : []),
-      guard.run(signal, Promise.race([this.#firstPass.promise, whenOver(signal)])),
+      guard.run(signal, Promise.race([this.#firstToldPass.promise, whenOver(signal)])),
       ...[fish, terminator].flatMap((user) =>
         user ? [afterFirstPass(() => user.leases.run(() => this.#granted, fishing.signal))] : [],
       ),
@@ -161,7 +166,7 @@ export class Agent {
       await Promise.race([whenOver(stop), neverEnding(tasks)]);
       isPlanned = true;
       fishing.abort();
-      if (!keep) await giveBack({ ...this.#parts, leases: this.leases });
+      if (!keep && this.#isTold) await giveBack({ ...this.#parts, leases: this.leases });
     } finally {
       fishing.abort();
       ending.abort();
@@ -170,9 +175,18 @@ export class Agent {
     }
   }
 
+  get #isTold(): boolean {
+    return this.#knows === 'word';
+  }
+
   /** By the server, and by the broker of this host. */
   get #granted(): LeaseSource {
     return this.broker?.with(this.desired) ?? this.desired;
+  }
+
+  /** By the word of the server, or of the broker. */
+  isActive(lease: string): boolean {
+    return this.#granted.leases.get(lease)?.state === 'active';
   }
 
   get appliedRevision(): number {
@@ -220,12 +234,31 @@ export class Agent {
 
   /** As long as nothing was heard of the server there are no passes that would do it. */
   #letGoUnheard(): void {
-    if (!this.#hasSnapshot) this.#parts.placeholders.keepOnly([]);
+    if (this.#knows === 'nothing') this.#parts.placeholders.keepOnly([]);
   }
 
   /** The connection to the server was lost, or is there again (null). */
   serverTrouble(problem: string | null): void {
     this.#serverProblem = problem;
+    if (problem !== null) this.#silence.ring();
+  }
+
+  /** A server that says nothing: until it does, what is in place by what it said to a former agent is looked after. */
+  async #remember(signal: AbortSignal): Promise<void> {
+    await this.#silence.heard(signal, silence_ms_max);
+    if (isOver(signal) || this.#knows !== 'nothing') return;
+    const remembered = this.#parts.memory.read();
+    if (!remembered) return;
+    const touched = this.desired.reset(remembered);
+    const { revision, leases } = this.desired;
+    this.#parts.log.warn(
+      { revision, leases: leases.size },
+      'the server is away: what is in place by what it said last is looked after, and nothing new is begun',
+    );
+    this.leases.adopt(this.desired);
+    this.#knows = 'memory';
+    this.broker?.hear();
+    this.#note(touched);
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
@@ -237,7 +270,7 @@ export class Agent {
         }
       } catch (error) {
         if (isOver(signal)) return;
-        if (!(error instanceof FisheryError) || !this.#hasSnapshot) throw error;
+        if (!(error instanceof FisheryError) || !this.#isTold) throw error;
         this.#serverProblem = error.message;
         this.#parts.log.error(`the server refuses this agent: ${error.message}; trying again in ${refollow_ms} ms`);
         await doze(refollow_ms, signal);
@@ -251,8 +284,9 @@ export class Agent {
       case 'snapshot': {
         const touched = this.desired.reset(event.desired);
         log.info({ revision: this.desired.revision, leases: this.desired.leases.size }, 'took a snapshot');
-        if (!this.#hasSnapshot) this.leases.adopt(this.desired);
-        this.#hasSnapshot = true;
+        this.#parts.memory.reset(this.desired);
+        if (!this.#isTold) this.leases.adopt(this.desired);
+        this.#knows = 'word';
         this.#slices.forgetTold();
         this.#parts.reports.clear();
         this.broker?.hear();
@@ -261,6 +295,7 @@ export class Agent {
       }
       case 'change':
         if (!isAboutLeases(event.change)) this.broker?.hear();
+        this.#parts.memory.note(event.change);
         this.#note(this.desired.apply(event.change));
         return;
       case 'request':
@@ -294,13 +329,15 @@ export class Agent {
   async #passes(signal: AbortSignal): Promise<void> {
     while (!isOver(signal)) {
       await this.#nextPass(signal);
-      if (isOver(signal) || !this.#hasSnapshot) continue;
+      if (isOver(signal) || this.#knows === 'nothing') continue;
       this.#isPassing = true;
       try {
-        await this.#pass();
+        const isTold = this.#isTold;
+        await this.#pass(isTold);
         this.#failures = 0;
         this.#problem = null;
         this.#firstPass.resolve(undefined);
+        if (isTold) this.#firstToldPass.resolve(undefined);
       } catch (error) {
         this.#failures++;
         this.#problem = messageOf(error);
@@ -322,15 +359,18 @@ export class Agent {
       await this.#bell.heard(signal, backOff_ms - deaf_ms);
       return;
     }
-    const untilObserve = this.#hasSnapshot ? this.#observedAt + observe_every_ms - this.#parts.now() : Infinity;
-    const looks = [this.leases.nextLookInMs(), this.#hasSnapshot ? this.#parts.terminator?.nextLookInMs() : undefined];
+    const isAtWork = this.#knows !== 'nothing';
+    const untilObserve = isAtWork ? this.#observedAt + observe_every_ms - this.#parts.now() : Infinity;
+    const looks = [this.leases.nextLookInMs(), isAtWork ? this.#parts.terminator?.nextLookInMs() : undefined];
     await this.#bell.heard(signal, Math.max(0, Math.min(untilObserve, ...looks.map((ms) => ms ?? Infinity))));
   }
 
-  async #pass(): Promise<void> {
+  /** `isTold`: by the server's word. From memory, the server hears nothing of what comes of it. */
+  async #pass(isTold: boolean): Promise<void> {
     const { desired, leases, hostKeeper } = this;
-    const { reports, fish, terminator, now } = this.#parts;
+    const { fish, terminator, now } = this.#parts;
     const { revision } = desired;
+    this.#parts.memory.flush();
     // Before anything is compared: elements and placeholders of what was granted here before this agent started stay.
     await this.broker?.lookAfter(desired, (granted) => leases.adopt(granted, desired.holders));
     // Whatever else of the host cannot be mended: the ports of a dead keeper are anybody's.
@@ -349,9 +389,29 @@ export class Agent {
     const keeperProblem = isWhole ? undefined : await this.#left.lookAfter();
     const fishProblem = await this.#fish.begin();
     const { outcomes: all, problem } = await leases.work(this.#granted);
-    this.#left.end(problem === undefined && fishProblem === undefined);
+    this.#left.end(isTold && problem === undefined && fishProblem === undefined);
     const isHeld = (slice: string) => leases.holds((lease) => lease.slice === slice);
     const outcomes = this.broker ? await this.broker.conclude(all, isHeld) : all;
+    if (isTold) await this.#report(outcomes, isHeld, revision);
+    fish?.leases.look();
+    terminator?.leases.look();
+    terminator?.look(this.#granted, () => this.#kick());
+    // Only now: what fish lacks must not keep proxies from their leases.
+    if (keeperProblem) throw keeperProblem;
+    if (fishProblem) throw fishProblem;
+    if (problem) throw problem;
+    if (isTold) this.#appliedRevision = Math.max(this.#appliedRevision, revision);
+  }
+
+  /** To the server, what came of its leases and slices. */
+  async #report(
+    outcomes: readonly LeaseOutcome[],
+    isHeld: (slice: string) => boolean,
+    revision: number,
+  ): Promise<void> {
+    const { desired, hostKeeper } = this;
+    const { memory, reports } = this.#parts;
+    memory.noteUp(outcomes.flatMap(({ lease, state }) => (state === 'active' ? [lease] : [])));
     const slices = this.#slices.outcomes(
       desired,
       (address) => hostKeeper.hasAddress(address),
@@ -364,14 +424,6 @@ export class Agent {
     const over = new Set(outcomes.flatMap(({ lease, state }) => (state === 'active' ? [] : [lease])));
     const gone = (await this.#units.look(desired)).filter(({ lease }) => !over.has(lease));
     reports.add([...outcomes, ...gone], slices, revision, clear);
-    fish?.leases.look();
-    terminator?.leases.look();
-    terminator?.look(this.#granted, () => this.#kick());
-    // Only now: what fish lacks must not keep proxies from their leases.
-    if (keeperProblem) throw keeperProblem;
-    if (fishProblem) throw fishProblem;
-    if (problem) throw problem;
-    this.#appliedRevision = Math.max(this.#appliedRevision, revision);
   }
 
   /**
@@ -403,15 +455,15 @@ export class Agent {
     const { keepers, host, terminator, log } = this.#parts;
     // After a failure, too, a successor goes on from here; and one that never heard the server knows nothing that would allow
     // it to end a flow.
-    const leave = keep || !isPlanned || !this.#hasSnapshot;
+    const leave = keep || !isPlanned || !this.#isTold;
     await this.#fish.stop(leave);
     // On a planned stop it has ended by now; a successor takes over what goes on.
     await terminator?.stop({ leave: true });
     if (leave) keepers.leave();
     else keepers.end();
     await this.broker?.close();
-    // Never had a word with the server: then nothing was touched, not even what a former agent left open.
-    if (!this.#hasSnapshot) return;
+    // Never had a word with the server: then nothing was begun, and what a former agent left open stays so until its time.
+    if (!this.#isTold) return;
     if (keep) log.info('stopped; the guard stays open until its timeout');
     else {
       host.shutGuard();

@@ -143,6 +143,23 @@ export class DesiredMachine {
     for (const place of places) this.#blocked.delete(keyOfBlocked(place));
   }
 
+  /** Everything known, as the server says it in a snapshot. */
+  snapshot(): Omit<Desired, 'state'> & Readonly<{ state: string | null }> {
+    return {
+      epoch: this.#epoch,
+      revision: this.#revision,
+      machine: this.machine,
+      state: this.#state,
+      fence_s: this.#fence_s,
+      pools: [...this.#poolTerms.values()],
+      slices: [...this.#slices.values()],
+      holders: [...this.#holders.values()],
+      leases: [...this.#leases.values()],
+      blocked: [...this.#blocked.values()],
+      revocations: [...this.#revocations.values()],
+    };
+  }
+
   /** Takes a snapshot in place of everything known. */
   reset(snapshot: Desired): Touched {
     const before = [...this.#leases.keys()];

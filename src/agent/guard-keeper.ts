@@ -55,6 +55,8 @@ export class GuardKeeper {
   #fenceAt: number | undefined;
   #isFenced = false;
   readonly #inheritedMs: number;
+  /** Until then it is open by what a former agent was answered: this one has neither renewed it nor shut it. */
+  #inheritedUntil = -Infinity;
   /** Until then it stays shut, whatever is answered. */
   #heldShutUntil = -Infinity;
   readonly #bell = new Bell();
@@ -64,6 +66,9 @@ export class GuardKeeper {
     this.#parts = parts;
     this.#fence_s = fence_s;
     this.#inheritedMs = Number.isFinite(inheritedMs) ? inheritedMs : 0;
+    if (this.#inheritedMs <= 0) return;
+    this.#inheritedUntil = parts.now() + this.#inheritedMs;
+    this.#aheadMs = this.#ahead();
   }
 
   /** The horizon, as the server said last. */
@@ -73,6 +78,11 @@ export class GuardKeeper {
 
   /** Milliseconds for which the guard stays open if no keepalive is answered any more; 0 when it is shut. */
   get openForMs(): number {
+    return Math.max(this.#promisedMs, this.#inheritedUntil - this.#parts.now());
+  }
+
+  /** By this agent's own answers. */
+  get #promisedMs(): number {
     return Math.max(0, this.#horizonAt - this.#parts.now());
   }
 
@@ -106,7 +116,7 @@ export class GuardKeeper {
   holdShut(): void {
     this.#heldShutUntil = this.#parts.now() + held_shut_ms_max;
     this.#horizonAt = -Infinity;
-    this.#parts.shut();
+    this.#shut();
     this.#tell();
   }
 
@@ -116,13 +126,26 @@ export class GuardKeeper {
     this.#bell.ring();
   }
 
+  /** The table was made from nothing, or somebody set the guard: it is as this agent has promised, and what it inherited is gone. */
+  mend(): void {
+    this.#inheritedUntil = -Infinity;
+    if (this.#promisedMs > 0) this.reopen();
+    else this.#parts.shut();
+    if (this.#told !== undefined) this.#tell();
+  }
+
+  #shut(): void {
+    this.#inheritedUntil = -Infinity;
+    this.#parts.shut();
+  }
+
   /**
    * After the table was made anew: what was promised for it still holds, and no longer. What is left is handed to the kernel
    * as a time from now, and this process may be stopped for any time before the kernel hears it: so the clock is read again
    * afterwards, and a guard that may reach past the horizon is cut down, or shut when it cannot be.
    */
   reopen(): void {
-    const { open, shut, now, log } = this.#parts;
+    const { open, now, log } = this.#parts;
     let margin_ms = 0;
     for (let cuts = 0; cuts <= cuts_max; cuts++) {
       this.#aheadMs = this.#ahead();
@@ -134,6 +157,8 @@ export class GuardKeeper {
         return;
       }
       open(left);
+      // The kernel goes by that now.
+      this.#inheritedUntil = -Infinity;
       const after = now();
       if (after + left <= this.#horizonAt + clockGrain_ms) return;
       // A slow machine must get through as well: so long, and more, is taken for the way to the kernel.
@@ -141,7 +166,7 @@ export class GuardKeeper {
       log.warn(`the guard was opened ${Math.round(after - before)} ms late: cutting it down to the horizon`);
     }
     this.#horizonAt = -Infinity;
-    shut();
+    this.#shut();
   }
 
   /**
@@ -151,6 +176,7 @@ export class GuardKeeper {
    */
   async run(signal: AbortSignal, begun: Promise<unknown> = Promise.resolve()): Promise<void> {
     this.#awaitFirstAnswer();
+    if (this.isOpen) this.#horizon = setTimeout(() => this.#tell(), this.openForMs + clockGrain_ms);
     const watch = setInterval(() => this.#look(), look_for_sleep_ms);
     try {
       await begun;
@@ -190,10 +216,11 @@ export class GuardKeeper {
     const sleptMs = this.#ahead() - this.#aheadMs;
     if (sleptMs < sleep_min_ms) return;
     this.#parts.log.warn(`the machine slept for ${Math.round(sleptMs)} ms`);
-    if (this.openForMs >= 1) this.#open();
+    // What was inherited stood still with the kernel's clock: nobody knows by how much it is too long.
+    if (this.#promisedMs >= 1) this.#open();
     else {
       this.#aheadMs = this.#ahead();
-      this.#parts.shut();
+      this.#shut();
       this.#tell();
     }
   }

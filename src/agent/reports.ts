@@ -1,4 +1,4 @@
-import type { Applied, AppliedAnswer, BlockedPorts } from '../wire/agent.ts';
+import type { Applied, AppliedAnswer, BlockedPorts, ReportOutcome } from '../wire/agent.ts';
 import type { Logger } from '../ops/logger.ts';
 import { keyOfBlocked } from './desired.ts';
 import type { LeaseOutcome } from './leases/lease-host.ts';
@@ -14,6 +14,17 @@ export type ReportParts = Readonly<{
   pause(attempt: number, signal: AbortSignal): Promise<void>;
   log: Pick<Logger, 'warn' | 'info' | 'error'>;
 }>;
+
+/** What the server knows better: that word is over, and nothing is wrong. */
+const overCodes: readonly ReportOutcome['code'][] = [
+  'lease_not_found',
+  'slice_not_found',
+  'stale_token',
+  'nothing_blocked',
+  'reclaimed',
+];
+/** That are remembered to be told to people. */
+const disputes_max = 1_000;
 
 /** As the server takes them in one report. */
 const items_max = 10_000;
@@ -32,6 +43,7 @@ export class Reports {
   readonly #bell = new Bell();
   #idle: (() => void)[] = [];
   rejected = 0;
+  readonly #disputes = new Map<string, string>();
 
   constructor(parts: ReportParts) {
     this.#parts = parts;
@@ -40,6 +52,11 @@ export class Reports {
   /** How much is still to be told. */
   get waiting(): number {
     return this.#leases.size + this.#slices.size + this.#clear.size;
+  }
+
+  /** Leases and slices of which the server did not take the last word, a line each: host and server see them differently. */
+  get disputes(): readonly string[] {
+    return [...this.#disputes].map(([item, why]) => `${item}: ${why}`);
   }
 
   /** `clear`: blocked ports whose strangers are gone. */
@@ -61,6 +78,7 @@ export class Reports {
     this.#leases.clear();
     this.#slices.clear();
     this.#clear.clear();
+    this.#disputes.clear();
     this.#revision = 0;
   }
 
@@ -93,6 +111,11 @@ export class Reports {
         this.#reported = applied.revision;
         for (const rejection of answer.rejected) this.#parts.log.info(rejection, 'the server dropped a report');
         this.rejected += answer.rejected.length;
+        for (const { lease } of leases) this.#disputes.delete(lease);
+        for (const { slice } of slices) this.#disputes.delete(slice);
+        for (const { item, code, detail } of answer.rejected)
+          if (!overCodes.includes(code) && this.#disputes.size < disputes_max)
+            this.#disputes.set(item, detail === '' ? code : `${code}, ${detail}`);
         this.#forget(leases, slices, clear);
         return;
       } catch (error) {

@@ -15,6 +15,7 @@ import { portsOfClaim, type FishClaim } from './fish-claims.ts';
 import { FishLeases } from './fish-leases.ts';
 import { LeasePlaces } from './lease-places.ts';
 import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-host.ts';
+import { DesiredMemory } from './desired-memory.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import type { HostState } from './host-state.ts';
@@ -282,6 +283,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     families,
     host,
     stateFile,
+    memory: new DesiredMemory({ folder: settings.state_dir, machine, log, now: () => performance.now() }),
     server: {
       follow: (signal) =>
         follow(client, machine, {

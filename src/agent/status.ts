@@ -43,7 +43,8 @@ export type AgentStatus = Readonly<{
   }>;
   /** How replies find fish, what the setting was, and why this way; null on a host without fish. */
   steering: (Steering & Readonly<{ setting: AgentSettings['steering'] }>) | null;
-  reports: Readonly<{ waiting: number; rejected: number }>;
+  /** `disputed`: of which the server did not take the last word, now; the first so many, a line each. */
+  reports: Readonly<{ waiting: number; rejected: number; disputed: readonly string[] }>;
   /**
    * `missing`: of those open, the ones whose keeper was lost and that cannot be opened again. `disbelieved`: found in a keeper and
    * not what their records said, so closed.
@@ -56,6 +57,8 @@ export type AgentStatus = Readonly<{
   slices: number;
   /** The first so many, as `198.51.100.10:8192-10239` and `[2001:db8::10]:8192-10239`. */
   slice_blocks: readonly string[];
+  /** Leases that whoever granted them calls active, and that this host would not have: nobody can use them. */
+  leases_refused: number;
   lease_counts: Readonly<Record<string, number>>;
   /** The first so many; those that are not up come first, because they are what one looks for. */
   leases: readonly LeaseStatus[];
@@ -109,6 +112,7 @@ export type StatusParts = Readonly<{
 }>;
 
 const leases_shown_max = 1_000;
+const disputes_shown_max = 10;
 const slices_shown_max = 10_000;
 const tenths = (ms: number): number => Math.round(ms / 100) / 10;
 
@@ -141,7 +145,11 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
       drift: Object.fromEntries(repaired),
     },
     steering: parts.steering,
-    reports: { waiting: reports.waiting, rejected: reports.rejected },
+    reports: {
+      waiting: reports.waiting,
+      rejected: reports.rejected,
+      disputed: reports.disputes.slice(0, disputes_shown_max),
+    },
     placeholders: {
       open: placeholders.open,
       max: parts.placeholders_max,
@@ -155,6 +163,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
     slice_blocks: [...agent.desired.slices.values()]
       .slice(0, slices_shown_max)
       .map(({ address, ports }) => `${address.includes(':') ? `[${address}]` : address}:${formatPorts(ports)}`),
+    leases_refused: leases.filter(({ lease, phase }) => phase === 'refused' && agent.isActive(lease)).length,
     lease_counts: Object.fromEntries(
       [...Map.groupBy(leases, ({ phase }) => phase)].map(([phase, members]) => [phase, members.length]),
     ),
@@ -178,11 +187,34 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
   };
 }
 
+type Judged = 'server' | 'host' | 'broker' | 'guard' | 'reports' | 'leases_refused' | 'fish' | 'terminator';
+
 /** What is wrong, in lines for people: with any of it the agent does not do what it is for. */
-export function problemsIn({ server, host, broker, guard }: Pick<AgentStatus, 'server' | 'host' | 'broker' | 'guard'>) {
+export function problemsIn(status: Pick<AgentStatus, Judged>): readonly string[] {
+  const { server, host, broker, guard, reports, leases_refused: refused, fish, terminator } = status;
   const why = guard.problem === null ? '' : `: ${guard.problem}`;
   const shut = guard.open ? null : `the guard is shut${why}`;
-  return [server.problem, host.problem, broker?.problem ?? null, shut].filter((problem) => problem !== null);
+  const [disputed] = reports.disputed;
+  return [
+    server.problem,
+    host.problem,
+    broker?.problem ?? null,
+    shut,
+    claimsProblem('fish', fish),
+    claimsProblem('the terminator', terminator),
+    refused > 0 ? `this host refuses ${refused} leases that are active by the word of who granted them` : null,
+    disputed === undefined ? null : `the server does not take what this host says of ${disputed}`,
+  ].filter((problem) => problem !== null);
+}
+
+function claimsProblem(
+  who: string,
+  user: Readonly<{ claims: number; answered: number; problem: string | null }> | null,
+): string | null {
+  if (user === null || (user.problem === null && user.answered >= user.claims)) return null;
+  const missing =
+    user.answered < user.claims ? `${who} has ${user.answered} of the ${user.claims} leases it claims` : who;
+  return user.problem === null ? missing : `${missing}: ${user.problem}`;
 }
 
 async function brokerStatus(broker: BrokerOnHost): Promise<AgentStatus['broker']> {

@@ -1,5 +1,6 @@
 import { err, ok, type Result } from '../net/result.ts';
 import { desiredHost, type HostSettings } from './desired-host.ts';
+import { forgetDesired } from './desired-memory.ts';
 import { describeStep, nothingRecorded, type Recorded } from './host-state.ts';
 import type { HostStep } from './host.ts';
 import { removeTraceTable } from './linux/kernel-tracing.ts';
@@ -47,6 +48,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       removeTraceTable();
       const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
+      forgetDesired(stateDir);
       found.value?.remove();
       await removeLeftSocket(stateDir);
       return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);

@@ -300,6 +300,7 @@ export type FlowQuery = z.infer<typeof FlowQuery>;
 export type FlowAnswer = z.infer<typeof FlowAnswer>;
 export type BlockedPorts = z.infer<typeof BlockedPorts>;
 export type Applied = z.infer<typeof Applied>;
+export type ReportOutcome = z.infer<typeof ReportOutcome>;
 export type AppliedAnswer = z.infer<typeof AppliedAnswer>;
 export type AgentKeepalive = z.infer<typeof AgentKeepalive>;
 export type AgentKeepaliveAnswer = z.infer<typeof AgentKeepaliveAnswer>;

@@ -69,6 +69,8 @@ function keeper(o: { inheritedMs?: number; begun?: Promise<unknown> } = {}): {
   };
 }
 
+const after = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
 beforeEach(() => {
   vi.useFakeTimers();
   startedAt = performance.now();
@@ -169,6 +171,49 @@ describe('the guard', () => {
     );
     await vi.advanceTimersByTimeAsync(10_000);
     expect(guard.isOpen).toBe(true);
+    await stop();
+  });
+});
+
+describe('a guard that a former agent left open', () => {
+  const never = new Promise(() => {});
+
+  it('is open for as long, without an answer, and then said to be shut', async () => {
+    const { guard, stop } = keeper({ inheritedMs: 2_000, begun: Promise.race([never, after(5_000)]) });
+    expect([guard.isOpen, guard.openForMs, guard.answeredMsAgo]).toEqual([true, 2_000, undefined]);
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(guard.openForMs).toBeCloseTo(500);
+    await vi.advanceTimersByTimeAsync(600);
+    expect([guard.isOpen, opened, shut]).toEqual([false, [], []]);
+    expect(said).toEqual([expect.stringContaining('the guard is shut until the server answers')]);
+    await vi.advanceTimersByTimeAsync(3_000);
+    await stop();
+  });
+
+  it('is open no longer once its table was made from nothing, and is not opened for what was left', async () => {
+    const { guard, stop } = keeper({ inheritedMs: 2_000, begun: Promise.race([never, after(5_000)]) });
+    guard.mend();
+    expect([guard.isOpen, opened, shut]).toEqual([false, [], [0]]);
+    await vi.advanceTimersByTimeAsync(5_100);
+    expect(guard.isOpen).toBe(true);
+    guard.mend();
+    expect(opened.at(-1)?.[1]).toBeLessThanOrEqual(2_990);
+    await stop();
+  });
+
+  it('goes by the answers as soon as there are any, also when they promise less', async () => {
+    const { guard, stop } = keeper({ inheritedMs: 60_000 });
+    await vi.advanceTimersByTimeAsync(100);
+    expect(guard.openForMs).toBeCloseTo(2_890);
+    await stop();
+  });
+
+  it('is shut when the machine wakes, because nobody knows how long it slept before', async () => {
+    const { guard, stop } = keeper({ inheritedMs: 60_000, begun: Promise.race([never, after(5_000)]) });
+    sleptMs = 1_000;
+    await vi.advanceTimersByTimeAsync(200);
+    expect([guard.isOpen, shut.length]).toEqual([false, 1]);
+    await vi.advanceTimersByTimeAsync(5_000);
     await stop();
   });
 });

@@ -75,6 +75,23 @@ describe('reports', () => {
     await server.stop();
   });
 
+  it('that the server does not take are in dispute until it takes another word of the same thing', async () => {
+    const server = new Server();
+    server.reports.add([outcome(1), outcome(2)], [], 1);
+    await settle();
+    const rejected = [
+      { item: 'lease-1', code: 'in_use', detail: 'it does not end' },
+      { item: 'lease-2', code: 'lease_not_found', detail: '' },
+    ] as const;
+    await server.answer({ revision: 1, rejected: [...rejected] });
+    expect([server.reports.rejected, server.reports.disputes]).toEqual([2, ['lease-1: in_use, it does not end']]);
+    server.reports.add([outcome(1, 'empty')], [], 2);
+    await settle();
+    await server.answer();
+    expect([server.reports.rejected, server.reports.disputes]).toEqual([2, []]);
+    await server.stop();
+  });
+
   it('are repeated until they are answered', async () => {
     const server = new Server();
     server.reports.add([outcome(1)], [], 1);

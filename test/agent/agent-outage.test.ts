@@ -1,0 +1,64 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Address } from '../../src/net/address.ts';
+import { desired, lease } from '../support/agent-values.ts';
+import { snapshot, World } from '../support/agent-world.ts';
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.stop());
+
+describe('while the server is away, an agent that knows what a former one was told', () => {
+  const before = () => desired({ leases: [lease(11, { state: 'active' })] });
+
+  it('keeps the host as it was, sends no keepalive, opens no guard and reports nothing', async () => {
+    world.remembered = before();
+    world.start();
+    world.agent.serverTrouble('away');
+    await expect.poll(() => world.agent.leases.phaseOf('lease-11')).toBe('up');
+    expect(world.host.addresses).toContain('198.51.100.10');
+    expect([world.host.guardMs, world.guard.answeredMsAgo, world.applied]).toEqual([0, undefined, []]);
+    expect([world.agent.appliedRevision, world.agent.health().server_problem]).toEqual([0, 'away']);
+  });
+
+  it('mends what somebody changes meanwhile', async () => {
+    world.remembered = before();
+    world.start();
+    await expect.poll(() => world.agent.leases.phaseOf('lease-11')).toBe('up');
+    const { observations } = world.host;
+    world.agent.lookAtHost();
+    await expect.poll(() => world.host.observations).toBeGreaterThan(observations);
+  });
+
+  it('goes by the server as soon as that says anything, and tells it what it has', async () => {
+    world.remembered = desired({ leases: [lease(11, { state: 'active' }), lease(12, { state: 'active' })] });
+    world.start();
+    world.agent.serverTrouble('away');
+    await expect.poll(() => world.agent.leases.phaseOf('lease-12')).toBe('up');
+    world.say(snapshot({ leases: [lease(11)] }));
+    await expect.poll(() => world.told()).toContain('lease-11 active');
+    await expect.poll(() => world.agent.leases.phaseOf('lease-12')).toBeUndefined();
+    await expect.poll(() => world.guard.isOpen).toBe(true);
+    expect(world.noted).toEqual(['all lease-11', 'lease-11 is up']);
+  });
+
+  it('leaves everything as it is when it is stopped', async () => {
+    world.remembered = before();
+    world.start();
+    await expect.poll(() => world.agent.leases.phaseOf('lease-11')).toBe('up');
+    await world.stop();
+    expect([world.ended, world.fishLeft, world.host.addresses.has('198.51.100.10' as Address)]).toEqual([
+      0,
+      [true],
+      true,
+    ]);
+  });
+
+  it('goes by nothing where nothing is remembered', async () => {
+    world.start();
+    world.agent.serverTrouble('away');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(world.host.observations).toBe(0);
+  });
+});
