@@ -1,4 +1,4 @@
-import type { PortUse, ProtocolUse } from '../fish/port-use.ts';
+import type { PortUse, ProtocolUse } from '../fish/ports/port-use.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { ClaimOfOne, Lease } from '../wire/leases.ts';
 import { answerOf, answers, isLost, withoutGrowth, type Answer, type FishClaim, type Growth } from './fish-claims.ts';

@@ -1,7 +1,7 @@
-import type { LeasedBlock } from '../fish/blocks.ts';
-import type { FlowFilter } from '../fish/flow-views.ts';
-import type { PortUse } from '../fish/port-use.ts';
-import type { BusyRemote, Talker, TalkerKind } from '../fish/talkers.ts';
+import type { LeasedBlock } from '../fish/ports/blocks.ts';
+import type { FlowFilter } from '../fish/log/flow-views.ts';
+import type { PortUse } from '../fish/ports/port-use.ts';
+import type { BusyRemote, Talker, TalkerKind } from '../fish/log/talkers.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import type { FlowList } from './fish/operations.ts';
 import type { FishRefusal } from './leases/lease-host.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { talkerKinds } from '../fish/talkers.ts';
+import { talkerKinds } from '../fish/log/talkers.ts';
 
 import type { Address } from '../net/address.ts';
 import { AddressText, ProtocolName } from '../wire/primitives.ts';

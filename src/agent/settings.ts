@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { addressPoolings, tcpRefusals, unsolicitedSyns } from '../fish/config.ts';
-import { dependences, isStricter } from '../fish/mapping.ts';
+import { dependences, isStricter } from '../fish/flows/mapping.ts';
 import { familyOf, type Address } from '../net/address.ts';
 import { prefixFamily, prefixHolds, type Prefix } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';

@@ -1,10 +1,10 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
-import type { FlowAnswer as FlowLogAnswer } from '../fish/flow-log.ts';
-import type { FlowRecord } from '../fish/flow-record.ts';
+import type { FlowAnswer as FlowLogAnswer } from '../fish/log/flow-log.ts';
+import type { FlowRecord } from '../fish/log/flow-record.ts';
 import { memorySizes } from '../fish/forwarder.ts';
-import type { PortUse } from '../fish/port-use.ts';
+import type { PortUse } from '../fish/ports/port-use.ts';
 import { familyOf, parseAddress, type Address } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';

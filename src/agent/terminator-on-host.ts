@@ -1,7 +1,7 @@
 import type { ConnectionAnswer } from '../terminate/connection-log.ts';
 import type { TerminateStats, UsableLease } from '../terminate/protocol.ts';
 import type { TerminatorClient } from '../terminate/client.ts';
-import type { PortUse } from '../fish/port-use.ts';
+import type { PortUse } from '../fish/ports/port-use.ts';
 import { portCount } from '../net/ports.ts';
 import type { Logger } from '../ops/logger.ts';
 import { parseAddress, type Address } from '../net/address.ts';

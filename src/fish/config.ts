@@ -2,9 +2,9 @@ import type { Address } from '../net/address.ts';
 import { familyOf } from '../net/address.ts';
 import { prefixFamily, prefixBounds, type Prefix } from '../net/prefix.ts';
 import { err, ok, type Result } from '../net/result.ts';
-import type { ClientLimits } from './clients.ts';
-import { isStricter, type Dependence } from './mapping.ts';
-import type { VnetHeaderBytes } from './vnet-header.ts';
+import type { ClientLimits } from './ports/clients.ts';
+import { isStricter, type Dependence } from './flows/mapping.ts';
+import type { VnetHeaderBytes } from './packet/vnet-header.ts';
 
 /** How long a flow lasts without traffic that refreshes it, and how long its tuple rests afterwards; in seconds. */
 export type FlowTimers = Readonly<{

@@ -1,13 +1,13 @@
 import { portCount } from '../net/ports.ts';
-import type { Adoption, AdoptionCounts } from './adoption.ts';
-import type { BlockTable, LeasedBlock } from './blocks.ts';
-import { endings, type Ending } from './flow-record.ts';
-import type { FlowLife } from './flow-life.ts';
-import type { ProhibitedReply } from './icmp-prohibited.ts';
-import type { PlaceholderBudget } from './placeholders.ts';
-import type { ResetReply } from './reset-reply.ts';
-import type { UnsolicitedSyns } from './unsolicited-syns.ts';
-import { INWARD, OUTWARD } from './tcp-state.ts';
+import type { Adoption, AdoptionCounts } from './flows/adoption.ts';
+import type { BlockTable, LeasedBlock } from './ports/blocks.ts';
+import { endings, type Ending } from './log/flow-record.ts';
+import type { FlowLife } from './flows/flow-life.ts';
+import type { ProhibitedReply } from './answers/icmp-prohibited.ts';
+import type { PlaceholderBudget } from './ports/placeholders.ts';
+import type { ResetReply } from './answers/reset-reply.ts';
+import type { UnsolicitedSyns } from './answers/unsolicited-syns.ts';
+import { INWARD, OUTWARD } from './flows/tcp-state.ts';
 import { dropReasons, type DropReason } from './verdicts.ts';
 
 /** How far a block is used. For TCP and ICMP one port serves many flows, so there can be more flows than ports. */

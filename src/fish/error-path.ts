@@ -1,9 +1,9 @@
-import type { AddressBook } from './address-book.ts';
-import { NONE, RESTING, type FlowTable } from './flow-table.ts';
-import { QuotedPacket } from './icmp-error.ts';
-import type { MappingKeys } from './mapping.ts';
-import { isUdp, type Packet } from './packet.ts';
-import type { PeerFilter } from './peer-filter.ts';
+import type { AddressBook } from './packet/address-book.ts';
+import { NONE, RESTING, type FlowTable } from './flows/flow-table.ts';
+import { QuotedPacket } from './packet/icmp-error.ts';
+import type { MappingKeys } from './flows/mapping.ts';
+import { isUdp, type Packet } from './packet/packet.ts';
+import type { PeerFilter } from './flows/peer-filter.ts';
 import { DROP, FORWARD } from './verdicts.ts';
 
 type ErrorParts = Readonly<{

@@ -1,29 +1,29 @@
 import { prefixFamily } from '../net/prefix.ts';
-import { AddressBook } from './address-book.ts';
-import { PrefixList } from './addresses.ts';
-import { Adoption, type TookOver } from './adoption.ts';
-import { BlockTable, type BlockChange, type LeasedBlock } from './blocks.ts';
+import { AddressBook } from './packet/address-book.ts';
+import { PrefixList } from './packet/addresses.ts';
+import { Adoption, type TookOver } from './flows/adoption.ts';
+import { BlockTable, type BlockChange, type LeasedBlock } from './ports/blocks.ts';
 import type { FishConfig } from './config.ts';
 import { TrafficCounters, type FishCounters } from './counters.ts';
-import { FlowKeeping } from './flow-keeping.ts';
-import { FlowLife } from './flow-life.ts';
-import type { EndedFlows, FlowAnswer, FlowLog, FlowLogCursor } from './flow-log.ts';
-import type { Ending } from './flow-record.ts';
-import { sameSizes, type FlowMemory, type MemorySizes } from './flow-memory.ts';
-import { LIVE, NONE, RESTING } from './flow-table.ts';
-import type { FlowQuery } from './flow-tuple.ts';
-import { flowSnapshots, FlowViews, whoHad, type FlowFilter, type FlowSnapshot } from './flow-views.ts';
-import { FragmentTracker } from './fragments.ts';
+import { FlowKeeping } from './flows/flow-keeping.ts';
+import { FlowLife } from './flows/flow-life.ts';
+import type { EndedFlows, FlowAnswer, FlowLog, FlowLogCursor } from './log/flow-log.ts';
+import type { Ending } from './log/flow-record.ts';
+import { sameSizes, type FlowMemory, type MemorySizes } from './flows/flow-memory.ts';
+import { LIVE, NONE, RESTING } from './flows/flow-table.ts';
+import type { FlowQuery } from './flows/flow-tuple.ts';
+import { flowSnapshots, FlowViews, whoHad, type FlowFilter, type FlowSnapshot } from './log/flow-views.ts';
+import { FragmentTracker } from './fragments/fragments.ts';
 import { ErrorPath } from './error-path.ts';
-import { ProhibitedReply } from './icmp-prohibited.ts';
-import { MappingKeys, needsPeers } from './mapping.ts';
-import { Identifications } from './identifications.ts';
-import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN } from './packet.ts';
-import { PeerFilter } from './peer-filter.ts';
-import { PlaceholderBudget, type Placeholders } from './placeholders.ts';
-import { portUse, type PortUse } from './port-use.ts';
-import { ResetReply } from './reset-reply.ts';
-import { INWARD, OUTWARD } from './tcp-state.ts';
+import { ProhibitedReply } from './answers/icmp-prohibited.ts';
+import { MappingKeys, needsPeers } from './flows/mapping.ts';
+import { Identifications } from './packet/identifications.ts';
+import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN } from './packet/packet.ts';
+import { PeerFilter } from './flows/peer-filter.ts';
+import { PlaceholderBudget, type Placeholders } from './ports/placeholders.ts';
+import { portUse, type PortUse } from './ports/port-use.ts';
+import { ResetReply } from './answers/reset-reply.ts';
+import { INWARD, OUTWARD } from './flows/tcp-state.ts';
 import {
   giveBackHop,
   renumber,
@@ -31,10 +31,10 @@ import {
   translateDestination6,
   translateSource,
   translateSource6,
-} from './translate.ts';
-import { UnsolicitedSyns } from './unsolicited-syns.ts';
+} from './packet/translate.ts';
+import { UnsolicitedSyns } from './answers/unsolicited-syns.ts';
 import { DROP, FORWARD, HELD } from './verdicts.ts';
-import { segmentsOf } from './vnet-header.ts';
+import { segmentsOf } from './packet/vnet-header.ts';
 
 /** What a change of the blocks did. `closed`: flows in use that ended; `placeholders`: closed with them or resting. */
 export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholders: number }>;

@@ -7,7 +7,7 @@ import { FishClaim } from '../../src/agent/fish-claims.ts';
 import { FishLeases } from '../../src/agent/fish-leases.ts';
 import { LeasePlaces, type LeaseClient } from '../../src/agent/lease-places.ts';
 import { FisheryError, type SessionLoss } from '../../src/sdk/index.ts';
-import type { PortUse } from '../../src/fish/port-use.ts';
+import type { PortUse } from '../../src/fish/ports/port-use.ts';
 import type { Change } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, instant, lease, session } from '../support/agent-values.ts';

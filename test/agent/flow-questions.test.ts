@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { askOnceCovered } from '../../src/agent/fish/flow-questions.ts';
-import type { FlowAnswer } from '../../src/fish/flow-log.ts';
+import type { FlowAnswer } from '../../src/fish/log/flow-log.ts';
 
 const answerAt = (coversThrough: number, verdict: FlowAnswer['verdict'] = 'not_covered'): FlowAnswer => ({
   verdict,

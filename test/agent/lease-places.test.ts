@@ -6,7 +6,7 @@ import { FishClaim } from '../../src/agent/fish-claims.ts';
 import { FishLeases } from '../../src/agent/fish-leases.ts';
 import { LeasePlaces, type LeaseClient } from '../../src/agent/lease-places.ts';
 import { bothOf } from '../../src/agent/lease-source.ts';
-import type { PortUse } from '../../src/fish/port-use.ts';
+import type { PortUse } from '../../src/fish/ports/port-use.ts';
 import { broker_numbers_min } from '../../src/leases/reported.ts';
 import { FisheryError, type SessionLoss } from '../../src/sdk/index.ts';
 import type { Lease } from '../../src/wire/leases.ts';

@@ -4,7 +4,7 @@ import { DesiredMachine } from '../../src/agent/desired.ts';
 import { LeasesOnHost } from '../../src/agent/leases-on-host.ts';
 import type { FishRefusal } from '../../src/agent/leases/lease-host.ts';
 import { setName, type Element } from '../../src/agent/sets.ts';
-import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import { Applied } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, holder, lease } from '../support/agent-values.ts';

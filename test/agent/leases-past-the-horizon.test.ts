@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import { LeasesOnHost } from '../../src/agent/leases-on-host.ts';
-import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { desired, holder, lease } from '../support/agent-values.ts';
 import { FakeCgroups } from '../support/fake-cgroups.ts';

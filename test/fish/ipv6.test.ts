@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
-import { copyMemory } from '../../src/fish/flow-copy.ts';
+import { copyMemory } from '../../src/fish/flows/flow-copy.ts';
 import { dropReasons } from '../../src/fish/verdicts.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { block, client, client6, origin, origin6, Pond, shared } from '../support/fish.ts';

@@ -1,10 +1,10 @@
 import { fc } from '@fast-check/vitest';
 import { expect } from 'vitest';
 import { defaultTimers } from '../../src/fish/config.ts';
-import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import type { Address } from '../../src/net/address.ts';
-import { LIVE } from '../../src/fish/flow-table.ts';
-import { describeTuple, type TupleText } from '../../src/fish/flow-tuple.ts';
+import { LIVE } from '../../src/fish/flows/flow-table.ts';
+import { describeTuple, type TupleText } from '../../src/fish/flows/flow-tuple.ts';
 import { block, Killed, Pond, shared } from './fish.ts';
 import { NaiveFish, type NaiveFlow, type NaiveVerdict } from './naive-fish.ts';
 import { translated } from './naive-nat.ts';

@@ -1,4 +1,4 @@
-import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import type { FlowTimers } from '../../src/fish/config.ts';
 import type { Endpoint, PacketFields } from './packets.ts';
 

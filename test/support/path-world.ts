@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { LeasedBlock } from '../../src/fish/blocks.ts';
+import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import { defaultTimers } from '../../src/fish/config.ts';
 import { fragmentOf, headBytesOf, identificationOf, mayBeCut, pieceOf, renumbered } from './cut-packets.ts';
 import { Pond } from './fish.ts';

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { copyMemory } from '../../fish/flow-copy.ts';
-import { FlowMemory, sameSizes, type MemorySizes } from '../../fish/flow-memory.ts';
+import { copyMemory } from '../../fish/flows/flow-copy.ts';
+import { FlowMemory, sameSizes, type MemorySizes } from '../../fish/flows/flow-memory.ts';
 import { opaqueBytes, singletons } from '../../keeper/protocol.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { closeFd } from '../../sys/descriptors.ts';

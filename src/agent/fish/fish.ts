@@ -1,14 +1,14 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import type { LeasedBlock } from '../../fish/blocks.ts';
+import type { LeasedBlock } from '../../fish/ports/blocks.ts';
 import type { FishConfig } from '../../fish/config.ts';
-import type { FlowAnswer, FlowLogCursor } from '../../fish/flow-log.ts';
-import type { FlowQuery } from '../../fish/flow-tuple.ts';
-import type { FlowFilter } from '../../fish/flow-views.ts';
+import type { FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
+import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
+import type { FlowFilter } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
-import type { TraceRequest } from '../../fish/packet-trace.ts';
-import type { PortUse } from '../../fish/port-use.ts';
-import type { BusyRemote, Talker, TalkerKind } from '../../fish/talkers.ts';
+import type { TraceRequest } from '../../fish/log/packet-trace.ts';
+import type { PortUse } from '../../fish/ports/port-use.ts';
+import type { BusyRemote, Talker, TalkerKind } from '../../fish/log/talkers.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { notify, openEventFd } from '../../sys/wait.ts';
 import {

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import type { FlowAnswer } from '../../fish/flow-log.ts';
+import type { FlowAnswer } from '../../fish/log/flow-log.ts';
 
 /** As long as a question may be kept waiting: whoever asks about later than that asks about the future. */
 const wait_ms_max = 250;

@@ -1,4 +1,4 @@
-import type { Placeholders } from '../../fish/placeholders.ts';
+import type { Placeholders } from '../../fish/ports/placeholders.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { openConnected4, openConnected6 } from '../../sys/placeholders.ts';
 

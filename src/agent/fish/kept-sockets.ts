@@ -1,4 +1,4 @@
-import type { Placeholders } from '../../fish/placeholders.ts';
+import type { Placeholders } from '../../fish/ports/placeholders.ts';
 import type { KeeperClient } from '../../keeper/client.ts';
 import { kept_max, kinds, opaqueBytes, recordsPerMessage_max } from '../../keeper/protocol.ts';
 import { Slots } from '../../keeper/slots.ts';

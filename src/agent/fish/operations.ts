@@ -1,13 +1,13 @@
-import type { LeasedBlock } from '../../fish/blocks.ts';
+import type { LeasedBlock } from '../../fish/ports/blocks.ts';
 import type { FishConfig } from '../../fish/config.ts';
 import type { FishCounters } from '../../fish/counters.ts';
-import type { EndedFlows, FlowAnswer, FlowLogCursor } from '../../fish/flow-log.ts';
-import type { FlowQuery } from '../../fish/flow-tuple.ts';
-import type { FlowFilter, FlowSnapshot } from '../../fish/flow-views.ts';
+import type { EndedFlows, FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
+import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
+import type { FlowFilter, FlowSnapshot } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
-import type { TracedPacket, TraceRequest } from '../../fish/packet-trace.ts';
-import type { PortUse } from '../../fish/port-use.ts';
-import type { BusyRemote, Talker, TalkerKind } from '../../fish/talkers.ts';
+import type { TracedPacket, TraceRequest } from '../../fish/log/packet-trace.ts';
+import type { PortUse } from '../../fish/ports/port-use.ts';
+import type { BusyRemote, Talker, TalkerKind } from '../../fish/log/talkers.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
 
 /** Where flows and placeholders are that are to outlive the thread. */

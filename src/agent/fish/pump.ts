@@ -1,5 +1,5 @@
 import type { Forwarder } from '../../fish/forwarder.ts';
-import type { PacketTrace } from '../../fish/packet-trace.ts';
+import type { PacketTrace } from '../../fish/log/packet-trace.ts';
 import { FORWARD } from '../../fish/verdicts.ts';
 import { EAGAIN, EINTR } from '../../sys/constants.ts';
 import { SysError } from '../../sys/errno.ts';

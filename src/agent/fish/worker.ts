@@ -1,12 +1,12 @@
 import { getHeapStatistics } from 'node:v8';
 import { isMainThread, parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
-import { FlowLog, type FlowLogCursor } from '../../fish/flow-log.ts';
-import { FlowMemory } from '../../fish/flow-memory.ts';
-import { flowRecord_bytes } from '../../fish/flow-records.ts';
-import type { FlowSnapshot } from '../../fish/flow-views.ts';
+import { FlowLog, type FlowLogCursor } from '../../fish/log/flow-log.ts';
+import { FlowMemory } from '../../fish/flows/flow-memory.ts';
+import { flowRecord_bytes } from '../../fish/log/flow-records.ts';
+import type { FlowSnapshot } from '../../fish/log/flow-views.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
-import { PacketTrace, type TraceRequest } from '../../fish/packet-trace.ts';
-import type { Placeholders } from '../../fish/placeholders.ts';
+import { PacketTrace, type TraceRequest } from '../../fish/log/packet-trace.ts';
+import type { Placeholders } from '../../fish/ports/placeholders.ts';
 import { connectKeeper, type KeeperClient } from '../../keeper/client.ts';
 import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FlowAnswer, FlowLogCursor } from '../../fish/flow-log.ts';
-import { flowRecord_bytes } from '../../fish/flow-records.ts';
-import type { FlowQuery } from '../../fish/flow-tuple.ts';
+import type { FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
+import { flowRecord_bytes } from '../../fish/log/flow-records.ts';
+import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
 import type { Logger } from '../../ops/logger.ts';
 import type { Fish } from '../fish/fish.ts';
 import { endedFlows_max, type EndedBatch } from '../fish/operations.ts';

@@ -1,12 +1,12 @@
 import { crc32 } from 'node:zlib';
-import { flowRecord_bytes, spanOf } from '../../fish/flow-records.ts';
+import { flowRecord_bytes, spanOf } from '../../fish/log/flow-records.ts';
 
 /**
  * Flow records in a file: frames, one behind the other, each written by one call. Numbers are big-endian.
  *
  *   0 'FFL1', 4 bytes of the head, 8 bytes of the records, 12 CRC-32 of all that follows
  *   16 when the first of the flows opened, 24 when the last one closed, 32 since when the log is complete (µs since 1970)
- *   40 how many blurs the head has; 44 the head (JSON), then the records (see fish/flow-records.ts)
+ *   40 how many blurs the head has; 44 the head (JSON), then the records (see fish/log/flow-records.ts)
  */
 export type FrameHead = Readonly<{
   leases: readonly string[];

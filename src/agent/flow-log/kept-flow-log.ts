@@ -1,7 +1,7 @@
-import type { FlowAnswer } from '../../fish/flow-log.ts';
-import type { FlowRecord } from '../../fish/flow-record.ts';
-import { findFlowRecords, flowRecord_bytes, spanOf } from '../../fish/flow-records.ts';
-import type { FlowQuery } from '../../fish/flow-tuple.ts';
+import type { FlowAnswer } from '../../fish/log/flow-log.ts';
+import type { FlowRecord } from '../../fish/log/flow-record.ts';
+import { findFlowRecords, flowRecord_bytes, spanOf } from '../../fish/log/flow-records.ts';
+import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
 import type { EndedBatch } from '../fish/operations.ts';
 import { frameOf, type Frame, type FrameHead } from './frames.ts';
 import { Segments } from './segments.ts';

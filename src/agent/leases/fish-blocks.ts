@@ -1,4 +1,4 @@
-import type { LeasedBlock } from '../../fish/blocks.ts';
+import type { LeasedBlock } from '../../fish/ports/blocks.ts';
 import type { Held, HeldLeases } from './held-leases.ts';
 import type { FishRefusal, LeaseHost, LeaseOutcome } from './lease-host.ts';
 

@@ -1,4 +1,4 @@
-import type { LeasedBlock } from '../../fish/blocks.ts';
+import type { LeasedBlock } from '../../fish/ports/blocks.ts';
 import type { Logger } from '../../ops/logger.ts';
 import type { CgroupTable } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';

@@ -1,6 +1,6 @@
 import { familyOf } from '../../net/address.ts';
 import { protocolNumber } from '../../net/protocol.ts';
-import type { TraceFilter } from '../../fish/packet-trace.ts';
+import type { TraceFilter } from '../../fish/log/packet-trace.ts';
 import { ip } from '../rules/words.ts';
 
 /** The table of a trace; there as long as one is under way. */

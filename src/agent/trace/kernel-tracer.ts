@@ -1,4 +1,4 @@
-import type { TraceFilter } from '../../fish/packet-trace.ts';
+import type { TraceFilter } from '../../fish/log/packet-trace.ts';
 import { KernelSteps, type TraceStep } from './kernel-steps.ts';
 import { traceTable } from './kernel-table.ts';
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import type { TracedPacket, TraceRequest } from '../../fish/packet-trace.ts';
+import type { TracedPacket, TraceRequest } from '../../fish/log/packet-trace.ts';
 import { verdictName } from '../../fish/verdicts.ts';
 import { formatInstant } from '../../wire/instants.ts';
 import { AddressText, ProtocolName } from '../../wire/primitives.ts';

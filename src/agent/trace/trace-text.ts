@@ -1,5 +1,5 @@
 import { dropWords } from '../../fish/drop-words.ts';
-import { endsOf, type TracedPacket } from '../../fish/packet-trace.ts';
+import { endsOf, type TracedPacket } from '../../fish/log/packet-trace.ts';
 import { dropReasons, FORWARD, HELD } from '../../fish/verdicts.ts';
 import { addressFromBigInt } from '../../net/address.ts';
 

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { FishDiedError, startFish, type Fish } from '../../../src/agent/fish/fish.ts';
 import { fishConfig, type FishConfig } from '../../../src/fish/config.ts';
-import { spanOf } from '../../../src/fish/flow-records.ts';
+import { spanOf } from '../../../src/fish/log/flow-records.ts';
 import type { Prefix } from '../../../src/net/prefix.ts';
 import { block, client, shared } from '../../support/fish.ts';
 import { translated } from '../../support/naive-nat.ts';

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { EndedBatch } from '../../../src/agent/fish/operations.ts';
 import { FlowLogKeeper } from '../../../src/agent/flow-log/flow-log-keeper.ts';
 import { KeptFlowLog, withKept } from '../../../src/agent/flow-log/kept-flow-log.ts';
-import type { FlowAnswer, FlowLogCursor } from '../../../src/fish/flow-log.ts';
+import type { FlowAnswer, FlowLogCursor } from '../../../src/fish/log/flow-log.ts';
 import { block, client, client6, connect, finish, origin, origin6, Pond } from '../../support/fish.ts';
 import { tcp, type Endpoint } from '../../support/packets.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { TraceFilter } from '../../../src/fish/packet-trace.ts';
+import type { TraceFilter } from '../../../src/fish/log/packet-trace.ts';
 import { KernelSteps, mergeSteps } from '../../../src/agent/trace/kernel-steps.ts';
 import { traceTable } from '../../../src/agent/trace/kernel-table.ts';
 import { KernelTracer, type KernelTracing } from '../../../src/agent/trace/kernel-tracer.ts';

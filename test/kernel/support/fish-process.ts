@@ -1,7 +1,7 @@
 import { startFish, type Fish } from '../../../src/agent/fish/fish.ts';
-import type { LeasedBlock } from '../../../src/fish/blocks.ts';
+import type { LeasedBlock } from '../../../src/fish/ports/blocks.ts';
 import { fishConfig } from '../../../src/fish/config.ts';
-import type { FlowQuery } from '../../../src/fish/flow-tuple.ts';
+import type { FlowQuery } from '../../../src/fish/flows/flow-tuple.ts';
 import { addressToBytes } from '../../../src/net/address.ts';
 import { openBound, openPing } from '../../../src/sys/placeholders.ts';
 import { openTun } from '../../../src/sys/tun.ts';

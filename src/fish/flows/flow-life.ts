@@ -1,0 +1,258 @@
+import { NO_ADDRESS, type AddressBook } from '../packet/address-book.ts';
+import type { BlockTable } from '../ports/blocks.ts';
+import { Clients } from '../ports/clients.ts';
+import type { FishConfig } from '../config.ts';
+import { Destinations } from '../ports/destinations.ts';
+import type { FlowMemory } from './flow-memory.ts';
+import { FREE, FlowTable, LIVE, NONE, RESTING } from './flow-table.ts';
+import { type FlowLog } from '../log/flow-log.ts';
+import { endings, type Ending } from '../log/flow-record.ts';
+import { FlowTraffic } from './flow-traffic.ts';
+import { needsPeers } from './mapping.ts';
+import { IPV6, isTcp, isUdp, UDP6, type Packet } from '../packet/packet.ts';
+import type { PlaceholderBudget } from '../ports/placeholders.ts';
+import { SourcePicker } from '../ports/source-picker.ts';
+import { Subscribers } from '../ports/subscribers.ts';
+import { TcpTracker } from './tcp-state.ts';
+import { NOTHING_DUE, NOT_YET, TimingWheel } from './timing-wheel.ts';
+import { UdpPeers } from './udp-peers.ts';
+import { DROP, FORWARD } from '../verdicts.ts';
+
+/** Timers are whole seconds, or some: half a second is early enough to notice that one has passed. */
+const TICK_MS = 500;
+
+export type FlowLifeParts = Readonly<{
+  config: FishConfig;
+  memory: FlowMemory;
+  book: AddressBook;
+  random: () => number;
+  placeholders: PlaceholderBudget;
+  blocks: BlockTable;
+  log: FlowLog;
+}>;
+
+/**
+ * How flows begin and end: live → resting → free. Everything that has to happen together happens here, so that a
+ * placeholder is closed once, a flow logged once, and a tuple free only after both.
+ *
+ * The order of what is written matters: the process may be killed between any two stores, and its successor makes do with
+ * what the memory holds then. A row counts from its last store on, and no more from the first of its end; what is done to a
+ * row that does not count needs no order.
+ */
+export class FlowLife {
+  readonly #parts: FlowLifeParts;
+  readonly #wheel: TimingWheel;
+  readonly #picker: SourcePicker;
+  readonly flows: FlowTable;
+  readonly tcp: TcpTracker;
+  readonly clients: Clients;
+  readonly destinations: Destinations;
+  readonly traffic: FlowTraffic;
+  /** null where the mapping is all the filter there is. */
+  readonly peers: UdpPeers | null;
+  opened = 0;
+  live = 0;
+  /** By the index of `endings`. */
+  readonly ended = new Float64Array(endings.length);
+  /** What to add to the caller's clock to have milliseconds since 1970. */
+  wallOffsetMs = 0;
+
+  constructor(parts: FlowLifeParts) {
+    const { config, random, placeholders, blocks } = parts;
+    const { columns } = parts.memory;
+    this.#parts = parts;
+    this.flows = new FlowTable(columns.flows, random);
+    this.tcp = new TcpTracker(columns.tcp);
+    this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers) : null;
+    const subscribers = new Subscribers(parts.book.words, config.clientPrefix6Bits, random);
+    this.clients = new Clients(config, subscribers, random);
+    this.destinations = new Destinations(this.flows.capacity, random);
+    this.traffic = new FlowTraffic(this.flows.capacity);
+    const { flows, clients, destinations } = this;
+    this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, random });
+    const longestS = Math.max(...Object.values(config.timers));
+    this.#wheel = new TimingWheel(columns.flows.deadlineMs, TICK_MS, longestS * 1_000);
+  }
+
+  /**
+   * Begins a flow for a client's packet, toward `remote` and its port as they are in the flow's keys. The flow, or the
+   * negated reason why there can be none. It lasts for `forMs` unless it is refreshed.
+   */
+  open(packet: Packet, remote: number, remotePort: number, forMs: number, nowMs: number): number {
+    if (this.flows.isFull) return -DROP.table_full;
+    if (packet.protocol < IPV6) return this.#open(packet, packet.source, remote, remotePort, forMs, nowMs);
+    // A flow counts on its client's address and, if its key has it, on its remote's; the leased one is its block's.
+    const { book } = this.#parts;
+    const client = book.hold(packet.view, packet.sourceAt);
+    const held = remote === NO_ADDRESS ? NO_ADDRESS : book.hold(packet.view, packet.destinationAt);
+    const isFull = client === NO_ADDRESS || (remote !== NO_ADDRESS && held === NO_ADDRESS);
+    const flow = isFull ? -DROP.addresses_full : this.#open(packet, client, held, remotePort, forMs, nowMs);
+    if (flow >= 0) return flow;
+    if (client !== NO_ADDRESS) book.letGo(client);
+    if (held !== NO_ADDRESS) book.letGo(held);
+    return flow;
+  }
+
+  #open(packet: Packet, client: number, remote: number, remotePort: number, forMs: number, nowMs: number): number {
+    const { flows } = this;
+    const picker = this.#picker;
+    const admitted = this.clients.admit(client, packet.protocol, flows.capacity - flows.count, nowMs);
+    if (admitted !== FORWARD) return -admitted;
+    const verdict = picker.pick(packet, client, remote, remotePort);
+    if (verdict !== FORWARD) return -verdict;
+    const flow = flows.take();
+    flows.protocol[flow] = packet.protocol;
+    flows.client[flow] = client;
+    flows.clientPort[flow] = packet.sourcePort;
+    flows.leased[flow] = picker.address;
+    flows.leasedPort[flow] = picker.port;
+    flows.remote[flow] = remote;
+    flows.remotePort[flow] = remotePort;
+    flows.block[flow] = picker.slot;
+    flows.placeholder[flow] = picker.placeholder;
+    flows.openedMs[flow] = nowMs;
+    this.traffic.begin(flow);
+    if (isTcp(packet.protocol)) this.tcp.open(flow, packet);
+    this.setDeadline(flow, nowMs + forMs, nowMs);
+    flows.publish(flow);
+    this.#countIn(flow, nowMs);
+    this.opened++;
+    this.live++;
+    return flow;
+  }
+
+  /** Counts in a row that was checked, with what is left of its time. */
+  adopt(flow: number, deadlineMs: number, nowMs: number): void {
+    this.flows.adopt(flow);
+    this.setDeadline(flow, deadlineMs, nowMs);
+    this.#countIn(flow, nowMs);
+    if (this.flows.state[flow] === LIVE) this.live++;
+  }
+
+  /** New flows of a protocol that found no port. */
+  refusedOf(protocol: number): number {
+    return this.#picker.refused[protocol] ?? 0;
+  }
+
+  /** The flow ends at this time if nothing refreshes it before. */
+  setDeadline(flow: number, deadlineMs: number, nowMs: number): void {
+    this.#wheel.schedule(flow, deadlineMs, nowMs);
+  }
+
+  /** Ends a live flow: from now on it rests, or is gone when its protocol takes no rest. */
+  end(flow: number, ending: Ending, nowMs: number): void {
+    this.#logEnd(flow, ending, nowMs);
+    const restMs = this.#restMsOf(flow);
+    if (restMs === 0) {
+      this.#free(flow);
+      return;
+    }
+    this.#wheel.schedule(flow, nowMs + restMs, nowMs);
+    this.flows.state[flow] = RESTING;
+  }
+
+  /** Ends what is due, looking at no more than `max` flows. Answers how many it looked at: `max` means call again. */
+  expire(nowMs: number, max: number): number {
+    for (let looked = 0; looked < max; looked++) {
+      const flow = this.#wheel.step(nowMs);
+      if (flow === NOTHING_DUE) return looked;
+      if (flow === NOT_YET) continue;
+      if (this.flows.state[flow] === LIVE) this.end(flow, 'idle', nowMs);
+      else this.#free(flow);
+    }
+    return max;
+  }
+
+  /** Ends all flows of these blocks without a rest: their ports are no longer fish's to keep. One pass over the table. */
+  endBlocks(
+    slots: ReadonlySet<number>,
+    nowMs: number,
+    ending: Ending = 'lease_ended',
+  ): { closed: number; placeholders: number } {
+    const { flows } = this;
+    let closed = 0;
+    let placeholders = 0;
+    for (let flow = 0; flow < flows.capacity; flow++) {
+      // flow is below the capacity of every column.
+      if (flows.state[flow] === FREE || !slots.has(flows.block[flow]!)) continue;
+      if (flows.placeholder[flow] !== NONE) placeholders++;
+      if (flows.state[flow] === LIVE) {
+        closed++;
+        this.#logEnd(flow, ending, nowMs);
+      }
+      this.#free(flow);
+    }
+    return { closed, placeholders };
+  }
+
+  /** The caller's clock as an instant: microseconds since 1970. */
+  instantOf(ms: number): number {
+    return Math.round((ms + this.wallOffsetMs) * 1_000);
+  }
+
+  #logEnd(flow: number, ending: Ending, nowMs: number): void {
+    const { log, blocks, book } = this.#parts;
+    this.live--;
+    const index = endings.indexOf(ending);
+    this.ended[index] = this.ended[index]! + 1;
+    const { lease } = blocks.at(this.flows.block[flow]!);
+    // Both instants by today's offset: if the clock was set meanwhile, it is believed to be right now.
+    log.record(
+      this.flows,
+      flow,
+      book,
+      lease,
+      this.instantOf(this.flows.openedMs[flow]!),
+      this.instantOf(nowMs),
+      ending,
+    );
+  }
+
+  #free(flow: number): void {
+    const placeholder = this.flows.placeholder[flow]!;
+    this.#countOut(flow);
+    this.#wheel.cancel(flow);
+    this.flows.release(flow);
+    if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
+    const protocol = this.flows.protocol[flow]!;
+    if (protocol === UDP6) this.peers?.forget(flow, this.#letGo);
+    else this.peers?.forget(flow);
+    if (protocol >= IPV6) this.#letGoAddresses(flow);
+  }
+
+  #countIn(flow: number, nowMs: number): void {
+    const { flows, clients, destinations } = this;
+    const { blocks } = this.#parts;
+    // The flow is a row of every column, and its block one of the table.
+    const slot = flows.block[flow]!;
+    const protocol = flows.protocol[flow]!;
+    blocks.flows[slot] = blocks.flows[slot]! + 1;
+    clients.add(flows.client[flow]!, protocol, flows.leased[flow]!, flows.placeholder[flow] !== NONE, nowMs);
+    destinations.add(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+  }
+
+  #countOut(flow: number): void {
+    const { flows, clients, destinations } = this;
+    const { blocks } = this.#parts;
+    const slot = flows.block[flow]!;
+    const protocol = flows.protocol[flow]!;
+    blocks.flows[slot] = blocks.flows[slot]! - 1;
+    clients.remove(flows.client[flow]!, protocol, flows.placeholder[flow] !== NONE);
+    destinations.remove(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+  }
+
+  #letGoAddresses(flow: number): void {
+    // What a row held is there until it is taken again.
+    const remote = this.flows.remote[flow]!;
+    this.#letGo(this.flows.client[flow]!);
+    if (remote !== NO_ADDRESS) this.#letGo(remote);
+  }
+
+  readonly #letGo = (address: number): void => this.#parts.book.letGo(address);
+
+  #restMsOf(flow: number): number {
+    const { tcpRestS, udpRestS, icmpRestS } = this.#parts.config.timers;
+    const protocol = this.flows.protocol[flow]!;
+    return (isTcp(protocol) ? tcpRestS : isUdp(protocol) ? udpRestS : icmpRestS) * 1_000;
+  }
+}

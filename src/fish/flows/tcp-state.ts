@@ -1,0 +1,256 @@
+import type { TcpColumns } from './flow-memory.ts';
+import { ACK, FIN, RST, SYN, type Packet } from '../packet/packet.ts';
+
+/** Which way a packet goes: from the client, or to it. */
+export const OUTWARD = 0;
+export const INWARD = 1;
+
+/**
+ * What a segment means for the life of its flow.
+ *
+ * - OPENING: the handshake is under way.
+ * - ESTABLISHED: it is complete. Also half closed: data may flow the other way for hours.
+ * - CLOSING: both sides have sent their FIN.
+ * - CLOSED: both FINs are acknowledged.
+ * - RESET: a plausible RST went by.
+ * - DOUBTFUL: a RST in window, but not where RFC 5961 has a receiver obey it.
+ * - STRAY: from outside, and nothing that the client would take for its connection's. It says nothing about the flow.
+ */
+export const OPENING = 0;
+export const ESTABLISHED = 1;
+export const CLOSING = 2;
+export const CLOSED = 3;
+export const RESET = 4;
+export const DOUBTFUL = 5;
+export const STRAY = 6;
+
+/** Bits of a side, kept per direction. */
+const SEEN_SYN = 1;
+const SEEN_FIN = 2;
+const FIN_ACKNOWLEDGED = 4;
+/** This side offered to scale its windows (RFC 7323). */
+const SCALES = 8;
+/** This side has acknowledged the other's SYN by a segment that is not itself a SYN. */
+const PAST_SYN = 16;
+
+/** An acknowledgement may be this old even when the window is smaller: the constant of Guido van Rooij's paper. */
+const ACK_AGE_MIN = 66_000;
+
+const OPTION_END = 0;
+const OPTION_NOP = 1;
+const OPTION_WINDOW_SCALE = 3;
+const SCALE_MAX = 14;
+
+/** Serial number arithmetic (RFC 1982): whether `a` comes after `b`, less than half the space away. */
+const after = (a: number, b: number): boolean => ((a - b) | 0) > 0;
+const before = (a: number, b: number): boolean => ((a - b) | 0) < 0;
+
+/**
+ * Follows TCP connections closely enough to know when they are over, and no closer. What it believes has to be in
+ * window, by the four conditions of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij, 2000), so that
+ * who can guess a tuple, but not the sequence numbers, can neither end a flow nor keep it alive.
+ *
+ * Per flow two sides, each a row: the client's is `flow * 2`, the remote's `flow * 2 + 1`.
+ */
+export class TcpTracker {
+  /** The sequence number after the highest that the side sent. */
+  readonly #end: Uint32Array;
+  /** The highest that it may send: what the other side acknowledged, plus its window. */
+  readonly #limit: Uint32Array;
+  /** The next sequence number that the side awaits: its highest acknowledgement. */
+  readonly #awaits: Uint32Array;
+  /** The largest window it ever offered. */
+  readonly #windowMax: Uint32Array;
+  readonly #scale: Uint8Array;
+  readonly #seen: Uint8Array;
+
+  constructor(columns: TcpColumns) {
+    this.#end = columns.end;
+    this.#limit = columns.limit;
+    this.#awaits = columns.awaits;
+    this.#windowMax = columns.windowMax;
+    this.#scale = columns.scale;
+    this.#seen = columns.seen;
+  }
+
+  /**
+   * Whether the two sides of a flow can be what was observed of a connection. Of numbers nothing is asked: any are possible,
+   * and what follows is only believed where it fits.
+   */
+  isPlausible(flow: number): boolean {
+    const client = flow * 2 + OUTWARD;
+    const remote = flow * 2 + INWARD;
+    return (
+      this.#saw(client, SEEN_SYN) &&
+      Math.max(this.#seen[client]!, this.#seen[remote]!) < PAST_SYN * 2 &&
+      Math.max(this.#scale[client]!, this.#scale[remote]!) <= SCALE_MAX
+    );
+  }
+
+  /** Begins a flow with the client's SYN. */
+  open(flow: number, packet: Packet): void {
+    const client = flow * 2 + OUTWARD;
+    const remote = flow * 2 + INWARD;
+    this.#forget(client);
+    this.#forget(remote);
+    this.#beginSide(client, remote, packet);
+  }
+
+  /**
+   * Takes a segment of an open flow into account. What the client itself sends keeps its flow alive even when it is out
+   * of window, so outwards only a RST can be a STRAY.
+   */
+  observe(flow: number, direction: number, packet: Packet): number {
+    const sender = flow * 2 + direction;
+    const receiver = sender ^ 1;
+    if ((packet.flags & RST) !== 0) return this.#onReset(sender, receiver, packet);
+    const believed =
+      (packet.flags & SYN) !== 0
+        ? this.#takeSyn(sender, receiver, packet)
+        : this.#takeSegment(sender, receiver, packet);
+    return believed || direction === OUTWARD ? this.#phase(sender, receiver) : STRAY;
+  }
+
+  /** A segment of this side has come in pieces, and reaches further than the first of them told. */
+  extend(flow: number, direction: number, end: number): void {
+    const sender = flow * 2 + direction;
+    if (after(end, this.#end[sender]!) && !after(end, this.#limit[sender]!)) this.#end[sender] = end;
+  }
+
+  /**
+   * A SYN that acknowledges the other's is no blind guess, so it replaces a side that began differently: a forged SYN
+   * may have come first. A SYN of another sequence number than before is a new attempt if nothing has answered yet.
+   */
+  #takeSyn(sender: number, receiver: number, packet: Packet): boolean {
+    const answers = (packet.flags & ACK) !== 0;
+    if (answers && !this.#acknowledgesSyn(sender, receiver, packet)) return false;
+    const underWay = !this.#saw(sender, PAST_SYN) && !this.#saw(receiver, PAST_SYN);
+    const mayBegin = answers || !this.#saw(receiver, SEEN_SYN);
+    if (!this.#saw(sender, SEEN_SYN) || (underWay && mayBegin)) this.#beginSide(sender, receiver, packet);
+    else if (((packet.sequence + 1) | 0) !== (this.#awaits[receiver]! | 0)) return false;
+    if (answers) this.#acknowledge(sender, receiver, packet);
+    return true;
+  }
+
+  #takeSegment(sender: number, receiver: number, packet: Packet): boolean {
+    if (!this.#isInWindow(sender, receiver, packet)) return false;
+    this.#advance(sender, receiver, packet);
+    return true;
+  }
+
+  #acknowledgesSyn(sender: number, receiver: number, packet: Packet): boolean {
+    return (
+      this.#saw(receiver, SEEN_SYN) &&
+      !before(packet.acknowledgement, this.#awaits[sender]!) &&
+      !after(packet.acknowledgement, this.#end[receiver]!)
+    );
+  }
+
+  /**
+   * A receiver obeys a RST that carries exactly the number it awaits (RFC 5961 3.2). Fish may have seen more or less than
+   * the receiver has, so two numbers will do: what the receiver acknowledged last, and what follows the sender's data.
+   */
+  #onReset(sender: number, receiver: number, packet: Packet): number {
+    if (!this.#saw(sender, SEEN_SYN)) {
+      // The answer to a SYN carries no sequence number; that it knows the SYN's shows in its acknowledgement.
+      return (packet.flags & ACK) !== 0 && this.#acknowledgesSyn(sender, receiver, packet) ? RESET : STRAY;
+    }
+    const { sequence } = packet;
+    if (sequence === this.#awaits[receiver] || sequence === this.#end[sender]) return RESET;
+    const inWindow = !before(sequence, this.#awaits[receiver]!) && !after(sequence, this.#limit[sender]!);
+    return inWindow ? DOUBTFUL : STRAY;
+  }
+
+  /** The four conditions: data neither beyond the window nor older than one, acknowledgement likewise. */
+  #isInWindow(sender: number, receiver: number, packet: Packet): boolean {
+    if (!this.#saw(sender, SEEN_SYN) || !this.#saw(receiver, SEEN_SYN) || (packet.flags & ACK) === 0) return false;
+    const oldestAck = this.#end[receiver]! - Math.max(this.#windowMax[sender]!, ACK_AGE_MIN);
+    return (
+      !after(packet.sequence, this.#limit[sender]!) &&
+      !before(endOf(packet), this.#end[sender]! - this.#windowMax[receiver]!) &&
+      !after(packet.acknowledgement, this.#end[receiver]!) &&
+      !before(packet.acknowledgement, oldestAck)
+    );
+  }
+
+  #advance(sender: number, receiver: number, packet: Packet): void {
+    const end = endOf(packet);
+    if (after(end, this.#end[sender]!)) this.#end[sender] = end;
+    this.#mark(sender, PAST_SYN);
+    if ((packet.flags & FIN) !== 0) this.#mark(sender, SEEN_FIN);
+    this.#acknowledge(sender, receiver, packet);
+    // No data follows a FIN, so who acknowledges everything has acknowledged the FIN.
+    if (this.#saw(receiver, SEEN_FIN) && packet.acknowledgement === this.#end[receiver])
+      this.#mark(receiver, FIN_ACKNOWLEDGED);
+  }
+
+  /** What the sender's acknowledgement and window allow the receiver to send. */
+  #acknowledge(sender: number, receiver: number, packet: Packet): void {
+    const scales = (packet.flags & SYN) === 0 && this.#saw(sender, SCALES) && this.#saw(receiver, SCALES);
+    const window = scales ? packet.window << this.#scale[sender]! : packet.window;
+    if (window > this.#windowMax[sender]!) this.#windowMax[sender] = window;
+    if (after(packet.acknowledgement, this.#awaits[sender]!)) this.#awaits[sender] = packet.acknowledgement;
+    // A closed window is probed with one byte.
+    const limit = packet.acknowledgement + Math.max(window, 1);
+    if (after(limit, this.#limit[receiver]!)) this.#limit[receiver] = limit;
+  }
+
+  #phase(sender: number, receiver: number): number {
+    const both = this.#seen[sender]! & this.#seen[receiver]!;
+    if ((both & FIN_ACKNOWLEDGED) !== 0) return CLOSED;
+    if ((both & SEEN_FIN) !== 0) return CLOSING;
+    // The client's acknowledgement of the SYN-ACK completes the handshake; so does that of the later of two SYNs.
+    return ((this.#seen[sender]! | this.#seen[receiver]!) & PAST_SYN) !== 0 ? ESTABLISHED : OPENING;
+  }
+
+  #beginSide(side: number, other: number, packet: Packet): void {
+    const end = endOf(packet);
+    this.#end[side] = end;
+    // With data in the SYN (Fast Open) the other side may acknowledge just the SYN, or all of it.
+    this.#awaits[other] = packet.sequence + 1;
+    this.#windowMax[side] = Math.max(packet.window, 1);
+    // As much as the other side's SYN has offered, if it was seen: a Fast Open server sends before it is acknowledged.
+    this.#limit[side] = end + this.#windowMax[other]!;
+    const scale = windowScaleOf(packet);
+    this.#scale[side] = Math.max(scale, 0);
+    this.#seen[side] = scale < 0 ? SEEN_SYN : SEEN_SYN | SCALES;
+  }
+
+  #forget(side: number): void {
+    this.#seen[side] = 0;
+    this.#windowMax[side] = 0;
+  }
+
+  #saw(side: number, bit: number): boolean {
+    return (this.#seen[side]! & bit) !== 0;
+  }
+
+  #mark(side: number, bit: number): void {
+    this.#seen[side] = this.#seen[side]! | bit;
+  }
+}
+
+/** The sequence number after the segment; SYN and FIN count one each. */
+export function endOf(packet: Packet): number {
+  const { flags } = packet;
+  return packet.sequence + (packet.end - packet.dataAt) + ((flags & SYN) === 0 ? 0 : 1) + ((flags & FIN) === 0 ? 0 : 1);
+}
+
+/** The shift count that a SYN offers, or -1. A malformed list of options ends where it stops making sense. */
+function windowScaleOf(packet: Packet): number {
+  const { view, dataAt } = packet;
+  let at = packet.transport + 20;
+  while (at < dataAt) {
+    const kind = view.getUint8(at);
+    if (kind === OPTION_END) return -1;
+    if (kind === OPTION_NOP) {
+      at++;
+      continue;
+    }
+    const bytes = at + 1 < dataAt ? view.getUint8(at + 1) : 0;
+    if (bytes < 2 || at + bytes > dataAt) return -1;
+    if (kind === OPTION_WINDOW_SCALE && bytes === 3) return Math.min(view.getUint8(at + 2), SCALE_MAX);
+    at += bytes;
+  }
+  return -1;
+}

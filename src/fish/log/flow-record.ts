@@ -1,0 +1,15 @@
+import type { TupleText } from '../flows/flow-tuple.ts';
+
+/** Why a flow ended: both FINs acknowledged, a plausible RST, silence, its ports taken back, or the server silent for too long. */
+export const endings = ['finished', 'reset', 'idle', 'lease_ended', 'fenced'] as const;
+export type Ending = (typeof endings)[number];
+
+/** One use of a leased tuple by a client. Instants are microseconds since 1970. */
+export type FlowRecord = TupleText &
+  Readonly<{
+    lease: string;
+    openedAt: number;
+    /** null while it lasts. */
+    closedAt: number | null;
+    ending: Ending | null;
+  }>;

@@ -1,0 +1,158 @@
+import { describe, expect, test } from 'vitest';
+import { block, client, origin, Pond } from '../../support/fish.ts';
+import { build, checksumProblem, type PacketFields } from '../../support/packets.ts';
+
+const leased = '198.51.100.10';
+const router = '192.0.2.254';
+const nearRouter = '100.64.0.1';
+const blocks = [
+  block(leased, 'tcp', 9_000, 9_000),
+  block(leased, 'udp', 9_000, 9_000),
+  block(leased, 'icmp', 9_000, 9_000),
+];
+
+const data = Uint8Array.from({ length: 64 }, (_, index) => index * 7);
+const ends = {
+  source: client.address,
+  destination: origin.address,
+  sourcePort: client.port,
+  destinationPort: origin.port,
+};
+const back = { source: origin.address, destination: leased, sourcePort: origin.port, destinationPort: 9_000 };
+
+/** What a client sends first, and what it is sent; ports and identifier are those of the only port that is leased. */
+const kinds: Readonly<Record<string, Readonly<{ sent: PacketFields; arriving: PacketFields }>>> = {
+  tcp: {
+    sent: { ...ends, protocol: 'tcp', flags: 'S', sequence: 1_000, data },
+    arriving: { ...back, protocol: 'tcp', flags: 'SA', sequence: 5, acknowledgement: 1_001, data },
+  },
+  'tcp with IP options': {
+    sent: { ...ends, protocol: 'tcp', flags: 'S', options: [1, 1, 1, 1, 1, 1, 1, 0] },
+    arriving: { ...back, protocol: 'tcp', flags: 'SA', options: [1, 1, 1, 0] },
+  },
+  udp: { sent: { ...ends, protocol: 'udp', data }, arriving: { ...back, protocol: 'udp', data } },
+  'udp without a checksum': {
+    sent: { ...ends, protocol: 'udp', withoutChecksum: true, data },
+    arriving: { ...back, protocol: 'udp', withoutChecksum: true, data },
+  },
+  echo: {
+    sent: { source: client.address, destination: origin.address, protocol: 'icmp', type: 8, identifier: 77, data },
+    arriving: { source: origin.address, destination: leased, protocol: 'icmp', type: 0, identifier: 9_000, data },
+  },
+};
+
+/** "Fragmentation needed", with the size of what would fit where an echo has its sequence number. */
+function errorAbout(quoted: Uint8Array, source: string, destination: string, more: object = {}): PacketFields {
+  const needed = { protocol: 'icmp', type: 3, code: 4, identifier: 0, sequence: 1_280 } as const;
+  return { ...needed, source, destination, data: quoted, ...more };
+}
+/** As much as RFC 792 asks for, and as much as there is. */
+const parts = (packet: Uint8Array): readonly Uint8Array[] => [packet.slice(0, ((packet[0] ?? 0) & 15) * 4 + 8), packet];
+
+describe.each(Object.entries(kinds))('an error about %s', (_name, { sent, arriving }) => {
+  test('that a client has sent comes to the client, and quotes what the client sent', () => {
+    const pond = new Pond(blocks);
+    const { bytes: out } = pond.send(sent);
+    const inside = parts(build({ ...sent, ttl: 64 }));
+    for (const [index, quoted] of parts(out).entries()) {
+      const { verdict, bytes } = pond.send(errorAbout(quoted, router, leased));
+      expect(verdict).toBe('forward');
+      expect(bytes).toEqual(build(errorAbout(inside[index]!, router, client.address, { ttl: 64 })));
+      expect(checksumProblem(bytes)).toBeUndefined();
+    }
+  });
+
+  test('that a client was sent goes out from the leased address, and quotes what arrived there', () => {
+    const pond = new Pond(blocks);
+    pond.send(sent);
+    const { bytes: inner, verdict: arrived } = pond.send(arriving);
+    expect(arrived).toBe('forward');
+    const outside = parts(build({ ...arriving, ttl: 64 }));
+    for (const from of [client.address, nearRouter])
+      for (const [index, quoted] of parts(inner).entries()) {
+        const { verdict, bytes } = pond.send(errorAbout(quoted, from, origin.address));
+        expect(verdict).toBe('forward');
+        expect(bytes).toEqual(build(errorAbout(outside[index]!, leased, origin.address, { ttl: 64 })));
+      }
+  });
+
+  test('damaged on its way is as damaged afterwards', () => {
+    const pond = new Pond(blocks);
+    const { bytes: out } = pond.send(sent);
+    const damaged = build(errorAbout(out, router, leased));
+    damaged[damaged.length - 1]! ^= 0x10;
+    const { bytes } = pond.send(damaged);
+    expect(checksumProblem(bytes)).toBeDefined();
+  });
+});
+
+describe('an error is dropped', () => {
+  const sent = kinds['udp']!.sent;
+  const begin = () => {
+    const pond = new Pond(blocks);
+    return { pond, out: pond.send(sent).bytes };
+  };
+
+  test.each([4, 5])('that means nothing beyond a router: type %i', (type) => {
+    const { pond, out } = begin();
+    expect(pond.send(errorAbout(out, router, leased, { type })).verdict).toBe('icmp_error_unusable');
+    expect(pond.send(errorAbout(out, client.address, router, { type })).verdict).toBe('icmp_error_unusable');
+  });
+
+  test('about nothing that a client has sent', () => {
+    const { pond } = begin();
+    const stranger = build({
+      ...back,
+      source: leased,
+      destination: origin.address,
+      protocol: 'udp',
+      sourcePort: 9_001,
+    });
+    expect(pond.send(errorAbout(stranger, router, leased)).verdict).toBe('no_flow');
+    // What it quotes was sent by another address than the one that it comes to.
+    expect(pond.send(errorAbout(build(sent), router, leased)).verdict).toBe('no_flow');
+    const reply = build({ source: leased, destination: origin.address, protocol: 'icmp', type: 0, identifier: 9_000 });
+    expect(pond.send(errorAbout(reply, router, leased)).verdict).toBe('no_flow');
+  });
+
+  test('that quotes another error, a later fragment, another protocol, or too little', () => {
+    const { pond, out } = begin();
+    const about = (quoted: Uint8Array) => pond.send(errorAbout(quoted, router, leased)).verdict;
+    const changed = (at: number, to: number) => Uint8Array.from(out, (byte, index) => (index === at ? to : byte));
+    expect(about(build(errorAbout(out, leased, router)))).toBe('icmp_error_unusable');
+    expect(about(changed(7, 3))).toBe('icmp_error_unusable');
+    expect(about(changed(9, 47))).toBe('icmp_error_unusable');
+    expect(about(changed(0, 0x65))).toBe('icmp_error_unusable');
+    expect(about(changed(0, 0x44))).toBe('icmp_error_unusable');
+    for (const bytes of [0, 19, 20, 27]) expect(about(out.slice(0, bytes))).toBe('truncated');
+  });
+
+  test('from those who may not send', () => {
+    const { pond, out } = begin();
+    const inner = pond.send(kinds['udp']!.arriving).bytes;
+    expect(pond.send(errorAbout(inner, '203.0.113.66', origin.address)).verdict).toBe('source_not_allowed');
+    expect(pond.send(errorAbout(inner, leased, origin.address)).verdict).toBe('spoofed_source');
+    expect(pond.send(errorAbout(out, client.address, leased)).verdict).toBe('no_flow');
+  });
+
+  test('once the flow has ended, and never keeps it alive', () => {
+    const { pond, out } = begin();
+    for (let at = 0; at < 300; at += 60) {
+      expect(pond.send(errorAbout(out, router, leased)).verdict).toBe('forward');
+      pond.pass(60);
+    }
+    // The wheel of timers is not finer than this.
+    pond.pass(5);
+    expect(pond.send(errorAbout(out, router, leased)).verdict).toBe('resting');
+    pond.pass(125);
+    expect(pond.send(errorAbout(out, router, leased)).verdict).toBe('no_flow');
+  });
+
+  test('from a remote that the client never sent to, where only such may answer', () => {
+    const pond = new Pond(blocks, { udpFiltering: 'address_dependent' });
+    const { bytes: out } = pond.send(sent);
+    expect(pond.send(errorAbout(out, router, leased)).verdict).toBe('forward');
+    const other = build({ ...back, source: leased, destination: '203.0.113.99', sourcePort: 9_000, protocol: 'udp' });
+    expect(pond.send(errorAbout(other, router, leased)).verdict).toBe('filtered');
+  });
+});
