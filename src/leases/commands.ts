@@ -98,7 +98,7 @@ export type RejectionCode =
   | 'reclaimed'
   /**
    * `empty` for a lease that is not ending, or for a slice that still has live leases, or that neither drains nor is granted in
-   * by its machine.
+   * by its machine; `refused` for a lease that is ending, which is over when it is proven `empty`.
    */
   | 'in_use'
   /** `refused` for a lease that is active: it was made true before. */

@@ -101,8 +101,9 @@ function onRefusal(
 ): Rejection | undefined {
   const { view } = context;
   if (lease.state === 'active') return { code: 'already_active', detail: 'it was reported active before' };
-  // Ended before the agent came to it: it holds nothing there, which is what `empty` says.
-  if (lease.state === 'ending') leave(context, lease);
+  // Whatever the kernel would not have, somebody may have used the ports before: only `empty` says that nobody does.
+  if (lease.state === 'ending')
+    return { code: 'in_use', detail: 'it is ending: that it was refused is no proof that nobody is on its ports' };
   if (lease.state !== 'pending') return undefined;
   leaveBlock(view, lease);
   const refused = putLease(view, lease, (revision, at) => {

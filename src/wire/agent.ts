@@ -262,7 +262,7 @@ export const ReportOutcome = z
     item: z.string(),
     code: z.enum(rejectionCodes).meta({
       description:
-        'in_use: reported empty, but it is not ending (a slice: not draining, nor granted in by the machine) or has live leases. already_active: refused after it was made true. no_unit: `unit_gone` for a lease of no unit. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
+        'in_use: reported empty, but it is not ending (a slice: not draining, nor granted in by the machine) or has live leases; or reported refused when it was ending, which proves nothing: say empty when nobody is on its ports. already_active: refused after it was made true. no_unit: `unit_gone` for a lease of no unit. stale_token: meant for what was there before. not_routed: a slice that its machine was not told of yet. reclaimed: taken back while the machine was out of reach; drop it.',
     }),
     detail: z.string(),
   })

@@ -102,8 +102,11 @@ describe('a lease on a machine with an agent', () => {
       ['released while pending', () => w.release(lease), `${place} ending released`],
       ['a late "active"', () => w.report(lease, 'active'), 'taken'],
       ['does not wake it up', () => w.look(lease), `${place} ending released`],
-      ['a late "refused" proves that nothing is there', () => w.report(lease, 'refused'), 'taken'],
-      ['so it rests', () => w.look(lease), `${place} cooling released`],
+      ['a late "refused" proves nothing', () => w.report(lease, 'refused'), `lease-${lease.id} in_use`],
+      ['nor does it the next time', () => w.report(lease, 'refused'), `lease-${lease.id} in_use`],
+      ['so it waits', () => w.look(lease), `${place} ending released`],
+      ['for the word that does', () => w.report(lease, 'empty'), 'taken'],
+      ['and rests', () => w.look(lease), `${place} cooling released`],
     ]);
   });
 });
