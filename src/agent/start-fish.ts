@@ -31,7 +31,7 @@ type FishStart = Readonly<{
   fish: FishSettings;
   placeholders_max: number;
   place: FishPlace;
-  log: Pick<Logger, 'error' | 'info'>;
+  log: Pick<Logger, 'error' | 'warn' | 'info'>;
 }>;
 
 /**
@@ -84,6 +84,12 @@ export class FishStarter {
       throw error;
     }
     void thread.died.then(noteDeath);
+    const { disbelieved } = await thread.ready;
+    if (disbelieved > 0)
+      log.warn(
+        { placeholders: disbelieved },
+        'what was kept for flows of a former fish was not what stands beside it; it is closed, and their 5-tuples are taken anew',
+      );
     const keeper = keptLog && new FlowLogKeeper(keptLog, thread, log);
     void thread.died.then(() => {
       this.#ending = keeper?.end();

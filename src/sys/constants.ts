@@ -32,6 +32,7 @@ export const SO_PEERCRED = 17;
 export const SO_RCVTIMEO = 20;
 export const SO_SNDTIMEO = 21;
 export const SO_ATTACH_FILTER = 26;
+export const SO_PEERNAME = 28;
 export const SO_ACCEPTCONN = 30;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
@@ -43,6 +44,7 @@ export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IP_LOCAL_PORT_RANGE = 51;
 export const IPV6_V6ONLY = 26;
 export const IPV6_TRANSPARENT = 75;
+export const TCP_INFO = 11;
 export const TCP_FASTOPEN_CONNECT = 30;
 export const TCP_FASTOPEN_NO_COOKIE = 34;
 

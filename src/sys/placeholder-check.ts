@@ -1,14 +1,18 @@
 import {
+  AF_INET,
   ENOTCONN,
   IPPROTO_ICMP,
   IPPROTO_ICMPV6,
   IPPROTO_TCP,
   IPPROTO_UDP,
   SOL_SOCKET,
+  SOL_TCP,
   SO_ACCEPTCONN,
   SO_MARK,
+  SO_PEERNAME,
   SO_PROTOCOL,
   SO_REUSEADDR,
+  TCP_INFO,
 } from './constants.ts';
 import { libc } from './libc.ts';
 import { familyConstant, portIn } from './sockaddr.ts';
@@ -42,6 +46,43 @@ export function isPing(fd: number, identifier: number): boolean {
     localPortOf(fd) === identifier &&
     optionOf(fd, SOL_SOCKET, SO_REUSEADDR) === 0
   );
+}
+
+/** A 5-tuple of TCP: addresses of 4 or 16 bytes in network order, in memory that the next answer is written to. */
+export type TcpNames = Readonly<{ local: Uint8Array; port: number; remote: Uint8Array; remotePort: number }>;
+
+const peer = new Uint8Array(new ArrayBuffer(128));
+const tcpInfo = new Uint8Array(new ArrayBuffer(28));
+const unackedAt = 24;
+const SYN_SENT = 2;
+const sockaddrBytes = { 4: 16, 6: 28 } as const;
+
+/**
+ * Which 5-tuple a descriptor holds, if it is what `openConnected4` and `openConnected6` open, with this mark: connected by Fast
+ * Open and still silent. undefined for anything else, also for one that the kernel has given up (an ICMP error that reached it,
+ * a reset), whose 5-tuple may be somebody else's by now.
+ *
+ * getpeername(2) tells nothing of a socket in SYN-SENT; SO_PEERNAME does, if asked for no more bytes than its name has.
+ */
+export function namesOfConnected(fd: number, mark: number): TcpNames | undefined {
+  const c = libc();
+  length[0] = name.length;
+  if (c.getsockname(fd, name, length) < 0) return undefined;
+  const family = name[0] === AF_INET ? 4 : 6;
+  length[0] = sockaddrBytes[family];
+  if (c.getsockopt(fd, SOL_SOCKET, SO_PEERNAME, peer, length) < 0 || peer[0] !== name[0]) return undefined;
+  length[0] = tcpInfo.length;
+  // Only TCP answers. A SYN that is on its way is unacknowledged.
+  if (c.getsockopt(fd, SOL_TCP, TCP_INFO, tcpInfo, length) < 0) return undefined;
+  if (tcpInfo[0] !== SYN_SENT || tcpInfo[unackedAt] !== 0) return undefined;
+  if (optionOf(fd, SOL_SOCKET, SO_MARK) !== (mark | 0)) return undefined;
+  const [from, to] = family === 4 ? [4, 8] : [8, 24];
+  return {
+    local: name.subarray(from, to),
+    port: portIn(name),
+    remote: peer.subarray(from, to),
+    remotePort: portIn(peer),
+  };
 }
 
 function isNamed(fd: number, address: Uint8Array, port: number): boolean {

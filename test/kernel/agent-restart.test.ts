@@ -49,15 +49,23 @@ describe.each(['nftables', 'ebpf'] as const)(
       await expect.poll(() => scene.lost(first, last), { timeout: 15_000 }).toEqual({ there: 0, back: 0 });
     }, 120_000);
 
-    it('without the server goes on all the same', async () => {
+    it('without the server goes on all the same, and takes a 5-tuple anew that is not held as it was', async () => {
       scene.lab.freezeServer(true);
-      await scene.restart('SIGKILL');
+      await scene.restart('SIGKILL', () => expect(scene.misplace(2)).toBe('misplaced 2'));
       await scene.everythingMoves();
       expect(await scene.broken()).toEqual([]);
       scene.lab.freezeServer(false);
-      await scene.agent.ready();
+      const { fish } = await scene.agent.ready();
       await scene.everythingMoves();
       expect(await scene.broken()).toEqual([]);
+      expect(fish?.stats).toMatchObject({
+        adoption_flows: scene.streams + 2,
+        adoption_without_placeholder: 0,
+        adoption_placeholders_reopened: 2,
+        adoption_placeholders_disbelieved: 2,
+      });
+      expect(scene.agent.output).toContain('what was kept for flows of a former fish was not what stands beside it');
+      expect(scene.placeholders()).toBe(scene.streamsInShared);
     }, 120_000);
 
     it('that loses its keeper has the sockets of its flows opened again, in another one', async () => {

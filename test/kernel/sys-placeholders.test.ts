@@ -135,6 +135,42 @@ describe.each([
     expect(await lab.host.call('plain', { address, port: 9120 })).toBe('EADDRINUSE');
   });
 
+  test.each(['late', 'explicit'] as const)('with %s binding is known again by its descriptor', async (binding) => {
+    const { host } = lab;
+    expect(await host.call('openConnected', address, 9125, remote, 443, binding, 42)).toBe('open');
+    expect(await host.call('namesOfLast', 42)).toBe(`${address} 9125 ${remote} 443`);
+    expect(await host.call('namesOfLast', 43)).toBeNull();
+    expect(await host.call('openConnected', address, 9125, elsewhere, 8_443, binding)).toBe('open');
+    expect(await host.call('namesOfLast', 0)).toBe(`${address} 9125 ${elsewhere} 8443`);
+  });
+
+  test('is none that the kernel has cut, is bound only, listens, sends or is connected', async () => {
+    const { host, peer } = lab;
+    const isOne = async () => (await host.call('namesOfLast', 0)) !== null;
+    expect(await host.call('openBound', address, 9126, 'tcp')).toBe('open');
+    expect(await isOne()).toBe(false);
+    expect(await host.call('openBound', address, 9126, 'udp')).toBe('open');
+    expect(await isOne()).toBe(false);
+    expect(await host.call('plain', { address, port: 9127, listen: true })).toBe('open');
+    expect(await isOne()).toBe(false);
+    expect(await host.call('plain', { address, port: 9127, protocol: 'udp', remote: [remote, 443] })).toBe('open');
+    expect(await isOne()).toBe(false);
+    await peer.call('listen', remote, 443);
+    expect(await host.call('plain', { address, port: 9128, remote: [remote, 443] })).toBe('open');
+    expect(await isOne()).toBe(false);
+    // Nobody has that address, so its SYN stays unanswered.
+    const nobody = address === here ? '203.0.113.99' : '2001:db8:f::99';
+    expect(await host.call('beginConnecting', { address, port: 9129 }, [nobody, 443], 0)).toBe('EINPROGRESS');
+    expect(await isOne()).toBe(false);
+    expect(await host.call('openConnected', address, 9129, remote, 444, 'late')).toBe('EADDRNOTAVAIL');
+    expect(await host.call('openConnected', address, 9133, remote, 444, 'late')).toBe('open');
+    expect(await isOne()).toBe(true);
+    host.shell('ss -K state syn-sent dport = :444');
+    expect(await isOne()).toBe(false);
+    // By a reset from there, so that nothing lingers here.
+    await peer.call('closeAll');
+  });
+
   test('is refused on a port that a bound placeholder holds, and the other way round', async () => {
     expect(await lab.host.call('openBound', address, 9130, 'tcp')).toBe('open');
     expect(await lab.host.call('openConnected', address, 9130, remote, 443, 'late')).toBe('EADDRNOTAVAIL');

@@ -39,6 +39,7 @@ export class TupleKernel implements Placeholders {
   readonly strangers = new Set<string>();
   /** When set, the errno that answers everything. */
   failure = 0;
+  disbelieved = 0;
   #next = 3;
   /** What the present fish has opened or taken over. */
   readonly #mine = new Set<number>();

@@ -15,6 +15,7 @@ import {
   endedFlows_max,
   lastWordsId,
   readyId,
+  type Begun,
   type EndedBatch,
   type FishStats,
   type FlowList,
@@ -71,14 +72,14 @@ export class Fish {
   #isStopping = false;
   readonly #lastWords: EndedBatch[] = [];
   /** Resolves when packets are forwarded; rejects when the thread could not start. */
-  readonly ready: Promise<unknown>;
+  readonly ready: Promise<Begun>;
   /** Resolves with the reason when the thread ends without `stop`: all flows are gone, and all operations reject. */
   readonly died: Promise<string> = this.#died.promise;
 
   constructor(worker: Worker, wakeFd: number) {
     this.#worker = worker;
     this.#wakeFd = wakeFd;
-    this.ready = this.#reply(readyId);
+    this.ready = this.#reply(readyId) as Promise<Begun>;
     let failure: unknown;
     worker.on('message', (message) => this.#settle(message as Reply));
     worker.on('error', (error: unknown) => {

@@ -5,6 +5,8 @@ import { openConnected4, openConnected6 } from '../../sys/placeholders.ts';
 /** Placeholders as the kernel has them: a handle is the descriptor of a Fast Open socket that waits in SYN-SENT. */
 export class HeldSockets implements Placeholders {
   readonly #mark: number;
+  /** Nothing is ever found. */
+  readonly disbelieved = 0;
 
   /** `mark`: the SO_MARK of all of them; 0: none. */
   constructor(mark: number) {

@@ -78,11 +78,13 @@ export type Request = {
   [Op in Operation]: Readonly<{ id: number; operation: Op; ask: Operations[Op]['ask'] }>;
 }[Operation];
 /**
- * The worker's answer to one; the first, with id 0, answers none and says that it runs. Those with id -1 answer none either: when
+ * The worker's answer to one; the first, with id 0, answers none and says that it runs (`Begun`). Those with id -1 answer none either: when
  * nothing happens to flows any more, they bring what was not read of those that have ended (`EndedBatch`).
  */
 export type Reply = Readonly<{ id: number; answer: unknown }>;
 export const readyId = 0;
+/** `disbelieved`: placeholders that a former fish left, and that are not what they were kept as. */
+export type Begun = Readonly<{ disbelieved: number }>;
 export const lastWordsId = -1;
 /** As many as one answer brings. */
 export const endedFlows_max = 16_384;

@@ -14,6 +14,7 @@ import { HeldSockets } from './held-sockets.ts';
 import { KeptSockets } from './kept-sockets.ts';
 import type {
   TraceSoFar,
+  Begun,
   EndedBatch,
   FlowList,
   Operation,
@@ -71,7 +72,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     if (request.operation === 'endedFlows') read = request.ask.after;
     return answered;
   };
-  port.postMessage({ id: readyId, answer: null } satisfies Reply);
+  port.postMessage({ id: readyId, answer: { disbelieved: placeholders.disbelieved } satisfies Begun } satisfies Reply);
   try {
     pump.run();
   } finally {

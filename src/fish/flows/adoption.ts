@@ -18,6 +18,7 @@ import type { PlaceholderBudget } from '../ports/placeholders.ts';
  * - `not_allowed`: of clients that the settings do not name any more, or by a mapping that is another by now.
  * - `without_placeholder`: in a shared block, and the kernel would not give back their 5-tuple.
  * - `placeholders_reopened`: of flows that were taken over. `placeholders_left_over`: of none, so they were closed.
+ * - `placeholders_disbelieved`: what was kept as a placeholder was something else, or none any more, so it was closed.
  * - `blocks_damaged`: blocks that cannot be what was written.
  */
 export const adoptionCounts = [
@@ -28,6 +29,7 @@ export const adoptionCounts = [
   'without_placeholder',
   'placeholders_reopened',
   'placeholders_left_over',
+  'placeholders_disbelieved',
   'blocks_damaged',
 ] as const;
 export type AdoptionCount = (typeof adoptionCounts)[number];
@@ -96,6 +98,7 @@ export class Adoption {
     }
     if (looked < max) {
       this.#counts.placeholders_left_over = placeholders.settle();
+      this.#counts.placeholders_disbelieved = placeholders.disbelieved;
       book.settle();
       this.#isDone = true;
       const { damaged, without_block, not_allowed, without_placeholder } = this.#counts;

@@ -7,6 +7,8 @@ import { FORWARD, DROP } from '../verdicts.ts';
  * sockets, in tests it is a table.
  */
 export interface Placeholders {
+  /** Those of a former one that were not what they were kept as, and so were closed: none of them can be adopted. */
+  readonly disbelieved: number;
   /** Takes a TCP 5-tuple: a handle of 0 or more, or -errno. Addresses are unsigned 32-bit numbers. */
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number;
   /** The same over IPv6: addresses are 16 bytes in network order, which are the caller's again when it returns. */
@@ -128,6 +130,11 @@ export class PlaceholderBudget {
     if (!isOurs) return false;
     this.held++;
     return true;
+  }
+
+  /** As `Placeholders` has it. */
+  get disbelieved(): number {
+    return this.#placeholders.disbelieved;
   }
 
   settle(): number {

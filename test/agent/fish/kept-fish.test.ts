@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { fstatSync, readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { startFish, type Fish } from '../../../src/agent/fish/fish.ts';
 import { FishPlace } from '../../../src/agent/fish/fish-place.ts';
@@ -6,10 +6,11 @@ import { KeptSockets } from '../../../src/agent/fish/kept-sockets.ts';
 import type { KeptFlows } from '../../../src/agent/fish/operations.ts';
 import { fishConfig, type FishConfig } from '../../../src/fish/config.ts';
 import { memorySizes } from '../../../src/fish/forwarder.ts';
-import { singletons } from '../../../src/keeper/protocol.ts';
+import { kinds, singletons } from '../../../src/keeper/protocol.ts';
 import type { Prefix } from '../../../src/net/prefix.ts';
+import { closeFd } from '../../../src/sys/descriptors.ts';
 import { createSharedMemory, viewOfMapping } from '../../../src/sys/shared-memory.ts';
-import { openEventFd } from '../../../src/sys/wait.ts';
+import type { TcpNames } from '../../../src/sys/placeholder-check.ts';
 import { block, client } from '../../support/fish.ts';
 import { TestKeeper } from '../../support/fish-keeping.ts';
 import { translated } from '../../support/naive-nat.ts';
@@ -175,16 +176,42 @@ describe("fish's flow table", () => {
 describe('kept placeholders', () => {
   const tuple = [0xc633640a, 9_000, 0xcb007101, 443] as const;
   const other = [0xc633640a, 9_001, 0xcb007101, 443] as const;
+  const local6 = Uint8Array.of(0x20, 1, 0xd, 0xb8, ...new Uint8Array(11), 1);
+  const remote6 = Uint8Array.of(0x20, 1, 0xd, 0xb8, 0xf, ...new Uint8Array(10), 1);
+  /** The kernel: what each socket, a file of its own here, holds and is marked with. */
+  const tuples = new Map<number, TcpNames & Readonly<{ mark: number }>>();
   let answer = 0;
-  const sockets = (identity: readonly [number, number] = [1, 2]) =>
+  let mark = 42;
+  function socket(names: TcpNames): number {
+    if (answer < 0) return answer;
+    const fd = createSharedMemory('socket', 4_096);
+    tuples.set(fstatSync(fd).ino, { ...names, mark });
+    return fd;
+  }
+  const bytesOf = (address: number) => Uint8Array.of(address >>> 24, address >>> 16, address >>> 8, address);
+  const sockets = (
+    identity: readonly [number, number] = [1, 2],
+    keepers: ConstructorParameters<typeof KeptSockets>[0]['keepers'] = [
+      { number: 0, keeper: keeper.client, flows_max: 1_000 },
+    ],
+  ) =>
     new KeptSockets({
-      keepers: [{ number: 0, keeper: keeper.client, flows_max: 1_000 }],
+      keepers,
       identity,
       mark: 42,
-      open: () => (answer < 0 ? answer : openEventFd()),
+      open: (address, port, remote, remotePort) =>
+        socket({ local: bytesOf(address), port, remote: bytesOf(remote), remotePort }),
+      open6: (address, port, remote, remotePort) =>
+        socket({ local: address.slice(), port, remote: remote.slice(), remotePort }),
+      namesOf: (fd, wanted) => {
+        const found = tuples.get(fstatSync(fd).ino);
+        return found?.mark === wanted ? found : undefined;
+      },
     });
   beforeEach(() => {
     answer = 0;
+    mark = 42;
+    tuples.clear();
   });
 
   test('are in the keeper when they were delivered, and leave nothing open here', () => {
@@ -214,21 +241,21 @@ describe('kept placeholders', () => {
     const second = await TestKeeper.start();
     // Numbers as they are when the one between has died.
     const both = [keeper, second].map(({ client: own }, i) => ({ number: i * 2, keeper: own, flows_max: 2 }));
-    const make = () => new KeptSockets({ keepers: both, identity: [1, 2], mark: 0, open: () => openEventFd() });
+    const make = () => sockets([1, 2], both);
     const held = make();
-    const tuples = [1, 2, 3, 4].map((port) => [tuple[0], port, tuple[2], 443] as const);
-    const handles = tuples.map((each) => held.open(...each, 'late'));
+    const wanted = [1, 2, 3, 4].map((port) => [tuple[0], port, tuple[2], 443] as const);
+    const handles = wanted.map((each) => held.open(...each, 'late'));
     held.deliver();
     expect([keeper.flows, second.flows]).toEqual([2, 2]);
     const before = openDescriptors();
     expect(held.open(...other, 'late')).toBe(-24);
     expect(openDescriptors()).toBe(before);
     held.close(handles[3]!);
-    expect(held.open(...tuples[3]!, 'late')).toBe(handles[3]);
+    expect(held.open(...wanted[3]!, 'late')).toBe(handles[3]);
     held.deliver();
 
     const next = make();
-    expect(tuples.map((each, i) => next.adopt(handles[i]!, ...each))).toEqual([true, true, true, true]);
+    expect(wanted.map((each, i) => next.adopt(handles[i]!, ...each))).toEqual([true, true, true, true]);
     expect(next.settle()).toBe(0);
     for (const handle of handles) next.close(handle);
     next.confirm();
@@ -261,6 +288,49 @@ describe('kept placeholders', () => {
     const foreign = sockets([1, 3]);
     expect(foreign.adopt(mine, ...tuple)).toBe(false);
     expect(foreign.settle()).toBe(2);
+  });
+
+  test('are taken over by what the kernel says they are: the others are closed first, and can be had anew', () => {
+    const first = sockets();
+    const six = [local6, 9_002, remote6, 443] as const;
+    const handles = [first.open(...tuple, 'late'), first.open(...other, 'late'), first.open6(...six, 'late')];
+    const [mine, elsewhere, sixth] = handles as [number, number, number];
+    first.deliver();
+    const records = new Map([...keeper.client.list(kinds.flow)].map(({ slot, record }) => [slot, record]));
+    const misplace = (slot: number, names: TcpNames | undefined) => {
+      const fd = names ? socket(names) : createSharedMemory('no socket', 4_096);
+      expect(keeper.client.put(kinds.flow, slot, records.get(slot)!, fd)).toBe(0);
+      closeFd(fd);
+    };
+    const named = { local: bytesOf(other[0]), port: 9_001, remote: bytesOf(0xcb007102), remotePort: 443 };
+    // Of another remote, of another address, no socket of TCP at all, and one with another mark.
+    misplace(elsewhere, named);
+    misplace(sixth, { local: local6, port: 9_002, remote: local6, remotePort: 443 });
+    const [lost, strange] = [first.open(...tuple, 'late'), first.open(...tuple, 'late')];
+    first.deliver();
+    for (const { slot, record } of keeper.client.list(kinds.flow)) records.set(slot, record);
+    misplace(lost, undefined);
+    mark = 7;
+    misplace(strange, { ...named, port: 9_000, remote: bytesOf(tuple[2]) });
+    mark = 42;
+    expect(keeper.flows).toBe(5);
+
+    const before = openDescriptors();
+    const next = sockets();
+    expect([next.disbelieved, openDescriptors()]).toEqual([4, before]);
+    expect(next.adopt(elsewhere, ...other)).toBe(false);
+    expect(next.adopt6(sixth, ...six)).toBe(false);
+    expect(next.adopt(lost, ...tuple)).toBe(false);
+    expect(next.adopt(mine, ...tuple)).toBe(true);
+    // Their slots are free again, which is no danger to what is put there next.
+    const anew = [next.open(...other, 'late'), next.open6(...six, 'late')];
+    next.confirm();
+    expect(next.settle()).toBe(0);
+    expect(keeper.flows).toBe(3);
+    const last = sockets();
+    expect(last.disbelieved).toBe(0);
+    expect(last.adopt(anew[0]!, ...other)).toBe(true);
+    expect(last.adopt6(anew[1]!, ...six)).toBe(true);
   });
 
   test('are nothing to go on with when the keeper is gone', () => {

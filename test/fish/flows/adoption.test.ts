@@ -206,6 +206,15 @@ describe('what a successor does not trust', () => {
     expect(adoption(pond)).toEqual({ without_placeholder: 1 });
   });
 
+  test('is that a placeholder was what it was kept as: what was closed for that is counted', () => {
+    const pond = new Pond([sharedBlock]);
+    outside(pond.send(tcp(client, origin, 'S')));
+    pond.kernel.held.clear();
+    pond.kernel.disbelieved = 1;
+    pond.restart();
+    expect(adoption(pond)).toEqual({ flows: 1, placeholders_reopened: 1, placeholders_disbelieved: 1 });
+  });
+
   test('is that a placeholder is of its tuple, or of one flow only', () => {
     const pond = new Pond([sharedBlock]);
     outside(pond.send(tcp(client, origin, 'S')));

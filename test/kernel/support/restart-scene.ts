@@ -1,7 +1,9 @@
+import { fileURLToPath } from 'node:url';
 import { AgentLab, eventually, type AgentProcess } from './agent-lab.ts';
 import { StreamEnd } from './streams.ts';
 import type { StreamReport, Way } from './stream-process.ts';
 
+const misplacer = fileURLToPath(new URL('./misplacer-process.ts', import.meta.url));
 const address = '203.0.113.1';
 const streams_max = 40;
 /** So much of every stream has to arrive before it counts as moving. */
@@ -101,9 +103,10 @@ export class RestartScene {
     return [...this.#peers.values()].filter((peer) => this.#isShared(peer)).length;
   }
 
-  /** Ends the agent by this signal and starts it again; returns its exit code. */
-  async restart(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
+  /** Ends the agent by this signal and starts it again; returns its exit code. `between`: what happens meanwhile. */
+  async restart(signal: 'SIGKILL' | 'SIGTERM', between = () => {}): Promise<number | null> {
     const code = await this.agent.end(signal);
+    between();
     this.agent = this.lab.startAgent(this.#config);
     return code;
   }
@@ -152,6 +155,11 @@ export class RestartScene {
       there: all.filter((number) => !there.has(number)).length,
       back: all.filter((number) => !back.has(number)).length,
     };
+  }
+
+  /** Puts other sockets in the place of placeholders, in the keeper; says how many. */
+  misplace(count: number): string {
+    return this.lab.shell(this.lab.host, `${process.execPath} ${misplacer} ${count} flows`);
   }
 
   /** Fast Open sockets in SYN-SENT, as the kernel lists them. */

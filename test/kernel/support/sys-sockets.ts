@@ -2,12 +2,19 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 import { readdirSync } from 'node:fs';
-import { addressToBytes, ipv4ToNumber, parseAddress, type Address } from '../../../src/net/address.ts';
+import {
+  addressFromBigInt,
+  addressToBytes,
+  ipv4ToNumber,
+  parseAddress,
+  type Address,
+} from '../../../src/net/address.ts';
 import * as constants from '../../../src/sys/constants.ts';
-import { closeFd } from '../../../src/sys/descriptors.ts';
+import { closeFd, setNonBlocking } from '../../../src/sys/descriptors.ts';
 import { errnoName } from '../../../src/sys/errno.ts';
 import { prepareSocket } from '../../../src/sys/late-socket.ts';
 import { libc } from '../../../src/sys/libc.ts';
+import { namesOfConnected } from '../../../src/sys/placeholder-check.ts';
 import { openBound, openConnected4, openConnected6, openPing, type Binding } from '../../../src/sys/placeholders.ts';
 import { sockaddrOf } from '../../../src/sys/sockaddr.ts';
 import { localPortOf, setOption, takePortInConnect } from '../../../src/sys/socket-options.ts';
@@ -24,6 +31,9 @@ const bytesOf = (text: string): Uint8Array => {
   if (mapped === undefined) return addressToBytes(addressOf(text));
   return Uint8Array.of(...new Uint8Array(10), 0xff, 0xff, ...addressToBytes(addressOf(mapped)));
 };
+
+const textOf = (bytes: Uint8Array): Address =>
+  addressFromBigInt(bytes.length === 4 ? 4 : 6, BigInt(`0x${Buffer.from(bytes).toString('hex')}`));
 
 /** Descriptors opened on request, until `closeAll`. */
 const open = new Set<number>();
@@ -158,6 +168,23 @@ export const socketOperations = {
     const c = libc();
     const bytes = c.recv(lastKept(), new Uint8Array(16), 16, 0x40 /* MSG_DONTWAIT */);
     return bytes < 0 ? errnoName(c.errno()) : `${bytes} bytes`;
+  },
+  /** The 5-tuple that the last socket holds as a connected placeholder with this mark; null when it is none. */
+  namesOfLast(mark: number): string | null {
+    const names = namesOfConnected(lastKept(), mark);
+    if (!names) return null;
+    const { local, port, remote, remotePort } = names;
+    return `${textOf(local)} ${port} ${textOf(remote)} ${remotePort}`;
+  },
+  /** Begins a connection without waiting for it; the socket is kept. */
+  beginConnecting(o: Pick<Plain, 'address' | 'port'>, remote: readonly [string, number], mark: number): string {
+    const fd = plainSocket(o);
+    setNonBlocking(fd);
+    setOption(fd, constants.SOL_SOCKET, constants.SO_MARK, mark);
+    const to = sockaddrOf(bytesOf(remote[0]), remote[1]);
+    const c = libc();
+    const errno = c.connect(fd, to, to.length) < 0 ? errnoName(c.errno()) : 'connected';
+    return kept(fd) === 'open' ? errno : 'no socket';
   },
   /** Ends the last connection that `plain` opened in the ordinary way. */
   closeLast() {
