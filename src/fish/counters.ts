@@ -1,25 +1,30 @@
 import { portCount } from '../net/ports.ts';
-import type { Adoption, AdoptionCounts } from './flows/adoption.ts';
+import type { AnswerCounts } from './answers/answers.ts';
+import type { AdoptionCounts } from './flows/adoption.ts';
 import type { BlockTable, LeasedBlock } from './ports/blocks.ts';
 import { endings, type Ending } from './log/flow-record.ts';
 import type { FlowLife } from './flows/flow-life.ts';
-import type { ProhibitedReply } from './answers/icmp-prohibited.ts';
+import type { FragmentCounts } from './packet-path.ts';
 import type { PlaceholderBudget } from './ports/placeholders.ts';
-import type { ResetReply } from './answers/reset-reply.ts';
-import type { UnsolicitedSyns } from './answers/unsolicited-syns.ts';
 import { INWARD, OUTWARD } from './flows/tcp-state.ts';
 import { dropReasons, type DropReason } from './verdicts.ts';
 
 /** How far a block is used. For TCP and ICMP one port serves many flows, so there can be more flows than ports. */
 export type BlockUse = LeasedBlock & Readonly<{ portCount: number; flows: number }>;
 
-/** Everything that fish counts, as plain values. Counts only grow, but for those that say how many there are now. */
-export type FishCounters = Readonly<{
+/** What is counted per packet. Counts only grow. */
+export type TrafficCounts = Readonly<{
   packetsOut: number;
   bytesOut: number;
   packetsIn: number;
   bytesIn: number;
   drops: Readonly<Record<DropReason, number>>;
+  tcpStrays: number;
+  tcpResetsDoubted: number;
+}>;
+
+/** Of the tables. Counts only grow, but for those that say how many there are now. */
+export type TableCounts = Readonly<{
   flowsOpened: number;
   flowsEnded: Readonly<Record<Ending, number>>;
   /** Now. */
@@ -35,27 +40,19 @@ export type FishCounters = Readonly<{
   placeholdersFailed: number;
   /** Of the last failure; 0 when there was none. */
   placeholderErrno: number;
-  tcpStrays: number;
-  tcpResetsDoubted: number;
-  icmpErrorsSent: number;
-  icmpErrorsSuppressed: number;
-  /** Now: packets of which some, but not all fragments have come, and fragments that wait for the first of theirs. */
-  fragmentedPackets: number;
-  fragmentsHeld: number;
-  /** Of those, all that there ever were. */
-  fragmentsHeldEver: number;
-  /** Of fish's own, to clients that get no source. */
-  tcpResetsSent: number;
-  tcpResetsSuppressed: number;
-  /** SYNs from outside that nobody waited for: those that were kept for six seconds, and the ones answered after that. */
-  unsolicitedSynsHeld: number;
-  unsolicitedSynsAnswered: number;
-  /** What was taken over from a former process, or thread, and what was not. */
-  adoption: AdoptionCounts;
   blocks: readonly BlockUse[];
 }>;
 
-/** What is counted per packet. */
+/** Everything that fish counts, as plain values. */
+export type FishCounters = TrafficCounts &
+  AnswerCounts &
+  FragmentCounts &
+  TableCounts &
+  Readonly<{
+    /** What was taken over from a former process, or thread, and what was not. */
+    adoption: AdoptionCounts;
+  }>;
+
 export class TrafficCounters {
   readonly #packets = new Float64Array(2);
   readonly #bytes = new Float64Array(2);
@@ -74,48 +71,38 @@ export class TrafficCounters {
     this.#drops[reason] = this.#drops[reason]! + 1;
   }
 
-  snapshot(
-    life: FlowLife,
-    placeholders: PlaceholderBudget,
-    prohibited: ProhibitedReply,
-    resets: ResetReply | null,
-    syns: UnsolicitedSyns | null,
-    blocks: BlockTable,
-    adoption: Adoption,
-  ): Omit<FishCounters, 'fragmentedPackets' | 'fragmentsHeld' | 'fragmentsHeldEver'> {
+  counts(): TrafficCounts {
     return {
       packetsOut: this.#packets[OUTWARD]!,
       bytesOut: this.#bytes[OUTWARD]!,
       packetsIn: this.#packets[INWARD]!,
       bytesIn: this.#bytes[INWARD]!,
       drops: named(dropReasons, this.#drops.subarray(1)),
-      flowsOpened: life.opened,
-      flowsEnded: named(endings, life.ended),
-      flowsLive: life.live,
-      flowsResting: life.flows.count - life.live,
-      flowsMax: life.flows.capacity,
-      clients: life.clients.count,
-      placeholdersHeld: placeholders.held,
-      placeholdersOpened: placeholders.opened,
-      placeholdersTaken: placeholders.taken,
-      placeholdersFailed: placeholders.failed,
-      placeholderErrno: placeholders.lastErrno,
       tcpStrays: this.tcpStrays,
       tcpResetsDoubted: this.tcpResetsDoubted,
-      icmpErrorsSent: prohibited.sent,
-      icmpErrorsSuppressed: prohibited.suppressed,
-      tcpResetsSent: resets?.sent ?? 0,
-      tcpResetsSuppressed: resets?.suppressed ?? 0,
-      unsolicitedSynsHeld: syns?.held ?? 0,
-      unsolicitedSynsAnswered: syns?.answered ?? 0,
-      adoption: adoption.counts(),
-      blocks: blocks.slots().map((slot) => {
-        const block = blocks.at(slot);
-        // slot is a row of the table's columns.
-        return { ...block, portCount: portCount(block.ports), flows: blocks.flows[slot]! };
-      }),
     };
   }
+}
+
+export function tableCounts(life: FlowLife, placeholders: PlaceholderBudget, blocks: BlockTable): TableCounts {
+  return {
+    flowsOpened: life.opened,
+    flowsEnded: named(endings, life.ended),
+    flowsLive: life.live,
+    flowsResting: life.flows.count - life.live,
+    flowsMax: life.flows.capacity,
+    clients: life.clients.count,
+    placeholdersHeld: placeholders.held,
+    placeholdersOpened: placeholders.opened,
+    placeholdersTaken: placeholders.taken,
+    placeholdersFailed: placeholders.failed,
+    placeholderErrno: placeholders.lastErrno,
+    blocks: blocks.slots().map((slot) => {
+      const block = blocks.at(slot);
+      // slot is a row of the table's columns.
+      return { ...block, portCount: portCount(block.ports), flows: blocks.flows[slot]! };
+    }),
+  };
 }
 
 function named<Name extends string>(names: readonly Name[], counts: Float64Array): Record<Name, number> {

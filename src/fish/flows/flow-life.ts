@@ -14,7 +14,7 @@ import type { PlaceholderBudget } from '../ports/placeholders.ts';
 import { SourcePicker } from '../ports/source-picker.ts';
 import { Subscribers } from '../ports/subscribers.ts';
 import { TcpTracker } from './tcp-state.ts';
-import { NOTHING_DUE, NOT_YET, TimingWheel } from './timing-wheel.ts';
+import { NOTHING_DUE, NOT_YET, TimingWheel } from '../tables/timing-wheel.ts';
 import { UdpPeers } from './udp-peers.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 

@@ -1,6 +1,6 @@
 import { addressWords_max, copyAddress, hashAddress, isSameAddress } from '../packet/address-words.ts';
-import { HashChains } from './hash-chains.ts';
-import { RowLists } from './row-lists.ts';
+import { HashChains } from '../tables/hash-chains.ts';
+import { RowLists } from '../tables/row-lists.ts';
 
 const NONE = -1;
 /** Weights are told apart by their powers of two. */

@@ -1,10 +1,10 @@
 import { addressWords_max, copyAddress, hashAddress, isSameAddress } from '../packet/address-words.ts';
 import { FragmentCoverage, fragmentsPerPacket_max } from './fragment-coverage.ts';
 import { FragmentShares } from './fragment-shares.ts';
-import { HashChains } from './hash-chains.ts';
+import { HashChains } from '../tables/hash-chains.ts';
 import { HeldPackets } from './held-packets.ts';
 import { IPV6, type Packet } from '../packet/packet.ts';
-import { RowLists } from './row-lists.ts';
+import { RowLists } from '../tables/row-lists.ts';
 import { endOf } from '../flows/tcp-state.ts';
 import { translateFragment } from '../packet/translate.ts';
 import { DROP, FORWARD, HELD } from '../verdicts.ts';

@@ -6,12 +6,11 @@ import {
   ipv4ToNumber,
   type Address,
 } from '../../net/address.ts';
+import { EMPTY, ProbedRows } from '../tables/probed-rows.ts';
 import { IPV6, NOT_KNOWN } from './packet.ts';
 
 /** No number of any address: nothing is entered there. */
 export const NO_ADDRESS = 0;
-
-const EMPTY = 0;
 
 /**
  * IPv6 addresses by number, so that flows, blocks and peers keep 32 bits of an address, whatever its family. An entry is
@@ -20,19 +19,13 @@ const EMPTY = 0;
  *
  * The rows are somebody else's memory, and may outlive this process: who comes next counts anew what it takes over. A row is
  * written before whatever names it, and free as soon as nothing does, so its stores need no order.
- *
- * Found by open addressing with linear probing, at most half full. Remotes choose their addresses, so the hash is seeded.
  */
 export class AddressBook {
   /** Four words a row, most significant first. Row 0 is not used. */
   readonly words: Uint32Array;
   readonly capacity: number;
   readonly #uses: Uint32Array;
-  readonly #hashes: Uint32Array;
-  readonly #places: Uint32Array;
-  readonly #mask: number;
-  readonly #seed: number;
-  readonly #secondSeed: number;
+  readonly #rows: ProbedRows;
   /** The rows that are free, a stack: the lowest first, in fresh memory. */
   readonly #free: Uint32Array;
   #freeCount = 0;
@@ -43,14 +36,9 @@ export class AddressBook {
   constructor(words: Uint32Array, random: () => number) {
     this.words = words;
     this.capacity = Math.max(0, words.length / 4 - 1);
-    const size = 2 ** Math.ceil(Math.log2(Math.max(8, this.capacity * 2)));
     this.#uses = new Uint32Array(this.capacity + 1);
-    this.#hashes = new Uint32Array(this.capacity + 1);
+    this.#rows = new ProbedRows(this.capacity + 1, random);
     this.#free = new Uint32Array(this.capacity);
-    this.#places = new Uint32Array(size);
-    this.#mask = size - 1;
-    this.#seed = random() | 0;
-    this.#secondSeed = random() | 0;
   }
 
   /** The number of the address at this offset, or NOT_KNOWN. */
@@ -85,7 +73,7 @@ export class AddressBook {
     if (uses === 0) throw new Error(`address ${row} is not held`);
     this.#uses[row] = uses - 1;
     if (uses > 1) return;
-    this.#remove(row);
+    this.#rows.remove(row);
     this.count--;
     if (this.#isSettled) this.#free[this.#freeCount++] = row;
   }
@@ -145,25 +133,22 @@ export class AddressBook {
   #enter(row: number): void {
     const at = row * 4;
     const { words } = this;
-    const hash = this.#hash(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
-    this.#hashes[row] = hash;
+    this.#rows.add(row, this.#rows.hash(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!));
     this.#uses[row] = 1;
     this.count++;
-    let place = hash & this.#mask;
-    while (this.#places[place] !== EMPTY) place = (place + 1) & this.#mask;
-    this.#places[place] = row;
   }
 
   #find(first: number, second: number, third: number, fourth: number): number {
-    const hash = this.#hash(first, second, third, fourth);
+    const { places, mask, hashes } = this.#rows;
+    const hash = this.#rows.hash(first, second, third, fourth);
     const { words } = this;
-    for (let place = hash & this.#mask; ; place = (place + 1) & this.#mask) {
-      // Every place is below the size, and there is always an empty one to end at.
-      const row = this.#places[place]!;
+    for (let place = hash & mask; ; place = (place + 1) & mask) {
+      // Every place is below the size.
+      const row = places[place]!;
       if (row === EMPTY) return NOT_KNOWN;
       const at = row * 4;
       if (
-        this.#hashes[row] === hash &&
+        hashes[row] === hash &&
         words[at + 3] === fourth &&
         words[at + 2] === third &&
         words[at + 1] === second &&
@@ -171,29 +156,6 @@ export class AddressBook {
       )
         return row;
     }
-  }
-
-  /** What stands behind the gap moves into it, unless that would put it before the place where its search begins. */
-  #remove(row: number): void {
-    let gap = this.#hashes[row]! & this.#mask;
-    while (this.#places[gap] !== row) gap = (gap + 1) & this.#mask;
-    for (let place = (gap + 1) & this.#mask; ; place = (place + 1) & this.#mask) {
-      const follower = this.#places[place]!;
-      if (follower === EMPTY) break;
-      const home = this.#hashes[follower]! & this.#mask;
-      if (((place - home) & this.#mask) < ((place - gap) & this.#mask)) continue;
-      this.#places[gap] = follower;
-      gap = place;
-    }
-    this.#places[gap] = EMPTY;
-  }
-
-  #hash(first: number, second: number, third: number, fourth: number): number {
-    let hash = Math.imul(first ^ this.#seed, 0x9e3779b1);
-    hash = Math.imul(hash ^ (hash >>> 15) ^ second, 0x85ebca6b);
-    hash = Math.imul(hash ^ (hash >>> 13) ^ third, 0xc2b2ae35);
-    hash = Math.imul(hash ^ (hash >>> 16) ^ fourth ^ this.#secondSeed, 0x27d4eb2f);
-    return (hash ^ (hash >>> 15)) >>> 0;
   }
 }
 

@@ -55,5 +55,5 @@ test.prop([fc.array(fc.record({ tuple, flow: fc.nat({ max: capacity - 1 }) }), {
 test('removing what is not there is a bug, and says so', () => {
   const { columns, index } = makeIndex(seeded(1));
   columns.port[3] = 9;
-  expect(() => index.remove(3)).toThrow('flow 3 is not in the index');
+  expect(() => index.remove(3)).toThrow('row 3 is not in the table');
 });

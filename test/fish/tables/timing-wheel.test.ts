@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
-import { NOTHING_DUE, NOT_YET, TimingWheel } from '../../../src/fish/flows/timing-wheel.ts';
+import { NOTHING_DUE, NOT_YET, TimingWheel } from '../../../src/fish/tables/timing-wheel.ts';
 
 const capacity = 8;
 const tickMs = 500;
