@@ -26,6 +26,16 @@ export type FishLeaseParts = Readonly<{
 /** How often it is looked whether leases should be more, or fewer. */
 const grow_every_ms = 500;
 
+/** How the standing claims of a holder on this host are. */
+export type ClaimsStatus = Readonly<{
+  session: string | null;
+  claims: number;
+  answered: number;
+  problem: string | null;
+  /** Of the claims that may grow. */
+  growth: readonly GrowthStatus[];
+}>;
+
 /**
  * The leases that the settings claim for this machine's fish (or its terminator). Each claim has at most one lease, and what
  * `growth` puts on top of that; one that is lost (refused by the host, revoked, session over) is claimed again. Sessions that a
@@ -50,13 +60,7 @@ export class FishLeases {
     };
   }
 
-  status(): Readonly<{
-    session: string | null;
-    claims: number;
-    answered: number;
-    problem: string | null;
-    growth: readonly GrowthStatus[];
-  }> {
+  status(): ClaimsStatus {
     const answered = this.#answers.filter((each) => each !== undefined).length;
     return {
       session: this.#parts.places.session,

@@ -2,8 +2,7 @@ import { formatPorts } from '../net/ports.ts';
 import type { BrokerStatus } from '../broker/broker.ts';
 import type { Agent } from './agent.ts';
 import type { BrokerOnHost } from './broker-on-host.ts';
-import type { GrowthStatus } from './elastic-leases.ts';
-import type { FishLeases } from './fish-leases.ts';
+import type { ClaimsStatus, FishLeases } from './fish-leases.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
 import type { DriftKind } from './host-state.ts';
@@ -62,18 +61,10 @@ export type AgentStatus = Readonly<{
   lease_counts: Readonly<Record<string, number>>;
   /** The first so many; those that are not up come first, because they are what one looks for. */
   leases: readonly LeaseStatus[];
-  fish: Readonly<{
-    running: boolean;
-    starts: number;
-    session: string | null;
-    claims: number;
-    answered: number;
-    refused: number;
-    problem: string | null;
-    /** Of the claims that may grow. */
-    growth: readonly GrowthStatus[];
-    stats: Readonly<Record<string, number>>;
-  }> | null;
+  fish:
+    | (ClaimsStatus &
+        Readonly<{ running: boolean; starts: number; refused: number; stats: Readonly<Record<string, number>> }>)
+    | null;
   /** null on a host without one. */
   terminator: TerminatorStatus | null;
   /** `running`: false as long as the server has handed over no slice. null where the settings want none. */

@@ -9,8 +9,7 @@ import type { Result } from '../net/result.ts';
 import { parseInstant, formatInstant } from '../wire/instants.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import type { LeaseSource } from './lease-source.ts';
-import type { GrowthStatus } from './elastic-leases.ts';
-import type { FishLeases } from './fish-leases.ts';
+import type { ClaimsStatus, FishLeases } from './fish-leases.ts';
 import { terminateSettingsOf, type TerminateSettingsFile } from './settings-terminate.ts';
 
 const retry_first_ms = 500;
@@ -33,19 +32,15 @@ export type TerminatorParts = Readonly<{
   now(): number;
 }>;
 
-export type TerminatorStatus = Readonly<{
-  running: boolean;
-  starts: number;
-  pid: number | null;
-  uid: number | null;
-  session: string | null;
-  claims: number;
-  answered: number;
-  refused: number;
-  problem: string | null;
-  growth: readonly GrowthStatus[];
-  stats: TerminateStats | null;
-}>;
+export type TerminatorStatus = ClaimsStatus &
+  Readonly<{
+    running: boolean;
+    starts: number;
+    pid: number | null;
+    uid: number | null;
+    refused: number;
+    stats: TerminateStats | null;
+  }>;
 
 /**
  * The terminator as the agent looks after it: that one is at work, as the user that the server knows its holder by, with the leases that

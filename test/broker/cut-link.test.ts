@@ -5,24 +5,12 @@ import { describe, expect, it } from 'vitest';
 import { FisheryClient, isFisheryError } from '../../src/sdk/index.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { until } from '../support/broker-world.ts';
+import { insist } from '../support/insist.ts';
 import type { Cut } from '../support/link.ts';
 import { LinkedBroker } from '../support/linked-broker.ts';
 
 const here = { allocator: 'machine', machine: 'edge' } as const;
 const tcp = (ports: number) => [{ protocol: 'tcp' as const, ports }];
-
-/** Does it until it is done, as whoever asks would: each attempt is the same request, by its key. */
-async function insist<T>(ask: (idempotencyKey: string) => Promise<T>): Promise<T> {
-  const key = crypto.randomUUID();
-  for (;;) {
-    try {
-      return await ask(key);
-    } catch (error) {
-      if (!isFisheryError(error) || !(error.retryable || error.status === 503)) throw error;
-      await sleep(5);
-    }
-  }
-}
 
 /** Every verb, asked for on the host and over the server, from when the slice comes until it is back in another generation. */
 async function story(w: LinkedBroker): Promise<void> {

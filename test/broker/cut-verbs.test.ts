@@ -5,6 +5,7 @@ import { FisheryClient, isFisheryError } from '../../src/sdk/index.ts';
 import { formatInstant } from '../../src/wire/instants.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import type { Session } from '../../src/wire/sessions.ts';
+import { insist } from '../support/insist.ts';
 import type { Break, Message } from '../support/link.ts';
 import { LinkedBroker } from '../support/linked-broker.ts';
 import { Senders } from '../support/senders.ts';
@@ -44,18 +45,9 @@ class Scene implements AsyncDisposable {
     return scene;
   }
 
-  /** Does it until it is done, as whoever asks would: each attempt is the same request, by its key. */
-  async insist<T>(ask: (idempotencyKey: string) => Promise<T>): Promise<T> {
-    const key = crypto.randomUUID();
-    for (;;) {
-      try {
-        return await ask(key);
-      } catch (error) {
-        if (!isFisheryError(error) || !(error.retryable || error.status === 503)) throw error;
-        this.repeated++;
-        await sleep(5);
-      }
-    }
+  /** As whoever asks would, and counted. */
+  insist<T>(ask: (idempotencyKey: string) => Promise<T>): Promise<T> {
+    return insist(ask, () => this.repeated++);
   }
 
   slices(state: string): readonly string[] {

@@ -2,7 +2,7 @@ import { fc } from '@fast-check/vitest';
 import { expect } from 'vitest';
 import { defaultTimers } from '../../src/fish/config.ts';
 import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
-import type { Address } from '../../src/net/address.ts';
+import { over6 } from './over6.ts';
 import { LIVE } from '../../src/fish/flows/flow-table.ts';
 import { describeTuple, type TupleText } from '../../src/fish/flows/flow-tuple.ts';
 import { block, Killed, Pond, shared } from './fish.ts';
@@ -29,17 +29,7 @@ const blocks = [
   block('198.51.100.10', 'icmp', 9_002, 9_003),
 ];
 
-/** The same scene over IPv6. */
-const over6: Readonly<Record<string, string>> = {
-  '100.96.0.2': '2001:db8:c::2',
-  '100.96.0.3': '2001:db8:c::3',
-  '203.0.113.1': '2001:db8:e::1',
-  '203.0.113.2': '2001:db8:e::2',
-  '198.51.100.10': '2001:db8:d::10',
-  '198.51.100.11': '2001:db8:d::11',
-};
-
-const blocks6 = blocks.map((each) => ({ ...each, address: over6[each.address] as Address }));
+const blocks6 = blocks.map((each) => ({ ...each, address: over6(each.address) }));
 
 const who = fc.record({ client: fc.nat({ max: clients.length - 1 }), remote: fc.nat({ max: remotes.length - 1 }) });
 const move = fc.constantFrom<TcpMove>('begin', 'answer', 'data', 'acknowledge', 'finish', 'reset');
@@ -145,7 +135,7 @@ export class World {
   }
 
   #at<E extends { address: string }>(endpoint: E): E {
-    return this.#family === 4 ? endpoint : { ...endpoint, address: over6[endpoint.address]! };
+    return this.#family === 4 ? endpoint : { ...endpoint, address: over6(endpoint.address) };
   }
 
   /** How often fish was killed in the middle of something. */

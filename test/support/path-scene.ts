@@ -1,5 +1,5 @@
 import { fc } from '@fast-check/vitest';
-import type { Address } from '../../src/net/address.ts';
+import { over6 } from './over6.ts';
 import { headBytesOf } from './cut-packets.ts';
 import { block, shared } from './fish.ts';
 import type { Endpoint, PacketFields } from './packets.ts';
@@ -27,18 +27,7 @@ export const blocks = [
   block('198.51.100.10', 'icmp', 9_004, 9_007),
 ];
 
-/** The same scene over IPv6. */
-export const over6: Readonly<Record<string, string>> = {
-  '100.96.0.2': '2001:db8:c::2',
-  '100.96.0.3': '2001:db8:c::3',
-  '203.0.113.1': '2001:db8:e::1',
-  '203.0.113.2': '2001:db8:e::2',
-  '198.51.100.10': '2001:db8:d::10',
-  '198.51.100.11': '2001:db8:d::11',
-  '192.0.2.254': '2001:db8:f::fe',
-  '100.64.0.1': '2001:db8:c:1::1',
-};
-export const blocks6 = blocks.map((each) => ({ ...each, address: over6[each.address] as Address }));
+export const blocks6 = blocks.map((each) => ({ ...each, address: over6(each.address) }));
 
 const hopByHop: Extension = { type: 0, body: [5, 2, 0, 0] };
 const forDestination: Extension = { type: 60, body: [1, 12] };

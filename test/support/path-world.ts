@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
 import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import { defaultTimers } from '../../src/fish/config.ts';
+import { over6 } from './over6.ts';
 import { fragmentOf, headBytesOf, identificationOf, mayBeCut, pieceOf, renumbered } from './cut-packets.ts';
 import { Pond } from './fish.ts';
 import { NaiveFish, type NaiveFlow } from './naive-fish.ts';
@@ -17,7 +18,6 @@ import {
   made,
   nearRouter,
   optionKinds,
-  over6,
   partialHeader,
   remotes,
   router,
@@ -77,7 +77,7 @@ export class PathWorld {
   }
 
   #at<E extends { address: string }>(endpoint: E): E {
-    return this.#family === 4 ? endpoint : { ...endpoint, address: over6[endpoint.address]! };
+    return this.#family === 4 ? endpoint : { ...endpoint, address: over6(endpoint.address) };
   }
 
   get #nowS(): number {

@@ -18,60 +18,37 @@ const classes = (wanted: readonly (typeof roles)[number][], sizes: readonly numb
 const hostAddresses = ['203.0.113.1', '2001:db8:a::1'] as Address[];
 const prefixes = ['203.0.113.0/24', '198.51.100.0/24', '2001:db8:a::/64'] as Prefix[];
 
+/** Nothing but a mark. */
+const plain: RulesetInput = {
+  tun: null,
+  mark: 0x2a,
+  markMask: 0xff,
+  arrivals: [],
+  clients: [],
+  terminate: null,
+  prefixes: [],
+  hostAddresses: [],
+  keepSource: false,
+  classes: [],
+};
+const withProxies: RulesetInput = { ...plain, prefixes, classes: classes(['own_uid', 'closing', 'own'], [128]) };
+
 /** Hosts of every kind, as the text of their table. */
 export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fish' | 'terminator', RulesetInput>> = {
-  bare: {
-    tun: null,
-    mark: 0x2a,
-    markMask: 0xff,
-    arrivals: [],
-    clients: [],
-    terminate: null,
-    prefixes: [],
-    hostAddresses: [],
-    keepSource: false,
-    classes: [],
-  },
-  proxies: {
-    ...{
-      tun: null,
-      mark: 0x2a,
-      markMask: 0xff,
-      arrivals: [],
-      clients: [],
-      terminate: null,
-      prefixes,
-      hostAddresses: [],
-      keepSource: false,
-    },
-    classes: classes(['own_uid', 'closing', 'own'], [128]),
-  },
+  bare: plain,
+  proxies: withProxies,
   cgroups: {
-    ...{
-      tun: null,
-      mark: 0x2a,
-      markMask: 0xff,
-      arrivals: [],
-      clients: [],
-      terminate: null,
-      prefixes,
-      hostAddresses: [],
-      keepSource: false,
-    },
+    ...withProxies,
     classes: classes(['own_uid', 'closing', 'own_cgroup', 'closing_cgroup', 'in_cgroup', 'own'], [128]),
   },
   fish: {
-    ...{
-      tun: 'fishtun',
-      mark: 0x2a,
-      markMask: 0xff,
-      arrivals: ['eth0', 'wg-clients'],
-      clients: ['wg-clients'],
-      terminate: null,
-      prefixes,
-      hostAddresses,
-      keepSource: true,
-    },
+    ...plain,
+    tun: 'fishtun',
+    arrivals: ['eth0', 'wg-clients'],
+    clients: ['wg-clients'],
+    prefixes,
+    hostAddresses,
+    keepSource: true,
     // The smallest block, an ordinary one, and a whole address.
     classes: classes(
       roles.filter((role) => !role.includes('cgroup')),
@@ -79,16 +56,8 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
     ),
   },
   terminator: {
-    ...{
-      tun: null,
-      mark: 0x2a,
-      markMask: 0xff,
-      arrivals: [],
-      clients: ['wg-clients', 'tun7'],
-      prefixes,
-      hostAddresses: [],
-      keepSource: false,
-    },
+    ...withProxies,
+    clients: ['wg-clients', 'tun7'],
     terminate: {
       port: 7_490,
       mark: 0x2b,
@@ -108,6 +77,5 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
         otherwise: 'packet',
       },
     },
-    classes: classes(['own_uid', 'closing', 'own'], [128]),
   },
 };
