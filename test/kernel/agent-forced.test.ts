@@ -71,29 +71,33 @@ describe('a forced revoke', () => {
   });
 
   it.each([
-    ['an established connection', { protocol: 'tcp', remote: origin, send: true }],
-    ['a listener', { protocol: 'tcp', listen: true }],
-    ['a datagram socket', { protocol: 'udp', remote: origin, send: true }],
-  ] as const)('cuts %s on a port that was taken by bind(), and waits for its program by name', async (_what, how) => {
-    const granted = await lease({ protocol: how.protocol });
-    const socket = { ...how, address, port: granted.ports.first };
-    expect(await program.call('plain', socket)).toBe('open');
-    expect(shown(granted)).toMatch(/ESTAB|LISTEN/);
-    await lab.client.leases.revoke(granted.id, { forced: true });
-    await eventually(
-      async () => (/ESTAB|LISTEN/.test(shown(granted)) ? undefined : true),
-      () => shown(granted),
-    );
-    const pid = await program.call('ready');
-    const told = new RegExp(`socket \\(bound\\).*\\[${pid}\\]`);
-    await agent.until(
-      ({ leases }) => leases.some((each) => each.lease === granted.id && told.test(each.detail ?? '')),
-      'it does not say whom it waits for',
-    );
-    expect((await lab.client.leases.get(granted.id)).state).toBe('ending');
-    await program.call('closeAll');
-    await become(granted.id, 'ended');
-  });
+    ['an established connection', 8_192, { protocol: 'tcp', remote: origin, send: true }],
+    ['a listener', 8_208, { protocol: 'tcp', listen: true }],
+    ['a datagram socket', 8_192, { protocol: 'udp', remote: origin, send: true }],
+  ] as const)(
+    'cuts %s on a port that was taken by bind(), and waits for its program by name',
+    async (_what, port, how) => {
+      // Where nothing was before, and so nothing is in TIME_WAIT.
+      const granted = await lease({ protocol: how.protocol, at: { address, first_port: port } });
+      const socket = { ...how, address, port };
+      expect(await program.call('plain', socket)).toBe('open');
+      expect(shown(granted)).toMatch(/ESTAB|LISTEN/);
+      await lab.client.leases.revoke(granted.id, { forced: true });
+      await eventually(
+        async () => (/ESTAB|LISTEN/.test(shown(granted)) ? undefined : true),
+        () => shown(granted),
+      );
+      const pid = await program.call('ready');
+      const told = new RegExp(`socket \\(bound\\).*\\[${pid}\\]`);
+      await agent.until(
+        ({ leases }) => leases.some((each) => each.lease === granted.id && told.test(each.detail ?? '')),
+        'it does not say whom it waits for',
+      );
+      expect((await lab.client.leases.get(granted.id)).state).toBe('ending');
+      await program.call('closeAll');
+      await become(granted.id, 'ended');
+    },
+  );
 
   it('of what is ending by itself cuts what it waited for', async () => {
     const granted = await lease({ protocol: 'tcp', mode: 'shared', binding: 'late', ports: 128 });

@@ -250,7 +250,9 @@ describe('an agent with fish', () => {
   });
 
   it('goes on after it was killed, with the same session and leases', async () => {
-    const config = await lab.setUp({ fence_s: 3, settings: withFish });
+    // However slow the machine is, the session is there when the next agent comes.
+    const fish = { ...withFish.fish, session_ttl_s: 600 };
+    const config = await lab.setUp({ fence_s: 3, settings: { ...withFish, fish } });
     const killed = lab.startAgent(config);
     await killed.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
     const before = (await lab.client.leases.list({ machine: 'edge', state: 'active' })).items.map(({ id }) => id);

@@ -324,7 +324,8 @@ export class AgentProcess {
 
   get(path: string): Promise<Readonly<{ code: number; text: string }>> {
     return new Promise((resolve, reject) => {
-      const call = request({ socketPath: this.#socket, path }, (response) => {
+      // On a connection of its own: one that was kept is shut by the agent while a test waits for a command to end.
+      const call = request({ socketPath: this.#socket, path, agent: false }, (response) => {
         let text = '';
         response.on('data', (chunk: Buffer) => (text += chunk.toString()));
         response.on('end', () => resolve({ code: response.statusCode ?? 0, text }));
