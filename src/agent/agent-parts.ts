@@ -9,6 +9,7 @@ import type { FishStarts } from './fish-on-host.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Host } from './host.ts';
 import type { Keepers } from './keepers.ts';
+import type { LeaseHost } from './leases/lease-host.ts';
 import type { CgroupTable } from './ownership.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { SocketTable } from './port-users.ts';
@@ -32,6 +33,8 @@ export type AgentParts = Readonly<{
   stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget'>;
   /** What the server said, for the next agent. */
   memory: Pick<DesiredMemory, 'read' | 'reset' | 'note' | 'noteUp' | 'flush'>;
+  /** By whom holders are known, for the next agent. */
+  owners: LeaseHost['owners'];
   server: AgentServer;
   guard: GuardKeeper;
   reports: Reports;

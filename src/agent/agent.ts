@@ -95,6 +95,7 @@ export class Agent {
       placeholders,
       sockets,
       cgroups,
+      owners: parts.owners,
       setFishBlocks: async (blocks) => this.#fish.insist().setBlocks(blocks),
       fenceFish: async () => {
         await this.#fish.insist().fence();
@@ -390,6 +391,7 @@ export class Agent {
     const fishProblem = await this.#fish.begin();
     const { outcomes: all, problem } = await leases.work(this.#granted);
     this.#left.end(isTold && problem === undefined && fishProblem === undefined);
+    if (isTold) leases.forgetFormer();
     const isHeld = (slice: string) => leases.holds((lease) => lease.slice === slice);
     const outcomes = this.broker ? await this.broker.conclude(all, isHeld) : all;
     if (isTold) await this.#report(outcomes, isHeld, revision);

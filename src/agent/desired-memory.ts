@@ -1,8 +1,8 @@
-import { appendFileSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory } from '../ops/directory.ts';
 import type { Logger } from '../ops/logger.ts';
+import { replaceFile } from '../ops/replace-file.ts';
 import { Change, Desired } from '../wire/agent.ts';
 import { DesiredMachine } from './desired.ts';
 import { thisHost } from './state-file.ts';
@@ -123,13 +123,7 @@ export class DesiredMemory {
     this.#waiting = [];
     this.#head_bytes = Buffer.byteLength(head);
     this.#changes_bytes = 0;
-    this.#try(() => {
-      makeDirectory(folder);
-      const temporary = join(folder, `${fileName}.new`);
-      rmSync(temporary, { force: true });
-      writeFileSync(temporary, head + up, { mode: 0o600 });
-      renameSync(temporary, join(folder, fileName));
-    });
+    this.#try(() => replaceFile(folder, fileName, head + up, false));
   }
 
   #try(write: () => void): void {

@@ -10,8 +10,8 @@ import { HeldLeases, isLost, type Held, type Phase } from './leases/held-leases.
 import { LeaseElements } from './leases/lease-elements.ts';
 import type { LeaseHost, LeaseOutcome } from './leases/lease-host.ts';
 import { LeavingLeases } from './leases/leaving-leases.ts';
-import { cgroupOf, isSameOwner, ownerOf } from './ownership.ts';
-import type { ElementsBySet, Owner, SetClass } from './sets.ts';
+import { cgroupOf, identityOf, isKnownAlike, isSameOwner, ownerOf } from './ownership.ts';
+import type { ElementsBySet, Owner, ProxyOwner, SetClass } from './sets.ts';
 
 /** How often leases are tried again that were up before the host refused them. */
 const retry_every_ms = 5_000;
@@ -43,6 +43,7 @@ export class LeasesOnHost {
   /** Leases of fish's that wait for the server to answer again. */
   readonly #waiting = new Set<string>();
   #hasLetGo = false;
+  #hasAdopted = false;
   #retriedAt = -Infinity;
 
   constructor(host: LeaseHost) {
@@ -77,11 +78,52 @@ export class LeasesOnHost {
   adopt(desired: DesiredMachine, holders: LeaseSource['holders'] = desired.holders): void {
     for (const lease of desired.leases.values()) {
       const holder = holders.get(lease.holder);
-      const owner = holder && ownerOf(holder, this.#host.cgroups);
-      if (lease.state === 'pending' || typeof owner !== 'object' || this.#leases.get(lease.id)) continue;
-      this.#leases.open(lease, owner, true);
+      if (!holder || lease.state === 'pending' || this.#leases.get(lease.id)) continue;
+      const owner = ownerOf(holder, this.#host.cgroups);
+      const former = this.#host.owners.formerOf(lease.holder);
+      if (typeof owner === 'object') this.#adoptOne(lease, owner, former);
+      else this.#adoptLost(lease, owner, former);
     }
+    this.#host.owners.flush();
     this.touch(desired.leases.keys());
+  }
+
+  /** Whoever the holder was to a former agent may have something open there. */
+  #adoptOne(lease: Lease, owner: Owner, former: readonly ProxyOwner[]): void {
+    const held = this.#leases.open(lease, owner, true);
+    this.#host.owners.note(lease.holder, owner);
+    for (const each of former) if (!isKnownAlike(each, owner)) this.#formers.add(held, each);
+  }
+
+  /** Nobody can be let in by what the holder is known by now, which `problem` says; who was may finish. */
+  #adoptLost(lease: Lease, problem: string, former: readonly ProxyOwner[]): void {
+    const last = former.at(-1);
+    if (!last) return;
+    const held = this.#leases.open(lease, last, true);
+    for (const each of former) this.#formers.add(held, each);
+    this.#leases.refuse(held, { errno: 'EPERM', detail: problem });
+  }
+
+  /** Every lease of the host was adopted: what a former agent knew and nobody has anything of is forgotten. */
+  forgetFormer(): void {
+    if (this.#hasAdopted) return;
+    this.#hasAdopted = true;
+    this.#keepOwners();
+    this.#host.owners.flush();
+  }
+
+  #keepOwners(): void {
+    const present = new Map<string, Map<string, ProxyOwner>>();
+    const count = (holder: string, owner: Owner) => {
+      if (owner.kind !== 'proxy') return;
+      const owners = present.get(holder) ?? new Map<string, ProxyOwner>();
+      present.set(holder, owners.set(identityOf(owner), owner));
+    };
+    for (const { lease, owner } of this.#leases.all()) {
+      count(lease.holder, owner);
+      for (const former of this.#formers.of(lease.id)) count(lease.holder, former);
+    }
+    this.#host.owners.keepOnly(new Map([...present].map(([holder, owners]) => [holder, [...owners.values()]])));
   }
 
   /**
@@ -169,9 +211,10 @@ export class LeasesOnHost {
       const arriving: Held[] = [];
       const leaving: Held[] = [];
       for (const id of touched) this.#judge(id, desired, { arriving, leaving, outcomes });
+      this.#host.owners.flush();
       this.touch(await this.#leaving.begin(leaving, outcomes));
       this.touch(await this.#arriving.bringUp(arriving, outcomes));
-      this.#formers.look();
+      if (this.#formers.look() && this.#hasAdopted) this.#keepOwners();
       await this.#leaving.finish((lease) => desired.leases.has(lease), outcomes);
       return { outcomes, problem: this.#fish.takeProblem() };
     } catch (error) {
@@ -246,11 +289,12 @@ export class LeasesOnHost {
       return;
     }
     if (owner.kind === 'fish' && this.#fish.isFenced) this.#waiting.add(id);
-    else if (!held) to.arriving.push(this.#leases.open(lease, owner, false));
-    else if (!isSameOwner(held.owner, owner)) {
-      // The same cgroup made anew leaves nobody behind: it could not be removed before its last process was gone.
-      const isAnew = cgroupOf(owner) !== undefined && cgroupOf(held.owner)?.path === cgroupOf(owner)?.path;
-      if (held.phase !== 'refused' && !isAnew) this.#formers.add(held);
+    else if (!held) {
+      this.#host.owners.note(lease.holder, owner);
+      to.arriving.push(this.#leases.open(lease, owner, false));
+    } else if (!isSameOwner(held.owner, owner)) {
+      if (held.phase !== 'refused' && !isKnownAlike(held.owner, owner)) this.#formers.add(held);
+      this.#host.owners.note(lease.holder, owner);
       this.#leases.changeOwner(held, owner);
       to.arriving.push(held);
     } else if (held.phase === 'refused') {

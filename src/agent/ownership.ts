@@ -31,6 +31,13 @@ export function isSameOwner(a: Owner, b: Owner): boolean {
   return a.cgroup.path === b.cgroup.path && a.cgroup.id === b.cgroup.id;
 }
 
+/** What a proxy is known by, as text: a cgroup that was made anew is the same one, and leaves nobody behind. */
+export const identityOf = (owner: ProxyOwner): string =>
+  'uid' in owner ? `user ${owner.uid}` : `cgroup ${owner.cgroup.path}`;
+
+export const isKnownAlike = (a: Owner, b: Owner): boolean =>
+  a.kind === 'proxy' && b.kind === 'proxy' && identityOf(a) === identityOf(b);
+
 /** The cgroup that tells whose sockets they are; undefined where it is the user id, or the TUN device. */
 export const cgroupOf = (owner: Owner): Cgroup | undefined =>
   owner.kind === 'proxy' && 'cgroup' in owner ? owner.cgroup : undefined;

@@ -30,7 +30,8 @@ import { placeholderBudget, preflight, type PlaceholderBudget } from './prefligh
 import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
-import { bootId, StateFile, tablesOf } from './state-file.ts';
+import { OwnerMemory } from './leases/owner-memory.ts';
+import { bootId, StateFile, tablesOf, thisHost } from './state-file.ts';
 import { brokerOf } from './start-broker.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
@@ -284,6 +285,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     host,
     stateFile,
     memory: new DesiredMemory({ folder: settings.state_dir, machine, log, now: () => performance.now() }),
+    owners: new OwnerMemory({ folder: settings.state_dir, machine, host: thisHost(), log }),
     server: {
       follow: (signal) =>
         follow(client, machine, {

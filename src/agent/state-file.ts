@@ -1,9 +1,9 @@
-import { closeSync, fsyncSync, openSync, readFileSync, readlinkSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
-import { makeDirectory } from '../ops/directory.ts';
+import { replaceFile } from '../ops/replace-file.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts';
 
 const fileName = 'agent.json';
@@ -182,7 +182,7 @@ export class StateFile {
         rules: [...recorded.rules],
       },
     };
-    writeDurably(this.#folder, fileName, `${JSON.stringify(content, null, 2)}\n`);
+    replaceFile(this.#folder, fileName, `${JSON.stringify(content, null, 2)}\n`, true);
     this.#recorded = recorded;
     this.#isBegun = true;
   }
@@ -247,22 +247,3 @@ export function thisHost(): string {
 }
 
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-
-function writeDurably(folder: string, name: string, text: string): void {
-  makeDirectory(folder);
-  const temporary = join(folder, `${name}.new`);
-  const fd = openSync(temporary, 'w', 0o600);
-  try {
-    writeSync(fd, text);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(temporary, join(folder, name));
-  const folderFd = openSync(folder, 'r');
-  try {
-    fsyncSync(folderFd);
-  } finally {
-    closeSync(folderFd);
-  }
-}

@@ -12,6 +12,7 @@ import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeKeepers, newPlaceholders } from '../support/fake-keepers.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
 import { containing } from '../support/matchers.ts';
+import { noOwners } from '../support/no-owners.ts';
 
 const mark = 42;
 let now: number;
@@ -49,6 +50,7 @@ beforeEach(() => {
     placeholders: newPlaceholders(new FakeKeepers(sockets), { mark }).placeholders,
     sockets,
     cgroups,
+    owners: noOwners,
     setFishBlocks: async (wanted) => {
       told.push(wanted.map((block) => block.lease));
       if (fishIsAway) throw new Error('fish is away');

@@ -8,6 +8,7 @@ import { desired, holder, lease } from '../support/agent-values.ts';
 import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeKeepers, newPlaceholders } from '../support/fake-keepers.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
+import { noOwners } from '../support/no-owners.ts';
 
 const mark = 42;
 let sockets: FakeSockets;
@@ -32,6 +33,7 @@ beforeEach(() => {
     placeholders: newPlaceholders(new FakeKeepers(sockets), { mark }).placeholders,
     sockets,
     cgroups: new FakeCgroups(),
+    owners: noOwners,
     setFishBlocks: async (wanted) => {
       if (fishIsAway) throw new Error('fish is away');
       blocks = wanted;

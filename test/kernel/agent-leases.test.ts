@@ -9,6 +9,7 @@ const otherUid = 2_002;
 
 let lab: AgentLab;
 let agent: AgentProcess;
+let config: string;
 const users: User[] = [];
 
 async function user(namespace: string, uid: number): Promise<User> {
@@ -57,7 +58,7 @@ describe('on a host for proxies', () => {
 
   beforeAll(async () => {
     lab = await AgentLab.open('leases');
-    const config = await lab.setUp();
+    config = await lab.setUp();
     for (const [holder, uid] of [
       ['web', webUid],
       ['mail', otherUid],
@@ -104,7 +105,7 @@ describe('on a host for proxies', () => {
       expect(await other.udp(address, ports.first + 1)).toBe('EPERM');
     });
 
-    it('follows its holder to another user id', async () => {
+    it('follows its holder to another user id, also while no agent runs, and cuts nobody who was let in', async () => {
       const before = await user(lab.host, 2_003);
       const { id, ports } = await lease('moving', { protocol: 'tcp', ports: 16 });
       const old = await before.connect(address, ports.last);
@@ -121,16 +122,28 @@ describe('on a host for proxies', () => {
       expect(connected).toMatch(/^socket-/);
       expect(await before.connect(address, ports.first + 1)).toBe('TIMEOUT');
       // What the old one has open goes on, and the lease with both.
-      expect(await before.ask({ op: 'say', socket: old, text: 'still' })).toBe('said');
-      await eventually(
-        async () => ((await before.ask({ op: 'heard', socket: old })) === 'still' ? true : undefined),
-        () => 'no echo',
-      );
+      const echoes = async (by: User, socket: string, text: string) => {
+        expect(await by.ask({ op: 'say', socket, text })).toBe('said');
+        await eventually(
+          async () => ((await by.ask({ op: 'heard', socket })).endsWith(text) ? true : undefined),
+          () => `no echo of ${text}`,
+        );
+      };
+      await echoes(before, old, 'still');
       const pid = `[${before.child.pid}]`;
       const waits = await agent.until((status) => !!onHost(status, id)?.detail?.includes(pid), 'nobody is waited for');
       expect(onHost(waits, id)).toMatchObject({ phase: 'up' });
       expect(waits.host.problem).toBeNull();
       expect(lab.shell(lab.host, 'nft list table inet fishery')).toContain(`. ${ports.first} . 2003`);
+
+      await agent.end('SIGKILL');
+      await lab.client.machines.putHolder('edge', 'moving', { kind: 'proxy', uid: 2_006 });
+      agent = lab.startAgent(config);
+      await agent.ready();
+      await echoes(before, old, 'after a restart');
+      await echoes(moved, connected, 'too');
+      const both = await agent.until((status) => !!onHost(status, id)?.detail?.includes(pid), 'nobody is waited for');
+      expect(onHost(both, id)).toMatchObject({ phase: 'up' });
 
       await lab.client.leases.revoke(id);
       await moved.kill();

@@ -14,6 +14,7 @@ import { FakeCgroups } from './fake-cgroups.ts';
 import { FakeHost } from './fake-host.ts';
 import { FakeKeepers, newPlaceholders } from './fake-keepers.ts';
 import { FakeSockets } from './fake-sockets.ts';
+import { noOwners } from './no-owners.ts';
 
 type Body = Change extends infer C ? (C extends { revision: number } ? Omit<C, 'revision' | 'at'> : never) : never;
 
@@ -127,6 +128,7 @@ export class World {
         },
       },
       memory: this.memory,
+      owners: noOwners,
       server: {
         follow: (signal) => this.#follow(signal),
         answerFlowQuery: async (answer) => void this.flowAnswers.push(answer),

@@ -29,8 +29,11 @@ export class FormerOwners {
     });
   }
 
-  /** The owner that this lease has had until now is to leave; its elements go into the table with the next change. */
-  add({ lease, block, owner }: Held): void {
+  /**
+   * The owner that this lease has had until now is to leave, or one that it had before; its elements go into the table with the
+   * next change.
+   */
+  add({ lease, block, owner: current }: Held, owner = current): void {
     if (owner.kind !== 'proxy') return;
     const elements = elementsOf(block, owner, true);
     this.#leases.elements.takeSoon(elements);
@@ -63,10 +66,12 @@ export class FormerOwners {
     return this.#endings.nextLookInMs();
   }
 
-  /** Gives up the elements of those whose last socket is gone; they leave the table with the next change. */
-  look(): void {
+  /**
+   * Gives up the elements of those whose last socket is gone; they leave the table with the next change. Whether there were any.
+   */
+  look(): boolean {
     const unused = new Set(this.#endings.look());
-    if (unused.size === 0) return;
+    if (unused.size === 0) return false;
     for (const [lease, formers] of this.#byLease) {
       for (const [name, { elements }] of formers) {
         if (!unused.has(name)) continue;
@@ -75,6 +80,7 @@ export class FormerOwners {
       }
       if (formers.size === 0) this.#byLease.delete(lease);
     }
+    return true;
   }
 
   #watch(name: string, { owner }: Former, { lease, block }: Pick<Held, 'lease' | 'block'>): void {

@@ -4,6 +4,7 @@ import type { CgroupTable } from '../ownership.ts';
 import type { Refusal } from '../placeholders.ts';
 import type { SocketTable } from '../port-users.ts';
 import type { Block, Element } from '../sets.ts';
+import type { OwnerMemory } from './owner-memory.ts';
 
 export type FishRefusal = Readonly<{ lease: string; reason: string }>;
 
@@ -22,6 +23,8 @@ export type LeaseHost = Readonly<{
   placeholders: PortClaims;
   sockets: SocketTable;
   cgroups: CgroupTable;
+  /** By whom holders are known, over restarts of the agent. */
+  owners: Pick<OwnerMemory, 'formerOf' | 'note' | 'keepOnly' | 'flush'>;
   /** Tells fish all its blocks; flows of blocks that are gone have ended when it resolves. Throws when fish is away. */
   setFishBlocks(blocks: readonly LeasedBlock[]): Promise<readonly FishRefusal[]>;
   /** Fish opens no flow until it is told its blocks again, and those it had have ended when it resolves. Throws when fish is away. */
