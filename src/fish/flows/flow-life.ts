@@ -63,7 +63,7 @@ export class FlowLife {
     this.#parts = parts;
     this.flows = new FlowTable(columns.flows, random);
     this.tcp = new TcpTracker(columns.tcp);
-    this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers) : null;
+    this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers, random) : null;
     const subscribers = new Subscribers(parts.book.words, config.clientPrefix6Bits, random);
     this.clients = new Clients(config, subscribers, random);
     this.destinations = new Destinations(this.flows.capacity, random);

@@ -1,3 +1,4 @@
+import { SeededHash } from '../tables/seeded-hash.ts';
 import type { PeerColumns } from './flow-memory.ts';
 
 const NOBODY = -1;
@@ -10,6 +11,7 @@ const ignore = (): void => {};
 export class UdpPeers {
   readonly #buckets: Int32Array;
   readonly #mask: number;
+  readonly #hash: SeededHash;
   /** The flow plus one. */
   readonly #owner: PeerColumns['owner'];
   readonly #remote: PeerColumns['remote'];
@@ -21,11 +23,12 @@ export class UdpPeers {
   #free = NOBODY;
 
   /** No entry is free yet, nor anybody's: each is to be adopted. */
-  constructor(flowsMax: number, columns: PeerColumns) {
+  constructor(flowsMax: number, columns: PeerColumns, random: () => number) {
     const peersMax = columns.owner.length;
     const size = 2 ** Math.ceil(Math.log2(Math.max(8, peersMax)));
     this.#buckets = new Int32Array(size).fill(NOBODY);
     this.#mask = size - 1;
+    this.#hash = new SeededHash(3, random);
     this.#owner = columns.owner;
     this.#remote = columns.remote;
     this.#port = columns.port;
@@ -114,7 +117,6 @@ export class UdpPeers {
   }
 
   #bucketOf(flow: number, remote: number, port: number): number {
-    const hash = Math.imul(remote ^ Math.imul(flow ^ (port << 16), 0x9e3779b1), 0x85ebca6b);
-    return (hash ^ (hash >>> 15)) & this.#mask;
+    return this.#hash.of3(remote, port, flow) & this.#mask;
   }
 }

@@ -1,5 +1,6 @@
 import { FairShare } from './fair-share.ts';
 import { IPV6, isTcp, isUdp } from '../packet/packet.ts';
+import { SeededHash } from '../tables/seeded-hash.ts';
 import type { Subscribers } from './subscribers.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
@@ -38,7 +39,7 @@ export class Clients {
   readonly share: FairShare;
   readonly #flowsMax: Readonly<Uint32Array>;
   readonly #mask: number;
-  readonly #seed: number;
+  readonly #hash: SeededHash;
   readonly #client: Uint32Array;
   readonly #family: Uint8Array;
   /** Three a client: TCP, UDP, echo. A client has one at least; 0 in all of them is an empty place. */
@@ -62,7 +63,7 @@ export class Clients {
       limits.icmpFlowsPerClientMax,
     );
     this.#mask = size - 1;
-    this.#seed = random() | 0;
+    this.#hash = new SeededHash(2, random);
     this.#client = new Uint32Array(size);
     this.#family = new Uint8Array(size);
     this.#flows = new Uint32Array(size * 3);
@@ -204,8 +205,6 @@ export class Clients {
   }
 
   #homeOf(client: number, family: number): number {
-    const hash = Math.imul(client ^ this.#seed, 0x9e3779b1);
-    const mixed = Math.imul(hash ^ (hash >>> 15) ^ family, 0x85ebca6b);
-    return (mixed ^ (mixed >>> 13)) & this.#mask;
+    return this.#hash.of2(client, family) & this.#mask;
   }
 }

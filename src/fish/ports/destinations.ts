@@ -1,3 +1,5 @@
+import { SeededHash } from '../tables/seeded-hash.ts';
+
 /** How many destinations have so many flows, by which the largest number is always known. */
 class Histogram {
   #counts = new Uint32Array(64);
@@ -29,7 +31,7 @@ class Histogram {
  */
 export class Destinations {
   readonly #mask: number;
-  readonly #seed: number;
+  readonly #hash: SeededHash;
   readonly #protocol: Uint8Array;
   readonly #remote: Uint32Array;
   readonly #port: Uint16Array;
@@ -40,7 +42,7 @@ export class Destinations {
   constructor(flowsMax: number, random: () => number) {
     const size = 2 ** Math.ceil(Math.log2(Math.max(8, flowsMax * 2)));
     this.#mask = size - 1;
-    this.#seed = random() | 0;
+    this.#hash = new SeededHash(2, random);
     this.#protocol = new Uint8Array(size);
     this.#remote = new Uint32Array(size);
     this.#port = new Uint16Array(size);
@@ -127,8 +129,6 @@ export class Destinations {
   }
 
   #homeOf(protocol: number, remote: number, port: number): number {
-    const hash = Math.imul(remote ^ this.#seed, 0x9e3779b1);
-    const mixed = Math.imul(hash ^ (hash >>> 15) ^ ((port << 8) | protocol), 0x85ebca6b);
-    return (mixed ^ (mixed >>> 13)) & this.#mask;
+    return this.#hash.of2(remote, (port << 8) | protocol) & this.#mask;
   }
 }

@@ -1,13 +1,8 @@
-/** The fraction of a circle by which steps spread best, whatever their number. */
-const GOLDEN = 0.618_033_988_749_895;
-
-/** Ports in a row that are searched together: from number `first`, so many, by a step that is coprime with their number. */
-export type Stretch = Readonly<{ first: number; total: number; step: number }>;
+/** Ports in a row that are searched together: from number `first`, so many. */
+export type Stretch = Readonly<{ first: number; total: number }>;
 
 /**
  * All leased ports of one protocol in a row, whatever blocks they lie in: numbers from 0 up, those of one address together.
- * Searching a stretch by its step from any start visits every port once, and far from the one before, so that neither a
- * block nor a part of one fills up first.
  */
 export class PortSpace {
   readonly whole: Stretch;
@@ -26,11 +21,11 @@ export class PortSpace {
       this.#firsts[i] = total;
       total += block.ports;
     }
-    this.whole = stretch(0, total);
+    this.whole = { first: 0, total };
     let first = 0;
     for (const [address, members] of Map.groupBy(blocks, (block) => block.address)) {
       const ports = members.reduce((sum, member) => sum + member.ports, 0);
-      this.#byAddress.set(address, stretch(first, ports));
+      this.#byAddress.set(address, { first, total: ports });
       first += ports;
     }
   }
@@ -69,12 +64,14 @@ export class PortSpace {
   }
 }
 
-const stretch = (first: number, total: number): Stretch => ({ first, total, step: coprimeNear(total * GOLDEN, total) });
-
-function coprimeNear(wish: number, total: number): number {
+/**
+ * A step from port to port that visits each of them once, from wherever it begins: coprime with their number, and another for each
+ * search, by its random number. With the same for all, each search would go where others have gone before it, along the ports
+ * that they found used or have taken: the rows of those grow, as in a hash table with linear probing.
+ */
+export function stepThrough(total: number, random: number): number {
   // 1 is coprime with everything, so this ends; on the way down a coprime is rarely more than a few steps off.
-  for (let step = Math.max(1, Math.floor(wish)); step > 1; step--)
-    if (greatestCommonDivisor(step, total) === 1) return step;
+  for (let step = 1 + (random % total); step > 1; step--) if (greatestCommonDivisor(step, total) === 1) return step;
   return 1;
 }
 

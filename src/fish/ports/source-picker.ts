@@ -5,7 +5,7 @@ import type { Destinations } from './destinations.ts';
 import { NONE, type FlowTable } from '../flows/flow-table.ts';
 import { isUdp, type Packet } from '../packet/packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
-import { PortSpace, type Stretch } from './port-space.ts';
+import { PortSpace, stepThrough, type Stretch } from './port-space.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
 /** As a parity: both will do. */
@@ -94,8 +94,9 @@ export class SourcePicker {
   /** How many ports a client has toward the remote: of all, if they are no more than a search looks at, else by a sample. */
   #countOwn(client: number): number {
     const { config, flows, clients } = this.#parts;
-    const { total, step } = this.#space.whole;
+    const { total } = this.#space.whole;
     const probes = Math.min(total, config.portProbesMax);
+    const step = stepThrough(total, this.#parts.random());
     let at = this.#parts.random() % total;
     let own = 0;
     for (let probe = 0; probe < probes; probe++) {
@@ -111,10 +112,11 @@ export class SourcePicker {
   /** With a parity: better a port of the other than none (RFC 4787 4.2.2 asks for no more). */
   #search(stretch: Stretch, parity: number): boolean {
     const start = this.#parts.random() % stretch.total;
-    return this.#walk(stretch, start, parity) || (parity !== ANY && this.#walk(stretch, start, parity ^ 1));
+    const step = stepThrough(stretch.total, this.#parts.random());
+    return this.#walk(stretch, start, step, parity) || (parity !== ANY && this.#walk(stretch, start, step, parity ^ 1));
   }
 
-  #walk({ first, total, step }: Stretch, start: number, parity: number): boolean {
+  #walk({ first, total }: Stretch, start: number, step: number, parity: number): boolean {
     const probes = Math.min(total, this.#parts.config.portProbesMax);
     let offset = start;
     for (let probe = 0; probe < probes; probe++) {

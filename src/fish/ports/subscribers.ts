@@ -1,4 +1,5 @@
 import { IPV6 } from '../packet/packet.ts';
+import { SeededHash } from '../tables/seeded-hash.ts';
 
 /**
  * Who counts as one client: an IPv4 address, or all IPv6 addresses with one prefix. Of IPv6 a host has as many addresses as it
@@ -11,24 +12,27 @@ export class Subscribers {
   /** Of the address book: four a number. */
   readonly #words: Uint32Array;
   readonly #masks: Uint32Array;
-  readonly #seed: number;
+  readonly #hash: SeededHash;
 
   constructor(words: Uint32Array, prefix6Bits: number, random: () => number) {
     this.#words = words;
     this.#masks = Uint32Array.from([0, 32, 64, 96], (from) => maskOf(Math.min(32, Math.max(0, prefix6Bits - from))));
-    this.#seed = random() | 0;
+    this.#hash = new SeededHash(4, random);
   }
 
   /** The number under which a client is counted. */
   of(client: number, protocol: number): number {
     if (protocol < IPV6) return client;
-    let hash = this.#seed;
-    for (let word = 0; word < 4; word++) {
-      // The book has four words for every number of a flow.
-      hash = Math.imul(hash ^ (this.#words[client * 4 + word]! & this.#masks[word]!), 0x9e3779b1);
-      hash ^= hash >>> 15;
-    }
-    return hash >>> 0;
+    const at = client * 4;
+    const words = this.#words;
+    const masks = this.#masks;
+    // The book has four words for every number of a flow.
+    return this.#hash.of4(
+      words[at]! & masks[0]!,
+      words[at + 1]! & masks[1]!,
+      words[at + 2]! & masks[2]!,
+      words[at + 3]! & masks[3]!,
+    );
   }
 }
 

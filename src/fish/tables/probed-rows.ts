@@ -1,10 +1,12 @@
+import { SeededHash } from './seeded-hash.ts';
+
 /** What a place of the table holds that holds no row. */
 export const EMPTY = -1;
 
 /**
  * A hash table of rows whose keys somebody else has: open addressing with linear probing, at most half full. Removing shifts
  * back what follows instead of leaving a tombstone, so that a look-up stays as short after a billion rows as it was at the
- * start. Others choose most of what is a key, so the hash is seeded: without the seeds one cannot aim at one place.
+ * start.
  *
  * A look-up begins at the place `hash & mask`, and goes on by one, modulo the mask, until it finds its row or EMPTY, which is always
  * there to end at. It stands where the keys are, as the innermost loop of every packet.
@@ -14,8 +16,7 @@ export class ProbedRows {
   readonly mask: number;
   /** The hash of each row that is in the table: removing has to know where its followers belong. */
   readonly hashes: Uint32Array;
-  readonly #seed: number;
-  readonly #secondSeed: number;
+  readonly #hash: SeededHash;
 
   /** Rows from 0 up to `rows`, exclusive. `random`: 32 bits, unsigned, to seed the hash. */
   constructor(rows: number, random: () => number) {
@@ -23,17 +24,12 @@ export class ProbedRows {
     this.places = new Int32Array(size).fill(EMPTY);
     this.mask = size - 1;
     this.hashes = new Uint32Array(rows);
-    this.#seed = random() | 0;
-    this.#secondSeed = random() | 0;
+    this.#hash = new SeededHash(4, random);
   }
 
-  /** Of a key of four 32-bit words: multiply and shift, a round each, the constants of MurmurHash3 and of the golden ratio. */
+  /** Of a key of four 32-bit words. */
   hash(first: number, second: number, third: number, fourth: number): number {
-    let hash = Math.imul(first ^ this.#seed, 0x9e3779b1);
-    hash = Math.imul(hash ^ (hash >>> 15) ^ second, 0x85ebca6b);
-    hash = Math.imul(hash ^ (hash >>> 13) ^ third, 0xc2b2ae35);
-    hash = Math.imul(hash ^ (hash >>> 16) ^ fourth ^ this.#secondSeed, 0x27d4eb2f);
-    return (hash ^ (hash >>> 15)) >>> 0;
+    return this.#hash.of4(first, second, third, fourth);
   }
 
   /** No row with the same key may be there. */

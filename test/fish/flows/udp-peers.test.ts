@@ -1,6 +1,7 @@
 import { fc, test } from '@fast-check/vitest';
 import { expect } from 'vitest';
 import { FlowMemory } from '../../../src/fish/flows/flow-memory.ts';
+import { seeded } from '../../support/fish.ts';
 import { UdpPeers } from '../../../src/fish/flows/udp-peers.ts';
 
 const flows = 4;
@@ -25,7 +26,7 @@ test.prop([fc.array(step, { maxLength: 100 })], { numRuns: 500 })(
   (steps) => {
     const { columns } = FlowMemory.local({ flowsMax: flows, blocksMax: 1, peersMax: max, addressesMax: 0 });
     const adopt = (gone?: number): UdpPeers => {
-      const adopted = new UdpPeers(flows, columns.peers);
+      const adopted = new UdpPeers(flows, columns.peers, seeded(1));
       for (let entry = 0; entry < max; entry++) adopted.adopt(entry, (flow) => flow !== gone);
       return adopted;
     };

@@ -73,6 +73,20 @@ describe('IP address pooling', () => {
   });
 });
 
+describe('more ports than a search looks at', () => {
+  test('are nearly all used before the first search fails: none goes where others have gone', () => {
+    const pond = new Pond([block(leases[0]!, 'tcp', 8_192, 12_287)], {
+      portProbesMax: 128,
+      clientShare: 1,
+      flowsMax: 8_192,
+    });
+    let used = 0;
+    while (pond.send(tcp(from(used + 1), origin, 'S')).verdict === 'forward') used++;
+    // One search in f^-128: with nine of ten used, one in 700,000.
+    expect(used).toBeGreaterThan(4_096 * 0.9);
+  });
+});
+
 describe('ten leased ports', () => {
   test('serve thousands of TCP connections to different servers, none of whose 5-tuples is used twice', () => {
     const pond = new Pond([block(leases[0]!, 'tcp', 9_000, 9_007), block(leases[0]!, 'tcp', 9_008, 9_009)], {
