@@ -1,5 +1,6 @@
 import type { Store } from '../leases/store.ts';
 import type { Beginning } from './first-epoch.ts';
+import { lightly } from './light-import.ts';
 
 export type StoreLocation = Readonly<{
   /** Of a PostgreSQL database, which any number of servers may share; undefined: SQLite in the directory. */
@@ -30,9 +31,9 @@ export const isPostgresUrl = (url: string): boolean => /^postgres(?:ql)?:\/\/./.
 export async function openStore(location: StoreLocation, { newEpoch, nowUs }: Origin): Promise<Store> {
   const { url, directory, beginsByClock = false } = location;
   if (url === undefined) {
-    const { openSqliteStore } = await import('./sqlite/open.ts');
+    const { openSqliteStore } = await lightly(() => import('./sqlite/open.ts'));
     const beginning = (now: number): Beginning => ({ epoch: Math.floor(now / 1e6), revision: now + 1 });
     return openSqliteStore({ directory, newEpoch, nowUs, ...(beginsByClock && { beginning }) });
   }
-  return (await import('./postgres/open.ts')).openPostgresStore({ url, newEpoch });
+  return (await lightly(() => import('./postgres/open.ts'))).openPostgresStore({ url, newEpoch });
 }

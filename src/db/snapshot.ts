@@ -1,5 +1,6 @@
 import type { StoreLocation } from './open.ts';
 import type { Read } from './statement.ts';
+import { lightly } from './light-import.ts';
 
 /**
  * One state of a database, held still while it is read, however long that takes. It is read without a lock: the servers on
@@ -13,6 +14,6 @@ export interface Snapshot extends AsyncDisposable {
 
 /** Throws a `StoreError` that says what to do: there is no database, or its tables are not as this code knows them. */
 export async function openSnapshot({ url, directory }: StoreLocation): Promise<Snapshot> {
-  if (url === undefined) return (await import('./sqlite/snapshot.ts')).openSqliteSnapshot(directory);
-  return (await import('./postgres/snapshot.ts')).openPostgresSnapshot(url);
+  if (url === undefined) return (await lightly(() => import('./sqlite/snapshot.ts'))).openSqliteSnapshot(directory);
+  return (await lightly(() => import('./postgres/snapshot.ts'))).openPostgresSnapshot(url);
 }

@@ -22,12 +22,13 @@ const contentSecurityPolicy =
  */
 export const docs = fp<{ version: string }>(
   async (app, { version }) => {
-    const document: Record<string, unknown> = {};
-    app.decorate('openApi', () => document);
-    // The document is made of the routes, so it is filled in when all of them are there.
-    app.addHook('onReady', async () => void Object.assign(document, openApiDocument(app.operations, version)));
+    // Made of the routes, so not before all of them are there; and when somebody asks for it, which on most servers nobody
+    // does: it takes longer than all the rest of a start.
+    let document: object | undefined;
+    app.decorate('openApi', () => (document ??= openApiDocument(app.operations, version)));
 
-    await app.register(fastifySwagger, { mode: 'static', specification: { document: document as never } });
+    const specification = { document: { toJSON: () => app.openApi() } as never };
+    await app.register(fastifySwagger, { mode: 'static', specification });
     await app.register(fastifySwaggerUi, {
       routePrefix: '/docs',
       staticCSP: contentSecurityPolicy,

@@ -5,6 +5,7 @@ import type { Snapshot } from '../snapshot.ts';
 import type { AnyRow } from '../statement.ts';
 import { tableShapes, type TableShape } from '../tables.ts';
 import { parseLine, schemaStep, type Header, type Line } from './format.ts';
+import { lightly } from '../light-import.ts';
 
 const rows_per_step = 500;
 
@@ -47,8 +48,9 @@ export async function restore(
 }
 
 async function openTarget({ url, directory }: StoreLocation, epoch: string): Promise<RestoreTarget> {
-  if (url === undefined) return (await import('../sqlite/restore-target.ts')).openSqliteTarget(directory);
-  return (await import('../postgres/restore-target.ts')).openPostgresTarget(url, epoch);
+  if (url === undefined)
+    return (await lightly(() => import('../sqlite/restore-target.ts'))).openSqliteTarget(directory);
+  return (await lightly(() => import('../postgres/restore-target.ts'))).openPostgresTarget(url, epoch);
 }
 
 function refuseSchema({ schema }: Header): void {
