@@ -15,7 +15,7 @@ const rules: Rules = {
     sys: ['net'],
     fish: ['net'],
     keeper: ['net', 'sys'],
-    terminate: ['net', 'sys', 'sdk'],
+    terminate: ['net', 'sys', 'sdk', 'fish'],
     leases: ['net'],
     wire: ['net'],
     db: ['leases', 'net'],

@@ -1,11 +1,16 @@
 import { z } from 'zod';
-import { talkerKinds } from '../fish/log/talkers.ts';
-
+import type { FlowFilter } from '../fish/log/flow-views.ts';
+import { talkerKinds, type TalkerKind } from '../fish/log/talkers.ts';
 import type { Address } from '../net/address.ts';
 import { AddressText, ProtocolName } from '../wire/primitives.ts';
 import { formatInstant } from '../wire/instants.ts';
+import type { BeginningConnection } from '../terminate/connection-memory.ts';
 import type { FishPort } from './fish-port.ts';
+import type { TerminatorViews } from './terminator-on-host.ts';
 
+/** How they get through this host. */
+export const flowPaths = ['packet', 'terminate'] as const;
+const path = z.enum(flowPaths).optional();
 const limit = z.coerce.number().int().min(1).max(10_000);
 
 /** What may be asked of each page, in its query. */
@@ -16,67 +21,131 @@ export const flowQueries = {
     lease: z.string().max(128).optional(),
     protocol: ProtocolName.optional(),
     state: z.enum(['live', 'resting']).optional(),
+    path,
     limit: limit.default(100),
   }),
-  '/flows/top': z.strictObject({ by: z.enum(talkerKinds).default('client'), limit: limit.default(20) }),
-  '/flows/ports': z.strictObject({ limit: limit.max(1_000).default(5) }),
+  '/flows/top': z.strictObject({ by: z.enum(talkerKinds).default('client'), path, limit: limit.default(20) }),
+  '/flows/ports': z.strictObject({ path, limit: limit.max(1_000).default(5) }),
 } as const;
 
 export { talkerKinds };
 export type FlowPage = keyof typeof flowQueries;
 export const isFlowPage = (path: string): path is FlowPage => Object.hasOwn(flowQueries, path);
 
+/** Who has flows on this host; undefined for one that does not run. */
+export type FlowHolders = Readonly<{
+  fish: Pick<FishPort, 'holder' | 'flows' | 'topTalkers' | 'busyRemotes'> | undefined;
+  terminator: TerminatorViews | undefined;
+}>;
+
 /** The status, and what to answer: JSON, or a line about what is wrong with the question. */
 export async function flowPage(
-  fish: FishPort | undefined,
+  holders: FlowHolders,
   page: FlowPage,
   query: URLSearchParams,
 ): Promise<Readonly<{ code: number; body: object | string }>> {
   const asked = Object.fromEntries(query);
   const wrong = flowQueries[page].safeParse(asked).error?.issues[0];
   if (wrong) return { code: 400, body: `${wrong.path.join('.') || 'the query'}: ${wrong.message}` };
-  if (!fish) return { code: 503, body: 'fish does not run on this host, or not now' };
-  if (page === '/flows') return { code: 200, body: await flowsOf(fish, flowQueries[page].parse(asked)) };
+  const { path } = flowQueries[page].parse(asked);
+  const fish = path === 'terminate' ? undefined : holders.fish;
+  const terminator = path === 'packet' ? undefined : holders.terminator;
+  if (!fish && !terminator) return { code: 503, body: absent[path ?? 'either'] };
+  // Who was asked: of a path that is not here nothing is known.
+  const paths = [...(fish ? ['packet'] : []), ...(terminator ? ['terminate'] : [])];
+  if (page === '/flows')
+    return { code: 200, body: { paths, ...(await flowsOf(fish, terminator, flowQueries[page].parse(asked))) } };
   if (page === '/flows/top') {
     const { by, limit: max } = flowQueries[page].parse(asked);
-    const talkers = await fish.topTalkers(by, max);
-    return {
-      code: 200,
-      body: {
-        by,
-        talkers: talkers.map(({ name, flows, packetsOut, bytesOut, packetsIn, bytesIn }) => ({
-          ...{ name, flows, packets_out: packetsOut, bytes_out: bytesOut, packets_in: packetsIn, bytes_in: bytesIn },
-        })),
-      },
-    };
+    return { code: 200, body: { paths, by, talkers: await talkersOf(fish, terminator, by, max) } };
   }
-  const remotes = await fish.busyRemotes(flowQueries[page].parse(asked).limit);
-  return {
-    code: 200,
-    body: {
-      remotes: remotes.map(({ remotePort, ...each }) => ({
-        ...each,
-        remote_port: remotePort,
-        saturation: each.ports === 0 ? null : Math.round((each.used / each.ports) * 1_000) / 1_000,
-      })),
-    },
-  };
+  const { limit: max } = flowQueries[page].parse(asked);
+  return { code: 200, body: { paths, remotes: await remotesOf(fish, terminator, max) } };
 }
 
-async function flowsOf(fish: FishPort, query: z.output<(typeof flowQueries)['/flows']>): Promise<object> {
-  const { limit: max, client, remote, ...rest } = query;
-  const given = Object.entries({ ...rest, client: client as Address, remote: remote as Address });
+const absent = {
+  packet: 'fish does not run on this host, or not now',
+  terminate: 'the terminator does not run on this host, or not now',
+  either: 'fish does not run on this host, or not now, nor does a terminator',
+} as const;
+type Packet = FlowHolders['fish'];
+type Terminated = FlowHolders['terminator'];
+
+async function talkersOf(
+  fish: Packet,
+  terminator: Terminated,
+  by: TalkerKind,
+  max: number,
+): Promise<readonly object[]> {
+  const translated = (await fish?.topTalkers(by, max)) ?? [];
+  const terminated = (await terminator?.talkers(by, max)) ?? [];
+  return [
+    ...translated.map(({ name, flows, packetsOut, bytesOut, packetsIn, bytesIn }) => ({
+      ...{ path: 'packet', name, flows },
+      ...{ packets_out: packetsOut, bytes_out: bytesOut, packets_in: packetsIn, bytes_in: bytesIn },
+    })),
+    ...terminated.map(({ name, connections, bytesOut, bytesIn }) => ({
+      ...{ path: 'terminate', name, flows: connections },
+      ...{ packets_out: null, bytes_out: bytesOut, packets_in: null, bytes_in: bytesIn },
+    })),
+  ]
+    .sort((a, b) => b.bytes_out + b.bytes_in - (a.bytes_out + a.bytes_in))
+    .slice(0, max);
+}
+
+async function remotesOf(fish: Packet, terminator: Terminated, max: number): Promise<readonly object[]> {
+  const saturation = ({ used, ports }: Readonly<{ used: number; ports: number }>) =>
+    ports === 0 ? null : Math.round((used / ports) * 1_000) / 1_000;
+  const translated = (await fish?.busyRemotes(max)) ?? [];
+  const terminated = (await terminator?.busiest(max)) ?? [];
+  return [
+    ...translated.map(({ remotePort, ...each }) => ({ path: 'packet', ...each, remote_port: remotePort })),
+    ...terminated.map(({ remotePort, ...each }) => ({
+      ...{ path: 'terminate', protocol: 'tcp', ...each, remote_port: remotePort },
+    })),
+  ].map((each) => ({ ...each, saturation: saturation(each) }));
+}
+
+async function flowsOf(
+  fish: Packet,
+  terminator: Terminated,
+  query: z.output<(typeof flowQueries)['/flows']>,
+): Promise<Readonly<{ flows: readonly object[]; truncated: boolean }>> {
+  const { limit: max, client, remote, lease, protocol: only, state: phase } = query;
+  const given = Object.entries({
+    lease,
+    protocol: only,
+    state: phase,
+    client: client as Address,
+    remote: remote as Address,
+  });
   const filter = Object.fromEntries(given.filter(([, value]) => value !== undefined));
-  const { flows, truncated } = await fish.flows(filter, max);
-  return {
-    holder: fish.holder,
-    flows: flows.map((flow) => ({
-      ...{ protocol: flow.protocol, state: flow.state, lease: flow.lease },
-      ...{ client: flow.client, client_port: flow.clientPort, address: flow.address, port: flow.port },
-      ...{ remote: flow.remote, remote_port: flow.remotePort, opened_at: formatInstant(flow.openedAt) },
+  const translated = (await fish?.flows(filter, max)) ?? { flows: [], truncated: false };
+  const { protocol = 'tcp', state = 'live', ...ends } = filter as FlowFilter;
+  // A port that rests is told by the kernel alone.
+  const isAsked = protocol === 'tcp' && state === 'live';
+  const terminated = (isAsked ? await terminator?.connections(ends, max) : null) ?? {
+    connections: [],
+    truncated: false,
+  };
+  const flows = [
+    ...translated.flows.map((flow) => ({
+      ...{ path: 'packet', holder: fish?.holder, protocol: flow.protocol, state: flow.state },
+      ...endsOf(flow),
       ...{ placeholder: flow.hasPlaceholder, packets_out: flow.packetsOut, bytes_out: flow.bytesOut },
       ...{ packets_in: flow.packetsIn, bytes_in: flow.bytesIn },
     })),
-    truncated,
-  };
+    ...terminated.connections.map((each) => ({
+      ...{ path: 'terminate', holder: terminator?.holder, protocol: 'tcp', state: 'live' },
+      ...endsOf(each),
+      ...{ placeholder: false, packets_out: null, bytes_out: each.bytesOut, packets_in: null, bytes_in: each.bytesIn },
+    })),
+  ];
+  const truncated = translated.truncated || terminated.truncated || flows.length > max;
+  return { flows: flows.slice(0, max), truncated };
 }
+
+const endsOf = (flow: BeginningConnection) => ({
+  ...{ lease: flow.lease, client: flow.client, client_port: flow.clientPort, address: flow.address, port: flow.port },
+  ...{ remote: flow.remote, remote_port: flow.remotePort, opened_at: formatInstant(flow.openedAt) },
+});

@@ -17,6 +17,13 @@ export function countTerminator(registry: Registry, status: TerminatorStatus): v
   put('claims', 'Leases that it claims', status.claims);
   put('claims_answered', 'Of those, the ones it has', status.answered);
   count('claims_refused', 'Grants that the server would not give', status.refused);
+  const onDisk = new Gauge({
+    name: `${prefix}_flow_log`,
+    help: 'Its flow log on disk',
+    labelNames: ['name'],
+    registers,
+  });
+  for (const [name, value] of Object.entries(status.flow_log)) onDisk.set({ name }, value);
   const { stats } = status;
   if (!stats) return;
   put('connections', 'Connections that it has open', stats.open);

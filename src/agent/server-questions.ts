@@ -3,7 +3,7 @@ import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import type { BrokerOnHost } from './broker-on-host.ts';
 import type { FishPort } from './fish-port.ts';
-import { joinAnswers } from './terminator-on-host.ts';
+import { joinAnswers } from './flow-answers.ts';
 
 /** Where answers go. */
 export type QuestionsServer = Readonly<{

@@ -3,7 +3,7 @@ import type { Paths } from '../terminate/paths.ts';
 import type { TerminateSettings } from '../terminate/protocol.ts';
 import { Name, Port, Ports, PrefixText } from '../wire/primitives.ts';
 import { FishClaim } from './fish-claims.ts';
-import { Mark, seconds } from './setting-values.ts';
+import { flowLogSetting, Mark, seconds } from './setting-values.ts';
 
 const PathName = z.enum(['terminate', 'packet']);
 const prefixes = () => z.array(PrefixText).max(256).default([]);
@@ -59,9 +59,13 @@ export const Terminate = z
       description:
         'What a client gets whose origin does not answer or cannot be reached. One that refuses is a reset always',
     }),
-    flow_log_max: z.int().min(1).max(16_777_216).default(65_536).meta({
-      description: 'Ended connections that are remembered, for attribution',
+    flow_log_max: z.int().min(1).max(1_048_576).default(65_536).meta({
+      description:
+        'Ended connections, the latest so many, that are in memory: as many as may end while no agent is there. 112 bytes each',
     }),
+    flow_log: flowLogSetting(
+      "The connections that have ended, in state_dir/terminated: what answers the server's flow queries",
+    ),
     destinations_max: z.int().min(1).max(1_000_000).default(1_024).meta({
       description: 'Destinations whose reachability is told one by one',
     }),

@@ -9,7 +9,7 @@ import { logSettings } from '../ops/logger.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
 import { FishClaim } from './fish-claims.ts';
 import type { HostSettings } from './desired-host.ts';
-import { Mark, seconds } from './setting-values.ts';
+import { flowLogSetting, Mark, seconds } from './setting-values.ts';
 import { pathsOf, Terminate } from './settings-terminate.ts';
 import { steeringModes, type SteeringMode } from './steering/choose.ts';
 
@@ -114,17 +114,7 @@ const Fish = z
     flow_log_max: z.int().min(1).max(67_108_864).optional().meta({
       description: 'Flows that have ended, the latest so many, that are in memory',
     }),
-    flow_log: z
-      .strictObject({
-        retention_s: z.int().min(0).max(315_360_000).default(604_800).meta({
-          description: 'How long a flow is told after it ended, also over a restart; 0: nothing is written to disk',
-        }),
-        bytes_max: z.int().min(1_048_576).max(68_719_476_736).default(268_435_456).meta({
-          description: 'The oldest flows give way to the latest; some 80 bytes each',
-        }),
-      })
-      .prefault({})
-      .meta({ description: "The flows that have ended, in state_dir/flows: what answers the server's flow queries" }),
+    flow_log: flowLogSetting("The flows that have ended, in state_dir/flows: what answers the server's flow queries"),
     fragmented_packets_max: z.int().min(2).max(65_536).optional().meta({
       description: 'Packets of which some, but not all fragments have come; half of them for each direction',
     }),

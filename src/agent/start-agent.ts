@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isBrokers } from '../broker/identifiers.ts';
 import { err, ok, type Result } from '../net/result.ts';
@@ -16,6 +17,7 @@ import { FishLeases } from './fish-leases.ts';
 import { LeasePlaces } from './lease-places.ts';
 import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-host.ts';
 import { DesiredMemory } from './desired-memory.ts';
+import { TerminatedFlows } from './flow-log/terminated-flows.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HostProblem } from './host.ts';
 import type { HostState } from './host-state.ts';
@@ -35,7 +37,7 @@ import { bootId, StateFile, tablesOf, thisHost } from './state-file.ts';
 import { brokerOf } from './start-broker.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
-import { ensureTerminator } from './start-terminator.ts';
+import { ensureTerminator, terminatorPath } from './start-terminator.ts';
 import { TerminatorOnHost } from './terminator-on-host.ts';
 import type { Keepers, KeptBound } from './keepers.ts';
 import { fishKeepingOf, keepersFound, keepersOf } from './start-keepers.ts';
@@ -256,6 +258,13 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
             drain: async (leases) => terminator?.drain(leases),
           }),
           begin: () => ensureTerminator(terminate.port),
+          flows: new TerminatedFlows({
+            folder: join(settings.state_dir, 'terminated'),
+            limits: terminate.flow_log,
+            socket: terminatorPath(),
+            log,
+            nowUs: () => Date.now() * 1_000,
+          }),
           isUp: (lease) => agent.leases.phaseOf(lease) === 'up',
           log,
           now: () => performance.now(),

@@ -1,14 +1,10 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultTimers, fishConfig, type FishConfig } from '../fish/config.ts';
-import type { FlowAnswer as FlowLogAnswer } from '../fish/log/flow-log.ts';
-import type { FlowRecord } from '../fish/log/flow-record.ts';
 import { memorySizes } from '../fish/forwarder.ts';
 import type { PortUse } from '../fish/ports/port-use.ts';
-import { familyOf, parseAddress, type Address } from '../net/address.ts';
+import { familyOf } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
-import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
-import { formatInstant, parseInstant } from '../wire/instants.ts';
 import type { FishPort } from './fish-port.ts';
 import { startFish, type Fish } from './fish/fish.ts';
 import type { FishPlace } from './fish/fish-place.ts';
@@ -16,6 +12,7 @@ import { askOnceCovered } from './fish/flow-questions.ts';
 import type { FishStats } from './fish/operations.ts';
 import { FlowLogKeeper } from './flow-log/flow-log-keeper.ts';
 import { KeptFlowLog } from './flow-log/kept-flow-log.ts';
+import { flowAnswerOf, flowQueryOf, flows_max } from './flow-answers.ts';
 import { HostProblem } from './host.ts';
 import type { AgentSettings, FishSettings } from './settings.ts';
 import type { SteeringMode } from './steering/choose.ts';
@@ -43,7 +40,7 @@ export class FishStarter {
   #quickDeaths = 0;
   #kept: KeptFlowLog | undefined;
   /** What the last fish had to say when it died is being written. */
-  #ending: Promise<void> | undefined;
+  #ending: Promise<unknown> | undefined;
 
   constructor(o: FishStart) {
     this.#o = o;
@@ -152,9 +149,6 @@ function portOf(thread: Fish, holder: string, place: FishPlace, keeper: FlowLogK
   };
 }
 
-/** As many flows as one answer may carry. */
-const flows_max = 1_000;
-
 /** The settings that are given; fish knows the defaults of the others. */
 function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: number) {
   const { timers = {}, client_limits: limits = {} } = fish;
@@ -208,47 +202,6 @@ function present<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], 
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]?: Exclude<T[K], undefined>;
   };
-}
-
-export function flowQueryOf(query: FlowQuery) {
-  return {
-    protocol: query.protocol,
-    address: addressOf(query.address),
-    port: query.port,
-    remote: query.remote_address === null ? null : addressOf(query.remote_address),
-    remotePort: query.remote_port,
-    at: parseInstant(query.at),
-  };
-}
-
-/** A UDP mapping is toward all remotes: its flow is told with the remote that was asked about, or with none. */
-const anyRemote = { 4: '0.0.0.0' as Address, 6: '::' as Address } as const;
-
-export function flowAnswerOf(query: FlowQuery, answer: FlowLogAnswer, holder: string): FlowAnswer {
-  const asked =
-    query.remote_address === null ? anyRemote[familyOf(addressOf(query.address))] : addressOf(query.remote_address);
-  const flow = ({ lease, client, remote, remotePort, openedAt, closedAt }: FlowRecord) => ({
-    holder,
-    lease,
-    client,
-    remote_address: remote ?? asked,
-    remote_port: remotePort ?? query.remote_port ?? 0,
-    opened_at: formatInstant(openedAt),
-    closed_at: closedAt === null ? null : formatInstant(closedAt),
-  });
-  return {
-    id: query.id,
-    covers_since: formatInstant(answer.coversSince),
-    covers_through: formatInstant(answer.coversThrough),
-    clock_margin_s: answer.marginUs / 1_000_000,
-    flows: answer.matches.map(flow),
-  };
-}
-
-function addressOf(text: string): Address {
-  const parsed = parseAddress(text);
-  if (!parsed.ok) throw new Error(parsed.error);
-  return parsed.value;
 }
 
 /** Of each protocol and family: its flows, those that rest included, and how far its ports are used toward the busiest remote. */

@@ -70,7 +70,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     const { code, body } = await (isFlowPage(path)
-      ? flowPage(fish, path, query)
+      ? flowPage({ fish, terminator: parts.terminator?.views }, path, query)
       : tracePage({ fish, kernel: parts.kernelTracer }, query, gone.signal));
     if (typeof body === 'string') send(response, code, 'text/plain', `${body}\n`);
     else send(response, code, 'application/json', `${JSON.stringify(body)}\n`);

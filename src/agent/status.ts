@@ -92,7 +92,7 @@ export type StatusParts = Readonly<{
   keepers: Pick<Keepers, 'status' | 'replaced'>;
   placeholders_max: number;
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
-  terminator: Pick<TerminatorOnHost, 'status'> | null;
+  terminator: Pick<TerminatorOnHost, 'status' | 'views'> | null;
   host: Pick<Host, 'counters'>;
   /** null: traces have fish's side alone. */
   kernelTracer: Pick<KernelTracer, 'begin'> | null;

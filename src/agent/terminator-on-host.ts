@@ -1,21 +1,30 @@
+import type { FlowAnswer as FlowLogAnswer } from '../fish/log/flow-log.ts';
+import type { FlowQuery as FlowLogQuery } from '../fish/flows/flow-tuple.ts';
 import type { ConnectionAnswer } from '../terminate/connection-log.ts';
+import type {
+  BusyDestination,
+  ConnectionFilter,
+  ConnectionList,
+  ConnectionTalker,
+  ConnectionTalkerKind,
+} from '../terminate/connection-views.ts';
 import type { TerminateStats, UsableLease } from '../terminate/protocol.ts';
 import type { TerminatorClient } from '../terminate/client.ts';
 import type { PortUse } from '../fish/ports/port-use.ts';
 import { portCount } from '../net/ports.ts';
 import type { Logger } from '../ops/logger.ts';
-import { parseAddress, type Address } from '../net/address.ts';
 import type { Result } from '../net/result.ts';
-import { parseInstant, formatInstant } from '../wire/instants.ts';
+import { formatInstant } from '../wire/instants.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
+import { askOnceCovered } from './fish/flow-questions.ts';
+import { flowAnswerOf, flowQueryOf, flows_max } from './flow-answers.ts';
+import type { TerminatedFlows } from './flow-log/terminated-flows.ts';
 import type { LeaseSource } from './lease-source.ts';
 import type { ClaimsStatus, FishLeases } from './fish-leases.ts';
 import { terminateSettingsOf, type TerminateSettingsFile } from './settings-terminate.ts';
 
 const retry_first_ms = 500;
 const retry_max_ms = 10_000;
-/** As many connections as one answer may carry. */
-const flows_max = 1_000;
 const destinationsShown_max = 20;
 
 /** The terminator's end that the agent holds. */
@@ -28,6 +37,7 @@ export type TerminatorParts = Readonly<{
   begin(): Promise<Result<TerminatorLink, string>>;
   /** Whether this lease is up on this host. */
   isUp(lease: string): boolean;
+  flows: Pick<TerminatedFlows, 'follow' | 'ended' | 'leave' | 'complete' | 'stats' | 'problem'>;
   log: Pick<Logger, 'info' | 'warn'>;
   now(): number;
 }>;
@@ -40,7 +50,17 @@ export type TerminatorStatus = ClaimsStatus &
     uid: number | null;
     refused: number;
     stats: TerminateStats | null;
+    /** What of its flow log is on disk. */
+    flow_log: Readonly<Record<string, number>>;
   }>;
+
+/** What people ask about the connections that there are. */
+export type TerminatorViews = Readonly<{
+  holder: string;
+  connections(filter: ConnectionFilter, max: number): Promise<ConnectionList>;
+  talkers(by: ConnectionTalkerKind, max: number): Promise<readonly ConnectionTalker[]>;
+  busiest(max: number): Promise<readonly BusyDestination[]>;
+}>;
 
 /**
  * The terminator as the agent looks after it: that one is at work, as the user that the server knows its holder by, with the leases that
@@ -154,25 +174,41 @@ export class TerminatorOnHost {
   }
 
   async answer(query: FlowQuery): Promise<FlowAnswer> {
-    const unknown: FlowAnswer = {
-      id: query.id,
-      covers_since: null,
-      covers_through: null,
-      clock_margin_s: 0,
-      flows: [],
-    };
-    const client = this.#client;
-    if (!client || this.#told === undefined) return unknown;
+    const unknown = { id: query.id, covers_since: null, covers_through: null, clock_margin_s: 0, flows: [] };
     // Nothing else is terminated: of the rest it is known that there was nothing.
-    if (query.protocol !== 'tcp') return { ...unknown, ...everything };
-    const answer = await client.ask('search', {
-      query: {
-        ...{ address: query.address, port: query.port, remote: query.remote_address, remotePort: query.remote_port },
-        at: parseInstant(query.at),
-      },
-      max: flows_max,
-    });
+    if (query.protocol !== 'tcp') return this.#atWork() ? { ...unknown, ...everything } : unknown;
+    const asked = flowQueryOf(query);
+    const answer = await askOnceCovered(
+      async () => this.#parts.flows.complete(asked, await this.#inMemory(asked), flows_max),
+      asked.at,
+    );
     return flowAnswerOf(query, answer, this.holder);
+  }
+
+  /** Of the terminator that is at work; null where none is, or it is just ending. */
+  async #inMemory(query: FlowLogQuery): Promise<FlowLogAnswer | null> {
+    const client = this.#atWork();
+    const answer = await client?.ask('search', { query, max: flows_max }).catch(() => null);
+    return answer ? logAnswerOf(query, answer) : null;
+  }
+
+  /** Of what it has now; undefined while none is at work. */
+  get views(): TerminatorViews | undefined {
+    const client = this.#atWork();
+    return (
+      client && {
+        holder: this.holder,
+        connections: (filter, max) => client.ask('connections', { filter, max }),
+        talkers: (by, max) => client.ask('talkers', { by, max }),
+        busiest: (max) => client.ask('busiest', { max }),
+      }
+    );
+  }
+
+  /** One that has begun, whether by this agent or by a former one. */
+  #atWork(): TerminatorLink | undefined {
+    const client = this.#client;
+    return client && (this.#told !== undefined || client.hello.log !== null) ? client : undefined;
   }
 
   async status(): Promise<TerminatorStatus> {
@@ -188,24 +224,27 @@ export class TerminatorOnHost {
       pid: client?.hello.pid ?? null,
       uid: client?.hello.uid ?? null,
       ...{ session, claims, answered, refused: leases.refused },
-      problem: this.#problem ?? problem,
+      problem: this.#problem ?? problem ?? this.#parts.flows.problem,
       growth,
       stats,
+      flow_log: this.#parts.flows.stats(),
     };
   }
 
   /** With `leave` it goes on alone; otherwise every connection of it is reset, and it ends. */
   async stop(o: Readonly<{ leave: boolean }>): Promise<void> {
     this.#hasEnded = true;
+    const { flows } = this.#parts;
     const client = this.#client;
     this.#client = undefined;
-    if (!client) return;
-    if (!o.leave) {
+    if (client && !o.leave) {
       // One that does not answer is left behind; it has no leases that count any more.
       await client.ask('stop', null).catch(() => client.close());
       await client.gone;
+      await flows.ended();
     }
-    client.close();
+    await flows.leave();
+    client?.close();
   }
 
   #uidOf(desired: LeaseSource): number | string {
@@ -237,8 +276,12 @@ export class TerminatorOnHost {
       return;
     }
     this.#client = client;
-    this.#parts.log.info({ pid: client.hello.pid }, 'the terminator is at work');
+    const { log, flows } = this.#parts;
+    log.info({ pid: client.hello.pid }, 'the terminator is at work');
+    // It may have connections from when another agent was here.
+    if (client.hello.log !== null) void flows.follow(client.hello.log);
     void client.gone.then(() => {
+      if (!this.#hasEnded) void flows.ended();
       if (this.#client !== client) return;
       this.#failed('the terminator is gone, and its connections with it');
       kick();
@@ -278,7 +321,8 @@ export class TerminatorOnHost {
         );
         return true;
       }
-      await client.ask('configure', ask);
+      const { log } = await client.ask('configure', ask);
+      void this.#parts.flows.follow(log);
       this.#told = text;
       this.#toldDraining = draining;
       this.#ports = portsOf(leases);
@@ -310,45 +354,9 @@ function portsOf(leases: readonly UsableLease[]): { 4: number; 6: number } {
 /** Of questions that cannot be about a connection of its: it knows the answer, whenever that was. */
 const everything = { covers_since: formatInstant(0), covers_through: formatInstant(8_640_000_000_000_000) };
 
-function flowAnswerOf(query: FlowQuery, answer: ConnectionAnswer, holder: string): FlowAnswer {
-  return {
-    id: query.id,
-    covers_since: formatInstant(answer.coversSince),
-    covers_through: formatInstant(answer.coversThrough),
-    clock_margin_s: answer.marginUs / 1_000_000,
-    flows: answer.matches.map(({ lease, client, remote, remotePort, openedAt, closedAt }) => ({
-      ...{ holder, lease, client, remote_address: addressOf(remote), remote_port: remotePort },
-      opened_at: formatInstant(openedAt),
-      closed_at: closedAt === null ? null : formatInstant(closedAt),
-    })),
-  };
-}
-
-function addressOf(text: string): Address {
-  const parsed = parseAddress(text);
-  if (!parsed.ok) throw new Error(parsed.error);
-  return parsed.value;
-}
-
-/** What several logs know together: all that each has found, and that there is nothing else as far as all of them reach. */
-export function joinAnswers(id: string, answers: readonly FlowAnswer[]): FlowAnswer {
-  const since = answers.map((answer) => answer.covers_since);
-  const through = answers.map((answer) => answer.covers_through);
-  return {
-    id,
-    covers_since: boundOf(since, (a, b) => a > b),
-    covers_through: boundOf(through, (a, b) => a < b),
-    clock_margin_s: Math.max(0, ...answers.map((answer) => answer.clock_margin_s)),
-    flows: answers.flatMap((answer) => answer.flows).slice(0, flows_max),
-  };
-}
-
-/** The one that all of them satisfy; null where one knows nothing. */
-function boundOf(instants: readonly (string | null)[], isStricter: (a: number, b: number) => boolean): string | null {
-  let bound: string | null = null;
-  for (const instant of instants) {
-    if (instant === null) return null;
-    if (bound === null || isStricter(parseInstant(instant), parseInstant(bound))) bound = instant;
-  }
-  return bound;
+/** What the terminator has in memory, as a flow log says it. */
+function logAnswerOf({ at }: FlowLogQuery, answer: ConnectionAnswer): FlowLogAnswer {
+  const { matches, coversSince, coversThrough, marginUs } = answer;
+  const isCovered = coversSince <= at - marginUs && at + marginUs <= coversThrough;
+  return { ...answer, verdict: matches.length > 0 ? 'match' : isCovered ? 'not_mine' : 'not_covered' };
 }

@@ -1,17 +1,8 @@
-/** One connection to an origin, as the world sees it, and who was behind it. Instants are microseconds since 1970. */
-export type ConnectionRecord = Readonly<{
-  lease: string;
-  client: string;
-  clientPort: number;
-  /** The leased address and port. */
-  address: string;
-  port: number;
-  remote: string;
-  remotePort: number;
-  openedAt: number;
-  /** null while it lasts. */
-  closedAt: number | null;
-}>;
+import type { FlowRecord, RecordedEnding } from '../fish/log/flow-record.ts';
+import type { BeginningConnection, ConnectionMemory } from './connection-memory.ts';
+
+/** How far an instant of the log may be from the host's clock, which is read in milliseconds. */
+export const margin_us = 2_000;
 
 /** Who had this port then? null: toward any remote. */
 export type ConnectionQuery = Readonly<{
@@ -24,7 +15,7 @@ export type ConnectionQuery = Readonly<{
 }>;
 
 export type ConnectionAnswer = Readonly<{
-  matches: readonly ConnectionRecord[];
+  matches: readonly FlowRecord[];
   /** More matched than were asked for. */
   truncated: boolean;
   /** Everything is known that ended between these two instants, or lasted then. */
@@ -33,81 +24,80 @@ export type ConnectionAnswer = Readonly<{
   marginUs: number;
 }>;
 
-type Entry = Omit<ConnectionRecord, 'closedAt'> & { closedAt: number | null };
-
 /**
  * The connections that last, and the latest that have ended, so many of them. An attempt that fails is in it as well: its
- * packets were sent from that port.
+ * packets were sent from that port. They are in memory that others can read; here is what finds them.
  */
 export class ConnectionLog {
-  readonly #endedMax: number;
+  readonly #memory: ConnectionMemory;
   readonly #marginUs: number;
-  readonly #byPort = new Map<string, Set<Entry>>();
-  /** In the order of their ends; the place that is written next has the oldest. */
-  readonly #ended: Entry[] = [];
-  #next = 0;
-  #coversSince: number;
+  /** By address and port: rows of those that last, and, below 0, of those that have ended. */
+  readonly #byPort = new Map<string, Set<number>>();
   #open = 0;
 
-  /** `since`: when recording begins (µs). `marginUs`: how far instants may be from those of the host's clock. */
-  constructor(o: Readonly<{ endedMax: number; since: number; marginUs: number }>) {
-    this.#endedMax = o.endedMax;
-    this.#coversSince = o.since;
-    this.#marginUs = o.marginUs;
+  /** `marginUs`: how far instants may be from those of the host's clock. */
+  constructor(memory: ConnectionMemory, marginUs: number) {
+    this.#memory = memory;
+    this.#marginUs = marginUs;
   }
 
   get entries(): Readonly<{ open: number; ended: number }> {
-    return { open: this.#open, ended: this.#ended.length };
+    return { open: this.#open, ended: Math.min(this.#memory.written, this.#memory.sizes.ended) };
   }
 
   /** Records that a connection begins; call what it returns once, when it has ended (µs). */
-  open(connection: Omit<ConnectionRecord, 'closedAt'>): (closedAt: number) => void {
-    const entry: Entry = { ...connection, closedAt: null };
-    const key = keyOf(entry);
-    const there = this.#byPort.get(key);
-    if (there) there.add(entry);
-    else this.#byPort.set(key, new Set([entry]));
+  open(connection: BeginningConnection): (closedAt: number, ending: RecordedEnding) => void {
+    const memory = this.#memory;
+    const row = memory.begin(connection);
+    const key = keyOf(connection);
+    this.#add(key, row);
     this.#open++;
-    return (closedAt) => {
-      if (entry.closedAt !== null) return;
-      entry.closedAt = closedAt;
+    let hasEnded = false;
+    return (closedAt, ending) => {
+      if (hasEnded) return;
+      hasEnded = true;
       this.#open--;
-      this.#keep(entry);
+      const { slot, before } = memory.next();
+      if (before) this.#remove(keyOf(before), endedRow(slot));
+      memory.end(row, closedAt, ending);
+      this.#remove(key, row);
+      this.#add(key, endedRow(slot));
     };
   }
 
   search(query: ConnectionQuery, now: number, most: number): ConnectionAnswer {
-    const found = [...(this.#byPort.get(keyOf(query)) ?? [])].filter(
-      (entry) =>
-        (query.remote === null || query.remote === entry.remote) &&
-        (query.remotePort === null || query.remotePort === entry.remotePort) &&
-        entry.openedAt - this.#marginUs <= query.at &&
-        (entry.closedAt === null || query.at <= entry.closedAt + this.#marginUs),
-    );
+    const rows = [...(this.#byPort.get(keyOf(query)) ?? [])];
+    const found = rows
+      .map((row) => (row >= 0 ? this.#memory.lasting(row) : this.#memory.ended(endedRow(row))))
+      .filter(
+        (entry) =>
+          (query.remote === null || query.remote === entry.remote) &&
+          (query.remotePort === null || query.remotePort === entry.remotePort) &&
+          entry.openedAt - this.#marginUs <= query.at &&
+          (entry.closedAt === null || query.at <= entry.closedAt + this.#marginUs),
+      );
     return {
-      matches: found.slice(0, most).map((entry) => ({ ...entry })),
+      matches: found.slice(0, most),
       truncated: found.length > most,
-      coversSince: this.#coversSince,
+      coversSince: this.#memory.coversSince,
       coversThrough: now,
       marginUs: this.#marginUs,
     };
   }
 
-  #keep(entry: Entry): void {
-    const oldest = this.#ended[this.#next];
-    if (oldest) this.#forget(oldest);
-    this.#ended[this.#next] = entry;
-    this.#next = (this.#next + 1) % this.#endedMax;
+  #add(key: string, row: number): void {
+    const there = this.#byPort.get(key);
+    if (there) there.add(row);
+    else this.#byPort.set(key, new Set([row]));
   }
 
-  #forget(entry: Entry): void {
-    const key = keyOf(entry);
+  #remove(key: string, row: number): void {
     const there = this.#byPort.get(key);
-    there?.delete(entry);
+    there?.delete(row);
     if (there?.size === 0) this.#byPort.delete(key);
-    // Clocks are set back now and then: the latest end is not always that of the latest entry.
-    this.#coversSince = Math.max(this.#coversSince, (entry.closedAt ?? 0) + 1);
   }
 }
 
+/** The number of a row among those that have ended, and back. */
+const endedRow = (slot: number): number => -1 - slot;
 const keyOf = ({ address, port }: Readonly<{ address: string; port: number }>): string => `${address} ${port}`;

@@ -6,6 +6,8 @@ import { closeFd, raiseDescriptorLimit } from '../sys/descriptors.ts';
 import { errnoName } from '../sys/errno.ts';
 import { listenTransparent } from '../sys/transparent-listener.ts';
 import { connectTerminator } from './client.ts';
+import type { ConnectionMemory } from './connection-memory.ts';
+import { logPathOf, openConnectionMemory } from './log-file.ts';
 import { Lines, protocolVersion, type Hello, type Operations, type Reply, type Request } from './protocol.ts';
 import { Terminator } from './terminator.ts';
 
@@ -15,6 +17,8 @@ const listeningOn: readonly Address[] = ['127.0.0.1' as Address, '::1' as Addres
 const backlog = 4_096;
 /** For the log, files of its own, and whoever asks it something. */
 const descriptors_reserved = 256;
+/** When it was killed is known as well as that. */
+const alive_ms = 1_000;
 
 export type TerminatorProcess = Readonly<{
   /** Resolves when it was told to stop. */
@@ -43,32 +47,48 @@ export async function runTerminator(
   const servers: Server[] = [];
   let terminator: Terminator | undefined;
   let uid: number | null = null;
+  let log: string | null = null;
+  let memory: ConnectionMemory | undefined;
   const configure = async ({ uid: wanted, settings, leases }: Operations['configure']['ask']) => {
     if (uid !== null && uid !== wanted) throw new Error(`it is user ${uid} for good, and is to be ${wanted}`);
     const most = Math.floor((descriptors_max - descriptors_reserved) / 2);
-    const bounded = { ...settings, connections_max: Math.min(settings.connections_max, most) };
+    // Nobody but root may make the file.
+    log ??= logPathOf(o.path);
+    memory ??= openConnectionMemory(log, {
+      lasting: Math.min(settings.connections_max, most),
+      ended: settings.flow_log_max,
+    }).memory;
+    const bounded = { ...settings, connections_max: Math.min(settings.connections_max, memory.sizes.lasting) };
     if (uid === null) become(wanted);
     uid = wanted;
     if (terminator) {
       terminator.configure(bounded, leases);
-      return;
+      return { log };
     }
-    const begun = new Terminator(bounded, o.port);
+    const begun = new Terminator(bounded, o.port, memory);
     begun.configure(bounded, leases);
     terminator = begun;
+    const looking = setInterval(() => begun.alive(), alive_ms);
+    looking.unref();
     servers.push(...(await Promise.all(listeners.map((fd) => acceptOn(fd, (socket) => begun.accept(socket))))));
+    return { log };
   };
   const answer = async (request: Request): Promise<unknown> => {
     switch (request.operation) {
       case 'configure':
-        await configure(request.ask);
-        return null;
+        return configure(request.ask);
       case 'stats':
         return configured(terminator).stats(request.ask.destinations);
       case 'portUse':
         return configured(terminator).portUse();
       case 'search':
         return configured(terminator).search(request.ask.query, request.ask.max);
+      case 'connections':
+        return configured(terminator).connections(request.ask.filter, request.ask.max);
+      case 'talkers':
+        return configured(terminator).talkers(request.ask.by, request.ask.max);
+      case 'busiest':
+        return configured(terminator).busiest(request.ask.max);
       case 'fence':
         return terminator?.fence() ?? 0;
       case 'stop':
@@ -77,7 +97,7 @@ export async function runTerminator(
     }
   };
   const control = createServer((socket) => {
-    const hello: Hello = { protocol: protocolVersion, version: o.version, pid: process.pid, port: o.port, uid };
+    const hello: Hello = { protocol: protocolVersion, version: o.version, pid: process.pid, port: o.port, uid, log };
     converse(socket, hello, answer);
   });
   const stop = () => {

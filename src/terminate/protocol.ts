@@ -1,5 +1,12 @@
 import type { ConnectLease } from '../sdk/connect.ts';
 import type { ConnectionAnswer, ConnectionQuery } from './connection-log.ts';
+import type {
+  BusyDestination,
+  ConnectionFilter,
+  ConnectionList,
+  ConnectionTalker,
+  ConnectionTalkerKind,
+} from './connection-views.ts';
 import type { DestinationReport } from './destinations.ts';
 import type { Paths } from './paths.ts';
 
@@ -7,7 +14,7 @@ import type { Paths } from './paths.ts';
  * What the agent and the terminator say to each other over a Unix socket: a JSON object a line. The terminator begins with
  * `hello`; after that the agent asks, and every request is answered once, in any order.
  */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /** A lease whose ports connections may be made from. */
 export type UsableLease = ConnectLease;
@@ -25,7 +32,7 @@ export type TerminateSettings = Readonly<{
   half_closed_timeout_s: number;
   /** What the client gets when its origin does not answer, or cannot be reached: a reset, or the end of an empty answer. */
   on_unreachable: 'reset' | 'close';
-  /** Connections that have ended and are remembered. */
+  /** Connections that have ended and are remembered; as it was told first. */
   flow_log_max: number;
   destinations_max: number;
 }>;
@@ -38,6 +45,8 @@ export type Hello = Readonly<{
   port: number;
   /** Whom it has become; null as long as it is still root. */
   uid: number | null;
+  /** The file with what is known of its connections (`ConnectionMemory`); null as long as it has none. */
+  log: string | null;
 }>;
 
 export const counterNames = [
@@ -97,11 +106,16 @@ export type Operations = {
   /** The whole of what it has to know. It becomes `uid` with the first; another one later is refused. */
   configure: {
     ask: Readonly<{ uid: number; settings: TerminateSettings; leases: readonly UsableLease[] }>;
-    answer: null;
+    /** As `Hello.log`. */
+    answer: Readonly<{ log: string }>;
   };
   stats: { ask: Readonly<{ destinations: number }>; answer: TerminateStats };
   portUse: { ask: null; answer: TerminateUse };
   search: { ask: Readonly<{ query: ConnectionQuery; max: number }>; answer: ConnectionAnswer };
+  /** What there is now, for people. */
+  connections: { ask: Readonly<{ filter: ConnectionFilter; max: number }>; answer: ConnectionList };
+  talkers: { ask: Readonly<{ by: ConnectionTalkerKind; max: number }>; answer: readonly ConnectionTalker[] };
+  busiest: { ask: Readonly<{ max: number }>; answer: readonly BusyDestination[] };
   /** Resets every connection and forgets every lease; how many there were. */
   fence: { ask: null; answer: number };
   /** Resets every connection and ends the process. */

@@ -1,10 +1,24 @@
 import type { Socket } from 'node:net';
 import { familyOf, parseAddress, type Address } from '../net/address.ts';
+import { portCount } from '../net/ports.ts';
 import { connect, ConnectError } from '../sdk/connect.ts';
 import { ClientCounts } from './client-counts.ts';
-import { ConnectionLog, type ConnectionAnswer, type ConnectionQuery } from './connection-log.ts';
+import type { RecordedEnding } from '../fish/log/flow-record.ts';
+import { ConnectionLog, margin_us, type ConnectionAnswer, type ConnectionQuery } from './connection-log.ts';
+import type { BeginningConnection, ConnectionMemory } from './connection-memory.ts';
 import { Destinations, type Outcome } from './destinations.ts';
-import { leasesFor } from './lease-order.ts';
+import {
+  busyDestinations,
+  listConnections,
+  topConnections,
+  type BusyDestination,
+  type ConnectionFilter,
+  type ConnectionList,
+  type ConnectionSnapshot,
+  type ConnectionTalker,
+  type ConnectionTalkerKind,
+} from './connection-views.ts';
+import { familyOfLease, leasesFor } from './lease-order.ts';
 import { choosePath, type ClientConnection } from './paths.ts';
 import {
   counterNames,
@@ -14,20 +28,31 @@ import {
   type TerminateUse,
   type UsableLease,
 } from './protocol.ts';
-import { relay } from './relay.ts';
+import { relay, type RelayEnd } from './relay.ts';
 import { reset } from './sockets.ts';
 
 /** Each costs system calls, and a client waits. */
 const leasesTried_max = 8;
-/** How far an instant of the log may be from the host's clock, which is read in milliseconds. */
-const margin_us = 2_000;
 /** A peer that vanished is found out so long after its last word, and a few tries later. */
 const keepalive_ms = 300_000;
 
-type Open = { client: Socket; origin: Socket | undefined; lease: string | undefined; destination: string };
+type Open = {
+  client: Socket;
+  origin: Socket | undefined;
+  /** Of the last attempt: from where it was made, since it has a port. */
+  lease: string | undefined;
+  attempt: BeginningConnection | undefined;
+  destination: string;
+  isFenced: boolean;
+};
 
 /** What became of trying to reach an origin. */
-type Reached = Readonly<{ origin: Socket; ended: () => void } | { outcome: Outcome | 'ports_exhausted' | 'no_lease' }>;
+type Reached = Readonly<
+  { origin: Socket; ended: (ending: RecordedEnding) => void } | { outcome: Outcome | 'ports_exhausted' | 'no_lease' }
+>;
+const endingOf: Readonly<Record<RelayEnd, RecordedEnding>> = {
+  ...{ finished: 'finished', client_resets: 'reset', origin_resets: 'reset', idle: 'idle' },
+};
 
 /**
  * Carries on the connections that clients were led to it with, from leased ports. One for each process; what it has open dies
@@ -36,6 +61,7 @@ type Reached = Readonly<{ origin: Socket; ended: () => void } | { outcome: Outco
 export class Terminator {
   #settings: TerminateSettings;
   #leases: readonly UsableLease[] = [];
+  readonly #memory: ConnectionMemory;
   readonly #log: ConnectionLog;
   readonly #destinations: Destinations;
   readonly #clients = new ClientCounts();
@@ -46,11 +72,15 @@ export class Terminator {
   readonly #exhausted = { 4: 0, 6: 0 };
   readonly #port: number;
 
-  /** `port`: where it listens itself. Whoever connects to that was not led here. */
-  constructor(settings: TerminateSettings, port: number) {
+  /**
+   * `port`: where it listens itself. Whoever connects to that was not led here. `memory`: where its log is; it has room for
+   * `connections_max`.
+   */
+  constructor(settings: TerminateSettings, port: number, memory: ConnectionMemory) {
     this.#settings = settings;
     this.#port = port;
-    this.#log = new ConnectionLog({ endedMax: settings.flow_log_max, since: nowUs(), marginUs: margin_us });
+    this.#memory = memory;
+    this.#log = new ConnectionLog(memory, margin_us);
     this.#destinations = new Destinations(settings.destinations_max);
     this.#counters = Object.fromEntries(counterNames.map((name) => [name, 0])) as Record<TerminateCounter, number>;
   }
@@ -72,7 +102,14 @@ export class Terminator {
       return;
     }
     const destination = `${asked.destination} ${asked.port}`;
-    const open: Open = { client, origin: undefined, lease: undefined, destination };
+    const open: Open = {
+      client,
+      origin: undefined,
+      lease: undefined,
+      attempt: undefined,
+      destination,
+      isFenced: false,
+    };
     this.#open.add(open);
     client.setKeepAlive(true, keepalive_ms);
     void this.#carryOn(open, asked).finally(() => {
@@ -81,8 +118,34 @@ export class Terminator {
     });
   }
 
+  /** To be called now and then: so long it was there, if it is killed. */
+  alive(): void {
+    this.#memory.alive(nowUs());
+  }
+
   search(query: ConnectionQuery, most: number): ConnectionAnswer {
     return this.#log.search(query, nowUs(), most);
+  }
+
+  connections(filter: ConnectionFilter, max: number): ConnectionList {
+    return listConnections(this.#snapshots(), filter, max);
+  }
+
+  talkers(by: ConnectionTalkerKind, max: number): readonly ConnectionTalker[] {
+    return topConnections(this.#snapshots(), by, max);
+  }
+
+  busiest(max: number): readonly BusyDestination[] {
+    const ports = { 4: 0, 6: 0 };
+    for (const lease of this.#leases) ports[familyOfLease(lease)] += portCount(lease.ports);
+    return busyDestinations(this.#snapshots(), ports, max);
+  }
+
+  *#snapshots(): Generator<ConnectionSnapshot> {
+    for (const open of this.#open) {
+      const { up: bytesOut, down: bytesIn } = bytesOf(open);
+      if (open.attempt) yield { ...open.attempt, bytesOut, bytesIn };
+    }
   }
 
   /** Of what has a port, or had one when it was tried last. */
@@ -132,6 +195,7 @@ export class Terminator {
   /** Begins nothing more until it is told of leases again, and ends what there is. */
   fence(): number {
     this.#leases = [];
+    for (const open of this.#open) open.isFenced = true;
     return this.cut();
   }
 
@@ -173,14 +237,14 @@ export class Terminator {
       this.#counters.client_resets++;
       origin.on('error', ignore);
       reset(origin);
-      ended();
+      ended('reset');
       return;
     }
     origin.setKeepAlive(true, keepalive_ms);
     const { promise, resolve } = Promise.withResolvers<undefined>();
     relay(client, origin, this.#settings, (end) => {
       this.#counters[end]++;
-      ended();
+      ended(open.isFenced ? 'fenced' : endingOf[end]);
       const { up, down } = bytesOf(open);
       this.#bytesUp += up;
       this.#bytesDown += down;
@@ -199,22 +263,25 @@ export class Terminator {
       open.lease = lease.id;
       const openedAt = nowUs();
       const left_ms = this.#settings.connect_timeout_s * 1_000 - (performance.now() - startedAt);
-      const ended: ((at: number) => void)[] = [];
-      const onAttempt = (localPort: number) =>
-        ended.push(
-          this.#log.open({
-            ...{ lease: lease.id, client: asked.client, clientPort: open.client.remotePort ?? 0 },
-            ...{ address: lease.address, port: localPort, remote: host, remotePort: port, openedAt },
-          }),
-        );
-      const hasEnded = () => ended.forEach((end) => end(nowUs()));
+      const ended: ((at: number, ending: RecordedEnding) => void)[] = [];
+      const onAttempt = (localPort: number) => {
+        open.attempt = {
+          ...{ lease: lease.id, client: asked.client, clientPort: open.client.remotePort ?? 0 },
+          ...{ address: addressOf(lease.address), port: localPort, remote: host, remotePort: port, openedAt },
+        };
+        ended.push(this.#log.open(open.attempt));
+      };
+      const hasEnded = (ending: RecordedEnding) => {
+        open.attempt = undefined;
+        for (const end of ended) end(nowUs(), ending);
+      };
       try {
         const timeoutMs = Math.max(1, Math.round(left_ms));
         const origin = await connect({ lease, host, port, timeoutMs, allowHalfOpen: true, onAttempt });
         this.#note(asked, 'connected', startedAt);
         return { origin, ended: hasEnded };
       } catch (error) {
-        hasEnded();
+        hasEnded('not_connected');
         if (!(error instanceof ConnectError)) throw error;
         if (error.failure === 'ports_exhausted') continue;
         const outcome = outcomeOf(error);

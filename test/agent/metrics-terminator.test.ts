@@ -3,13 +3,17 @@ import { expect, it } from 'vitest';
 import { connectTimesText, countTerminator } from '../../src/agent/metrics-terminator.ts';
 import type { TerminatorStatus } from '../../src/agent/terminator-on-host.ts';
 import { Terminate, terminateSettingsOf } from '../../src/agent/settings-terminate.ts';
+import { ConnectionMemory, memoryBytes } from '../../src/terminate/connection-memory.ts';
 import { Terminator } from '../../src/terminate/terminator.ts';
 
-const terminator = new Terminator(terminateSettingsOf(Terminate.parse({ claims: [{ protocol: 'tcp' }] })), 7_490);
+const sizes = { lasting: 1, ended: 1 };
+const memory = new ConnectionMemory(new ArrayBuffer(memoryBytes(sizes)), sizes, 0);
+const settings = terminateSettingsOf(Terminate.parse({ claims: [{ protocol: 'tcp' }] }));
+const terminator = new Terminator(settings, 7_490, memory);
 const [total] = [terminator.stats(1).total];
 const status: TerminatorStatus = {
   ...{ running: true, starts: 2, pid: 7, uid: 2_000, session: 'session-1', claims: 2, answered: 1, refused: 3 },
-  ...{ problem: null, growth: [] },
+  ...{ problem: null, growth: [], flow_log: { disk_bytes: 4_711 } },
   stats: {
     ...terminator.stats(1),
     ...{ accepted: 9, origin_resets: 4, bytes_up: 1_000, bytes_down: 2_000 },
@@ -25,6 +29,7 @@ it('what the terminator did is in the metrics, by event, direction and destinati
   for (const line of [
     'fishery_agent_terminator_running 1',
     'fishery_agent_terminator_claims_answered 1',
+    'fishery_agent_terminator_flow_log{name="disk_bytes"} 4711',
     'fishery_agent_terminator_events_total{event="accepted"} 9',
     'fishery_agent_terminator_events_total{event="origin_resets"} 4',
     'fishery_agent_terminator_bytes_total{direction="down"} 2000',

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { agentSettings, hostSettings } from '../../src/agent/settings.ts';
 import { explainRefusal } from '../../src/agent/start-agent.ts';
-import { flatStats, flowAnswerOf, flowQueryOf } from '../../src/agent/start-fish.ts';
+import { flowAnswerOf, flowQueryOf } from '../../src/agent/flow-answers.ts';
+import { flatStats } from '../../src/agent/start-fish.ts';
 import { resolveSettings } from '../../src/ops/settings.ts';
 import { FisheryError } from '../../src/sdk/index.ts';
 import { FlowAnswer, type FlowQuery } from '../../src/wire/agent.ts';

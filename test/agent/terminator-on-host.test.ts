@@ -2,9 +2,11 @@ import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
 import { DesiredMachine } from '../../src/agent/desired.ts';
 import { Terminate } from '../../src/agent/settings-terminate.ts';
-import { joinAnswers, TerminatorOnHost, type TerminatorLink } from '../../src/agent/terminator-on-host.ts';
+import { joinAnswers } from '../../src/agent/flow-answers.ts';
+import { TerminatorOnHost, type TerminatorLink } from '../../src/agent/terminator-on-host.ts';
 import { err, ok, type Result } from '../../src/net/result.ts';
 import type { Operation, Operations, TerminateUse } from '../../src/terminate/protocol.ts';
+import type { FlowAnswer as LogAnswer } from '../../src/fish/log/flow-log.ts';
 import type { FlowAnswer } from '../../src/wire/agent.ts';
 import type { Address } from '../../src/net/address.ts';
 import { desired, instant, lease } from '../support/agent-values.ts';
@@ -16,6 +18,17 @@ const leaseOf = (number: number, over: object = {}) =>
 class World {
   readonly told: string[] = [];
   readonly up = new Set<string>();
+  readonly followed: string[] = [];
+  readonly onDisk: LogAnswer = {
+    ...{ verdict: 'match', truncated: false, coversSince: 0, coversThrough: 9_000_000_000_000_000, marginUs: 0 },
+    matches: [
+      {
+        ...{ lease: 'lease-1', protocol: 'tcp', client: '100.64.0.2' as Address, clientPort: 1 },
+        ...{ address: '198.51.100.10' as Address, port: 9_000, remote: '203.0.113.1' as Address, remotePort: 80 },
+        ...{ openedAt: 1_000, closedAt: 2_000, ending: 'cut' },
+      },
+    ],
+  };
   next: Result<TerminatorLink, string>[] = [];
   begun = 0;
   kicks = 0;
@@ -35,14 +48,22 @@ class World {
       return this.next.shift() ?? err('nobody can be started');
     },
     isUp: (id) => this.up.has(id),
+    flows: {
+      follow: async (path) => void this.followed.push(path),
+      ended: async () => void this.followed.push('ended'),
+      leave: async () => void this.followed.push('left'),
+      complete: async (_query, answer) => answer ?? this.onDisk,
+      stats: () => ({ disk_bytes: 1 }),
+      problem: null,
+    },
     log: pino({ level: 'silent' }),
     now: () => this.nowMs,
   });
 
-  link(o: Readonly<{ uid?: number | null; port?: number; refuses?: string; use?: TerminateUse }> = {}) {
+  link(o: Readonly<{ uid?: number | null; port?: number; log?: string; refuses?: string; use?: TerminateUse }> = {}) {
     const gone = Promise.withResolvers<undefined>();
     const link: TerminatorLink = {
-      hello: { protocol: 1, version: '0', pid: 77, port: o.port ?? 7_490, uid: o.uid ?? null },
+      hello: { protocol: 1, version: '0', pid: 77, port: o.port ?? 7_490, uid: o.uid ?? null, log: o.log ?? null },
       gone: gone.promise,
       ask: async <Op extends Operation>(operation: Op, ask: Operations[Op]['ask']) => {
         if (operation === 'configure') {
@@ -51,7 +72,8 @@ class World {
         } else this.told.push(operation);
         if (o.refuses !== undefined && operation === 'configure') throw new Error(o.refuses);
         if (operation === 'stop') gone.resolve(undefined);
-        return (operation === 'portUse' ? o.use : null) as Operations[Op]['answer'];
+        const answers = { portUse: o.use, configure: { log: o.log ?? '/run/its.flows' } };
+        return (operation in answers ? answers[operation as keyof typeof answers] : null) as Operations[Op]['answer'];
       },
       close: () => this.told.push('close'),
     };
@@ -144,6 +166,24 @@ describe('the terminator of a host', () => {
     expect(world.told).toEqual(['stop', 'configure 2000 3 ']);
   });
 
+  it('has its connections written to disk, whoever began with it, until it is gone; what is there then is told', async () => {
+    const world = new World();
+    const { die } = world.link({ log: '/run/before.flows', uid: 2_000 });
+    world.set(known);
+    await world.look();
+    expect(world.followed).toEqual(['/run/before.flows', '/run/before.flows']);
+    die();
+    await vi.waitFor(() => expect(world.followed.at(-1)).toBe('ended'));
+    const query = {
+      ...{ id: 'q', protocol: 'tcp' as const, address: '198.51.100.10', port: 9_000 },
+      ...{ remote_address: null, remote_port: null, at: instant },
+    };
+    expect(await world.terminator.answer(query)).toMatchObject({
+      flows: [{ holder: 'terminator', client: '100.64.0.2', remote_port: 80 }],
+    });
+    expect(await world.terminator.status()).toMatchObject({ flow_log: { disk_bytes: 1 } });
+  });
+
   it('that will not be what it should be is let go, and the status says why', async () => {
     const world = new World();
     world.link({ refuses: 'it cannot become user 2000' });
@@ -220,6 +260,7 @@ describe('the terminator of a host', () => {
       await world.terminator.stop({ leave });
       await world.look();
       expect(world.told.slice(1)).toEqual(leave ? ['close'] : ['stop', 'close']);
+      expect(world.followed.slice(1)).toEqual(leave ? ['left'] : ['ended', 'left']);
       expect([world.begun, world.terminator.nextLookInMs()]).toEqual([1, undefined]);
     }
   });

@@ -3,6 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FishPort } from '../../src/agent/fish-port.ts';
+import type { TerminatorViews } from '../../src/agent/terminator-on-host.ts';
+import {
+  busyDestinations,
+  listConnections,
+  topConnections,
+  type ConnectionSnapshot,
+} from '../../src/terminate/connection-views.ts';
 import { serveStatus, socketName } from '../../src/agent/status-server.ts';
 import { block, client, client6, connect, finish, origin, origin6, Pond } from '../support/fish.ts';
 import { containing } from '../support/matchers.ts';
@@ -28,11 +35,21 @@ const agent: { fish: Pick<FishPort, 'holder' | 'flows' | 'topTalkers' | 'busyRem
   },
 };
 
+const carried: ConnectionSnapshot[] = [];
+const ports = { 4: 128, 6: 0 };
+const views: TerminatorViews = {
+  holder: 'terminator',
+  connections: async (filter, max) => listConnections(carried, filter, max),
+  talkers: async (by, max) => topConnections(carried, by, max),
+  busiest: async (max) => busyDestinations(carried, ports, max),
+};
+const terminator: { views: TerminatorViews | undefined } = { views: undefined };
+
 let folder: string;
 let stop: () => Promise<void>;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'fishery-flows-'));
-  const served = await serveStatus(folder, { agent } as never);
+  const served = await serveStatus(folder, { agent, terminator } as never);
   if (!served.ok) throw new Error(served.error);
   stop = served.value;
   connect(pond, client, origin);
@@ -59,6 +76,7 @@ describe('fishery flows list', () => {
     const { flows } = await json('flows list --client 100.96.0.2 --state live');
     expect(flows).toEqual([
       {
+        ...{ path: 'packet', holder: 'fish' },
         ...{ protocol: 'tcp', state: 'live', lease: 'lease-1', client: client.address, client_port: client.port },
         ...{
           address: '198.51.100.10',
@@ -72,7 +90,7 @@ describe('fishery flows list', () => {
     ]);
     const { out } = await run('flows list --protocol udp');
     expect(out).toContain('udp');
-    expect(out).toMatch(/^PROTOCOL +STATE +CLIENT/);
+    expect(out).toMatch(/^PATH +PROTOCOL +STATE +CLIENT/);
     expect(out).toContain('any');
     expect(out.trim().split('\n')).toHaveLength(2);
   });
@@ -115,14 +133,119 @@ describe('fishery flows ports', () => {
   it('says toward which remotes the ports of a protocol run out', async () => {
     const { remotes } = await json('flows ports');
     expect(remotes).toEqual([
-      { protocol: 'tcp', family: 4, remote: origin.address, remote_port: 443, used: 2, ports: 8, saturation: 0.25 },
-      { protocol: 'tcp', family: 4, remote: origin.address, remote_port: 8_443, used: 1, ports: 8, saturation: 0.125 },
-      { protocol: 'udp', family: 4, remote: null, remote_port: null, used: 1, ports: 8, saturation: 0.125 },
-      { protocol: 'tcp', family: 6, remote: origin6.address, remote_port: 443, used: 1, ports: 8, saturation: 0.125 },
+      {
+        path: 'packet',
+        protocol: 'tcp',
+        family: 4,
+        remote: origin.address,
+        remote_port: 443,
+        used: 2,
+        ports: 8,
+        saturation: 0.25,
+      },
+      {
+        path: 'packet',
+        protocol: 'tcp',
+        family: 4,
+        remote: origin.address,
+        remote_port: 8_443,
+        used: 1,
+        ports: 8,
+        saturation: 0.125,
+      },
+      {
+        path: 'packet',
+        protocol: 'udp',
+        family: 4,
+        remote: null,
+        remote_port: null,
+        used: 1,
+        ports: 8,
+        saturation: 0.125,
+      },
+      {
+        path: 'packet',
+        protocol: 'tcp',
+        family: 6,
+        remote: origin6.address,
+        remote_port: 443,
+        used: 1,
+        ports: 8,
+        saturation: 0.125,
+      },
     ]);
     const { out } = await run('flows ports --limit 1');
     expect(out).toContain('25 %');
     expect(out.trim().split('\n')).toHaveLength(4);
+  });
+});
+
+describe('the connections of a terminator', () => {
+  const connection = (port: number, over: Partial<ConnectionSnapshot> = {}): ConnectionSnapshot => ({
+    ...{
+      lease: 'lease-7',
+      client: client.address as never,
+      clientPort: 40_000 + port,
+      address: '198.51.100.10' as never,
+    },
+    ...{ port, remote: origin.address as never, remotePort: 443, openedAt: 1_700_000_000_000_000 },
+    ...{ bytesOut: 10, bytesIn: 20 },
+    ...over,
+  });
+  beforeAll(() => {
+    terminator.views = views;
+    const large = { client: '100.96.0.77' as never, bytesIn: 1_000_000, remotePort: 8_443 };
+    carried.push(connection(9_200), connection(9_201), connection(9_202, large));
+  });
+  afterAll(() => {
+    terminator.views = undefined;
+  });
+
+  it('are listed beside flows, told apart by path, with bytes and no packets', async () => {
+    const { paths, flows } = await json('flows list --path terminate --client 100.96.0.2');
+    expect(paths).toEqual(['terminate']);
+    expect(flows).toEqual(
+      [9_200, 9_201].map((port) => ({
+        ...{ path: 'terminate', holder: 'terminator', protocol: 'tcp', state: 'live', lease: 'lease-7' },
+        ...{
+          client: client.address,
+          client_port: 40_000 + port,
+          address: '198.51.100.10',
+          port,
+          remote: origin.address,
+        },
+        ...{ remote_port: 443, opened_at: '2023-11-14T22:13:20.000000Z', placeholder: false },
+        ...{ packets_out: null, bytes_out: 10, packets_in: null, bytes_in: 20 },
+      })),
+    );
+    const both = await json('flows list --client 100.96.0.2');
+    expect(both['paths']).toEqual(['packet', 'terminate']);
+    const pathsOf = (rows: unknown) => (rows as { path: string }[]).map((row) => row.path);
+    expect(new Set(pathsOf(both['flows']))).toEqual(new Set(['packet', 'terminate']));
+    expect(pathsOf((await json('flows list --path packet'))['flows'])).not.toContain('terminate');
+    for (const none of ['--protocol udp', '--state resting'])
+      expect(pathsOf((await json(`flows list ${none}`))['flows'])).not.toContain('terminate');
+    expect((await json('flows list --lease lease-7 --limit 2'))['truncated']).toBe(true);
+  });
+
+  it('are among who sends most, and toward which remotes ports run out', async () => {
+    expect((await json('flows top'))['talkers']).toMatchObject([
+      { path: 'terminate', name: '100.96.0.77', flows: 1, packets_in: null, bytes_in: 1_000_000 },
+      { path: 'packet' },
+      { path: 'packet' },
+      { path: 'packet' },
+      { path: 'terminate', name: client.address, flows: 2, bytes_out: 20, bytes_in: 40 },
+    ]);
+    expect((await json('flows ports --path terminate'))['remotes']).toEqual([
+      {
+        ...{ path: 'terminate', protocol: 'tcp', family: 4, remote: origin.address, remote_port: 443 },
+        ...{ used: 2, ports: 128, saturation: 0.016 },
+      },
+      {
+        ...{ path: 'terminate', protocol: 'tcp', family: 4, remote: origin.address, remote_port: 8_443 },
+        ...{ used: 1, ports: 128, saturation: 0.008 },
+      },
+    ]);
   });
 });
 
@@ -135,6 +258,10 @@ describe('what cannot be answered', () => {
     const { fish } = agent;
     agent.fish = undefined;
     expect(await run('flows list')).toMatchObject({ code: 6, err: containing('fish does not run') });
+    expect(await run('flows top --path terminate')).toMatchObject({
+      code: 6,
+      err: containing('the terminator does not run'),
+    });
     agent.fish = fish;
   });
 });

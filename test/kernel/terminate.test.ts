@@ -99,6 +99,18 @@ async function connected(to = origin4, port = 80): Promise<readonly [PeerSocket,
   return [mine, theirs];
 }
 
+/** Who had this port of the terminator then, as the server is told. */
+const knownAt = (address: string, remote_address: string, port: number, at: string) =>
+  eventually(
+    async () => {
+      const remote = { remote_address, remote_port: 80 };
+      const answer = await lab.client.attribution({ address, protocol: 'tcp', port, at, ...remote });
+      return answer.flow_log === 'match' ? answer : undefined;
+    },
+    () => 'the log says nothing',
+  );
+const behind = async (socket: PeerSocket) => Number((await socket.tell()).remote.split(' ')[1]);
+
 const closeBoth = async (...sockets: readonly PeerSocket[]) => {
   for (const socket of sockets) await socket.act('reset');
   await eventually(
@@ -287,28 +299,21 @@ describe('who it is for', () => {
 
   it('the log knows the client behind a port, while the connection lasts and when it is over', async () => {
     const [mine, theirs] = await connected(origin6);
-    const [, port = ''] = (await theirs.tell()).remote.split(' ');
-    const remote = { remote_address: origin6, remote_port: 80 };
-    const ask = (at: string) =>
-      lab.client.attribution({ address: address6, protocol: 'tcp', port: Number(port), at, ...remote });
+    const port = await behind(theirs);
     const during = new Date().toISOString();
-    const known = (at: string) =>
-      eventually(
-        async () => {
-          const answer = await ask(at);
-          return answer.flow_log === 'match' ? answer : undefined;
-        },
-        () => 'the log says nothing',
-      );
+    const known = () => knownAt(address6, origin6, port, during);
     const expected = {
       certainty: 'exact',
       holders: [{ holder: 'terminator', basis: 'flow_log', client: '2001:db8:c::2' }],
     };
-    expect(await known(during)).toMatchObject(expected);
+    expect(await known()).toMatchObject(expected);
     await closeBoth(mine);
-    expect(await known(during)).toMatchObject(expected);
+    expect(await known()).toMatchObject(expected);
   });
 });
+
+/** Of a connection whose terminator is killed. */
+let cut: Readonly<{ port: number; at: string }>;
 
 describe('the host', () => {
   it('has rules and a route of the terminator that are put back when somebody takes them away', async () => {
@@ -333,6 +338,7 @@ describe('the host', () => {
     const [mine, theirs] = await connected();
     await mine.write('x');
     await theirs.until(({ received }) => received === 1, 'nothing arrives');
+    cut = { port: await behind(theirs), at: new Date().toISOString() };
     const { terminator } = await agent.status();
     process.kill(terminator?.pid ?? NaN, 'SIGKILL');
     for (const end of [mine, theirs])
@@ -343,6 +349,10 @@ describe('the host', () => {
     );
     const [again] = await connected();
     await closeBoth(again);
+    expect(await knownAt(address4, origin4, cut.port, cut.at)).toMatchObject({
+      certainty: 'exact',
+      holders: [{ holder: 'terminator', basis: 'flow_log', client: '100.64.0.2' }],
+    });
   });
 
   it('an agent that is killed leaves its connections alone, and so does the next', async () => {
@@ -360,6 +370,8 @@ describe('the host', () => {
     await theirs.until(({ text }) => text === 'while it is away, and after', 'nothing arrives');
     const [second] = await connected();
     await closeBoth(mine, second);
+    // Of the terminator that was killed before, by an agent that never met it.
+    expect(await knownAt(address4, origin4, cut.port, cut.at)).toMatchObject({ certainty: 'exact' });
   });
 
   it('is as it was before when everything is taken down', async () => {

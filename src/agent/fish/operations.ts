@@ -46,8 +46,11 @@ export type FishStats = FishCounters &
 
 export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boolean }>;
 
-/** Flows that have ended, for whoever keeps the flow log, and how many last. */
-export type EndedBatch = EndedFlows & LastingFlows;
+/**
+ * Flows that have ended, for whoever keeps the flow log, and how many last. `source`: a name for the log that they are read from,
+ * where that goes on while nobody reads it, and can be read on from the same place.
+ */
+export type EndedBatch = EndedFlows & LastingFlows & Readonly<{ source?: string }>;
 
 /** `wallOffsetMs`: what to add to the times of packets for milliseconds since 1970. */
 export type TraceSoFar = Readonly<{ packets: readonly TracedPacket[]; isOver: boolean; wallOffsetMs: number }>;

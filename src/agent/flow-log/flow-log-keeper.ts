@@ -10,7 +10,8 @@ import { withKept, type KeptFlowLog } from './kept-flow-log.ts';
 /** Fish's thread is asked as often, and the disk told to have it. */
 const between_ms = 500;
 
-type Source = Pick<Fish, 'endedFlows' | 'lastWords'>;
+/** Fish, or another that has flows. `lastWords` are asked for when it is no more: what was not read of it. */
+export type FlowSource = Pick<Fish, 'endedFlows' | 'lastWords'>;
 
 /**
  * Keeps one fish's flow log on disk: asks it for what has ended, in pieces, and writes that. While the disk does not take it,
@@ -18,18 +19,25 @@ type Source = Pick<Fish, 'endedFlows' | 'lastWords'>;
  */
 export class FlowLogKeeper {
   readonly #kept: KeptFlowLog;
-  readonly #fish: Source;
+  readonly #fish: FlowSource;
   readonly #log: Pick<Logger, 'error' | 'info'>;
   readonly #stopping = new AbortController();
-  #next: FlowLogCursor = { flows: 0, blurs: 0 };
+  #next: FlowLogCursor;
   /** One at a time: whoever asks meanwhile waits for it. */
   #draining: Promise<void> = Promise.resolve();
   readonly #loop: Promise<void>;
-  #ended: Promise<void> | undefined;
+  #ended: Promise<boolean> | undefined;
   writeFailures = 0;
   problem: string | null = null;
 
-  constructor(kept: KeptFlowLog, fish: Source, log: Pick<Logger, 'error' | 'info'>) {
+  /** `from`: where its log is to be read on. */
+  constructor(
+    kept: KeptFlowLog,
+    fish: FlowSource,
+    log: Pick<Logger, 'error' | 'info'>,
+    from: FlowLogCursor = { flows: 0, blurs: 0 },
+  ) {
+    this.#next = from;
     this.#kept = kept;
     this.#fish = fish;
     this.#log = log;
@@ -108,13 +116,13 @@ export class FlowLogKeeper {
     };
   }
 
-  /** When fish's thread has ended: writes its last words, if it had any. */
-  end(): Promise<void> {
+  /** When fish's thread has ended: writes its last words, if it had any. Whether that was possible. */
+  end(): Promise<boolean> {
     this.#ended ??= this.#end();
     return this.#ended;
   }
 
-  async #end(): Promise<void> {
+  async #end(): Promise<boolean> {
     this.#stopping.abort();
     await this.#loop;
     await this.#draining.catch(() => {});
@@ -125,6 +133,7 @@ export class FlowLogKeeper {
     if (isWritten && last && !isFull(last)) await this.#reporting(() => this.#kept.end(last.live));
     await this.#reporting(() => this.#kept.tidy());
     await this.#reporting(() => this.#kept.close());
+    return isWritten;
   }
 }
 

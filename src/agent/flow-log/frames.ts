@@ -13,6 +13,8 @@ export type FrameHead = Readonly<{
   blurs: readonly (readonly [number, number])[];
   /** The last word of one who knew of every flow that ended: so many lasted. */
   end?: Readonly<{ live: number }>;
+  /** Where the flows are from, and how many of that log had been read with them, where it may be read on from there. */
+  read?: Readonly<{ source: string; flows: number }>;
 }>;
 
 export type Frame = Readonly<{

@@ -1,4 +1,4 @@
-import type { FlowAnswer } from '../../fish/log/flow-log.ts';
+import type { FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
 import type { FlowRecord } from '../../fish/log/flow-record.ts';
 import { findFlowRecords, flowRecord_bytes, spanOf } from '../../fish/log/flow-records.ts';
 import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
@@ -20,7 +20,8 @@ const blurs_max = 4_096;
  * reach further back, also over a restart: over one after which nothing is missing.
  *
  * That is so when the fish before said, as its last word, that nobody knows of any other flow that ended (`end`), and how many
- * lasted; and the one after it took over just as many. Its word counts once: it is cut off before the next fish begins.
+ * lasted; and the one after it took over just as many. Its word counts once: it is cut off before the next fish begins. Where flows
+ * come from a log that goes on while nobody reads it, it is enough that it is read on from where it was.
  */
 export class KeptFlowLog {
   readonly #segments: Segments;
@@ -29,6 +30,8 @@ export class KeptFlowLog {
   readonly #blurs: (readonly [number, number])[] = [];
   /** What the log before said as its last word. */
   #before: Readonly<{ since: number; live: number }> | null = null;
+  /** How far the log was read that the latest flows are from. */
+  #read: Readonly<{ since: number } & NonNullable<FrameHead['read']>> | null = null;
   #beforeBytes = 0;
   /** Everything is known that ended from here on (µs), in memory or here; Infinity as long as that is not sure. */
   #since = Infinity;
@@ -49,8 +52,10 @@ export class KeptFlowLog {
   }
 
   #heed(last: Frame | undefined): void {
-    const end = last?.head().end;
-    if (!last || !end) return;
+    if (!last) return;
+    const { end, read } = last.head();
+    if (read) this.#read = { ...read, since: last.since };
+    if (!end) return;
     this.#before = { since: last.since, live: end.live };
     this.#beforeBytes = last.bytes;
   }
@@ -70,29 +75,43 @@ export class KeptFlowLog {
     this.#beforeBytes = 0;
   }
 
+  /** Where that log is to be read on; from its beginning where the latest flows are of another. */
+  cursorOf(source: string): FlowLogCursor {
+    return { flows: this.#read?.source === source ? this.#read.flows : 0, blurs: 0 };
+  }
+
   /** Throws what the system says, and then nothing was written: the same may be tried again. */
   async append(batch: EndedBatch): Promise<void> {
-    const { tookOver, missed, coversSince, records } = batch;
+    const { tookOver, missed, coversSince, records, leases, blurs, source, next } = batch;
     // Before that no flow ends.
     if (!tookOver) return;
-    if (this.#since === Infinity) {
-      const before = this.#before;
-      const isWhole = before?.live === tookOver.live && tookOver.lost === 0;
-      this.#since = before && isWhole ? before.since : coversSince;
-      this.#before = null;
-    }
+    const isFirst = this.#since === Infinity;
+    if (isFirst) this.#since = this.#continues(batch, tookOver)?.since ?? coversSince;
+    this.#before = null;
     if (missed > 0) this.#since = Math.max(this.#since, coversSince);
-    const { leases, blurs } = batch;
-    if (records.length > 0 || blurs.length > 0) await this.#write({ leases, blurs }, records);
+    const read = source === undefined ? {} : { read: { source, flows: next.flows } };
+    if (records.length > 0 || blurs.length > 0 || (isFirst && source !== undefined))
+      await this.#write({ leases, blurs, ...read }, records);
+    if (source !== undefined) this.#read = { source, flows: next.flows, since: this.#since };
     this.#addBlurs(blurs);
     this.written += records.length / flowRecord_bytes;
     this.missed += missed;
   }
 
+  /** What this batch goes on behind without a gap. */
+  #continues(
+    { source }: EndedBatch,
+    tookOver: NonNullable<EndedBatch['tookOver']>,
+  ): Readonly<{ since: number }> | null {
+    if (source !== undefined && this.#read?.source === source) return this.#read;
+    return this.#before?.live === tookOver.live && tookOver.lost === 0 ? this.#before : null;
+  }
+
   /** The last word: `live` flows last, and everything that ended is written. */
   async end(live: number): Promise<void> {
     if (this.#since === Infinity) return;
-    const head: FrameHead = { leases: [], blurs: [], end: { live } };
+    const read = this.#read && { read: { source: this.#read.source, flows: this.#read.flows } };
+    const head: FrameHead = { leases: [], blurs: [], end: { live }, ...read };
     this.#beforeBytes = await this.#write(head, new Uint8Array(0));
     await this.#segments.sync();
     this.#before = { since: this.#since, live };
@@ -154,8 +173,9 @@ export function withKept(
 ): FlowAnswer {
   const keyOf = (flow: FlowRecord) =>
     [flow.lease, flow.client, flow.clientPort, flow.remote, flow.remotePort, flow.openedAt].join(' ');
-  const known = new Set(answer.matches.map(keyOf));
-  const matches = [...answer.matches, ...kept.filter((flow) => !known.has(keyOf(flow)))];
+  const known = new Map(kept.map((flow) => [keyOf(flow), flow]));
+  for (const flow of answer.matches) known.delete(keyOf(flow));
+  const matches = [...answer.matches, ...known.values()];
   const coversSince = Math.min(answer.coversSince, o.since);
   const { marginUs, coversThrough } = answer;
   const isCovered = coversSince <= o.at - marginUs && o.at + marginUs <= coversThrough;

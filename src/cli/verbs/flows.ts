@@ -1,12 +1,14 @@
 import { z } from 'zod';
-import { talkerKinds } from '../../agent/flow-pages.ts';
+import { flowPaths, talkerKinds } from '../../agent/flow-pages.ts';
 import { protocols } from '../../net/protocol.ts';
 import { AddressText } from '../../wire/primitives.ts';
 import { askAgent, socketFlag } from '../agent-socket.ts';
 import { defineCommand, exitCodes, jsonFlag, type CommandContext, type CommandEntry } from '../command.ts';
 import { tableOf, type Columns } from '../output/table.ts';
 
-const commonFlags = jsonFlag.extend(socketFlag);
+const commonFlags = jsonFlag.extend(socketFlag).extend({
+  path: z.enum(flowPaths).optional().meta({ description: 'Only those that are translated, or carried on by sockets' }),
+});
 const limitOf = (standard: number, max: number) =>
   z.int().min(1).max(max).default(standard).meta({ description: 'At most so many' });
 
@@ -59,16 +61,17 @@ const list = defineCommand({
     state: z.enum(['live', 'resting']).optional().meta({ description: 'live: in use; resting: over, the port kept' }),
     limit: limitOf(100, 10_000),
   }),
-  details: `Asks the agent of this host. Needs root. A UDP mapping is toward any remote, unless the settings say otherwise. Who had a
-port before is a question to the server: fishery attribution.`,
+  details: `Asks the agent of this host. Needs root. Flows are fish's (path packet), or connections of the terminator
+(path terminate), which counts bytes and no packets. A UDP mapping is toward any remote, unless the settings say otherwise. Who had a port before is a question to the server: fishery attribution.`,
   run: (flags, context) => {
-    const { client, remote, lease, protocol, state, limit } = flags;
-    const query = { client, remote, lease, protocol, state, limit };
+    const { client, remote, lease, protocol, state, path, limit } = flags;
+    const query = { client, remote, lease, protocol, state, path, limit };
     return show(
       context,
       flags,
       { path: '/flows', query, none: 'no such flow' },
       {
+        path: (row) => row['path'],
         protocol: (row) => row['protocol'],
         state: (row) => row['state'],
         client: (row) => endpoint(row['client'], row['client_port']),
@@ -94,8 +97,9 @@ const top = defineCommand({
     show(
       context,
       flags,
-      { path: '/flows/top', query: { by: flags.by, limit: flags.limit }, none: 'no flow' },
+      { path: '/flows/top', query: { by: flags.by, path: flags.path, limit: flags.limit }, none: 'no flow' },
       {
+        path: (row) => row['path'],
         [flags.by]: (row) => row['name'],
         flows: (row) => row['flows'],
         ...traffic,
@@ -112,8 +116,9 @@ free toward others. A remote of "any" is all of them: a UDP mapping takes its po
     show(
       context,
       flags,
-      { path: '/flows/ports', query: { limit: flags.limit }, none: 'no port is used' },
+      { path: '/flows/ports', query: { path: flags.path, limit: flags.limit }, none: 'no port is used' },
       {
+        path: (row) => row['path'],
         protocol: (row) => row['protocol'],
         family: (row) => row['family'],
         remote: (row) => endpoint(row['remote'], row['remote_port']),

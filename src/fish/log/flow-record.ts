@@ -4,6 +4,13 @@ import type { TupleText } from '../flows/flow-tuple.ts';
 export const endings = ['finished', 'reset', 'idle', 'lease_ended', 'fenced'] as const;
 export type Ending = (typeof endings)[number];
 
+/**
+ * What a record may say: also, of connections that a process carries on, that the remote was not reached (no connection came about),
+ * and that the process ended.
+ */
+export const recordedEndings = [...endings, 'not_connected', 'cut'] as const;
+export type RecordedEnding = (typeof recordedEndings)[number];
+
 /** One use of a leased tuple by a client. Instants are microseconds since 1970. */
 export type FlowRecord = TupleText &
   Readonly<{
@@ -11,5 +18,5 @@ export type FlowRecord = TupleText &
     openedAt: number;
     /** null while it lasts. */
     closedAt: number | null;
-    ending: Ending | null;
+    ending: RecordedEnding | null;
   }>;

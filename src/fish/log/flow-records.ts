@@ -1,6 +1,6 @@
 import { addressFromBigInt, addressToBytes, familyOf, ipv4FromNumber, type Address } from '../../net/address.ts';
 import type { AddressBook } from '../packet/address-book.ts';
-import { endings, type FlowRecord } from './flow-record.ts';
+import { recordedEndings, type FlowRecord } from './flow-record.ts';
 import type { FlowQuery, TupleRows } from '../flows/flow-tuple.ts';
 import { flowProtocol, IPV6, protocolName } from '../packet/packet.ts';
 
@@ -21,6 +21,8 @@ export type FlowRecords = Readonly<{
   leases: readonly string[];
 }>;
 
+/** Of a flow that lasts. */
+const endingUnknown = 255;
 const [closedAt_at, protocol_at, ending_at, ports_at, lease_at, addresses_at] = [8, 16, 17, 18, 24, 32] as const;
 
 /** Writes the row as the record that begins at `at`. */
@@ -53,6 +55,27 @@ export function writeFlowRecord(
     if (protocol < IPV6) view.setUint32(to, address);
     else if (address !== 0)
       for (let word = 0; word < 4; word++) view.setUint32(to + word * 4, flow.book.words[address * 4 + word]!);
+  });
+}
+
+/** The same of a flow in words: `lease` is the place of its name. Ports and addresses that are null are any. */
+export function writeFlowInWords(
+  view: DataView,
+  at: number,
+  flow: Omit<FlowRecord, 'lease' | 'closedAt'> & Readonly<{ lease: number; closedAt: number }>,
+): void {
+  view.setFloat64(at, flow.openedAt);
+  view.setFloat64(at + closedAt_at, flow.closedAt);
+  view.setUint8(at + protocol_at, flowProtocol(flow.protocol, familyOf(flow.address)));
+  view.setUint8(at + ending_at, flow.ending === null ? endingUnknown : recordedEndings.indexOf(flow.ending));
+  view.setUint16(at + ports_at, flow.clientPort);
+  view.setUint16(at + ports_at + 2, flow.port);
+  view.setUint16(at + ports_at + 4, flow.remotePort ?? 0);
+  view.setUint32(at + lease_at, flow.lease);
+  [flow.client, flow.address, flow.remote].forEach((address, index) => {
+    const bytes = new Uint8Array(view.buffer, view.byteOffset + at + addresses_at + index * 16, 16);
+    bytes.fill(0);
+    if (address !== null) bytes.set(addressToBytes(address));
   });
 }
 
@@ -91,12 +114,13 @@ export function findFlowRecords(
       remote === null || isZero(records, at + addresses_at + 32) || hasBytes(records, at + addresses_at + 32, remote);
     const port = view.getUint16(at + ports_at + 4);
     if (isToward && (query.remotePort === null || port === 0 || port === query.remotePort))
-      found.push(readRecord(view, at, leases));
+      found.push(readFlowRecord(view, at, leases));
   }
   return found;
 }
 
-function readRecord(view: DataView, at: number, leases: readonly string[]): FlowRecord {
+/** The record that begins at `at`, in words. Throws where none does. */
+export function readFlowRecord(view: DataView, at: number, leases: readonly string[]): FlowRecord {
   const number = view.getUint8(at + protocol_at);
   const protocol = protocolName(number);
   if (protocol === undefined) throw new Error(`a record of protocol ${number}`);
@@ -118,7 +142,7 @@ function readRecord(view: DataView, at: number, leases: readonly string[]): Flow
     remotePort: port === 0 ? null : port,
     openedAt: view.getFloat64(at),
     closedAt: view.getFloat64(at + closedAt_at),
-    ending: endings[view.getUint8(at + ending_at)] ?? null,
+    ending: recordedEndings[view.getUint8(at + ending_at)] ?? null,
   };
 }
 
