@@ -108,6 +108,7 @@ export class Agent {
       starter: parts.fish?.starter ?? null,
       onChanged: () => this.leases.fishIsNew(),
       onDied: () => this.#kick(),
+      isFenced: () => guard.isFenced,
       log,
       now: () => parts.now(),
     });
@@ -150,7 +151,8 @@ export class Agent {
       await Promise.race([this.#firstPass.promise, whenOver(signal)]);
       if (!isOver(signal)) await work();
     };
-    await this.#fish.goOn();
+    guard.begin();
+    if (!guard.isOverdue) await this.#fish.goOn();
     let isPlanned = false;
     const tasks = [
       this.#follow(signal),
@@ -248,6 +250,7 @@ export class Agent {
   async #remember(signal: AbortSignal): Promise<void> {
     await this.#silence.heard(signal, silence_ms_max);
     if (isOver(signal) || this.#knows !== 'nothing') return;
+    this.#parts.guard.expectNoAnswer();
     const remembered = this.#parts.memory.read();
     if (!remembered) return;
     const touched = this.desired.reset(remembered);

@@ -11,6 +11,8 @@ export type FishOnHostParts = Readonly<{
   onChanged(): void;
   /** It ended by itself, and is to be started again. */
   onDied(): void;
+  /** Past the horizon it has no flows, not even those that it finds. */
+  isFenced(): boolean;
   log: Logger;
   /** Milliseconds, never backwards. */
   now(): number;
@@ -56,7 +58,7 @@ export class FishOnHost {
 
   /** Has it run. Returns why it could not be started. */
   async begin(): Promise<Error | undefined> {
-    const { starter, now } = this.#parts;
+    const { starter, isFenced, now } = this.#parts;
     if (this.#isStale) {
       this.#isStale = false;
       await this.stop(true);
@@ -67,7 +69,9 @@ export class FishOnHost {
     this.#retryAt = now() + Math.min(retry_max_ms, retry_first_ms * 2 ** Math.min(this.#starts, 10));
     this.#starts++;
     try {
-      this.#isNow(await starter.start());
+      const started = await starter.start();
+      if (isFenced()) await started.fence();
+      this.#isNow(started);
       this.#problem = undefined;
     } catch (error) {
       this.#problem = new Error(`fish cannot be started: ${messageOf(error)}`, { cause: error });

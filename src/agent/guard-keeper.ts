@@ -1,4 +1,5 @@
 import type { Logger } from '../ops/logger.ts';
+import type { Horizon } from './horizon-memory.ts';
 import { Bell, isOver } from './waiting.ts';
 
 /** What the keeper needs of the server and of the host. */
@@ -15,8 +16,19 @@ export type GuardKeeperParts = Readonly<{
   /** Milliseconds, never backwards, that stand while the machine sleeps, as the kernel's time-outs do (CLOCK_MONOTONIC). */
   steady(): number;
   onOpenFailed?(): void;
+  /** An answer has moved the horizon: called before the guard is opened by it. */
+  onHorizon?(horizon: Horizon): void;
   /** True: the horizon has passed without an answer. False: an answer came after all. In turns, and each once. */
   onFence?(isFenced: boolean): void;
+}>;
+
+/** What a former agent has left, as it was found at the start. */
+export type FormerGuard = Readonly<{
+  /** For how long the guard in the kernel was open, at `foundAt` or later (milliseconds, as `now` tells them). */
+  openForMs: number;
+  foundAt: number;
+  /** Up to when the server had let the machine use what it has; undefined where nobody wrote that down. */
+  horizon: Horizon | undefined;
 }>;
 
 /** /proc/uptime counts hundredths of a second, rounded down: what passed may be this much more than it says. */
@@ -43,6 +55,8 @@ const pause_min_ms = 100;
 export class GuardKeeper {
   readonly #parts: GuardKeeperParts;
   #fence_s: number;
+  /** So long an agent that starts may take until it is answered, before what it found is given up. */
+  readonly #patience_ms: number;
   #horizonAt = -Infinity;
   #told: 'open' | 'shut' | undefined;
   #lastAnswerAt: number | undefined;
@@ -54,21 +68,60 @@ export class GuardKeeper {
   /** From then on nothing may be begun, and what there is ends; undefined before `run`. */
   #fenceAt: number | undefined;
   #isFenced = false;
-  readonly #inheritedMs: number;
+  readonly #former: FormerGuard | undefined;
+  /** The kernel's time-out reaches past the former horizon: the machine slept, or somebody set it. */
+  readonly #reachesTooFar: boolean;
+  /** The server is away, so a former horizon is gone by to the instant. */
+  #isUnheard = false;
   /** Until then it is open by what a former agent was answered: this one has neither renewed it nor shut it. */
   #inheritedUntil = -Infinity;
   /** Until then it stays shut, whatever is answered. */
   #heldShutUntil = -Infinity;
   readonly #bell = new Bell();
 
-  /** `inheritedMs`: for how long a former agent has left the guard open. */
-  constructor(parts: GuardKeeperParts, fence_s: number, inheritedMs = 0) {
+  /** `fence_s`: what the horizon is taken to be before anybody has said. */
+  constructor(parts: GuardKeeperParts, fence_s: number, former?: FormerGuard) {
     this.#parts = parts;
-    this.#fence_s = fence_s;
-    this.#inheritedMs = Number.isFinite(inheritedMs) ? inheritedMs : 0;
-    if (this.#inheritedMs <= 0) return;
-    this.#inheritedUntil = parts.now() + this.#inheritedMs;
+    this.#fence_s = former?.horizon?.fence_s ?? fence_s;
+    this.#patience_ms = Math.max(fence_s, this.#fence_s) * 1_000;
+    this.#former = former;
+    const until = former && former.openForMs > 0 ? former.foundAt + former.openForMs : -Infinity;
+    const { at_ms: horizonAt = Infinity } = former?.horizon ?? {};
+    this.#reachesTooFar = until > horizonAt + sleep_min_ms;
+    // For good, by nobody's answer: the first look at the host puts an end to it.
+    if (until === -Infinity || until === Infinity || this.#reachesTooFar) return;
+    this.#inheritedUntil = Math.min(until, horizonAt);
     this.#aheadMs = this.#ahead();
+  }
+
+  /**
+   * To be called before anything else is done on the host. A guard that reaches past what a former agent was granted is shut: the
+   * kernel's time-outs stand while the machine sleeps, and nobody was there to cut this one down.
+   */
+  begin(): void {
+    if (!this.#reachesTooFar) return;
+    this.#parts.log.warn('the guard was left open past the horizon that the server had granted: shutting it');
+    this.#shut();
+  }
+
+  /**
+   * Whether the horizon that a former agent was granted has passed, and nobody has granted another: what the machine had may be
+   * another's by now, and nothing is to go on before the server was heard.
+   */
+  get isOverdue(): boolean {
+    const horizon = this.#former?.horizon;
+    return this.#lastAnswerAt === undefined && horizon !== undefined && this.#parts.now() >= horizon.at_ms;
+  }
+
+  /**
+   * The server is away. An agent that it would answer has the time for that, from its start, before what it found is given up, so that
+   * a restart alone ends no flow; this one has what is left of the former horizon, and no more.
+   */
+  expectNoAnswer(): void {
+    if (this.#lastAnswerAt !== undefined || this.#former?.horizon === undefined) return;
+    this.#isUnheard = true;
+    this.#awaitFirstAnswer();
+    this.#lookAtHorizon();
   }
 
   /** The horizon, as the server said last. */
@@ -171,15 +224,16 @@ export class GuardKeeper {
 
   /**
    * Sends keepalives until `signal` aborts, from when `begun` resolves. It does not shut the guard then: that is for the caller
-   * to decide. Who has had no answer yet does not know when a former agent had its last one, and counts from its own start:
-   * that is later than the truth, which the guard in the kernel knows and goes by.
+   * to decide. Who has had no answer yet counts from its own start, or up to the horizon of a former agent where that is later: what
+   * it found is given up then. The guard in the kernel has shut by that horizon all the same.
    */
   async run(signal: AbortSignal, begun: Promise<unknown> = Promise.resolve()): Promise<void> {
-    this.#awaitFirstAnswer();
+    if (!this.#isFenced) this.#awaitFirstAnswer();
     if (this.isOpen) this.#horizon = setTimeout(() => this.#tell(), this.openForMs + clockGrain_ms);
     const watch = setInterval(() => this.#look(), look_for_sleep_ms);
     try {
       await begun;
+      this.#isUnheard = false;
       if (!this.#isFenced) this.#awaitFirstAnswer();
       while (!isOver(signal)) {
         const pauseMs = await this.#once(signal);
@@ -193,7 +247,10 @@ export class GuardKeeper {
   }
 
   #awaitFirstAnswer(): void {
-    this.#fenceAt = this.#parts.now() + Math.max(this.#fence_s * 1_000, this.#inheritedMs);
+    const { horizon, openForMs = 0 } = this.#former ?? {};
+    const now = this.#parts.now();
+    if (horizon) this.#fenceAt = this.#isUnheard ? horizon.at_ms : Math.max(horizon.at_ms, now + this.#patience_ms);
+    else this.#fenceAt = now + Math.max(this.#patience_ms, Number.isFinite(openForMs) ? openForMs : 0);
   }
 
   #look(): void {
@@ -239,6 +296,7 @@ export class GuardKeeper {
       this.#problem = null;
       const horizonAt = sentAt + answer.fence_s * 1_000 - clockGrain_ms;
       if (horizonAt > now()) {
+        this.#parts.onHorizon?.({ at_ms: horizonAt, fence_s: answer.fence_s });
         if (!this.#isHeldShut) this.#horizonAt = horizonAt;
         this.#fenceAt = horizonAt;
         clearTimeout(this.#horizon);

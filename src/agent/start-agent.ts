@@ -19,6 +19,7 @@ import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-
 import { DesiredMemory } from './desired-memory.ts';
 import { TerminatedFlows } from './flow-log/terminated-flows.ts';
 import { GuardKeeper } from './guard-keeper.ts';
+import { HorizonMemory } from './horizon-memory.ts';
 import { HostProblem } from './host.ts';
 import type { HostState } from './host-state.ts';
 import { kernelTracing, removeTraceTable } from './linux/kernel-tracing.ts';
@@ -165,6 +166,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   });
   opened.defer(() => host.close());
   host.listen();
+  const foundAt = bootClockMs();
   const found = await lookFirst(host, hosting);
   if (!found.ok) return found;
   const kernelTracer = new KernelTracer(kernelTracing, () => Date.now() * 1_000);
@@ -193,6 +195,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   const adopted = takeOver(placeholders, left.value);
   if (!adopted.ok) return adopted;
   const serverClock = new ServerClock(bootClockMs);
+  const horizon = new HorizonMemory({ folder: settings.state_dir, machine, host: thisHost(), now: bootClockMs, log });
   const guard = new GuardKeeper(
     {
       send: async (timeoutMs, signal) => {
@@ -208,10 +211,11 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
       steady: () => performance.now(),
       log,
       onOpenFailed: () => agent.lookAtHost(),
+      onHorizon: (granted) => horizon.note(granted),
       onFence: (isFenced) => agent.setFenced(isFenced),
     },
     fence_assumed_s,
-    found.value.guardMs,
+    { openForMs: found.value.guardMs, foundAt, horizon: horizon.read() },
   );
   const reports = new Reports({
     send: (applied, signal) => client.agent.applied(machine, { boot_id: bootId(), ...applied }, { signal }),

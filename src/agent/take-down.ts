@@ -5,6 +5,7 @@ import { describeStep, nothingRecorded, type Recorded } from './host-state.ts';
 import type { HostStep } from './host.ts';
 import { removeTraceTable } from './linux/kernel-tracing.ts';
 import { LinuxHost } from './linux/linux-host.ts';
+import { forgetHorizon } from './horizon-memory.ts';
 import { forgetOwners } from './leases/owner-memory.ts';
 import { carries } from './left-on-host.ts';
 import { takeLock } from './lock.ts';
@@ -51,6 +52,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       forgetDesired(stateDir);
       forgetOwners(stateDir);
+      forgetHorizon(stateDir);
       found.value?.remove();
       await removeLeftSocket(stateDir);
       return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);

@@ -62,3 +62,44 @@ describe('while the server is away, an agent that knows what a former one was to
     expect(world.host.observations).toBe(0);
   });
 });
+
+describe('an agent that starts when the horizon of the one before has passed', () => {
+  const fishs = { leases: [lease(1, { holder: 'fish', state: 'active' })] };
+  /** The kernel would have left the guard open: the machine has slept. */
+  const overdue = () => ({
+    openForMs: 60_000,
+    foundAt: performance.now(),
+    horizon: { at_ms: performance.now() - 1_000, fence_s: 30 },
+  });
+  beforeEach(async () => {
+    await world.stop();
+    world = new World(true, overdue());
+    world.hasFlows = true;
+    world.host.guardOpenMs = 60_000;
+  });
+
+  it('is shut before anything else, has fish wait, and goes on with the flows when the server answers', async () => {
+    world.start();
+    expect([world.host.guardOpenMs, world.guard.isOpen]).toEqual([undefined, false]);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(world.fishStarts).toBe(0);
+    world.say(snapshot(fishs));
+    await expect.poll(() => world.guard.isOpen).toBe(true);
+    expect([world.fishStarts, world.fences]).toEqual([1, 0]);
+    await expect.poll(() => world.agent.leases.phaseOf('lease-1')).toBe('up');
+    expect(world.blocks).toContainEqual(['lease-1']);
+  });
+
+  it('ends the flows as soon as it goes by memory, and begins none before the server answers', async () => {
+    world.remembered = desired(fishs);
+    world.start();
+    world.agent.serverTrouble('away');
+    await expect.poll(() => [world.guard.isFenced, world.fishStarts]).toEqual([true, 1]);
+    await expect.poll(() => world.fences).toBeGreaterThan(0);
+    expect(world.blocks.flat()).toEqual([]);
+    expect(world.host.guardOpenMs).toBeUndefined();
+    world.say(snapshot(fishs));
+    await expect.poll(() => world.agent.leases.phaseOf('lease-1')).toBe('up');
+    expect([world.guard.isOpen, world.guard.isFenced]).toEqual([true, false]);
+  });
+});

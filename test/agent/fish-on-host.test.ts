@@ -7,6 +7,7 @@ import type { FishPort } from '../../src/agent/fish-port.ts';
 class FakeFish {
   readonly #died = Promise.withResolvers<string>();
   readonly stops: (boolean | undefined)[] = [];
+  fences = 0;
   fenceProblem: string | undefined;
   readonly port: FishPort;
 
@@ -16,8 +17,10 @@ class FakeFish {
       ...{ setBlocks: no, drain: no, portUse: no, flows: no, topTalkers: no, busyRemotes: no, answer: no, stats: no },
       ...{ startTrace: no, readTrace: no, holder: 'fish' },
       died: this.#died.promise,
-      fence: () =>
-        this.fenceProblem === undefined ? Promise.resolve(7) : Promise.reject(new Error(this.fenceProblem)),
+      fence: () => {
+        this.fences++;
+        return this.fenceProblem === undefined ? Promise.resolve(7) : Promise.reject(new Error(this.fenceProblem));
+      },
       stop: async ({ leave } = {}) => {
         this.stops.push(leave);
       },
@@ -36,6 +39,7 @@ let hasFlows: boolean;
 let now: number;
 let changes: number;
 let deaths: number;
+let isFenced: boolean;
 let fish: FishOnHost;
 beforeEach(() => {
   made = [];
@@ -44,6 +48,7 @@ beforeEach(() => {
   now = 0;
   changes = 0;
   deaths = 0;
+  isFenced = false;
   fish = new FishOnHost({
     starter: {
       start: async () => {
@@ -56,6 +61,7 @@ beforeEach(() => {
     },
     onChanged: () => changes++,
     onDied: () => deaths++,
+    isFenced: () => isFenced,
     log: pino({ level: 'silent' }),
     now: () => now,
   });
@@ -139,9 +145,21 @@ describe('fish', () => {
   });
 });
 
+it('past the horizon fish has ended what it found before anybody has it', async () => {
+  isFenced = true;
+  expect(await fish.begin()).toBeUndefined();
+  expect([made[0]?.fences, fish.port === made[0]?.port]).toEqual([1, true]);
+  isFenced = false;
+  await made[0]?.die('a bug');
+  await fish.begin();
+  now += 10_000;
+  await fish.begin();
+  expect(made[1]?.fences).toBe(0);
+});
+
 it('a host without fish starts none', async () => {
   const none = new FishOnHost({
-    ...{ starter: null, onChanged: () => changes++, onDied: () => deaths++ },
+    ...{ starter: null, onChanged: () => changes++, onDied: () => deaths++, isFenced: () => false },
     ...{ log: pino({ level: 'silent' }), now: () => now },
   });
   await none.goOn();

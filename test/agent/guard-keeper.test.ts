@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
+import type { Horizon } from '../../src/agent/horizon-memory.ts';
 
 type Answer = Readonly<{ afterMs: number; fence_s: number }> | Readonly<{ afterMs: number; error: string }>;
 
@@ -18,6 +19,8 @@ let sleptMs: number;
 let lateMs: number[];
 /** When the horizon had passed without an answer, and when one came after all. */
 let fenced: [at: number, isFenced: boolean][];
+/** How often the guard had been opened by then. */
+let granted: (Horizon & { opened: number })[];
 
 const steady = () => performance.now() - startedAt;
 const now = () => steady() + sleptMs;
@@ -27,7 +30,7 @@ const log = {
   error: (text: unknown) => void said.push(`error ${String(text)}`),
 };
 
-function keeper(o: { inheritedMs?: number; begun?: Promise<unknown> } = {}): {
+function keeper(o: { inheritedMs?: number; horizon?: Horizon; begun?: Promise<unknown> } = {}): {
   guard: GuardKeeper;
   stop: () => Promise<void>;
 } {
@@ -52,11 +55,13 @@ function keeper(o: { inheritedMs?: number; begun?: Promise<unknown> } = {}): {
       onOpenFailed: () => {
         troubles++;
       },
+      onHorizon: (horizon) => void granted.push({ ...horizon, opened: opened.length }),
       onFence: (isFenced) => void fenced.push([now(), isFenced]),
     },
     3,
-    o.inheritedMs,
+    { openForMs: o.inheritedMs ?? 0, foundAt: 0, horizon: o.horizon },
   );
+  guard.begin();
   const stopping = new AbortController();
   const running = guard.run(stopping.signal, o.begun);
   return {
@@ -76,7 +81,7 @@ beforeEach(() => {
   startedAt = performance.now();
   [answers, asked, opened, said, openFails, troubles] = [[], [], [], [], false, 0];
   [shut, sleptMs, lateMs] = [[], 0, []];
-  fenced = [];
+  [fenced, granted] = [[], []];
 });
 afterEach(() => vi.useRealTimers());
 
@@ -214,6 +219,91 @@ describe('a guard that a former agent left open', () => {
     await vi.advanceTimersByTimeAsync(200);
     expect([guard.isOpen, shut.length]).toEqual([false, 1]);
     await vi.advanceTimersByTimeAsync(5_000);
+    await stop();
+  });
+});
+
+describe('a horizon that a former agent was granted', () => {
+  const away = (count: number): Answer[] => Array.from({ length: count }, () => ({ afterMs: 0, error: 'away' }));
+
+  it('is written down with every answer, before the guard is opened by it', async () => {
+    const { stop } = keeper();
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(granted).toEqual([
+      { at_ms: 2_990, fence_s: 3, opened: 0 },
+      { at_ms: 3_990, fence_s: 3, opened: 1 },
+    ]);
+    await stop();
+  });
+
+  it('shuts a guard that reaches past it, at once: the machine slept while nobody ran', async () => {
+    answers = away(40);
+    const { guard, stop } = keeper({ inheritedMs: 60_000, horizon: { at_ms: 2_000, fence_s: 3 } });
+    expect([shut, guard.isOpen, guard.isOverdue, opened]).toEqual([[0], false, false, []]);
+    expect(said[0]).toContain('left open past the horizon');
+    await stop();
+  });
+
+  it('shuts one that somebody opened for good', async () => {
+    const { stop } = keeper({ inheritedMs: Infinity, horizon: { at_ms: 2_000, fence_s: 3 } });
+    expect(shut).toEqual([0]);
+    await stop();
+  });
+
+  it('leaves one alone that ends with it, but for the grain of clocks', async () => {
+    const { guard, stop } = keeper({ inheritedMs: 2_020, horizon: { at_ms: 2_000, fence_s: 3 }, begun: after(5_000) });
+    expect([shut, guard.openForMs]).toEqual([[], 2_000]);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect([guard.isOpen, guard.isOverdue]).toEqual([false, true]);
+    await stop();
+  });
+
+  it('is gone by to the instant when the server is away', async () => {
+    const { guard, stop } = keeper({ horizon: { at_ms: 700, fence_s: 30 }, begun: after(60_000) });
+    guard.expectNoAnswer();
+    await vi.advanceTimersByTimeAsync(650);
+    expect([guard.isOverdue, fenced]).toEqual([false, []]);
+    await vi.advanceTimersByTimeAsync(150);
+    expect([guard.isOverdue, fenced]).toEqual([true, [[700, true]]]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(fenced).toEqual([
+      [700, true],
+      [60_000, false],
+    ]);
+    expect(guard.isOverdue).toBe(false);
+    await stop();
+  });
+
+  it('that has passed has everything given up at once when the server is away, and else after as long as it was', async () => {
+    const unheard = keeper({ horizon: { at_ms: -1, fence_s: 5 }, begun: after(500) });
+    expect([unheard.guard.isOverdue, fenced]).toEqual([true, []]);
+    unheard.guard.expectNoAnswer();
+    expect(fenced).toEqual([[0, true]]);
+    await unheard.stop();
+
+    fenced = [];
+    const waiting = keeper({ horizon: { at_ms: -1, fence_s: 5 }, begun: after(8_000) });
+    const at = now();
+    await vi.advanceTimersByTimeAsync(4_900);
+    expect(fenced).toEqual([]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(fenced).toEqual([[at + 5_000, true]]);
+    await waiting.stop();
+  });
+
+  it('is nothing to go by once an answer came', async () => {
+    const { guard, stop } = keeper({ horizon: { at_ms: -1, fence_s: 9 } });
+    await vi.advanceTimersByTimeAsync(100);
+    expect([guard.isOverdue, guard.fence_s, guard.isOpen]).toEqual([false, 3, true]);
+    guard.expectNoAnswer();
+    expect(fenced).toEqual([]);
+    await stop();
+  });
+
+  it('says how often to ask, until an answer does', async () => {
+    answers = away(4);
+    const { guard, stop } = keeper({ horizon: { at_ms: 100_000, fence_s: 60 } });
+    expect(guard.fence_s).toBe(60);
     await stop();
   });
 });

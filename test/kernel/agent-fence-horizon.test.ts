@@ -1,9 +1,10 @@
-import { readFileSync, openSync, writeSync, closeSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { bootId } from '../../src/agent/state-file.ts';
 import { eventually, type AgentProcess, type User } from './support/agent-lab.ts';
+import { FakeUptime } from './support/fake-uptime.ts';
 import {
   address,
   blocked_ms,
@@ -274,36 +275,6 @@ describe('after the horizon the origin hears nothing, and nobody was sent a rese
     }
   }, 90_000);
 });
-
-/** What /proc/uptime says to one process: the truth, and the time that it is made to have slept. */
-class FakeUptime {
-  readonly file: string;
-  readonly #fd: number;
-  readonly #timer: NodeJS.Timeout;
-  #sleptMs = 0;
-
-  constructor(file: string) {
-    this.file = file;
-    writeFileSync(file, this.#text());
-    this.#fd = openSync(file, 'r+');
-    // Always of one length and in one piece, so that no reader finds half of it.
-    this.#timer = setInterval(() => writeSync(this.#fd, this.#text(), 0), 10);
-  }
-
-  #text(): string {
-    const [seconds = ''] = readFileSync('/proc/uptime', 'utf8').split(' ');
-    return `${(Number(seconds) + this.#sleptMs / 1_000).toFixed(2).padStart(14, '0')} 0.00\n`;
-  }
-
-  sleepFor(s: number): void {
-    this.#sleptMs += s * 1_000;
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-    closeSync(this.#fd);
-  }
-}
 
 describe('a machine that was started anew', () => {
   it('sends nothing before the server has answered it, which is not before the guard of the boot before has shut', async () => {

@@ -4,10 +4,12 @@ import { z } from 'zod';
 import { LeaseList } from '../../src/wire/leases.ts';
 import { Session } from '../../src/wire/sessions.ts';
 import { AgentLab, eventually, type AgentProcess, type User } from './support/agent-lab.ts';
+import { FakeUptime } from './support/fake-uptime.ts';
 
 /** Of a slice that the server grants in, and of one that the host's broker does. */
 const fishsAddress = '198.51.100.10';
 const brokersAddress = '198.51.100.11';
+const fence_s = 120;
 const webUid = 2_001;
 const strangerUid = 2_009;
 
@@ -32,7 +34,7 @@ beforeAll(async () => {
   lab = await AgentLab.open('outage');
   socket = join(lab.folder, 'broker.sock');
   const fish = { client_prefixes: ['100.64.0.0/10'], claims: [{ protocol: 'tcp', ports: 16 }], session_ttl_s: 600 };
-  config = await lab.setUp({ fence_s: 120, settings: { broker: { socket }, client_interfaces: ['hc'], fish } });
+  config = await lab.setUp({ fence_s, settings: { broker: { socket }, client_interfaces: ['hc'], fish } });
   await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: webUid });
   const origin = await lab.user(lab.origin, 0);
   await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
@@ -64,7 +66,11 @@ beforeAll(async () => {
   lab.freezeServer(true);
   await agent.end('SIGKILL');
   agent = lab.startAgent(config);
-  await agent.until(({ lease_counts: of }) => of['up'] === 2, 'nothing is looked after while the server is away');
+  await agent.until(
+    ({ lease_counts: of }) => of['up'] === 2,
+    'nothing is looked after while the server is away',
+    60_000,
+  );
 }, 120_000);
 afterAll(() => lab.close());
 
@@ -119,4 +125,32 @@ describe('an agent that starts while the server is away', () => {
     const { items } = await lab.client.leases.list({ machine: 'edge', allocator: 'server' });
     expect(items.filter(({ state }) => state === 'active').map(({ ports }) => ports.first)).toEqual([fishsPort]);
   });
+
+  it('is shut at once where the machine has slept past the horizon, and fish ends what it finds', async () => {
+    lab.freezeServer(true);
+    const clock = new FakeUptime(join(lab.folder, 'uptime'));
+    try {
+      await agent.end('SIGKILL');
+      clock.sleepFor(fence_s);
+      const isOpenInKernel = () => lab.shell(lab.host, 'nft list set inet fishery alive').includes('elements');
+      // Its time-out stands while the machine sleeps.
+      expect(isOpenInKernel()).toBe(true);
+      agent = lab.startAgent(config, { before: `mount --bind ${clock.file} /proc/uptime` });
+      const { guard } = await agent.until(
+        ({ guard: its, fish, placeholders }) => its.fenced && fish?.running === true && placeholders.open === 0,
+        'it goes on past the horizon',
+        60_000,
+      );
+      expect([guard.open, guard.fence_s, isOpenInKernel()]).toEqual([false, fence_s, false]);
+      expect(agent.output).toContain('left open past the horizon');
+      lab.freezeServer(false);
+      await agent.until(
+        ({ guard: its, lease_counts: of, placeholders }) => its.open && of['up'] === 2 && placeholders.open === 16,
+        'not everything is as before',
+        60_000,
+      );
+    } finally {
+      clock.stop();
+    }
+  }, 120_000);
 });

@@ -3,7 +3,7 @@ import { Agent } from '../../src/agent/agent.ts';
 import type { DesiredMachine } from '../../src/agent/desired.ts';
 import type { FishLeases } from '../../src/agent/fish-leases.ts';
 import type { FishPort } from '../../src/agent/fish-port.ts';
-import { GuardKeeper } from '../../src/agent/guard-keeper.ts';
+import { GuardKeeper, type FormerGuard } from '../../src/agent/guard-keeper.ts';
 import { nothingRecorded } from '../../src/agent/host-state.ts';
 import { Reports } from '../../src/agent/reports.ts';
 import type { FisheryError } from '../../src/sdk/index.ts';
@@ -51,21 +51,7 @@ export class World {
   readonly #kept = newPlaceholders(this.keeperHost, { mark: withFish.mark });
   readonly keepers = this.#kept.keepers;
   readonly placeholders = this.#kept.placeholders;
-  readonly guard = new GuardKeeper(
-    {
-      send: async () => {
-        if (!this.isAnswered) throw new Error('away');
-        return { fence_s: this.fence_s };
-      },
-      open: (ms) => this.host.openGuard(ms),
-      now: () => performance.now(),
-      shut: () => this.host.shutGuard(),
-      steady: () => performance.now(),
-      log: this.log,
-      onFence: (isFenced) => this.agent.setFenced(isFenced),
-    },
-    30,
-  );
+  readonly guard: GuardKeeper;
   readonly reports = new Reports({
     send: async (applied) => {
       this.applied.push(applied);
@@ -98,7 +84,23 @@ export class World {
   };
   readonly agent: Agent;
 
-  constructor(hasFish = true) {
+  constructor(hasFish = true, former?: FormerGuard) {
+    this.guard = new GuardKeeper(
+      {
+        send: async () => {
+          if (!this.isAnswered) throw new Error('away');
+          return { fence_s: this.fence_s };
+        },
+        open: (ms) => this.host.openGuard(ms),
+        now: () => performance.now(),
+        shut: () => this.host.shutGuard(),
+        steady: () => performance.now(),
+        log: this.log,
+        onFence: (isFenced) => this.agent.setFenced(isFenced),
+      },
+      30,
+      former,
+    );
     const recordedOf = () => this.recorded;
     this.agent = new Agent({
       machine: 'edge',

@@ -110,8 +110,12 @@ export class AgentLab {
   }
 
   /** Starts `fishery agent` in the host's namespace, where it sees no control groups unless it is told to. */
-  startAgent(config: string, o: Readonly<{ seesCgroups?: boolean }> = {}): AgentProcess {
-    const child = this.spawn(this.host, [process.execPath, bin, 'agent', '--config', config], o);
+  /** `before`: what a shell is to do first, in a mount namespace of the agent's own. */
+  startAgent(config: string, o: Readonly<{ seesCgroups?: boolean; before?: string }> = {}): AgentProcess {
+    const start = [process.execPath, bin, 'agent', '--config', config];
+    const { before } = o;
+    const whole = before === undefined ? start : ['sh', '-c', `${before} && exec "$@"`, 'sh', ...start];
+    const child = this.spawn(this.host, whole, o);
     return new AgentProcess(child, join(this.folder, 'state', 'agent.sock'));
   }
 
