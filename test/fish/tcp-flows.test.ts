@@ -69,6 +69,34 @@ describe('TCP', () => {
     expect(pond.forwarder.counters()).toMatchObject({ flowsEnded: { reset: 1 } });
   });
 
+  test('that opens is not kept alive by SYNs from outside, whoever sends them', () => {
+    const pond = new Pond([block(address, 'tcp', 9_000, 9_007)]);
+    const leased = outside(pond.send(tcp(client, origin, 'S')));
+    pond.pass(200);
+    expect(pond.send(tcp(origin, leased, 'S', { sequence: 9 })).verdict).toBe('forward');
+    pond.pass(39);
+    expect(states(pond)).toEqual(['live']);
+    pond.pass(2);
+    expect(states(pond)).toEqual(['resting']);
+  });
+
+  test.each(['inside', 'outside'])('is not kept alive by doubtful resets from %s: the first one counts', (side) => {
+    const pond = new Pond([block(address, 'tcp', 9_000, 9_007)]);
+    const leased = connect(pond, client, origin);
+    const reset = () =>
+      side === 'inside'
+        ? pond.send(tcp(client, origin, 'R', { sequence: 105 }))
+        : pond.send(tcp(origin, leased, 'R', { sequence: 505 }));
+    reset();
+    pond.pass(200);
+    reset();
+    expect(pond.forwarder.counters().tcpResetsDoubted).toBe(2);
+    pond.pass(39);
+    expect(states(pond)).toEqual(['live']);
+    pond.pass(2);
+    expect(states(pond)).toEqual(['resting']);
+  });
+
   test('lasts 2 hours 4 minutes of silence once established, 4 minutes before, and 4 after both FINs', () => {
     const blocks = [block(address, 'tcp', 9_000, 9_007)];
     const [opening, open, closing, halfClosed] = Array.from({ length: 4 }, () => new Pond(blocks));

@@ -2,7 +2,7 @@ import type { FishConfig } from '../config.ts';
 import type { TrafficCounters } from '../counters.ts';
 import type { FlowLife } from './flow-life.ts';
 import { isTcp, isUdp, type Packet } from '../packet/packet.ts';
-import { CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OPENING, OUTWARD, RESET, STRAY } from './tcp-state.ts';
+import { CALLED, CLOSED, DOUBTFUL, ESTABLISHED, INWARD, OPENING, OUTWARD, RESET, STRAY } from './tcp-state.ts';
 
 /**
  * What a packet that was let through means for the life of its flow: how much longer it lasts, or that it is over. To be told
@@ -57,11 +57,11 @@ export class FlowKeeping {
     else if (meaning === CLOSED) this.#life.end(flow, 'finished', nowMs);
     else if (meaning === RESET) this.#life.end(flow, 'reset', nowMs);
     else if (meaning === STRAY) this.#traffic.tcpStrays++;
-    else {
-      // A doubtful RST shortens the wait: if the connection lives, its answer (RFC 5961 3.2) lengthens it again.
-      if (meaning === DOUBTFUL) this.#traffic.tcpResetsDoubted++;
-      this.#keepFor(flow, this.#tcpTransitoryMs, nowMs);
-    }
+    else if (meaning === DOUBTFUL) {
+      this.#traffic.tcpResetsDoubted++;
+      // It can only shorten the wait: if the connection lives, its answer (RFC 5961 3.2) lengthens it again.
+      this.#life.shorten(flow, nowMs + this.#tcpTransitoryMs, nowMs);
+    } else if (meaning !== CALLED) this.#keepFor(flow, this.#tcpTransitoryMs, nowMs);
   }
 
   #keepFor(flow: number, ms: number, nowMs: number): void {

@@ -139,6 +139,11 @@ export class FlowLife {
     this.#wheel.schedule(flow, deadlineMs, nowMs);
   }
 
+  /** As `setDeadline`, unless it ends sooner. */
+  shorten(flow: number, deadlineMs: number, nowMs: number): void {
+    this.#wheel.schedule(flow, Math.min(deadlineMs, this.#wheel.deadlineOf(flow)), nowMs);
+  }
+
   /** Ends a live flow: from now on it rests, or is gone when its protocol takes no rest. */
   end(flow: number, ending: Ending, nowMs: number): void {
     this.#logEnd(flow, ending, nowMs);

@@ -15,6 +15,8 @@ export const INWARD = 1;
  * - RESET: a plausible RST went by.
  * - DOUBTFUL: a RST in window, but not where RFC 5961 has a receiver obey it.
  * - STRAY: from outside, and nothing that the client would take for its connection's. It says nothing about the flow.
+ * - CALLED: a SYN from outside that acknowledges nothing. The other end may open, too, at the same time, but anybody can send
+ *   that: what it begins is believed when something shows that it was the other end, and it keeps nothing alive.
  */
 export const OPENING = 0;
 export const ESTABLISHED = 1;
@@ -23,6 +25,7 @@ export const CLOSED = 3;
 export const RESET = 4;
 export const DOUBTFUL = 5;
 export const STRAY = 6;
+export const CALLED = 7;
 
 /** Bits of a side, kept per direction. */
 const SEEN_SYN = 1;
@@ -32,6 +35,8 @@ const FIN_ACKNOWLEDGED = 4;
 const SCALES = 8;
 /** This side has acknowledged the other's SYN by a segment that is not itself a SYN. */
 const PAST_SYN = 16;
+/** That this side's SYN is its own has shown: it, or what the other side said later, acknowledged something. */
+const CONFIRMED = 32;
 
 /** An acknowledgement may be this old even when the window is smaller: the constant of Guido van Rooij's paper. */
 const ACK_AGE_MIN = 66_000;
@@ -63,6 +68,7 @@ export class TcpTracker {
   readonly #windowMax: Uint32Array;
   readonly #scale: Uint8Array;
   readonly #seen: Uint8Array;
+  readonly #reopenings = new Reopenings();
 
   constructor(columns: TcpColumns) {
     this.#end = columns.end;
@@ -82,7 +88,7 @@ export class TcpTracker {
     const remote = flow * 2 + INWARD;
     return (
       this.#saw(client, SEEN_SYN) &&
-      Math.max(this.#seen[client]!, this.#seen[remote]!) < PAST_SYN * 2 &&
+      Math.max(this.#seen[client]!, this.#seen[remote]!) < CONFIRMED * 2 &&
       Math.max(this.#scale[client]!, this.#scale[remote]!) <= SCALE_MAX
     );
   }
@@ -94,6 +100,9 @@ export class TcpTracker {
     this.#forget(client);
     this.#forget(remote);
     this.#beginSide(client, remote, packet);
+    // Clients are who they are.
+    this.#mark(client, CONFIRMED);
+    this.#reopenings.forget(flow);
   }
 
   /**
@@ -103,12 +112,17 @@ export class TcpTracker {
   observe(flow: number, direction: number, packet: Packet): number {
     const sender = flow * 2 + direction;
     const receiver = sender ^ 1;
-    if ((packet.flags & RST) !== 0) return this.#onReset(sender, receiver, packet);
-    const believed =
-      (packet.flags & SYN) !== 0
-        ? this.#takeSyn(sender, receiver, packet)
-        : this.#takeSegment(sender, receiver, packet);
-    return believed || direction === OUTWARD ? this.#phase(sender, receiver) : STRAY;
+    const { flags } = packet;
+    if ((flags & RST) !== 0) return this.#onReset(sender, receiver, packet);
+    const isSyn = (flags & SYN) !== 0;
+    const believed = isSyn
+      ? this.#takeSyn(sender, receiver, packet) || this.#reopen(flow, direction, packet)
+      : this.#takeSegment(sender, receiver, packet);
+    if (direction === INWARD) {
+      if (!believed) return STRAY;
+      if (isSyn && (flags & ACK) === 0) return CALLED;
+    }
+    return this.#phase(sender, receiver);
   }
 
   /** A segment of this side has come in pieces, and reaches further than the first of them told. */
@@ -132,6 +146,26 @@ export class TcpTracker {
     return true;
   }
 
+  /**
+   * A client that has lost its connection begins another from the same port, and so may its server have: if that answers the SYN, both
+   * have forgotten the old one (RFC 9293 3.5.1). As long as it does not, the old one is what there is.
+   */
+  #reopen(flow: number, direction: number, packet: Packet): boolean {
+    const client = flow * 2 + OUTWARD;
+    const remote = flow * 2 + INWARD;
+    if (direction === OUTWARD) {
+      if ((packet.flags & ACK) === 0) this.#reopenings.note(flow, packet);
+      return false;
+    }
+    const opening = (packet.flags & ACK) === 0 ? null : this.#reopenings.answeredBy(flow, packet);
+    if (opening === null) return false;
+    this.#forget(client);
+    this.#forget(remote);
+    this.#beginSideAs(client, remote, opening);
+    this.#mark(client, CONFIRMED);
+    return this.#takeSyn(remote, client, packet);
+  }
+
   #takeSegment(sender: number, receiver: number, packet: Packet): boolean {
     if (!this.#isInWindow(sender, receiver, packet)) return false;
     this.#advance(sender, receiver, packet);
@@ -151,8 +185,9 @@ export class TcpTracker {
    * the receiver has, so two numbers will do: what the receiver acknowledged last, and what follows the sender's data.
    */
   #onReset(sender: number, receiver: number, packet: Packet): number {
-    if (!this.#saw(sender, SEEN_SYN)) {
-      // The answer to a SYN carries no sequence number; that it knows the SYN's shows in its acknowledgement.
+    if (!this.#saw(sender, CONFIRMED)) {
+      // The answer to a SYN carries no sequence number; that it knows the SYN's shows in its acknowledgement. So does whether
+      // it comes from who sent the SYN that is here, if one is: anybody may have.
       return (packet.flags & ACK) !== 0 && this.#acknowledgesSyn(sender, receiver, packet) ? RESET : STRAY;
     }
     const { sequence } = packet;
@@ -186,6 +221,8 @@ export class TcpTracker {
 
   /** What the sender's acknowledgement and window allow the receiver to send. */
   #acknowledge(sender: number, receiver: number, packet: Packet): void {
+    this.#mark(sender, CONFIRMED);
+    this.#mark(receiver, CONFIRMED);
     const scales = (packet.flags & SYN) === 0 && this.#saw(sender, SCALES) && this.#saw(receiver, SCALES);
     const window = scales ? packet.window << this.#scale[sender]! : packet.window;
     if (window > this.#windowMax[sender]!) this.#windowMax[sender] = window;
@@ -204,14 +241,16 @@ export class TcpTracker {
   }
 
   #beginSide(side: number, other: number, packet: Packet): void {
-    const end = endOf(packet);
+    this.#beginSideAs(side, other, openingOf(packet));
+  }
+
+  #beginSideAs(side: number, other: number, { sequence, end, window, scale }: Opening): void {
     this.#end[side] = end;
     // With data in the SYN (Fast Open) the other side may acknowledge just the SYN, or all of it.
-    this.#awaits[other] = packet.sequence + 1;
-    this.#windowMax[side] = Math.max(packet.window, 1);
+    this.#awaits[other] = sequence + 1;
+    this.#windowMax[side] = Math.max(window, 1);
     // As much as the other side's SYN has offered, if it was seen: a Fast Open server sends before it is acknowledged.
     this.#limit[side] = end + this.#windowMax[other]!;
-    const scale = windowScaleOf(packet);
     this.#scale[side] = Math.max(scale, 0);
     this.#seen[side] = scale < 0 ? SEEN_SYN : SEEN_SYN | SCALES;
   }
@@ -227,6 +266,46 @@ export class TcpTracker {
 
   #mark(side: number, bit: number): void {
     this.#seen[side] = this.#seen[side]! | bit;
+  }
+}
+
+/** What a SYN says of its side. `scale`: -1 for none. */
+type Opening = Readonly<{ sequence: number; end: number; window: number; scale: number }>;
+
+const openingOf = (packet: Packet): Opening => ({
+  sequence: packet.sequence,
+  end: endOf(packet),
+  window: packet.window,
+  scale: windowScaleOf(packet),
+});
+
+/** So many at a time: what it costs that two of them meet is that the one which came first is not followed. */
+const reopenings_max = 256;
+
+/** The last SYN of clients that may have begun anew, each until it is answered, its flow ends, or another takes its place. */
+class Reopenings {
+  readonly #flows = new Int32Array(reopenings_max).fill(-1);
+  readonly #openings = new Array<Opening | null>(reopenings_max).fill(null);
+
+  note(flow: number, packet: Packet): void {
+    const place = flow % reopenings_max;
+    this.#flows[place] = flow;
+    this.#openings[place] = openingOf(packet);
+  }
+
+  forget(flow: number): void {
+    const place = flow % reopenings_max;
+    if (this.#flows[place] === flow) this.#flows[place] = -1;
+  }
+
+  /** What this SYN acknowledges, all of it or, of a SYN with data, the SYN; null if that is not the last of its flow. */
+  answeredBy(flow: number, { acknowledgement }: Packet): Opening | null {
+    const place = flow % reopenings_max;
+    const opening = this.#flows[place] === flow ? (this.#openings[place] ?? null) : null;
+    if (opening === null || before(acknowledgement, opening.sequence + 1) || after(acknowledgement, opening.end))
+      return null;
+    this.forget(flow);
+    return opening;
   }
 }
 

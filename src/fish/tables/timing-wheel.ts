@@ -48,6 +48,10 @@ export class TimingWheel {
     this.#link(flow, tick);
   }
 
+  deadlineOf(flow: number): number {
+    return this.#deadlineMs[flow]!;
+  }
+
   cancel(flow: number): void {
     const tick = this.#tickOf[flow]!;
     if (tick === NOWHERE) return;

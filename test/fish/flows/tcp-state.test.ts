@@ -4,6 +4,7 @@ import { FlowMemory } from '../../../src/fish/flows/flow-memory.ts';
 import { AddressBook } from '../../../src/fish/packet/address-book.ts';
 import { Packet } from '../../../src/fish/packet/packet.ts';
 import {
+  CALLED,
   CLOSED,
   CLOSING,
   DOUBTFUL,
@@ -26,6 +27,7 @@ const meanings: Readonly<Record<number, string>> = {
   [RESET]: 'reset',
   [DOUBTFUL]: 'doubtful',
   [STRAY]: 'stray',
+  [CALLED]: 'called',
 };
 
 /** `>` from the client, `<` from the remote; flags; sequence; acknowledgement; then bytes of data and more. */
@@ -128,7 +130,7 @@ describe.each([
   test('that opens from both sides at once (RFC 5382 REQ-2)', () =>
     ledger(base, [
       [['>', 'S', 100], 'opening'],
-      [['<', 'S', 500], 'opening'],
+      [['<', 'S', 500], 'called'],
       [['>', 'SA', 100, 501], 'opening'],
       [['<', 'SA', 500, 101], 'opening'],
       [['>', 'A', 101, 501, { bytes: 1 }], 'established'],
@@ -207,9 +209,31 @@ describe('what a stranger may try', () => {
   test('a forged SYN in front of the real answer delays nothing', () =>
     ledger(0, [
       [['>', 'S', 100], 'opening'],
-      [['<', 'S', 9_999_999], 'opening'],
+      [['<', 'S', 9_999_999], 'called'],
       [['<', 'SA', 500, 101], 'opening'],
       [['>', 'A', 101, 501], 'established'],
+      [['<', 'R', 501], 'reset'],
+    ]));
+
+  test.each<[string, Segment]>([
+    ['right behind it', ['<', 'R', 8]],
+    ['in its window', ['<', 'R', 9]],
+    ['that acknowledges anything', ['<', 'RA', 8, 4_711]],
+  ])('a forged SYN makes no forged reset true: %s', (_what, reset) =>
+    ledger(0, [
+      [['>', 'S', 100], 'opening'],
+      [['<', 'S', 7], 'called'],
+      [reset, 'stray'],
+      [['<', 'SA', 500, 101], 'opening'],
+      [['>', 'A', 101, 501], 'established'],
+    ]),
+  );
+
+  test("a SYN that the client has acknowledged is the other end's, and its reset counts", () =>
+    ledger(0, [
+      [['>', 'S', 100], 'opening'],
+      [['<', 'S', 500], 'called'],
+      [['>', 'SA', 100, 501], 'opening'],
       [['<', 'R', 501], 'reset'],
     ]));
 
@@ -268,6 +292,25 @@ describe('a client', () => {
       [['<', 'RA', 0, 70_001], 'reset'],
     ]));
 
+  test('that has lost its connection, and so has its server, is followed into the next one', () => {
+    const begun: (readonly [Segment, string])[] = [
+      ...handshake.map((each, i) => [each, i < 2 ? 'opening' : 'established'] as const),
+      [['>', 'S', 900_000], 'established'],
+      // Neither an answer to another SYN, nor the challenge of a server that knows the old one, begins anything.
+      [['<', 'SA', 3_000_000, 900_002], 'stray'],
+      [['<', 'A', 501, 101], 'established'],
+      [['<', 'SA', 3_000_000, 900_001], 'opening'],
+      [['>', 'A', 900_001, 3_000_001], 'established'],
+    ];
+    ledger(0, [
+      ...begun,
+      [['>', 'FA', 900_001, 3_000_001], 'established'],
+      [['<', 'FA', 3_000_001, 900_002], 'closing'],
+      [['>', 'A', 900_002, 3_000_002], 'closed'],
+    ]);
+    ledger(0, [...begun, [['<', 'R', 501], 'stray'], [['<', 'R', 3_000_001], 'reset']]);
+  });
+
   test('out of window keeps its flow as it is', () => {
     const connection = after(...handshake);
     expect(connection.see(['>', 'A', 500_000, 501])).toBe('established');
@@ -303,6 +346,34 @@ describe('windows', () => {
   ])('%s', (_what, clientOptions, remoteOptions, window) => {
     expect(opened(clientOptions, remoteOptions).see(['<', 'A', 501 + window, 101, { bytes: 1 }])).toBe('established');
     expect(opened(clientOptions, remoteOptions).see(['<', 'A', 502 + window, 101, { bytes: 1 }])).toBe('stray');
+  });
+
+  test('bound how old what is sent again may be', () => {
+    const connection = after(
+      ...handshake,
+      ['<', 'A', 501, 101, { bytes: 900 }],
+      ['>', 'A', 101, 1_401],
+      ['<', 'A', 1_401, 101, { bytes: 900 }],
+    );
+    expect(connection.see(['<', 'A', 1_300, 101, { bytes: 1 }])).toBe('established');
+    expect(connection.see(['<', 'A', 1_299, 101, { bytes: 1 }])).toBe('stray');
+  });
+
+  test('of 0 at once are probed with one byte, too', () => {
+    const connection = after(
+      ['>', 'S', 100],
+      ['<', 'SA', 500, 101],
+      ['>', 'A', 101, 501, { window: 0 }],
+      ['<', 'A', 501, 101, { bytes: 1_000 }],
+      ['>', 'A', 101, 1_501, { window: 0 }],
+    );
+    expect(connection.see(['<', 'A', 1_501, 101, { bytes: 1 }])).toBe('established');
+  });
+
+  test("that a client's SYN has offered may be used before the answer to it is acknowledged", () => {
+    const connection = after(['>', 'S', 100, 0, { bytes: 20, window: 5_000 }], ['<', 'SA', 500, 121]);
+    expect(connection.see(['<', 'A', 501, 121, { bytes: 4_000 }])).toBe('established');
+    expect(connection.see(['<', 'A', 5_502, 121, { bytes: 1 }])).toBe('stray');
   });
 
   test('of 0 are probed with one byte, and a keepalive is one byte old', () => {
