@@ -1,3 +1,4 @@
+import { engine } from '../fish/engine.ts';
 import { flows } from '../fish/flows.ts';
 import { FishLab, NoCompiler, type Claim, type Side } from '../fish/lab.ts';
 import { bulk, connections, pps64, udpGso, type Traffic } from '../fish/traffic.ts';
@@ -77,8 +78,9 @@ const besideC: Part = {
 
 const closed = (lab: FishLab, sides: readonly Side[]) => connections(lab, sides, 'close');
 
-/** One after the other; each opens a lab of its own. Needs root and a C compiler. */
+/** One after the other. All but the first open a lab of their own, and need root and a C compiler. */
 const parts: readonly Part[] = [
+  { name: 'fish.engine', measure: () => engine(rounds) },
   besideKernel('fish.tcp_up', shared, (lab) => bulk(lab, 'up')),
   besideKernel('fish.tcp_down', shared, (lab) => bulk(lab, 'down')),
   besideKernel('fish.udp_gso', shared, udpGso),

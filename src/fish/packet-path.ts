@@ -17,6 +17,7 @@ import { INWARD, OUTWARD } from './flows/tcp-state.ts';
 import {
   giveBackHop,
   renumber,
+  settleHeader,
   translateDestination,
   translateDestination6,
   translateSource,
@@ -127,6 +128,7 @@ export class PacketPath {
     packet.parse(buffer, length);
     tracker.translate(packet);
     giveBackHop(packet);
+    settleHeader(packet);
     this.#traffic.forwarded(tracker === this.#fragments[INWARD] ? INWARD : OUTWARD, packet.end - packet.start);
     return length;
   }
@@ -134,6 +136,7 @@ export class PacketPath {
   /** Into the TUN and out of it is one hop; who came without the first is not given it back. */
   #countHop(packet: Packet): void {
     if (!this.#skipsHop) giveBackHop(packet);
+    settleHeader(packet);
   }
 
   /** A packet, or the first fragment of one. */

@@ -1,7 +1,7 @@
 import { protocolNumber, protocols, type Protocol } from '../../net/protocol.ts';
 import type { AddressBook } from './address-book.ts';
 import { isRoutableUnicast, isRoutableUnicast6 } from './addresses.ts';
-import { sumOf } from './checksum.ts';
+import { fold, sumOf } from './checksum.ts';
 import { checkOptions } from './ip-options.ts';
 import {
   DESTINATION6,
@@ -54,7 +54,6 @@ export const NOT_KNOWN = 0xffffffff;
 
 /** Offsets into the IPv4 header (RFC 791). */
 export const IDENTIFICATION = 4;
-const FLAGS = 6;
 const SOURCE = 12;
 const DESTINATION = 16;
 export const HEADER_CHECKSUM = 10;
@@ -147,6 +146,9 @@ export class Packet {
   payloadAt = 0;
   identificationAt = 0;
 
+  /** What the sum of the IPv4 header has grown by, and its checksum does not say yet: see `settleHeader`. */
+  headerDelta = 0;
+
   constructor(vnetHeaderBytes: VnetHeaderBytes, book: AddressBook) {
     this.#vnetHeaderBytes = vnetHeaderBytes;
     this.#book = book;
@@ -160,6 +162,7 @@ export class Packet {
     if (buffer !== this.#buffer) this.#attach(buffer);
     if (length > buffer.length) return DROP.truncated;
     this.isError = false;
+    this.headerDelta = 0;
     const verdict = this.#parseHeader(length);
     if (verdict !== FORWARD) return verdict;
     if (this.fragmentOffset !== 0) return this.#isCarried() ? FORWARD : DROP.protocol_unsupported;
@@ -186,28 +189,38 @@ export class Packet {
     if (version === 6) return this.#parseHeader6(length);
     if (version !== 4) return DROP.bad_version;
     if (length < start + IPV4_HEADER_MIN) return DROP.truncated;
-    const headerBytes = (view.getUint8(start) & 15) * 4;
-    const totalBytes = view.getUint16(start + 2);
+    // Each word of the header is read once.
+    const first = view.getUint32(start);
+    const headerBytes = ((first >>> 24) & 15) * 4;
+    const totalBytes = first & 0xffff;
     if (headerBytes < IPV4_HEADER_MIN || totalBytes < headerBytes) return DROP.bad_length;
     if (start + totalBytes > length) return DROP.truncated;
+    const second = view.getUint32(start + IDENTIFICATION);
+    const third = view.getUint32(start + TIME_TO_LIVE);
+    const source = view.getUint32(start + SOURCE);
+    const destination = view.getUint32(start + DESTINATION);
+    const optionsAt = start + IPV4_HEADER_MIN;
+    const optionsEnd = start + headerBytes;
+    let sum = halves(first) + halves(second) + halves(third) + halves(source) + halves(destination);
+    if (optionsAt !== optionsEnd) sum += sumOf(view, optionsAt, optionsEnd);
     // Verified so that a damaged header is never given a new address and sent on; it is ten words, most often in cache.
-    if (sumOf(view, start, start + headerBytes) !== 0xffff) return DROP.bad_header_checksum;
-    if (headerBytes !== IPV4_HEADER_MIN) {
-      const verdict = checkOptions(view, start + IPV4_HEADER_MIN, start + headerBytes);
+    if (fold(sum) !== 0xffff) return DROP.bad_header_checksum;
+    if (optionsAt !== optionsEnd) {
+      const verdict = checkOptions(view, optionsAt, optionsEnd);
       if (verdict !== FORWARD) return verdict;
     }
 
     this.start = start;
     this.end = start + totalBytes;
-    this.transport = start + headerBytes;
-    const protocol = view.getUint8(start + 9);
+    this.transport = optionsEnd;
+    const protocol = (third >>> 16) & 0xff;
     if (protocol >= IPV6) return DROP.protocol_unsupported;
     this.protocol = protocol;
     this.sourceAt = start + SOURCE;
     this.destinationAt = start + DESTINATION;
-    this.source = view.getUint32(this.sourceAt);
-    this.destination = view.getUint32(this.destinationAt);
-    const flags = view.getUint16(start + FLAGS);
+    this.source = source;
+    this.destination = destination;
+    const flags = second & 0xffff;
     const cut = flags & FRAGMENT_MASK;
     this.isFragment = cut !== 0;
     this.isAtomic = (flags & (DONT_FRAGMENT | FRAGMENT_MASK)) === DONT_FRAGMENT;
@@ -381,6 +394,9 @@ export class Packet {
     return own ? FORWARD : DROP.bad_vnet_header;
   }
 }
+
+/** The two 16-bit words of a 32-bit one, added. */
+const halves = (word: number): number => (word >>> 16) + (word & 0xffff);
 
 const isCarried = (protocol: number): boolean => isTcp(protocol) || isUdp(protocol) || isEcho(protocol);
 

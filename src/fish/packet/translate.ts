@@ -5,7 +5,7 @@ import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, IPV6, isUdp, TIME_TO_LIVE, UDP6,
 
 const HOPS_MAX = 255;
 
-/** What goes out gets another source. */
+/** What goes out gets another source. The header's checksum follows in `settleHeader`, as of everything here. */
 export function translateSource(packet: Packet, address: number, port: number): void {
   translate(packet, packet.sourceAt, packet.sourcePortAt, address, port);
 }
@@ -29,9 +29,8 @@ export function translateFragment(packet: Packet, addresses: Uint32Array, from: 
   const { view } = packet;
   const to = from + addressWords_max;
   if (packet.protocol < IPV6) {
-    const delta =
+    packet.headerDelta +=
       replaceWord(view, packet.sourceAt, addresses[from]!) + replaceWord(view, packet.destinationAt, addresses[to]!);
-    moveHeaderChecksum(packet, fold(delta));
   } else {
     replaceAddress6(view, packet.sourceAt, addresses, from);
     replaceAddress6(view, packet.destinationAt, addresses, to);
@@ -47,9 +46,8 @@ export function renumber(packet: Packet, identification: number): void {
     return;
   }
   const at = packet.start + IDENTIFICATION;
-  const delta = delta16(view.getUint16(at), identification & 0xffff);
+  packet.headerDelta += delta16(view.getUint16(at), identification & 0xffff);
   view.setUint16(at, identification);
-  moveHeaderChecksum(packet, delta);
 }
 
 /**
@@ -64,7 +62,18 @@ export function giveBackHop(packet: Packet): void {
   if (hops === HOPS_MAX) return;
   view.setUint8(at, hops + 1);
   // The time to live is the upper half of its word.
-  if (!isIPv6) moveHeaderChecksum(packet, 0x100);
+  if (!isIPv6) packet.headerDelta += 0x100;
+}
+
+/**
+ * Moves the checksum of the IPv4 header by all that was changed in it, at once; IPv6 has none. Whoever translates a packet has
+ * to do that last.
+ */
+export function settleHeader(packet: Packet): void {
+  if (packet.protocol >= IPV6) return;
+  const { view } = packet;
+  const at = packet.start + HEADER_CHECKSUM;
+  view.setUint16(at, updated(view.getUint16(at), packet.headerDelta));
 }
 
 /** Returns what the sum grows by. */
@@ -81,15 +90,9 @@ export function replaceAddress6(view: DataView, at: number, words: Uint32Array, 
   return fold(delta);
 }
 
-function moveHeaderChecksum({ view, start }: Packet, delta: number): void {
-  const at = start + HEADER_CHECKSUM;
-  view.setUint16(at, updated(view.getUint16(at), delta));
-}
-
 function translate(packet: Packet, addressAt: number, portAt: number, address: number, port: number): void {
-  const { view } = packet;
-  const addressDelta = replaceWord(view, addressAt, address);
-  moveHeaderChecksum(packet, addressDelta);
+  const addressDelta = replaceWord(packet.view, addressAt, address);
+  packet.headerDelta += addressDelta;
   translatePort(packet, portAt, port, addressDelta);
 }
 
@@ -116,10 +119,10 @@ function transportChecksum(packet: Packet, checksum: number, addressDelta: numbe
   // ICMP over IPv4 sums no pseudo-header, so the addresses are nothing to it; unfinished, its field holds nothing yet.
   if (packet.protocol === ICMP) return packet.partial ? checksum : neverZero(updated(checksum, portDelta));
   if (packet.partial) return updatedPartial(checksum, addressDelta);
-  if (!isUdp(packet.protocol)) return updated(updated(checksum, addressDelta), portDelta);
+  if (!isUdp(packet.protocol)) return updated(checksum, addressDelta + portDelta);
   // RFC 768: zero says that the sender computed none, and that has to stay so (RFC 3022 4.1). Over IPv6 nobody may.
   if (checksum === 0 && packet.protocol !== UDP6) return 0;
-  return neverZero(updated(updated(checksum, addressDelta), portDelta));
+  return neverZero(updated(checksum, addressDelta + portDelta));
 }
 
 /**
