@@ -90,6 +90,7 @@ export class Agent {
         onTouched: (touched) => this.#note(touched),
         kick: () => this.#kick(),
       });
+    parts.reports.onRejected = (rejection) => this.broker?.hearRejected(rejection, this.desired, this.#slices);
     this.leases = new LeasesOnHost({
       changeElements: (add, remove) => this.hostKeeper.changeElements(add, remove),
       placeholders,

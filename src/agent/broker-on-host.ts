@@ -3,6 +3,7 @@ import { isBrokers } from '../broker/identifiers.ts';
 import { isOwn, type ServerWord } from '../broker/mirror.ts';
 import type { Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
+import type { ReportOutcome } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import type { Slice } from '../wire/slices.ts';
 import type { BlockedOnHost } from './blocked-on-host.ts';
@@ -16,7 +17,16 @@ import type { UnitsOnHost } from './units-on-host.ts';
 /** What the agent needs of a broker. */
 export type RunningBroker = Pick<
   Broker,
-  'mirror' | 'isAdopted' | 'isOver' | 'isGivenUp' | 'follow' | 'carryOut' | 'status' | 'counts' | 'close'
+  | 'mirror'
+  | 'isAdopted'
+  | 'isOver'
+  | 'isGivenUp'
+  | 'doubtServer'
+  | 'follow'
+  | 'carryOut'
+  | 'status'
+  | 'counts'
+  | 'close'
 >;
 
 /** `onTold`: the server has heard more of what was granted and ended here. `onLost`: the table cannot be gone on with. */
@@ -60,6 +70,8 @@ export class BrokerOnHost implements SliceGranter {
   #isHeldBack = false;
   #retry: NodeJS.Timeout | undefined;
   #notBefore = -Infinity;
+  #doubting: NodeJS.Timeout | undefined;
+  #doubtedAt = -Infinity;
   #problem: string | null = null;
 
   constructor(parts: BrokerOnHostParts) {
@@ -128,6 +140,25 @@ export class BrokerOnHost implements SliceGranter {
     return is === true;
   }
 
+  /**
+   * The server has somebody in a slice that was told to be empty: it knows less than it was told (it was restored). It is asked
+   * what it has, told the rest, and then told of the slice again.
+   */
+  hearRejected({ item, code }: ReportOutcome, server: DesiredMachine, told: Pick<SlicesOnHost, 'forget'>): void {
+    const slice = server.slices.get(item);
+    if (code !== 'in_use' || !slice || !this.isOver(slice) || this.#doubting !== undefined) return;
+    const { now } = this.#parts;
+    const waitMs = Math.max(0, this.#doubtedAt + retry_ms - now());
+    this.#doubting = setTimeout(() => {
+      this.#doubting = undefined;
+      this.#doubtedAt = now();
+      for (const each of server.slices.values()) if (this.isOver(each)) told.forget(each.id);
+      this.#broker?.doubtServer();
+      this.#parts.kick();
+    }, waitMs);
+    this.#doubting.unref();
+  }
+
   /** Takes from what came of the leases what is the broker's to hear; returns the rest. */
   async conclude(
     outcomes: readonly LeaseOutcome[],
@@ -164,6 +195,7 @@ export class BrokerOnHost implements SliceGranter {
 
   async close(): Promise<void> {
     clearTimeout(this.#retry);
+    clearTimeout(this.#doubting);
     this.#unfollow?.();
     await this.#broker?.close();
     this.#broker = undefined;

@@ -44,6 +44,8 @@ export class Reports {
   #idle: (() => void)[] = [];
   rejected = 0;
   readonly #disputes = new Map<string, string>();
+  /** What the server did not take. */
+  onRejected: (rejection: ReportOutcome) => void = () => {};
 
   constructor(parts: ReportParts) {
     this.#parts = parts;
@@ -117,6 +119,7 @@ export class Reports {
           if (!overCodes.includes(code) && this.#disputes.size < disputes_max)
             this.#disputes.set(item, detail === '' ? code : `${code}, ${detail}`);
         this.#forget(leases, slices, clear);
+        answer.rejected.forEach(this.onRejected);
         return;
       } catch (error) {
         if (isOver(signal)) return;

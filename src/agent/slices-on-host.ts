@@ -32,6 +32,11 @@ export class SlicesOnHost {
     this.#told.clear();
   }
 
+  /** It is to be said again. */
+  forget(slice: string): void {
+    this.#told.delete(slice);
+  }
+
   /**
    * `assigned` for a slice whose address is on the host behind the guard, `empty` for one that drains, or is over here, and of
    * which no lease is left, neither in the desired state nor on the host.

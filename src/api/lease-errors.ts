@@ -505,10 +505,13 @@ export const leaseErrors: LeaseErrorKinds = {
     status: 503,
     title: 'The table may lack what was answered before',
     cause:
-      'The database was restored from a backup, lost its end in a failover, or is not the one that clients know: somebody may use ports that it takes for free. Nothing is granted, ended or freed until that is certain; keepalives and reads are answered.',
+      'The database was restored from a backup, lost its end in a failover, or is not the one that clients know: somebody may use ports that it takes for free. Nothing is granted, ended or freed until that is certain; keepalives and reads are answered. After an operator said so nothing is granted yet while a machine may send by what the table lost: its agent drops that as soon as it hears of it, and else its guard shuts.',
     remedy:
-      'It ends by itself an hour later when every machine has an agent, and each has told that it has nothing which the table lacks. Or an operator makes sure that nothing uses ports that this table would give away, and says so: `POST /v1/server/confirm-epoch`. `GET /v1/server/epoch` tells why.',
-    detail: (e) => `epoch ${e.epoch} is in doubt: see GET /v1/server/epoch`,
+      'It ends by itself an hour later when every machine has an agent, and each has told that it has nothing which the table lacks. Or an operator makes sure that nothing uses ports that this table would give away, and says so: `POST /v1/server/confirm-epoch`. `GET /v1/server/epoch` tells why. Once it is confirmed it takes no longer than the `fence_s` of a machine that does not come back; one that is known to be down may be declared `lost`.',
+    detail: (e) =>
+      e.isConfirmed
+        ? `epoch ${e.epoch} is confirmed, and the guard of a machine may be open for what the table lost`
+        : `epoch ${e.epoch} is in doubt: see GET /v1/server/epoch`,
     passing: true,
   },
   epoch_superseded: {

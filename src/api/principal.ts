@@ -62,7 +62,7 @@ export async function refuseInDoubt(
   epochs: Readonly<{ isInDoubt: () => Promise<boolean>; current: Pick<Epoch, 'number'> }>,
 ): Promise<void> {
   if ((role === 'agent' || role === 'router') && (await epochs.isInDoubt()))
-    throw leaseProblem({ code: 'read_only_epoch', epoch: epochs.current.number }, 0);
+    throw leaseProblem({ code: 'read_only_epoch', epoch: epochs.current.number, isConfirmed: false }, 0);
 }
 
 /** For what no command decides about: reads, and the agent's own paths. */

@@ -320,6 +320,11 @@ export class Broker {
     return known !== undefined && isOver(known, generation) && (this.#upstream.through ?? -1) >= this.#givenUpAt(known);
   }
 
+  /** The server does not believe what it was told: where it stands is asked anew, and nothing is given up before it said. */
+  doubtServer(): void {
+    this.#upstream.doubt();
+  }
+
   #givenUpAt({ id, revision }: Slice): number {
     return this.#emptied.get(id) ?? revision;
   }

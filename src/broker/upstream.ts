@@ -85,6 +85,8 @@ export class Upstream {
   #figuresToldAt = -Infinity;
   #isConfirmed = false;
   #isLost = false;
+  /** Something shows that the server has heard less than it once had. */
+  #isDoubted = false;
   /** Why the server was not told, the last time; null when it was. */
   problem: string | null = null;
   /** Since when that is so, and when the server took a report last; microseconds since the epoch. */
@@ -115,6 +117,13 @@ export class Upstream {
   /** How many leases live here that the server does not take. */
   get rejected(): number {
     return this.#rejected.size;
+  }
+
+  /** The server knows less than it should: it may have been restored, and is asked before anything else is taken for told. */
+  doubt(): void {
+    if (typeof this.#next === 'number') this.#next = 'unknown';
+    this.#isDoubted = true;
+    this.#bell.ring();
   }
 
   /** Something is to be told. */
@@ -156,7 +165,8 @@ export class Upstream {
   async #ask(signal: AbortSignal): Promise<void> {
     const told = await this.#send({ after: 0, through: 0, as_of: formatInstant(this.#parts.bornAt) }, signal);
     if (told.ok) this.#next = 'everything';
-    else if (told.gap) await this.#begin(told.gap);
+    // How the table was when it was opened, it has said before.
+    else if (told.gap) await (this.isConfirmed ? this.#goOnFrom(told.gap) : this.#begin(told.gap));
   }
 
   /** By where the log ended when the table was opened: what was done to it since must not hide what it lacks. */
@@ -213,8 +223,9 @@ export class Upstream {
   }
 
   #hasTold(through: number): void {
-    const isMore = this.#next !== through;
+    const isMore = this.#next !== through || this.#isDoubted;
     this.#next = through;
+    this.#isDoubted = false;
     this.#isConfirmed = true;
     if (isMore) this.#parts.onTold();
   }

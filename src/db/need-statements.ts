@@ -72,6 +72,7 @@ export const numberParameters: ReadonlySet<string> = new Set([
     'now',
     'up',
     'since',
+    'open_at',
     'after',
     'incarnation',
     'entry',
@@ -151,7 +152,18 @@ export const needStatements: NeedStatements = {
          SELECT 1 AS one FROM machines WHERE id <> @except AND state NOT IN ('lost', 'fenced')
          AND (enforcement = 'none' OR seen_at IS NULL OR seen_at < @since OR applied_revision > @after) LIMIT 1) AS found`,
       ({ except, since, after }) => ({ except, since, after }),
-      (view, row: Readonly<{ unheard: number }>) => view.loadUnheard(row.unheard > 0),
+      (view, row: Readonly<{ unheard: number }>) => view.loadMachinesThere('unheard', row.unheard > 0),
+    ),
+  ],
+  behind: [
+    each(
+      `SELECT count(*) AS behind FROM (
+         SELECT 1 AS one FROM machines WHERE enforcement = 'agent' AND state <> 'lost'
+         AND (seen_at IS NULL OR seen_at < @since OR applied_revision > @after)
+         AND (applied_revision IS NULL OR applied_revision < @from)
+         AND (CASE WHEN seen_at > @since THEN seen_at ELSE @since END) + fence_us > @open_at LIMIT 1) AS found`,
+      ({ since, after, from, openAt }) => ({ since, after, from, open_at: openAt }),
+      (view, row: Readonly<{ behind: number }>) => view.loadMachinesThere('behind', row.behind > 0),
     ),
   ],
   epochById: [

@@ -5,7 +5,7 @@ import { adoptSlice, forgoSlice } from './adoption.ts';
 import { drainSlice, handOverSlice, moveSlice, reclaimSlice } from './hand-over.ts';
 import { releaseLease } from './endings.ts';
 import { explainGrant } from './explain.ts';
-import { beginIfLost, confirmEpoch, isRefusedInDoubt, weighSeen } from './epochs.ts';
+import { beginIfLost, confirmEpoch, isRefusedInDoubt, behindNeeds, weighSeen } from './epochs.ts';
 import { grantLeases } from './grants.ts';
 import { decideKeyed, keyedNeeds, type Answer } from './keyed.ts';
 import { deleteHolder, putHolder } from './holders.ts';
@@ -85,8 +85,13 @@ export const needsOf = (batch: readonly Order[], context: Context): Needs =>
 function needsOfOne<K extends CommandKind>(order: Order<K>, context: Context): Needs {
   const key = keyOf(order);
   const useCase = useCaseOf(order.command);
-  const needs = key === null ? useCase.needs(order.command, context) : keyedNeeds(useCase, order.command, key, context);
-  return isAudited(order) ? together([needs, auditNeeds()]) : needs;
+  const needs = [
+    key === null ? useCase.needs(order.command, context) : keyedNeeds(useCase, order.command, key, context),
+    ...(context.view.epoch === 1 ? [] : [behindNeeds(context.view, order.command.kind)]),
+    ...(isAudited(order) ? [auditNeeds()] : []),
+  ];
+  const [only] = needs;
+  return only && needs.length === 1 ? only : together(needs);
 }
 
 const isAudited = ({ dryRun, provenance }: Pick<Order, 'dryRun' | 'provenance'>): boolean =>
@@ -108,7 +113,7 @@ export function decideAll(batch: readonly Order[], context: Context): readonly O
 function decide<K extends CommandKind>(order: Order<K>, context: Context): Outcome {
   const { view } = context;
   if (isRefusedInDoubt(view, order.command.kind)) {
-    const result = err({ code: 'read_only_epoch' as const, epoch: view.epoch });
+    const result = err({ code: 'read_only_epoch' as const, epoch: view.epoch, isConfirmed: !view.isInDoubt });
     if (order.provenance && isAudited(order))
       noteAct(view, order.provenance, result, { ...nothingChanged, before: view.revision });
     return { result };

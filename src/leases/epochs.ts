@@ -28,8 +28,34 @@ const carriedOutInDoubt: ReadonlySet<CommandKind> = new Set<CommandKind>([
   'noteDenials',
 ]);
 
+/** What gives ports or slices to somebody who has not had them. */
+const gives: ReadonlySet<CommandKind> = new Set<CommandKind>(['grantLeases', 'explainGrant', 'assignSlices', 'sweep']);
+
+/**
+ * Nor is anything given for a while after an operator's word: a machine that was answered since the backup drops what the
+ * table lost as soon as it hears of it, and until then its guard is open for that.
+ */
 export const isRefusedInDoubt = (view: View, kind: CommandKind): boolean =>
-  view.isInDoubt && !carriedOutInDoubt.has(kind);
+  view.isInDoubt
+    ? !carriedOutInDoubt.has(kind)
+    : gives.has(kind) && mayBeBehind(view) && !isFirst(view) && view.isAnyMachine('behind') !== false;
+
+/** Whether it is so short a time since the doubt ended that guards may be open since before. */
+const mayBeBehind = ({ epoch, confirmedAt, now }: View): boolean =>
+  epoch > 1 && confirmedAt !== null && now < confirmedAt + limits.fence_us_max + limits.clock_skew_us;
+
+/** A table that was made anew has lost nothing, with whatever number its epochs begin. */
+const isFirst = (view: View): boolean => view.epochs.get(view.epoch)?.cause === 'first';
+
+/** What `isRefusedInDoubt` looks at. */
+export function* behindNeeds(view: View, kind: CommandKind): Needs {
+  if (!gives.has(kind) || !mayBeBehind(view)) return;
+  yield [{ need: 'epoch', number: view.epoch }];
+  const epoch = view.epochs.get(view.epoch);
+  if (!epoch || isFirst(view)) return;
+  const { beganAt: since, after, from } = epoch;
+  yield [{ need: 'behind', since, after, from, openAt: view.now - limits.clock_skew_us }];
+}
 
 /** What the store found out comes before anything that is decided on what it loaded. */
 export function beginIfLost(view: View): void {
@@ -111,7 +137,7 @@ export function endDoubtIfAllTold(view: View, { agent, enforcement }: Machine): 
   const epoch = view.isInDoubt ? view.epochs.get(view.epoch) : undefined;
   if (!epoch || !foundAtOnce.has(epoch.cause) || agent === null || enforcement === 'none') return;
   if (agent.appliedRevision > epoch.after) return;
-  if (view.isAnyUnheard === false && view.now >= allFencedAt(epoch))
+  if (view.isAnyMachine('unheard') === false && view.now >= allFencedAt(epoch))
     putEpoch(view, (revision, at) => ({ ...epoch, confirmedAt: at, confirmedBy: 'machines', revision }));
 }
 

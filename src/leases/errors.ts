@@ -115,8 +115,8 @@ type Codes = {
   /** A request came again, and what it was granted then is over by now. All of it is listed, also what is not over. */
   replay_over: { items: readonly Readonly<{ item: string; state: string; ending: string | null }>[] };
   secret_shown_once: { token: number };
-  /** The epoch is in doubt. */
-  read_only_epoch: { epoch: number };
+  /** The epoch is in doubt; or it is confirmed, and a machine may still send by what the table lost. */
+  read_only_epoch: { epoch: number; isConfirmed: boolean };
   epoch_superseded: { epoch: number; current: number };
 };
 

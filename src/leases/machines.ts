@@ -158,7 +158,8 @@ export const agentKeepalive: UseCase<'agentKeepalive'> = {
     const takenTo = takenUntil(found, bootId, context);
     if (takenTo !== undefined) return err({ code: 'machine_taken', machine: id, at: takenTo });
     // It can have been reclaimed from since; the table may have lost that.
-    if (view.isInDoubt && found.state === 'fenced') return err({ code: 'read_only_epoch', epoch: view.epoch });
+    if (view.isInDoubt && found.state === 'fenced')
+      return err({ code: 'read_only_epoch', epoch: view.epoch, isConfirmed: false });
     if (hasAppliedLost(view, appliedRevision))
       return err({ code: 'machine_behind', machine: id, revision: view.epochs.get(view.epoch)?.from ?? 0 });
     // In doubt it is how a table learns what it lacks: stored, it keeps the doubt from ending by itself.

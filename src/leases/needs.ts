@@ -34,6 +34,12 @@ export type Need =
   | Readonly<{ need: 'reportedLease'; machine: string; incarnation: number; id: number }>
   /** Whether any machine but this one and those that are shut out (fenced, lost) has not told since an instant that it applied no higher revision than this. */
   | Readonly<{ need: 'unheard'; except: string; since: number; after: number }>
+  /**
+   * Whether the guard of any machine with an agent, but those that are lost, may be open for what a table lost: an agent that
+   * has applied a revision after `after` and before `from`, or was not heard `since` the loss was found, and whose guard,
+   * `fenceUs` after the last answer, has not shut by `openAt`.
+   */
+  | Readonly<{ need: 'behind'; since: number; after: number; from: number; openAt: number }>
   /** The slice with this port of this address, if a machine has it. */
   | Readonly<{ need: 'sliceAt'; address: Address; port: number }>
   /** The first assigned slice of the machine on this address that this one grants in. */

@@ -63,7 +63,7 @@ export const keepSession: UseCase<'keepSession'> = {
     if (!found.ok) return found;
     // On a machine with an agent the host knows better than the table who has which port; elsewhere nobody does.
     const isKnown = view.beganInDoubt && view.machines.get(found.value.machine)?.enforcement === 'agent';
-    if (view.isInDoubt && !isKnown) return err({ code: 'read_only_epoch', epoch: view.epoch });
+    if (view.isInDoubt && !isKnown) return err({ code: 'read_only_epoch', epoch: view.epoch, isConfirmed: false });
     const session = { ...found.value, expiresAt: Math.max(found.value.expiresAt, now + found.value.ttlUs) };
     view.sessions.put(session);
     return ok(session);

@@ -137,7 +137,7 @@ export class View {
   readonly #owned = new Map<string, readonly Owned[]>();
   readonly #occupants = new Map<number, number>();
   readonly #reportedOccupants = new Map<string, number>();
-  #isAnyUnheard: boolean | undefined;
+  readonly #machinesThere = new Map<'unheard' | 'behind', boolean>();
   readonly #nextRests = new Map<string, number | null>();
   readonly #rooms = new Map<string, readonly RoomRow[]>();
   readonly #liveSessions = new Map<string, number>();
@@ -331,13 +331,13 @@ export class View {
     this.#reportedOccupants.set(tenureKey(slice, generation), count);
   }
 
-  loadUnheard(isAny: boolean): void {
-    this.#isAnyUnheard = isAny;
+  loadMachinesThere(which: 'unheard' | 'behind', isAny: boolean): void {
+    this.#machinesThere.set(which, isAny);
   }
 
-  /** Undefined when nobody asked. */
-  get isAnyUnheard(): boolean | undefined {
-    return this.#isAnyUnheard;
+  /** Whether there is any machine of those that the need of this name is about. Undefined when nobody asked. */
+  isAnyMachine(which: 'unheard' | 'behind'): boolean | undefined {
+    return this.#machinesThere.get(which);
   }
 
   loadNextRest(machine: string, protocol: Protocol, at: number | null): void {

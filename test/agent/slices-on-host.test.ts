@@ -41,6 +41,13 @@ describe('what is said of slices', () => {
     expect(saying([slice(1, { state: 'draining' })])).toHaveLength(1);
   });
 
+  it('is said again of one that the server did not believe', () => {
+    const both = [slice(1, { state: 'draining' }), slice(2, { state: 'draining' })];
+    expect(saying(both)).toHaveLength(2);
+    slices.forget('slice-2');
+    expect(saying(both)).toEqual(['slice-2 1 empty']);
+  });
+
   it('waits for whoever grants there to be sure', () => {
     early.add('slice-1');
     expect(saying([slice(1, { state: 'draining' })])).toEqual([]);

@@ -43,6 +43,61 @@ export function lifecycleContract(name: string, open: () => Promise<Opened>): vo
       ]);
     });
 
+    it('gives nothing while the guard of a machine may be open for what the table lost, whatever an operator says', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      await world.ready('edge-1', 'v4');
+      const web = await world.session('edge-1', 'web', 3_600);
+      await world.machine('edge-3');
+      await world.machine('edge-4', 'none');
+      for (const machine of ['edge-1', 'edge-2', 'edge-3']) await world.alive(machine);
+      const after = await world.store.reader.revision();
+      const now = () => world.store.reader.revision();
+      const grant = async () => (await world.grant(web, tcp(8))).replace(/^198.*/, 'granted');
+      const swept = async () => (await world.execute({ kind: 'sweep', itemsMax: 9 })).ok;
+      world.clock.passSeconds(1);
+      await ledger([
+        ['somebody has seen more', () => world.seen('stranger', 1), 'epoch 2'],
+        ['one machine has nothing that is lost', () => world.alive('edge-1', 'boot-1', after), 'for 30 s'],
+        ['another one has', () => world.alive('edge-2', 'boot-1', after + 1), 'for 30 s'],
+        ['an operator says that all is well', () => world.confirm(2), 'by token-9'],
+        ['a grant', grant, 'read_only_epoch'],
+        ['a slice', () => world.assign('edge-1', 'v4'), 'read_only_epoch'],
+        ['a sweep', swept, false],
+        ['whoever is kept alive is', () => world.keep(web), 'until +3600 s'],
+        ['what is lost opens no guard', () => world.alive('edge-2', 'boot-1', after + 1), 'machine_behind'],
+        ['it is gone from there', async () => world.alive('edge-2', 'boot-1', await now()), 'for 30 s'],
+        ['the third was not heard', grant, 'read_only_epoch'],
+        ['its guard has shut, but for the clocks', () => world.clock.passSeconds(30), undefined],
+        ['a grant', grant, 'read_only_epoch'],
+        ['and for certain', () => world.clock.passSeconds(2), undefined],
+        ['others are heard', async () => world.alive('edge-1', 'boot-1', await now()), 'for 30 s'],
+        ['a grant', grant, 'granted'],
+        ['a sweep', swept, true],
+      ]);
+    });
+
+    it('waits for no machine of which an operator states that it cannot send', async () => {
+      await using opened = await open();
+      const world = await town(opened.store);
+      await world.ready('edge-1', 'v4');
+      const web = await world.session('edge-1', 'web', 3_600);
+      world.clock.passSeconds(1);
+      await world.seen('stranger', 1);
+      await world.confirm(2);
+      await world.alive('edge-1');
+      const grant = async () => (await world.grant(web, tcp(8))).replace(/^198.*/, 'granted');
+      await ledger([
+        ['another was not heard', grant, 'read_only_epoch'],
+        [
+          'it is lost',
+          async () => (await world.execute({ kind: 'updateMachine', id: 'edge-2', state: 'lost' })).ok,
+          true,
+        ],
+        ['a grant', grant, 'granted'],
+      ]);
+    });
+
     it('gives machines the slices that they want, and knows what they lack when it is opened again', async () => {
       await using opened = await open();
       const world = await town(opened.store);

@@ -225,6 +225,8 @@ describe('an epoch in doubt', () => {
     const { store, world, web } = await town();
     await world.seen('memory', store.revision + 1_000);
     await world.confirm(2);
+    world.clock.passSeconds(1);
+    await world.alive('edge-1');
     const [lease] = await world.leases(web, tcp(1));
     expect(lease).toMatchObject({ id: span + 3, epoch: 2 });
     expect((await world.session('edge-1', 'web')).id).toBe(span + 4);

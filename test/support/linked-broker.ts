@@ -18,7 +18,7 @@ import type { AppliedAnswer } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { ownUid } from './broker-world.ts';
 import { Link } from './link.ts';
-import { RealServer } from './real-server.ts';
+import { RealServer, type LiveServer } from './real-server.ts';
 
 type Life = { isKilled: boolean };
 
@@ -44,9 +44,9 @@ export const overlap = (a: Lease, b: Lease): boolean =>
  * A real server and the broker of one machine, with what the agent does between them; the host makes everything true at
  * once. The classes are the agent's own, but for the host.
  */
-export class LinkedBroker implements AsyncDisposable {
+export class LinkedBroker<Server extends LiveServer = RealServer> implements AsyncDisposable {
   readonly link = new Link();
-  readonly server: RealServer;
+  readonly server: Server;
   readonly directory = mkdtempSync(join(tmpdir(), 'fishery-linked-'));
   readonly socket = join(this.directory, 'broker.sock');
   readonly #ending = new AbortController();
@@ -57,6 +57,8 @@ export class LinkedBroker implements AsyncDisposable {
   /** How long the guard stays open after a keepalive was sent; undefined: nobody sends any, and it is open always. */
   readonly #fenceMs: number | undefined;
   #answeredAt = -Infinity;
+  /** What was heard of the server up to here is true on the host. */
+  #applied = 0;
   /** Of the table that is open. */
   #life: Life = { isKilled: false };
   /** What is on the host: who may send from where. Told as it comes, and as it goes. */
@@ -67,6 +69,8 @@ export class LinkedBroker implements AsyncDisposable {
   readonly #goingAt = new Map<string, number>();
   onUp: (lease: Lease) => void = () => {};
   onDown: (lease: Lease) => void = () => {};
+  /** The guard was shut, and is about to open. */
+  onOpen: () => void = () => {};
   readonly #slices = new SlicesOnHost();
   readonly #bell = new Bell();
   readonly #reports: Reports;
@@ -81,7 +85,7 @@ export class LinkedBroker implements AsyncDisposable {
   #pass: Promise<void> = Promise.resolve();
 
   private constructor(
-    server: RealServer,
+    server: Server,
     token: string,
     { machine, fenceMs, ownsServer, isSparing = false }: LinkedBrokerParts,
   ) {
@@ -156,6 +160,7 @@ export class LinkedBroker implements AsyncDisposable {
         return started;
       },
     });
+    this.#reports.onRejected = (rejection) => this.#host.hearRejected(rejection, this.#desired, this.#slices);
     this.#tasks = [
       ...[this.#follow(signal), this.#passes(signal), this.#reports.run(signal), own.run(signal)],
       ...(fenceMs === undefined ? [] : [this.#keepAlive(fenceMs, signal)]),
@@ -170,9 +175,11 @@ export class LinkedBroker implements AsyncDisposable {
     while (!isOver(signal)) {
       const sentAt = performance.now();
       try {
-        const body = { boot_id: `boot of ${this.machine}`, version: '0', applied_revision: this.#desired.revision };
+        const body = { boot_id: `boot of ${this.machine}`, version: '0', applied_revision: this.#applied };
         await this.#client.agent.keepalive(this.machine, body, { timeoutMs: fenceMs / 3 });
+        const wasOpen = this.isGuardOpen;
         this.#answeredAt = sentAt;
+        if (!wasOpen) this.onOpen();
       } catch {
         // The guard shuts by itself.
       }
@@ -216,14 +223,19 @@ export class LinkedBroker implements AsyncDisposable {
   }
 
   /** Another machine of a server that is somebody else's to close. */
-  static join(server: RealServer, machine: string, fence_s: number): Promise<LinkedBroker> {
-    return LinkedBroker.#on(server, { machine, ownsServer: false, fence_s });
+  static join<Server extends LiveServer>(
+    server: Server,
+    machine: string,
+    fence_s: number,
+    more: Pick<LinkedBrokerParts, 'isSparing'> = {},
+  ): Promise<LinkedBroker<Server>> {
+    return LinkedBroker.#on(server, { machine, ownsServer: false, fence_s, ...more });
   }
 
-  static async #on(
-    server: RealServer,
+  static async #on<Server extends LiveServer>(
+    server: Server,
     { fence_s, ...parts }: Omit<LinkedBrokerParts, 'fenceMs'> & Readonly<{ fence_s?: number }>,
-  ): Promise<LinkedBroker> {
+  ): Promise<LinkedBroker<Server>> {
     const { client } = server;
     const { machine } = parts;
     await client.machines.create({ id: machine, fence_s: fence_s ?? 3_600 });
@@ -380,10 +392,15 @@ export class LinkedBroker implements AsyncDisposable {
   }
 
   async #once(): Promise<void> {
+    const { revision } = this.#desired;
     await this.#host.lookAfter(this.#desired, () => {});
     const { leases } = this.#host.desired;
     for (const lease of leases.values()) if (lease.state !== 'ending') this.#bring(lease);
-    for (const id of this.#up.keys()) if ((leases.get(id)?.state ?? 'ending') === 'ending') this.#takeInTime(id);
+    for (const [id, lease] of this.#up) {
+      // What is not this machine's any more may be another's: nobody is waited for.
+      if (!leases.has(id) && !this.#isOurs(lease)) this.#take(id);
+      else if ((leases.get(id)?.state ?? 'ending') === 'ending') this.#takeInTime(id);
+    }
     const outcomes = [...leases.values()].flatMap(({ id: lease, token, state }): LeaseOutcome[] => {
       if (state === 'pending') return this.#up.has(lease) ? [{ lease, token, state: 'active' }] : [];
       return state === 'ending' && !this.#up.has(lease) ? [{ lease, token, state: 'empty' }] : [];
@@ -392,6 +409,7 @@ export class LinkedBroker implements AsyncDisposable {
     await this.#host.conclude(outcomes, isHeld);
     const slices = this.#slices.outcomes(this.#desired, () => true, isHeld, this.#host);
     this.#reports.add([], slices, this.#desired.revision);
+    this.#applied = revision;
   }
 
   /** Not before whoever had the ports has let go of them. */
@@ -401,10 +419,17 @@ export class LinkedBroker implements AsyncDisposable {
     this.onUp(lease);
   }
 
+  #isOurs({ slice, token }: Lease): boolean {
+    return this.#desired.slices.get(slice)?.generation === Number(token.split('.')[0]);
+  }
+
   #takeInTime(id: string): void {
     const at = this.#goingAt.get(id) ?? performance.now() + this.slownessMs();
     this.#goingAt.set(id, at);
-    if (performance.now() < at) return;
+    if (performance.now() >= at) this.#take(id);
+  }
+
+  #take(id: string): void {
     this.#goingAt.delete(id);
     const lease = this.#up.get(id);
     this.#up.delete(id);

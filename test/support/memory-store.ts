@@ -265,7 +265,17 @@ export class MemoryStore implements Store {
         const others = [...tables.machines.values()].filter(
           ({ id, state }) => id !== need.except && state !== 'lost' && state !== 'fenced',
         );
-        view.loadUnheard(!others.every(isHeard));
+        view.loadMachinesThere('unheard', !others.every(isHeard));
+        return;
+      }
+      case 'behind': {
+        const isBehind = ({ enforcement, state, agent, fenceUs }: Machine) => {
+          const isAnswered = agent !== null && agent.seenAt >= need.since && agent.appliedRevision <= need.after;
+          const isUpToDate = agent !== null && agent.appliedRevision >= need.from;
+          const mayBeOpen = Math.max(agent?.seenAt ?? 0, need.since) + fenceUs > need.openAt;
+          return enforcement === 'agent' && state !== 'lost' && !isAnswered && !isUpToDate && mayBeOpen;
+        };
+        view.loadMachinesThere('behind', [...tables.machines.values()].some(isBehind));
         return;
       }
       case 'epochById': {

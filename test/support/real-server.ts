@@ -9,16 +9,24 @@ import { Sweeper } from '../../src/leases/sweeper.ts';
 import { SteadyClock } from '../../src/ops/clock.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { FisheryClient } from '../../src/sdk/index.ts';
-import { MemoryStore } from './memory-store.ts';
+import { MemoryStore, type Tables } from './memory-store.ts';
+
+/** A server at work, and what it has, for a judge who does not ask it. */
+export type LiveServer = AsyncDisposable &
+  Readonly<{
+    url: string;
+    /** Of an operator. */
+    client: FisheryClient;
+    /** The operator's token. */
+    secret: string;
+    tables: Tables;
+  }>;
 
 /** The server as it really is, but for its store, on a port of the loopback: for tests of what talks to it. */
-export class RealServer implements AsyncDisposable {
+export class RealServer implements LiveServer {
   readonly url: string;
-  /** Of an operator. */
   readonly client: FisheryClient;
-  /** The operator's token. */
   readonly secret: string;
-  /** What it has, for a judge who does not ask it. */
   readonly store: MemoryStore;
   readonly #limits: Partial<Limits>;
   readonly #port: number;
@@ -40,15 +48,14 @@ export class RealServer implements AsyncDisposable {
     this.#close = close;
   }
 
+  get tables(): Tables {
+    return this.store.tables;
+  }
+
   static async start(limits: Partial<Limits> = {}): Promise<RealServer> {
     const store = new MemoryStore();
     const secret = formatSecret(randomBytes(secretBytes));
-    const { port, close } = await serve(store, limits, 0, async (service) => {
-      await service.execute({
-        ...{ kind: 'createToken', name: 'operator', role: 'operator', machine: null, holder: null },
-        hash: hashSecret(secret),
-      });
-    });
+    const { port, close } = await serve(store, limits, 0, (service) => letIn(service, secret));
     return new RealServer(port, secret, store, limits, close);
   }
 
@@ -62,6 +69,14 @@ export class RealServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#close();
   }
+}
+
+/** The operator's token. */
+export async function letIn(service: Pick<LeaseService, 'execute'>, secret: string): Promise<void> {
+  await service.execute({
+    ...{ kind: 'createToken', name: 'operator', role: 'operator', machine: null, holder: null },
+    hash: hashSecret(secret),
+  });
 }
 
 async function serve(

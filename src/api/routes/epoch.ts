@@ -36,7 +36,8 @@ export const epochRoutes = resource('epoch', (app, context) => {
         summary: 'Let the server go on after a restored backup',
         description:
           'Ends the doubt: sessions have their full time from now, and machines their full fence. What was answered after ' +
-          'the backup is lost: leases of it are dropped by their agents. Make sure first that no machine without an agent ' +
+          'the backup is lost: leases of it are dropped by their agents. Nothing is granted before ' +
+          'each of them has, or its guard has shut for want of an answer. Make sure first that no machine without an agent ' +
           'uses such ports, and that no other server grants from another copy.',
         answers: { 200: 'The epoch, confirmed now or before.' },
         errors: ['epoch_superseded'],
