@@ -30,7 +30,12 @@ export default defineConfig({
       {
         extends: true,
         // A real server, started once for all of them.
-        test: { name: 'postgres', include: [postgresTests], globalSetup: 'test/support/postgres/global-setup.ts' },
+        test: {
+          name: 'postgres',
+          include: [postgresTests],
+          globalSetup: 'test/support/postgres/global-setup.ts',
+          isolate: false,
+        },
       },
       {
         extends: true,
