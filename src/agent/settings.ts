@@ -49,6 +49,14 @@ const Fish = z
     ipv6_addresses_max: z.int().min(1).max(16_777_215).optional().meta({
       description: 'IPv6 addresses of clients, leases and remotes that fish knows at once',
     }),
+    tcp_mapping: z.enum(dependences).optional().meta({
+      description:
+        "Toward which remotes a client's TCP port keeps its leased port; default address_and_port_dependent, by which a port serves many remotes; endpoint_independent as RFC 5382 has it",
+    }),
+    tcp_filtering: z.enum(dependences).optional().meta({
+      description:
+        'Who may begin a connection to a mapped TCP port: anybody, or whom the client has called; default: as tcp_mapping',
+    }),
     udp_mapping: z.enum(dependences).optional().meta({
       description:
         "Toward which remotes a client's UDP port keeps its leased port; default endpoint_independent (RFC 4787)",
@@ -137,6 +145,11 @@ const Fish = z
       })
       .optional(),
   })
+  .refine(
+    ({ tcp_mapping: mapping = 'address_and_port_dependent', tcp_filtering: filtering = mapping }) =>
+      !isStricter(mapping, filtering),
+    'tcp_filtering must be at least as strict as tcp_mapping',
+  )
   .refine(
     ({ udp_mapping: mapping = 'endpoint_independent', udp_filtering: filtering = mapping }) =>
       !isStricter(mapping, filtering),

@@ -156,6 +156,8 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
     icmpSource: fish.icmp_source,
     icmpSource6: fish.icmp_source6,
     ipv6AddressesMax: fish.ipv6_addresses_max,
+    tcpMapping: fish.tcp_mapping,
+    tcpFiltering: fish.tcp_filtering,
     udpMapping: fish.udp_mapping,
     udpFiltering: fish.udp_filtering,
     udpInboundRefresh: fish.udp_inbound_refresh,

@@ -70,6 +70,14 @@ type FishBounds = Readonly<{
   /** and for how many of those the kernel is asked. */
   placeholderAttemptsMax: number;
   /**
+   * Toward which remotes a client's TCP port keeps its leased one. `address_and_port_dependent`: each connection has a port of
+   * its own, which serves as many other connections as there are other remotes. `endpoint_independent`, as RFC 5382 REQ-1
+   * has it: a port for each port of a client, so that others can call it there.
+   */
+  tcpMapping: Dependence;
+  /** Who may begin a TCP connection to a mapped port: see `udpFiltering`, and RFC 5382 REQ-3. */
+  tcpFiltering: Dependence;
+  /**
    * Toward which remotes a client's UDP port keeps its leased one. `endpoint_independent`, which RFC 4787 REQ-1 requires: toward
    * everybody. The other two need fewer ports, and break what finds its peers by a third party (STUN, games, calls).
    */
@@ -126,6 +134,9 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   placeholdersMax: 16_384,
   portProbesMax: 256,
   placeholderAttemptsMax: 16,
+  // Few ports serve many connections: RFC 7857 section 3.
+  tcpMapping: 'address_and_port_dependent',
+  tcpFiltering: 'address_and_port_dependent',
   udpMapping: 'endpoint_independent',
   udpFiltering: 'endpoint_independent',
   udpInboundRefresh: false,
@@ -153,8 +164,9 @@ export function fishConfig(
 ): Result<FishConfig, string> {
   // Without a word about filtering, it is as strict as the mapping is by itself.
   const udpFiltering = given.udpFiltering ?? given.udpMapping ?? defaultFishConfig.udpFiltering;
-  const config: FishConfig = { ...defaultFishConfig, ...given, udpFiltering };
-  const { clientPrefixes, icmpSource, icmpSource6, udpMapping } = config;
+  const tcpFiltering = given.tcpFiltering ?? given.tcpMapping ?? defaultFishConfig.tcpFiltering;
+  const config: FishConfig = { ...defaultFishConfig, ...given, udpFiltering, tcpFiltering };
+  const { clientPrefixes, icmpSource, icmpSource6, udpMapping, tcpMapping } = config;
   if (clientPrefixes.length === 0) return err('clientPrefixes: name the networks that clients come from');
   for (const prefix of clientPrefixes) {
     // With the whole Internet as client, a reply from outside could not be told from a client's own packet.
@@ -168,6 +180,10 @@ export function fishConfig(
   if (isStricter(udpMapping, udpFiltering))
     return err(
       `udpFiltering: ${udpFiltering} cannot be had with udpMapping ${udpMapping}: choose one at least as strict`,
+    );
+  if (isStricter(tcpMapping, tcpFiltering))
+    return err(
+      `tcpFiltering: ${tcpFiltering} cannot be had with tcpMapping ${tcpMapping}: choose one at least as strict`,
     );
   return firstProblem(config) ?? ok(config);
 }

@@ -24,7 +24,8 @@ export const dropWords: Readonly<Record<DropReason, string>> = {
     "A client's packet to a leased address, and to a port that is not fish's: whoever has it is not behind this fish",
   no_flow: 'unsolicited: to a leased address and to a port that nobody uses toward this remote. Never answered',
   resting: 'to a flow that ended, by somebody who could only want a new one',
-  filtered: 'UDP from an address that the client never sent to (filtering address_dependent)',
+  filtered:
+    'UDP from whom the client never sent to, or a TCP connection from whom it never called (udp_filtering, tcp_filtering)',
   not_syn: 'TCP from a client that begins no connection and belongs to none: without its SYN, it is not ours to map',
   no_lease: 'no block of this protocol is leased',
   no_port: 'blocks there are, but no port was free toward this remote within the bounds of the search',
@@ -55,4 +56,6 @@ export const dropWords: Readonly<Record<DropReason, string>> = {
   routing_header: 'an IPv6 routing header of type 0 (RFC 5095), or one that leads on from the destination',
   udp_without_checksum: 'UDP over IPv6 without a checksum, which nothing else protects (RFC 8200 8.1)',
   addresses_full: 'as many IPv6 addresses as the address book holds',
+  call_limit:
+    "a TCP connection from outside to a mapped port: as many wait for the client's answer as may, or came within a second",
 };

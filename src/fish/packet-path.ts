@@ -4,6 +4,7 @@ import type { Answers } from './answers/answers.ts';
 import type { BlockTable } from './ports/blocks.ts';
 import type { FishConfig } from './config.ts';
 import type { TrafficCounters } from './counters.ts';
+import { CallPath } from './call-path.ts';
 import { ErrorPath } from './error-path.ts';
 import { FlowKeeping } from './flows/flow-keeping.ts';
 import type { FlowLife } from './flows/flow-life.ts';
@@ -11,9 +12,9 @@ import { LIVE, NONE, RESTING } from './flows/flow-table.ts';
 import { FragmentTracker } from './fragments/fragments.ts';
 import type { MappingKeys } from './flows/mapping.ts';
 import { Identifications } from './packet/identifications.ts';
-import { ACK, IPV6, isEcho, isTcp, isUdp, Packet, SYN } from './packet/packet.ts';
+import { IPV6, isEcho, isTcp, isUdp, Packet, SYN } from './packet/packet.ts';
 import { PeerFilter } from './flows/peer-filter.ts';
-import { INWARD, OUTWARD } from './flows/tcp-state.ts';
+import { INWARD, isFirstSyn, OUTWARD } from './flows/tcp-state.ts';
 import {
   giveBackHop,
   renumber,
@@ -50,6 +51,7 @@ type PathParts = Readonly<{
 export class PacketPath {
   readonly #packet: Packet;
   readonly #errors: ErrorPath;
+  readonly #calls: CallPath;
   readonly #book: AddressBook;
   readonly #clients: PrefixList;
   readonly #blocks: BlockTable;
@@ -85,6 +87,7 @@ export class PacketPath {
     this.#traffic = o.traffic;
     this.#packet = new Packet(config.vnetHeaderBytes, book);
     this.#keeping = new FlowKeeping(config, life, o.traffic);
+    this.#calls = new CallPath(life, this.#keeping);
     this.#peers = new PeerFilter(life.peers, book, config.udpFiltering);
     this.#errors = new ErrorPath({ book, flows: life.flows, keys, peers: this.#peers });
     this.#identifications = new Identifications(random);
@@ -213,6 +216,12 @@ export class PacketPath {
     if (flow !== NONE && flows.state[flow] === RESTING) {
       // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
       if (isTcp(protocol) && !isFirstSyn(packet)) return flow;
+      if (isTcp(protocol) && this.#life.mappings !== null) {
+        this.#isNew = true;
+        const firstMs = this.#keeping.firstMsOf(protocol);
+        const reopened = this.isFenced ? -DROP.fenced : this.#life.reopen(flow, packet, firstMs, nowMs);
+        return this.#begun(reopened, packet, nowMs);
+      }
       flows.detach(flow);
       flow = NONE;
     }
@@ -246,8 +255,7 @@ export class PacketPath {
     const remote = this.#keys.remoteOf(protocol, packet.source);
     const remotePort = this.#keys.remotePortOf(protocol, packet.sourcePort);
     const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
-    if (flow === NONE) return this.#handleUnsolicited(packet, nowMs);
-    if (flows.state[flow] === RESTING) return this.#handleRested(flow, packet);
+    if (flow === NONE || flows.state[flow] === RESTING) return this.#handleUnawaited(flow, packet, nowMs);
     if (isUdp(protocol) && !this.#peers.has(flow, packet.source, packet.sourcePort)) return DROP.filtered;
     this.#sendIn(flow, packet);
     this.#keeping.inward(flow, packet, nowMs);
@@ -272,8 +280,12 @@ export class PacketPath {
     this.#keepOut(out, packet, nowMs);
     const remote = this.#keys.remoteOf(protocol, source);
     const remotePort = this.#keys.remotePortOf(protocol, sourcePort);
-    const flow = flows.findByLeased(protocol, destination, destinationPort, remote, remotePort);
-    if (flow === NONE) return DROP.no_flow;
+    let flow = flows.findByLeased(protocol, destination, destinationPort, remote, remotePort);
+    if (flow === NONE || flows.state[flow] === RESTING) {
+      const called = this.#calls.take(flow, packet, source, sourcePort, nowMs);
+      if (called >= 0) flow = called;
+      else if (flow === NONE) return -called;
+    }
     const isLive = flows.state[flow] === LIVE;
     if (!isLive && !this.#isRepeated(flow, packet)) return DROP.resting;
     if (isUdp(protocol) && !this.#peers.has(flow, source, sourcePort)) return DROP.filtered;
@@ -283,6 +295,15 @@ export class PacketPath {
     this.#skipsHop = false;
     if (isLive) this.#keeping.inward(flow, packet, nowMs);
     return FORWARD;
+  }
+
+  /** To no flow that lasts: perhaps the beginning of one. */
+  #handleUnawaited(flow: number, packet: Packet, nowMs: number): number {
+    const called = this.#calls.take(flow, packet, packet.source, packet.sourcePort, nowMs);
+    if (called >= 0) return this.#sendIn(called, packet);
+    if (flow !== NONE) return this.#handleRested(flow, packet);
+    if (called !== -DROP.call_limit) this.#handleUnsolicited(packet, nowMs);
+    return -called;
   }
 
   #handleError(packet: Packet, inward: boolean): number {
@@ -316,16 +337,20 @@ export class PacketPath {
     const flow = this.isFenced
       ? -DROP.fenced
       : this.#life.open(packet, remote, remotePort, this.#keeping.firstMsOf(packet.protocol), nowMs);
+    return this.#begun(flow, packet, nowMs);
+  }
+
+  /** The flow that has begun; or the negated reason why none has, which the client is told. */
+  #begun(flow: number, packet: Packet, nowMs: number): number {
     if (flow < 0) this.#answers.refuse(packet, nowMs);
     return flow;
   }
 
   /** Never answered at once, and if at all, only for a SYN to a port of ours: see `due`. */
-  #handleUnsolicited(packet: Packet, nowMs: number): number {
+  #handleUnsolicited(packet: Packet, nowMs: number): void {
     const { protocol, destination, destinationPort } = packet;
     const isSyn = isTcp(protocol) && isFirstSyn(packet);
     if (isSyn && this.#blocks.isLeasedPort(protocol, destination, destinationPort)) this.#answers.hold(packet, nowMs);
-    return DROP.no_flow;
   }
 
   #sendOut(flow: number, packet: Packet): number {
@@ -375,6 +400,3 @@ export class PacketPath {
     };
   }
 }
-
-/** The SYN that begins a connection, rather than the answer to one. */
-const isFirstSyn = (packet: Packet): boolean => (packet.flags & (SYN | ACK)) === SYN;

@@ -45,7 +45,7 @@ export const DROP = {
   no_flow: 17,
   /** To a flow that ended, by somebody who could only want a new one. */
   resting: 18,
-  /** UDP from an address that the client never sent to (filtering `address_dependent`). */
+  /** UDP from whom the client never sent to, or a TCP connection from whom it never called: its filter does not let them in. */
   filtered: 19,
   /** TCP from a client that begins no connection and belongs to none: without its SYN, it is not ours to map. */
   not_syn: 20,
@@ -101,6 +101,8 @@ export const DROP = {
   udp_without_checksum: 45,
   /** As many IPv6 addresses as the address book holds. */
   addresses_full: 46,
+  /** From outside, a TCP connection to a mapped port: as many wait for the client's answer as may, or came within a second. */
+  call_limit: 47,
 } as const;
 
 export type DropReason = keyof typeof DROP;

@@ -1,20 +1,19 @@
 import { fc, test } from '@fast-check/vitest';
 import { afterAll, describe, expect } from 'vitest';
-import { command, World } from '../support/fish-world.ts';
+import { command, tcpBehaviour, World } from '../support/fish-world.ts';
 
 const family = fc.constantFrom(4 as const, 6 as const);
 
 describe('fish does what the naive one does', () => {
-  test.prop([fc.array(command, { minLength: 20, maxLength: 150 }), fc.integer(), family], { numRuns: 300 })(
-    'through any sequence of packets, silences, changes of lease and restarts',
-    (commands, seed, over) => {
-      const world = new World(seed, over);
-      for (const each of commands) {
-        world.carryOut(each);
-        world.compare();
-      }
-    },
-  );
+  test.prop([fc.array(command, { minLength: 20, maxLength: 150 }), fc.integer(), family, tcpBehaviour], {
+    numRuns: 300,
+  })('through any sequence of packets, silences, changes of lease and restarts', (commands, seed, over, tcp) => {
+    const world = new World(seed, over, tcp);
+    for (const each of commands) {
+      world.carryOut(each);
+      world.compare();
+    }
+  });
 });
 
 describe('fish that is killed between any two stores into its memory', () => {

@@ -6,7 +6,7 @@ import { over6 } from './over6.ts';
 import { LIVE } from '../../src/fish/flows/flow-table.ts';
 import { describeTuple, type TupleText } from '../../src/fish/flows/flow-tuple.ts';
 import { block, Killed, Pond, shared } from './fish.ts';
-import { NaiveFish, type NaiveFlow, type NaiveVerdict } from './naive-fish.ts';
+import { NaiveFish, type NaiveFlow, type NaiveTcp, type NaiveVerdict } from './naive-fish.ts';
 import { translated } from './naive-nat.ts';
 import { build, echo, hexOf, read, tcp, udp, type Endpoint, type PacketFields } from './packets.ts';
 import { ScriptedTcp, type TcpMove } from './scripted-tcp.ts';
@@ -65,12 +65,33 @@ const script = fc.constantFrom<Steps>(
     ['in', 'data'],
     ['in', 'finish'],
   ],
+  [
+    ['in', 'begin'],
+    ['out', 'answer'],
+    ['in', 'acknowledge'],
+  ],
+  [
+    ['in', 'begin'],
+    ['out', 'reset'],
+  ],
 );
 const steps: fc.Arbitrary<Steps> = fc.oneof(
   { weight: 2, arbitrary: script },
   { weight: 1, arbitrary: fc.tuple(way, move).map((step) => [step]) },
 );
 type Who = { client: number; remote: number };
+const eachForItself = {
+  tcpMapping: 'address_and_port_dependent',
+  tcpFiltering: 'address_and_port_dependent',
+} as const;
+/** Every way in which TCP can be mapped and filtered. */
+export const tcpBehaviour = fc.constantFrom<NaiveTcp>(
+  eachForItself,
+  { tcpMapping: 'endpoint_independent', tcpFiltering: 'endpoint_independent' },
+  { tcpMapping: 'endpoint_independent', tcpFiltering: 'address_dependent' },
+  { tcpMapping: 'endpoint_independent', tcpFiltering: 'address_and_port_dependent' },
+  { tcpMapping: 'address_dependent', tcpFiltering: 'address_dependent' },
+);
 export type Command =
   | { do: 'tcp'; who: Who; steps: Steps }
   | { do: 'datagram'; protocol: 'udp' | 'icmp'; who: Who; way: 'out' | 'in' }
@@ -123,7 +144,8 @@ export class World {
 
   constructor(seed: number, family: 4 | 6, settings: ConstructorParameters<typeof Pond>[1] = {}) {
     this.#family = family;
-    this.naive = new NaiveFish(defaultTimers, family === 4 ? '100.96.' : '2001:db8:c::');
+    const tcp = { ...eachForItself, ...settings };
+    this.naive = new NaiveFish(defaultTimers, family === 4 ? '100.96.' : '2001:db8:c::', tcp);
     const bare = { icmpErrorsPerSMax: 0, clientShare: 1, fragmentedPacketsMax: 2 } as const;
     this.pond = new Pond(this.#in(blocks), { seed, ...bare, ...settings });
     this.naive.setBlocks(this.#in(blocks));
@@ -207,15 +229,24 @@ export class World {
     const pair = `${client.address}:${client.port} ${remote.address}:${remote.port}`;
     const connection = this.#connections.get(pair) ?? new ScriptedTcp(client, remote);
     this.#connections.set(pair, connection);
-    const leased = this.#seenFrom.get(`tcp ${pair}`);
+    const calls = direction === 'in' && what === 'begin';
+    const leased = this.#seenFrom.get(calls ? `tcp ${client.address}:${client.port}` : `tcp ${pair}`);
     if (direction === 'in' && leased === undefined) return;
+    // A port that is another's by now would have that one called.
+    const owner = calls ? this.naive.mappingAt(leased!, remote) : undefined;
+    if (calls && this.naive.isConnected(client, remote)) return;
+    if (owner && (owner.client.address !== client.address || owner.client.port !== client.port)) return;
     // Out of order for somebody's connection, which the model could not tell: a SYN into a living one of one's own, and
     // what is still sent to a leased tuple that went to another client when blocks were taken away.
     const flow = leased && this.naive.connectionFrom(leased, remote);
     const isOwn = flow?.client.address === client.address && flow.client.port === client.port;
     if (what === 'begin' ? isOwn && flow.state === 'live' : direction === 'in' && flow && !isOwn) return;
     const packet = direction === 'out' ? connection.fromClient(what) : connection.fromRemote(what, leased!);
-    if (packet) this.send(packet, `tcp ${pair}`);
+    if (!packet) return;
+    this.send(packet, `tcp ${pair}`);
+    const seen = this.#seenFrom.get(`tcp ${pair}`);
+    if (calls) this.#seenFrom.set(`tcp ${pair}`, leased!);
+    else if (direction === 'out' && seen) this.#seenFrom.set(`tcp ${client.address}:${client.port}`, seen);
   }
 
   datagram(protocol: 'udp' | 'icmp', client: Endpoint, remote: Endpoint, direction: 'out' | 'in'): void {

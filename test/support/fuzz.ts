@@ -58,6 +58,8 @@ const corpus: readonly PacketFields[] = [
   tcp(origin6, { address: leased6, port: 8_200 }, 'SA', { acknowledgement: 1 }),
   udp(origin, { address: leased[0], port: 8_200 }, { data: data(50) }),
   tcp(origin, { address: leased[0], port: 8_200 }, 'SA', { acknowledgement: 1 }),
+  tcp(origin, { address: leased[0], port: 8_200 }, 'S'),
+  tcp(origin6, { address: leased6, port: 8_200 }, 'S'),
   echo(origin.address, leased[0], 8_200, 0),
   // From one client to a leased address.
   udp(client, { address: leased[0], port: 8_200 }),
@@ -103,6 +105,7 @@ class Fuzz {
       flowsMax: 256,
       udpPeersMax: 256,
       placeholdersMax: 48,
+      tcpMapping: this.#chance(2) ? 'endpoint_independent' : 'address_and_port_dependent',
       udpFiltering: this.#chance(2) ? 'address_dependent' : 'endpoint_independent',
       fragmentedPacketsMax: 64,
       fragmentBytesMax: 1_048_576,

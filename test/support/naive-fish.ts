@@ -1,5 +1,5 @@
 import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
-import type { FlowTimers } from '../../src/fish/config.ts';
+import type { FishConfig, FlowTimers } from '../../src/fish/config.ts';
 import type { Endpoint, PacketFields } from './packets.ts';
 
 export type NaiveFlow = {
@@ -13,6 +13,8 @@ export type NaiveFlow = {
   /** A resting flow whose client port went on to another. */
   superseded: boolean;
   deadlineS: number;
+  /** The remote began it, and the client has not answered. */
+  isCall: boolean;
   tcp: { established: boolean; fins: Set<'out' | 'in'>; acknowledged: Set<'out' | 'in'> };
 };
 
@@ -23,6 +25,8 @@ export type NaiveVerdict =
   /** A new flow: any of these will do, one must be taken. Tell by `took`. */
   | Readonly<{ choices: readonly Endpoint[] }>;
 
+export type NaiveTcp = Pick<FishConfig, 'tcpMapping' | 'tcpFiltering'>;
+
 const same = (a: Endpoint, b: Endpoint) => a.address === b.address && a.port === b.port;
 
 /**
@@ -32,12 +36,14 @@ const same = (a: Endpoint, b: Endpoint) => a.address === b.address && a.port ===
 export class NaiveFish {
   readonly #timers: FlowTimers;
   readonly #clientsStartWith: string;
+  readonly #tcp: NaiveTcp;
   flows: NaiveFlow[] = [];
   blocks: readonly LeasedBlock[] = [];
   #begun: Omit<NaiveFlow, 'leased' | 'block'> | undefined;
 
-  constructor(timers: FlowTimers, clientsStartWith: string) {
+  constructor(timers: FlowTimers, clientsStartWith: string, tcp: NaiveTcp) {
     this.#timers = timers;
+    this.#tcp = tcp;
     this.#clientsStartWith = clientsStartWith;
   }
 
@@ -64,6 +70,36 @@ export class NaiveFish {
     return this.flows.find((flow) => flow.protocol === 'tcp' && same(flow.leased, leased) && flow.remote === key);
   }
 
+  /** Whether a client has a TCP connection that lasts with this remote, from whatever leased port. */
+  isConnected(client: Endpoint, remote: Endpoint): boolean {
+    const key = remoteKey('tcp', remote.address, remote.port);
+    return this.flows.some(
+      (flow) => flow.protocol === 'tcp' && flow.state === 'live' && same(flow.client, client) && flow.remote === key,
+    );
+  }
+
+  /** A flow of the TCP mapping that has this leased endpoint toward the remote, if any. */
+  mappingAt(leased: Endpoint, remote: Endpoint): NaiveFlow | undefined {
+    const toward = this.#mapped(remoteKey('tcp', remote.address, remote.port));
+    return this.flows.find(
+      (flow) => flow.protocol === 'tcp' && same(flow.leased, leased) && this.#mapped(flow.remote) === toward,
+    );
+  }
+
+  /** What a TCP mapping looks at of a remote. */
+  #mapped(remote: string): string {
+    const { tcpMapping } = this.#tcp;
+    return tcpMapping === 'endpoint_independent'
+      ? 'any'
+      : tcpMapping === 'address_dependent'
+        ? remote.slice(0, remote.lastIndexOf(':'))
+        : remote;
+  }
+
+  #isMapped(protocol: string): boolean {
+    return protocol === 'tcp' && this.#tcp.tcpMapping !== 'address_and_port_dependent';
+  }
+
   /** The choice that was made for the flow that `handle` has just begun. */
   took(leased: Endpoint): void {
     const block = this.blocks.find((each) => isIn(each, this.#begun!.protocol, leased));
@@ -81,6 +117,10 @@ export class NaiveFish {
       (each) =>
         !each.superseded && each.protocol === packet.protocol && same(each.client, client) && each.remote === remote,
     );
+    if (flow?.state === 'resting' && begins && this.#isMapped(packet.protocol)) {
+      this.#beginAnew(flow, false, nowS);
+      return { side: 'source', to: flow.leased };
+    }
     if (flow?.state === 'resting' && begins) {
       flow.superseded = true;
       flow = undefined;
@@ -90,6 +130,27 @@ export class NaiveFish {
       return { side: 'source', to: flow.leased };
     }
     if (!begins) return { drop: 'not_syn' };
+    const isMapped = this.#isMapped(packet.protocol);
+    const toward = isMapped ? this.#mapped(remote) : remote;
+    const towardOf = (each: NaiveFlow) => (isMapped ? this.#mapped(each.remote) : each.remote);
+    const deadlineS = nowS + this.#firstS(packet.protocol);
+    const tcp = { established: false, fins: new Set<'out' | 'in'>(), acknowledged: new Set<'out' | 'in'>() };
+    const begun = {
+      protocol: packet.protocol,
+      client,
+      remote,
+      state: 'live',
+      superseded: false,
+      deadlineS,
+      tcp,
+    } as const;
+    const mapping =
+      isMapped &&
+      this.flows.find((each) => each.protocol === 'tcp' && same(each.client, client) && towardOf(each) === toward);
+    if (mapping) {
+      this.#begun = { ...begun, isCall: false };
+      return { choices: [mapping.leased] };
+    }
     const blocks = this.blocks.filter((block) => block.protocol === packet.protocol);
     if (blocks.length === 0) return { drop: 'no_lease' };
     const all = blocks.flatMap((block) =>
@@ -98,12 +159,10 @@ export class NaiveFish {
         port: block.ports.first + i,
       })),
     );
-    const taken = this.flows.filter((each) => each.protocol === packet.protocol && each.remote === remote);
+    const taken = this.flows.filter((each) => each.protocol === packet.protocol && towardOf(each) === toward);
     const choices = all.filter((endpoint) => !taken.some((each) => same(each.leased, endpoint)));
     if (choices.length === 0) return { drop: 'no_port' };
-    const deadlineS = nowS + this.#firstS(packet.protocol);
-    const tcp = { established: false, fins: new Set<'out' | 'in'>(), acknowledged: new Set<'out' | 'in'>() };
-    this.#begun = { protocol: packet.protocol, client, remote, state: 'live', superseded: false, deadlineS, tcp };
+    this.#begun = { ...begun, isCall: false };
     return { choices };
   }
 
@@ -113,11 +172,48 @@ export class NaiveFish {
     const flow = this.flows.find(
       (each) => each.protocol === packet.protocol && same(each.leased, leased) && each.remote === remote,
     );
+    const called = this.#called(packet, flow, leased, remote, nowS);
+    if (called) return called;
     if (!flow) return { drop: 'no_flow' };
     const again = packet.protocol === 'tcp' && !packet.flags.includes('S') && !flow.superseded;
     if (flow.state === 'resting' && !again) return { drop: 'resting' };
     if (flow.state === 'live' && packet.protocol === 'tcp') this.#refresh(flow, 'in', packet, nowS);
     return { side: 'destination', to: flow.client };
+  }
+
+  /** What becomes of a SYN to a mapped port, unless its flow lasts. */
+  #called(
+    packet: PacketFields,
+    flow: NaiveFlow | undefined,
+    leased: Endpoint,
+    remote: string,
+    nowS: number,
+  ): NaiveVerdict | undefined {
+    if (packet.protocol !== 'tcp' || packet.flags !== 'S' || !this.#isMapped('tcp') || flow?.state === 'live')
+      return undefined;
+    const from = { address: packet.source, port: packet.sourcePort };
+    const mapping = this.mappingAt(leased, from);
+    if (!mapping) return undefined;
+    const { tcpFiltering } = this.#tcp;
+    const knows = (each: NaiveFlow) => each.remote.startsWith(`${from.address}:`) && same(each.leased, leased);
+    const isLetIn =
+      tcpFiltering === 'endpoint_independent' || (tcpFiltering === 'address_dependent' && this.flows.some(knows));
+    if (!isLetIn) return flow ? undefined : { drop: 'filtered' };
+    if (flow) this.#beginAnew(flow, true, nowS);
+    else {
+      const { client, block } = mapping;
+      const fresh = { protocol: 'tcp', client, remote, leased, block, state: 'live', superseded: false } as const;
+      const tcp = { established: false, fins: new Set<'out' | 'in'>(), acknowledged: new Set<'out' | 'in'>() };
+      this.flows.push({ ...fresh, tcp, isCall: true, deadlineS: nowS + this.#firstS('tcp') });
+    }
+    return { side: 'destination', to: mapping.client };
+  }
+
+  #beginAnew(flow: NaiveFlow, isCall: boolean, nowS: number): void {
+    flow.state = 'live';
+    flow.isCall = isCall;
+    flow.tcp = { established: false, fins: new Set(), acknowledged: new Set() };
+    flow.deadlineS = nowS + this.#firstS('tcp');
   }
 
   #refresh(flow: NaiveFlow, way: 'out' | 'in', packet: PacketFields, nowS: number): void {
@@ -129,6 +225,7 @@ export class NaiveFish {
       this.#end(flow, nowS);
       return;
     }
+    if (way === 'out') flow.isCall = false;
     if (!packet.flags.includes('S')) tcp.established = true;
     if (tcp.fins.has(otherWay)) tcp.acknowledged.add(otherWay);
     if (packet.flags.includes('F')) tcp.fins.add(way);
@@ -138,7 +235,7 @@ export class NaiveFish {
 
   #end(flow: NaiveFlow, nowS: number): void {
     const { tcpRestS, udpRestS, icmpRestS } = this.#timers;
-    const restS = { tcp: tcpRestS, udp: udpRestS, icmp: icmpRestS }[flow.protocol];
+    const restS = flow.isCall ? 0 : { tcp: tcpRestS, udp: udpRestS, icmp: icmpRestS }[flow.protocol];
     flow.state = 'resting';
     flow.deadlineS = nowS + restS;
     if (restS === 0) this.flows = this.flows.filter((each) => each !== flow);

@@ -136,6 +136,15 @@ const steps: fc.Arbitrary<Steps> = fc.oneof(
       ['out', 'acknowledge'],
     ],
     [['in', 'reset']],
+    [
+      ['in', 'begin'],
+      ['out', 'answer'],
+      ['in', 'acknowledge'],
+    ],
+    [
+      ['in', 'begin'],
+      ['out', 'reset'],
+    ],
   ),
   fc
     .tuple(way, fc.constantFrom<TcpMove>('begin', 'answer', 'data', 'acknowledge', 'finish', 'reset'))

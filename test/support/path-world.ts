@@ -4,7 +4,7 @@ import { defaultTimers } from '../../src/fish/config.ts';
 import { over6 } from './over6.ts';
 import { fragmentOf, headBytesOf, identificationOf, mayBeCut, pieceOf, renumbered } from './cut-packets.ts';
 import { Pond } from './fish.ts';
-import { NaiveFish, type NaiveFlow } from './naive-fish.ts';
+import { NaiveFish, type NaiveFlow, type NaiveTcp } from './naive-fish.ts';
 import { NaiveFragments } from './naive-fragments.ts';
 import { oneHopBack, translated, translatedOnly } from './naive-nat.ts';
 import { build, checksumProblem, echo, hexOf, read, udp, type Endpoint, type PacketFields } from './packets.ts';
@@ -59,11 +59,12 @@ export class PathWorld {
   readonly #numbers = new Map<string, Set<number>>();
   #drops = new Map<string, number>();
 
-  constructor(seed: number, family: 4 | 6) {
+  constructor(seed: number, family: 4 | 6, tcp: NaiveTcp) {
     this.#family = family;
-    this.#flows = new NaiveFish(defaultTimers, family === 4 ? '100.96.' : '2001:db8:c::');
+    this.#flows = new NaiveFish(defaultTimers, family === 4 ? '100.96.' : '2001:db8:c::', tcp);
     this.pond = new Pond(this.#in(blocks), {
       seed,
+      ...tcp,
       icmpErrorsPerSMax: 0,
       clientShare: 1,
       vnetHeaderBytes: vnetHeader_bytes,
@@ -171,18 +172,25 @@ export class PathWorld {
     const pair = `tcp ${from.address}:${from.port} ${to.address}:${to.port}`;
     const connection = this.#connections.get(pair) ?? new ScriptedTcp(from, to);
     this.#connections.set(pair, connection);
-    const leased = this.#seenFrom.get(pair);
+    const calls = direction === 'in' && what === 'begin';
+    const leased = this.#seenFrom.get(calls ? `tcp ${from.address}:${from.port}` : pair);
     if (direction === 'in' && leased === undefined) return;
+    const owner = calls ? this.#flows.mappingAt(leased!, to) : undefined;
+    if (calls && this.#flows.isConnected(from, to)) return;
+    if (owner && !same(owner.client, from)) return;
     // What the model could not tell: see the other world.
     const flow = leased && this.#flows.connectionFrom(leased, to);
     const isOwn = flow?.client.address === from.address && flow.client.port === from.port;
     if (what === 'begin' ? isOwn && flow.state === 'live' : direction === 'in' && flow && !isOwn) return;
     const fields = direction === 'out' ? connection.fromClient(what) : connection.fromRemote(what, leased!);
     if (!fields) return;
+    if (calls) this.#seenFrom.set(pair, leased!);
     // A script loses nothing, so no packet of it may be dropped for its options.
     const kept = { ...how, options: how.options % goodKinds, bytes: fields.data?.length ?? 0 };
     if (kept.bytes < 32) this.#send(fields, pair, kept);
     else this.#sendInPieces(made(fields, { ...kept, checksum: 'whole', mayBeCut: true }), pair, every);
+    const seen = this.#seenFrom.get(pair);
+    if (direction === 'out' && seen) this.#seenFrom.set(`tcp ${from.address}:${from.port}`, seen);
   }
 
   /** All of them at once, the last first: a script loses nothing. */

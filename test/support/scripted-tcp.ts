@@ -12,6 +12,8 @@ export class ScriptedTcp {
   #to: Side = { next: 5_000, finished: false };
   #began = false;
   #answered = false;
+  /** Who has begun, and waits for the other's answer or has had it. */
+  #caller: 'client' | 'remote' = 'client';
 
   constructor(client: Endpoint, remote: Endpoint) {
     this.#client = client;
@@ -20,35 +22,50 @@ export class ScriptedTcp {
 
   /** A segment of the client's, as it sends it; undefined when it could not send such a one now. */
   fromClient(move: TcpMove): TcpFields | undefined {
-    if (move === 'begin') return this.#begin();
+    if (move === 'begin') return this.#begin('client', this.#client, this.#remote);
+    if (move === 'answer') return this.#answer('client', this.#client, this.#remote);
+    if (!this.#answered && this.#began && this.#caller === 'remote' && move === 'reset') return this.#refuse();
     if (!this.#answered) return undefined;
     return this.#segment(move, this.#client, this.#remote, this.#from, this.#to);
   }
 
   /** A segment of the remote's, to where it saw the client come from. */
   fromRemote(move: TcpMove, leased: Endpoint): TcpFields | undefined {
-    if (move === 'answer') return this.#answer(leased);
-    if (!this.#answered || move === 'begin') return undefined;
+    if (move === 'begin') return this.#begin('remote', this.#remote, leased);
+    if (move === 'answer') return this.#answer('remote', this.#remote, leased);
+    if (!this.#answered) return undefined;
     return this.#segment(move, this.#remote, leased, this.#to, this.#from);
   }
 
-  #begin(): TcpFields {
-    // After an end the client starts anew, with other numbers.
+  #begin(caller: 'client' | 'remote', from: Endpoint, to: Endpoint): TcpFields {
+    // After an end both start anew, with other numbers.
     if (this.#began) this.#from = { next: (this.#from.next + 100_000) >>> 0, finished: false };
     this.#to = { next: (this.#to.next + 300_000) >>> 0, finished: false };
     this.#began = true;
     this.#answered = false;
-    const syn = tcp(this.#client, this.#remote, 'S', { sequence: this.#from.next, window: 65_535 });
-    this.#from.next++;
+    this.#caller = caller;
+    const own = this.#sideOf(caller);
+    const syn = tcp(from, to, 'S', { sequence: own.next, window: 65_535 });
+    own.next++;
     return syn;
   }
 
-  #answer(leased: Endpoint): TcpFields | undefined {
-    if (!this.#began || this.#answered) return undefined;
+  #sideOf(who: 'client' | 'remote'): Side {
+    return who === 'client' ? this.#from : this.#to;
+  }
+
+  #refuse(): TcpFields {
+    this.#began = false;
+    return tcp(this.#client, this.#remote, 'RA', { sequence: 0, acknowledgement: this.#to.next, window: 0 });
+  }
+
+  #answer(who: 'client' | 'remote', from: Endpoint, to: Endpoint): TcpFields | undefined {
+    if (!this.#began || this.#answered || this.#caller === who) return undefined;
     this.#answered = true;
-    const numbers = { sequence: this.#to.next, acknowledgement: this.#from.next, window: 65_535 };
-    this.#to.next++;
-    return tcp(this.#remote, leased, 'SA', numbers);
+    const own = this.#sideOf(who);
+    const numbers = { sequence: own.next, acknowledgement: this.#sideOf(this.#caller).next, window: 65_535 };
+    own.next++;
+    return tcp(from, to, 'SA', numbers);
   }
 
   #segment(move: TcpMove, from: Endpoint, to: Endpoint, own: Side, other: Side): TcpFields | undefined {

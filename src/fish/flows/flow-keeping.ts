@@ -52,6 +52,8 @@ export class FlowKeeping {
 
   #followTcp(flow: number, direction: number, packet: Packet, nowMs: number): void {
     const meaning = this.#life.tcp.observe(flow, direction, packet);
+    // A reset is no answer: it leaves nothing behind.
+    if (direction === OUTWARD && meaning !== RESET) this.#life.answered(flow);
     if (meaning === ESTABLISHED) this.#keepFor(flow, this.#tcpEstablishedMs, nowMs);
     else if (meaning === OPENING) this.#keepFor(flow, this.#tcpOpeningMs, nowMs);
     else if (meaning === CLOSED) this.#life.end(flow, 'finished', nowMs);

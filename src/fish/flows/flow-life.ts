@@ -9,11 +9,13 @@ import { type FlowLog } from '../log/flow-log.ts';
 import { endings, type Ending } from '../log/flow-record.ts';
 import { FlowTraffic } from './flow-traffic.ts';
 import { needsPeers } from './mapping.ts';
-import { IPV6, isTcp, isUdp, UDP6, type Packet } from '../packet/packet.ts';
+import { IPV6, isTcp, isUdp, NOT_KNOWN, UDP6, type Packet } from '../packet/packet.ts';
 import type { PlaceholderBudget } from '../ports/placeholders.ts';
 import { SourcePicker } from '../ports/source-picker.ts';
 import { Subscribers } from '../ports/subscribers.ts';
-import { TcpTracker } from './tcp-state.ts';
+import { TcpCalls } from './tcp-calls.ts';
+import { needsTcpMappings, TcpMappings } from './tcp-mappings.ts';
+import { INWARD, OUTWARD, TcpTracker } from './tcp-state.ts';
 import { NOTHING_DUE, NOT_YET, TimingWheel } from '../tables/timing-wheel.ts';
 import { UdpPeers } from './udp-peers.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
@@ -50,6 +52,10 @@ export class FlowLife {
   readonly traffic: FlowTraffic;
   /** null where the mapping is all the filter there is. */
   readonly peers: UdpPeers | null;
+  /** null where each TCP connection has a port of its own. */
+  readonly mappings: TcpMappings | null;
+  /** Those of TCP from outside, as far as there can be any: see `mappings`. */
+  readonly calls: TcpCalls;
   opened = 0;
   live = 0;
   /** By the index of `endings`. */
@@ -68,8 +74,10 @@ export class FlowLife {
     this.clients = new Clients(config, subscribers, random);
     this.destinations = new Destinations(this.flows.capacity, random);
     this.traffic = new FlowTraffic(this.flows.capacity);
-    const { flows, clients, destinations } = this;
-    this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, random });
+    this.mappings = needsTcpMappings(config) ? new TcpMappings(this.flows, config, random) : null;
+    this.calls = new TcpCalls(this.mappings === null ? 0 : this.flows.capacity);
+    const { flows, clients, destinations, mappings } = this;
+    this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, mappings, random });
     const longestS = Math.max(...Object.values(config.timers));
     this.#wheel = new TimingWheel(columns.flows.deadlineMs, TICK_MS, longestS * 1_000);
   }
@@ -95,15 +103,96 @@ export class FlowLife {
 
   #open(packet: Packet, client: number, remote: number, remotePort: number, forMs: number, nowMs: number): number {
     const { flows } = this;
-    const picker = this.#picker;
     const admitted = this.clients.admit(client, packet.protocol, flows.capacity - flows.count, nowMs);
     if (admitted !== FORWARD) return -admitted;
-    const verdict = picker.pick(packet, client, remote, remotePort);
+    const verdict = this.#picker.pick(packet, client, remote, remotePort);
     if (verdict !== FORWARD) return -verdict;
+    return this.#begin(OUTWARD, packet, client, packet.sourcePort, remote, remotePort, forMs, nowMs);
+  }
+
+  /**
+   * Begins a flow for a TCP connection that a remote begins with a mapped port: it is told as the flow's key has it, or by the
+   * packet's source if nobody knows its address yet. The flow, or the negated reason why there can be none.
+   */
+  openCall(packet: Packet, mapping: number, remote: number, remotePort: number, forMs: number, nowMs: number): number {
+    const { flows, clients, calls } = this;
+    const mappings = this.mappings!;
+    const { protocol } = packet;
+    const { book } = this.#parts;
+    const client = mappings.clientOf(mapping);
+    const clientPort = mappings.clientPortOf(mapping);
+    if (flows.isFull) return -DROP.table_full;
+    // The client has this port toward the remote by another leased one.
+    if (flows.findByClient(protocol, client, clientPort, remote, remotePort) !== NONE) return -DROP.no_flow;
+    const free = flows.capacity - flows.count;
+    const admitted = clients.mayHaveOneMore(client, protocol, free) || calls.admit(mapping, nowMs);
+    if (admitted !== FORWARD) return -admitted;
+    let held = remote;
+    if (protocol >= IPV6) {
+      held = this.#holdRemote(packet, remote);
+      if (held === NO_ADDRESS) return -DROP.addresses_full;
+      book.holdRow(client);
+    }
+    const verdict = this.#picker.pickMapped(mapping, protocol, client, held, remotePort);
+    if (verdict !== FORWARD) {
+      if (protocol >= IPV6) {
+        book.letGo(held);
+        book.letGo(client);
+      }
+      return -verdict;
+    }
+    const flow = this.#begin(INWARD, packet, client, clientPort, held, remotePort, forMs, nowMs);
+    calls.begin(flow, mapping);
+    return flow;
+  }
+
+  #holdRemote(packet: Packet, remote: number): number {
+    const { book } = this.#parts;
+    if (remote === NOT_KNOWN) return book.hold(packet.view, packet.sourceAt);
+    book.holdRow(remote);
+    return remote;
+  }
+
+  /** A client connects once more where it has been, by the flow that rests; that, or the negated reason why it may not. */
+  reopen(flow: number, packet: Packet, forMs: number, nowMs: number): number {
+    const { flows } = this;
+    const { protocol } = packet;
+    const admitted = this.clients.admit(packet.source, protocol, flows.capacity - flows.count, nowMs);
+    if (admitted !== FORWARD) return -admitted;
+    this.restart(flow, OUTWARD, packet, forMs, nowMs);
+    return flow;
+  }
+
+  /** A flow that rests begins anew, with the SYN of a side and the port that its mapping has. */
+  restart(flow: number, direction: number, packet: Packet, forMs: number, nowMs: number): void {
+    const { flows } = this;
+    flows.openedMs[flow] = nowMs;
+    this.traffic.begin(flow);
+    this.tcp.open(flow, direction, packet);
+    this.setDeadline(flow, nowMs + forMs, nowMs);
+    flows.state[flow] = LIVE;
+    if (direction === INWARD) this.calls.begin(flow, this.mappings!.ofFlow(flow));
+    this.opened++;
+    this.live++;
+  }
+
+  /** What was picked becomes a flow. `direction`: whose packet it is, the client's or the remote's. */
+  #begin(
+    direction: number,
+    packet: Packet,
+    client: number,
+    clientPort: number,
+    remote: number,
+    remotePort: number,
+    forMs: number,
+    nowMs: number,
+  ): number {
+    const { flows } = this;
+    const picker = this.#picker;
     const flow = flows.take();
     flows.protocol[flow] = packet.protocol;
     flows.client[flow] = client;
-    flows.clientPort[flow] = packet.sourcePort;
+    flows.clientPort[flow] = clientPort;
     flows.leased[flow] = picker.address;
     flows.leasedPort[flow] = picker.port;
     flows.remote[flow] = remote;
@@ -112,7 +201,7 @@ export class FlowLife {
     flows.placeholder[flow] = picker.placeholder;
     flows.openedMs[flow] = nowMs;
     this.traffic.begin(flow);
-    if (isTcp(packet.protocol)) this.tcp.open(flow, packet);
+    if (isTcp(packet.protocol)) this.tcp.open(flow, direction, packet);
     this.setDeadline(flow, nowMs + forMs, nowMs);
     flows.publish(flow);
     this.#countIn(flow, nowMs);
@@ -126,7 +215,10 @@ export class FlowLife {
     this.flows.adopt(flow);
     this.setDeadline(flow, deadlineMs, nowMs);
     this.#countIn(flow, nowMs);
-    if (this.flows.state[flow] === LIVE) this.live++;
+    if (this.flows.state[flow] !== LIVE) return;
+    this.live++;
+    const isCall = this.mappings !== null && isTcp(this.flows.protocol[flow]!) && this.tcp.awaitsClient(flow);
+    if (isCall) this.calls.begin(flow, this.mappings.ofFlow(flow));
   }
 
   /** New flows of a protocol that found no port. */
@@ -147,7 +239,8 @@ export class FlowLife {
   /** Ends a live flow: from now on it rests, or is gone when its protocol takes no rest. */
   end(flow: number, ending: Ending, nowMs: number): void {
     this.#logEnd(flow, ending, nowMs);
-    const restMs = this.#restMsOf(flow);
+    // Nothing has passed that could come late, and whoever knocks at ports must not have them all rest.
+    const restMs = this.#isUnansweredCall(flow) ? 0 : this.#restMsOf(flow);
     if (restMs === 0) {
       this.#free(flow);
       return;
@@ -225,6 +318,15 @@ export class FlowLife {
     if (protocol >= IPV6) this.#letGoAddresses(flow);
   }
 
+  #isUnansweredCall(flow: number): boolean {
+    return this.mappings !== null && this.calls.isWaiting(flow);
+  }
+
+  /** The client has sent something by this flow. */
+  answered(flow: number): void {
+    if (this.mappings !== null) this.calls.settle(flow, this.mappings.ofFlow(flow));
+  }
+
   #countIn(flow: number, nowMs: number): void {
     const { flows, clients, destinations } = this;
     const { blocks } = this.#parts;
@@ -233,7 +335,9 @@ export class FlowLife {
     const protocol = flows.protocol[flow]!;
     blocks.flows[slot] = blocks.flows[slot]! + 1;
     clients.add(flows.client[flow]!, protocol, flows.leased[flow]!, flows.placeholder[flow] !== NONE, nowMs);
-    destinations.add(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+    if (this.mappings === null || !isTcp(protocol))
+      destinations.add(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+    else if (this.mappings.join(flow)) destinations.add(protocol, this.mappings.remoteOf(flows.remote[flow]!), 0);
   }
 
   #countOut(flow: number): void {
@@ -243,7 +347,12 @@ export class FlowLife {
     const protocol = flows.protocol[flow]!;
     blocks.flows[slot] = blocks.flows[slot]! - 1;
     clients.remove(flows.client[flow]!, protocol, flows.placeholder[flow] !== NONE);
-    destinations.remove(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+    if (this.mappings === null || !isTcp(protocol)) {
+      destinations.remove(protocol, flows.remote[flow]!, flows.remotePort[flow]!);
+      return;
+    }
+    this.calls.settle(flow, this.mappings.ofFlow(flow));
+    if (this.mappings.leave(flow)) destinations.remove(protocol, this.mappings.remoteOf(flows.remote[flow]!), 0);
   }
 
   #letGoAddresses(flow: number): void {

@@ -87,22 +87,25 @@ export class TcpTracker {
     const client = flow * 2 + OUTWARD;
     const remote = flow * 2 + INWARD;
     return (
-      this.#saw(client, SEEN_SYN) &&
+      (this.#saw(client, SEEN_SYN) || this.#saw(remote, SEEN_SYN)) &&
       Math.max(this.#seen[client]!, this.#seen[remote]!) < CONFIRMED * 2 &&
       Math.max(this.#scale[client]!, this.#scale[remote]!) <= SCALE_MAX
     );
   }
 
-  /** Begins a flow with the client's SYN. */
-  open(flow: number, packet: Packet): void {
-    const client = flow * 2 + OUTWARD;
-    const remote = flow * 2 + INWARD;
-    this.#forget(client);
-    this.#forget(remote);
-    this.#beginSide(client, remote, packet);
-    // Clients are who they are.
-    this.#mark(client, CONFIRMED);
+  /** Begins a flow with the SYN of one side. */
+  open(flow: number, direction: number, packet: Packet): void {
+    const sender = flow * 2 + direction;
+    const receiver = sender ^ 1;
+    this.#forget(sender);
+    this.#forget(receiver);
+    this.#beginSide(sender, receiver, packet);
     this.#reopenings.forget(flow);
+  }
+
+  /** Whether the remote has called, and the client not answered. */
+  awaitsClient(flow: number): boolean {
+    return !this.#saw(flow * 2 + OUTWARD, SEEN_SYN);
   }
 
   /**
@@ -162,7 +165,6 @@ export class TcpTracker {
     this.#forget(client);
     this.#forget(remote);
     this.#beginSideAs(client, remote, opening);
-    this.#mark(client, CONFIRMED);
     return this.#takeSyn(remote, client, packet);
   }
 
@@ -253,6 +255,8 @@ export class TcpTracker {
     this.#limit[side] = end + this.#windowMax[other]!;
     this.#scale[side] = Math.max(scale, 0);
     this.#seen[side] = scale < 0 ? SEEN_SYN : SEEN_SYN | SCALES;
+    // Clients are who they are.
+    if ((side & 1) === OUTWARD) this.#mark(side, CONFIRMED);
   }
 
   #forget(side: number): void {
@@ -268,6 +272,9 @@ export class TcpTracker {
     this.#seen[side] = this.#seen[side]! | bit;
   }
 }
+
+/** The SYN that begins a connection, rather than the answer to one. */
+export const isFirstSyn = (packet: Packet): boolean => (packet.flags & (SYN | ACK)) === SYN;
 
 /** What a SYN says of its side. `scale`: -1 for none. */
 type Opening = Readonly<{ sequence: number; end: number; window: number; scale: number }>;

@@ -63,6 +63,11 @@ export class AddressBook {
     return this.#hold(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
   }
 
+  /** Counts once more on a row that somebody counts on already. */
+  holdRow(row: number): void {
+    this.#uses[row] = this.#uses[row]! + 1;
+  }
+
   holdText(address: Address): number {
     return this.hold(viewOf(address), 0);
   }

@@ -84,7 +84,16 @@ export class Clients {
     const place = this.#find(client, protocol);
     if (place === NOWHERE) return this.#count < this.#limits.clientsMax ? FORWARD : DROP.clients_full;
     if (!this.#spend(place, nowMs)) return DROP.client_rate;
-    const kind = kindOf(protocol);
+    return this.#roomAt(place, kindOf(protocol), free);
+  }
+
+  /** As `admit`, for a flow that somebody else begins with the client: it costs the client no part of its rate. */
+  mayHaveOneMore(client: number, protocol: number, free: number): number {
+    const place = this.#find(client, protocol);
+    return place === NOWHERE ? FORWARD : this.#roomAt(place, kindOf(protocol), free);
+  }
+
+  #roomAt(place: number, kind: number, free: number): number {
     // place is a row of every column, and kind one of the three.
     if (this.#flows[place * 3 + kind]! >= this.#flowsMax[kind]!) return DROP.client_flows;
     return this.share.allows(this.#total[place]!, free) ? FORWARD : DROP.table_share;

@@ -3,9 +3,10 @@ import type { Clients } from './clients.ts';
 import type { FishConfig } from '../config.ts';
 import type { Destinations } from './destinations.ts';
 import { NONE, type FlowTable } from '../flows/flow-table.ts';
-import { isUdp, type Packet } from '../packet/packet.ts';
+import { isTcp, isUdp, type Packet } from '../packet/packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import { PortSpace, stepThrough, type Stretch } from './port-space.ts';
+import type { TcpMappings } from '../flows/tcp-mappings.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
 /** As a parity: both will do. */
@@ -18,6 +19,8 @@ export type SourceParts = Readonly<{
   placeholders: PlaceholderBudget;
   clients: Clients;
   destinations: Destinations;
+  /** null where each TCP connection has a port of its own. */
+  mappings: TcpMappings | null;
   random: () => number;
 }>;
 
@@ -27,6 +30,9 @@ export type SourceParts = Readonly<{
  * A client keeps to one leased address as long as that has a port for it (RFC 4787 REQ-2, "paired"); it is drawn at random
  * at first, and so is every port: it cannot be foretold (RFC 6056). With no more ports than `portProbesMax`, all are looked
  * at; with more, a full search of which the share f is taken fails once in f^-probes.
+ *
+ * Where a client's TCP port keeps its leased one, it gets that toward every remote. If somebody's socket has that very 5-tuple
+ * in a shared block, the connection gets another port, because no connection would be worse.
  */
 export class SourcePicker {
   readonly #parts: SourceParts;
@@ -44,6 +50,8 @@ export class SourcePicker {
   #remote = 0;
   #remotePort = 0;
   #mayHold = true;
+  /** Whose ports are looked at: null where a port is free toward one remote as long as no flow has it. */
+  #mappings: TcpMappings | null = null;
   /** Times the kernel may still be asked for this flow, and why it is not asked any more. */
   #attemptsLeft = 0;
   #refusal: number = FORWARD;
@@ -54,16 +62,15 @@ export class SourcePicker {
 
   /** FORWARD and the fields above, or the reason why there is no source. All but the packet's own as in the flow's key. */
   pick({ protocol, sourcePort }: Packet, client: number, remote: number, remotePort: number): number {
-    const { config, blocks, clients, placeholders } = this.#parts;
+    const { config, blocks, clients } = this.#parts;
+    this.#searchFor(protocol, client, remote, remotePort);
+    const mapping = this.#mappings?.find(protocol, client, sourcePort, remote) ?? NONE;
+    if (mapping !== NONE && this.#takeMapped(mapping)) return FORWARD;
     const space = blocks.spaceFor(protocol);
     if (space === undefined) return DROP.no_lease;
     this.#space = space;
-    this.#protocol = protocol;
-    this.#remote = remote;
-    this.#remotePort = remotePort;
     this.#refusal = FORWARD;
     if (!this.#mayHaveOneMore(client)) return DROP.port_share;
-    this.#mayHold = clients.share.allows(clients.placeholdersOf(client, protocol), placeholders.free);
     const parity = config.udpPortParity && isUdp(protocol) ? sourcePort & 1 : ANY;
     const isPaired = config.addressPooling !== 'arbitrary' && space.addresses > 1;
     const own = isPaired ? space.ofAddress(clients.leasedOf(client, protocol)) : undefined;
@@ -80,20 +87,48 @@ export class SourcePicker {
     return DROP.no_port;
   }
 
+  /** The port of a mapping, toward one remote more. */
+  pickMapped(mapping: number, protocol: number, client: number, remote: number, remotePort: number): number {
+    this.#searchFor(protocol, client, remote, remotePort);
+    if (this.#takeMapped(mapping)) return FORWARD;
+    return this.#refusal === FORWARD ? DROP.no_flow : this.#refusal;
+  }
+
+  #searchFor(protocol: number, client: number, remote: number, remotePort: number): void {
+    const { clients, placeholders, mappings, config } = this.#parts;
+    this.#protocol = protocol;
+    this.#remote = remote;
+    this.#remotePort = remotePort;
+    this.#refusal = FORWARD;
+    this.#attemptsLeft = config.placeholderAttemptsMax;
+    this.#mayHold = clients.share.allows(clients.placeholdersOf(client, protocol), placeholders.free);
+    this.#mappings = isTcp(protocol) ? mappings : null;
+  }
+
+  #takeMapped(mapping: number): boolean {
+    const { mappings, blocks } = this.#parts;
+    this.slot = mappings!.blockOf(mapping);
+    this.address = mappings!.leasedOf(mapping);
+    this.port = mappings!.leasedPortOf(mapping);
+    return !this.#isUsedByFlow() && !this.#isSelf() && this.#takeIn(blocks.shared[this.slot] === 1);
+  }
+
   /** Whether the client has its share of the ports toward the remote already: it is looked at only where ports are short. */
   #mayHaveOneMore(client: number): boolean {
     const { clients, destinations, blocks } = this.#parts;
-    const used = destinations.flowsToward(this.#protocol, this.#remote, this.#remotePort);
+    const [remote, remotePort] =
+      this.#mappings === null ? [this.#remote, this.#remotePort] : [this.#mappings.remoteOf(this.#remote), 0];
+    const used = destinations.flowsToward(this.#protocol, remote, remotePort);
     const free = blocks.portsOf(this.#protocol) - used;
     if (clients.share.allows(used, free)) return true;
-    // Toward everybody, so all its flows count; else those that a search meets.
+    // Toward everybody, so all its flows count; else those that a search meets. A mapping may have many flows.
     const own = this.#remote === 0 ? clients.flowsOf(client, this.#protocol) : this.#countOwn(client);
     return clients.share.allows(own, free);
   }
 
   /** How many ports a client has toward the remote: of all, if they are no more than a search looks at, else by a sample. */
   #countOwn(client: number): number {
-    const { config, flows, clients } = this.#parts;
+    const { config, clients } = this.#parts;
     const { total } = this.#space.whole;
     const probes = Math.min(total, config.portProbesMax);
     const step = stepThrough(total, this.#parts.random());
@@ -101,12 +136,28 @@ export class SourcePicker {
     let own = 0;
     for (let probe = 0; probe < probes; probe++) {
       this.#pointAt(at);
-      const flow = flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort);
-      if (flow !== NONE && clients.isSame(flows.client[flow]!, client, this.#protocol)) own++;
+      const owner = this.#ownerOf();
+      if (owner !== NONE && clients.isSame(owner, client, this.#protocol)) own++;
       at += step;
       if (at >= total) at -= total;
     }
     return (own * total) / probes;
+  }
+
+  /** The client that has the present port toward the remote, or NONE. */
+  #ownerOf(): number {
+    const { flows } = this.#parts;
+    if (this.#mappings === null) {
+      const flow = flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort);
+      return flow === NONE ? NONE : flows.client[flow]!;
+    }
+    const mapping = this.#mappings.at(this.#protocol, this.address, this.port, this.#remote);
+    return mapping === NONE ? NONE : this.#mappings.clientOf(mapping);
+  }
+
+  #isUsedByFlow(): boolean {
+    const { flows } = this.#parts;
+    return flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort) !== NONE;
   }
 
   /** With a parity: better a port of the other than none (RFC 4787 4.2.2 asks for no more). */
@@ -128,14 +179,25 @@ export class SourcePicker {
   }
 
   #take(at: number, parity: number): boolean {
-    const { flows, blocks } = this.#parts;
+    const { blocks } = this.#parts;
     this.#pointAt(at);
     if (parity !== ANY && (this.port & 1) !== parity) return false;
     const shared = blocks.shared[this.slot] === 1;
     if (shared && this.#attemptsLeft === 0) return false;
-    // A client that sends to a leased port must not get the same one: nobody talks to himself.
-    if (this.address === this.#remote && this.port === this.#remotePort) return false;
-    if (flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort) >= 0) return false;
+    if (this.#isSelf()) return false;
+    const isUsed =
+      this.#mappings === null
+        ? this.#isUsedByFlow()
+        : this.#mappings.at(this.#protocol, this.address, this.port, this.#remote) !== NONE;
+    return !isUsed && this.#takeIn(shared);
+  }
+
+  /** A client that sends to a leased port must not get the same one: nobody talks to himself. */
+  #isSelf(): boolean {
+    return this.address === this.#remote && this.port === this.#remotePort;
+  }
+
+  #takeIn(shared: boolean): boolean {
     this.placeholder = NONE;
     return !shared || this.#hold();
   }

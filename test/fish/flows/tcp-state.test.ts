@@ -66,7 +66,7 @@ class Connection {
     expect(this.#packet.parse(bytes, bytes.length)).toBe(0);
     // Row 1, so that a mixed-up row would show.
     if (!this.#open) {
-      this.#tracker.open(1, this.#packet);
+      this.#tracker.open(1, OUTWARD, this.#packet);
       this.#open = true;
       return 'opening';
     }
