@@ -62,6 +62,7 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
       prefixes: load.prefixes,
       hostAddresses: load.hostAddresses,
       keepSource: settings.keepSource && load.othersTranslate === true,
+      othersTranslate: load.othersTranslate === true,
       classes: load.classes,
     }),
     elements: load.elements,

@@ -19,8 +19,9 @@ export type RulesetInput = SteerInput &
   Readonly<{
     /** Ordinary addresses of this host inside those prefixes: not the guard's business. */
     hostAddresses: readonly Address[];
-    /** Others have source NAT here, which is to leave the pools' addresses as they are. */
+    /** The source NAT of others is to leave the pools' addresses as they are. */
     keepSource: boolean;
+    othersTranslate: boolean;
   }>;
 
 export type Ruleset = Readonly<{

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { counterNames, rulesetOf, type RulesetInput } from '../../src/agent/ruleset.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
+import { protocols } from '../../src/net/protocol.ts';
 import { everyRuleset } from '../support/rulesets.ts';
 
 const text = (over: Partial<RulesetInput> = {}): string => rulesetOf({ ...everyRuleset.fish, ...over }).text;
@@ -97,6 +98,33 @@ describe('the judgement of cgroups', () => {
     expect(at('@in_cgroup_')).toBeLessThan(at(`goto guard${family}_stranger`));
   });
 
+  it.each([4, 6])(
+    'for IPv%i drops live sockets that NAT has moved onto a block since, where others translate',
+    (family) => {
+      const moved = (rules: readonly string[]) => rules.filter((rule) => rule.includes('@in_cgroup_'));
+      for (const protocol of protocols) {
+        const rules = moved(rulesOf('cgroups', `guard${family}_${protocol}`));
+        expect(rules).toHaveLength(1);
+        expect(rules[0]).toMatch(new RegExp(`goto guard${family}_cgroup$`));
+      }
+      expect(rulesOf('cgroups', `guard${family}_cgroup`)).toEqual([
+        'ct direction original ct status snat counter name "guard_translated" drop',
+        'ct direction reply ct status dnat counter name "guard_translated" drop',
+        'accept',
+      ]);
+    },
+  );
+
+  it('does not turn connection tracking on where nobody translates', () => {
+    const { text: alone } = rulesetOf({ ...everyRuleset.cgroups, othersTranslate: false });
+    expect(alone).not.toMatch(/\bct /);
+    expect(
+      chainsOf(alone)
+        .get('guard4_tcp')
+        ?.filter((rule) => rule.includes('@in_cgroup_')),
+    ).toEqual([expect.stringMatching(/ accept$/)]);
+  });
+
   it('has no hook on output where it has nothing to judge', () => {
     const deletion = 'delete chain inet fishery sender';
     expect(rulesetOf(everyRuleset.proxies).text).toContain(`${deletion}\n`);
@@ -125,11 +153,18 @@ describe('the order of the guard', () => {
     for (const protocol of ['tcp', 'udp']) {
       const rules = rulesOf('fish', `guard${family}_${protocol}`);
       expect(position(rules, `@own_uid_${protocol}`)).toBeLessThan(position(rules, `goto guard${family}_stranger`));
-      expect(position(rules, `goto guard${family}_stranger`)).toBeLessThan(position(rules, `@own_${protocol}`));
       expect(rules.at(-1)).toBe(`goto guard${family}_unowned`);
     }
+    const tcp = rulesOf('fish', `guard${family}_tcp`);
+    expect(position(tcp, `goto guard${family}_stranger`)).toBeLessThan(position(tcp, '@own_tcp'));
     expect(rulesOf('fish', `guard${family}_stranger`).at(-1)).toBe('counter name "guard_uid" drop');
     expect(rulesOf('fish', `guard${family}_unowned`).at(-1)).toBe('counter name "guard_unowned" drop');
+  });
+
+  it.each([4, 6])('for IPv%i lets nothing begin a connection, and no datagram leave, that no user sends', (family) => {
+    const tcp = rulesOf('fish', `guard${family}_tcp`);
+    expect(tcp[position(tcp, '@own_tcp') - 1]).toBe(`tcp flags & syn != 0 goto guard${family}_unowned`);
+    expect(rulesOf('fish', `guard${family}_udp`).filter((rule) => rule.includes('@own_udp'))).toEqual([]);
   });
 
   it.each([4, 6])('for IPv%i steers by block, then by placeholder, and drops orphans last', (family) => {

@@ -135,6 +135,39 @@ describe('a holder that is known by its cgroup', () => {
     expect(await outside.connect(address6, six.ports.first + 1, '2001:db8:f::1')).toBe('TIMEOUT');
   });
 
+  it('is not stood in for by whom somebody else’s NAT moves onto its ports', async () => {
+    const [tcp, udp] = [
+      await lease('web', { protocol: 'tcp', ports: 16 }),
+      await lease('web', { protocol: 'udp', ports: 16 }),
+    ];
+    const portsOf = ({ ports }: Lease) => `${ports.first}-${ports.last}`;
+    lab.shell(
+      lab.host,
+      'nft -f -',
+      `table ip other {
+        chain post {
+          type nat hook postrouting priority srcnat; policy accept;
+          ip saddr 192.0.2.1 ip daddr 203.0.113.1 tcp dport 80 snat to ${address}:${portsOf(tcp)}
+          ip saddr 192.0.2.1 ip daddr 203.0.113.1 udp dport 53 snat to ${address}:${portsOf(udp)}
+        }
+      }\n`,
+    );
+    await eventually(
+      () => (lab.shell(lab.host, 'nft list chain inet fishery guard4_cgroup').includes('ct status') ? true : undefined),
+      () => agent.output.slice(-2_000),
+    );
+    const capture = await lab.capture(lab.origin, 'o0', `src host ${address}`);
+    expect(await outside.connect('192.0.2.1', 0)).toBe('TIMEOUT');
+    expect(await outside.udp('192.0.2.1', 0)).toBe('EPERM');
+    expect((await agent.status()).counters.guard_translated?.packets).toBeGreaterThanOrEqual(2);
+    expect(capture.lines()).toBe(0);
+    // Whose packets are what they were is let by, tracked or translated to itself.
+    expect(await inside.connect(address, tcp.ports.first)).toMatch(/^socket-/);
+    expect(await inside.udp(address, udp.ports.first)).toMatch(/^socket-/);
+    await capture.stop();
+    lab.shell(lab.host, 'nft delete table ip other');
+  });
+
   it('shares a block with one that is known by its user id, and each leaves for itself', async () => {
     const claim = { protocol: 'tcp', mode: 'shared', ports: 16 };
     const byCgroup = await lease('web', claim);

@@ -98,6 +98,19 @@ describe('on a host for proxies', () => {
       expect(await web.connect(address, ports.first + 2)).toMatch(/^socket-/);
     });
 
+    it('does not answer for somebody else’s listener when the kernel sends cookies', async () => {
+      const { ports } = await lease('web', { protocol: 'tcp', ports: 16 });
+      expect(await other.ask({ op: 'listen', on: '0.0.0.0', port: ports.first })).toMatch(/^socket-/);
+      const remote = await user(lab.origin, 0);
+      lab.shell(lab.host, 'sysctl -qw net.ipv4.tcp_syncookies=2');
+      const before = await counter('guard_unowned');
+      const capture = await lab.capture(lab.origin, 'o0', `tcp and src host ${address} and src port ${ports.first}`);
+      expect(await remote.connect('203.0.113.1', 0, address, ports.first)).toBe('TIMEOUT');
+      expect(await counter('guard_unowned')).toBeGreaterThan(before);
+      expect(await capture.stop()).toEqual([]);
+      lab.shell(lab.host, 'sysctl -qw net.ipv4.tcp_syncookies=1');
+    });
+
     it('lets datagrams out and back', async () => {
       const { ports } = await lease('web', { protocol: 'udp', ports: 16 });
       const socket = await web.udp(address, ports.first);

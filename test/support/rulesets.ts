@@ -29,6 +29,7 @@ const plain: RulesetInput = {
   prefixes: [],
   hostAddresses: [],
   keepSource: false,
+  othersTranslate: false,
   classes: [],
 };
 const withProxies: RulesetInput = { ...plain, prefixes, classes: classes(['own_uid', 'closing', 'own'], [128]) };
@@ -39,6 +40,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
   proxies: withProxies,
   cgroups: {
     ...withProxies,
+    othersTranslate: true,
     classes: classes(['own_uid', 'closing', 'own_cgroup', 'closing_cgroup', 'in_cgroup', 'own'], [128]),
   },
   fish: {
@@ -49,6 +51,7 @@ export const everyRuleset: Readonly<Record<'bare' | 'proxies' | 'cgroups' | 'fis
     prefixes,
     hostAddresses,
     keepSource: true,
+    othersTranslate: true,
     // The smallest block, an ordinary one, and a whole address.
     classes: classes(
       roles.filter((role) => !role.includes('cgroup')),

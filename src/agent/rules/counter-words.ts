@@ -8,9 +8,10 @@ export const counterWords: Readonly<Record<CounterName, Readonly<{ does: string;
   guard_ending: { does: 'dropped', why: 'something new from a port whose lease ends' },
   guard_uid: { does: 'dropped', why: 'a socket of another user than the one who leases the port' },
   guard_cgroup: { does: 'dropped', why: 'a socket of another cgroup than the one that leases the port' },
+  guard_translated: { does: 'dropped', why: "others' NAT has moved it onto a block that a cgroup leases" },
   guard_unowned: {
     does: 'dropped',
-    why: 'from the kernel itself, or a closed socket, on a port that no proxy here leases',
+    why: 'from the kernel itself, or a closed socket, on a port that no proxy here leases, or a SYN cookie',
   },
   orphan: { does: 'dropped', why: 'to a leased port, and no socket is there' },
   steer_placeholder: { does: 'to fish', why: 'a placeholder holds this port, or this flow' },

@@ -12,7 +12,12 @@ export const counterNames = [
   'guard_uid',
   /** From a socket in a cgroup that does not lease the port, on a block that a cgroup leases. */
   'guard_cgroup',
-  /** From the kernel itself (a reset, an ICMP error) or a closed socket, on a port that no proxy here leases. */
+  /** From a socket that had another source when cgroups were judged, moved by NAT onto a block that a cgroup leases. */
+  'guard_translated',
+  /**
+   * From the kernel itself (a reset, an ICMP error) or a closed socket, on a port that no proxy here leases; a SYN cookie or a
+   * datagram on any.
+   */
   'guard_unowned',
   /** To a leased port, and no socket is there: dropped in silence instead of answered with a reset. */
   'orphan',

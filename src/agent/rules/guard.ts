@@ -10,6 +10,8 @@ export type GuardInput = Readonly<{
   /** Name of fish's TUN device; null on a host without fish. */
   tun: string | null;
   prefixes: readonly Prefix[];
+  /** Others have source NAT here, so that connections are tracked, and a packet may have another source than its socket. */
+  othersTranslate: boolean;
   classes: readonly SetClass[];
 }>;
 
@@ -18,7 +20,7 @@ export type GuardInput = Readonly<{
  * says what breaks otherwise. A packet meets the few rules of its own protocol only, the commonest kind first: what passes
  * is bulk, what is dropped may cost more.
  */
-export function guardChains({ classes, tun, prefixes }: GuardInput): Chains {
+export function guardChains({ classes, tun, prefixes, othersTranslate }: GuardInput): Chains {
   const chains = families.flatMap((family): readonly Chains[] => [
     {
       [`guard${family}`]: guard(family),
@@ -27,7 +29,10 @@ export function guardChains({ classes, tun, prefixes }: GuardInput): Chains {
       [`guard${family}_stranger`]: [ofHost(family), drop('guard_uid')],
       [`guard${family}_unowned`]: [ofHost(family), drop('guard_unowned')],
     },
-    ...protocols.map((protocol) => ({ [`guard${family}_${protocol}`]: ofProtocol(family, protocol, classes) })),
+    ...protocols.map((protocol) => ({
+      [`guard${family}_${protocol}`]: ofProtocol(family, protocol, { classes, othersTranslate }),
+    })),
+    { [`guard${family}_cgroup`]: othersTranslate ? ofCgroups : [] },
     {
       [`guard${family}_fish`]: fish(family, classes),
       [`told${family}`]: errorsFrom(family, classes),
@@ -71,21 +76,51 @@ const passing = (family: Family, tun: string | null): readonly string[] => [
 ];
 
 /** What a socket of this host, or the kernel itself, sends by one protocol. */
-function ofProtocol(family: Family, protocol: Protocol, classes: readonly SetClass[]): readonly string[] {
+function ofProtocol(
+  family: Family,
+  protocol: Protocol,
+  { classes, othersTranslate }: Pick<GuardInput, 'classes' | 'othersTranslate'>,
+): readonly string[] {
   const those = (role: 'own_uid' | 'closing' | 'in_cgroup' | 'own') => ofRole(classes, family, [role], protocol);
   return [
     ...(protocol === 'icmp' && family === 6 ? [neighbours] : []),
     ...those('own_uid').map((each) => `${isIn(each, `${sourceBlock(each)} . meta skuid`)} accept`),
     ...those('closing').flatMap((each) => closingRules(each, 'meta skuid')),
-    // A live socket on such a block has passed `sender`, which knows the cgroups.
-    ...those('in_cgroup').map((each) => `${anyUser} ${isIn(each, sourceBlock(each))} accept`),
+    // A live socket on such a block has passed `sender`, which knows the cgroups; but for one that NAT has moved there since.
+    ...those('in_cgroup').map(
+      (each) =>
+        `${anyUser} ${isIn(each, sourceBlock(each))} ${othersTranslate ? `goto guard${family}_cgroup` : 'accept'}`,
+    ),
     // Any user id: a live socket that no rule above let through.
     `${anyUser} goto guard${family}_stranger`,
-    // No user id: sockets that are closing (their data and FIN must get out), TIME_WAIT, and the kernel's own packets.
-    ...those('own').map((each) => `${isIn(each, sourceBlock(each))} accept`),
+    ...(protocol === 'tcp' ? closed(family, those('own')) : []),
     `goto guard${family}_unowned`,
   ];
 }
+
+/**
+ * No user id: sockets that are closing (their data and FIN must get out), TIME_WAIT, and the kernel's own resets. None of those
+ * begins a connection; a SYN cookie does, and it may be for anybody's listener. A datagram of a socket that is closed, or was never
+ * a process's, is nobody's either: UDP has nothing to wind up.
+ */
+const closed = (family: Family, blocks: readonly SetClass[]): readonly string[] =>
+  blocks.length === 0
+    ? []
+    : [
+        `tcp flags & syn != 0 goto guard${family}_unowned`,
+        ...blocks.map((each) => `${isIn(each, sourceBlock(each))} accept`),
+      ];
+
+/**
+ * A live socket on a block that a cgroup has. Whose source was changed behind `sender` was judged by nobody: by source NAT, or
+ * because it answers a connection whose destination was changed on its way in. What is translated to itself (chain `keep`) the
+ * kernel does not call translated. These rules turn connection tracking on, so they are there beside others' NAT only.
+ */
+const ofCgroups: readonly string[] = [
+  `ct direction original ct status snat ${drop('guard_translated')}`,
+  `ct direction reply ct status dnat ${drop('guard_translated')}`,
+  'accept',
+];
 
 /**
  * A pool's address that stands on a link: its neighbours are asked, and answered, in its own name. Never while the guard is

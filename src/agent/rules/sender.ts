@@ -14,7 +14,7 @@ export const judgesCgroups = (classes: readonly SetClass[]): boolean =>
  * users who have a lease of the same block. Packets without a live socket (its FIN, a reset of the kernel's own) go on to
  * the guard, which lets them pass where a proxy leases the port.
  */
-export const senderChains = ({ classes, prefixes }: Omit<GuardInput, 'tun'>): Chains =>
+export const senderChains = ({ classes, prefixes }: Pick<GuardInput, 'classes' | 'prefixes'>): Chains =>
   Object.assign(
     {
       sender: families

@@ -22,6 +22,7 @@ export async function tryRuleset(): Promise<string | null> {
     prefixes: ['198.51.100.0/24', '2001:db8::/32'] as Prefix[],
     hostAddresses: [],
     keepSource: false,
+    othersTranslate: false,
     classes: roles.flatMap((role) =>
       protocols.flatMap((protocol) =>
         ([4, 6] as const).map((family) => ({
