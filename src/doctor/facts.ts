@@ -64,6 +64,8 @@ export type Facts = Readonly<{
   /** Processes that are agents, each once, whatever wraps them. */
   agentProcesses: readonly AgentProcess[];
   keepers: readonly Readonly<{ path: string; listens: boolean }>[];
+  /** The systemd service (`fishery-agent.service`) that the agent is in, and each of its keepers; who is in none is left out. */
+  services: ReadonlyMap<number, string>;
   server: ServerFacts;
 }>;
 

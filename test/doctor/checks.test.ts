@@ -40,6 +40,9 @@ const setMark = (value: unknown) => ({ mangle: { key: { meta: { key: 'mark' } },
 const masquerade = { masquerade: null };
 const ourKeep = { chain: { family: 'inet', table: 'fishery', name: 'keep', hook: 'postrouting', prio: -199 } };
 const nat = base('postrouting', 100, { type: 'nat' });
+const keeperAt = (number: number, pid: number) => ({
+  ...{ number, pid, implementation: 'native' as const, placeholders: 0, descriptors_max: 1_000, problem: null },
+});
 const root = (mode: number) => ({ path: '/x', mode, uid: 0, isDirectory: true, bytes: 1 });
 const noAgent = { agent: { ...healthy.agent, status: null } };
 
@@ -317,6 +320,19 @@ const table: readonly Row[] = [
   ],
   ['keeper', { keepers: [], ...noAgent }, 'info', /no keeper/],
   ['keeper', { keepers: [...healthy.keepers, { path: '/x', listens: false }] }, 'warning', /nobody listens at \/x/],
+  [
+    'keeper-in-unit',
+    {
+      agent: { ...healthy.agent, status: statusOf({ keepers: [keeperAt(0, 7), keeperAt(1, 8)] }) },
+      services: new Map([
+        [1, 'fishery-agent.service'],
+        [7, 'fishery-keeper@0.service'],
+        [8, 'fishery-agent.service'],
+      ]),
+    },
+    'warning',
+    /^keeper 1 \(process 8\) is in fishery-agent\.service/,
+  ],
   ['server', { server: { ...healthy.server, problem: { status: 401, text: 'who?' } } }, 'error', /who\?/],
   [
     'leases-not-up',

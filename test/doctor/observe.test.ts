@@ -5,7 +5,7 @@ import { parseEntry } from '../../src/doctor/observe/conntrack.ts';
 import { cgroup2In, usersIn } from '../../src/doctor/observe/host.ts';
 import { linksFrom } from '../../src/doctor/observe/ip.ts';
 import { parseSlice } from '../../src/doctor/observe/observer.ts';
-import { agentArguments } from '../../src/doctor/observe/processes.ts';
+import { agentArguments, readServices, serviceOf } from '../../src/doctor/observe/processes.ts';
 
 describe('an entry of connection tracking', () => {
   const reply = (dst: string, dport: number) => `src=203.0.113.1 dst=${dst} sport=443 dport=${dport}`;
@@ -107,4 +107,18 @@ it('takes ranges out of ranges', () => {
 
 it('writes sysctls as sysctl(8) does, devices with a dot included', () => {
   expect(sysctlName('net/ipv4/conf/eth0.5/forwarding')).toBe('net.ipv4.conf.eth0/5.forwarding');
+});
+
+it.each([
+  ['system.slice/fishery-agent.service', 'fishery-agent.service'],
+  ['system.slice/system-fishery\\x2dkeeper.slice/fishery-keeper@0.service', 'fishery-keeper@0.service'],
+  ['system.slice/docker.service/container', 'docker.service'],
+  ['user.slice/user-0.slice/session-1.scope', undefined],
+  ['', undefined],
+])('tells the service of cgroup %j', (cgroup, service) => {
+  expect(serviceOf(cgroup)).toBe(service);
+});
+
+it('leaves processes out that are gone', () => {
+  expect([...readServices([2 ** 22 + 1])]).toEqual([]);
 });

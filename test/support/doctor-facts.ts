@@ -199,6 +199,7 @@ export const healthy: Facts = {
   agent: { socket: '/var/lib/fishery/agent.sock', status: statusOf(), health: null, problem: null },
   agentProcesses: [{ pid: 1, isHere: true, machine: 'edge' }],
   keepers: [{ path: '/run/fishery/keeper-1-1.sock', listens: true }],
+  services: new Map([[1, 'fishery-agent.service']]),
   server: { url: 'http://127.0.0.1:7480', problem: null, ahead_s: 0.2 },
 };
 

@@ -84,6 +84,29 @@ export const agentChecks: readonly Check[] = [
   ),
   defineCheck(
     {
+      id: 'keeper-in-unit',
+      title: 'a keeper lives in the unit of the agent',
+      why: 'The agent has started it, so systemd counts it in: whatever is done to that unit as a whole (`systemctl kill`, a drop-in without `KillMode=process`, its memory limit, its OOM policy) lets go of every port and flow that the keeper has.',
+      remedy: 'Give it a unit of its own, `fishery-keeper@N`, which the agent uses from then on.',
+      worst: 'warning',
+    },
+    ['services', 'agent'],
+    ({ services, agent: { status } }): readonly Finding[] => {
+      const unit = status === null ? undefined : services.get(status.pid);
+      if (status === null || unit === undefined) return [];
+      return status.keepers
+        .filter(({ pid }) => services.get(pid) === unit)
+        .map(({ number, pid }) => ({
+          severity: 'warning',
+          what: `keeper ${number} (process ${pid}) is in ${unit}, as the agent is`,
+          mend:
+            `systemctl enable fishery-keeper@${number}; it begins at the next boot, or after "systemctl stop ${unit}" and ` +
+            '"fishery agent down", which end the flows of fish, and "systemctl start" of both',
+        }));
+    },
+  ),
+  defineCheck(
+    {
       id: 'server',
       title: 'the server does not answer, or does not know the token',
       why: 'Without answered keepalives the guard shuts within the horizon.',

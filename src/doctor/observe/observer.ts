@@ -35,7 +35,7 @@ import {
 } from './host.ts';
 import { readAdvertisedRoutes, readIngressFilters, readLinks, readRoutesOf, readRules } from './ip.ts';
 import { readNft, tryRuleset } from './nft.ts';
-import { readAgentProcesses } from './processes.ts';
+import { readAgentProcesses, readServices } from './processes.ts';
 import { readAgent, readServer, type ServerAnswer } from './remote.ts';
 import { canDestroySockets, readPacketSockets, readSockets } from './sockets.ts';
 
@@ -130,6 +130,10 @@ export class Observer {
     agent: () => readAgent(join(this.#options.settings.state_dir, socketName)),
     agentProcesses: readAgentProcesses,
     keepers: () => readKeepers(),
+    services: async () => {
+      const { status } = await this.#fact('agent');
+      return readServices(status === null ? [] : [status.pid, ...status.keepers.map(({ pid }) => pid)]);
+    },
     server: async () => (await this.#server()).facts,
   };
 

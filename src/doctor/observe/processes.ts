@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { unifiedPath } from '../../agent/linux/cgroups.ts';
 import type { AgentProcess } from '../facts.ts';
 
 /** `node …/fishery.mjs agent --config …`, or compiled, or as TypeScript. */
@@ -26,13 +27,35 @@ export function readAgentProcesses(): readonly AgentProcess[] {
       const machine = at < 0 ? null : (rest[at + 1] ?? null);
       return [{ pid, parent, isHere: readlinkSync(`/proc/${pid}/ns/net`) === here, machine }];
     } catch (error) {
-      // It ended between the looks, or is none of ours to look at.
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES' || code === 'EPERM') return [];
+      if (isOutOfSight(error)) return [];
       throw error;
     }
   });
   return found
     .filter(({ pid }) => !found.some(({ parent }) => parent === pid))
     .map(({ pid, isHere, machine }) => ({ pid, isHere, machine }));
+}
+
+/** It ended between the looks, or is none of ours to look at. */
+function isOutOfSight(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES' || code === 'EPERM';
+}
+
+/** `system.slice/fishery-agent.service`, or a cgroup below it: the service; undefined for what is in none. */
+export const serviceOf = (cgroup: string): string | undefined =>
+  cgroup.split('/').find((part) => part.endsWith('.service'));
+
+/** By process: the service of those that are in one. */
+export function readServices(pids: readonly number[]): ReadonlyMap<number, string> {
+  const found = new Map<number, string>();
+  for (const pid of pids) {
+    try {
+      const service = serviceOf(unifiedPath(readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? '');
+      if (service !== undefined) found.set(pid, service);
+    } catch (error) {
+      if (!isOutOfSight(error)) throw error;
+    }
+  }
+  return found;
 }
