@@ -14,6 +14,8 @@ const here = { allocator: 'machine', machine: 'edge' } as const;
 const breaks: readonly Break[] = (['up', 'down'] as const).flatMap((dead) =>
   (['before', 'after'] as const).map((when) => ({ dead, when })),
 );
+/** Two clocks of one host. */
+const clocks_apart_us = 5_000;
 /** How often a verb is played until a message that it has not always (two reports were one) is there to be cut. */
 const attempts_max = 50;
 
@@ -22,9 +24,12 @@ const numberOf = (id: string) => Number(id.split('-')[1]);
 
 /** One machine that grants in one slice, and all that is asked of it. */
 class Scene implements AsyncDisposable {
-  readonly w: LinkedBroker;
+  w: LinkedBroker;
   readonly server: FisheryClient;
   local: FisheryClient;
+  #machines = 1;
+  /** Whose the server is. */
+  #first: LinkedBroker | undefined;
   readonly senders = new Senders();
   /** How often whoever asked had to ask again. */
   repeated = 0;
@@ -37,8 +42,7 @@ class Scene implements AsyncDisposable {
   }
 
   static async open(): Promise<Scene> {
-    // Heartbeats are no part of any verb.
-    const w = await LinkedBroker.open({ forward_ms: 250, heartbeat_ms: 15_000 }, { isSparing: true });
+    const w = await LinkedBroker.open({ forward_ms: 250, heartbeat_ms: 100 }, { isSparing: true });
     const scene = new Scene(w);
     await scene.assign();
     await scene.rest();
@@ -52,13 +56,33 @@ class Scene implements AsyncDisposable {
 
   slices(state: string): readonly string[] {
     return [...this.w.server.store.tables.slices.values()]
-      .filter((slice) => slice.machine === 'edge' && slice.state === state)
+      .filter((slice) => slice.machine === this.w.machine && slice.state === state)
       .map(({ id }) => `slice-${id}`);
   }
 
   async assign(): Promise<void> {
-    await this.server.slices.assign({ machine: 'edge', pool: 'pool', allocator: 'machine' });
+    await this.server.slices.assign({ machine: this.w.machine, pool: 'pool', allocator: 'machine' });
     await soon(() => this.slices('assigned').length === 1);
+  }
+
+  /** Another machine, on which no broker ever was, takes the place of this one. */
+  async moveIn(): Promise<void> {
+    await this.drain();
+    const former = this.w;
+    if (former.machine === 'edge') this.#first = former;
+    else await former[Symbol.asyncDispose]();
+    const { server } = former;
+    this.w = await LinkedBroker.join(server, `edge-${++this.#machines}`, undefined, { isSparing: true });
+    this.senders.follow(this.w);
+    this.local = this.w.local(1);
+    await soon(() => this.w.isListening);
+  }
+
+  /** Until the stream says that it lives. */
+  async heartbeat(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.w.link.onHeartbeat = () => resolve(undefined);
+    await promise;
   }
 
   async drain(): Promise<void> {
@@ -68,7 +92,7 @@ class Scene implements AsyncDisposable {
   }
 
   open(): Promise<Session> {
-    return this.insist(() => this.local.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 }));
+    return this.insist(() => this.local.sessions.open({ machine: this.w.machine, holder: 'web', ttl_s: 600 }));
   }
 
   async grant({ id: session }: Session): Promise<Lease> {
@@ -84,8 +108,15 @@ class Scene implements AsyncDisposable {
 
   /** As the server was told: at rest that is all of them. */
   get counts() {
+    const { leases, sessions } = this.told;
+    return { sessions: sessions.length, leases: leases.length };
+  }
+
+  get told() {
     const { reportedSessions, reportedLeases } = this.w.server.store.tables;
-    return { sessions: reportedSessions.size, leases: reportedLeases.size };
+    const isOfThis = ({ machine }: Readonly<{ machine: string }>) => machine === this.w.machine;
+    const [leases, sessions] = [[...reportedLeases.values()], [...reportedSessions.values()]];
+    return { leases: leases.filter(isOfThis), sessions: sessions.filter(isOfThis) };
   }
 
   /** Until nothing moves any more, neither on the host nor over the link. */
@@ -101,6 +132,7 @@ class Scene implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.w[Symbol.asyncDispose]();
+    if (this.#first !== this.w) await this.#first?.[Symbol.asyncDispose]();
   }
 }
 
@@ -119,8 +151,8 @@ const usesHere = (leases: readonly Lease[]): readonly Use[] =>
     }));
 
 /** The same, as the server was told. */
-const usesTold = ({ w }: Scene): readonly Use[] =>
-  [...w.server.store.tables.reportedLeases.values()]
+const usesTold = ({ told }: Scene): readonly Use[] =>
+  told.leases
     .filter(({ state }) => state !== 'refused')
     .map((lease) => ({
       ...{ who: `lease-${lease.id} ${formatToken(lease)} ${lease.holder}`, ...lease.ports },
@@ -149,17 +181,20 @@ const tablesHere = async ({ local }: Scene): Promise<Tables> => ({
 /** Both tables, all of them, and the host. */
 function judge(scene: Scene, { leases: here, sessions: opened }: Tables): void {
   const { w, senders } = scene;
-  const { reportedLeases, reportedSessions, brokers, leases } = w.server.store.tables;
+  const { brokers, leases, machines } = w.server.store.tables;
   expect(senders.collisions).toEqual([]);
   expect(leases.size).toBe(0);
-  expect(brokers.get('edge')?.epoch).toBe(w.broker.epoch);
+  expect(brokers.get(w.machine)?.epoch).toBe(w.broker.epoch);
+  // The server never takes a guard for shut that is open: it has heard every keepalive that was answered.
+  const seenAt = machines.get(w.machine)?.agent?.seenAt ?? 0;
+  expect(seenAt).toBeGreaterThanOrEqual(Math.max(0, w.answeredAtUs - clocks_apart_us));
   expect(w.broker.status().rejected).toBe(0);
   const inOrder = (uses: readonly Use[]) => [...uses].sort((a, b) => (a.who < b.who ? -1 : 1));
   expect(inOrder(usesTold(scene))).toEqual(inOrder(usesHere(here)));
   expect(usedTwice(usesHere(here))).toEqual([]);
   // That a rest is over is not told: it follows by itself.
   const settled = (state: string) => (state === 'cooling' ? 'ended' : state);
-  const told = [...reportedLeases.values()].map(
+  const told = scene.told.leases.map(
     (row) => `${row.id} ${settled(row.state)} ${row.ending} ${instant(row.activeAt)} ${instant(row.endingAt)}`,
   );
   const known = here.map(
@@ -167,7 +202,7 @@ function judge(scene: Scene, { leases: here, sessions: opened }: Tables): void {
   );
   expect(told.sort()).toEqual(known.sort());
   const sessions = opened.map(({ id, state, ending }) => `${numberOf(id)} ${state} ${ending}`);
-  expect([...reportedSessions.values()].map(({ id, state, ending }) => `${id} ${state} ${ending}`).sort()).toEqual(
+  expect(scene.told.sessions.map(({ id, state, ending }) => `${id} ${state} ${ending}`).sort()).toEqual(
     sessions.sort(),
   );
   // Whoever may send is on the host, and nobody else.
@@ -195,9 +230,9 @@ type Played = Readonly<{ messages: readonly Message[]; isCut: boolean; repeated:
 type Place = Readonly<{ name: string; nth: number; at: Break }>;
 
 async function play<Given>(scene: Scene, verb: Verb<Given>, place?: Place): Promise<Played> {
-  const { link } = scene.w;
   const given = await verb.given(scene);
   await scene.rest();
+  const { link } = scene.w;
   const before = scene.counts;
   const [start, asked] = [link.messages.length, scene.repeated];
   let [nth, isCut] = [0, false];
@@ -334,6 +369,27 @@ const verbs = [
   verb('a broker that starts anew reports', {
     given: (scene) => scene.leased(),
     does: (scene) => scene.restart(),
+  }),
+  verb('the first broker of a machine begins', {
+    given: (scene) => scene.moveIn(),
+    does: async (scene) => {
+      await scene.assign();
+      const here = () => scene.insist(() => scene.local.slices.list({ state: 'assigned' }));
+      await soon(async () => (await here()).items.length === 1);
+      await scene.leased();
+    },
+    opens: 1,
+    grants: 1,
+  }),
+  verb('keepalive of the agent', {
+    given: (scene) => scene.leased(),
+    does: async ({ w }) => {
+      while (!(await w.beat(5_000)));
+    },
+  }),
+  verb('heartbeat of the stream', {
+    given: (scene) => scene.leased(),
+    does: (scene) => scene.heartbeat(),
   }),
 ] as const;
 

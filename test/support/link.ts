@@ -26,6 +26,8 @@ export class Link {
   readonly messages: Message[] = [];
   /** Of the exchange with this number. */
   cut: (number: number, name: string) => Cut | undefined = () => undefined;
+  /** The next heartbeat of the stream is a message, too, and this hears that it has arrived. */
+  onHeartbeat: (() => void) | undefined;
   /** Around the message that travels now. */
   breaks: (message: Message) => Break | undefined = () => undefined;
 
@@ -97,9 +99,13 @@ export class Link {
           const hand = () => {
             if (!isTorn) controller.enqueue(bytes);
           };
-          // Heartbeats say nothing.
-          if (name === undefined || name === 'bookmark') hand();
-          else this.#arrives({ name, direction: 'down' }, hand);
+          const heard = name === 'bookmark' ? this.onHeartbeat : undefined;
+          // Heartbeats say nothing, but to who waits for one.
+          if (name === undefined || (name === 'bookmark' && !heard)) hand();
+          else if (this.#arrives({ name, direction: 'down' }, hand) && heard) {
+            this.onHeartbeat = undefined;
+            heard();
+          }
         };
         const pump = async () => {
           for (;;) {

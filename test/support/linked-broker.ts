@@ -173,18 +173,29 @@ export class LinkedBroker<Server extends LiveServer = RealServer> implements Asy
 
   async #keepAlive(fenceMs: number, signal: AbortSignal): Promise<void> {
     while (!isOver(signal)) {
-      const sentAt = performance.now();
-      try {
-        const body = { boot_id: `boot of ${this.machine}`, version: '0', applied_revision: this.#applied };
-        await this.#client.agent.keepalive(this.machine, body, { timeoutMs: fenceMs / 3 });
-        const wasOpen = this.isGuardOpen;
-        this.#answeredAt = sentAt;
-        if (!wasOpen) this.onOpen();
-      } catch {
-        // The guard shuts by itself.
-      }
+      await this.beat(fenceMs / 3);
       await sleep(fenceMs / 8);
     }
+  }
+
+  /** One keepalive; whether it was answered. Where it was not, the guard shuts by itself. */
+  async beat(timeoutMs: number): Promise<boolean> {
+    const sentAt = performance.now();
+    try {
+      const body = { boot_id: `boot of ${this.machine}`, version: '0', applied_revision: this.#applied };
+      await this.#client.agent.keepalive(this.machine, body, { timeoutMs });
+    } catch {
+      return false;
+    }
+    const wasOpen = this.isGuardOpen;
+    this.#answeredAt = sentAt;
+    if (!wasOpen) this.onOpen();
+    return true;
+  }
+
+  /** When the last keepalive was sent that was answered: from then on the guard has its time. Microseconds since 1970. */
+  get answeredAtUs(): number {
+    return (performance.timeOrigin + this.#answeredAt) * 1_000;
   }
 
   /** Of what is killed nothing is answered any more, and nothing is written. */
@@ -226,10 +237,15 @@ export class LinkedBroker<Server extends LiveServer = RealServer> implements Asy
   static join<Server extends LiveServer>(
     server: Server,
     machine: string,
-    fence_s: number,
+    fence_s?: number,
     more: Pick<LinkedBrokerParts, 'isSparing'> = {},
   ): Promise<LinkedBroker<Server>> {
-    return LinkedBroker.#on(server, { machine, ownsServer: false, fence_s, ...more });
+    return LinkedBroker.#on(server, {
+      machine,
+      ownsServer: false,
+      ...(fence_s === undefined ? {} : { fence_s }),
+      ...more,
+    });
   }
 
   static async #on<Server extends LiveServer>(
@@ -262,15 +278,22 @@ export class LinkedBroker<Server extends LiveServer = RealServer> implements Asy
 
   /** Whether nothing is under way, here or to the server, and the server has heard of everything. */
   get isAtRest(): boolean {
-    const isTold = this.#reports.waiting === 0 && this.#own.waiting === 0 && this.#broker?.status().untold === 0;
+    const isReported = this.#broker === undefined || this.#broker.status().untold === 0;
+    const isTold = this.#reports.waiting === 0 && this.#own.waiting === 0 && !this.#isAway && isReported;
     const isMoving = [...this.#host.desired.leases.values()].some(({ state }) => state !== 'active');
-    return isTold && !isMoving && this.link.isQuiet && this.#hasSnapshot;
+    return isTold && !isMoving && this.isListening;
+  }
+
+  /** Whether it knows what the server wants, and hears what comes; nothing is under way. */
+  get isListening(): boolean {
+    return this.link.isQuiet && this.#hasSnapshot;
   }
 
   /** Whether what the clock alone does in the table (rests that are over) is done. */
   async isSwept(): Promise<boolean> {
-    const swept = await this.#engine?.leases.execute({ kind: 'sweep', itemsMax: 1_000 });
-    return swept?.ok === true && swept.value.moved === 0;
+    if (!this.#engine) return true;
+    const swept = await this.#engine.leases.execute({ kind: 'sweep', itemsMax: 1_000 });
+    return swept.ok && swept.value.moved === 0;
   }
 
   get table(): string {
