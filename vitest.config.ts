@@ -43,9 +43,12 @@ export default defineConfig({
           name: 'kernel',
           include: [kernelTests],
           globalSetup: 'test/kernel/support/global-setup.ts',
-          // Each file has namespaces of its own, but their time-outs are the machine's: not beside the unit tests. Half of
-          // their time they wait for those time-outs, so there are more of them than cores.
-          maxWorkers: 2 * availableParallelism(),
+          // Longer than what the tests themselves give a busy machine, whose words say more.
+          testTimeout: 90_000,
+          hookTimeout: 120_000,
+          // Each file has namespaces of its own, but their time-outs are the machine's: not beside the unit tests. They wait
+          // for those time-outs much of their time, so there is one more at a time than there are cores.
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 1 },
         },
       },

@@ -113,7 +113,7 @@ beforeAll(async () => {
   block = leases[0]?.ports.first ?? NaN;
   web = await lab.user(lab.host, webUid);
   client = await lab.user(lab.clientSide, 0);
-}, 60_000);
+});
 afterAll(() => lab.close());
 
 async function echoes(user: User, socket: string): Promise<void> {

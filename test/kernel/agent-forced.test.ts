@@ -22,7 +22,7 @@ beforeAll(async () => {
   await agent.ready();
   program = await NamespaceProcess.start(lab.host);
   await program.call('become', uid);
-}, 60_000);
+});
 afterAll(async () => {
   await program.stop();
   await lab.close();

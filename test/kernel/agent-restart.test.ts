@@ -111,6 +111,6 @@ describe.each(['nftables', 'ebpf'] as const)(
       expect(identifiers.size).toBe(1);
       await expect.poll(() => scene.placeholders(), { timeout: 15_000 }).toBe(0);
       expect((await scene.agent.status()).fish?.stats).toMatchObject({ placeholders_held: 0 });
-    }, 60_000);
+    });
   },
 );

@@ -39,7 +39,7 @@ beforeAll(async () => {
   agent = lab.startAgent(config);
   await agent.until(({ fish: status }) => status?.answered === 2, 'fish has not its leases');
   await agent.ready();
-}, 60_000);
+});
 afterAll(() => lab.close());
 
 describe('leases of fish on a real host', () => {
@@ -63,7 +63,7 @@ describe('leases of fish on a real host', () => {
       'it does not say that there can be no more',
     );
     expect((await leases()).filter(({ protocol }) => protocol === 'tcp')).toHaveLength(4);
-  }, 60_000);
+  });
 
   it('say so at once to who finds no port, in a way that programs understand', async () => {
     await connectUpTo(16);

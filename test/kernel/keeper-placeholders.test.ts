@@ -35,7 +35,7 @@ beforeAll(async () => {
   lab = await createLab('keepers');
   lab.host.shell("sysctl -qw net.ipv4.ping_group_range='0 0'");
   folder = mkdtempSync(join(tmpdir(), 'fishery-keepers-'));
-}, 30_000);
+});
 afterEach(() => {
   for (const child of children) child.kill('SIGKILL');
   children.clear();

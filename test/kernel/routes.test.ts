@@ -68,7 +68,7 @@ beforeAll(async () => {
     run(`ip -n ${router} route add default via ${hop(net, 2)[4]} table ${mark}`);
     run(`ip -n ${router} -6 route add default via ${hop(net, 2)[6]} table ${mark}`);
   }
-}, 60_000);
+});
 afterAll(async () => {
   close();
   await server[Symbol.asyncDispose]();

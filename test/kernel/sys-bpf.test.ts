@@ -5,7 +5,7 @@ import { createLab, type Lab } from './support/sys-lab.ts';
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('bpf');
-}, 30_000);
+});
 afterAll(() => lab.close());
 afterEach(() => lab.host.call('closePrograms'));
 

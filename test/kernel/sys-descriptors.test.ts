@@ -4,7 +4,7 @@ import { createLab, NamespaceProcess, type Lab } from './support/sys-lab.ts';
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('fds');
-}, 30_000);
+});
 afterAll(() => lab.close());
 
 describe('descriptors passed over a Unix socket', () => {

@@ -10,7 +10,7 @@ const alive = hostOrder32(0);
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('nft');
-}, 30_000);
+});
 afterAll(() => lab.close());
 beforeEach(() => {
   lab.host.shell(

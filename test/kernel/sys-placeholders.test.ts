@@ -10,7 +10,7 @@ const [origin6, second6] = ['2001:db8:f::1', '2001:db8:f::2'];
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('place');
-}, 30_000);
+});
 afterAll(() => lab.close());
 afterEach(async () => {
   await lab.host.call('closeAll');
@@ -270,5 +270,5 @@ describe('on the wire and afterwards', () => {
   test('a thousand rounds of every kind, refused ones included, leave no descriptor behind', async () => {
     await lab.host.call('sysctl', 'net.ipv4.ping_group_range', '0 0');
     expect(await lab.host.call('leakOf', 1000)).toBe(0);
-  }, 30_000);
+  });
 });

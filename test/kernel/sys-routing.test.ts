@@ -5,7 +5,7 @@ import { createLab, type Lab } from './support/sys-lab.ts';
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('routing');
-}, 30_000);
+});
 afterAll(() => lab.close());
 
 describe('rules', () => {

@@ -11,7 +11,7 @@ const origin6 = '2001:db8:f::1';
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('diag');
-}, 30_000);
+});
 afterAll(() => lab.close());
 afterEach(async () => {
   await lab.host.call('closeAll');
@@ -204,7 +204,7 @@ describe('destroying a socket', () => {
 
 test('a thousand of these objects leave no descriptor behind', async () => {
   expect(await lab.host.call('diagLeak', 1000)).toBe(0);
-}, 30_000);
+});
 
 /** Leaves a TIME_WAIT of a connection to the peer on a local port: this side closes first. */
 async function timeWait(port: number): Promise<void> {

@@ -12,7 +12,7 @@ const [plain, offloading] = [
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('tun');
-}, 30_000);
+});
 afterAll(() => lab.close());
 
 async function up(name: string): Promise<void> {
@@ -155,4 +155,4 @@ test('a thousand openings leave no descriptor behind', async () => {
   await lab.host.call('closeTun', 'fishtun4');
   await lab.host.call('removeTun', 'fishtun4');
   expect(await lab.host.call('openDescriptors')).toBe(before);
-}, 60_000);
+});

@@ -4,7 +4,7 @@ import { createLab, type Lab } from './support/sys-lab.ts';
 let lab: Lab;
 beforeAll(async () => {
   lab = await createLab('wait');
-}, 30_000);
+});
 afterAll(() => lab.close());
 
 test('a thread that waits is woken from another thread, and not before', async () => {

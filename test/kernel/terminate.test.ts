@@ -83,7 +83,7 @@ beforeAll(async () => {
   const { items } = await lab.client.leases.list({ machine: 'edge', holder: 'terminator' });
   const firstOf = (address: string) => items.find((lease) => lease.address === address)?.ports.first ?? NaN;
   [block4, block6] = [firstOf(address4), firstOf(address6)];
-}, 60_000);
+});
 afterAll(() => lab.close());
 
 const stats = async () => {

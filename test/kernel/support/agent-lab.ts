@@ -346,7 +346,11 @@ export class AgentProcess {
   }
 
   /** Waits until its status is as wanted; shows its output when it never is. */
-  async until(isAsWanted: (status: AgentStatus) => boolean, what: string, timeout_ms = 15_000): Promise<AgentStatus> {
+  async until(
+    isAsWanted: (status: AgentStatus) => boolean,
+    what: string,
+    timeout_ms = patience_ms,
+  ): Promise<AgentStatus> {
     return eventually(
       async () => {
         const status = await this.status();
@@ -377,11 +381,14 @@ export class AgentProcess {
   }
 }
 
+/** As long as it may take on a machine that has much else to do; what comes sooner is not waited for. */
+const patience_ms = 40_000;
+
 /** Asks until the answer is not undefined. */
 export async function eventually<T>(
   ask: () => Promise<T | undefined> | T | undefined,
   what: () => string,
-  timeout_ms = 15_000,
+  timeout_ms = patience_ms,
 ): Promise<T> {
   const until = performance.now() + timeout_ms;
   let last: unknown = 'never';
