@@ -56,6 +56,7 @@ export const counterNames = [
   'timed_out',
   'unreachable',
   'failed',
+  'client_left',
   'ports_exhausted',
   'no_lease',
   'not_chosen',

@@ -22,13 +22,14 @@ export function relay(client: Socket, origin: Socket, limits: RelayLimits, done:
       if (hadError) reset(other);
       if (--open === 0) done(end);
     });
-    socket.once('end', () => {
-      client.setTimeout(limits.half_closed_timeout_s * 1_000);
-      for (const each of [client, origin]) resetsAtEnd(each, false);
-    });
+    socket.once('end', onEnd);
     socket.setNoDelay(true);
     // A connection that is cut short by the end of this process must not look like one that is over.
     resetsAtEnd(socket, true);
+  };
+  const onEnd = () => {
+    client.setTimeout(limits.half_closed_timeout_s * 1_000);
+    for (const each of [client, origin]) resetsAtEnd(each, false);
   };
   follow(client, origin, 'client_resets');
   follow(origin, client, 'origin_resets');
@@ -38,6 +39,8 @@ export function relay(client: Socket, origin: Socket, limits: RelayLimits, done:
     reset(client);
     reset(origin);
   });
+  // Before anybody listened.
+  if (client.readableEnded) onEnd();
   // A pipe reads no faster than the other side takes it, and ends the other side where this one ends.
   client.pipe(origin);
   origin.pipe(client);

@@ -14,6 +14,19 @@ export function resetsAtEnd(socket: Socket, resets: boolean): void {
   if (fd !== undefined) resetOnClose(fd, resets);
 }
 
+/**
+ * Calls `left` once when the peer of a socket that nobody reads from yet has gone: by a reset, or by its end without having said a
+ * word. One that ends after some words may wait for nothing else but that they arrive. What it says is read as far as the
+ * socket's own buffer goes; behind more than that neither can be seen. The answer stops it, and leaves the socket as it is.
+ */
+export function watchLeaving(socket: Socket, left: () => void): () => void {
+  socket.once('close', left).once('end', left);
+  // Paused as it is: read into its buffer, and told to nobody.
+  socket.read(0);
+  if (socket.destroyed) left();
+  return () => void socket.off('close', left).off('end', left);
+}
+
 /** Node tells it to nobody, and everybody reads it here. */
 function descriptorOf(socket: Socket): number | undefined {
   const handle: unknown = Reflect.get(socket, '_handle');

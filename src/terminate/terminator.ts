@@ -29,7 +29,7 @@ import {
   type UsableLease,
 } from './protocol.ts';
 import { relay, type RelayEnd } from './relay.ts';
-import { reset } from './sockets.ts';
+import { reset, watchLeaving } from './sockets.ts';
 
 /** Each costs system calls, and a client waits. */
 const leasesTried_max = 8;
@@ -48,7 +48,8 @@ type Open = {
 
 /** What became of trying to reach an origin. */
 type Reached = Readonly<
-  { origin: Socket; ended: (ending: RecordedEnding) => void } | { outcome: Outcome | 'ports_exhausted' | 'no_lease' }
+  | { origin: Socket; ended: (ending: RecordedEnding) => void }
+  | { outcome: Outcome | 'client_left' | 'ports_exhausted' | 'no_lease' }
 >;
 const endingOf: Readonly<Record<RelayEnd, RecordedEnding>> = {
   ...{ finished: 'finished', client_resets: 'reset', origin_resets: 'reset', idle: 'idle' },
@@ -199,7 +200,7 @@ export class Terminator {
     return this.cut();
   }
 
-  /** Resets everything that is open; what still waits for its origin is reset when that answers. */
+  /** Resets everything that is open; what still waits for its origin waits no longer. */
   cut(): number {
     for (const { client, origin } of this.#open) {
       reset(client);
@@ -219,10 +220,13 @@ export class Terminator {
 
   async #carryOn(open: Open, asked: ClientConnection): Promise<void> {
     const { client } = open;
-    // A client that is gone before its origin has answered: what there is to say is said by then.
+    // What there is to say of a client that is gone is said by then.
     const ignore = () => {};
     client.on('error', ignore);
-    const reached = await this.#reach(open, asked);
+    const leaving = new AbortController();
+    const stopWatching = watchLeaving(client, () => leaving.abort());
+    const reached = await this.#reach(open, asked, leaving.signal);
+    stopWatching();
     if ('outcome' in reached) {
       this.#counters[reached.outcome]++;
       const isSilence = reached.outcome === 'timed_out' || reached.outcome === 'unreachable';
@@ -254,12 +258,14 @@ export class Terminator {
   }
 
   /** Tries one lease after the other while the ports of each are all in use toward this destination. */
-  async #reach(open: Open, asked: ClientConnection): Promise<Reached> {
+  async #reach(open: Open, asked: ClientConnection, leaving: AbortSignal): Promise<Reached> {
+    const hasLeft = () => leaving.aborted;
     const { destination: host, port } = asked;
     const startedAt = performance.now();
     const leases = leasesFor(asked.client, this.#leases, leasesTried_max);
     if (leases.length === 0) return { outcome: 'no_lease' };
     for (const lease of leases) {
+      if (hasLeft()) return { outcome: 'client_left' };
       open.lease = lease.id;
       const openedAt = nowUs();
       const left_ms = this.#settings.connect_timeout_s * 1_000 - (performance.now() - startedAt);
@@ -277,11 +283,13 @@ export class Terminator {
       };
       try {
         const timeoutMs = Math.max(1, Math.round(left_ms));
-        const origin = await connect({ lease, host, port, timeoutMs, allowHalfOpen: true, onAttempt });
+        const ways = { allowHalfOpen: true, onAttempt, signal: leaving };
+        const origin = await connect({ lease, host, port, timeoutMs, ...ways });
         this.#note(asked, 'connected', startedAt);
         return { origin, ended: hasEnded };
       } catch (error) {
         hasEnded('not_connected');
+        if (hasLeft()) return { outcome: 'client_left' };
         if (!(error instanceof ConnectError)) throw error;
         if (error.failure === 'ports_exhausted') continue;
         const outcome = outcomeOf(error);

@@ -30,7 +30,7 @@ const settings = {
       { destinations: [`${origin4}/32`, `${origin6}/128`], path: 'terminate' },
     ],
     otherwise: 'packet',
-    connect_timeout_s: 1,
+    connect_timeout_s: 3,
     on_unreachable: 'close',
     connections_per_client_max: 6,
   },
@@ -226,6 +226,41 @@ describe('what one side does, the other side sees', () => {
     expect(destinations).toContainEqual(expect.objectContaining({ address: origin4, port: 84, timed_out: 1 }));
     expect(destinations.find(({ port }) => port === 80)?.connect_times.sum_s).toBeGreaterThan(0);
     expect(total.connected).toBeGreaterThan(0);
+  });
+
+  it.each(['reset', 'end'] as const)(
+    'that the client is gone before the origin has answered (%s): nobody waits for that any more',
+    async (how) => {
+      const { client_left, connected: before } = await stats();
+      // Where this machine is so slow that the attempt is over first, there is another.
+      await eventually(
+        async () => {
+          const gone = await client.connect(origin4, 84);
+          await gone.until((state) => state.connected, 'no connection');
+          await gone.act(how);
+          await gone.until(({ closed }) => closed, 'not closed');
+          return (await stats()).client_left > client_left ? true : undefined;
+        },
+        () => 'it is not noticed',
+      );
+      expect(await stats()).toMatchObject({ open: 0, connecting: 0, connected: before });
+      expect(lab.shell(lab.host, 'ss -Htn state syn-sent dport = 84')).toBe('');
+    },
+  );
+
+  it('that the client is done before the origin has answered, if it has said something: that arrives', async () => {
+    lab.shell(lab.origin, 'nft add rule inet silent in tcp dport 80 drop');
+    const mine = await client.connect(origin4, 80);
+    await mine.write('all I have');
+    await mine.act('end');
+    await eventually(
+      async () => ((await stats()).connecting === 1 ? true : undefined),
+      () => 'nobody tries',
+    );
+    lab.shell(lab.origin, 'nft flush chain inet silent in');
+    const theirs = await origin.next();
+    expect(await theirs.until(({ ended }) => ended, 'no end')).toMatchObject({ text: 'all I have' });
+    await closeBoth(theirs);
   });
 
   it.each([
