@@ -30,7 +30,7 @@ export type AgentParts = Readonly<{
   settings: HostSettings;
   families: readonly Family[];
   host: Host;
-  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget'>;
+  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteSliced'>;
   /** What the server said, for the next agent. */
   memory: Pick<DesiredMemory, 'read' | 'reset' | 'note' | 'noteUp' | 'flush'>;
   /** By whom holders are known, for the next agent. */

@@ -11,7 +11,7 @@ import type { StateFile } from './state-file.ts';
 
 export type HostKeeperParts = Readonly<{
   host: Pick<Host, 'observe' | 'carryOut' | 'changeElements'>;
-  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget'>;
+  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteSliced'>;
   settings: HostSettings;
   /** What the host has to carry now, as far as it cannot be seen on the host. */
   load(): Omit<HostLoad, 'hostAddresses' | 'othersTranslate'>;
@@ -68,7 +68,9 @@ export class HostKeeper {
     const observed = await host.observe(scope);
     if (!stateFile.isBegun) this.#begin(observed, load.addresses);
     const { othersTranslate } = observed;
-    const hostAddresses = hostAddressesInPools(observed, load);
+    stateFile.noteSliced(load.addresses);
+    const { sliced } = stateFile;
+    const hostAddresses = hostAddressesInPools(observed, { ...load, sliced });
     const classes = [...this.#classes.values()];
     const wanted = desiredHost(settings, { ...load, hostAddresses, classes, othersTranslate }, stateFile.recorded);
     const steps = plan(observed, wanted, stateFile.recorded);

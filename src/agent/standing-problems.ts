@@ -9,17 +9,16 @@ import { isLocalRule, type HostState } from './host-state.ts';
  */
 
 /**
- * The host's own addresses inside the pools: on a link, and not of a slice of this machine. The guard lets them alone, for
+ * The host's own addresses inside the pools: on a link, and never of a slice of this machine. The guard lets them alone, for
  * one of them may be the host's only way to its server. What is on `lo` is no such way, and fleets put whole pools there:
- * that stays guarded.
+ * that stays guarded. So does what was of a slice (`sliced`): it may be another machine's by now.
  */
 export function hostAddressesInPools(
   { linkAddresses }: Pick<HostState, 'linkAddresses'>,
-  load: Readonly<{ prefixes: readonly Prefix[]; addresses: readonly Address[] }>,
+  load: Readonly<{ prefixes: readonly Prefix[]; sliced: ReadonlySet<Address> }>,
 ): readonly Address[] {
-  const ofSlices = new Set(load.addresses);
   return [...linkAddresses]
-    .filter((each) => !ofSlices.has(each) && load.prefixes.some((prefix) => isIn(prefix, each)))
+    .filter((each) => !load.sliced.has(each) && load.prefixes.some((prefix) => isIn(prefix, each)))
     .sort();
 }
 

@@ -9,7 +9,7 @@ import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts
 const fileName = 'agent.json';
 
 /** Layouts that can be read; the last is the one that is written. What an earlier one did not have yet may be absent. */
-const layouts = [1, 2] as const;
+const layouts = [1, 2, 3] as const;
 
 const Content = z.strictObject({
   version: z.literal(layouts),
@@ -28,8 +28,12 @@ const Content = z.strictObject({
     tun_before: z.strictObject({ name: z.string(), is_up: z.boolean(), queue: z.int() }).nullable().default(null),
     rules: z.array(z.string()),
   }),
+  sliced: z.array(z.string()).default([]),
 });
 type Content = z.infer<typeof Content>;
+
+/** More addresses than any machine has slices of; the oldest would go first. */
+const sliced_max = 65_536;
 
 /** Of any layout. */
 const Versioned = z.looseObject({ version: z.int() });
@@ -71,30 +75,34 @@ export class StateFile {
   readonly #folder: string;
   readonly #host: string;
   #recorded: Recorded;
+  #sliced: ReadonlySet<Address>;
   #isBegun: boolean;
 
   private constructor(
     folder: string,
     host: string,
     identity: StateIdentity,
-    { recorded, isBegun }: Readonly<{ recorded: Recorded; isBegun: boolean }>,
+    { recorded, sliced, isBegun }: Readonly<{ recorded: Recorded; sliced: ReadonlySet<Address>; isBegun: boolean }>,
   ) {
     this.#folder = folder;
     this.#host = host;
     this.identity = identity;
     this.#recorded = recorded;
+    this.#sliced = sliced;
     this.#isBegun = isBegun;
   }
 
   /**
    * Reads the record of this host, or begins one. A record from before a reboot, or of another network namespace, is
-   * about a host that is no more. The error is one line for people.
+   * about a host that is no more; but for the addresses that its slices had. The error is one line for people.
    */
   static open(folder: string, identity: StateIdentity, host: string = thisHost()): Result<StateFile, string> {
     const read = readContent(folder);
     if (!read.ok) return read;
+    const sliced = slicedOf(read.value);
     const content = read.value?.host === host ? read.value : undefined;
-    if (!content) return ok(new StateFile(folder, host, identity, { recorded: nothingRecorded, isBegun: false }));
+    if (!content)
+      return ok(new StateFile(folder, host, identity, { recorded: nothingRecorded, sliced, isBegun: false }));
     // What the agent that wrote it did not write down yet is taken to be as the settings say.
     const had = { ...identity, ...identityOf(content) };
     // A host may get a terminator, or lose it: then its table is still to be looked at.
@@ -107,9 +115,15 @@ export class StateFile {
           `this host is set up for ${identityKeys[key]} "${asWritten(key, had[key])}", the settings say "${asWritten(key, wanted[key])}": ` +
             'run "fishery agent down" with the old settings first',
         );
-    const file = new StateFile(folder, host, wanted, { recorded: recordedOf(content), isBegun: true });
+    const file = new StateFile(folder, host, wanted, { recorded: recordedOf(content), sliced, isBegun: true });
     if (isNew) file.#write(file.recorded);
     return ok(file);
+  }
+
+  /** What a boot before this one has left: nothing of it is on the host, and `down` forgets what else it says. */
+  static forgetFormerBoots(folder: string, host: string = thisHost()): void {
+    const read = readContent(folder);
+    if (read.ok && read.value && bootOf(read.value.host) !== bootOf(host)) removeFile(folder);
   }
 
   /** The record of this host as it is, for `down`; undefined when there is none. */
@@ -119,11 +133,20 @@ export class StateFile {
     const content = read.value;
     if (content?.host !== host) return ok(undefined);
     const identity = { mark: 0, markMask: 0, ...identityOf(content) };
-    return ok(new StateFile(folder, host, identity, { recorded: recordedOf(content), isBegun: true }));
+    const sliced = slicedOf(content);
+    return ok(new StateFile(folder, host, identity, { recorded: recordedOf(content), sliced, isBegun: true }));
   }
 
   get recorded(): Recorded {
     return this.#recorded;
+  }
+
+  /**
+   * Every address that this host has had a slice of, on whatever boot, until it is taken down: the server may have given it to
+   * another machine since.
+   */
+  get sliced(): ReadonlySet<Address> {
+    return this.#sliced;
   }
 
   /** Whether it is on disk. While it is not, this agent has changed nothing; what is on the host was left by another. */
@@ -155,10 +178,18 @@ export class StateFile {
     });
   }
 
+  /** On disk when it returns. */
+  noteSliced(addresses: readonly Address[]): void {
+    if (addresses.every((each) => this.#sliced.has(each))) return;
+    this.#sliced = new Set([...this.#sliced, ...addresses].slice(-sliced_max));
+    this.#write(this.#recorded);
+  }
+
   /** The host is as it was, and nothing is left to know. */
   remove(): void {
-    rmSync(join(this.#folder, fileName), { force: true });
+    removeFile(this.#folder);
     this.#recorded = nothingRecorded;
+    this.#sliced = new Set();
     this.#isBegun = false;
   }
 
@@ -166,7 +197,7 @@ export class StateFile {
     const { machine, tun, routeTable, mark, markMask, terminateTable } = this.identity;
     const { tunBefore } = recorded;
     const content: Content = {
-      version: 2,
+      version: 3,
       host: this.#host,
       machine,
       tun,
@@ -181,12 +212,15 @@ export class StateFile {
         tun_before: tunBefore && { name: tunBefore.name, is_up: tunBefore.isUp, queue: tunBefore.queue },
         rules: [...recorded.rules],
       },
+      sliced: [...this.#sliced],
     };
     replaceFile(this.#folder, fileName, `${JSON.stringify(content, null, 2)}\n`, true);
     this.#recorded = recorded;
     this.#isBegun = true;
   }
 }
+
+const removeFile = (folder: string): void => rmSync(join(folder, fileName), { force: true });
 
 const without = <T>(all: ReadonlySet<T>, gone: readonly T[]): ReadonlySet<T> =>
   new Set([...all].filter((each) => !gone.includes(each)));
@@ -200,6 +234,10 @@ const identityOf = ({ machine, tun, route_table, mark, mark_mask, terminate_tabl
   ...(mark === undefined ? {} : { mark }),
   ...(mark_mask === undefined ? {} : { markMask: mark_mask }),
 });
+
+/** Of an earlier layout, those that an agent has put on the host. */
+const slicedOf = (content: Content | undefined): ReadonlySet<Address> =>
+  new Set([...(content?.recorded.addresses ?? []), ...(content?.sliced ?? [])] as Address[]);
 
 const recordedOf = ({ recorded }: Content): Recorded => ({
   sysctls: new Map(Object.entries(recorded.sysctls)),
@@ -230,7 +268,7 @@ function readContent(folder: string): Result<Content | undefined, string> {
     const { data } = Versioned.safeParse(json);
     if (data && !layouts.some((each) => each === data.version))
       return err(
-        `${path} was written by another version of Fishery (layout ${data.version}; this one reads ${layouts.join(' and ')}): ` +
+        `${path} was written by another version of Fishery (layout ${data.version}; this one reads ${layouts.join(', ')}): ` +
           'install that version again and run its "fishery agent down", then start this one',
       );
     return err(
@@ -245,5 +283,7 @@ function readContent(folder: string): Result<Content | undefined, string> {
 export function thisHost(): string {
   return `${bootId()} ${readlinkSync('/proc/self/ns/net')}`;
 }
+
+const bootOf = (host: string): string => host.split(' ', 1)[0] ?? '';
 
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

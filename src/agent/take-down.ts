@@ -54,6 +54,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       forgetOwners(stateDir);
       forgetHorizon(stateDir);
       found.value?.remove();
+      StateFile.forgetFormerBoots(stateDir);
       await removeLeftSocket(stateDir);
       return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
     } finally {

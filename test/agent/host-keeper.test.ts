@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { HostKeeper } from '../../src/agent/host-keeper.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from '../../src/agent/host-state.ts';
 import type { Element } from '../../src/agent/sets.ts';
+import type { Address } from '../../src/net/address.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { withoutFish } from '../support/agent-values.ts';
 import { address, FakeHost } from '../support/fake-host.ts';
@@ -10,6 +11,7 @@ import { containing } from '../support/matchers.ts';
 
 let host: FakeHost;
 let recorded: Recorded;
+let sliced: ReadonlySet<Address>;
 let keeper: HostKeeper;
 let wanted: Map<string, Set<string>>;
 let isBegun: boolean;
@@ -23,7 +25,7 @@ beforeEach(() => {
   host = new FakeHost();
   host.onStep = (step) => order.push(step.do);
   [recorded, wanted, guardsMended] = [nothingRecorded, new Map<string, Set<string>>(), 0];
-  guardOpenForMs = undefined;
+  [guardOpenForMs, sliced] = [undefined, new Set()];
   isBegun = true;
   [addresses, order] = [[address('198.51.100.10')], []];
   keeper = new HostKeeper({
@@ -35,6 +37,12 @@ beforeEach(() => {
       },
       get recorded() {
         return recorded;
+      },
+      get sliced() {
+        return sliced;
+      },
+      noteSliced: (those) => {
+        sliced = new Set([...sliced, ...those]);
       },
       record: (part: RecordPart) => {
         order.push('record');
@@ -108,6 +116,15 @@ describe('keeping the host', () => {
     host.linkAddresses.clear();
     await keeper.reconcile('changed');
     expect(host.table?.text).not.toContain('198.51.100.1 ');
+    expect(keeper.standingProblems).toEqual([]);
+  });
+
+  it('guards an address of a slice on a link, also when its last slice has left', async () => {
+    host.linkAddresses.add(address('198.51.100.10'));
+    await keeper.reconcile('changed');
+    addresses = [];
+    await keeper.reconcile('changed');
+    expect(host.table?.text).not.toContain('add element inet fishery host4');
     expect(keeper.standingProblems).toEqual([]);
   });
 

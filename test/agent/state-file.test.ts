@@ -139,6 +139,27 @@ describe('a host that is set up already', () => {
     });
   });
 
+  it('knows every address that this host has had a slice of, also after a reboot, until it is removed', () => {
+    const [ten, eleven] = [address('198.51.100.10'), address('198.51.100.11')];
+    const state = open();
+    state.noteSliced([ten]);
+    state.noteSliced([eleven]);
+    state.record(part({ addresses: [eleven] }));
+    state.forget(part({ addresses: [eleven] }));
+    expect([...open().sliced]).toEqual([ten, eleven]);
+    const rebooted = open('boot-2 net:[1]');
+    expect([rebooted.isBegun, ...rebooted.sliced]).toEqual([false, ten, eleven]);
+    rebooted.record(part());
+    expect([...open('boot-2 net:[1]').sliced]).toEqual([ten, eleven]);
+    // Another network namespace of this boot is a host that is there; another boot is not.
+    StateFile.forgetFormerBoots(folder, 'boot-2 net:[2]');
+    expect(open('boot-2 net:[1]').sliced.size).toBe(2);
+    StateFile.forgetFormerBoots(folder, 'boot-3 net:[1]');
+    expect(open('boot-3 net:[1]').sliced.size).toBe(0);
+    rebooted.remove();
+    expect([...rebooted.sliced, ...open('boot-2 net:[1]').sliced]).toEqual([]);
+  });
+
   it('is found by down without settings', () => {
     open().record(part({ tun: 'fishtun' }));
     const found = StateFile.find(folder, 'boot-1 net:[1]');
@@ -146,7 +167,7 @@ describe('a host that is set up already', () => {
   });
 });
 
-it.each(['', '{', '[]', '{"version":2}', '{"version":"9"}', '{"version":1,"host":"boot-1 net:[1]"}'])(
+it.each(['', '{', '[]', '{"version":3}', '{"version":"9"}', '{"version":1,"host":"boot-1 net:[1]"}'])(
   'a file that no agent wrote is no record, and is not overwritten: %s',
   (text) => {
     open().record(part());
@@ -173,10 +194,11 @@ describe('a record of another version', () => {
     write(first);
     const state = open();
     expect(state.recorded).toMatchObject({ tun: 'fishtun', tunBefore: null, sysctls: new Map([['a', '1']]) });
+    expect([...state.sliced]).toEqual(['198.51.100.10']);
     expect(StateFile.find(folder, 'boot-1 net:[1]')).toMatchObject({ value: { identity: { tun: 'fishtun' } } });
     state.record(part({ addresses: [address('198.51.100.11')] }));
     expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toMatchObject({
-      ...{ version: 2, mark: 0x66, mark_mask: 0xffff },
+      ...{ version: 3, mark: 0x66, mark_mask: 0xffff },
       recorded: { addresses: ['198.51.100.10', '198.51.100.11'], tun_before: null },
     });
   });
@@ -191,11 +213,11 @@ describe('a record of another version', () => {
 
   it('is refused when it is a later one, with what to do, and is left as it is', () => {
     open().record(part());
-    write({ version: 3, something: 'new' });
-    const refused = { ok: false, error: containing('(layout 3; this one reads 1 and 2): install that version again') };
+    write({ version: 4, something: 'new' });
+    const refused = { ok: false, error: containing('(layout 4; this one reads 1, 2, 3): install that version again') };
     expect(StateFile.open(folder, identity, 'boot-1 net:[1]')).toMatchObject(refused);
     expect(StateFile.find(folder)).toMatchObject(refused);
-    expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toEqual({ version: 3, something: 'new' });
+    expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toEqual({ version: 4, something: 'new' });
   });
 });
 

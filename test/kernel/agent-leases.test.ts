@@ -379,6 +379,7 @@ describe('on a host for proxies', () => {
         at: { address: '198.51.100.20', first_port: 2_048 },
       });
       const socket = await web.connect('198.51.100.20', 2_048);
+      lab.shell(lab.host, 'ip addr add 198.51.100.20/32 dev h0');
       await lab.client.slices.drain({ id, revision: '*' });
       expect(await is()).toBe('draining');
       await lab.client.leases.revoke(granted.id);
@@ -392,6 +393,13 @@ describe('on a host for proxies', () => {
         () => 'the address is still there',
       );
       expect(lab.shell(lab.host, 'ip -o addr show dev lo')).toContain('198.51.100.10/32');
+      // On a link it stands still, and may be another machine's by now: it is no address like any other here.
+      expect(await other.connect('198.51.100.20', 9_000)).toBe('TIMEOUT');
+      await agent.end('SIGKILL');
+      agent = lab.startAgent(config);
+      await agent.ready();
+      expect(await other.connect('198.51.100.20', 9_001)).toBe('TIMEOUT');
+      expect(lab.shell(lab.host, 'nft list set inet fishery host4')).not.toContain('198.51.100.20');
     });
   });
 });

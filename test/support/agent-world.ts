@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { Agent } from '../../src/agent/agent.ts';
+import type { Address } from '../../src/net/address.ts';
 import type { DesiredMachine } from '../../src/agent/desired.ts';
 import type { FishLeases } from '../../src/agent/fish-leases.ts';
 import type { FishPort } from '../../src/agent/fish-port.ts';
@@ -42,6 +43,7 @@ export class World {
   ended = 0;
   revision = 10;
   recorded = nothingRecorded;
+  readonly #sliced = new Set<Address>();
   readonly #events: Followed[] = [];
   #wake: (() => void) | undefined;
   readonly #stopping = new AbortController();
@@ -112,6 +114,10 @@ export class World {
         isBegun: true,
         get recorded() {
           return recordedOf();
+        },
+        sliced: this.#sliced,
+        noteSliced: (addresses) => {
+          for (const each of addresses) this.#sliced.add(each);
         },
         record: (part) => {
           this.recorded = {
