@@ -6,6 +6,7 @@ import { AddressSet } from '../packet/addresses.ts';
 import { eraseBlock, readBlock, writeBlock } from './block-rows.ts';
 import type { BlockColumns } from '../flows/flow-memory.ts';
 import { flowProtocol, IPV6 } from '../packet/packet.ts';
+import { LeasedPorts } from './leased-ports.ts';
 import { PortSpace } from './port-space.ts';
 
 /** Ports that fish may send from: one aligned power-of-two block of one lease. */
@@ -48,6 +49,7 @@ export class BlockTable {
   readonly shared: Uint8Array;
   leasedAddresses = new AddressSet([]);
   leasedAddresses6 = new AddressSet([]);
+  #leasedPorts = new LeasedPorts([]);
   #spaces = new Map<number, PortSpace>();
   /** Leases whose ports no new flow may get. */
   #draining: ReadonlySet<string> = new Set();
@@ -103,11 +105,9 @@ export class BlockTable {
     );
   }
 
-  /** Whether some block has this tuple: every slot is looked at. */
+  /** Whether some block has this tuple. */
   isLeasedPort(protocol: number, address: number, port: number): boolean {
-    for (let slot = 0; slot < this.#blocks.length; slot++)
-      if (this.hasTuple(slot, protocol, address, port)) return true;
-    return false;
+    return this.#leasedPorts.has(protocol, address, port);
   }
 
   /** The slots that `replace(wanted)` would take away. Their flows have to end first: a flow's lease is its block's. */
@@ -233,6 +233,13 @@ export class BlockTable {
       new AddressSet([...new Set(byFamily.get(family)?.map((slot) => this.address[slot]!))]);
     this.leasedAddresses = setOf(4);
     this.leasedAddresses6 = setOf(6);
+    this.#leasedPorts = new LeasedPorts(
+      slots.map((slot) => ({
+        protocol: this.protocolOf(slot),
+        address: this.address[slot]!,
+        ports: this.at(slot).ports,
+      })),
+    );
     const open = slots.filter((slot) => !this.isDraining(slot));
     const byProtocol = Map.groupBy(open, (slot) => protocolOf(this.at(slot)));
     this.#spaces = new Map(
