@@ -1,9 +1,8 @@
 import type { LeasedBlock } from '../fish/ports/blocks.ts';
-import type { FlowFilter } from '../fish/log/flow-views.ts';
+import type { FlowFilter, FlowList } from '../fish/log/flow-views.ts';
 import type { PortUse } from '../fish/ports/port-use.ts';
 import type { BusyRemote, Talker, TalkerKind } from '../fish/log/talkers.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
-import type { FlowList } from './fish/operations.ts';
 import type { FishRefusal } from './leases/lease-host.ts';
 import type { Tracer } from './trace/trace-page.ts';
 

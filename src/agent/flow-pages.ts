@@ -18,7 +18,9 @@ export const flowQueries = {
   '/flows': z.strictObject({
     client: AddressText.optional(),
     remote: AddressText.optional(),
+    remote_port: z.coerce.number().int().min(0).max(65_535).optional(),
     lease: z.string().max(128).optional(),
+    holder: z.string().max(128).optional(),
     protocol: ProtocolName.optional(),
     state: z.enum(['live', 'resting']).optional(),
     path,
@@ -53,8 +55,12 @@ export async function flowPage(
   if (!fish && !terminator) return { code: 503, body: absent[path ?? 'either'] };
   // Who was asked: of a path that is not here nothing is known.
   const paths = [...(fish ? ['packet'] : []), ...(terminator ? ['terminate'] : [])];
-  if (page === '/flows')
-    return { code: 200, body: { paths, ...(await flowsOf(fish, terminator, flowQueries[page].parse(asked))) } };
+  if (page === '/flows') {
+    const query = flowQueries[page].parse(asked);
+    const of = <Holder extends Readonly<{ holder: string }>>(each: Holder | undefined) =>
+      query.holder === undefined || each?.holder === query.holder ? each : undefined;
+    return { code: 200, body: { paths, ...(await flowsOf(of(fish), of(terminator), query)) } };
+  }
   if (page === '/flows/top') {
     const { by, limit: max } = flowQueries[page].parse(asked);
     return { code: 200, body: { paths, by, talkers: await talkersOf(fish, terminator, by, max) } };
@@ -111,13 +117,14 @@ async function flowsOf(
   terminator: Terminated,
   query: z.output<(typeof flowQueries)['/flows']>,
 ): Promise<Readonly<{ flows: readonly object[]; truncated: boolean }>> {
-  const { limit: max, client, remote, lease, protocol: only, state: phase } = query;
+  const { limit: max, client, remote, remote_port: remotePort, lease, protocol: only, state: phase } = query;
   const given = Object.entries({
     lease,
     protocol: only,
     state: phase,
     client: client as Address,
     remote: remote as Address,
+    remotePort,
   });
   const filter = Object.fromEntries(given.filter(([, value]) => value !== undefined));
   const translated = (await fish?.flows(filter, max)) ?? { flows: [], truncated: false };

@@ -11,7 +11,8 @@ import type { EndedFlows, FlowAnswer, FlowLog, FlowLogCursor } from './log/flow-
 import type { Ending } from './log/flow-record.ts';
 import { sameSizes, type FlowMemory, type MemorySizes } from './flows/flow-memory.ts';
 import type { FlowQuery } from './flows/flow-tuple.ts';
-import { flowSnapshots, FlowViews, whoHad, type FlowFilter, type FlowSnapshot } from './log/flow-views.ts';
+import { FlowViews, whoHad, type FlowFilter, type FlowSnapshot } from './log/flow-views.ts';
+import { answerOf } from './log/walk.ts';
 import { MappingKeys, needsPeers } from './flows/mapping.ts';
 import { PacketPath } from './packet-path.ts';
 import { PlaceholderBudget, type Placeholders } from './ports/placeholders.ts';
@@ -203,8 +204,9 @@ export class Forwarder {
     };
   }
 
-  flows(filter: FlowFilter = {}): Generator<FlowSnapshot> {
-    return flowSnapshots(this.#life, this.#book, this.#blocks, filter);
+  /** All at once: see `views.list`. */
+  flows(filter: FlowFilter = {}): readonly FlowSnapshot[] {
+    return answerOf(this.views.list(filter, Infinity)).flows;
   }
 
   /** Who had a tuple at an instant: up to `max` matches, and how far the answer is known. */

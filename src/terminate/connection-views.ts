@@ -5,7 +5,7 @@ import type { BeginningConnection } from './connection-memory.ts';
 export type ConnectionSnapshot = BeginningConnection & Readonly<{ bytesOut: number; bytesIn: number }>;
 
 /** What to look for; what is left out matches anything. */
-export type ConnectionFilter = Readonly<{ lease?: string; client?: Address; remote?: Address }>;
+export type ConnectionFilter = Readonly<{ lease?: string; client?: Address; remote?: Address; remotePort?: number }>;
 export type ConnectionList = Readonly<{ connections: readonly ConnectionSnapshot[]; truncated: boolean }>;
 
 /** All connections of a client or a lease, or toward a remote. */
@@ -24,14 +24,15 @@ export type BusyDestination = Readonly<{
 /** Up to `max` of them. */
 export function listConnections(
   all: Iterable<ConnectionSnapshot>,
-  { lease, client, remote }: ConnectionFilter,
+  { lease, client, remote, remotePort }: ConnectionFilter,
   max: number,
 ): ConnectionList {
   const connections = [...all].filter(
     (each) =>
       (lease === undefined || lease === each.lease) &&
       (client === undefined || client === each.client) &&
-      (remote === undefined || remote === each.remote),
+      (remote === undefined || remote === each.remote) &&
+      (remotePort === undefined || remotePort === each.remotePort),
   );
   return { connections: connections.slice(0, max), truncated: connections.length > max };
 }

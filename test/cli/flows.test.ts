@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { answerOf } from '../../src/fish/log/walk.ts';
 import type { FishPort } from '../../src/agent/fish-port.ts';
 import type { TerminatorViews } from '../../src/agent/terminator-on-host.ts';
 import {
@@ -30,7 +31,7 @@ const agent: { fish: Pick<FishPort, 'holder' | 'flows' | 'topTalkers' | 'busyRem
       const flows = [...pond.forwarder.flows(filter)];
       return { flows: flows.slice(0, max), truncated: flows.length > max };
     },
-    topTalkers: async (by, max) => pond.forwarder.views.topTalkers(by, max),
+    topTalkers: async (by, max) => answerOf(pond.forwarder.views.topTalkers(by, max)),
     busyRemotes: async (max) => pond.forwarder.views.busyRemotes(max),
   },
 };
@@ -101,6 +102,9 @@ describe('fishery flows list', () => {
     ['--lease lease-3', 1],
     ['--remote 2001:db8:0:1::1', 1],
     ['--client 192.0.2.1', 0],
+    ['--remote-port 8443', 1],
+    ['--holder fish --protocol tcp --remote 203.0.113.1', 3],
+    ['--holder web', 0],
   ])('by %s', async (filter, count) => {
     expect((await json(`flows list ${filter}`))['flows']).toHaveLength(count);
   });

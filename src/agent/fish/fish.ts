@@ -4,7 +4,7 @@ import type { LeasedBlock } from '../../fish/ports/blocks.ts';
 import type { FishConfig } from '../../fish/config.ts';
 import type { FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
 import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
-import type { FlowFilter } from '../../fish/log/flow-views.ts';
+import type { FlowFilter, FlowList } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
 import type { TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { PortUse } from '../../fish/ports/port-use.ts';
@@ -18,7 +18,6 @@ import {
   type Begun,
   type EndedBatch,
   type FishStats,
-  type FlowList,
   type KeptFlows,
   type Operation,
   type Operations,

@@ -3,7 +3,7 @@ import type { FishConfig } from '../../fish/config.ts';
 import type { FishCounters } from '../../fish/counters.ts';
 import type { EndedFlows, FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
 import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
-import type { FlowFilter, FlowSnapshot } from '../../fish/log/flow-views.ts';
+import type { FlowFilter, FlowList } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
 import type { TracedPacket, TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { PortUse } from '../../fish/ports/port-use.ts';
@@ -43,8 +43,6 @@ export type FishStats = FishCounters &
     /** JavaScript objects of the thread; its tables are not among them. */
     heapUsedBytes: number;
   }>;
-
-export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boolean }>;
 
 /**
  * Flows that have ended, for whoever keeps the flow log, and how many last. `source`: a name for the log that they are read from,

@@ -3,7 +3,7 @@ import { isMainThread, parentPort, receiveMessageOnPort, workerData, type Messag
 import { FlowLog, type FlowLogCursor } from '../../fish/log/flow-log.ts';
 import { FlowMemory } from '../../fish/flows/flow-memory.ts';
 import { flowRecord_bytes } from '../../fish/log/flow-records.ts';
-import type { FlowSnapshot } from '../../fish/log/flow-views.ts';
+import type { Walk } from '../../fish/log/walk.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
 import { PacketTrace, type TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { Placeholders } from '../../fish/ports/placeholders.ts';
@@ -16,7 +16,6 @@ import type {
   TraceSoFar,
   Begun,
   EndedBatch,
-  FlowList,
   Operation,
   Operations,
   Reply,
@@ -58,7 +57,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     placeholders: undelivered,
     wakeFd: setup.wakeFd,
     vnetHeaderBytes: config.vnetHeaderBytes,
-    serve: () => serve(port, (request) => answer(request)),
+    serve: () => desk.serve(),
     afterRound: flush,
   });
   let read: FlowLogCursor = { flows: 0, blurs: 0 };
@@ -72,6 +71,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     if (request.operation === 'endedFlows') read = request.ask.after;
     return answered;
   };
+  const desk = new Desk(port, answer);
   port.postMessage({ id: readyId, answer: { disbelieved: placeholders.disbelieved } satisfies Begun } satisfies Reply);
   try {
     pump.run();
@@ -172,23 +172,53 @@ function keptOf({ kept, mark }: WorkerSetup): Holding | undefined {
   };
 }
 
-/** Answers the next few requests, so that one who keeps asking does not keep packets waiting; whether there may be more. */
-function serve(port: MessagePort, answer: (request: Request) => unknown): boolean {
-  for (let served = 0; served < requestsPerRound_max; served++) {
-    const next = receiveMessageOnPort(port);
-    if (!next) return false;
-    const request = next.message as Request;
-    port.postMessage({ id: request.id, answer: answer(request) } satisfies Reply);
+type Answer = Operations[Request['operation']]['answer'];
+
+/**
+ * Answers requests between the packets: a few at a time, so that one who keeps asking does not keep packets waiting, and what takes long
+ * piece by piece, meanwhile the others.
+ */
+class Desk {
+  readonly #port: MessagePort;
+  readonly #answerTo: (request: Request) => Answer | Walk<Answer>;
+  readonly #walks: { readonly id: number; readonly walk: Walk<Answer> }[] = [];
+
+  constructor(port: MessagePort, answerTo: (request: Request) => Answer | Walk<Answer>) {
+    this.#port = port;
+    this.#answerTo = answerTo;
   }
-  return true;
+
+  /** Whether there may be more to do. */
+  serve(): boolean {
+    this.#goOn();
+    for (let served = 0; served < requestsPerRound_max; served++) {
+      const next = receiveMessageOnPort(this.#port);
+      if (!next) return this.#walks.length > 0;
+      const request = next.message as Request;
+      const answer = this.#answerTo(request);
+      if (isWalk(answer)) this.#walks.push({ id: request.id, walk: answer });
+      else this.#reply(request.id, answer);
+    }
+    return true;
+  }
+
+  #goOn(): void {
+    const [first] = this.#walks;
+    const piece = first?.walk.next();
+    if (!first || !piece?.done) return;
+    this.#walks.shift();
+    this.#reply(first.id, piece.value);
+  }
+
+  #reply(id: number, answer: Answer): void {
+    this.#port.postMessage({ id, answer } satisfies Reply);
+  }
 }
 
-function answerTo(
-  request: Request,
-  forwarder: Forwarder,
-  pump: Pump,
-  tracing: Tracing,
-): Operations[Request['operation']]['answer'] {
+const isWalk = (answer: Answer | Walk<Answer>): answer is Walk<Answer> =>
+  answer !== null && typeof answer === 'object' && Symbol.iterator in answer && 'next' in answer;
+
+function answerTo(request: Request, forwarder: Forwarder, pump: Pump, tracing: Tracing): Answer | Walk<Answer> {
   const nowMs = machineClockMs();
   switch (request.operation) {
     case 'setBlocks':
@@ -214,7 +244,7 @@ function answerTo(
       };
     }
     case 'flows':
-      return listFlows(forwarder, request.ask);
+      return forwarder.views.list(request.ask.filter, request.ask.max);
     case 'queryFlowLog':
       return forwarder.whoHad(request.ask.query, nowMs, request.ask.max);
     case 'startTrace':
@@ -231,15 +261,6 @@ function answerTo(
       pump.stop();
       return null;
   }
-}
-
-function listFlows(forwarder: Forwarder, { filter, max }: Operations['flows']['ask']): FlowList {
-  const flows: FlowSnapshot[] = [];
-  for (const flow of forwarder.flows(filter)) {
-    if (flows.length === max) return { flows, truncated: true };
-    flows.push(flow);
-  }
-  return { flows, truncated: false };
 }
 
 if (isMainThread || !parentPort) throw new Error('this file is a worker: start it by startFish()');

@@ -56,7 +56,15 @@ const list = defineCommand({
   flags: commonFlags.extend({
     client: AddressText.optional().meta({ description: 'Only those of this client' }),
     remote: AddressText.optional().meta({ description: 'Only those toward this address' }),
+    remote_port: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(65_535)
+      .optional()
+      .meta({ description: 'Only those toward this port' }),
     lease: z.string().optional().meta({ description: 'Only those of this lease' }),
+    holder: z.string().optional().meta({ description: "Only those of this holder's ports" }),
     protocol: z.enum(protocols).optional().meta({ description: 'Only those of this protocol' }),
     state: z.enum(['live', 'resting']).optional().meta({ description: 'live: in use; resting: over, the port kept' }),
     limit: limitOf(100, 10_000),
@@ -64,8 +72,8 @@ const list = defineCommand({
   details: `Asks the agent of this host. Needs root. Flows are fish's (path packet), or connections of the terminator
 (path terminate), which counts bytes and no packets. A UDP mapping is toward any remote, unless the settings say otherwise. Who had a port before is a question to the server: fishery attribution.`,
   run: (flags, context) => {
-    const { client, remote, lease, protocol, state, path, limit } = flags;
-    const query = { client, remote, lease, protocol, state, path, limit };
+    const { client, remote, remote_port, lease, holder, protocol, state, path, limit } = flags;
+    const query = { client, remote, remote_port, lease, holder, protocol, state, path, limit };
     return show(
       context,
       flags,

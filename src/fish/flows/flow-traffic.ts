@@ -29,7 +29,9 @@ export class FlowTraffic {
   }
 
   of(flow: number): Traffic {
-    const [packetsOut = 0, bytesOut = 0, packetsIn = 0, bytesIn = 0] = this.#counts.subarray(flow * columns);
-    return { packetsOut, bytesOut, packetsIn, bytesIn };
+    const counts = this.#counts;
+    const at = flow * columns;
+    // flow is a row of the table.
+    return { packetsOut: counts[at]!, bytesOut: counts[at + 1]!, packetsIn: counts[at + 2]!, bytesIn: counts[at + 3]! };
   }
 }

@@ -1,8 +1,10 @@
-import type { Address } from '../../net/address.ts';
-import type { Protocol } from '../../net/protocol.ts';
+import { familyOf, type Address, type Family } from '../../net/address.ts';
+import { protocols, type Protocol } from '../../net/protocol.ts';
 import type { AddressBook } from '../packet/address-book.ts';
 import type { BlockTable } from '../ports/blocks.ts';
-import { FREE, LIVE } from '../flows/flow-table.ts';
+import { FREE, LIVE, RESTING, type FlowTable } from '../flows/flow-table.ts';
+import { flowProtocol } from '../packet/packet.ts';
+import { walkRows, type Walk } from './walk.ts';
 import type { FlowAnswer, FlowLog } from './flow-log.ts';
 import type { FlowRecord } from './flow-record.ts';
 import type { FlowLife } from '../flows/flow-life.ts';
@@ -16,6 +18,7 @@ export type FlowFilter = Readonly<{
   protocol?: Protocol;
   client?: Address;
   remote?: Address;
+  remotePort?: number;
   state?: 'live' | 'resting';
 }>;
 
@@ -30,37 +33,39 @@ export type FlowSnapshot = TupleText &
   }> &
   Traffic;
 
-/** The flows that are live or resting, one by one, in no particular order: for people, not for the packet path. */
-export function* flowSnapshots(
-  life: FlowLife,
+/** Up to as many as were asked for, in no particular order. */
+export type FlowList = Readonly<{ flows: readonly FlowSnapshot[]; truncated: boolean }>;
+
+/** Whether a row passes, by its numbers: texts are made of those that do. */
+function filterOf(
+  filter: FlowFilter,
+  flows: FlowTable,
   book: AddressBook,
   blocks: BlockTable,
-  filter: FlowFilter,
-): Generator<FlowSnapshot> {
-  const { flows } = life;
-  for (let flow = 0; flow < flows.capacity; flow++) {
-    if (flows.state[flow] === FREE) continue;
-    // flow is below the capacity of every column.
-    const snapshot: FlowSnapshot = {
-      ...describeTuple(flows, flow, book),
-      lease: blocks.at(flows.block[flow]!).lease,
-      state: flows.state[flow] === LIVE ? 'live' : 'resting',
-      openedAt: life.instantOf(flows.openedMs[flow]!),
-      hasPlaceholder: flows.placeholder[flow]! >= 0,
-      ...life.traffic.of(flow),
-    };
-    if (passes(snapshot, filter)) yield snapshot;
-  }
-}
-
-function passes(flow: FlowSnapshot, filter: FlowFilter): boolean {
-  return (
-    (filter.lease === undefined || filter.lease === flow.lease) &&
-    (filter.protocol === undefined || filter.protocol === flow.protocol) &&
-    (filter.client === undefined || filter.client === flow.client) &&
-    (filter.remote === undefined || filter.remote === flow.remote) &&
-    (filter.state === undefined || filter.state === flow.state)
+): (row: number) => boolean {
+  const state = filter.state === undefined ? undefined : filter.state === 'live' ? LIVE : RESTING;
+  const numbers: (readonly [ArrayLike<number>, number])[] = [];
+  const families: Family[] = [];
+  const wantAddress = (column: Uint32Array, address: Address | undefined): void => {
+    if (address === undefined) return;
+    numbers.push([column, book.numberOf(address)]);
+    families.push(familyOf(address));
+  };
+  wantAddress(flows.client, filter.client);
+  wantAddress(flows.remote, filter.remote);
+  if (filter.remotePort !== undefined) numbers.push([flows.remotePort, filter.remotePort]);
+  const protocolNumbers = (filter.protocol === undefined ? protocols : [filter.protocol]).flatMap((name) =>
+    ([4, 6] as const)
+      .filter((family) => families.every((each) => each === family))
+      .map((family) => flowProtocol(name, family)),
   );
+  // Flows are rows of every column.
+  return (row) =>
+    flows.state[row] !== FREE &&
+    (state === undefined || flows.state[row] === state) &&
+    numbers.every(([column, number]) => column[row] === number) &&
+    protocolNumbers.includes(flows.protocol[row]!) &&
+    (filter.lease === undefined || blocks.at(flows.block[row]!).lease === filter.lease);
 }
 
 /** Who had this tuple at this instant: the flows that last and, from the log, those that have ended. */
@@ -112,7 +117,7 @@ function liveMatches(
   return found;
 }
 
-/** What people ask about all flows: one pass over a table each. */
+/** What people ask about all flows. */
 export class FlowViews {
   readonly #life: FlowLife;
   readonly #book: AddressBook;
@@ -124,13 +129,40 @@ export class FlowViews {
     this.#blocks = blocks;
   }
 
+  /** Those that pass, live or resting, each as it was when it was looked at. */
+  *list(filter: FlowFilter, max: number): Walk<FlowList> {
+    const { flows } = this.#life;
+    const passes = filterOf(filter, flows, this.#book, this.#blocks);
+    const found: FlowSnapshot[] = [];
+    let truncated = false;
+    yield* walkRows(flows.capacity, (flow) => {
+      if (!passes(flow)) return true;
+      truncated = found.length === max;
+      if (!truncated) found.push(this.#snapshotOf(flow));
+      return !truncated;
+    });
+    return { flows: found, truncated };
+  }
+
   /** Those with the most bytes, up to `max`. */
-  topTalkers(by: TalkerKind, max: number): readonly Talker[] {
+  topTalkers(by: TalkerKind, max: number): Walk<readonly Talker[]> {
     return topTalkers(this.#life, this.#book, this.#blocks, by, max);
   }
 
   /** Of each protocol the `max` remotes toward which most leased ports are used. */
   busyRemotes(max: number): readonly BusyRemote[] {
     return busyRemotes(this.#life, this.#book, this.#blocks, max);
+  }
+
+  #snapshotOf(flow: number): FlowSnapshot {
+    const { flows, traffic } = this.#life;
+    return {
+      ...describeTuple(flows, flow, this.#book),
+      lease: this.#blocks.at(flows.block[flow]!).lease,
+      state: flows.state[flow] === LIVE ? 'live' : 'resting',
+      openedAt: this.#life.instantOf(flows.openedMs[flow]!),
+      hasPlaceholder: flows.placeholder[flow]! >= 0,
+      ...traffic.of(flow),
+    };
   }
 }

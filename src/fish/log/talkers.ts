@@ -1,9 +1,10 @@
-import type { Address, Family } from '../../net/address.ts';
+import { ipv4FromNumber, type Address, type Family } from '../../net/address.ts';
 import { protocols, type Protocol } from '../../net/protocol.ts';
 import type { AddressBook } from '../packet/address-book.ts';
 import type { BlockTable } from '../ports/blocks.ts';
 import type { FlowLife } from '../flows/flow-life.ts';
 import { FREE } from '../flows/flow-table.ts';
+import { largestOf, walkRows, type Walk } from './walk.ts';
 import type { Traffic } from '../flows/flow-traffic.ts';
 import { familyOfProtocol, flowProtocol } from '../packet/packet.ts';
 
@@ -13,26 +14,31 @@ export type TalkerKind = (typeof talkerKinds)[number];
 /** All flows of a client or a lease, or toward a remote: those that are there now, and what has passed through them. */
 export type Talker = Traffic & Readonly<{ name: string; flows: number }>;
 
-type Sum = { row: number; flows: number; packetsOut: number; bytesOut: number; packetsIn: number; bytesIn: number };
+type Sum = { flows: number; packetsOut: number; bytesOut: number; packetsIn: number; bytesIn: number };
 
-/** Those with the most bytes, up to `max`. One pass over the table: for people, not for the packet path. */
-export function topTalkers(
+/** Those with the most bytes, up to `max`. */
+export function* topTalkers(
   life: FlowLife,
   book: AddressBook,
   blocks: BlockTable,
   by: TalkerKind,
   max: number,
-): readonly Talker[] {
+): Walk<readonly Talker[]> {
   const { flows, traffic } = life;
   const column = { client: flows.client, lease: flows.block, remote: flows.remote }[by];
   const sums = new Map<string | number, Sum>();
-  for (let flow = 0; flow < flows.capacity; flow++) {
-    if (flows.state[flow] === FREE) continue;
-    // flow is a row of every column. Numbers of addresses are one family's.
+  /** An IPv4 address as its number. One of IPv6 as its text: its number may be another's before the walk is over. */
+  const keyOf = (flow: number): string | number => {
+    // flow is a row of every column.
     const [value, protocol] = [column[flow]!, flows.protocol[flow]!];
-    const key =
-      by === 'lease' ? blocks.at(value).lease : familyOfProtocol(protocol) === 4 ? value : value + 0x1_0000_0000;
-    const sum = sums.get(key) ?? { row: flow, flows: 0, packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 };
+    if (by === 'lease') return blocks.at(value).lease;
+    if (value === 0) return 'any';
+    return familyOfProtocol(protocol) === 4 ? value : book.textOf(protocol, value);
+  };
+  yield* walkRows(flows.capacity, (flow) => {
+    if (flows.state[flow] === FREE) return true;
+    const key = keyOf(flow);
+    const sum = sums.get(key) ?? { flows: 0, packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 };
     if (sum.flows === 0) sums.set(key, sum);
     const passed = traffic.of(flow);
     sum.flows++;
@@ -40,17 +46,10 @@ export function topTalkers(
     sum.bytesOut += passed.bytesOut;
     sum.packetsIn += passed.packetsIn;
     sum.bytesIn += passed.bytesIn;
-  }
-  const nameOf = (row: number): string => {
-    const value = column[row]!;
-    if (by === 'lease') return blocks.at(value).lease;
-    return value === 0 ? 'any' : book.textOf(flows.protocol[row]!, value);
-  };
-  const bytes = (sum: Sum) => sum.bytesOut + sum.bytesIn;
-  return [...sums.values()]
-    .sort((a, b) => bytes(b) - bytes(a))
-    .slice(0, max)
-    .map(({ row, ...sum }) => ({ name: nameOf(row), ...sum }));
+    return true;
+  });
+  const best = yield* largestOf(sums, ([, sum]) => sum.bytesOut + sum.bytesIn, max);
+  return best.map(([key, sum]) => ({ name: typeof key === 'number' ? ipv4FromNumber(key) : key, ...sum }));
 }
 
 /** How far the leased ports of a protocol are used toward one remote; null: toward all of them, as UDP's mappings are. */
