@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AgentLab, bin, eventually, fishOfEachKind, type AgentProcess } from './support/agent-lab.ts';
+import { asUnit } from './support/units.ts';
 
 const startScript = fileURLToPath(new URL('./support/agent-start-process.ts', import.meta.url));
 const address = '198.51.100.10';
@@ -104,10 +105,14 @@ describe('when the server does not answer', () => {
     await hears(web, socket, 'survived');
   });
 
-  it('is shut while the machine sleeps, by an agent that runs or without one', async () => {
+  it('is shut while the machine sleeps, by its unit, by an agent that runs or without one', async () => {
     const config = await lab.setUp({ fence_s: 60 });
-    const guard = (what: 'shut' | 'open') =>
-      lab.shell(lab.host, `${process.execPath} ${bin} agent ${what} --config ${config}`);
+    const guard = (what: 'shut' | 'open') => {
+      const command = asUnit('fishery-sleep', what === 'shut' ? 'ExecStart' : 'ExecStop', {
+        '/etc/fishery/agent.yaml': config,
+      });
+      return lab.shell(lab.host, command.map((word) => `'${word}'`).join(' '));
+    };
     const isOpen = () => lab.shell(lab.host, 'nft list set inet fishery alive').includes('elements');
     const agent = lab.startAgent(config);
     await agent.ready();

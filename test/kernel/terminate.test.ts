@@ -1,8 +1,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AgentLab, bin, eventually, type AgentProcess } from './support/agent-lab.ts';
+import { AgentLab, eventually, type AgentProcess } from './support/agent-lab.ts';
 import { TcpPeer, type PeerSocket } from './support/tcp-peer.ts';
+import { asUnit } from './support/units.ts';
 
 const address4 = '198.51.100.10';
 const address6 = '2001:db8:a::10';
@@ -64,9 +65,7 @@ beforeAll(async () => {
   });
   await lab.client.machines.putHolder('edge', 'terminator', { kind: 'terminator', uid });
   before = lab.fingerprint();
-  // As its service has it: no other capability is to be had.
-  const least = ['setpriv', '--bounding-set', '-all,+net_raw,+setuid,+setgid', '--no-new-privs'];
-  service = lab.spawn(lab.host, [...least, process.execPath, bin, 'terminator']);
+  service = lab.spawn(lab.host, asUnit('fishery-terminator', 'ExecStart'));
   await eventually(
     () => (lab.shell(lab.host, 'ss -Htln sport = 7490').length > 0 ? true : undefined),
     () => 'the terminator does not listen',
