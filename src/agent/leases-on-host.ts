@@ -1,7 +1,7 @@
 import { formatPorts } from '../net/ports.ts';
 import type { Lease } from '../wire/leases.ts';
 import type { DesiredMachine } from './desired.ts';
-import type { LeaseSource } from './lease-source.ts';
+import { isOfOwnSlice, type LeaseSource } from './lease-source.ts';
 import { ArrivingLeases } from './leases/arriving-leases.ts';
 import { FishBlocks } from './leases/fish-blocks.ts';
 import { FormerOwners } from './leases/former-owners.ts';
@@ -204,6 +204,9 @@ export class LeasesOnHost {
       this.touch([...this.#leases.lost].map(({ lease }) => lease.id));
       this.#retriedAt = this.#host.now();
     }
+    // Of one that is gone already nothing more is told, also when its slice goes.
+    for (const { lease, isTaken } of this.#leases.ending)
+      if (!isTaken && !desired.leases.has(lease.id) && !isOfOwnSlice(lease, desired)) this.#touched.add(lease.id);
     const touched = [...this.#touched];
     this.#touched.clear();
     try {
@@ -258,6 +261,7 @@ export class LeasesOnHost {
     if (held && lease?.state === 'active') held.wasUp = true;
     if (!lease || lease.state === 'ending') {
       // What was never up has nothing; of all else that is looked at first.
+      if (held && !lease) held.isTaken = !isOfOwnSlice(held.lease, desired);
       if (held && (held.phase !== 'refused' || held.wasUp)) {
         if (held.phase !== 'cleared') to.leaving.push(held);
       } else {

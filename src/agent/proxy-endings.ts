@@ -57,6 +57,11 @@ export class ProxyEndings {
     this.#waiting.set(ending.lease, { ...ending, ...fresh, cut: new Set() });
   }
 
+  /** Nobody waits for it any more. */
+  forget(lease: string): void {
+    this.#waiting.delete(lease);
+  }
+
   /** Milliseconds until the next look is due; undefined when nothing is waited for. */
   nextLookInMs(): number | undefined {
     const next = Math.min(...[...this.#waiting.values()].map((each) => each.dueAt));

@@ -7,7 +7,8 @@ import { setName, type Element } from '../../src/agent/sets.ts';
 import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import { Applied } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
-import { desired, holder, lease } from '../support/agent-values.ts';
+import type { Slice } from '../../src/wire/slices.ts';
+import { desired, holder, lease, slice } from '../support/agent-values.ts';
 import { FakeCgroups } from '../support/fake-cgroups.ts';
 import { FakeKeepers, newPlaceholders } from '../support/fake-keepers.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
@@ -192,6 +193,29 @@ describe("a proxy's lease", () => {
     sockets.change(socket, { state: 'time-wait', inode: 0 });
     expect(await work()).toEqual(['lease-1 empty']);
     expect(leases.nextLookInMs()).toBeUndefined();
+  });
+
+  it('waits for nobody when its slice is not here any more: what is open is silenced, and neither cut nor watched', async () => {
+    const gone = async (slices: Slice[]) => {
+      leases.touch(machine.reset(desired({ slices, holders: [...machineHolders] })).leases);
+      return work();
+    };
+    const closing = 'closing_tcp4_128: 198.51.100.10 . 9088 . 2001';
+    await want(lease(1));
+    sockets.add(9_100);
+    // The broker's table was lost, say: the ports are still nobody else's.
+    expect(await gone([slice(1)])).toEqual([]);
+    expect(elementsNow()).toContain(closing);
+    expect(await gone([slice(1, { generation: 2 })])).toEqual([]);
+    expect(elementsNow()).toEqual([]);
+    expect([leases.status(), leases.nextLookInMs(), sockets.destroyed]).toEqual([[], undefined, []]);
+
+    await want(lease(2));
+    machineHolders = [holder('web', 3_001)];
+    await want(lease(2, { state: 'active' }));
+    expect(elementsNow()).toContain(closing);
+    expect(await gone([])).toEqual([]);
+    expect([elementsNow(), leases.nextLookInMs()]).toEqual([[], undefined]);
   });
 
   it('looks less and less often, and no less than every two seconds', async () => {

@@ -53,6 +53,15 @@ export class FormerOwners {
     for (const [name, former] of this.#byLease.get(lease.id) ?? []) this.#watch(name, former, { lease, block });
   }
 
+  /** The ports are not this machine's any more: nothing of theirs may leave, and nobody waits for them. */
+  forget(lease: string): void {
+    for (const [name, { elements }] of this.#byLease.get(lease) ?? []) {
+      this.#endings.forget(name);
+      this.#leases.elements.give(elements);
+    }
+    this.#byLease.delete(lease);
+  }
+
   /** Who is waited for, for people; null when nobody was seen. */
   waitsFor(lease: string): string | null {
     for (const name of this.#byLease.get(lease)?.keys() ?? []) {

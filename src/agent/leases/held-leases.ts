@@ -27,6 +27,8 @@ export type Held = {
   /** Somebody may have used it: it is not empty before that was looked at. */
   wasUp: boolean;
   refusal: Refusal | null;
+  /** Its slice is not this machine's any more: whoever uses it is not waited for, because its ports may be another's. */
+  isTaken: boolean;
   /** It ends, and its owner uses it no more: fish has confirmed that, or a proxy's last socket is gone. */
   isFree: boolean;
 };
@@ -89,6 +91,7 @@ export class HeldLeases {
       adopted,
       wasUp: adopted || lease.state === 'active',
       refusal: null,
+      isTaken: false,
       isFree: false,
     };
     this.#held.set(lease.id, held);

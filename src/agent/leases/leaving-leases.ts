@@ -8,7 +8,8 @@ import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
 
 /**
  * The way down: fish's flows and placeholders closed, or the proxy's ports shut for what is new and its sockets watched
- * until none is left → elements gone → `empty`.
+ * until none is left → elements gone → `empty`. Of what is not this machine's any more the elements go at once: its sockets
+ * stay, and nothing of theirs leaves.
  */
 export class LeavingLeases {
   readonly #host: Pick<LeaseHost, 'placeholders' | 'sockets' | 'cgroups'>;
@@ -51,7 +52,10 @@ export class LeavingLeases {
     for (const held of leaving) if (held.phase !== 'clearing') this.#leases.enter(held, 'clearing');
     const { elements } = this.#leases;
     // Nothing new begins from here on; only then does it mean anything that no socket is left.
-    for (const held of proxies) this.#leases.exchange(held, elementsOf(held.block, held.owner, true));
+    for (const held of proxies) {
+      this.#leases.exchange(held, held.isTaken ? [] : elementsOf(held.block, held.owner, true));
+      if (held.isTaken) this.#formers.forget(held.lease.id);
+    }
     await elements.change(proxies.flatMap((held) => held.elements));
     const isTold = fishes.length > 0 && (await this.#fish.tell(new Set(), outcomes)) !== 'away';
     for (const held of fishes) {
@@ -61,6 +65,11 @@ export class LeavingLeases {
     for (const held of proxies) {
       const { lease, block, owner } = held;
       if (owner.kind !== 'proxy') continue;
+      if (held.isTaken) {
+        this.#endings.forget(lease.id);
+        held.isFree = true;
+        continue;
+      }
       this.#formers.force(held);
       const live = elementsOf(block, owner).filter(isLive);
       const isCovered = () => live.some((element) => elements.isNeeded(element));
