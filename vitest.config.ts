@@ -11,8 +11,8 @@ const elsewhere = [kernelTests, postgresTests, loadTests];
 export default defineConfig({
   test: {
     // A slow machine is no failure; a test that hangs is.
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     // The same for what a test looks at until it is so: one second passes quickly on a busy machine.
     expect: { poll: { timeout: 20_000 } },
     setupFiles: ['test/support/property-limits.ts'],
@@ -45,7 +45,6 @@ export default defineConfig({
           globalSetup: 'test/kernel/support/global-setup.ts',
           // Longer than what the tests themselves give a busy machine, whose words say more.
           testTimeout: 90_000,
-          hookTimeout: 120_000,
           // Each file has namespaces of its own, but their time-outs are the machine's: not beside the unit tests. They wait
           // for those time-outs much of their time, so there is one more at a time than there are cores.
           maxWorkers: availableParallelism() + 1,

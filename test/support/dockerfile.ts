@@ -79,7 +79,7 @@ export class Replay {
       return { folder, workdir: '/', env: {}, user: 'root', volumes: [], entrypoint: [], command: [], healthcheck: [] };
     }
     const base = await this.build(stage.base);
-    execFileSync('cp', ['--archive', '--link', base.folder, folder]);
+    link(base.folder, folder);
     return { ...structuredClone(base), folder };
   }
 
@@ -131,7 +131,9 @@ export class Replay {
       const intoFolder = paths.at(-1)?.endsWith('/');
       const destination = intoFolder ? join(target, basename(path)) : target;
       mkdirSync(dirname(destination), { recursive: true });
-      cpSync(join(from ?? this.#context, path), destination, { recursive: true, verbatimSymlinks: true });
+      // Of another stage nothing is ever changed, so a second name for each file is as good as a copy.
+      if (from !== undefined) link(join(from, path), destination);
+      else cpSync(join(this.#context, path), destination, { recursive: true, verbatimSymlinks: true });
     }
   }
 
@@ -149,6 +151,9 @@ export class Replay {
     } else throw new Error(`the replay does not know RUN ${text}`);
   }
 }
+
+const link = (from: string, to: string): void =>
+  void execFileSync('cp', ['--archive', '--link', '--no-target-directory', from, to]);
 
 const words = (text: string): string[] => JSON.parse(text) as string[];
 
