@@ -308,10 +308,9 @@ export class PacketPath {
 
   #handleError(packet: Packet, inward: boolean): number {
     if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
-    const isRoutable = packet.hasRoutableSource();
-    if (!inward)
-      return isRoutable && this.#isFromClient(packet) ? this.#errors.outward(packet) : DROP.source_not_allowed;
-    if (!isRoutable) return DROP.bad_source;
+    // From inside, too, it is a router's on the way as often as a client's: whose flow it is about says whether it may pass.
+    if (!packet.hasRoutableSource()) return inward ? DROP.bad_source : DROP.source_not_allowed;
+    if (!inward) return this.#errors.outward(packet);
     return this.#isFromClient(packet) ? this.#errors.hairpin(packet) : this.#errors.inward(packet);
   }
 

@@ -377,9 +377,9 @@ export class PathWorld {
         (isSent ? same(each.leased, own) : same(each.client, own) && !each.superseded),
     );
     const isLeased = this.#flows.blocks.some((each) => each.address === destination);
-    // The address that it came to may be leased no more; then it is a stranger's, on its way out.
-    const verdict =
-      isSent && !isLeased ? 'source_not_allowed' : !flow ? 'no_flow' : flow.state === 'resting' ? 'resting' : 'forward';
+    // The address that it came to may be leased no more; then it is on its way out, about nothing that a client was sent.
+    const isAboutFlow = flow !== undefined && (isLeased || !isSent);
+    const verdict = !isAboutFlow ? 'no_flow' : flow.state === 'resting' ? 'resting' : 'forward';
     expect(sent.verdict).toBe(verdict);
     if (!flow || verdict !== 'forward') {
       this.#dropped(verdict);

@@ -5,6 +5,8 @@ import { build, checksumProblem, type PacketFields } from '../../support/packets
 const leased = '198.51.100.10';
 const router = '192.0.2.254';
 const nearRouter = '100.64.0.1';
+/** Between the clients and fish, with an address that is none of a client's. */
+const farRouter = '10.0.0.1';
 const blocks = [
   block(leased, 'tcp', 9_000, 9_000),
   block(leased, 'udp', 9_000, 9_000),
@@ -68,7 +70,7 @@ describe.each(Object.entries(kinds))('an error about %s', (_name, { sent, arrivi
     const { bytes: inner, verdict: arrived } = pond.send(arriving);
     expect(arrived).toBe('forward');
     const outside = parts(build({ ...arriving, ttl: 64 }));
-    for (const from of [client.address, nearRouter])
+    for (const from of [client.address, nearRouter, farRouter])
       for (const [index, quoted] of parts(inner).entries()) {
         const { verdict, bytes } = pond.send(errorAbout(quoted, from, origin.address));
         expect(verdict).toBe('forward');
@@ -84,6 +86,20 @@ describe.each(Object.entries(kinds))('an error about %s', (_name, { sent, arrivi
     const { bytes } = pond.send(damaged);
     expect(checksumProblem(bytes)).toBeDefined();
   });
+});
+
+test("an error quotes the identification that fish gave a packet which may be cut; without cutting, the client's", () => {
+  for (const [fragment, isClients] of [
+    [0, false],
+    [0x4000, true],
+  ] as const) {
+    const pond = new Pond(blocks);
+    const { bytes: out } = pond.send({ ...kinds['udp']!.sent, fragment, identification: 1_111 });
+    const { verdict, bytes } = pond.send(errorAbout(out, router, leased));
+    expect(verdict).toBe('forward');
+    const identification = new DataView(bytes.buffer, bytes.byteOffset).getUint16(20 + 8 + 4);
+    expect(identification === 1_111).toBe(isClients);
+  }
 });
 
 describe('an error is dropped', () => {
@@ -130,7 +146,9 @@ describe('an error is dropped', () => {
   test('from those who may not send', () => {
     const { pond, out } = begin();
     const inner = pond.send(kinds['udp']!.arriving).bytes;
-    expect(pond.send(errorAbout(inner, '203.0.113.66', origin.address)).verdict).toBe('source_not_allowed');
+    expect(pond.send(errorAbout(inner, '127.0.0.1', origin.address)).verdict).toBe('source_not_allowed');
+    // About what a client was sent, but on its way to somebody else.
+    expect(pond.send(errorAbout(inner, farRouter, '203.0.113.66')).verdict).toBe('no_flow');
     expect(pond.send(errorAbout(inner, leased, origin.address)).verdict).toBe('spoofed_source');
     expect(pond.send(errorAbout(out, client.address, leased)).verdict).toBe('no_flow');
   });
