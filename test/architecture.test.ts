@@ -27,7 +27,7 @@ const rules: Rules = {
     'sdk/connect.ts': ['wire', 'net', 'sys'],
     broker: ['api', 'engine', 'feed', 'leases', 'wire', 'net', 'sys', 'ops'],
     agent: ['broker', 'sdk', 'wire', 'net', 'sys', 'fish', 'keeper', 'terminate', 'ops'],
-    doctor: ['agent', 'sdk', 'wire', 'net', 'sys', 'ops'],
+    doctor: ['agent', 'terminate', 'sdk', 'wire', 'net', 'sys', 'ops'],
     cli: ['sdk', 'wire', 'net', 'ops', 'agent', 'doctor'],
     'cli/commands/keeper.ts': ['agent', 'keeper', 'ops', 'cli'],
     'cli/commands/terminator.ts': ['agent', 'keeper', 'terminate', 'ops', 'cli'],

@@ -10,6 +10,7 @@ import { limitChecks } from './checks/limits.ts';
 import { nftablesChecks } from './checks/nftables.ts';
 import { routingChecks } from './checks/routing.ts';
 import { socketChecks } from './checks/sockets.ts';
+import { terminateChecks } from './checks/terminate.ts';
 import { sysctlChecks } from './checks/sysctls.ts';
 
 /** All checks, by what they look at, in the order in which they are reported. */
@@ -25,6 +26,7 @@ export const checkGroups: readonly Readonly<{ title: string; checks: readonly Ch
   { title: 'Clocks', checks: clockChecks },
   { title: 'Files', checks: fileChecks },
   { title: 'Agent and server', checks: agentChecks },
+  { title: 'Terminating path', checks: terminateChecks },
   { title: 'Broker', checks: brokerChecks },
 ];
 

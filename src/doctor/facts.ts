@@ -32,6 +32,13 @@ export type Facts = Readonly<{
   nft: NftFacts;
   /** What nft said when the agent's own ruleset was loaded in a scratch network namespace; null when it was content. */
   rulesetRefusal: string | null;
+  /** The same of a rule that leads connections to the terminator. */
+  tproxyRefusal: string | null;
+  /** errno's name of opening a socket that may have any address (IP_TRANSPARENT); null when it opens. */
+  transparentSocket: string | null;
+  /** Routes of the terminator's table; none on a host without one. */
+  terminateRoutes: ReadonlyMap<string, Origin>;
+  terminator: TerminatorFacts;
   conntrack: Conntrack;
   /** Sockets on ports of the slices, in any state but TIME_WAIT. */
   sockets: readonly SocketFact[];
@@ -81,6 +88,8 @@ export type Setup = Readonly<{
   serverUrl: string;
   /** Names of the holders that the settings claim leases for. */
   claimants: readonly Readonly<{ holder: string; kind: 'fish' | 'terminator' }>[];
+  /** Connections that the terminator may have at one moment; null on a host without one. */
+  connections_max: number | null;
   /** Ports that fish claims exclusively and flows that it may hold: each is a descriptor, in a keeper. */
   placeholders: number;
   /** The same as the agent asks for them; null on a host without fish. */
@@ -192,6 +201,19 @@ export type AgentFacts = Readonly<{
   health: string | null;
   /** Why nobody answers. */
   problem: string | null;
+}>;
+
+export type TerminatorFacts = Readonly<{
+  /** Its socket. */
+  path: string;
+  /** null: nobody answers there. */
+  process: Readonly<{ pid: number; version: string }> | null;
+  /** Why nobody answers, or not so that it is understood. */
+  problem: string | null;
+  /** RLIMIT_NOFILE of its process; null where none is at work. */
+  descriptors_hard: number | null;
+  /** Of this program. */
+  ownVersion: string;
 }>;
 
 export type AgentProcess = Readonly<{ pid: number; isHere: boolean; machine: string | null }>;

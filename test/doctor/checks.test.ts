@@ -59,6 +59,23 @@ const withBroker = (more: object = {}): Partial<Facts> => ({
   },
 });
 
+/** A host whose settings have a terminator, as an agent has set it up. */
+const terminating = (more: Partial<Facts> = {}): Partial<Facts> => ({
+  setup: {
+    ...healthy.setup,
+    connections_max: 16_384,
+    host: {
+      ...hostOfFish,
+      terminate: { port: 7_490, mark: 0x2b, routeTable: 101, paths: { rules: [], otherwise: 'terminate' } },
+    },
+  },
+  rules: new Map([...healthy.rules, ['-4 priority 10 iif hc fwmark 0x2b/0xff lookup 101', 'ours' as const]]),
+  terminateRoutes: new Map([['-4 local default metric 1 table 101', 'ours']]),
+  ...more,
+});
+const led = { chain: { family: 'inet', table: 'fishery', name: 'terminate', handle: 9 } };
+const nobody = { ...healthy.terminator, process: null, problem: 'no terminator answers at /x', descriptors_hard: null };
+
 /** Check, what is otherwise than on a healthy host, severity, what is said, and what `--fix` would do. */
 type Row = readonly [id: string, more: Partial<Facts>, severity: string, says: RegExp, fix?: string];
 const table: readonly Row[] = [
@@ -74,6 +91,50 @@ const table: readonly Row[] = [
   ['capabilities', { capabilities: new Set(['CAP_NET_ADMIN']) }, 'fatal', /lacks CAP_NET_RAW/],
   ['tun-device', { tunDevice: 'ENOENT' }, 'error', /ENOENT/],
   ['nftables-features', { rulesetRefusal: 'Could not process rule' }, 'fatal', /Could not/],
+  [
+    'tproxy',
+    terminating({ tproxyRefusal: 'Could not process rule: tproxy' }),
+    'error',
+    /Could not process rule: tproxy/,
+  ],
+  ['transparent-sockets', terminating({ transparentSocket: 'EPERM' }), 'error', /IP_TRANSPARENT: EPERM/],
+  ['terminate-routing', terminating({ terminateRoutes: new Map() }), 'error', /table 101 \(-4\) has no route/],
+  ['terminate-routing', terminating({ rules: healthy.rules }), 'error', /no rule \(-4\) leads .* hc .* to table 101/],
+  [
+    'terminate-routing',
+    terminating({ rules: healthy.rules, terminateRoutes: new Map(), nft: nftOf(led) }),
+    'error',
+    /has no route(.|\n)*no rule/,
+  ],
+  ['terminator', terminating({ terminator: nobody }), 'error', /no terminator answers/],
+  ['terminator', terminating({ terminator: nobody, ...noAgent }), 'info', /no terminator answers/],
+  [
+    'terminator',
+    terminating({
+      terminator: { ...nobody, problem: 'it is of version 0.1, which speaks another language' },
+      ...noAgent,
+    }),
+    'error',
+    /another language/,
+  ],
+  [
+    'terminator',
+    terminating({ terminator: { ...healthy.terminator, process: { pid: 9, version: '0.0.1' } } }),
+    'warning',
+    /\(process 9\) is of version 0\.0\.1, the agent of 0$/,
+  ],
+  [
+    'terminator-descriptors',
+    terminating({ terminator: { ...healthy.terminator, descriptors_hard: 1_024 } }),
+    'warning',
+    /the terminator may have 1024 descriptors open: enough for 384 connections of 16384/,
+  ],
+  [
+    'terminator-descriptors',
+    terminating({ terminator: nobody, limits: { ...healthy.limits, descriptors_hard: 20_000 } }),
+    'warning',
+    /the agent may have 20000/,
+  ],
   ['sock-destroy', { canDestroySockets: false }, 'warning', /not supported/],
   ['cgroup2', { cgroup2: null }, 'info', /no cgroup2/],
   [
@@ -407,6 +468,14 @@ const table: readonly Row[] = [
 ];
 
 describe('checks', () => {
+  it('of the terminating path are content where it is set up, and silent where the settings do not name it', async () => {
+    const ids = ['tproxy', 'transparent-sockets', 'terminate-routing', 'terminator', 'terminator-descriptors'];
+    const unnamed = { tproxyRefusal: 'x', transparentSocket: 'EPERM', terminator: nobody, nft: nftOf(led) };
+    for (const more of [terminating({ nft: nftOf(led) }), unnamed])
+      for (const check of checks.filter(({ id }) => ids.includes(id)))
+        expect(check.run(seen({ ...healthy, ...more }))).toEqual({ is: 'looked', findings: [] });
+  });
+
   it('are content with a healthy host, but for what is worth knowing', () => {
     const { results } = diagnose(checks, seen(healthy));
     const found = results.flatMap(({ check, findings }) => findings.map(({ severity }) => `${check.id} ${severity}`));

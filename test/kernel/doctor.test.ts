@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checks } from '../../src/doctor/checks.ts';
 import { isClockSynchronised } from '../../src/sys/clock.ts';
@@ -40,7 +41,16 @@ const elsewhere = {
   'clock-unsynchronised': 'a state of the kernel itself',
 };
 /** Seen below, by the command, under something that changes what it may do; or with an agent at work. */
-const below = ['kernel-version', 'steering', 'capabilities', 'descriptor-limit', 'sleeps', 'binding', 'no-slices'];
+const below = [
+  'kernel-version',
+  'steering',
+  'capabilities',
+  'descriptor-limit',
+  'sleeps',
+  'binding',
+  'no-slices',
+  'transparent-sockets',
+];
 
 it('every check is tried', () => {
   const tried = new Set([...cases.map(({ id }) => id), ...Object.keys(elsewhere), ...below]);
@@ -96,6 +106,17 @@ describe('fishery doctor', () => {
     expect(ran.status).toBe(status);
     const without = doctor.command([], ['--config', config(), '--only', id, '--slices', '198.51.100.10:8192-10239']);
     expect(without).toMatchObject({ status: 0, report: { checks: [{ findings: [] }] } });
+  });
+
+  it('transparent-sockets: sees that nothing may have the address of another', () => {
+    const path = `${lab.folder}/terminate.json`;
+    const { agent } = JSON.parse(readFileSync(config(), 'utf8')) as { agent: object };
+    const terminate = { claims: [{ protocol: 'tcp', mode: 'shared', ports: 128 }] };
+    writeFileSync(path, JSON.stringify({ agent: { ...agent, terminate } }));
+    const args = ['--config', path, '--only', 'transparent-sockets'];
+    const ran = doctor.command(['setpriv', '--bounding-set=-net_raw,-net_admin'], args);
+    expect(texts(ran.report, 'transparent-sockets')).toEqual(['IP_TRANSPARENT: EPERM']);
+    expect(texts(doctor.command([], args).report, 'transparent-sockets')).toEqual([]);
   });
 
   it('agrees with the kernel about its clock', () => {

@@ -364,7 +364,13 @@ describe('the host', () => {
       lab.shell(lab.host, command);
       await agent.until(({ host: now }) => now.drift_repaired > host.drift_repaired, `not repaired: ${command}`);
     }
+    // Where reverse paths are looked at strictly, with the mark as well: the rule is about what comes in, and is not met by that.
+    const strict = ['all.rp_filter', 'hc.rp_filter', 'all.src_valid_mark', 'hc.src_valid_mark'];
+    const set = (value: number) =>
+      lab.shell(lab.host, `sysctl -qw ${strict.map((name) => `net.ipv4.conf.${name}=${value}`).join(' ')}`);
+    set(1);
     const [mine] = await connected();
+    set(0);
     await closeBoth(mine);
   });
 

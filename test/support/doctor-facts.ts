@@ -106,6 +106,7 @@ export const healthy: Facts = {
     serverUrl: 'http://127.0.0.1:7480',
     claimants: [{ holder: 'fish', kind: 'fish' }],
     placeholders: 16_384,
+    connections_max: null,
     wanted: { exclusivePorts: 80, flowPlaceholders: undefined },
   },
   scope: {
@@ -164,6 +165,13 @@ export const healthy: Facts = {
     },
   }),
   rulesetRefusal: null,
+  tproxyRefusal: null,
+  transparentSocket: null,
+  terminateRoutes: new Map(),
+  terminator: {
+    ...{ path: '/run/fishery/terminator-1.sock', process: { pid: 7, version: '0' }, problem: null },
+    ...{ descriptors_hard: 1_048_576, ownVersion: '0' },
+  },
   conntrack: { isLoaded: true, count: 1, max: 100, rewritten: [], isWhole: true },
   sockets: [socket()],
   packetSockets: [],

@@ -11,7 +11,7 @@ export const readNft = async (): Promise<NftFacts> => parseNft(await callTool('n
  * Loads the agent's ruleset with a set of every kind in a network namespace that ends with the process, and returns what
  * nft said; null when it was content. Nothing of this host is touched.
  */
-export async function tryRuleset(): Promise<string | null> {
+export function tryRuleset(): Promise<string | null> {
   const { text } = rulesetOf({
     tun: 'fishtun',
     mark: 0x2a,
@@ -35,6 +35,21 @@ export async function tryRuleset(): Promise<string | null> {
       ),
     ),
   });
+  return tryText(text);
+}
+
+const tproxyText = `table inet fishery_try {
+  chain steer {
+    type filter hook prerouting priority -150
+    meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:7490 meta mark set 1 accept
+    meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:7490 meta mark set 1 accept
+  }
+}
+`;
+/** The same of what leads connections to the terminator. */
+export const tryTproxy = (): Promise<string | null> => tryText(tproxyText);
+
+async function tryText(text: string): Promise<string | null> {
   const { code, stderr } = await runTool('unshare', ['--net', 'nft', '-f', '-'], text);
   if (code === 0) return null;
   // The scratch namespace could not be made: that says nothing about nft.

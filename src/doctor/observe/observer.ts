@@ -34,9 +34,10 @@ import {
   usersIn,
 } from './host.ts';
 import { readAdvertisedRoutes, readIngressFilters, readLinks, readRoutesOf, readRules } from './ip.ts';
-import { readNft, tryRuleset } from './nft.ts';
+import { readNft, tryRuleset, tryTproxy } from './nft.ts';
 import { readAgentProcesses, readServices } from './processes.ts';
 import { readAgent, readServer, type ServerAnswer } from './remote.ts';
+import { readTerminator, tryTransparentSocket } from './terminator.ts';
 import { canDestroySockets, readPacketSockets, readSockets } from './sockets.ts';
 
 const runDir = '/run/fishery';
@@ -96,6 +97,13 @@ export class Observer {
     },
     nft: readNft,
     rulesetRefusal: tryRuleset,
+    tproxyRefusal: tryTproxy,
+    transparentSocket: tryTransparentSocket,
+    terminateRoutes: async () => {
+      const { terminate } = (await this.#fact('setup')).host;
+      return terminate === null ? new Map() : readRoutesOf(terminate.routeTable);
+    },
+    terminator: readTerminator,
     conntrack: readConntrack,
     sockets: async () => {
       const names = new Map((await readLinks()).map(({ index, name }) => [index, name]));
@@ -159,6 +167,7 @@ export class Observer {
         ...(fish?.enabled ? [{ holder: fish.holder, kind: 'fish' as const }] : []),
         ...(terminate?.enabled ? [{ holder: terminate.holder, kind: 'terminator' as const }] : []),
       ],
+      connections_max: terminate?.enabled ? terminate.connections_max : null,
       wanted: fish?.enabled ? { exclusivePorts: exclusive, flowPlaceholders: fish.placeholders_max } : null,
       placeholders: fish?.enabled ? exclusive + (fish.placeholders_max ?? flow_placeholders_default) : 0,
     };

@@ -1,6 +1,7 @@
 import { closeAll, noTun, over, set, sh, tun, uncover, type Case } from './doctor-breaking.ts';
 import { agentCases } from './doctor-agent-cases.ts';
 import type { DoctorLab } from './doctor-lab.ts';
+import { terminateCases } from './doctor-terminate-cases.ts';
 import { packetCases } from './doctor-packet-cases.ts';
 
 const kernel: readonly Case[] = [
@@ -462,5 +463,6 @@ export const cases: readonly Case[] = [
   ...clocks,
   ...files,
   ...agentCases,
+  ...terminateCases,
   ...broker,
 ];
