@@ -62,7 +62,7 @@ describe('a trace on a host with fish and a proxy', () => {
       `fish udp ${client} > ${remote}, 34 bytes: forwarded as udp ${leased} > ${remote}`,
       `kernel udp ${leased} > ${remote}, 34 bytes: arrived by fishtun`,
       `kernel udp ${leased} > ${remote}, 34 bytes: guard: accepted in guard4_fish`,
-      `kernel udp ${remote} > ${leased}, 34 bytes: steer: to fish, steer_placeholder: a placeholder holds this port`,
+      `kernel udp ${remote} > ${leased}, 34 bytes: steer: to fish, steer_block: fish has the block to itself`,
       `kernel udp ${leased} > ${remote}, \\d+ bytes: sent by this host toward h0`,
       `kernel udp ${leased} > ${remote}, \\d+ bytes: guard: dropped, guard_uid: a socket of another user`,
     ])
