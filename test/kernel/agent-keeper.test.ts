@@ -33,6 +33,8 @@ beforeAll(async () => {
     fence_s: 60,
     settings: {
       client_interfaces: ['hc'],
+      // A planned stop is one for good here.
+      keep: false,
       fish: {
         client_prefixes: ['100.64.0.0/10'],
         session_ttl_s: 3_600,

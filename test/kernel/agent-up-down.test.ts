@@ -152,9 +152,9 @@ describe('an agent with fish', () => {
     expect(await agent.end()).toBe(0);
   });
 
-  it('stops in order: ports cool, the guard is shut, the host stays set up; down restores it byte for byte', async () => {
+  it('stops in order, if that is wanted: ports cool, the guard is shut; down restores the host byte for byte', async () => {
     const before = lab.fingerprint();
-    const config = await lab.setUp({ settings: withFish });
+    const config = await lab.setUp({ settings: { ...withFish, keep: false } });
     const agent = lab.startAgent(config);
     await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
     expect(await agent.end()).toBe(0);
@@ -268,8 +268,8 @@ describe('an agent with fish', () => {
     expect(await agent.end()).toBe(0);
   });
 
-  it('keeps everything for its successor when told to', async () => {
-    const config = await lab.setUp({ settings: { ...withFish, keep: true } });
+  it('keeps everything for its successor when it is stopped, as far as its settings do not say otherwise', async () => {
+    const config = await lab.setUp({ settings: withFish });
     const first = lab.startAgent(config);
     await first.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
     expect(await first.end()).toBe(0);

@@ -15,6 +15,7 @@ const packetPort = 8_080;
 
 const settings = {
   client_interfaces: ['hc'],
+  keep: false,
   fish: {
     client_prefixes: ['100.64.0.0/10'],
     claims: [{ protocol: 'tcp', mode: 'shared', ports: 128, family: 4 }],

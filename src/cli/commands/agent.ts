@@ -39,7 +39,8 @@ export const command = defineCommand({
         - { protocol: udp, ports: 64 }
         - { protocol: icmp, ports: 16 }
 
-SIGTERM gives fish's leases back, shuts the guard and leaves the host as it is; "fishery agent down" restores it.`,
+SIGTERM leaves leases, flows and the host as they are, for an agent that is started within fence_s; after that the guard
+is shut (keep: false gives fish's leases back at once). "fishery agent down" ends everything and restores the host.`,
   run: (settings, context) => {
     const { action } = context.positionals;
     if (action === 'shut' || action === 'open') return moveGuard(action, settings, context);

@@ -108,7 +108,7 @@ export class FenceLab {
       writeFileSync(join(this.folder, machine, 'token'), secret, { mode: 0o600 });
       const agent = {
         ...{ machine, server: serverUrl, token_file: join(this.folder, machine, 'token') },
-        ...{ state_dir: join(this.folder, machine, 'state'), uplinks: ['h0'], log_level: 'debug' },
+        ...{ state_dir: join(this.folder, machine, 'state'), uplinks: ['h0'], log_level: 'debug', keep: false },
         ...(machine === 'a' ? { client_interfaces: ['hc'], fish } : {}),
       };
       writeFileSync(join(this.folder, machine, 'fishery.json'), JSON.stringify({ agent }));

@@ -1,10 +1,22 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+import { root } from '../../support/tree.ts';
 import { AgentLab, eventually, type AgentProcess } from './agent-lab.ts';
 import { StreamEnd } from './streams.ts';
 import type { StreamReport, Way } from './stream-process.ts';
 
 const misplacer = fileURLToPath(new URL('./misplacer-process.ts', import.meta.url));
 const address = '203.0.113.1';
+/** What an operator has who has followed the instructions, but for where this host and its server are. */
+function shippedSettings(): Readonly<{ fish: object }> {
+  const file = parse(readFileSync(join(root, 'packaging/examples/agent.yaml'), 'utf8')) as {
+    agent: Record<string, unknown> & { fish: object };
+  };
+  const { machine: _machine, server: _server, token_file: _token, uplinks: _uplinks, ...shipped } = file.agent;
+  return shipped;
+}
 const streams_max = 40;
 /** So much of every stream has to arrive before it counts as moving. */
 const progressBytes = 200_000;
@@ -43,14 +55,15 @@ export class RestartScene {
   /** Nothing flows yet: see `begin`. */
   static async open(name: string, settings: object = {}): Promise<RestartScene> {
     const lab = await AgentLab.open(name);
+    const shipped = shippedSettings();
     const config = await lab.setUp({
       // Nobody renews the guard while the server stands still.
       fence_s: 60,
       settings: {
+        ...shipped,
         client_interfaces: ['hc'],
-        keep: true,
         fish: {
-          client_prefixes: ['100.64.0.0/10'],
+          ...shipped.fish,
           claims: [
             { protocol: 'tcp', ports: 64 },
             { protocol: 'tcp', mode: 'shared', ports: 64 },
