@@ -75,6 +75,7 @@ async function round(folder: string): Promise<PlaceholderRound> {
     isNeeded: true,
     reserved: 0,
     log: { info: () => {}, warn: console.error },
+    now: () => performance.now(),
   });
   const begun = await keepers.begin();
   if (!begun.ok) throw new Error(begun.error);

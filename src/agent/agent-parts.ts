@@ -40,7 +40,7 @@ export type AgentParts = Readonly<{
   reports: Reports;
   placeholders: Placeholders;
   /** Where the placeholders live. */
-  keepers: Pick<Keepers, 'leave' | 'end'>;
+  keepers: Pick<Keepers, 'doubt' | 'leave' | 'end'>;
   sockets: SocketTable;
   cgroups: CgroupTable;
   /** See `UnitsOnHost`. */

@@ -108,7 +108,10 @@ export class Agent {
     this.#fish = new FishOnHost({
       starter: parts.fish?.starter ?? null,
       onChanged: () => this.leases.fishIsNew(),
-      onDied: () => this.#kick(),
+      onDied: () => {
+        parts.keepers.doubt();
+        this.#kick();
+      },
       isFenced: () => guard.isFenced,
       log,
       now: () => parts.now(),
@@ -373,7 +376,7 @@ export class Agent {
   /** `isTold`: by the server's word. From memory, the server hears nothing of what comes of it. */
   async #pass(isTold: boolean): Promise<void> {
     const { desired, leases, hostKeeper } = this;
-    const { fish, terminator, now } = this.#parts;
+    const { fish, terminator, keepers, now } = this.#parts;
     const { revision } = desired;
     this.#parts.memory.flush();
     // Before anything is compared: elements and placeholders of what was granted here before this agent started stay.
@@ -393,6 +396,7 @@ export class Agent {
     const isWhole = lostProblem === undefined && this.#parts.placeholders.missing === 0;
     const keeperProblem = isWhole ? undefined : await this.#left.lookAfter();
     const fishProblem = await this.#fish.begin();
+    if (fishProblem) keepers.doubt();
     const { outcomes: all, problem } = await leases.work(this.#granted);
     this.#left.end(isTold && problem === undefined && fishProblem === undefined);
     if (isTold) leases.forgetFormer();

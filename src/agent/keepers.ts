@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { err, ok, type Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
 import { KeeperLostError, type KeeperClient, type KeptRecord } from '../keeper/client.ts';
@@ -9,7 +9,19 @@ import { HostProblem } from './host.ts';
 /** A connection to a keeper, as far as it is used here. */
 export type KeeperPort = Pick<
   KeeperClient,
-  'hello' | 'problem' | 'put' | 'putMany' | 'drop' | 'list' | 'take' | 'takeOne' | 'stats' | 'isAlive' | 'end' | 'close'
+  | 'hello'
+  | 'identity'
+  | 'problem'
+  | 'put'
+  | 'putMany'
+  | 'drop'
+  | 'list'
+  | 'take'
+  | 'takeOne'
+  | 'stats'
+  | 'isAlive'
+  | 'end'
+  | 'close'
 >;
 
 export type KeepersParts = Readonly<{
@@ -24,6 +36,8 @@ export type KeepersParts = Readonly<{
   /** Descriptors that the first keepers must have room for: whatever there is one of, in the first, and fish's flows. */
   reserved: number;
   log: Pick<Logger, 'info' | 'warn'>;
+  /** Milliseconds, never backwards. */
+  now(): number;
 }>;
 
 /** Where something is kept: keeper and slot in one number. */
@@ -39,6 +53,10 @@ export const singletons_max = 256;
 /** More would not be of use: the memory of the sockets is spent by then. */
 export const keepers_max = 64;
 
+/** Between two tries to have a lost keeper again; doubled each time. */
+const retry_first_ms = 250;
+const retry_max_ms = 15_000;
+
 const drain_ms_max = 2_000;
 const drain_step_ms = 20;
 
@@ -46,7 +64,17 @@ const drain_step_ms = 20;
  * `isBehind`: not everything that was sent is known to be done. `isNew`: it was lost, and what is in it now has not been
  * looked at.
  */
-type Member = { readonly number: number; client: KeeperPort; slots: Slots; isBehind: boolean; isNew: boolean };
+type Member = {
+  readonly number: number;
+  client: KeeperPort;
+  slots: Slots;
+  isBehind: boolean;
+  isNew: boolean;
+  /** Somebody else has waited for it in vain. */
+  isDoubted: boolean;
+  /** Why it could not be had again, how often in a row, and when that is tried next. */
+  refused?: Readonly<{ problem: string; times: number; until: number }> | undefined;
+};
 
 export type KeeperState = Readonly<{
   number: number;
@@ -255,6 +283,11 @@ export class Keepers {
     return [...this.#members.values()].some(({ client }) => !client.isAlive());
   }
 
+  /** Fish has trouble, and it may be a keeper's: the next `mend` asks each whether it answers. */
+  doubt(): void {
+    for (const member of this.#members.values()) member.isDoubted = true;
+  }
+
   /**
    * Brings lost keepers back. Of those that are `mended`, until `list` is asked about them, nobody knows what is in them;
    * `problem` says why another cannot be had.
@@ -262,23 +295,52 @@ export class Keepers {
   async mend(): Promise<Readonly<{ mended: readonly number[]; problem: string | undefined }>> {
     let problem: string | undefined;
     for (const member of this.#members.values()) {
+      await this.#askIfDoubted(member);
       if (member.client.isAlive()) continue;
-      const opened = await this.#parts.open(member.number);
-      if (!opened.ok) {
-        problem = opened.error;
-        continue;
-      }
-      this.#parts.log.warn(
-        { keeper: member.number },
-        `${member.client.problem ?? 'a keeper was lost'}; it is there again`,
-      );
-      Object.assign(member, { client: opened.value, slots: new Slots(opened.value.hello.slots_max), isNew: true });
-      this.#replaced++;
+      const lost = member.client;
+      problem = (await this.#openAgain(member)) ?? problem;
+      if (member.client === lost) continue;
       if (member.number === 0) this.#keepAgain(member);
+      // One that only let us wait for too long has what it had; what was on its way then is found by `list`.
+      if (lost.identity !== null && lost.identity === member.client.identity) continue;
+      this.#replaced++;
       for (const listener of this.#listeners) listener(member.number);
     }
     const mended = [...this.#members.values()].filter(({ isNew, client }) => isNew && client.problem === undefined);
     return { mended: mended.map(({ number }) => number), problem };
+  }
+
+  /** One that does not answer is lost from then on. */
+  async #askIfDoubted(member: Member): Promise<void> {
+    if (!member.isDoubted) return;
+    member.isDoubted = false;
+    // Each may take a while: keepalives come in between.
+    await setImmediate();
+    try {
+      member.client.stats();
+    } catch (error) {
+      if (!(error instanceof KeeperLostError)) throw error;
+    }
+  }
+
+  /** Connects to a lost keeper, or to the one that is started in its place; returns why there is none. */
+  async #openAgain(member: Member): Promise<string | undefined> {
+    const { log, now, open } = this.#parts;
+    const { refused } = member;
+    if (refused && now() < refused.until) return refused.problem;
+    const opened = await open(member.number);
+    if (!opened.ok) {
+      const times = (refused?.times ?? 0) + 1;
+      const until = now() + Math.min(retry_max_ms, retry_first_ms * 2 ** Math.min(times - 1, 10));
+      member.refused = { problem: opened.error, times, until };
+      return opened.error;
+    }
+    log.warn({ keeper: member.number }, `${member.client.problem ?? 'a keeper was lost'}; it is there again`);
+    Object.assign(member, {
+      ...{ client: opened.value, slots: new Slots(opened.value.hello.slots_max), isNew: true },
+      refused: undefined,
+    });
+    return undefined;
   }
 
   /** Everything in them stays, for a successor; one that never had anything is ended. */
@@ -319,8 +381,7 @@ export class Keepers {
       number,
       client,
       slots: new Slots(client.hello.slots_max),
-      isBehind: false,
-      isNew: false,
+      ...{ isBehind: false, isNew: false, isDoubted: false },
     });
   }
 

@@ -250,11 +250,14 @@ export const agentSettings = z
           'The program that keeps descriptors while the agent is away: native (built with the package, or by this ' +
           "machine's C compiler), typescript (a hundred times the memory), or auto (native where it can be had)",
       }),
-    keep: z.boolean().default(true).meta({
-      description:
-        'On a planned stop keep every lease and flow, and leave the guard open until its timeout, for a successor; false: ' +
-        'every stop gives back what fish has, ends its flows and shuts the guard',
-    }),
+    keep: z
+      .boolean()
+      .default(true)
+      .meta({
+        description:
+          'On a planned stop keep every lease and flow, and leave the guard open until its timeout, for a successor; false: ' +
+          'every stop gives back what fish has, ends its flows and shuts the guard',
+      }),
     fish: Fish.optional(),
     terminate: Terminate.optional(),
     broker: Broker.prefault({}),

@@ -2,10 +2,11 @@ import { accessSync, constants } from 'node:fs';
 import { err, ok, type Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
 import { makeDirectory } from '../ops/directory.ts';
-import { connectKeeper } from '../keeper/client.ts';
+import { connectKeeper, shortPatience } from '../keeper/client.ts';
 import { clearPlace, keeperNumbers, keeperPath, runFolder } from '../keeper/place.ts';
 import { keeperPrograms } from '../keeper/program.ts';
 import { kinds, reserved } from '../keeper/protocol.ts';
+import { endSilent, reachKeeper } from '../keeper/silent.ts';
 import { ensureKeeper } from '../keeper/start.ts';
 import type { FishKeeping } from './fish/fish-place.ts';
 import { Keepers, singletons_max } from './keepers.ts';
@@ -22,7 +23,7 @@ export function keepersFound(): Readonly<{ held: number; keeper_descriptors_max:
   let held = 0;
   let descriptors_max: number | undefined;
   for (const number of keeperNumbers()) {
-    const connected = connectKeeper(keeperPath(number));
+    const connected = connectKeeper(keeperPath(number), shortPatience);
     if (!connected.ok) continue;
     const { hello } = connected.value;
     held += hello.kept[kinds.bound] ?? 0;
@@ -41,13 +42,14 @@ export function keepersOf(
     open: (number) => {
       // As the lock does; whoever starts a keeper has taken it.
       makeDirectory(runFolder);
-      return ensureKeeper(keeperPath(number), () => programsFor(settings));
+      return ensureKeeper(keeperPath(number), () => programsFor(settings), shortPatience);
     },
-    connect: (number) => connectKeeper(keeperPath(number)),
+    connect: (number) => connectKeeper(keeperPath(number), shortPatience),
     found: () => keeperNumbers(),
     isNeeded: o.hasFish,
     reserved: o.flows_max + singletons_max,
     log: o.log,
+    now: () => performance.now(),
   });
 }
 
@@ -80,9 +82,9 @@ function isUsable(folder: string): boolean {
 
 /**
  * Ends all keepers of this host, with everything that is in them, and removes what dead ones left behind. The lines say
- * what was done; the error is about the first that does not answer.
+ * what was done; the error is about the first that neither answers nor can be killed.
  */
-export function endKeepers(): Result<readonly string[], string> {
+export async function endKeepers(): Promise<Result<readonly string[], string>> {
   const lines: string[] = [];
   for (const number of keeperNumbers()) {
     const path = keeperPath(number);
@@ -91,7 +93,15 @@ export function endKeepers(): Result<readonly string[], string> {
       const kept = connected.value.hello.kept.reduce((sum, count) => sum + count, 0);
       connected.value.end();
       lines.push(`end keeper ${number} with ${kept} descriptors`);
-    } else if (!clearPlace(path)) return err(connected.error);
+      continue;
+    }
+    if (clearPlace(path)) continue;
+    const reached = await reachKeeper(path);
+    if (reached.is !== 'silent') return err(connected.error);
+    const problem = await endSilent(path, reached.socket);
+    if (problem !== undefined) return err(problem);
+    clearPlace(path);
+    lines.push(`kill keeper ${number}, which does not answer`);
   }
   return ok(lines);
 }

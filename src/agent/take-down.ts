@@ -43,7 +43,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       const carried = found.value === undefined ? carries(await host.observe('all')) : [];
       if (carried.length > 0) return err(unknownBefore(stateDir, carried));
       // First: they have the TUN device, which cannot be removed while somebody has it.
-      const ended = endKeepers();
+      const ended = await endKeepers();
       if (!ended.ok) return ended;
       const terminated = await endTerminator();
       // Of an agent that died during a trace.

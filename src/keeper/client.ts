@@ -4,6 +4,7 @@ import { closeFd } from '../sys/descriptors.ts';
 import { errnoName, SysError } from '../sys/errno.ts';
 import { receiveDescriptors, sendDescriptors } from '../sys/scm.ts';
 import { connectSeqpacket } from '../sys/seqpacket.ts';
+import { peerCredentials } from '../sys/peer.ts';
 import { setTimeouts } from '../sys/socket-options.ts';
 import { waitReadable } from '../sys/wait.ts';
 import {
@@ -27,6 +28,7 @@ import {
   type Kind,
   type RefusalReason,
 } from './protocol.ts';
+import { processState } from './process-state.ts';
 
 export type KeptRecord = Readonly<{
   slot: number;
@@ -35,8 +37,22 @@ export type KeptRecord = Readonly<{
 }>;
 export type KeptDescriptor = KeptRecord & Readonly<{ fd: number }>;
 
-/** A keeper that lets one wait for longer is as good as gone; until then the calling thread stands still. */
-const answer_ms_max = 5_000;
+/** How long the calling thread may stand still, waiting for a keeper; one that lets it wait for longer is as good as gone. */
+export type Patience = Readonly<{
+  /** For one that does nothing meanwhile: stopped, frozen, swapped out. */
+  idle_ms: number;
+  /** For one that is at work, or would be if the machine let it. */
+  busy_ms: number;
+}>;
+
+/** For threads that have nothing else to do. */
+const longPatience: Patience = { idle_ms: 5_000, busy_ms: 5_000 };
+/** For the agent's main thread: its keepalives must not wait for as long as the shortest fence, which is 2 s. */
+export const shortPatience: Patience = { idle_ms: 250, busy_ms: 1_500 };
+/** For fish's thread: packets wait meanwhile, and nothing else does. */
+export const packetPatience: Patience = { idle_ms: 1_000, busy_ms: 5_000 };
+/** It closes everything that it keeps. */
+const end_ms_max = 5_000;
 
 /** The keeper is gone, or does not answer, or has refused something: nothing more can be done with this client. */
 export class KeeperLostError extends Error {
@@ -44,12 +60,12 @@ export class KeeperLostError extends Error {
 }
 
 /** Connects and says hello. The error is one line for people. */
-export function connectKeeper(path: string): Result<KeeperClient, string> {
+export function connectKeeper(path: string, patience = longPatience): Result<KeeperClient, string> {
   let socket: number | undefined;
   try {
-    socket = connectSeqpacket(path);
-    setTimeouts(socket, answer_ms_max);
-    return ok(new KeeperClient(path, socket));
+    // Where too many wait already, nobody may be listening any more.
+    socket = connectSeqpacket(path, { wait_ms: patience.idle_ms });
+    return ok(new KeeperClient(path, socket, patience));
   } catch (error) {
     if (socket !== undefined && !(error instanceof KeeperLostError)) closeFd(socket);
     if (error instanceof SysError || error instanceof KeeperLostError) return err(error.message);
@@ -58,7 +74,7 @@ export function connectKeeper(path: string): Result<KeeperClient, string> {
 }
 
 /**
- * One connection to a keeper. All calls block, for microseconds, and for five seconds at most: then, and after any other
+ * One connection to a keeper. All calls block, for microseconds, and no longer than `Patience` says: then, and after any other
  * failure, the client is lost and another has to be made. Works on the main thread and in a worker; one client is one thread's.
  *
  * What is put needs no answer: as soon as `put` returns 0 the descriptor is in the keeper's socket, and outlives this process.
@@ -68,7 +84,14 @@ export class KeeperClient {
   readonly path: string;
   /** As the keeper introduced itself. */
   readonly hello: KeeperStatus;
+  /**
+   * Which process it is, by its pid and when it began; null where that cannot be told from here (another PID namespace).
+   * Another one has what this one had only if that was put there anew.
+   */
+  readonly identity: string | null;
   readonly #socket: number;
+  readonly #pid: number;
+  readonly #busy_ms: number;
   /** Sent from and received into. */
   readonly #message = new Uint8Array(new ArrayBuffer(messageBytes_max));
   readonly #one = new Int32Array(1);
@@ -76,9 +99,13 @@ export class KeeperClient {
   #problem: string | undefined;
 
   /** Of a connected socket, which becomes this client's. Throws KeeperLostError. See `connectKeeper`. */
-  constructor(path: string, socket: number) {
+  constructor(path: string, socket: number, { busy_ms } = longPatience) {
     this.path = path;
     this.#socket = socket;
+    this.#busy_ms = busy_ms;
+    this.#pid = peerCredentials(socket).pid;
+    const state = this.#pid > 0 ? processState(this.#pid) : undefined;
+    this.identity = state === undefined ? null : `${this.#pid} since ${state.startedAt}`;
     writeHeader(this.#message, op.hello, 0, 0, keeperVersion);
     this.hello = this.#askForStatus();
   }
@@ -187,6 +214,7 @@ export class KeeperClient {
   end(): void {
     if (this.#isClosed) return;
     writeHeader(this.#message, op.end, 0, 0, 0);
+    setTimeouts(this.#socket, end_ms_max);
     // What comes next is the end of the connection.
     if (this.#send(headerBytes, none) === 0) this.#receive();
     this.#lose('it was ended');
@@ -236,10 +264,11 @@ export class KeeperClient {
 
   #send(bytes: number, descriptors: Int32Array): number {
     if (this.#isClosed) return -EPIPE;
+    const since = performance.now();
     for (let isRepeated = false; ; isRepeated = true) {
       const sent = sendDescriptors(this.#socket, this.#message.subarray(0, bytes), descriptors);
       if (sent >= 0) return 0;
-      if (sent === -EINTR) continue;
+      if (sent === -EINTR || (sent === -EAGAIN && this.#isPatient(since))) continue;
       // As many descriptors are in flight as this user may have there: they land when the keeper has taken them.
       if (sent === -ETOOMANYREFS && !isRepeated && this.#hasCaughtUp()) continue;
       this.#lose(sent === -EAGAIN ? doesNotAnswer : this.#lastWord(errnoName(sent)));
@@ -272,12 +301,21 @@ export class KeeperClient {
     return received;
   }
 
+  /** Whether a keeper that has let one wait may go on to do so: it is at work, and not for too long. */
+  #isPatient(since: number): boolean {
+    if (performance.now() - since >= this.#busy_ms) return false;
+    // Of another PID namespace nobody here can tell.
+    return this.#pid <= 0 || processState(this.#pid)?.letter === 'R';
+  }
+
   #receive(): Received {
+    const since = performance.now();
     for (;;) {
       try {
         const received = receiveDescriptors(this.#socket, this.#message);
         // A keeper that hung up before it had read everything: the kernel tells that first, and once.
-        if (received.bytes !== -EINTR && received.bytes !== -ECONNRESET) return received;
+        const isOver = received.bytes !== -EINTR && received.bytes !== -ECONNRESET;
+        if (isOver && !(received.bytes === -EAGAIN && this.#isPatient(since))) return received;
       } catch (error) {
         if (!(error instanceof SysError)) throw error;
         // Descriptors that did not fit are gone.
@@ -311,7 +349,7 @@ export class KeeperClient {
 type Received = Readonly<{ bytes: number; descriptors: number[] }>;
 
 const none = new Int32Array(0);
-const doesNotAnswer = `it does not answer within ${answer_ms_max} ms`;
+const doesNotAnswer = 'it does not answer';
 
 function writeRecord(message: Uint8Array, index: number, slot: number, record: Uint8Array): void {
   if (record.length !== opaqueBytes) throw new RangeError(`a record has ${opaqueBytes} bytes, not ${record.length}`);

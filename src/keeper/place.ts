@@ -35,7 +35,7 @@ export function keeperNumbers(folder = runFolder, netns = netnsInode()): readonl
 }
 
 /** Beside the socket: who has it locked is the keeper. The kernel unlocks it when its process is gone. */
-const lockOf = (path: string): string => `${path}.lock`;
+export const lockOf = (path: string): string => `${path}.lock`;
 
 /** Whoever leaves takes the lock file away; who opened it just before starts again with a new one. */
 const tries_max = 10;

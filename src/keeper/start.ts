@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { err, type Result } from '../net/result.ts';
-import { connectKeeper, type KeeperClient } from './client.ts';
+import { connectKeeper, type KeeperClient, type Patience } from './client.ts';
+import { closeFd } from '../sys/descriptors.ts';
 import type { KeeperProgram } from './program.ts';
+import { endSilent, reachKeeper } from './silent.ts';
 
 /** Node.js on a busy machine. */
 const start_ms_max = 20_000;
@@ -13,29 +15,42 @@ const said_chars_max = 500;
 
 /**
  * The keeper at a path: the one that is at work there, or one that is started now, by the first program that can be. It
- * goes on when this process is gone, in a session of its own. `programs` is asked only when one has to be started. The error
- * is one line for people.
+ * goes on when this process is gone, in a session of its own. One that hangs is killed first, with everything in it. `programs` is
+ * asked only when one has to be started. The error is one line for people. However it is with the keeper, the calling thread waits
+ * no longer than `patience`.
  */
 export async function ensureKeeper(
   path: string,
   programs: () => Result<readonly KeeperProgram[], string>,
+  patience?: Patience,
 ): Promise<Result<KeeperClient, string>> {
-  let connected = connectKeeper(path);
-  if (connected.ok) return connected;
+  const reached = await reachKeeper(path);
+  if (reached.is === 'answers') {
+    const connected = connectKeeper(path, patience);
+    if (connected.ok) return connected;
+  } else if (reached.is === 'silent') {
+    const problem = await endSilent(path, reached.socket);
+    if (problem !== undefined) return err(problem);
+  }
   const choice = programs();
   if (!choice.ok) return choice;
   const problems: string[] = [];
   for (const program of choice.value) {
     const problem = await startKeeper(path, program);
-    if (problem === undefined) return connectKeeper(path);
+    if (problem === undefined) return connectKeeper(path, patience);
     problems.push(problem);
   }
+  let refusal = `nobody listens at ${path}`;
   for (let attempt = 0; attempt < tries_max; attempt++) {
-    connected = connectKeeper(path);
-    if (connected.ok) return connected;
+    const again = await reachKeeper(path, between_tries_ms);
+    if (again.is === 'answers') {
+      const connected = connectKeeper(path, patience);
+      if (connected.ok) return connected;
+      refusal = connected.error;
+    } else if (again.is === 'silent' && again.socket !== undefined) closeFd(again.socket);
     await sleep(between_tries_ms);
   }
-  return err(`${connected.error}; none can be started: ${problems.join('; ')}`);
+  return err(`${refusal}; none can be started: ${problems.join('; ')}`);
 }
 
 /** Starts a keeper (or whatever else says something once it listens at a path) and waits for that; the answer says why not. */

@@ -70,6 +70,7 @@ export const ENOPROTOOPT = 92;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
 export const ECONNRESET = 104;
+export const ECONNREFUSED = 111;
 export const ENOBUFS = 105;
 export const ENOTCONN = 107;
 export const ETOOMANYREFS = 109;

@@ -1,8 +1,9 @@
-import { AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET } from './constants.ts';
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET } from './constants.ts';
 import { closeFd } from './descriptors.ts';
 import { SysError } from './errno.ts';
 import { libc, type Libc } from './libc.ts';
 import { sockaddrUnix } from './sockaddr.ts';
+import { setTimeouts } from './socket-options.ts';
 
 /**
  * Unix sockets that keep the borders of messages (SOCK_SEQPACKET), which Node's net does not offer; for descriptors on
@@ -17,9 +18,17 @@ export function listenSeqpacket(path: string): number {
   });
 }
 
-/** ENOENT or ECONNREFUSED when nobody listens there. */
-export function connectSeqpacket(path: string): number {
-  return opened(path, 'connect', (c, fd, sockaddr) => c.connect(fd, sockaddr, sockaddr.length));
+/**
+ * ENOENT or ECONNREFUSED when nobody listens there. `wait_ms`: for as long as too many wait to be accepted there, and then for
+ * each message, either way (0: the socket never blocks; not said: without end); EAGAIN after that.
+ */
+export function connectSeqpacket(path: string, o: Readonly<{ wait_ms?: number }> = {}): number {
+  const { wait_ms } = o;
+  const connect = (c: Libc, fd: number, sockaddr: Uint8Array) => {
+    if (wait_ms) setTimeouts(fd, wait_ms);
+    return c.connect(fd, sockaddr, sockaddr.length);
+  };
+  return opened(path, 'connect', connect, wait_ms === 0 ? SOCK_NONBLOCK : 0);
 }
 
 /** Waits for the next connection. */
@@ -30,10 +39,15 @@ export function acceptSeqpacket(listener: number): number {
   return fd;
 }
 
-function opened(path: string, syscall: string, use: (c: Libc, fd: number, sockaddr: Uint8Array) => number): number {
+function opened(
+  path: string,
+  syscall: string,
+  use: (c: Libc, fd: number, sockaddr: Uint8Array) => number,
+  flags = 0,
+): number {
   const c = libc();
   const sockaddr = sockaddrUnix(path);
-  const fd = c.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  const fd = c.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
   if (fd < 0) throw new SysError('socket', c.errno(), 'AF_UNIX');
   if (use(c, fd, sockaddr) >= 0) return fd;
   const errno = c.errno();

@@ -276,11 +276,28 @@ describe('a keeper that is lost', () => {
     await placeholders.hold('lease-1', block(9_000, 9_003));
     const before = new Map(sockets.held);
     host.running.get(0)?.cut();
+    const replaced: number[] = [];
+    keepers.onReplaced((number) => replaced.push(number));
     await placeholders.restore();
     expect(sockets.held).toEqual(before);
+    // Fish's own connection may be as good as ever: its flows go on as they are.
+    expect([replaced, keepers.replaced]).toEqual([[], 0]);
     expect(placeholders.reopened).toBe(0);
     await placeholders.close('lease-1');
     expect(sockets.held.size).toBe(0);
+  });
+
+  it('because it hangs is found as soon as fish waits for it in vain, and another has everything', async () => {
+    await placeholders.hold('lease-1', block(9_000, 9_014));
+    const hanging = host.running.get(0)!;
+    hanging.hangs = true;
+    await placeholders.restore();
+    expect(keepers.hasLost).toBe(false);
+    keepers.doubt();
+    await placeholders.restore();
+    expect(hanging.isDead).toBe(true);
+    expect(placeholders).toMatchObject({ open: 15, missing: 0, reopened: 10 });
+    expect(keepers.replaced).toBe(1);
   });
 
   it('and has something else by now under one of its records has it opened anew', async () => {
@@ -322,9 +339,13 @@ describe('a keeper that is lost', () => {
     host.running.get(0)?.die();
     await expect(placeholders.restore()).rejects.toThrow('no program');
     host.running.get(1)?.cut();
+    const { asked } = host;
     await expect(placeholders.restore()).rejects.toThrow('no program');
+    // Not the one that has just been tried.
+    expect(host.asked).toBe(asked + 1);
     expect(keepers.status.map(({ problem }) => problem)).toEqual(['keeper 5001 is lost', null]);
     host.problem = undefined;
+    host.now += 250;
     await placeholders.restore();
     expect(sockets.holdings()).toHaveLength(15);
     expect(host.counts()).toEqual([10, 5]);

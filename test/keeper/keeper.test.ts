@@ -1,9 +1,10 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { connectKeeper, KeeperLostError, type KeeperClient } from '../../src/keeper/client.ts';
+import { connectKeeper, KeeperLostError, shortPatience, type KeeperClient } from '../../src/keeper/client.ts';
 import { keeperPrograms, type KeeperProgram } from '../../src/keeper/program.ts';
 import {
   headerBytes,
@@ -31,6 +32,14 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 it('there is always a keeper to be had', () => {
   expect(programs.map(({ implementation }) => implementation)).toContain('typescript');
 });
+
+/** A program that has a keeper's socket, and is none. */
+const listening = `
+  import { listenSeqpacket } from '${new URL('../../src/sys/seqpacket.ts', import.meta.url).href}';
+  listenSeqpacket(process.argv[1]);
+  console.log('ready');
+  process.stdin.resume();
+`;
 
 const record = (text: string): Uint8Array => {
   const bytes = new Uint8Array(opaqueBytes);
@@ -210,6 +219,41 @@ describe.each(programs)('the $implementation keeper', (program) => {
     clients.push(again.value);
     expect(again.value.hello.kept).toEqual([0, 0, 0, 0]);
     expect(again.value.isAlive()).toBe(true);
+  });
+
+  it('that hangs is lost soon to who must not wait, and another is started in its place, which holds nobody up', async () => {
+    const client = connectKeeper(path, shortPatience);
+    if (!client.ok) throw new Error(client.error);
+    const { pid } = keeper.hello;
+    expect(client.value.identity).toMatch(new RegExp(`^${pid} since \\d+$`));
+    process.kill(pid, 'SIGSTOP');
+    expect(() => client.value.stats()).toThrow('is lost: it does not answer');
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 10);
+    const again = await ensureKeeper(path, () => ({ ok: true, value: [program] }), shortPatience);
+    clearInterval(ticking);
+    if (!again.ok) throw new Error(again.error);
+    clients.push(again.value);
+    expect(ticks).toBeGreaterThan(10);
+    expect(again.value.hello.pid).not.toBe(pid);
+    expect(again.value.identity).not.toBe(client.value.identity);
+    await expect.poll(() => keeper.isAlive()).toBe(false);
+  });
+
+  it('in whose place somebody else listens and says nothing leaves that alone, and says so', async () => {
+    keeper.end();
+    const silent = spawn(process.execPath, ['--input-type=module', '-e', listening, path], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    await once(silent.stdout, 'data');
+    expect(await ensureKeeper(path, () => ({ ok: true, value: [program] }), shortPatience)).toEqual({
+      ok: false,
+      error: expect.stringContaining('is not a process that can be told from here') as string,
+    });
+    expect([silent.exitCode, silent.signalCode]).toEqual([null, null]);
+    silent.kill('SIGKILL');
+    await once(silent, 'close');
+    rmSync(path);
   });
 
   it('ends when it is told to, with everything that it keeps, and leaves nothing behind', async () => {

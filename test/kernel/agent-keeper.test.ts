@@ -229,6 +229,31 @@ describe('when everything of Fishery dies', () => {
   });
 });
 
+describe('a keeper that stands still', () => {
+  it('is killed, and everything is in another one, while the guard stays open and the status is told', async () => {
+    const pid = await keeperOf();
+    process.kill(pid, 'SIGSTOP');
+    const [first] = (await lab.client.leases.list({ machine: 'edge', state: 'active' })).items;
+    // Something of it is to be closed: then it is needed.
+    await lab.client.leases.revoke(first!.id);
+    const { keepers } = await agent.until(
+      ({ keepers: [keeper], placeholders: { open, missing }, lease_counts, guard }) =>
+        keeper?.pid !== pid &&
+        keeper?.problem === null &&
+        open === held &&
+        missing === 0 &&
+        lease_counts['up'] === 3 &&
+        guard.open,
+      'it is not replaced',
+      60_000,
+    );
+    expect(keepers).toHaveLength(1);
+    expect(isRunning(pid)).toBe(false);
+    expect(agent.output).not.toContain('the guard is SHUT');
+    blocks = await blocksOfFish();
+  }, 90_000);
+});
+
 describe('a keeper of its own unit', () => {
   it('is used where it runs, and ended with everything by down', async () => {
     const started = await keeperOf();

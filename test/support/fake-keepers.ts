@@ -12,6 +12,8 @@ const EPIPE = 32;
 export class FakeKeeper {
   readonly pid: number;
   isDead = false;
+  /** It answers nothing, and its connections are as they were. */
+  hangs = false;
   /** Connections are cut, and what is kept stays. */
   readonly clients = new Set<FakeKeeperClient>();
   readonly kept = Array.from({ length: kindCount }, () => new Map<number, KeptDescriptor>());
@@ -53,6 +55,7 @@ export class FakeKeeper {
 
 export class FakeKeeperClient implements KeeperPort {
   readonly hello: KeeperStatus;
+  readonly identity: string;
   problem: string | undefined;
   readonly #keeper: FakeKeeper;
 
@@ -60,6 +63,7 @@ export class FakeKeeperClient implements KeeperPort {
     this.#keeper = keeper;
     keeper.clients.add(this);
     this.hello = this.stats();
+    this.identity = String(keeper.pid);
   }
 
   put(kind: Kind, slot: number, record: Uint8Array, fd: number): number {
@@ -121,6 +125,7 @@ export class FakeKeeperClient implements KeeperPort {
   }
 
   #insist(): void {
+    if (this.#keeper.hangs) this.problem ??= `keeper ${this.#keeper.pid} is lost: it does not answer`;
     if (this.problem !== undefined) throw new KeeperLostError(this.problem);
   }
 }
@@ -133,6 +138,9 @@ export class FakeKeepers {
   /** Instead of starting one. */
   problem: string | undefined;
   started = 0;
+  /** How often one was asked for. */
+  asked = 0;
+  now = 0;
 
   constructor(sockets: FakeSockets, descriptors_max = 1_000) {
     this.sockets = sockets;
@@ -143,6 +151,9 @@ export class FakeKeepers {
   agent(reserved = 0, isNeeded = true): Keepers {
     return new Keepers({
       open: async (number) => {
+        this.asked++;
+        const found = this.running.get(number);
+        if (found?.hangs) found.die();
         const connected = this.#connect(number);
         if (connected.ok) return connected;
         if (this.problem !== undefined) return err(this.problem);
@@ -154,6 +165,7 @@ export class FakeKeepers {
       isNeeded,
       reserved,
       log: pino({ level: 'silent' }),
+      now: () => this.now,
     });
   }
 

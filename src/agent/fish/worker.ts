@@ -7,7 +7,7 @@ import type { Walk } from '../../fish/log/walk.ts';
 import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
 import { PacketTrace, type TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { Placeholders } from '../../fish/ports/placeholders.ts';
-import { connectKeeper, type KeeperClient } from '../../keeper/client.ts';
+import { connectKeeper, packetPatience, type KeeperClient } from '../../keeper/client.ts';
 import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
@@ -150,7 +150,7 @@ function keptOf({ kept, mark }: WorkerSetup): Holding | undefined {
   const keepers: { number: number; keeper: KeeperClient; flows_max: number }[] = [];
   const close = () => keepers.forEach(({ keeper }) => keeper.close());
   for (const { number, path, flows_max } of kept.keepers) {
-    const connected = connectKeeper(path);
+    const connected = connectKeeper(path, packetPatience);
     if (!connected.ok) {
       close();
       throw new Error(connected.error);

@@ -31,6 +31,7 @@ const keepers = new Keepers({
   isNeeded: true,
   reserved: 0,
   log: { info: () => {}, warn: console.error },
+  now: () => performance.now(),
 });
 const diag = new SockDiag();
 const begun = await keepers.begin();
