@@ -68,3 +68,30 @@ export function waitReadable(fds: Int32Array, count: number, timeoutMs: number):
   }
   return bits;
 }
+
+const looked_max = 1_024;
+const lookedBytes = new ArrayBuffer(looked_max * 8);
+const lookedFds = new Uint8Array(lookedBytes);
+const lookedWords = new Int32Array(lookedBytes);
+const lookedHalfWords = new Int16Array(lookedBytes);
+
+/**
+ * Indexes of the sockets on which an error waits for whoever reads or writes next, so a TCP connection that was reset or
+ * timed out; that it has ended in order is none. Takes nothing from them, and returns at once. Throws SysError.
+ */
+export function pendingErrors(fds: readonly number[]): readonly number[] {
+  const c = libc();
+  const found: number[] = [];
+  for (let first = 0; first < fds.length; first += looked_max) {
+    const count = Math.min(looked_max, fds.length - first);
+    // Asked for nothing, the kernel tells of errors, and of nothing else that matters here.
+    for (let i = 0; i < count; i++) {
+      lookedWords[2 * i] = fds[first + i]!;
+      lookedWords[2 * i + 1] = 0;
+    }
+    const ready = c.poll(lookedFds, count, 0);
+    if (ready < 0 && c.errno() !== EINTR) throw new SysError('poll', c.errno(), `${count} sockets`);
+    for (let i = 0; ready > 0 && i < count; i++) if (lookedHalfWords[4 * i + 3]! & POLLERR) found.push(first + i);
+  }
+  return found;
+}

@@ -17,8 +17,8 @@ const listeningOn: readonly Address[] = ['127.0.0.1' as Address, '::1' as Addres
 const backlog = 4_096;
 /** For the log, files of its own, and whoever asks it something. */
 const descriptors_reserved = 256;
-/** When it was killed is known as well as that. */
-const alive_ms = 1_000;
+/** When it was killed is known as well as that, and a peer that is lost while nobody reads from it is noticed as late. */
+const look_ms = 1_000;
 
 export type TerminatorProcess = Readonly<{
   /** Resolves when it was told to stop. */
@@ -68,7 +68,10 @@ export async function runTerminator(
     const begun = new Terminator(bounded, o.port, memory);
     begun.configure(bounded, leases);
     terminator = begun;
-    const looking = setInterval(() => begun.alive(), alive_ms);
+    const looking = setInterval(() => {
+      begun.alive();
+      begun.lookForLost();
+    }, look_ms);
     looking.unref();
     servers.push(...(await Promise.all(listeners.map((fd) => acceptOn(fd, (socket) => begun.accept(socket))))));
     return { log };

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { resetOnClose } from '../sys/transparent-listener.ts';
+import { pendingErrors } from '../sys/wait.ts';
 
 /** Closes a socket so that its peer is reset, whatever else is still to be sent: nothing where it is closed already. */
 export function reset(socket: Socket): void {
@@ -17,7 +18,7 @@ export function resetsAtEnd(socket: Socket, resets: boolean): void {
 /**
  * Calls `left` once when the peer of a socket that nobody reads from yet has gone: by a reset, or by its end without having said a
  * word. One that ends after some words may wait for nothing else but that they arrive. What it says is read as far as the
- * socket's own buffer goes; behind more than that neither can be seen. The answer stops it, and leaves the socket as it is.
+ * socket's own buffer goes; behind more than that only a reset can be seen (`destroyLost`). The answer stops it, and leaves the socket as it is.
  */
 export function watchLeaving(socket: Socket, left: () => void): () => void {
   socket.once('close', left).once('end', left);
@@ -25,6 +26,23 @@ export function watchLeaving(socket: Socket, left: () => void): () => void {
   socket.read(0);
   if (socket.destroyed) left();
   return () => void socket.off('close', left).off('end', left);
+}
+
+/**
+ * Destroys those that nobody reads from at the moment and whose peer has reset them, or is lost: the event loop asks the kernel
+ * nothing about a socket that is neither read nor written, and would not hear of it before somebody does.
+ */
+export function destroyLost(sockets: Iterable<Socket>): void {
+  const unread: Socket[] = [];
+  const fds: number[] = [];
+  for (const socket of sockets) {
+    if (socket.readableFlowing === true && !socket.readableEnded) continue;
+    const fd = descriptorOf(socket);
+    if (fd === undefined) continue;
+    unread.push(socket);
+    fds.push(fd);
+  }
+  for (const index of pendingErrors(fds)) unread[index]?.destroy(new Error('its peer has reset it, or is lost'));
 }
 
 /** Node tells it to nobody, and everybody reads it here. */

@@ -29,7 +29,7 @@ import {
   type UsableLease,
 } from './protocol.ts';
 import { relay, type RelayEnd } from './relay.ts';
-import { reset, watchLeaving } from './sockets.ts';
+import { destroyLost, reset, watchLeaving } from './sockets.ts';
 
 /** Each costs system calls, and a client waits. */
 const leasesTried_max = 8;
@@ -122,6 +122,18 @@ export class Terminator {
   /** To be called now and then: so long it was there, if it is killed. */
   alive(): void {
     this.#memory.alive(nowUs());
+  }
+
+  /** To be called now and then: resets what the peer of a socket has reset that nobody reads from, as its other side is full. */
+  lookForLost(): void {
+    destroyLost(this.#sockets());
+  }
+
+  *#sockets(): Generator<Socket> {
+    for (const { client, origin } of this.#open) {
+      yield client;
+      if (origin) yield origin;
+    }
   }
 
   search(query: ConnectionQuery, most: number): ConnectionAnswer {

@@ -111,6 +111,22 @@ const knownAt = (address: string, remote_address: string, port: number, at: stri
   );
 const behind = async (socket: PeerSocket) => Number((await socket.tell()).remote.split(' ')[1]);
 
+/** Until no more of what is to be written is taken. */
+async function stuck(socket: PeerSocket): Promise<void> {
+  const said = async () => {
+    const { bytes_up, bytes_down } = await stats();
+    return `${(await socket.tell()).waiting} ${bytes_up} ${bytes_down}`;
+  };
+  await eventually(
+    async () => {
+      const before = await said();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return (await said()) === before && !before.startsWith('0 ') ? true : undefined;
+    },
+    () => 'it does not stop',
+  );
+}
+
 const closeBoth = async (...sockets: readonly PeerSocket[]) => {
   for (const socket of sockets) await socket.act('reset');
   await eventually(
@@ -274,23 +290,36 @@ describe('what one side does, the other side sees', () => {
       reader === 'client' ? ([theirs, mine, 'bytes_down'] as const) : ([mine, theirs, 'bytes_up'] as const);
     const already = (await stats())[counter];
     await from.write(bytes);
-    let last = -1;
-    const passed = await eventually(
-      async () => {
-        const now = (await stats())[counter] - already;
-        const isStill = now === last && now > 0;
-        last = now;
-        await new Promise((resolve) => setTimeout(resolve, 200));
-        return isStill ? now : undefined;
-      },
-      () => 'it does not stop',
-    );
+    await stuck(from);
+    const passed = (await stats())[counter] - already;
+    expect(passed).toBeGreaterThan(0);
     // What is on its way fits into the buffers of three kernels and one process.
     expect(passed).toBeLessThan(bytes);
     expect((await from.tell()).waiting).toBeGreaterThan(0);
     await to.act('read');
     await to.until(({ received }) => received === bytes, 'something is lost');
     await closeBoth(mine);
+  });
+
+  it.each(['client', 'origin'] as const)('that the %s resets while nothing more is taken from it', async (writer) => {
+    const counter = `${writer}_resets` as const;
+    const already = (await stats())[counter];
+    const [mine, theirs] = await connected(origin4, 81);
+    await mine.act('stopReading');
+    const [from, to] = writer === 'client' ? [mine, theirs] : [theirs, mine];
+    await from.write(48 * 1_024 * 1_024);
+    await stuck(from);
+    await from.act('reset');
+    await eventually(
+      async () => ((await stats()).open === 0 ? true : undefined),
+      () => 'it is not noticed',
+    );
+    expect((await stats())[counter]).toBe(already + 1);
+    await to.act('read');
+    expect(await to.until(({ closed }) => closed, 'it is not told')).toMatchObject({
+      error: 'ECONNRESET',
+      ended: false,
+    });
   });
 });
 
