@@ -55,6 +55,7 @@ function timesOf(seconds: number) {
     tcp_opening_s: 4,
     tcp_transitory_s: 4,
     tcp_rest_s: 2,
+    tcp_reset_rest_s: 2,
     udp_s: 5,
     udp_rest_s: 2,
     icmp_s: 5,

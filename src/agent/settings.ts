@@ -138,6 +138,7 @@ const Fish = z
         tcp_opening_s: seconds(1, 86_400).optional(),
         tcp_transitory_s: seconds(1, 86_400).optional(),
         tcp_rest_s: seconds(0, 86_400).optional(),
+        tcp_reset_rest_s: seconds(0, 86_400).optional(),
         udp_s: seconds(1, 86_400).optional(),
         udp_rest_s: seconds(0, 86_400).optional(),
         icmp_s: seconds(1, 86_400).optional(),

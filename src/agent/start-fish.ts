@@ -184,6 +184,7 @@ function configOf(fish: FishSettings, vnetHeaderBytes: 0 | 10, placeholdersMax: 
     tcpOpeningS: timers.tcp_opening_s,
     tcpTransitoryS: timers.tcp_transitory_s,
     tcpRestS: timers.tcp_rest_s,
+    tcpResetRestS: timers.tcp_reset_rest_s,
     udpS: timers.udp_s,
     udpRestS: timers.udp_rest_s,
     icmpS: timers.icmp_s,

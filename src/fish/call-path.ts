@@ -31,8 +31,9 @@ export class CallPath {
     if (mapping === NONE) return -DROP.no_flow;
     if (!mappings.letsIn(mapping, remote)) return -DROP.filtered;
     const firstMs = this.#keeping.firstMsOf(protocol);
-    if (flow === NONE) return this.#life.openCall(packet, mapping, remote, remotePort, firstMs, nowMs);
-    // Its client's key may lead to another by now.
+    if (flow === NONE || this.#life.yielding.has(flow))
+      return this.#life.openCall(packet, mapping, remote, remotePort, flow, firstMs, nowMs);
+    // Its client's key may lead to another flow by now.
     if (!flows.isAttached(flow)) return -DROP.resting;
     const admitted = calls.admit(mapping, nowMs);
     if (admitted !== FORWARD) return -admitted;

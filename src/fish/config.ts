@@ -16,6 +16,8 @@ export type FlowTimers = Readonly<{
   tcpTransitoryS: number;
   /** After the end: as long as the remote's TIME_WAIT, in which it would refuse the tuple to somebody new. */
   tcpRestS: number;
+  /** The same after a reset: RFC 7857 section 2.2, 4 minutes. What is beyond the other rest yields to whoever has no port else. */
+  tcpResetRestS: number;
   /** RFC 4787 REQ-5: 5 minutes recommended, since the last packet outwards (REQ-6). */
   udpS: number;
   /** So that what the remote still sends does not reach the next client on that port: RFC 6888 REQ-8, 2 minutes. */
@@ -112,6 +114,7 @@ export const defaultTimers: FlowTimers = {
   tcpOpeningS: 240,
   tcpTransitoryS: 240,
   tcpRestS: 60,
+  tcpResetRestS: 240,
   udpS: 300,
   udpRestS: 120,
   icmpS: 60,

@@ -216,14 +216,19 @@ export class PacketPath {
     if (flow !== NONE && flows.state[flow] === RESTING) {
       // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
       if (isTcp(protocol) && !isFirstSyn(packet)) return flow;
-      if (isTcp(protocol) && this.#life.mappings !== null) {
+      if (this.#life.yielding.has(flow) && this.#life.mappings !== null) {
+        // Its port may be mapped to another by now.
+        this.#life.forgetYielding(flow);
+        flow = NONE;
+      } else if (isTcp(protocol) && this.#life.mappings !== null) {
         this.#isNew = true;
         const firstMs = this.#keeping.firstMsOf(protocol);
         const reopened = this.isFenced ? -DROP.fenced : this.#life.reopen(flow, packet, firstMs, nowMs);
         return this.#begun(reopened, packet, nowMs);
+      } else {
+        flows.detach(flow);
+        flow = NONE;
       }
-      flows.detach(flow);
-      flow = NONE;
     }
     if (flow === NONE) {
       flow = this.#open(packet, remote, remotePort, nowMs);

@@ -3,7 +3,7 @@ import { describe, expect } from 'vitest';
 import { copyMemory } from '../../src/fish/flows/flow-copy.ts';
 import { dropReasons } from '../../src/fish/verdicts.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
-import { block, client, client6, origin, origin6, Pond, shared } from '../support/fish.ts';
+import { block, client, client6, connect, origin, origin6, Pond, shared } from '../support/fish.ts';
 import { translated } from '../support/naive-nat.ts';
 import {
   build,
@@ -267,6 +267,33 @@ describe('the addresses of IPv6', () => {
     expect([answer(1), answer(2), answer(3), send(3)]).toEqual(['forward', 'forward', 'filtered', 'peers_full']);
     pond.pass(301);
     expect([send(3), answer(3), send(4)]).toEqual(['forward', 'forward', 'forward']);
+  });
+
+  test('are yielded by who rests after a reset, and not lost to who calls it by its mapped port then', () => {
+    const callers = [1, 2].map((last) => ({ address: `2001:db8:e::${last}`, port: 443 }));
+    const pond = new Pond([block(address, 'tcp', 9_000, 9_000)], {
+      ...few,
+      tcpMapping: 'endpoint_independent',
+      tcpFiltering: 'endpoint_independent',
+    });
+    for (const caller of callers) connect(pond, client6, caller);
+    const leased = { address, port: 9_000 };
+    const [, second] = callers as [Endpoint, Endpoint];
+    pond.send(tcp(second, leased, 'R', { sequence: 501 }));
+    pond.pass(61);
+    // Nobody else knows the caller's address.
+    expect(pond.send(tcp(second, leased, 'S', { sequence: 900 })).verdict).toBe('forward');
+    pond.send(tcp(client6, second, 'SA', { sequence: 300, acknowledgement: 901 }));
+    expect([...pond.forwarder.flows()].map(({ remote, state }) => `${remote} ${state}`).toSorted()).toEqual(
+      callers.map((caller) => `${caller.address} live`),
+    );
+    pond.send(tcp(second, leased, 'R', { sequence: 901 }));
+    pond.pass(61);
+    expect(connect(pond, client6, { address: '2001:db8:e::3', port: 443 })).toEqual(leased);
+    expect([...pond.forwarder.flows()].map(({ remote }) => remote).toSorted()).toEqual([
+      callers[0]!.address,
+      '2001:db8:e::3',
+    ]);
   });
 
   test('are the successor’s, too, and those of no flow are free', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { block, client, connect, finish, inside, origin, outside, Pond } from '../support/fish.ts';
+import { block, client, connect, finish, inside, origin, outside, Pond, shared } from '../support/fish.ts';
 import { build, tcp, udp, type Endpoint } from '../support/packets.ts';
 
 const address = '198.51.100.10';
@@ -211,5 +211,104 @@ describe('TCP', () => {
     finish(pond, client, origin, connect(pond, client, origin));
     expect(states(pond)).toEqual([]);
     expect(connect(pond, client, origin)).toEqual({ address, port: 9_000 });
+  });
+});
+
+describe('the rest after a reset (RFC 7857 2.2)', () => {
+  const reset = (pond: Pond, from: typeof client, to = origin) => {
+    const leased = connect(pond, from, to);
+    pond.send(tcp(to, leased, 'R', { sequence: 501 }));
+    return leased;
+  };
+  const clientAt = (port: number) => ({ ...client, port });
+
+  test('lasts for four minutes, and one of no more than any other is what the settings may say', () => {
+    const pond = new Pond([block(address, 'tcp', 9_000, 9_007)]);
+    const leased = reset(pond, client);
+    pond.pass(238);
+    const late = tcp(client, origin, 'A', { sequence: 101, acknowledgement: 501 });
+    expect(outside(pond.send(late))).toEqual(leased);
+    expect(inside(pond.send(tcp(origin, leased, 'R', { sequence: 501 })))).toEqual(client);
+    pond.pass(3);
+    expect(states(pond)).toEqual([]);
+    const short = new Pond([block(address, 'tcp', 9_000, 9_007)], { timers: { tcpRestS: 10, tcpResetRestS: 10 } });
+    reset(short, client);
+    short.pass(11);
+    expect(states(short)).toEqual([]);
+    const none = new Pond([block(address, 'tcp', 9_000, 9_007)], { timers: { tcpRestS: 0 } });
+    reset(none, client);
+    expect(states(none)).toEqual(['resting']);
+    none.pass(241);
+    expect(states(none)).toEqual([]);
+  });
+
+  test.each(['exclusive', 'shared'] as const)(
+    'yields its port to whoever has none else, in a block that is %s',
+    (mode) => {
+      const pond = new Pond([block(address, 'tcp', 9_000, 9_001, mode === 'shared' ? shared() : {})]);
+      const first = reset(pond, clientAt(1));
+      pond.pass(30);
+      reset(pond, clientAt(2));
+      // Not before it has rested as others do, nor while another port is free.
+      expect(pond.send(tcp(clientAt(3), origin, 'S')).verdict).toBe('no_port');
+      pond.pass(31);
+      const opened = pond.kernel.opened.length;
+      expect(connect(pond, clientAt(3), origin)).toEqual(first);
+      expect(pond.kernel.opened).toHaveLength(opened);
+      expect(pond.kernel.held.size).toBe(mode === 'shared' ? 2 : 0);
+      expect(pond.send(tcp(clientAt(4), origin, 'S')).verdict).toMatch('no_port');
+      expect(pond.forwarder.portUse()).toMatchObject({ protocols: [{ busiest: 2 }], leases: [{ flows: 2 }] });
+      // What comes late is for whoever has the port now.
+      expect(inside(pond.send(tcp(origin, first, 'A', { sequence: 501, acknowledgement: 101 })))).toEqual(clientAt(3));
+      pond.pass(8_000);
+      pond.pass(100);
+      pond.pass(241);
+      expect([states(pond), pond.kernel.held.size]).toEqual([[], 0]);
+    },
+  );
+
+  test('takes of rows, placeholders, ports and shares nothing that anybody needs, however many resets there are', () => {
+    const pond = new Pond([block(address, 'tcp', 9_024, 9_087, shared())], {
+      flowsMax: 64,
+      placeholdersMax: 48,
+      tcpFlowsPerClientMax: 40,
+    });
+    for (let round = 0; round < 20; round++) {
+      for (let port = 1; port <= 20; port++) reset(pond, clientAt(round * 100 + port));
+      pond.pass(61);
+    }
+    expect(pond.drops()).toEqual({});
+    // As many as there are, beside those that live.
+    expect(states(pond)).toHaveLength(48);
+    for (let port = 1; port <= 30; port++) connect(pond, clientAt(port), { ...origin, port });
+    expect(states(pond).filter((state) => state === 'live')).toHaveLength(30);
+    expect(pond.kernel.held.size).toBe(48);
+    expect(pond.forwarder.counters()).toMatchObject({ placeholdersHeld: 48, clients: 1 });
+    pond.pass(241);
+    expect(states(pond)).toHaveLength(30);
+  });
+
+  test('is that of a mapped port, too, which may be another’s by then', () => {
+    const pond = new Pond([block(address, 'tcp', 9_000, 9_000)], { tcpMapping: 'endpoint_independent' });
+    const leased = reset(pond, clientAt(1));
+    pond.pass(61);
+    // The client itself has it again, and so has somebody else.
+    expect(connect(pond, clientAt(1), origin)).toEqual(leased);
+    pond.send(tcp(origin, leased, 'R', { sequence: 501 }));
+    pond.pass(61);
+    expect(connect(pond, clientAt(2), { ...origin, port: 1 })).toEqual(leased);
+    expect(pond.send(tcp(clientAt(1), origin, 'S')).verdict).toBe('no_port');
+    expect(inside(pond.send(tcp(origin, leased, 'S', { sequence: 9 })))).toEqual(clientAt(2));
+    expect(connect(pond, clientAt(2), { ...origin, port: 2 })).toEqual(leased);
+  });
+
+  test('is known to a successor for as long as it was to last', () => {
+    const pond = new Pond([block(address, 'tcp', 9_000, 9_000)]);
+    reset(pond, clientAt(1));
+    pond.pass(61);
+    pond.restart();
+    expect(pond.send(tcp(clientAt(2), origin, 'S')).verdict).toBe('no_port');
+    pond.pass(180);
+    expect(states(pond)).toEqual([]);
   });
 });

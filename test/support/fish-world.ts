@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { defaultTimers } from '../../src/fish/config.ts';
 import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import { over6 } from './over6.ts';
-import { LIVE } from '../../src/fish/flows/flow-table.ts';
+import { FREE, LIVE } from '../../src/fish/flows/flow-table.ts';
 import { describeTuple, type TupleText } from '../../src/fish/flows/flow-tuple.ts';
 import { block, Killed, Pond, shared } from './fish.ts';
 import { NaiveFish, type NaiveFlow, type NaiveTcp, type NaiveVerdict } from './naive-fish.ts';
@@ -185,6 +185,7 @@ export class World {
       this.pass(command.seconds);
     } else if (command.do === 'restart') {
       this.#throughDeath(() => this.pond.restart());
+      this.#forgetResets();
     } else {
       this.#throughDeath(() => this.pond.forwarder.setBlocks(this.#in(command.members), this.pond.nowMs));
       this.naive.setBlocks(this.#in(command.members));
@@ -210,13 +211,15 @@ export class World {
     }
     this.pond.storesLeft = Infinity;
     onDeath();
+    this.#forgetResets();
     return act();
   }
 
   /** Fish may find what is due up to half a second late, so no look is taken in the very second of a deadline. */
   pass(seconds: number): void {
     let lengthS = seconds;
-    while (this.naive.flows.some((flow) => flow.deadlineS === this.nowS + lengthS)) lengthS++;
+    const isDue = (flow: NaiveFlow) => [flow.deadlineS, flow.yieldsS].includes(this.nowS + lengthS);
+    while (this.naive.flows.some(isDue)) lengthS++;
     this.pond.nowMs += lengthS * 1_000;
     this.#throughDeath(
       () => this.pond.pass(0),
@@ -233,7 +236,7 @@ export class World {
     const leased = this.#seenFrom.get(calls ? `tcp ${client.address}:${client.port}` : `tcp ${pair}`);
     if (direction === 'in' && leased === undefined) return;
     // A port that is another's by now would have that one called.
-    const owner = calls ? this.naive.mappingAt(leased!, remote) : undefined;
+    const owner = calls ? this.naive.mappingAt(leased!, remote, this.nowS) : undefined;
     if (calls && this.naive.isConnected(client, remote)) return;
     if (owner && (owner.client.address !== client.address || owner.client.port !== client.port)) return;
     // Out of order for somebody's connection, which the model could not tell: a SYN into a living one of one's own, and
@@ -266,6 +269,7 @@ export class World {
       () => this.pond.send(bytes),
       () => {
         this.#agreeOn(before, expected);
+        this.#forgetResets();
         // The packet is lost with the process, and is sent again.
         expected = this.naive.handle(packet, this.nowS);
       },
@@ -275,6 +279,17 @@ export class World {
     expect(sent.verdict).toBe('forward');
     expect(hexOf(sent.bytes)).toBe(hexOf(translated(bytes, way.side, way.to)));
     if (pair !== undefined && way.side === 'source') this.#seenFrom.set(pair, way.to);
+  }
+
+  #forgetResets(): void {
+    const { flows } = this.pond.memory.columns;
+    this.naive.forgetResets(this.nowS, (flow) => {
+      const key = naiveKey(flow);
+      const row = flows.state.findIndex(
+        (state, i) => state !== FREE && key === keyOf(describeTuple(flows, i, this.pond.book)),
+      );
+      return row < 0 ? 0 : flows.deadlineMs[row]! / 1_000;
+    });
   }
 
   /** A flow that had its rest measured out, and was not yet told to rest, lives for so long instead: longer, never shorter. */
@@ -342,6 +357,10 @@ export class World {
     return { side: 'source', to };
   }
 
+  #counted(block: LeasedBlock): NaiveFlow[] {
+    return this.naive.flows.filter((flow) => flow.block === block && !this.naive.yields(flow, this.nowS));
+  }
+
   compare(): void {
     const flows = [...this.pond.forwarder.flows()];
     const known = flows.map(
@@ -353,7 +372,7 @@ export class World {
     );
     expect(known.toSorted()).toEqual(modelled.toSorted());
     const perBlock = this.pond.forwarder.counters().blocks.map((use) => use.flows);
-    const members = this.naive.blocks.map((each) => this.naive.flows.filter((flow) => flow.block === each).length);
+    const members = this.naive.blocks.map((each) => this.#counted(each).length);
     expect(perBlock.toSorted()).toEqual(members.toSorted());
     // Placeholders: one for each TCP flow in the shared block, live or resting, and no other.
     const held = this.naive.flows

@@ -13,6 +13,8 @@ export type NaiveFlow = {
   /** A resting flow whose client port went on to another. */
   superseded: boolean;
   deadlineS: number;
+  /** From then on, having been reset, it yields its tuple to whoever has none else. */
+  yieldsS: number;
   /** The remote began it, and the client has not answered. */
   isCall: boolean;
   tcp: { established: boolean; fins: Set<'out' | 'in'>; acknowledged: Set<'out' | 'in'> };
@@ -78,11 +80,29 @@ export class NaiveFish {
     );
   }
 
+  /** A successor does not know what was reset: that rests for what is left of its time, `deadlineOf` says until when. */
+  forgetResets(nowS: number, deadlineOf: (flow: NaiveFlow) => number = (flow) => flow.deadlineS): void {
+    for (const flow of this.flows) {
+      if (flow.state === 'live' || flow.yieldsS === Infinity) continue;
+      flow.deadlineS = nowS <= flow.yieldsS ? flow.yieldsS : deadlineOf(flow);
+      flow.yieldsS = Infinity;
+    }
+  }
+
+  /** Whoever needs its tuple has it. */
+  yields(flow: NaiveFlow, nowS: number): boolean {
+    return flow.state === 'resting' && flow.yieldsS < nowS;
+  }
+
   /** A flow of the TCP mapping that has this leased endpoint toward the remote, if any. */
-  mappingAt(leased: Endpoint, remote: Endpoint): NaiveFlow | undefined {
+  mappingAt(leased: Endpoint, remote: Endpoint, nowS: number): NaiveFlow | undefined {
     const toward = this.#mapped(remoteKey('tcp', remote.address, remote.port));
     return this.flows.find(
-      (flow) => flow.protocol === 'tcp' && same(flow.leased, leased) && this.#mapped(flow.remote) === toward,
+      (flow) =>
+        flow.protocol === 'tcp' &&
+        same(flow.leased, leased) &&
+        this.#mapped(flow.remote) === toward &&
+        !this.yields(flow, nowS),
     );
   }
 
@@ -103,6 +123,11 @@ export class NaiveFish {
   /** The choice that was made for the flow that `handle` has just begun. */
   took(leased: Endpoint): void {
     const block = this.blocks.find((each) => isIn(each, this.#begun!.protocol, leased));
+    const { protocol, remote } = this.#begun!;
+    // Of two, the one before has yielded its tuple.
+    this.flows = this.flows.filter(
+      (flow) => flow.protocol !== protocol || flow.remote !== remote || !same(flow.leased, leased),
+    );
     this.flows.push({ ...this.#begun!, leased, block: block! });
   }
 
@@ -117,6 +142,10 @@ export class NaiveFish {
       (each) =>
         !each.superseded && each.protocol === packet.protocol && same(each.client, client) && each.remote === remote,
     );
+    if (flow && begins && this.#isMapped(packet.protocol) && this.yields(flow, nowS)) {
+      this.flows = this.flows.filter((each) => each !== flow);
+      flow = undefined;
+    }
     if (flow?.state === 'resting' && begins && this.#isMapped(packet.protocol)) {
       this.#beginAnew(flow, false, nowS);
       return { side: 'source', to: flow.leased };
@@ -142,11 +171,15 @@ export class NaiveFish {
       state: 'live',
       superseded: false,
       deadlineS,
+      yieldsS: Infinity,
       tcp,
     } as const;
     const mapping =
       isMapped &&
-      this.flows.find((each) => each.protocol === 'tcp' && same(each.client, client) && towardOf(each) === toward);
+      this.flows.find(
+        (each) =>
+          each.protocol === 'tcp' && same(each.client, client) && towardOf(each) === toward && !this.yields(each, nowS),
+      );
     if (mapping) {
       this.#begun = { ...begun, isCall: false };
       return { choices: [mapping.leased] };
@@ -159,8 +192,13 @@ export class NaiveFish {
         port: block.ports.first + i,
       })),
     );
-    const taken = this.flows.filter((each) => each.protocol === packet.protocol && towardOf(each) === toward);
-    const choices = all.filter((endpoint) => !taken.some((each) => same(each.leased, endpoint)));
+    const isTaken = (endpoint: Endpoint, yielded: boolean) =>
+      this.flows.some((each) => {
+        if (each.protocol !== packet.protocol || !same(each.leased, endpoint)) return false;
+        return this.yields(each, nowS) ? !yielded && each.remote === remote : towardOf(each) === toward;
+      });
+    const free = all.filter((endpoint) => !isTaken(endpoint, false));
+    const choices = free.length > 0 ? free : all.filter((endpoint) => !isTaken(endpoint, true));
     if (choices.length === 0) return { drop: 'no_port' };
     this.#begun = { ...begun, isCall: false };
     return { choices };
@@ -192,25 +230,27 @@ export class NaiveFish {
     if (packet.protocol !== 'tcp' || packet.flags !== 'S' || !this.#isMapped('tcp') || flow?.state === 'live')
       return undefined;
     const from = { address: packet.source, port: packet.sourcePort };
-    const mapping = this.mappingAt(leased, from);
+    const mapping = this.mappingAt(leased, from, nowS);
     if (!mapping) return undefined;
     const { tcpFiltering } = this.#tcp;
     const knows = (each: NaiveFlow) => each.remote.startsWith(`${from.address}:`) && same(each.leased, leased);
     const isLetIn =
       tcpFiltering === 'endpoint_independent' || (tcpFiltering === 'address_dependent' && this.flows.some(knows));
     if (!isLetIn) return flow ? undefined : { drop: 'filtered' };
-    if (flow) this.#beginAnew(flow, true, nowS);
+    if (flow && this.yields(flow, nowS)) this.flows = this.flows.filter((each) => each !== flow);
+    if (flow && !this.yields(flow, nowS)) this.#beginAnew(flow, true, nowS);
     else {
       const { client, block } = mapping;
       const fresh = { protocol: 'tcp', client, remote, leased, block, state: 'live', superseded: false } as const;
       const tcp = { established: false, fins: new Set<'out' | 'in'>(), acknowledged: new Set<'out' | 'in'>() };
-      this.flows.push({ ...fresh, tcp, isCall: true, deadlineS: nowS + this.#firstS('tcp') });
+      this.flows.push({ ...fresh, tcp, isCall: true, deadlineS: nowS + this.#firstS('tcp'), yieldsS: Infinity });
     }
     return { side: 'destination', to: mapping.client };
   }
 
   #beginAnew(flow: NaiveFlow, isCall: boolean, nowS: number): void {
     flow.state = 'live';
+    flow.yieldsS = Infinity;
     flow.isCall = isCall;
     flow.tcp = { established: false, fins: new Set(), acknowledged: new Set() };
     flow.deadlineS = nowS + this.#firstS('tcp');
@@ -222,7 +262,7 @@ export class NaiveFish {
     const { tcp } = flow;
     const otherWay = way === 'out' ? 'in' : 'out';
     if (packet.flags.includes('R')) {
-      this.#end(flow, nowS);
+      this.#end(flow, nowS, true);
       return;
     }
     if (way === 'out') flow.isCall = false;
@@ -233,11 +273,15 @@ export class NaiveFish {
     else if (tcp.established && tcp.fins.size < 2) flow.deadlineS = nowS + this.#timers.tcpEstablishedS;
   }
 
-  #end(flow: NaiveFlow, nowS: number): void {
-    const { tcpRestS, udpRestS, icmpRestS } = this.#timers;
+  #end(flow: NaiveFlow, nowS: number, wasReset = false): void {
+    const { tcpRestS, tcpResetRestS, udpRestS, icmpRestS } = this.#timers;
     const restS = flow.isCall ? 0 : { tcp: tcpRestS, udp: udpRestS, icmp: icmpRestS }[flow.protocol];
     flow.state = 'resting';
     flow.deadlineS = nowS + restS;
+    if (wasReset && !flow.isCall) {
+      flow.yieldsS = flow.deadlineS;
+      flow.deadlineS = nowS + tcpResetRestS;
+    }
     if (restS === 0) this.flows = this.flows.filter((each) => each !== flow);
   }
 

@@ -104,6 +104,7 @@ export class PathWorld {
       this.#pass(command.seconds);
     } else if (command.do === 'restart') {
       this.pond.restart();
+      this.#flows.forgetResets(this.#nowS);
       this.#fragments.clear();
       this.#numbers.clear();
       this.#drops = new Map();
@@ -143,7 +144,8 @@ export class PathWorld {
   /** Fish may find what is due up to half a second late, so no look is taken in the very second of a deadline. */
   #pass(seconds: number): void {
     let lengthS = seconds;
-    while (this.#flows.flows.some((flow) => flow.deadlineS === this.#nowS + lengthS)) lengthS++;
+    const isDue = (flow: NaiveFlow) => [flow.deadlineS, flow.yieldsS].includes(this.#nowS + lengthS);
+    while (this.#flows.flows.some(isDue)) lengthS++;
     this.pond.pass(lengthS);
     this.#flows.expire(this.#nowS);
     this.#fragments.expire(this.#nowS);
@@ -175,7 +177,7 @@ export class PathWorld {
     const calls = direction === 'in' && what === 'begin';
     const leased = this.#seenFrom.get(calls ? `tcp ${from.address}:${from.port}` : pair);
     if (direction === 'in' && leased === undefined) return;
-    const owner = calls ? this.#flows.mappingAt(leased!, to) : undefined;
+    const owner = calls ? this.#flows.mappingAt(leased!, to, this.#nowS) : undefined;
     if (calls && this.#flows.isConnected(from, to)) return;
     if (owner && !same(owner.client, from)) return;
     // What the model could not tell: see the other world.

@@ -224,8 +224,9 @@ export class Adoption {
   /** No later than a flow of today could have it: timers may be shorter by now, or the row wrong. */
   #deadlineOf(flow: number, nowMs: number): number {
     const { life, config, memory } = this.#parts;
-    const { tcpRestS, udpRestS, icmpRestS, ...lasting } = config.timers;
-    const timers = life.flows.state[flow] === LIVE ? Object.values(lasting) : [tcpRestS, udpRestS, icmpRestS];
+    const { tcpRestS, tcpResetRestS, udpRestS, icmpRestS, ...lasting } = config.timers;
+    const timers =
+      life.flows.state[flow] === LIVE ? Object.values(lasting) : [tcpRestS, tcpResetRestS, udpRestS, icmpRestS];
     return Math.min(memory.columns.flows.deadlineMs[flow]!, nowMs + Math.max(...timers) * 1_000);
   }
 }

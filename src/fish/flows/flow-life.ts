@@ -18,10 +18,13 @@ import { needsTcpMappings, TcpMappings } from './tcp-mappings.ts';
 import { INWARD, OUTWARD, TcpTracker } from './tcp-state.ts';
 import { NOTHING_DUE, NOT_YET, TimingWheel } from '../tables/timing-wheel.ts';
 import { UdpPeers } from './udp-peers.ts';
+import { YieldingFlows } from './yielding.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
 /** Timers are whole seconds, or some: half a second is early enough to notice that one has passed. */
 const TICK_MS = 500;
+/** A flow that yields need not be the last to name its addresses: so many are asked for their room. */
+const freedForAddress_max = 64;
 
 export type FlowLifeParts = Readonly<{
   config: FishConfig;
@@ -56,6 +59,7 @@ export class FlowLife {
   readonly mappings: TcpMappings | null;
   /** Those of TCP from outside, as far as there can be any: see `mappings`. */
   readonly calls: TcpCalls;
+  readonly yielding: YieldingFlows;
   opened = 0;
   live = 0;
   /** By the index of `endings`. */
@@ -75,9 +79,20 @@ export class FlowLife {
     this.destinations = new Destinations(this.flows.capacity, random);
     this.traffic = new FlowTraffic(this.flows.capacity);
     this.mappings = needsTcpMappings(config) ? new TcpMappings(this.flows, config, random) : null;
+    this.yielding = new YieldingFlows(this.flows.capacity);
     this.calls = new TcpCalls(this.mappings === null ? 0 : this.flows.capacity);
-    const { flows, clients, destinations, mappings } = this;
-    this.#picker = new SourcePicker({ config, flows, blocks, placeholders, clients, destinations, mappings, random });
+    const { flows, clients, destinations, mappings, yielding } = this;
+    this.#picker = new SourcePicker({
+      config,
+      flows,
+      blocks,
+      placeholders,
+      clients,
+      destinations,
+      mappings,
+      yielding,
+      random,
+    });
     const longestS = Math.max(...Object.values(config.timers));
     this.#wheel = new TimingWheel(columns.flows.deadlineMs, TICK_MS, longestS * 1_000);
   }
@@ -87,12 +102,13 @@ export class FlowLife {
    * negated reason why there can be none. It lasts for `forMs` unless it is refreshed.
    */
   open(packet: Packet, remote: number, remotePort: number, forMs: number, nowMs: number): number {
+    this.#makeRoom();
     if (this.flows.isFull) return -DROP.table_full;
     if (packet.protocol < IPV6) return this.#open(packet, packet.source, remote, remotePort, forMs, nowMs);
     // A flow counts on its client's address and, if its key has it, on its remote's; the leased one is its block's.
     const { book } = this.#parts;
-    const client = book.hold(packet.view, packet.sourceAt);
-    const held = remote === NO_ADDRESS ? NO_ADDRESS : book.hold(packet.view, packet.destinationAt);
+    const client = this.#hold(packet.view, packet.sourceAt);
+    const held = remote === NO_ADDRESS ? NO_ADDRESS : this.#hold(packet.view, packet.destinationAt);
     const isFull = client === NO_ADDRESS || (remote !== NO_ADDRESS && held === NO_ADDRESS);
     const flow = isFull ? -DROP.addresses_full : this.#open(packet, client, held, remotePort, forMs, nowMs);
     if (flow >= 0) return flow;
@@ -102,62 +118,100 @@ export class FlowLife {
   }
 
   #open(packet: Packet, client: number, remote: number, remotePort: number, forMs: number, nowMs: number): number {
-    const { flows } = this;
-    const admitted = this.clients.admit(client, packet.protocol, flows.capacity - flows.count, nowMs);
+    const admitted = this.clients.admit(client, packet.protocol, this.#freeRows, nowMs);
     if (admitted !== FORWARD) return -admitted;
     const verdict = this.#picker.pick(packet, client, remote, remotePort);
     if (verdict !== FORWARD) return -verdict;
     return this.#begin(OUTWARD, packet, client, packet.sourcePort, remote, remotePort, forMs, nowMs);
   }
 
+  /** Rows that new flows may have, those included that are yielded. */
+  get #freeRows(): number {
+    return this.flows.capacity - this.flows.count + this.yielding.count;
+  }
+
+  /** Of what is all in use, one is taken from who yields it, if anybody does. */
+  #makeRoom(): void {
+    const { flows, yielding } = this;
+    const { placeholders } = this.#parts;
+    if (flows.isFull && yielding.count > 0) this.#free(yielding.oldest(false));
+    if (placeholders.isSpent && yielding.placeholders > 0) this.#free(yielding.oldest(true));
+  }
+
+  /** The number of an IPv6 address, for which those make room who yield; or NO_ADDRESS. */
+  #hold(view: DataView, at: number): number {
+    const { book } = this.#parts;
+    let held = book.hold(view, at);
+    for (let freed = 0; held === NO_ADDRESS && this.yielding.count > 0 && freed < freedForAddress_max; freed++) {
+      this.#free(this.yielding.oldest(false));
+      held = book.hold(view, at);
+    }
+    return held;
+  }
+
   /**
    * Begins a flow for a TCP connection that a remote begins with a mapped port: it is told as the flow's key has it, or by the
-   * packet's source if nobody knows its address yet. The flow, or the negated reason why there can be none.
+   * packet's source if nobody knows its address yet. The flow, or the negated reason why there can be none. `instead`: one that
+   * yields this very tuple, or NONE.
    */
-  openCall(packet: Packet, mapping: number, remote: number, remotePort: number, forMs: number, nowMs: number): number {
+  openCall(
+    packet: Packet,
+    mapping: number,
+    remote: number,
+    remotePort: number,
+    instead: number,
+    forMs: number,
+    nowMs: number,
+  ): number {
+    if (packet.protocol < IPV6) return this.#openCall(packet, mapping, remote, remotePort, instead, forMs, nowMs);
+    // Whoever makes room may be the last to know the remote's address, so it is held before.
+    const held = this.#holdRemote(packet, remote);
+    if (held === NO_ADDRESS) return -DROP.addresses_full;
+    const flow = this.#openCall(packet, mapping, held, remotePort, instead, forMs, nowMs);
+    if (flow < 0) this.#parts.book.letGo(held);
+    return flow;
+  }
+
+  #openCall(
+    packet: Packet,
+    mapping: number,
+    remote: number,
+    remotePort: number,
+    instead: number,
+    forMs: number,
+    nowMs: number,
+  ): number {
     const { flows, clients, calls } = this;
     const mappings = this.mappings!;
     const { protocol } = packet;
-    const { book } = this.#parts;
     const client = mappings.clientOf(mapping);
     const clientPort = mappings.clientPortOf(mapping);
+    if (instead !== NONE) this.#free(instead);
+    this.#makeRoom();
     if (flows.isFull) return -DROP.table_full;
     // The client has this port toward the remote by another leased one.
     if (flows.findByClient(protocol, client, clientPort, remote, remotePort) !== NONE) return -DROP.no_flow;
-    const free = flows.capacity - flows.count;
-    const admitted = clients.mayHaveOneMore(client, protocol, free) || calls.admit(mapping, nowMs);
+    const admitted = clients.mayHaveOneMore(client, protocol, this.#freeRows) || calls.admit(mapping, nowMs);
     if (admitted !== FORWARD) return -admitted;
-    let held = remote;
-    if (protocol >= IPV6) {
-      held = this.#holdRemote(packet, remote);
-      if (held === NO_ADDRESS) return -DROP.addresses_full;
-      book.holdRow(client);
-    }
-    const verdict = this.#picker.pickMapped(mapping, protocol, client, held, remotePort);
-    if (verdict !== FORWARD) {
-      if (protocol >= IPV6) {
-        book.letGo(held);
-        book.letGo(client);
-      }
-      return -verdict;
-    }
-    const flow = this.#begin(INWARD, packet, client, clientPort, held, remotePort, forMs, nowMs);
+    const verdict = this.#picker.pickMapped(mapping, protocol, client, remote, remotePort);
+    if (verdict !== FORWARD) return -verdict;
+    if (protocol >= IPV6) this.#parts.book.holdRow(client);
+    const flow = this.#begin(INWARD, packet, client, clientPort, remote, remotePort, forMs, nowMs);
     calls.begin(flow, mapping);
     return flow;
   }
 
   #holdRemote(packet: Packet, remote: number): number {
     const { book } = this.#parts;
-    if (remote === NOT_KNOWN) return book.hold(packet.view, packet.sourceAt);
+    if (remote === NOT_KNOWN) return this.#hold(packet.view, packet.sourceAt);
     book.holdRow(remote);
     return remote;
   }
 
   /** A client connects once more where it has been, by the flow that rests; that, or the negated reason why it may not. */
   reopen(flow: number, packet: Packet, forMs: number, nowMs: number): number {
-    const { flows } = this;
     const { protocol } = packet;
-    const admitted = this.clients.admit(packet.source, protocol, flows.capacity - flows.count, nowMs);
+    const admitted = this.clients.admit(packet.source, protocol, this.#freeRows, nowMs);
     if (admitted !== FORWARD) return -admitted;
     this.restart(flow, OUTWARD, packet, forMs, nowMs);
     return flow;
@@ -189,6 +243,8 @@ export class FlowLife {
   ): number {
     const { flows } = this;
     const picker = this.#picker;
+    // Whose tuple it was has had its rest; of its placeholder, if it has one, the new flow is the holder from here on.
+    if (picker.yielded !== NONE) this.#free(picker.yielded, true);
     const flow = flows.take();
     flows.protocol[flow] = packet.protocol;
     flows.client[flow] = client;
@@ -241,8 +297,14 @@ export class FlowLife {
     this.#logEnd(flow, ending, nowMs);
     // Nothing has passed that could come late, and whoever knocks at ports must not have them all rest.
     const restMs = this.#isUnansweredCall(flow) ? 0 : this.#restMsOf(flow);
-    if (restMs === 0) {
+    const restsLonger = ending === 'reset' && !this.#isUnansweredCall(flow);
+    this.yielding.note(flow, restsLonger);
+    if (restMs === 0 && !(restsLonger && this.#yield(flow, nowMs))) {
       this.#free(flow);
+      return;
+    }
+    if (restMs === 0) {
+      this.flows.state[flow] = RESTING;
       return;
     }
     this.#wheel.schedule(flow, nowMs + restMs, nowMs);
@@ -256,7 +318,7 @@ export class FlowLife {
       if (flow === NOTHING_DUE) return looked;
       if (flow === NOT_YET) continue;
       if (this.flows.state[flow] === LIVE) this.end(flow, 'idle', nowMs);
-      else this.#free(flow);
+      else if (!this.yielding.mayYield(flow) || !this.#yield(flow, nowMs)) this.#free(flow);
     }
     return max;
   }
@@ -306,12 +368,35 @@ export class FlowLife {
     );
   }
 
-  #free(flow: number): void {
-    const placeholder = this.flows.placeholder[flow]!;
+  /** Has a flow that was reset rest for longer, as long as nobody needs what it has; false when that is no longer. */
+  #yield(flow: number, nowMs: number): boolean {
+    const { tcpRestS, tcpResetRestS } = this.#parts.config.timers;
+    // Since it was to be free, however late that is seen.
+    const sinceMs = this.flows.state[flow] === RESTING ? this.#wheel.deadlineOf(flow) : nowMs;
+    const untilMs = sinceMs + (tcpResetRestS - tcpRestS) * 1_000;
+    if (untilMs <= nowMs) return false;
+    const hasPlaceholder = this.flows.placeholder[flow] !== NONE;
     this.#countOut(flow);
+    this.yielding.add(flow, hasPlaceholder);
+    this.#parts.placeholders.yielding = this.yielding.placeholders;
+    this.#wheel.schedule(flow, untilMs, nowMs);
+    return true;
+  }
+
+  /** A client begins something new by a flow that yields: it is gone. */
+  forgetYielding(flow: number): void {
+    this.#free(flow);
+  }
+
+  #free(flow: number, keepsPlaceholder = false): void {
+    const placeholder = this.flows.placeholder[flow]!;
+    if (this.yielding.has(flow)) {
+      this.yielding.remove(flow, placeholder !== NONE);
+      this.#parts.placeholders.yielding = this.yielding.placeholders;
+    } else this.#countOut(flow);
     this.#wheel.cancel(flow);
     this.flows.release(flow);
-    if (placeholder !== NONE) this.#parts.placeholders.close(placeholder);
+    if (placeholder !== NONE && !keepsPlaceholder) this.#parts.placeholders.close(placeholder);
     const protocol = this.flows.protocol[flow]!;
     if (protocol === UDP6) this.peers?.forget(flow, this.#letGo);
     else this.peers?.forget(flow);

@@ -63,9 +63,17 @@ export class PlaceholderBudget {
     this.#max = max;
   }
 
-  /** How many more the budget allows. */
+  /** Of those, held for flows that yield them to whoever needs one: see `YieldingFlows`. */
+  yielding = 0;
+
+  /** How many more the budget allows, those included that are had by closing another. */
   get free(): number {
-    return this.#max - this.held;
+    return this.#max - this.held + this.yielding;
+  }
+
+  /** Whether one has to be closed before another can be opened. */
+  get isSpent(): boolean {
+    return this.held >= this.#max;
   }
 
   /** A handle; or TAKEN, and `refusal` says whether it is worth asking for another port. */
@@ -78,7 +86,7 @@ export class PlaceholderBudget {
     binding: 'late' | 'explicit',
   ): number {
     this.refusal = FORWARD;
-    if (this.held >= this.#max) {
+    if (this.isSpent) {
       this.refusal = DROP.placeholder_budget;
       return TAKEN;
     }

@@ -7,6 +7,7 @@ import { isTcp, isUdp, type Packet } from '../packet/packet.ts';
 import type { PlaceholderBudget } from './placeholders.ts';
 import { PortSpace, stepThrough, type Stretch } from './port-space.ts';
 import type { TcpMappings } from '../flows/tcp-mappings.ts';
+import type { YieldingFlows } from '../flows/yielding.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
 /** As a parity: both will do. */
@@ -21,6 +22,7 @@ export type SourceParts = Readonly<{
   destinations: Destinations;
   /** null where each TCP connection has a port of its own. */
   mappings: TcpMappings | null;
+  yielding: YieldingFlows;
   random: () => number;
 }>;
 
@@ -42,6 +44,10 @@ export class SourcePicker {
   port = 0;
   /** Handle, or NONE in an exclusive block. */
   placeholder = NONE;
+  /** The flow that has had this very tuple and placeholder and yields them, or NONE. */
+  yielded = NONE;
+  /** The first of those that the search has met. */
+  #yields = NONE;
   /** Flows that found no port, by protocol. */
   readonly refused = new Float64Array(256);
   /** What is searched for: set by `pick`. */
@@ -81,7 +87,7 @@ export class SourcePicker {
       if (this.#search(own, parity)) return FORWARD;
     }
     this.#attemptsLeft = this.#refusal === FORWARD ? config.placeholderAttemptsMax : 0;
-    if (this.#search(stretch, parity)) return FORWARD;
+    if (this.#search(stretch, parity) || this.#takeYielded()) return FORWARD;
     if (this.#refusal !== FORWARD) return this.#refusal;
     this.refused[protocol] = this.refused[protocol]! + 1;
     return DROP.no_port;
@@ -100,6 +106,7 @@ export class SourcePicker {
     this.#remote = remote;
     this.#remotePort = remotePort;
     this.#refusal = FORWARD;
+    this.yielded = this.#yields = NONE;
     this.#attemptsLeft = config.placeholderAttemptsMax;
     this.#mayHold = clients.share.allows(clients.placeholdersOf(client, protocol), placeholders.free);
     this.#mappings = isTcp(protocol) ? mappings : null;
@@ -110,7 +117,23 @@ export class SourcePicker {
     this.slot = mappings!.blockOf(mapping);
     this.address = mappings!.leasedOf(mapping);
     this.port = mappings!.leasedPortOf(mapping);
-    return !this.#isUsedByFlow() && !this.#isSelf() && this.#takeIn(blocks.shared[this.slot] === 1);
+    if (this.#isSelf()) return false;
+    if (!this.#isUsedByFlow()) return this.#takeIn(blocks.shared[this.slot] === 1);
+    return this.#takeYielded();
+  }
+
+  /** The tuple of a flow that yields it, placeholder and all. */
+  #takeYielded(): boolean {
+    const flow = this.#yields;
+    if (flow === NONE) return false;
+    const { flows } = this.#parts;
+    // flow is a row of every column.
+    this.slot = flows.block[flow]!;
+    this.address = flows.leased[flow]!;
+    this.port = flows.leasedPort[flow]!;
+    this.placeholder = flows.placeholder[flow]!;
+    this.yielded = flow;
+    return true;
   }
 
   /** Whether the client has its share of the ports toward the remote already: it is looked at only where ports are short. */
@@ -156,8 +179,10 @@ export class SourcePicker {
   }
 
   #isUsedByFlow(): boolean {
-    const { flows } = this.#parts;
-    return flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort) !== NONE;
+    const { flows, yielding } = this.#parts;
+    const flow = flows.findByLeased(this.#protocol, this.address, this.port, this.#remote, this.#remotePort);
+    if (flow !== NONE && this.#yields === NONE && yielding.has(flow)) this.#yields = flow;
+    return flow !== NONE;
   }
 
   /** With a parity: better a port of the other than none (RFC 4787 4.2.2 asks for no more). */
@@ -185,11 +210,9 @@ export class SourcePicker {
     const shared = blocks.shared[this.slot] === 1;
     if (shared && this.#attemptsLeft === 0) return false;
     if (this.#isSelf()) return false;
-    const isUsed =
-      this.#mappings === null
-        ? this.#isUsedByFlow()
-        : this.#mappings.at(this.#protocol, this.address, this.port, this.#remote) !== NONE;
-    return !isUsed && this.#takeIn(shared);
+    const isMapped =
+      this.#mappings !== null && this.#mappings.at(this.#protocol, this.address, this.port, this.#remote) !== NONE;
+    return !isMapped && !this.#isUsedByFlow() && this.#takeIn(shared);
   }
 
   /** A client that sends to a leased port must not get the same one: nobody talks to himself. */

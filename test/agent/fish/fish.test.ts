@@ -147,6 +147,7 @@ describe('the fish thread', () => {
       tcpOpeningS: 1,
       tcpTransitoryS: 1,
       tcpRestS: 0,
+      tcpResetRestS: 0,
       udpS: 1,
       udpRestS: 0,
       icmpS: 1,

@@ -40,7 +40,7 @@ describe('a SYN from outside that nobody waits for (RFC 5382 REQ-4)', () => {
   });
 
   test('is forgotten when the client opens the same connection meanwhile, also if that is over by then', () => {
-    const pond = answering({ timers: { tcpRestS: 0 } });
+    const pond = answering({ timers: { tcpRestS: 0, tcpResetRestS: 0 } });
     pond.send(tcp(origin, leased, 'S'));
     pond.send(tcp({ ...origin, port: 444 }, leased, 'S'));
     expect(outside(pond.send(tcp(client, origin, 'S', { sequence: 100 })))).toEqual(leased);
