@@ -22,15 +22,16 @@ export function relay(client: Socket, origin: Socket, limits: RelayLimits, done:
       if (hadError) reset(other);
       if (--open === 0) done(end);
     });
-    socket.once('end', onEnd);
+    // It is closed right behind the later of both, and in order: the kernel goes on with what is not delivered yet.
+    const onDone = () => {
+      if (socket.readableEnded && socket.writableFinished) resetsAtEnd(socket, false);
+    };
+    socket.once('end', onEnd).once('end', onDone).once('finish', onDone);
     socket.setNoDelay(true);
-    // A connection that is cut short by the end of this process must not look like one that is over.
+    // A connection that is cut short by the end of this process must not look like one that is over, to neither side.
     resetsAtEnd(socket, true);
   };
-  const onEnd = () => {
-    client.setTimeout(limits.half_closed_timeout_s * 1_000);
-    for (const each of [client, origin]) resetsAtEnd(each, false);
-  };
+  const onEnd = () => void client.setTimeout(limits.half_closed_timeout_s * 1_000);
   follow(client, origin, 'client_resets');
   follow(origin, client, 'origin_resets');
   // Every byte passes by the client's socket, in one direction or the other.

@@ -29,7 +29,7 @@ import {
   type UsableLease,
 } from './protocol.ts';
 import { relay, type RelayEnd } from './relay.ts';
-import { destroyLost, reset, watchLeaving } from './sockets.ts';
+import { destroyLost, reset, resetsAtEnd, watchLeaving } from './sockets.ts';
 
 /** Each costs system calls, and a client waits. */
 const leasesTried_max = 8;
@@ -113,6 +113,8 @@ export class Terminator {
     };
     this.#open.add(open);
     client.setKeepAlive(true, keepalive_ms);
+    // When this process ends before its origin has answered, that must not look like an answer.
+    resetsAtEnd(client, true);
     void this.#carryOn(open, asked).finally(() => {
       this.#open.delete(open);
       this.#clients.give(asked.client);
@@ -242,8 +244,10 @@ export class Terminator {
     if ('outcome' in reached) {
       this.#counters[reached.outcome]++;
       const isSilence = reached.outcome === 'timed_out' || reached.outcome === 'unreachable';
-      if (isSilence && this.#settings.on_unreachable === 'close') client.end(() => client.destroy());
-      else reset(client);
+      if (isSilence && this.#settings.on_unreachable === 'close') {
+        resetsAtEnd(client, false);
+        client.end(() => client.destroy());
+      } else reset(client);
       return;
     }
     const { origin, ended } = reached;

@@ -1,8 +1,12 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { relay, type RelayEnd, type RelayLimits } from '../../src/terminate/relay.ts';
 import { destroyLost, reset } from '../../src/terminate/sockets.ts';
-import { tcpPair, type TcpPair } from '../support/tcp-pair.ts';
+import { hearing, tcpPair, type TcpPair } from '../support/tcp-pair.ts';
 
 const patient: RelayLimits = { idle_timeout_s: 600, half_closed_timeout_s: 600 };
 /** More than the kernel takes for two connections. */
@@ -102,4 +106,62 @@ describe('a relay whose one side reads nothing', () => {
     await expect.poll(() => ends).toEqual(['finished']);
     expect(client.heard).toMatchObject({ ended: true, error: null });
   });
+});
+
+it('a relay whose process is killed resets whoever has not got everything yet, whatever the other side has said', async () => {
+  const accepted: Socket[] = [];
+  const server = createServer({ allowHalfOpen: true }, (socket) => accepted.push(socket)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const child = fork(join(import.meta.dirname, '../support/relay-process.ts'), [
+    String((server.address() as AddressInfo).port),
+  ]);
+  try {
+    const [port] = (await once(child, 'message')) as [number];
+    const through = async () => {
+      const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      await once(server, 'connection');
+      const origin = accepted.at(-1)!;
+      return { client, origin, ofClient: hearing(client), ofOrigin: hearing(origin) };
+    };
+    const both = await through();
+    both.client.write('some');
+    await expect.poll(() => both.ofOrigin.text).toBe('some');
+
+    const download = await through();
+    download.client.end('request');
+    download.origin.write('a part');
+    await expect.poll(() => [download.ofClient.text, download.ofOrigin.ended]).toEqual(['a part', true]);
+
+    const upload = await through();
+    upload.origin.end('no need');
+    upload.client.write('a part');
+    await expect.poll(() => [upload.ofOrigin.text, upload.ofClient.ended]).toEqual(['a part', true]);
+
+    // Both are done, and half of what the one has said is in the relay.
+    const rest = await through();
+    rest.origin.pause();
+    rest.origin.end();
+    await expect.poll(() => rest.ofClient.ended).toBe(true);
+    rest.client.end(Buffer.alloc(10 * 1_024 * 1_024));
+    await sleep(100);
+
+    const over = await through();
+    over.client.end('request');
+    over.origin.end('answer');
+    await expect.poll(() => [over.ofClient.closed, over.ofOrigin.closed]).toEqual([true, true]);
+
+    child.kill('SIGKILL');
+    const cut = { ended: false, closed: true, error: 'ECONNRESET' };
+    await expect.poll(() => [both.ofClient, both.ofOrigin]).toMatchObject([cut, cut]);
+    await expect.poll(() => download.ofClient).toMatchObject({ ...cut, text: 'a part' });
+    await expect.poll(() => upload.ofOrigin).toMatchObject({ ...cut, text: 'a part' });
+    rest.origin.resume();
+    await expect.poll(() => rest.ofOrigin).toMatchObject(cut);
+    const complete = { ended: true, error: null };
+    expect([over.ofClient, over.ofOrigin]).toMatchObject([complete, complete]);
+    for (const { client, origin } of [download, upload, rest]) for (const each of [client, origin]) reset(each);
+  } finally {
+    child.kill('SIGKILL');
+    server.close();
+  }
 });
