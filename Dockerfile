@@ -22,6 +22,7 @@ ENTRYPOINT ["node", "bin/fishery.mjs"]
 # On a host: root, its network namespace, NET_ADMIN and NET_RAW.
 #   docker run --network host --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun \
 #     --volume fishery-agent:/var/lib/fishery … fishery-agent
+# Fish needs sysctls, and /proc/sys is read-only in a container: set them on the host beforehand, or add --privileged.
 # Its host outlives it, so the record of how that was before has to, too: a volume with a name.
 FROM program AS agent
 RUN apt-get update && apt-get install --yes --no-install-recommends nftables iproute2 && rm -rf /var/lib/apt/lists/*

@@ -344,8 +344,6 @@ export class Agent {
         await this.#pass(isTold);
         this.#failures = 0;
         this.#problem = null;
-        this.#firstPass.resolve(undefined);
-        if (isTold) this.#firstToldPass.resolve(undefined);
       } catch (error) {
         this.#failures++;
         this.#problem = messageOf(error);
@@ -395,8 +393,9 @@ export class Agent {
     // Again where the host was not yet as it has to be for them: their address may have been gone as well.
     const isWhole = lostProblem === undefined && this.#parts.placeholders.missing === 0;
     const keeperProblem = isWhole ? undefined : await this.#left.lookAfter();
-    const fishProblem = await this.#fish.begin();
-    if (fishProblem) keepers.doubt();
+    const unfit = fish && !this.fish ? hostKeeper.stopsFish : undefined;
+    const fishProblem = unfit === undefined ? await this.#fish.begin() : new Error(unfit);
+    if (fishProblem && unfit === undefined) keepers.doubt();
     const { outcomes: all, problem } = await leases.work(this.#granted);
     this.#left.end(isTold && problem === undefined && fishProblem === undefined);
     if (isTold) leases.forgetFormer();
@@ -406,7 +405,9 @@ export class Agent {
     fish?.leases.look();
     terminator?.leases.look();
     terminator?.look(this.#granted, () => this.#kick());
-    // Only now: what fish lacks must not keep proxies from their leases.
+    this.#firstPass.resolve(undefined);
+    if (isTold) this.#firstToldPass.resolve(undefined);
+    // Only now: what fish lacks must not keep proxies from their leases, or from a guard that opens.
     if (keeperProblem) throw keeperProblem;
     if (fishProblem) throw fishProblem;
     if (problem) throw problem;

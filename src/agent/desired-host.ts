@@ -144,7 +144,9 @@ const widest = { first: 1_024, last: 65_535 } as const;
 
 function wishesOf(settings: HostSettings, families: readonly Family[]): readonly Wish[] {
   const { fish, tun, uplinks, clientInterfaces, managePortRange, steering, terminate } = settings;
-  const always = (key: string, value: string, ofTun = false): Wish => ({ key, mend: () => value, ofTun });
+  const always = (key: string, value: string, without: string, more: Partial<Wish> = {}): Wish => ({
+    ...{ key, mend: () => value, without, ...more },
+  });
   const ofDevice = (device: string, name: string) => `net/ipv4/conf/${device}/${name}`;
   return [
     // Late binding takes ports from this range only, and says nothing when a lease lies outside. Unrelated sockets may
@@ -154,25 +156,39 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
           {
             key: 'net/ipv4/ip_local_port_range',
             mend: (now: string) => widen(now, widest.first, widest.last),
+            without: 'late-bound ports outside of it are not had',
           },
         ]
       : []),
     // What its connections leave behind would keep their ports from the same destination for a minute. Timestamps tell the old
     // connection's packets from those of the new one (RFC 6191).
-    ...(terminate === null ? [] : [always('net/ipv4/tcp_tw_reuse', '1')]),
+    ...(terminate === null ? [] : [always('net/ipv4/tcp_tw_reuse', '1', 'ports of the terminator rest for a minute')]),
     ...(fish
       ? [
           // With it, a reply finds the placeholder before routing has seen the mark, and forwarding then drops it.
-          ...(steering === 'nftables' ? [always('net/ipv4/tcp_early_demux', '0')] : []),
+          ...(steering === 'nftables'
+            ? [always('net/ipv4/tcp_early_demux', '0', 'replies do not find fish', fishs)]
+            : []),
           // Bit 0: sockets may use Fast Open as clients, which is what a connected placeholder does.
-          { key: 'net/ipv4/tcp_fastopen', mend: (now: string) => String(Number(now) | 1) },
+          {
+            key: 'net/ipv4/tcp_fastopen',
+            mend: (now: string) => String(Number(now) | 1),
+            without: 'flows in shared blocks cannot be held',
+            ...fishs,
+          },
           // Echo placeholders are ping sockets, which are refused even to root unless its group is in here.
-          { key: 'net/ipv4/ping_group_range', mend: (now: string) => widen(now, 0, 0) },
+          {
+            key: 'net/ipv4/ping_group_range',
+            mend: (now: string) => widen(now, 0, 0),
+            without: 'echo identifiers cannot be held',
+          },
           // Forwarding only where fish's packets come in, not for the whole host.
-          ...[...new Set([...clientInterfaces, ...uplinks])].map((name) => always(ofDevice(name, 'forwarding'), '1')),
-          always(ofDevice(tun, 'forwarding'), '1', true),
+          ...[...new Set([...clientInterfaces, ...uplinks])].map((name) =>
+            always(ofDevice(name, 'forwarding'), '1', unforwarded, fishs),
+          ),
+          always(ofDevice(tun, 'forwarding'), '1', unforwarded, { ...fishs, ofTun: true }),
           // What fish sends has the host's own address as source; without this IPv4 takes it for a martian.
-          always(ofDevice(tun, 'accept_local'), '1', true),
+          always(ofDevice(tun, 'accept_local'), '1', martian, { ...fishs, ofTun: true }),
           {
             key: ofDevice(tun, 'rp_filter'),
             // Strict filtering would drop it for the same reason. The stricter of this file and `all` counts, but for
@@ -180,17 +196,28 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
             mend: (_now: string, others: ReadonlyMap<string, string>) =>
               others.get('net/ipv4/conf/all/rp_filter') === '1' ? '2' : '0',
             reads: ['net/ipv4/conf/all/rp_filter'],
+            without: martian,
+            ...fishs,
             ofTun: true,
           },
           ...(families.includes(6) && settings.forwardsIpv6 ? ipv6Forwarding(settings) : []),
           // No link-local address, so no router solicitations: nothing but fish's own packets is on this device.
           ...(families.includes(6)
-            ? [{ ...always(`net/ipv6/conf/${tun}/addr_gen_mode`, '1', true), ofOwnTun: true }]
+            ? [
+                always(`net/ipv6/conf/${tun}/addr_gen_mode`, '1', 'the kernel has a word on the TUN device, too', {
+                  ...{ ofTun: true, ofOwnTun: true },
+                }),
+              ]
             : []),
         ]
       : []),
   ];
 }
+
+const fishs = { stopsFish: true } as const;
+const unforwarded = 'packets do not come to fish';
+const martian = 'what fish sends is dropped';
+const unforwarded6 = 'packets of IPv6 clients do not come to fish';
 
 const ipv6 = (device: string, name: string) => `net/ipv6/conf/${device}/${name}`;
 /** Kernels since 6.17 let a single device forward IPv6. */
@@ -207,18 +234,21 @@ function ipv6Forwarding({ tun, uplinks, clientInterfaces }: HostSettings): reado
     key: ipv6(device, 'force_forwarding'),
     mend: (now, others) => (others.has(singleDevices) ? '1' : now),
     reads: [singleDevices],
+    without: unforwarded6,
     ofTun,
   });
-  const otherwise = (key: string, mended: (now: string) => string): Wish => ({
+  const otherwise = (key: string, mended: (now: string) => string, without: string): Wish => ({
     key,
     mend: (now, others) => (others.has(singleDevices) ? now : mended(now)),
     reads: [singleDevices],
+    without,
   });
+  const accepting = devices.map((device) => ipv6(device, 'accept_ra'));
   return [
     ...devices.map((device) => single(device, false)),
     single(tun, true),
-    ...devices.map((device) => otherwise(ipv6(device, 'accept_ra'), (now) => (now.trim() === '1' ? '2' : now))),
-    otherwise(ipv6('all', 'forwarding'), () => '1'),
+    ...accepting.map((key) => otherwise(key, (now) => (now.trim() === '1' ? '2' : now), unforwarded6)),
+    { ...otherwise(ipv6('all', 'forwarding'), () => '1', unforwarded6), after: accepting },
   ];
 }
 

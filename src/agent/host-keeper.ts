@@ -1,10 +1,19 @@
 import type { Address } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { desiredHost, type HostLoad, type HostSettings } from './desired-host.ts';
-import type { Host, HostStep } from './host.ts';
-import { describeStep, driftOf, type DesiredHost, type DriftKind, type HostState, type Step } from './host-state.ts';
+import { HostProblem, type Host, type HostStep } from './host.ts';
+import {
+  describeStep,
+  driftOf,
+  type DesiredHost,
+  type DriftKind,
+  type HostState,
+  type Step,
+  type Wish,
+} from './host-state.ts';
 import { carries, leftOnHost } from './left-on-host.ts';
 import { plan } from './plan.ts';
+import { RefusedSysctls } from './refused-sysctls.ts';
 import { parseSetName, setName, type Element, type SetClass } from './sets.ts';
 import { describeHostAddress, foreignRouting, hostAddressesInPools } from './standing-problems.ts';
 import type { StateFile } from './state-file.ts';
@@ -36,6 +45,7 @@ export class HostKeeper {
   #reached: string | undefined;
   #addresses: ReadonlySet<Address> = new Set();
   #standing: readonly string[] = [];
+  readonly #refused = new RefusedSysctls();
   readonly #repaired = new Map<DriftKind, number>();
 
   constructor(parts: HostKeeperParts) {
@@ -50,6 +60,11 @@ export class HostKeeper {
   /** What others put on the host that does not go together with this agent, a line each, as of the last look. */
   get standingProblems(): readonly string[] {
     return this.#standing;
+  }
+
+  /** Why fish cannot work on this host; undefined when it can. */
+  get stopsFish(): string | undefined {
+    return this.#refused.stopsFish;
   }
 
   /** What others did to the agent's part of the host and was undone, by kind. */
@@ -77,13 +92,15 @@ export class HostKeeper {
     const signature = signatureOf(wanted);
     const isDrift = this.#reached === signature;
     this.#reached = undefined;
-    if (steps.length > 0) {
-      const lines = steps.map(describeStep);
+    this.#refused.keepOnly(steps);
+    const news = steps.filter((step) => !this.#refused.has(step));
+    if (news.length > 0) {
+      const lines = news.map(describeStep);
       if (isDrift) log.warn({ steps: lines }, 'somebody changed the host: putting it back');
       else log.info({ steps: lines }, 'changing the host');
-      await this.#carryOut(steps);
-      if (isDrift) for (const step of steps) this.#count(driftOf(step));
     }
+    await this.#carryOut(steps, wanted.sysctls);
+    if (isDrift) for (const step of news) if (!this.#refused.has(step)) this.#count(driftOf(step));
     if (observed.ruleset.is === 'absent') this.#parts.mendGuard();
     else if (isDrift && isGuardSetByOthers(observed, this.#parts.guardOpenForMs())) {
       log.warn({ guard_ms: observed.guardMs }, 'somebody set the guard: putting it back');
@@ -94,6 +111,7 @@ export class HostKeeper {
     this.#tellStanding([
       ...hostAddresses.map((each) => describeHostAddress(each, this.#parts.poolOf(each) ?? 'of another name')),
       ...foreignRouting(observed, settings),
+      ...this.#refused.problems,
     ]);
     this.#addresses = wanted.addresses;
   }
@@ -136,7 +154,8 @@ export class HostKeeper {
     for (const line of before) if (!now.includes(line)) log.info(`no longer so: ${line}`);
   }
 
-  async #carryOut(steps: readonly Step[]): Promise<void> {
+  /** A sysctl that cannot be set ends nothing; whatever else fails does. */
+  async #carryOut(steps: readonly Step[], wishes: readonly Wish[]): Promise<void> {
     const { host, stateFile } = this.#parts;
     let run: HostStep[] = [];
     const flush = async () => {
@@ -144,12 +163,30 @@ export class HostKeeper {
       run = [];
     };
     for (const step of steps) {
-      if ('part' in step) {
-        await flush();
-        stateFile[step.do](step.part);
-      } else run.push(step);
+      if (!('part' in step) && step.do !== 'set-sysctl') {
+        run.push(step);
+        continue;
+      }
+      await flush();
+      if (step.do === 'set-sysctl') {
+        const wish = wishes.find(({ key }) => key === step.key);
+        if (!this.#refused.hasAny(wish?.after ?? [])) await this.#setSysctl(step, wish);
+      } else if (step.do === 'record') stateFile.record(step.part);
+      // What could not be put back is still to be known.
+      else
+        stateFile.forget({ ...step.part, sysctls: step.part.sysctls.filter(([key]) => !this.#refused.hasAny([key])) });
     }
     await flush();
+  }
+
+  async #setSysctl(step: HostStep & { do: 'set-sysctl' }, wish: Wish | undefined): Promise<void> {
+    try {
+      await this.#parts.host.carryOut([step]);
+      this.#refused.isSet(step);
+    } catch (error) {
+      if (!(error instanceof HostProblem)) throw error;
+      this.#refused.note(step, wish, error);
+    }
   }
 }
 

@@ -51,6 +51,12 @@ export type HostState = Readonly<{
 export type Wish = Readonly<{
   key: string;
   mend: (now: string, others: ReadonlyMap<string, string>) => string;
+  /** What comes of it when it cannot be set, for people. */
+  without: string;
+  /** Without it fish would not work at all. */
+  stopsFish?: boolean;
+  /** Keys that must have been set before, if they were to be set. */
+  after?: readonly string[];
   /** Other keys that `mend` looks at. */
   reads?: readonly string[];
   /** The file comes and goes with the TUN device, so it can be written only after it, and need not be restored. */

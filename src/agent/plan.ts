@@ -70,10 +70,10 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
       .map((address): Step => ({ do: 'remove-address', address })),
     // What sends packets to the TUN goes before the TUN; the local table is not touched yet.
     ...removeRules(rules.leaving.filter((rule) => !isLocalRule(rule))),
-    ...sysctls.filter(({ wish }) => !wish.ofTun).map(({ wish, value }) => setSysctl(wish.key, value)),
-    // The guard stands, and is shut, before the first address of a pool is on the host.
+    // The guard stands, and is shut, before the first address of a pool is on the host, and before anything that may fail.
     ...(reload ? [{ do: 'load-ruleset', ruleset: reload } as const] : []),
     ...elementChanges(observed, desired),
+    ...sysctls.filter(({ wish }) => !wish.ofTun).map(({ wish, value }) => setSysctl(wish.key, value)),
     ...(makeTun ? [{ do: 'make-tun', name: desired.tun } as const] : []),
     ...sysctls.filter(({ wish }) => wish.ofTun).map(({ wish, value }) => setSysctl(wish.key, value)),
     ...(desired.tun !== null && observed.tun !== 'up' ? [{ do: 'link-up', name: desired.tun } as const] : []),

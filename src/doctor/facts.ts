@@ -20,6 +20,8 @@ export type Facts = Readonly<{
   scope: Scope;
   /** By path below /proc/sys; absent where this host has no such file. */
   sysctls: ReadonlyMap<string, string>;
+  /** errno's name of trying to open one of them for writing, null when it opens. */
+  sysctlRefusal: string | null;
   /** Policy rules of both families, in the words of `ip` with the family in front. */
   rules: ReadonlyMap<string, Origin>;
   /** Routes of fish's table. */

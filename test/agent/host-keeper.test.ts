@@ -1,11 +1,12 @@
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { HostSettings } from '../../src/agent/desired-host.ts';
 import { HostKeeper } from '../../src/agent/host-keeper.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from '../../src/agent/host-state.ts';
 import type { Element } from '../../src/agent/sets.ts';
 import type { Address } from '../../src/net/address.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
-import { withoutFish } from '../support/agent-values.ts';
+import { withFish, withoutFish } from '../support/agent-values.ts';
 import { address, FakeHost } from '../support/fake-host.ts';
 import { containing } from '../support/matchers.ts';
 
@@ -18,6 +19,7 @@ let isBegun: boolean;
 let addresses: ReturnType<typeof address>[];
 let guardsMended: number;
 let guardOpenForMs: number | undefined;
+let settings: HostSettings;
 /** In which order the host was changed and the record was written. */
 let order: string[];
 
@@ -28,9 +30,12 @@ beforeEach(() => {
   [guardOpenForMs, sliced] = [undefined, new Set()];
   isBegun = true;
   [addresses, order] = [[address('198.51.100.10')], []];
+  settings = withoutFish;
   keeper = new HostKeeper({
     host,
-    settings: withoutFish,
+    get settings() {
+      return settings;
+    },
     stateFile: {
       get isBegun() {
         return isBegun;
@@ -79,7 +84,7 @@ const want = () => wanted.set(element.set, new Set([element.key]));
 describe('keeping the host', () => {
   it('writes down what it changes before it changes it', async () => {
     await keeper.reconcile('changed');
-    expect(order).toEqual(['record', 'set-sysctl', 'load-ruleset', 'add-address']);
+    expect(order).toEqual(['record', 'load-ruleset', 'set-sysctl', 'add-address']);
     expect(keeper.hasAddress(address('198.51.100.10'))).toBe(true);
     expect(guardsMended).toBe(1);
   });
@@ -99,7 +104,7 @@ describe('keeping the host', () => {
     isBegun = false;
     host.addresses.add(address('198.51.100.10'));
     await keeper.reconcile('changed');
-    expect(order.slice(0, 3)).toEqual(['record', 'record', 'set-sysctl']);
+    expect(order.slice(0, 3)).toEqual(['record', 'record', 'load-ruleset']);
     expect(recorded.addresses.size).toBe(0);
   });
 
@@ -163,6 +168,55 @@ describe('keeping the host', () => {
     host.table = undefined;
     await keeper.reconcile('changed');
     expect(guardsMended).toBe(2);
+  });
+});
+
+describe('sysctls that cannot be set', () => {
+  const refuse = (code: string | undefined) => {
+    host.failOn = (step) => (step.do === 'set-sysctl' ? code : undefined);
+  };
+
+  it('keep nothing else from being so, and are a standing problem until they can be', async () => {
+    refuse('EROFS');
+    await keeper.reconcile('changed');
+    expect(order).toEqual(['record', 'load-ruleset', 'add-address']);
+    expect(keeper.standingProblems).toEqual([
+      'sysctls cannot be set (EROFS): net.ipv4.ip_local_port_range = 1024 65535 (late-bound ports outside of it are not had). ' +
+        '/proc/sys is read-only in this container: set them on the host beforehand, or run the container with --privileged',
+    ]);
+    expect([keeper.stopsFish, keeper.repaired.size]).toEqual([undefined, 0]);
+    await keeper.reconcile('changed');
+    expect(keeper.standingProblems).toHaveLength(1);
+    expect(keeper.repaired.size).toBe(0);
+    refuse(undefined);
+    await keeper.reconcile('changed');
+    expect(host.sysctls.get('net/ipv4/ip_local_port_range')).toBe('1024 65535');
+    expect(keeper.standingProblems).toEqual([]);
+  });
+
+  it('are no problem any more when somebody else has set them', async () => {
+    refuse('EACCES');
+    await keeper.reconcile('changed');
+    expect(keeper.standingProblems).toEqual([containing('cannot be set (EACCES)')]);
+    host.sysctls.set('net/ipv4/ip_local_port_range', '1024 65535');
+    await keeper.reconcile('changed');
+    expect(keeper.standingProblems).toEqual([]);
+  });
+
+  it('stop fish where it needs them, and what depends on another waits for that', async () => {
+    settings = { ...withFish, forwardsIpv6: true };
+    host.sysctls.set('net/ipv6/conf/client0/accept_ra', '1').set('net/ipv6/conf/all/forwarding', '0');
+    refuse('EROFS');
+    await keeper.reconcile('changed');
+    expect(order.filter((step) => step === 'set-sysctl')).toEqual([]);
+    expect(keeper.stopsFish).toContain('net.ipv4.tcp_early_demux = 0 (replies do not find fish)');
+    expect(keeper.stopsFish).not.toContain('ip_local_port_range');
+    host.failOn = (step) => (step.do === 'set-sysctl' && step.key.endsWith('accept_ra') ? 'EROFS' : undefined);
+    await keeper.reconcile('changed');
+    expect([host.sysctls.get('net/ipv6/conf/all/forwarding'), keeper.stopsFish]).toEqual(['0', undefined]);
+    refuse(undefined);
+    await keeper.reconcile('changed');
+    expect(host.sysctls.get('net/ipv6/conf/all/forwarding')).toBe('1');
   });
 });
 

@@ -77,13 +77,13 @@ describe('the way up', () => {
         'net/ipv4/ping_group_range was "1\t0"; net/ipv4/conf/client0/forwarding was "0"; ' +
         'net/ipv4/conf/up0/forwarding was "0"; tun fishtun is ours; rule -4 priority 0 lookup local was there; ' +
         'rule -6 priority 0 lookup local was there; 198.51.100.10 is ours',
+      'nft load table inet fishery with sets: own_tcp4_128',
+      'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
       'sysctl net/ipv4/ip_local_port_range = 1024 65535',
       'sysctl net/ipv4/tcp_early_demux = 0',
       'sysctl net/ipv4/ping_group_range = 0 0',
       'sysctl net/ipv4/conf/client0/forwarding = 1',
       'sysctl net/ipv4/conf/up0/forwarding = 1',
-      'nft load table inet fishery with sets: own_tcp4_128',
-      'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
       'tun add fishtun',
       'sysctl net/ipv4/conf/fishtun/forwarding = 1',
       'sysctl net/ipv4/conf/fishtun/accept_local = 1',
@@ -111,9 +111,9 @@ describe('the way up', () => {
     const steps = await bench.reach((recorded) => desiredHost(withoutFish, load(), recorded));
     expect(transcript(steps)).toEqual([
       'record net/ipv4/ip_local_port_range was "32768\t60999"; 198.51.100.10 is ours',
-      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
       'nft load table inet fishery with sets: own_tcp4_128',
       'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
+      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
       'ip addr add 198.51.100.10 dev lo',
     ]);
   });
@@ -130,10 +130,10 @@ describe('the way up', () => {
     const steps = await bench.reach((recorded) => desiredHost(settings, load(), recorded));
     expect(transcript(steps)).toEqual([
       'record net/ipv4/ip_local_port_range was "32768\t60999"; net/ipv4/tcp_tw_reuse was "2"; 198.51.100.10 is ours',
-      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
-      'sysctl net/ipv4/tcp_tw_reuse = 1',
       'nft load table inet fishery with sets: own_tcp4_128',
       'nft add element own_tcp4_128 { 198.51.100.10 . 9088 }',
+      'sysctl net/ipv4/ip_local_port_range = 1024 65535',
+      'sysctl net/ipv4/tcp_tw_reuse = 1',
       'ip -4 route add local default metric 1024 table 101',
       'ip -6 route add local default metric 1024 table 101',
       'ip -4 rule add priority 10 iif client0 fwmark 0x2b/0xff lookup 101',

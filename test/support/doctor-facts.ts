@@ -98,6 +98,7 @@ export const statusOf = (more: Partial<AgentStatus> = {}): AgentStatus => ({
 
 /** A host with an agent at work where every check is content. */
 export const healthy: Facts = {
+  sysctlRefusal: null,
   setup: {
     host: hostOfFish,
     machine: 'edge',

@@ -114,7 +114,8 @@ export class LinuxHost implements Host {
         at = Math.max(end, at + 1);
       }
     } catch (error) {
-      this.#distrust(areas);
+      // A sysctl that was not set has changed nothing.
+      if (steps.some((step) => step.do !== 'set-sysctl')) this.#distrust(areas);
       throw error;
     }
   }

@@ -1,21 +1,29 @@
 import { desiredHost } from '../../agent/desired-host.ts';
-import { nothingRecorded } from '../../agent/host-state.ts';
+import { nothingRecorded, type Wish } from '../../agent/host-state.ts';
 import { formatPorts, rangesOverlap, type PortRange } from '../../net/ports.ts';
 import { defineCheck, some, sysctlCommand, sysctlName, type Check, type Finding } from '../check.ts';
 import type { Facts } from '../facts.ts';
 
-/** Sysctls that the agent sets by itself, judged by the very wishes that it acts on. */
-function managed(
-  { sysctls, setup, agent }: Pick<Facts, 'sysctls' | 'setup' | 'agent'>,
-  isMeant: (key: string) => boolean,
-): readonly Finding[] {
+type Unmet = Readonly<{ wish: Wish; now: string; value: string }>;
+
+/** Of the very wishes that the agent acts on, those that are not as they should be. */
+function unmet({ sysctls, setup }: Pick<Facts, 'sysctls' | 'setup'>): readonly Unmet[] {
   const none = { prefixes: [], addresses: [], hostAddresses: [], classes: [], elements: new Map() };
   const wishes = desiredHost(setup.host, { families: [4, 6], ...none }, nothingRecorded).sysctls;
-  return wishes.flatMap((wish): readonly Finding[] => {
+  return wishes.flatMap((wish): readonly Unmet[] => {
     const now = sysctls.get(wish.key);
-    if (!isMeant(wish.key) || now === undefined) return [];
-    const value = wish.mend(now, sysctls);
-    if (words(now) === words(value)) return [];
+    const value = now === undefined ? undefined : wish.mend(now, sysctls);
+    return now === undefined || value === undefined || words(now) === words(value) ? [] : [{ wish, now, value }];
+  });
+}
+
+/** Sysctls that the agent sets by itself. */
+function managed(
+  { agent, ...facts }: Pick<Facts, 'sysctls' | 'setup' | 'agent'>,
+  isMeant: (key: string) => boolean,
+): readonly Finding[] {
+  return unmet(facts).flatMap(({ wish, now, value }): readonly Finding[] => {
+    if (!isMeant(wish.key)) return [];
     const what = `${sysctlName(wish.key)} is ${words(now)}, and has to be ${value}`;
     return agent.status === null
       ? [{ severity: 'info', what, mend: 'the agent sets it when it starts, and puts it back on "fishery agent down"' }]
@@ -65,6 +73,34 @@ export function withoutRanges(ranges: readonly PortRange[], taken: readonly Port
 const device = (key: string): string => key.split('/')[3] ?? '';
 
 export const sysctlChecks: readonly Check[] = [
+  defineCheck(
+    {
+      id: 'sysctls-refused',
+      title: 'sysctls cannot be set here',
+      why: 'In a container that is not privileged /proc/sys is read-only: the agent guards what there is and serves proxies, and what depends on the sysctls below does not work. Fish mostly needs them.',
+      remedy:
+        'Set them on the host before the agent starts (those of the TUN device after `ip tuntap add`), or run its container with `--privileged`.',
+      worst: 'error',
+    },
+    ['sysctlRefusal', 'sysctls', 'setup'],
+    ({ sysctlRefusal: code, sysctls, setup }) => {
+      if (code === null) return [];
+      const missing = unmet({ sysctls, setup });
+      // Its own sysctls are to be set as soon as it is there.
+      const { fish, tun } = setup.host;
+      const lacksTun = fish && !sysctls.has(`net/ipv4/conf/${tun}/accept_local`);
+      if (missing.length === 0 && !lacksTun) return [];
+      const severity = lacksTun || missing.some(({ wish }) => wish.stopsFish) ? 'error' : 'warning';
+      const told = [
+        ...missing.map(({ wish, value }) => `${sysctlName(wish.key)} = ${value} (${wish.without})`),
+        ...(lacksTun ? [`those of ${tun} (fish does not work)`] : []),
+      ];
+      const commands = missing.map(({ wish, value }) => `sysctl -w ${sysctlName(wish.key)}="${value}"`);
+      const before = lacksTun ? [`ip tuntap add ${tun} mode tun vnet_hdr`, ...commands] : commands;
+      const mend = `run the container with --privileged, or on the host: ${before.join(' && ')}`;
+      return [{ severity, what: `this process may not set (${code}): ${some(told)}`, mend }];
+    },
+  ),
   defineCheck(
     {
       id: 'early-demux',

@@ -78,9 +78,14 @@ export function readCapabilities(): ReadonlySet<string> {
 }
 
 /** Opening it makes no device: that takes an ioctl. */
-export function tryTunDevice(): string | null {
+export const tryTunDevice = (): string | null => tryOpening('/dev/net/tun');
+
+/** Opening it sets nothing. */
+export const trySysctl = (): string | null => tryOpening('/proc/sys/net/ipv4/ip_local_port_range');
+
+function tryOpening(path: string): string | null {
   try {
-    closeSync(openSync('/dev/net/tun', 'r+'));
+    closeSync(openSync(path, 'r+'));
     return null;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? String(error);

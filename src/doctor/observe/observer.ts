@@ -30,6 +30,7 @@ import {
   readLimits,
   readMemory,
   readOptional,
+  trySysctl,
   tryTunDevice,
   usersIn,
 } from './host.ts';
@@ -87,6 +88,7 @@ export class Observer {
     setup: () => this.#setup(),
     scope: () => this.#scope(),
     sysctls: () => this.#sysctls(),
+    sysctlRefusal: trySysctl,
     rules: readRules,
     routes: async () => readRoutesOf((await this.#fact('setup')).host.routeTable),
     advertisedRoutes: readAdvertisedRoutes,

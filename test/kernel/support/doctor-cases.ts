@@ -60,6 +60,16 @@ const sysctls: readonly Case[] = [
     undo: set('net.ipv4.tcp_fastopen', '1'),
   },
   {
+    id: 'sysctls-refused',
+    how: 'read-only',
+    break: sh(
+      'sysctl -qw net.ipv4.ping_group_range="1 0"; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys',
+    ),
+    says: /\(EROFS\): .*ping_group_range = 0 0 /,
+    severity: 'error',
+    undo: sh('umount /proc/sys; sysctl -qw net.ipv4.ping_group_range="0 0"'),
+  },
+  {
     id: 'fastopen-blackhole',
     how: 'an hour',
     break: set('net.ipv4.tcp_fastopen_blackhole_timeout_sec', '3600'),
