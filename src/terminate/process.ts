@@ -106,7 +106,7 @@ export async function runTerminator(
   const stop = () => {
     for (const server of servers) server.close();
     if (servers.length === 0) listeners.forEach(closeFd);
-    terminator?.cut();
+    terminator?.end();
     control.close();
     rmSyncIfAllowed(o.path);
     finish(undefined);

@@ -65,6 +65,7 @@ export const counterNames = [
   'client_resets',
   'origin_resets',
   'idle',
+  'cut',
   'finished',
 ] as const;
 export type TerminateCounter = (typeof counterNames)[number];

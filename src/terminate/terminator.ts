@@ -43,7 +43,10 @@ type Open = {
   lease: string | undefined;
   attempt: BeginningConnection | undefined;
   destination: string;
-  isFenced: boolean;
+  /** Ends the attempt that is under way, before the next packet of it is sent. */
+  givingUp: AbortController;
+  /** Why this side ended it; undefined as long as it has not. */
+  cut: 'fenced' | 'cut' | undefined;
 };
 
 /** What became of trying to reach an origin. */
@@ -72,12 +75,14 @@ export class Terminator {
   #bytesDown = 0;
   readonly #exhausted = { 4: 0, 6: 0 };
   readonly #port: number;
+  readonly #connect: typeof connect;
 
   /**
    * `port`: where it listens itself. Whoever connects to that was not led here. `memory`: where its log is; it has room for
-   * `connections_max`.
+   * `connections_max`. `connectFrom`: how an origin is reached.
    */
-  constructor(settings: TerminateSettings, port: number, memory: ConnectionMemory) {
+  constructor(settings: TerminateSettings, port: number, memory: ConnectionMemory, connectFrom = connect) {
+    this.#connect = connectFrom;
     this.#settings = settings;
     this.#port = port;
     this.#memory = memory;
@@ -109,7 +114,8 @@ export class Terminator {
       lease: undefined,
       attempt: undefined,
       destination,
-      isFenced: false,
+      givingUp: new AbortController(),
+      cut: undefined,
     };
     this.#open.add(open);
     client.setKeepAlive(true, keepalive_ms);
@@ -207,18 +213,24 @@ export class Terminator {
     };
   }
 
-  /** Begins nothing more until it is told of leases again, and ends what there is. */
+  /** Begins nothing more until it is told of leases again, and ends what there is: how many that were. */
   fence(): number {
-    this.#leases = [];
-    for (const open of this.#open) open.isFenced = true;
-    return this.cut();
+    return this.#cutAll('fenced');
   }
 
-  /** Resets everything that is open; what still waits for its origin waits no longer. */
-  cut(): number {
-    for (const { client, origin } of this.#open) {
-      reset(client);
-      if (origin) reset(origin);
+  /** The same, as this process ends. */
+  end(): void {
+    this.#cutAll('cut');
+  }
+
+  /** When it returns, no leased port sends anything any more. */
+  #cutAll(as: 'fenced' | 'cut'): number {
+    this.#leases = [];
+    for (const open of this.#open) {
+      open.cut = as;
+      open.givingUp.abort();
+      reset(open.client);
+      if (open.origin) reset(open.origin);
     }
     return this.#open.size;
   }
@@ -237,12 +249,11 @@ export class Terminator {
     // What there is to say of a client that is gone is said by then.
     const ignore = () => {};
     client.on('error', ignore);
-    const leaving = new AbortController();
-    const stopWatching = watchLeaving(client, () => leaving.abort());
-    const reached = await this.#reach(open, asked, leaving.signal);
+    const stopWatching = watchLeaving(client, () => open.givingUp.abort());
+    const reached = await this.#reach(open, asked);
     stopWatching();
     if ('outcome' in reached) {
-      this.#counters[reached.outcome]++;
+      this.#counters[open.cut ? 'cut' : reached.outcome]++;
       const isSilence = reached.outcome === 'timed_out' || reached.outcome === 'unreachable';
       if (isSilence && this.#settings.on_unreachable === 'close') {
         resetsAtEnd(client, false);
@@ -254,17 +265,17 @@ export class Terminator {
     this.#counters.connected++;
     open.origin = origin;
     if (client.destroyed) {
-      this.#counters.client_resets++;
+      this.#counters[open.cut ? 'cut' : 'client_resets']++;
       origin.on('error', ignore);
       reset(origin);
-      ended('reset');
+      ended(open.cut ?? 'reset');
       return;
     }
     origin.setKeepAlive(true, keepalive_ms);
     const { promise, resolve } = Promise.withResolvers<undefined>();
     relay(client, origin, this.#settings, (end) => {
-      this.#counters[end]++;
-      ended(open.isFenced ? 'fenced' : endingOf[end]);
+      this.#counters[open.cut ? 'cut' : end]++;
+      ended(open.cut ?? endingOf[end]);
       const { up, down } = bytesOf(open);
       this.#bytesUp += up;
       this.#bytesDown += down;
@@ -274,14 +285,17 @@ export class Terminator {
   }
 
   /** Tries one lease after the other while the ports of each are all in use toward this destination. */
-  async #reach(open: Open, asked: ClientConnection, leaving: AbortSignal): Promise<Reached> {
-    const hasLeft = () => leaving.aborted;
+  async #reach(open: Open, asked: ClientConnection): Promise<Reached> {
+    const { signal } = open.givingUp;
+    const hasLeft = () => signal.aborted;
     const { destination: host, port } = asked;
     const startedAt = performance.now();
     const leases = leasesFor(asked.client, this.#leases, leasesTried_max);
     if (leases.length === 0) return { outcome: 'no_lease' };
     for (const lease of leases) {
       if (hasLeft()) return { outcome: 'client_left' };
+      // It may have been taken back meanwhile.
+      if (!this.#leases.some(({ id }) => id === lease.id)) continue;
       open.lease = lease.id;
       const openedAt = nowUs();
       const left_ms = this.#settings.connect_timeout_s * 1_000 - (performance.now() - startedAt);
@@ -299,8 +313,8 @@ export class Terminator {
       };
       try {
         const timeoutMs = Math.max(1, Math.round(left_ms));
-        const ways = { allowHalfOpen: true, onAttempt, signal: leaving };
-        const origin = await connect({ lease, host, port, timeoutMs, ...ways });
+        const ways = { allowHalfOpen: true, onAttempt, signal };
+        const origin = await this.#connect({ lease, host, port, timeoutMs, ...ways });
         this.#note(asked, 'connected', startedAt);
         return { origin, ended: hasEnded };
       } catch (error) {
