@@ -5,7 +5,7 @@ import type { Logger } from '../ops/logger.ts';
 import { replaceFile } from '../ops/replace-file.ts';
 import { Change, Desired } from '../wire/agent.ts';
 import { DesiredMachine } from './desired.ts';
-import { thisHost } from './state-file.ts';
+import { thisHost } from './this-host.ts';
 
 const fileName = 'desired.jsonl';
 

@@ -34,7 +34,8 @@ import { Reports } from './reports.ts';
 import { hostSettings, type AgentSettings } from './settings.ts';
 import { foreignRouting } from './standing-problems.ts';
 import { OwnerMemory } from './leases/owner-memory.ts';
-import { bootId, StateFile, tablesOf, thisHost } from './state-file.ts';
+import { StateFile, tablesOf } from './state-file.ts';
+import { speakerOf, thisHost } from './this-host.ts';
 import { brokerOf } from './start-broker.ts';
 import { FishPlace } from './fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
@@ -195,12 +196,14 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   const adopted = takeOver(placeholders, left.value);
   if (!adopted.ok) return adopted;
   const serverClock = new ServerClock(bootClockMs);
-  const horizon = new HorizonMemory({ folder: settings.state_dir, machine, host: thisHost(), now: bootClockMs, log });
+  const onHost = thisHost();
+  const speaker = speakerOf(onHost);
+  const horizon = new HorizonMemory({ folder: settings.state_dir, machine, host: onHost, now: bootClockMs, log });
   const guard = new GuardKeeper(
     {
       send: async (timeoutMs, signal) => {
         const sentAt = bootClockMs();
-        const body = { boot_id: bootId(), version, applied_revision: agent.appliedRevision };
+        const body = { boot_id: speaker, version, applied_revision: agent.appliedRevision };
         const answer = await client.agent.keepalive(machine, body, { timeoutMs, signal });
         serverClock.hear(answer.now, sentAt, bootClockMs());
         return answer;
@@ -218,7 +221,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     { openForMs: found.value.guardMs, foundAt, horizon: horizon.read() },
   );
   const reports = new Reports({
-    send: (applied, signal) => client.agent.applied(machine, { boot_id: bootId(), ...applied }, { signal }),
+    send: (applied, signal) => client.agent.applied(machine, { boot_id: speaker, ...applied }, { signal }),
     // What this agent says is wrong in itself; anything else (a token, a server in trouble) may be mended.
     isHopeless: (error) => error instanceof FisheryError && [400, 413, 422].includes(error.status ?? 0),
     pause: backOff,
@@ -298,7 +301,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     host,
     stateFile,
     memory: new DesiredMemory({ folder: settings.state_dir, machine, log, now: () => performance.now() }),
-    owners: new OwnerMemory({ folder: settings.state_dir, machine, host: thisHost(), log }),
+    owners: new OwnerMemory({ folder: settings.state_dir, machine, host: onHost, log }),
     server: {
       follow: (signal) =>
         follow(client, machine, {
@@ -321,7 +324,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     fish: fishStarter && fishLeases && { starter: fishStarter, leases: fishLeases },
     terminator,
     broker: brokerOf({
-      ...{ settings, machine, client, version, log, guard, bootId, pause: backOff },
+      ...{ settings, machine, client, version, log, guard, speaker, pause: backOff },
       holders: () => agent.desired.holders.values(),
       cgroupOf: (pid) => cgroups.pathOf(pid),
       serverNowUs: () => serverClock.nowUs(),

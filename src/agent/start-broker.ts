@@ -23,7 +23,8 @@ type Parts = Readonly<{
   holders: BrokerParts['holders'];
   cgroupOf: BrokerParts['cgroupOf'];
   serverNowUs: BrokerParts['serverNowUs'];
-  bootId(): string;
+  /** As the server knows this boot of this host. */
+  speaker: string;
   /** Waits before attempt number `attempt`. */
   pause(attempt: number, signal: AbortSignal): Promise<void>;
 }>;
@@ -52,7 +53,7 @@ export function brokerOf(parts: Parts): AgentParts['broker'] {
         try {
           return {
             ok: true,
-            answer: await client.agent.granted(machine, { boot_id: parts.bootId(), ...report }, { signal }),
+            answer: await client.agent.granted(machine, { boot_id: parts.speaker, ...report }, { signal }),
           };
         } catch (error) {
           if (!(error instanceof FisheryError)) throw error;

@@ -1,10 +1,11 @@
-import { readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Address } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { replaceFile } from '../ops/replace-file.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts';
+import { bootOf, thisHost } from './this-host.ts';
 
 const fileName = 'agent.json';
 
@@ -278,12 +279,3 @@ function readContent(folder: string): Result<Content | undefined, string> {
     );
   }
 }
-
-/** The kernel's name for this boot, and for the network namespace of this process. */
-export function thisHost(): string {
-  return `${bootId()} ${readlinkSync('/proc/self/ns/net')}`;
-}
-
-const bootOf = (host: string): string => host.split(' ', 1)[0] ?? '';
-
-export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

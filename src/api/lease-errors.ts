@@ -312,9 +312,9 @@ export const leaseErrors: LeaseErrorKinds = {
     status: 409,
     title: 'Another boot speaks for the machine',
     cause:
-      'An agent with another `boot_id` was answered, and its guard may still be open. Either the host was started anew a moment ago, or two hosts say that they are this machine: one is a clone of the other.',
+      'An agent with another `boot_id` was answered, and its guard may still be open. Either the host was started anew a moment ago, or two hosts (two network namespaces of one kernel are two) say that they are this machine: one is a clone of the other.',
     remedy:
-      'After a reboot nothing: the agent tries again, and is answered when the guard of the boot before has shut for certain (`Retry-After`). A clone gets a machine, a token and a `state_dir` of its own.',
+      'After a reboot, or in a container with a new network, nothing: the agent tries again, and is answered when the guard of the boot before has shut for certain (`Retry-After`). A clone gets a machine, a token and a `state_dir` of its own.',
     passing: true,
     detail: (e) =>
       `machine "${e.machine}" belongs to another boot of its host, or to another host, until ${formatInstant(e.at)} or as long as that is heard`,

@@ -38,6 +38,7 @@ export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
 export const SO_PROTOCOL = 38;
+export const SO_NETNS_COOKIE = 71;
 export const SO_PEERPIDFD = 77;
 export const IP_TRANSPARENT = 19;
 export const IP_BIND_ADDRESS_NO_PORT = 24;

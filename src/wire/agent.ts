@@ -226,7 +226,13 @@ const SliceReport = z.strictObject({
   state: z.enum(['assigned', 'empty']),
 });
 
-const BootId = Text(64).min(1);
+export const BootId = Text(64)
+  .min(1)
+  .meta({
+    description:
+      'Which boot of which host speaks, so that of two that say they are this machine one is answered: another one after ' +
+      'each start of the machine, and in each network namespace, of which a kernel may have many; the same for every process there.',
+  });
 
 export const Applied = z
   .strictObject({

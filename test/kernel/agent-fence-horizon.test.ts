@@ -2,7 +2,6 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { bootId } from '../../src/agent/state-file.ts';
 import { eventually, type AgentProcess, type User } from './support/agent-lab.ts';
 import { FakeUptime } from './support/fake-uptime.ts';
 import {
@@ -61,6 +60,14 @@ async function lease(machine: MachineName, claim: object) {
   const [granted] = leases;
   if (!granted) throw new Error('no lease');
   return granted;
+}
+
+/** As if the machine was heard of all the while, for as long as a test needs to look, by whoever has it now. */
+async function keepHearing(machine: MachineName): Promise<NodeJS.Timeout> {
+  const { boot_id } = (await lab.client.machines.get(machine)).agent ?? {};
+  if (boot_id === undefined) throw new Error('nobody has it');
+  await lab.keepalive(machine, boot_id);
+  return setInterval(() => void lab.keepalive(machine, boot_id), 200);
 }
 
 const wall = (): number => Date.now() / 1_000;
@@ -293,9 +300,7 @@ describe('a machine that was started anew', () => {
     const silent = await lab.capture();
     await capture.stop();
     // As if the machine had been heard of just before it went down, for as long as this test needs to look.
-    const before = bootId();
-    await lab.keepalive('a', before);
-    const keeping = setInterval(() => void lab.keepalive('a', before), 200);
+    const keeping = await keepHearing('a');
     agent = lab.startAgent('a', `mount --bind ${rebootId} /proc/sys/kernel/random/boot_id`);
     const again = await user('a', webUid);
     try {
@@ -314,6 +319,41 @@ describe('a machine that was started anew', () => {
     }
     await isUp();
     expect(await again.connect(address, explicit.last, origin, 80, patience_ms)).toMatch(/^socket-/);
+  }, 90_000);
+});
+
+describe('two agents of one machine, in two network namespaces of one kernel', () => {
+  it('are told apart: the second is not answered and nothing leaves from it, while the first may be started again', async () => {
+    agent = lab.startAgent('sleeper');
+    await agent.ready();
+    const { ports } = await lease('sleeper', { protocol: 'udp', ports: 16, family: 4 });
+    const twin = lab.startTwin('sleeper', 'a');
+    try {
+      const { guard } = await twin.until(
+        ({ guard: { problem } }) => problem?.includes('another host') ?? false,
+        'it was answered',
+      );
+      expect(guard.open).toBe(false);
+      // It has what it would need, but for that.
+      await twin.until(
+        ({ host, lease_counts }) => host.problem === null && lease_counts['up'] === 1,
+        'it has no lease',
+      );
+      const capture = await lab.capture();
+      const [first, second] = [await user('b', webUid), await user('a', webUid)];
+      await openOne(first.udp(sleepersAddress, ports.first, origin, 53, patience_ms));
+      expect(await second.udp(sleepersAddress, ports.first, origin, 53)).not.toMatch(/^socket-/);
+      const { a, b } = await capture.stop();
+      expect(a).toEqual([]);
+      expect(judged(b)).toEqual(new Set([`udp ${ports.first}`]));
+      await agent.end('SIGKILL');
+      agent = lab.startAgent('sleeper');
+      await agent.ready();
+      expect((await twin.status()).guard.open).toBe(false);
+    } finally {
+      await twin.end('SIGKILL');
+      lab.shell('a', `nft delete table inet fishery; ip addr del ${sleepersAddress}/32 dev lo; true`);
+    }
   }, 90_000);
 });
 

@@ -28,7 +28,7 @@ export const agentChecks: readonly Check[] = [
     {
       id: 'duplicate-agents',
       title: 'several agents run on this host',
-      why: 'Two in one network namespace undo each other’s work (the second one is refused by a lock); two that call themselves the same machine are refused by the server by turns.',
+      why: 'Two in one network namespace undo each other’s work (the second one is refused by a lock); of two that call themselves the same machine the server answers one, and the guard of the other stays shut.',
       remedy: 'Stop one of them; give containers with an agent of their own another machine name.',
       worst: 'error',
     },

@@ -122,6 +122,19 @@ export class FenceLab {
     });
   }
 
+  /** As `startAgent`, in the place of another machine, by a copy of its settings with a state folder of its own. */
+  startTwin(machine: MachineName, where: 'a' | 'b'): AgentProcess {
+    const folder = join(this.folder, `twin of ${machine}`);
+    mkdirSync(folder);
+    const { agent } = JSON.parse(readFileSync(join(this.folder, machine, 'fishery.json'), 'utf8')) as {
+      agent: object;
+    };
+    const config = join(folder, 'fishery.json');
+    writeFileSync(config, JSON.stringify({ agent: { ...agent, state_dir: join(folder, 'state') } }));
+    const child = this.spawn(where, [process.execPath, bin, 'agent', '--config', config]);
+    return new AgentProcess(child, join(folder, 'state', 'agent.sock'));
+  }
+
   /** Starts `fishery agent` on a machine, after shell commands in a mount namespace of its own. */
   startAgent(machine: MachineName, before = 'true'): AgentProcess {
     const start = [
