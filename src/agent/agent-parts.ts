@@ -4,6 +4,7 @@ import type { Followed } from '../sdk/index.ts';
 import type { BrokerOnHostParts } from './broker-on-host.ts';
 import type { DesiredMemory } from './desired-memory.ts';
 import type { HostSettings } from './desired-host.ts';
+import type { FirstGuard } from './first-guard.ts';
 import type { FishLeases } from './fish-leases.ts';
 import type { FishStarts } from './fish-on-host.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
@@ -30,7 +31,9 @@ export type AgentParts = Readonly<{
   settings: HostSettings;
   families: readonly Family[];
   host: Host;
-  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteSliced'>;
+  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteGuarded'>;
+  /** Where a guard stands though nobody has said yet what to guard. */
+  firstGuard: Pick<FirstGuard, 'hold'>;
   /** What the server said, for the next agent. */
   memory: Pick<DesiredMemory, 'read' | 'reset' | 'note' | 'noteUp' | 'flush'>;
   /** By whom holders are known, for the next agent. */

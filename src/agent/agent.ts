@@ -337,11 +337,12 @@ export class Agent {
   async #passes(signal: AbortSignal): Promise<void> {
     while (!isOver(signal)) {
       await this.#nextPass(signal);
-      if (isOver(signal) || this.#knows === 'nothing') continue;
+      if (isOver(signal)) continue;
       this.#isPassing = true;
       try {
         const isTold = this.#isTold;
-        await this.#pass(isTold);
+        if (this.#knows === 'nothing') await this.#holdGuard();
+        else await this.#pass(isTold);
         this.#failures = 0;
         this.#problem = null;
       } catch (error) {
@@ -356,6 +357,13 @@ export class Agent {
     }
   }
 
+  /** What there is to be done before anybody has said what the host is to carry. */
+  async #holdGuard(): Promise<void> {
+    const { firstGuard, guard, now } = this.#parts;
+    this.#observedAt = now();
+    if (await firstGuard.hold()) guard.mend();
+  }
+
   /** Waits for something to do; after a failure for the back-off, which something new cuts short. */
   async #nextPass(signal: AbortSignal): Promise<void> {
     if (this.#failures > 0) {
@@ -366,7 +374,7 @@ export class Agent {
       return;
     }
     const isAtWork = this.#knows !== 'nothing';
-    const untilObserve = isAtWork ? this.#observedAt + observe_every_ms - this.#parts.now() : Infinity;
+    const untilObserve = this.#observedAt + observe_every_ms - this.#parts.now();
     const looks = [this.leases.nextLookInMs(), isAtWork ? this.#parts.terminator?.nextLookInMs() : undefined];
     await this.#bell.heard(signal, Math.max(0, Math.min(untilObserve, ...looks.map((ms) => ms ?? Infinity))));
   }

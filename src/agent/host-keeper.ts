@@ -20,7 +20,7 @@ import type { StateFile } from './state-file.ts';
 
 export type HostKeeperParts = Readonly<{
   host: Pick<Host, 'observe' | 'carryOut' | 'changeElements'>;
-  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteSliced'>;
+  stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteGuarded'>;
   settings: HostSettings;
   /** What the host has to carry now, as far as it cannot be seen on the host. */
   load(): Omit<HostLoad, 'hostAddresses' | 'othersTranslate'>;
@@ -83,7 +83,7 @@ export class HostKeeper {
     const observed = await host.observe(scope);
     if (!stateFile.isBegun) this.#begin(observed, load.addresses);
     const { othersTranslate } = observed;
-    stateFile.noteSliced(load.addresses);
+    stateFile.noteGuarded(load.prefixes, load.addresses);
     const { sliced } = stateFile;
     const hostAddresses = hostAddressesInPools(observed, { ...load, sliced });
     const classes = [...this.#classes.values()];

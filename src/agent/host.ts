@@ -7,6 +7,12 @@ export type HostStep = Exclude<Step, { do: 'record' | 'forget' }>;
 
 export type Counter = Readonly<{ packets: number; bytes: number }>;
 
+/**
+ * The guard as the kernel has it at this moment. `stands`: it judges what leaves; while it does not, everybody may send with the
+ * pools' addresses. `openForMs`: Infinity where somebody made it stay open for good.
+ */
+export type GuardState = Readonly<{ stands: boolean; openForMs: number }>;
+
 /** All that the agent asks of the machine it runs on. Linux answers in production, a model in tests. */
 export interface Host {
   /**
@@ -33,6 +39,7 @@ export interface Host {
   openGuard(ms: number): void;
   /** Shuts it at once; no table is fine. */
   shutGuard(): void;
+  guard(): GuardState;
   /** Counters of the table by name; an empty map when there is no table. */
   counters(): Promise<ReadonlyMap<CounterName, Counter>>;
   close(): void;

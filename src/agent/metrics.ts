@@ -12,6 +12,7 @@ export async function metricsText(status: AgentStatus): Promise<string> {
     new Counter({ name: `fishery_agent_${name}`, help, labelNames: [...labels], registers: [registry] });
   const put = (name: string, help: string, value: number) => gauge(name, help).set(value);
 
+  put('guard_stands', '1 while the guard is in the kernel, open or shut', status.guard.stands ? 1 : 0);
   put('guard_open', '1 while the guard lets packets with pool addresses out', status.guard.open ? 1 : 0);
   put('guard_open_seconds', 'How long it stays open if no keepalive is answered', status.guard.open_for_s);
   put('desired_revision', 'Revision of the log that the desired state includes', status.revision.desired);

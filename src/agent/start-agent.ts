@@ -18,6 +18,7 @@ import { LeasePlaces } from './lease-places.ts';
 import { arrivalsOfReplies, steeredDevices, type HostSettings } from './desired-host.ts';
 import { DesiredMemory } from './desired-memory.ts';
 import { TerminatedFlows } from './flow-log/terminated-flows.ts';
+import { FirstGuard } from './first-guard.ts';
 import { GuardKeeper } from './guard-keeper.ts';
 import { HorizonMemory } from './horizon-memory.ts';
 import { HostProblem } from './host.ts';
@@ -168,7 +169,8 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   opened.defer(() => host.close());
   host.listen();
   const foundAt = bootClockMs();
-  const found = await lookFirst(host, hosting);
+  const firstGuard = new FirstGuard({ host, stateFile, settings: hosting, families, log });
+  const found = await lookFirst(host, firstGuard, hosting);
   if (!found.ok) return found;
   const kernelTracer = new KernelTracer(kernelTracing, () => Date.now() * 1_000);
   opened.defer(() => kernelTracer.close());
@@ -300,6 +302,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     families,
     host,
     stateFile,
+    firstGuard,
     memory: new DesiredMemory({ folder: settings.state_dir, machine, log, now: () => performance.now() }),
     owners: new OwnerMemory({ folder: settings.state_dir, machine, host: onHost, log }),
     server: {
@@ -402,8 +405,14 @@ function takeOver(placeholders: Placeholders, left: readonly KeptBound[]): Resul
 }
 
 /** The error is why the agent should not begin here: whoever it would take packets from, or lose them to, was there first. */
-async function lookFirst(host: LinuxHost, settings: HostSettings): Promise<Result<HostState, string>> {
+async function lookFirst(
+  host: LinuxHost,
+  firstGuard: FirstGuard,
+  settings: HostSettings,
+): Promise<Result<HostState, string>> {
   try {
+    // Whatever keeps the agent from starting: what it guarded stays guarded.
+    await firstGuard.hold();
     const found = await host.observe('all');
     removeTraceTable();
     const strangers = foreignRouting(found, settings);

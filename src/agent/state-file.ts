@@ -2,6 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Address } from '../net/address.ts';
+import { parsePrefix, type Prefix } from '../net/prefix.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { replaceFile } from '../ops/replace-file.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from './host-state.ts';
@@ -30,8 +31,12 @@ const Content = z.strictObject({
     rules: z.array(z.string()),
   }),
   sliced: z.array(z.string()).default([]),
+  prefixes: z.array(z.string()).default([]),
 });
 type Content = z.infer<typeof Content>;
+
+/** What is the guard's business on every boot: see `prefixes` and `sliced`. */
+type Guarded = Readonly<{ prefixes: readonly Prefix[]; sliced: ReadonlySet<Address> }>;
 
 /** More addresses than any machine has slices of; the oldest would go first. */
 const sliced_max = 65_536;
@@ -76,34 +81,34 @@ export class StateFile {
   readonly #folder: string;
   readonly #host: string;
   #recorded: Recorded;
-  #sliced: ReadonlySet<Address>;
+  #guarded: Guarded;
   #isBegun: boolean;
 
   private constructor(
     folder: string,
     host: string,
     identity: StateIdentity,
-    { recorded, sliced, isBegun }: Readonly<{ recorded: Recorded; sliced: ReadonlySet<Address>; isBegun: boolean }>,
+    { recorded, guarded, isBegun }: Readonly<{ recorded: Recorded; guarded: Guarded; isBegun: boolean }>,
   ) {
     this.#folder = folder;
     this.#host = host;
     this.identity = identity;
     this.#recorded = recorded;
-    this.#sliced = sliced;
+    this.#guarded = guarded;
     this.#isBegun = isBegun;
   }
 
   /**
    * Reads the record of this host, or begins one. A record from before a reboot, or of another network namespace, is
-   * about a host that is no more; but for the addresses that its slices had. The error is one line for people.
+   * about a host that is no more; but for what is to be guarded on any. The error is one line for people.
    */
   static open(folder: string, identity: StateIdentity, host: string = thisHost()): Result<StateFile, string> {
     const read = readContent(folder);
     if (!read.ok) return read;
-    const sliced = slicedOf(read.value);
+    const guarded = guardedOf(read.value);
     const content = read.value?.host === host ? read.value : undefined;
     if (!content)
-      return ok(new StateFile(folder, host, identity, { recorded: nothingRecorded, sliced, isBegun: false }));
+      return ok(new StateFile(folder, host, identity, { recorded: nothingRecorded, guarded, isBegun: false }));
     // What the agent that wrote it did not write down yet is taken to be as the settings say.
     const had = { ...identity, ...identityOf(content) };
     // A host may get a terminator, or lose it: then its table is still to be looked at.
@@ -116,7 +121,7 @@ export class StateFile {
           `this host is set up for ${identityKeys[key]} "${asWritten(key, had[key])}", the settings say "${asWritten(key, wanted[key])}": ` +
             'run "fishery agent down" with the old settings first',
         );
-    const file = new StateFile(folder, host, wanted, { recorded: recordedOf(content), sliced, isBegun: true });
+    const file = new StateFile(folder, host, wanted, { recorded: recordedOf(content), guarded, isBegun: true });
     if (isNew) file.#write(file.recorded);
     return ok(file);
   }
@@ -134,8 +139,8 @@ export class StateFile {
     const content = read.value;
     if (content?.host !== host) return ok(undefined);
     const identity = { mark: 0, markMask: 0, ...identityOf(content) };
-    const sliced = slicedOf(content);
-    return ok(new StateFile(folder, host, identity, { recorded: recordedOf(content), sliced, isBegun: true }));
+    const guarded = guardedOf(content);
+    return ok(new StateFile(folder, host, identity, { recorded: recordedOf(content), guarded, isBegun: true }));
   }
 
   get recorded(): Recorded {
@@ -147,7 +152,12 @@ export class StateFile {
    * another machine since.
    */
   get sliced(): ReadonlySet<Address> {
-    return this.#sliced;
+    return this.#guarded.sliced;
+  }
+
+  /** Of the pools, as the server said last, on whatever boot: what the guard has to know before anybody can be asked. */
+  get prefixes(): readonly Prefix[] {
+    return this.#guarded.prefixes;
   }
 
   /** Whether it is on disk. While it is not, this agent has changed nothing; what is on the host was left by another. */
@@ -179,10 +189,13 @@ export class StateFile {
     });
   }
 
-  /** On disk when it returns. */
-  noteSliced(addresses: readonly Address[]): void {
-    if (addresses.every((each) => this.#sliced.has(each))) return;
-    this.#sliced = new Set([...this.#sliced, ...addresses].slice(-sliced_max));
+  /** The pools' prefixes, and addresses that this machine has slices of. On disk when it returns. */
+  noteGuarded(prefixes: readonly Prefix[], addresses: readonly Address[]): void {
+    const known = this.#guarded;
+    const isKnown =
+      prefixes.length === known.prefixes.length && prefixes.every((each) => known.prefixes.includes(each));
+    if (isKnown && addresses.every((each) => known.sliced.has(each))) return;
+    this.#guarded = { prefixes, sliced: new Set([...known.sliced, ...addresses].slice(-sliced_max)) };
     this.#write(this.#recorded);
   }
 
@@ -190,7 +203,7 @@ export class StateFile {
   remove(): void {
     removeFile(this.#folder);
     this.#recorded = nothingRecorded;
-    this.#sliced = new Set();
+    this.#guarded = { prefixes: [], sliced: new Set() };
     this.#isBegun = false;
   }
 
@@ -213,7 +226,8 @@ export class StateFile {
         tun_before: tunBefore && { name: tunBefore.name, is_up: tunBefore.isUp, queue: tunBefore.queue },
         rules: [...recorded.rules],
       },
-      sliced: [...this.#sliced],
+      sliced: [...this.#guarded.sliced],
+      prefixes: [...this.#guarded.prefixes],
     };
     replaceFile(this.#folder, fileName, `${JSON.stringify(content, null, 2)}\n`, true);
     this.#recorded = recorded;
@@ -236,9 +250,14 @@ const identityOf = ({ machine, tun, route_table, mark, mark_mask, terminate_tabl
   ...(mark_mask === undefined ? {} : { markMask: mark_mask }),
 });
 
-/** Of an earlier layout, those that an agent has put on the host. */
-const slicedOf = (content: Content | undefined): ReadonlySet<Address> =>
-  new Set([...(content?.recorded.addresses ?? []), ...(content?.sliced ?? [])] as Address[]);
+/** Of an earlier layout, the addresses that an agent has put on the host. */
+const guardedOf = (content: Content | undefined): Guarded => ({
+  prefixes: (content?.prefixes ?? []).flatMap((text) => {
+    const parsed = parsePrefix(text);
+    return parsed.ok ? [parsed.value] : [];
+  }),
+  sliced: new Set([...(content?.recorded.addresses ?? []), ...(content?.sliced ?? [])] as Address[]),
+});
 
 const recordedOf = ({ recorded }: Content): Recorded => ({
   sysctls: new Map(Object.entries(recorded.sysctls)),

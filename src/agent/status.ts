@@ -25,8 +25,12 @@ export type AgentStatus = Readonly<{
   up_s: number;
   server: Readonly<{ url: string; problem: string | null }>;
   revision: Readonly<{ epoch: string; desired: number; applied: number }>;
-  /** `problem`: why the last keepalive was not answered. `fenced`: for so long that fish has no flows, and no ports. */
+  /**
+   * As the kernel has it. `stands`: it judges what leaves; there is none before the first word of the server. `problem`: why the last
+   * keepalive was not answered. `fenced`: for so long that fish has no flows, and no ports.
+   */
   guard: Readonly<{
+    stands: boolean;
     open: boolean;
     open_for_s: number;
     fence_s: number;
@@ -93,7 +97,7 @@ export type StatusParts = Readonly<{
   placeholders_max: number;
   fishLeases: Pick<FishLeases, 'status' | 'refused'> | null;
   terminator: Pick<TerminatorOnHost, 'status' | 'views'> | null;
-  host: Pick<Host, 'counters'>;
+  host: Pick<Host, 'counters' | 'guard'>;
   /** null: traces have fish's side alone. */
   kernelTracer: Pick<KernelTracer, 'begin'> | null;
   steering: AgentStatus['steering'];
@@ -114,6 +118,7 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
   const { repaired } = agent.hostKeeper;
   const fish = fishLeases?.status();
   const answered = guard.answeredMsAgo;
+  const { stands, openForMs } = parts.host.guard();
   return {
     machine: agent.desired.machine,
     machine_state: agent.desired.state,
@@ -123,8 +128,9 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
     server: { url: parts.serverUrl, problem: health.server_problem },
     revision: { epoch: agent.desired.epoch, desired: agent.desired.revision, applied: agent.appliedRevision },
     guard: {
-      open: guard.isOpen,
-      open_for_s: tenths(guard.openForMs),
+      stands,
+      open: stands && openForMs > 0,
+      open_for_s: tenths(Number.isFinite(openForMs) ? openForMs : guard.openForMs),
       fence_s: guard.fence_s,
       answered_s_ago: answered === undefined ? null : tenths(answered),
       fenced: guard.isFenced,
@@ -185,12 +191,13 @@ export function problemsIn(status: Pick<AgentStatus, Judged>): readonly string[]
   const { server, host, broker, guard, reports, leases_refused: refused, fish, terminator } = status;
   const why = guard.problem === null ? '' : `: ${guard.problem}`;
   const shut = guard.open ? null : `the guard is shut${why}`;
+  const absent = `there is no guard: whoever is on this host may send with the pools' addresses that it has${why}`;
   const [disputed] = reports.disputed;
   return [
     server.problem,
     host.problem,
     broker?.problem ?? null,
-    shut,
+    guard.stands ? shut : absent,
     claimsProblem('fish', fish),
     claimsProblem('the terminator', terminator),
     refused > 0 ? `this host refuses ${refused} leases that are active by the word of who granted them` : null,

@@ -4,6 +4,7 @@ import { SysError } from './errno.ts';
 import { NETLINK_NETFILTER, Netlink } from './netlink.ts';
 import type { Acknowledgement, Message, MessageWriter } from './netlink-message.ts';
 import {
+  readChain,
   readCounter,
   readSet,
   readTableFlags,
@@ -42,13 +43,9 @@ export class NftTable {
    */
   look(): Readonly<{ digest: string; isDormant: boolean; sets: readonly string[] }> | undefined {
     const hash = createHash('sha256');
-    const flags = this.#list(
-      'table',
-      (writer) => writeTableRequest(writer, this.#table),
-      (buffer, message) => readTableFlags(buffer, message),
-    );
-    if (flags === undefined || flags.length === 0) return undefined;
-    hash.update(String(flags[0]));
+    const flags = this.#flags();
+    if (flags === undefined) return undefined;
+    hash.update(String(flags));
     for (const write of [writeChainDump, writeRuleDump, writeObjectDump]) {
       const parts = this.#list(
         'list',
@@ -65,9 +62,23 @@ export class NftTable {
     for (const set of sets ?? []) hash.update(set.description);
     return {
       digest: hash.digest('hex'),
-      isDormant: ((flags[0] ?? 0) & NFT_TABLE_F_DORMANT) !== 0,
+      isDormant: (flags & NFT_TABLE_F_DORMANT) !== 0,
       sets: (sets ?? []).map(({ name }) => name),
     };
+  }
+
+  /** Whether a chain of it is called for packets at this hook (its number), with statements of this type. */
+  isHooked(type: string, hook: number): boolean {
+    const flags = this.#flags();
+    if (flags === undefined || (flags & NFT_TABLE_F_DORMANT) !== 0) return false;
+    const chains = this.#list(
+      'list',
+      (writer) => writeChainDump(writer, this.#table),
+      (buffer, message) => readChain(buffer, message),
+    );
+    return (chains ?? []).some(
+      (chain) => chain.isInet && chain.table === this.#table && chain.type === type && chain.hook === hook,
+    );
   }
 
   counters(): readonly NftCounter[] {
@@ -83,6 +94,17 @@ export class NftTable {
 
   close(): void {
     this.#netlink.close();
+  }
+
+  /** undefined when there is no such table. */
+  #flags(): number | undefined {
+    const [flags] =
+      this.#list(
+        'table',
+        (writer) => writeTableRequest(writer, this.#table),
+        (buffer, message) => readTableFlags(buffer, message),
+      ) ?? [];
+    return flags;
   }
 
   /** undefined for ENOENT: the table is not there. */

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Address } from '../../src/net/address.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
 import { desired, lease } from '../support/agent-values.ts';
 import { snapshot, World } from '../support/agent-world.ts';
 
@@ -60,6 +61,31 @@ describe('while the server is away, an agent that knows what a former one was to
     world.agent.serverTrouble('away');
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(world.host.observations).toBe(0);
+  });
+});
+
+describe('an agent that has nothing to go by but the pools, as after a boot', () => {
+  it('holds the guard shut, mends it, and goes by the server as soon as that says anything', async () => {
+    world.prefixes = ['198.51.100.0/24' as Prefix];
+    world.start();
+    await expect.poll(() => world.host.table?.text).toContain('pool4 { 198.51.100.0/24 }');
+    world.host.table = undefined;
+    world.agent.lookAtHost();
+    await expect.poll(() => world.host.guard()).toEqual({ stands: true, openForMs: 0 });
+    expect(world.host.done.map((step) => step.do)).toEqual(['load-ruleset', 'load-ruleset']);
+    world.say(snapshot({ leases: [lease(11)] }));
+    await expect.poll(() => world.host.guard().openForMs).toBeGreaterThan(0);
+    expect(world.agent.leases.phaseOf('lease-11')).toBe('up');
+  });
+
+  it('tells what keeps it from that, and tries again', async () => {
+    world.prefixes = ['198.51.100.0/24' as Prefix];
+    world.host.failOn = () => 'nft: no';
+    world.start();
+    await expect.poll(() => world.agent.health().problem).toBe('nft: no');
+    world.host.failOn = () => undefined;
+    await expect.poll(() => world.host.guard().stands).toBe(true);
+    await expect.poll(() => world.agent.health().problem).toBeNull();
   });
 });
 

@@ -46,7 +46,7 @@ beforeEach(() => {
       get sliced() {
         return sliced;
       },
-      noteSliced: (those) => {
+      noteGuarded: (_prefixes, those) => {
         sliced = new Set([...sliced, ...those]);
       },
       record: (part: RecordPart) => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nothingRecorded, type RecordPart } from '../../src/agent/host-state.ts';
 import { StateFile, tablesOf } from '../../src/agent/state-file.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
 import { address } from '../support/fake-host.ts';
 import { containing } from '../support/matchers.ts';
 
@@ -139,16 +140,20 @@ describe('a host that is set up already', () => {
     });
   });
 
-  it('knows every address that this host has had a slice of, also after a reboot, until it is removed', () => {
+  it('knows the pools, and every address that this host has had a slice of, also after a reboot, until it is removed', () => {
+    const pools = ['198.51.100.0/24', '2001:db8:a::/64'] as Prefix[];
     const [ten, eleven] = [address('198.51.100.10'), address('198.51.100.11')];
     const state = open();
-    state.noteSliced([ten]);
-    state.noteSliced([eleven]);
+    state.noteGuarded(pools, [ten]);
+    state.noteGuarded(pools, [eleven]);
     state.record(part({ addresses: [eleven] }));
     state.forget(part({ addresses: [eleven] }));
     expect([...open().sliced]).toEqual([ten, eleven]);
     const rebooted = open('boot-2 net:[1]');
     expect([rebooted.isBegun, ...rebooted.sliced]).toEqual([false, ten, eleven]);
+    expect(rebooted.prefixes).toEqual(pools);
+    rebooted.noteGuarded(pools.slice(1), []);
+    expect(open('boot-2 net:[1]').prefixes).toEqual(pools.slice(1));
     rebooted.record(part());
     expect([...open('boot-2 net:[1]').sliced]).toEqual([ten, eleven]);
     // Another network namespace of this boot is a host that is there; another boot is not.
@@ -157,7 +162,7 @@ describe('a host that is set up already', () => {
     StateFile.forgetFormerBoots(folder, 'boot-3 net:[1]');
     expect(open('boot-3 net:[1]').sliced.size).toBe(0);
     rebooted.remove();
-    expect([...rebooted.sliced, ...open('boot-2 net:[1]').sliced]).toEqual([]);
+    expect([...rebooted.sliced, ...rebooted.prefixes, ...open('boot-2 net:[1]').sliced]).toEqual([]);
   });
 
   it('is found by down without settings', () => {

@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { AgentLab, fishOfEachKind, type AgentProcess, type User } from './support/agent-lab.ts';
 
@@ -26,8 +28,62 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => lab.close());
 
-/** From a port that nobody leased. */
-const strangerConnects = () => stranger.connect(address, strangersPort++);
+/** Everything that the kernel had is gone, and the agent's folder is of another boot. */
+function boot(): void {
+  lab.shell(lab.host, 'nft delete table inet fishery');
+  const id = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  const folder = join(lab.folder, 'state');
+  for (const each of readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile())) {
+    const path = join(folder, each.name);
+    writeFileSync(path, readFileSync(path, 'utf8').replaceAll(id, '11111111-2222-4333-8444-555555555555'));
+  }
+}
+
+/** From a port that nobody leased; what leaves is answered within a millisecond. */
+const strangerConnects = () => stranger.connect(address, strangersPort++, '203.0.113.1', 80, 300);
+
+describe('after a boot, with the server out of reach', () => {
+  afterEach(async () => {
+    lab.freezeServer(false);
+    await agent.end('SIGKILL');
+  });
+
+  it('the guard stands by what was said before, shut, and is mended', { timeout: 60_000 }, async () => {
+    const config = lab.configure();
+    agent = lab.startAgent(config);
+    await agent.ready();
+    expect(await strangerConnects()).toBe('TIMEOUT');
+    lab.freezeServer(true);
+    await agent.end('SIGKILL');
+    boot();
+    agent = lab.startAgent(config);
+    const isShut = () => agent.until(({ guard }) => guard.stands && !guard.open, 'there is no guard');
+    await isShut();
+    expect(await strangerConnects()).toBe('TIMEOUT');
+    expect((await agent.get('/healthz')).text).toContain('the guard is shut');
+    lab.shell(lab.host, 'nft flush ruleset');
+    await isShut();
+    expect(await strangerConnects()).toBe('TIMEOUT');
+    lab.freezeServer(false);
+    await agent.ready();
+    expect(await strangerConnects()).toBe('TIMEOUT');
+  });
+
+  it('says that there is no guard where nothing was ever said', { timeout: 60_000 }, async () => {
+    lab.freezeServer(true);
+    lab.shell(lab.host, 'nft flush ruleset');
+    rmSync(join(lab.folder, 'state'), { recursive: true });
+    agent = lab.startAgent(lab.configure());
+    const { guard } = await agent.until(() => true, 'it does not answer');
+    expect(guard).toMatchObject({ stands: false, open: false });
+    const { code, text } = await agent.get('/healthz');
+    expect([code, text]).toEqual([503, expect.stringContaining('there is no guard')]);
+    expect((await agent.get('/metrics')).text).toMatch(/^fishery_agent_guard_stands 0$/m);
+    lab.freezeServer(false);
+    await agent.ready();
+    expect(await strangerConnects()).toBe('TIMEOUT');
+  });
+});
 
 describe('where /proc/sys is read-only', () => {
   afterEach(async () => {
@@ -35,6 +91,7 @@ describe('where /proc/sys is read-only', () => {
   });
 
   it('guards and serves proxies, and says what does not work', { timeout: 60_000 }, async () => {
+    lab.shell(lab.host, 'sysctl -qw net.ipv4.ip_local_port_range="32768 60999"');
     agent = lab.startAgent(lab.configure(), { before: readOnlySysctls });
     await agent.until(({ guard }) => guard.open, 'the guard does not open');
     expect(await strangerConnects()).toBe('TIMEOUT');

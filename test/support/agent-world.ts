@@ -1,7 +1,11 @@
 import { pino } from 'pino';
 import { Agent } from '../../src/agent/agent.ts';
+import type { AgentParts } from '../../src/agent/agent-parts.ts';
+import type { StateFile } from '../../src/agent/state-file.ts';
 import type { Address } from '../../src/net/address.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
 import type { DesiredMachine } from '../../src/agent/desired.ts';
+import { FirstGuard } from '../../src/agent/first-guard.ts';
 import type { FishLeases } from '../../src/agent/fish-leases.ts';
 import type { FishPort } from '../../src/agent/fish-port.ts';
 import { GuardKeeper, type FormerGuard } from '../../src/agent/guard-keeper.ts';
@@ -44,6 +48,8 @@ export class World {
   revision = 10;
   recorded = nothingRecorded;
   readonly #sliced = new Set<Address>();
+  /** Of the pools, as a former agent was told. */
+  prefixes: readonly Prefix[] = [];
   readonly #events: Followed[] = [];
   #wake: (() => void) | undefined;
   readonly #stopping = new AbortController();
@@ -104,37 +110,45 @@ export class World {
       former,
     );
     const recordedOf = () => this.recorded;
+    const prefixesOf = () => this.prefixes;
+    const settings = hasFish ? withFish : withoutFish;
+    const stateFile: AgentParts['stateFile'] & Pick<StateFile, 'prefixes'> = {
+      isBegun: true,
+      get recorded() {
+        return recordedOf();
+      },
+      sliced: this.#sliced,
+      get prefixes() {
+        return prefixesOf();
+      },
+      noteGuarded: (prefixes, addresses) => {
+        this.prefixes = prefixes;
+        for (const each of addresses) this.#sliced.add(each);
+      },
+      record: (part) => {
+        this.recorded = {
+          sysctls: new Map([...this.recorded.sysctls, ...part.sysctls]),
+          addresses: new Set([...this.recorded.addresses, ...part.addresses]),
+          tun: part.tun ?? this.recorded.tun,
+          tunBefore: part.tunBefore ?? this.recorded.tunBefore,
+          rules: new Set([...this.recorded.rules, ...part.rules]),
+        };
+      },
+      forget: (part) => {
+        this.recorded = {
+          ...this.recorded,
+          addresses: new Set([...this.recorded.addresses].filter((each) => !part.addresses.includes(each))),
+        };
+      },
+    };
     this.agent = new Agent({
       machine: 'edge',
-      settings: hasFish ? withFish : withoutFish,
+      settings,
       families: [4, 6],
       host: this.host,
       cgroups: new FakeCgroups(),
-      stateFile: {
-        isBegun: true,
-        get recorded() {
-          return recordedOf();
-        },
-        sliced: this.#sliced,
-        noteSliced: (addresses) => {
-          for (const each of addresses) this.#sliced.add(each);
-        },
-        record: (part) => {
-          this.recorded = {
-            sysctls: new Map([...this.recorded.sysctls, ...part.sysctls]),
-            addresses: new Set([...this.recorded.addresses, ...part.addresses]),
-            tun: part.tun ?? this.recorded.tun,
-            tunBefore: part.tunBefore ?? this.recorded.tunBefore,
-            rules: new Set([...this.recorded.rules, ...part.rules]),
-          };
-        },
-        forget: (part) => {
-          this.recorded = {
-            ...this.recorded,
-            addresses: new Set([...this.recorded.addresses].filter((each) => !part.addresses.includes(each))),
-          };
-        },
-      },
+      stateFile,
+      firstGuard: new FirstGuard({ host: this.host, stateFile, settings, families: [4, 6], log: this.log }),
       memory: this.memory,
       owners: noOwners,
       server: {

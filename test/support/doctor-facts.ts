@@ -77,7 +77,7 @@ export const statusOf = (more: Partial<AgentStatus> = {}): AgentStatus => ({
   up_s: 1,
   server: { url: '', problem: null },
   revision: { epoch: '', desired: 0, applied: 0 },
-  guard: { open: true, open_for_s: 9, fence_s: 10, answered_s_ago: 1, fenced: false, problem: null },
+  guard: { stands: true, open: true, open_for_s: 9, fence_s: 10, answered_s_ago: 1, fenced: false, problem: null },
   host: { problem: null, drift_repaired: 0, drift: {} },
   reports: { waiting: 0, rejected: 0, disputed: [] },
   leases_refused: 0,

@@ -1,4 +1,4 @@
-import { HostProblem, type Counter, type Host, type HostStep } from '../../src/agent/host.ts';
+import { HostProblem, type Counter, type GuardState, type Host, type HostStep } from '../../src/agent/host.ts';
 import { isLocalRule, type HostState, type Origin, type SteeringState } from '../../src/agent/host-state.ts';
 import type { CounterName, Ruleset } from '../../src/agent/ruleset.ts';
 import type { Element } from '../../src/agent/sets.ts';
@@ -114,6 +114,10 @@ export class FakeHost implements Host {
 
   shutGuard(): void {
     this.guardOpenMs = undefined;
+  }
+
+  guard(): GuardState {
+    return { stands: this.table !== undefined, openForMs: this.guardOpenMs ?? 0 };
   }
 
   async counters(): Promise<ReadonlyMap<CounterName, Counter>> {

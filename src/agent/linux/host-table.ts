@@ -15,6 +15,7 @@ const table = `inet ${tableName}`;
 /** Loaded with the rules, and compared with them. */
 const addressSets = ['pool4', 'pool6', 'host4', 'host6'] as const;
 const ENOENT = 2;
+const NF_INET_POST_ROUTING = 4;
 
 export type TableState = Pick<HostState, 'ruleset' | 'elements'>;
 
@@ -83,6 +84,11 @@ export class HostTable {
       if (error instanceof SysError && error.errno === ENOENT) return 0;
       throw problemOf(error);
     }
+  }
+
+  /** Whether the guard judges what leaves. */
+  isGuarded(): boolean {
+    return netlink(() => this.#table.isHooked('filter', NF_INET_POST_ROUTING));
   }
 
   counters(): ReadonlyMap<CounterName, Counter> {

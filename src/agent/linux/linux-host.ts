@@ -3,7 +3,7 @@ import { closeFd } from '../../sys/descriptors.ts';
 import { SysError } from '../../sys/errno.ts';
 import { othersTranslate } from '../../sys/nft-nat.ts';
 import { fitMtu, openTun, queueLength, removeTun } from '../../sys/tun.ts';
-import { HostProblem, type Counter, type Host, type HostStep } from '../host.ts';
+import { HostProblem, type Counter, type GuardState, type Host, type HostStep } from '../host.ts';
 import type { HostState } from '../host-state.ts';
 import { tableName, type CounterName } from '../ruleset.ts';
 import type { Element } from '../sets.ts';
@@ -130,6 +130,10 @@ export class LinuxHost implements Host {
 
   shutGuard(): void {
     this.#table.shutGuard();
+  }
+
+  guard(): GuardState {
+    return { stands: this.#table.isGuarded(), openForMs: this.#table.guardMs() };
   }
 
   async counters(): Promise<ReadonlyMap<CounterName, Counter>> {
