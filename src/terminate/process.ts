@@ -20,6 +20,23 @@ const descriptors_reserved = 256;
 /** When it was killed is known as well as that, and a peer that is lost while nobody reads from it is noticed as late. */
 const look_ms = 1_000;
 
+/** What of it takes root. */
+export type TerminatorPrivilege = Readonly<{
+  /** A descriptor that listens, or -errno. */
+  listen(address: Uint8Array, port: number, backlog: number): number;
+  /** For good: nothing of root is left. Its sockets are this user's from now on, which is how the guard knows them. */
+  become(uid: number): void;
+}>;
+const root: TerminatorPrivilege = {
+  listen: listenTransparent,
+  become(uid) {
+    if (uid === 0 || process.geteuid?.() !== 0) throw new Error(`it cannot become user ${uid}`);
+    process.setgroups?.([]);
+    process.setgid?.(uid);
+    process.setuid?.(uid);
+  },
+};
+
 export type TerminatorProcess = Readonly<{
   /** Resolves when it was told to stop. */
   finished: Promise<void>;
@@ -33,22 +50,26 @@ export type TerminatorProcess = Readonly<{
  */
 export async function runTerminator(
   o: Readonly<{ path: string; port: number; version: string }>,
+  { listen, become } = root,
 ): Promise<TerminatorProcess> {
   // Whoever started it may be gone, and what it says with it.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  for (const stream of [process.stdout, process.stderr])
+    if (stream.listenerCount('error') === 0) stream.on('error', () => {});
   const there = await connectTerminator(o.path);
   if (there.ok) {
     there.value.close();
     throw new Error(`a terminator is at work at ${o.path} already`);
   }
   const descriptors_max = raiseDescriptorLimit().hard;
-  const listeners = listenOn(o.port);
+  const listeners = listenOn(listen, o.port);
   const { promise: finished, resolve: finish } = Promise.withResolvers<undefined>();
   const servers: Server[] = [];
   let terminator: Terminator | undefined;
   let uid: number | null = null;
   let log: string | null = null;
   let memory: ConnectionMemory | undefined;
+  let looking: NodeJS.Timeout | undefined;
+  let hasStopped = false;
   const configure = async ({ uid: wanted, settings, leases }: Operations['configure']['ask']) => {
     if (uid !== null && uid !== wanted) throw new Error(`it is user ${uid} for good, and is to be ${wanted}`);
     const most = Math.floor((descriptors_max - descriptors_reserved) / 2);
@@ -68,7 +89,7 @@ export async function runTerminator(
     const begun = new Terminator(bounded, o.port, memory);
     begun.configure(bounded, leases);
     terminator = begun;
-    const looking = setInterval(() => {
+    looking = setInterval(() => {
       begun.alive();
       begun.lookForLost();
     }, look_ms);
@@ -104,6 +125,10 @@ export async function runTerminator(
     converse(socket, hello, answer);
   });
   const stop = () => {
+    // A signal may come as well.
+    if (hasStopped) return;
+    hasStopped = true;
+    clearInterval(looking);
     for (const server of servers) server.close();
     if (servers.length === 0) listeners.forEach(closeFd);
     terminator?.end();
@@ -117,10 +142,10 @@ export async function runTerminator(
 }
 
 /** Bound and listening, of the families that this host speaks. */
-function listenOn(port: number): readonly number[] {
+function listenOn(listen: TerminatorPrivilege['listen'], port: number): readonly number[] {
   const fds: number[] = [];
   for (const address of listeningOn) {
-    const fd = listenTransparent(addressToBytes(address), port, backlog);
+    const fd = listen(addressToBytes(address), port, backlog);
     if (fd >= 0) fds.push(fd);
     else if (fd === -EADDRINUSE || fds.length === 0) {
       fds.forEach(closeFd);
@@ -128,14 +153,6 @@ function listenOn(port: number): readonly number[] {
     }
   }
   return fds;
-}
-
-/** For good: nothing of root is left. Its sockets are this user's from now on, which is how the guard knows them. */
-function become(uid: number): void {
-  if (uid === 0 || process.geteuid?.() !== 0) throw new Error(`it cannot become user ${uid}`);
-  process.setgroups?.([]);
-  process.setgid?.(uid);
-  process.setuid?.(uid);
 }
 
 function acceptOn(fd: number, accept: (socket: Socket) => void): Promise<Server> {
