@@ -235,7 +235,7 @@ export class World {
       topTalkers: async () => [],
       busyRemotes: async () => [],
       startTrace: async () => false,
-      readTrace: async () => ({ packets: [], isOver: true, wallOffsetMs: 0 }),
+      readTrace: async () => ({ packets: [], isOver: true, endedBy: 'time' as const, wallOffsetMs: 0 }),
       fence: async () => {
         this.fences++;
         this.blocks.push([]);

@@ -5,7 +5,7 @@ import type { EndedFlows, FlowAnswer, FlowLogCursor } from '../../fish/log/flow-
 import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
 import type { FlowFilter, FlowList } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
-import type { TracedPacket, TraceRequest } from '../../fish/log/packet-trace.ts';
+import type { TracedPacket, TraceEnd, TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { PortUse } from '../../fish/ports/port-use.ts';
 import type { BusyRemote, Talker, TalkerKind } from '../../fish/log/talkers.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
@@ -50,8 +50,13 @@ export type FishStats = FishCounters &
  */
 export type EndedBatch = EndedFlows & LastingFlows & Readonly<{ source?: string }>;
 
-/** `wallOffsetMs`: what to add to the times of packets for milliseconds since 1970. */
-export type TraceSoFar = Readonly<{ packets: readonly TracedPacket[]; isOver: boolean; wallOffsetMs: number }>;
+/** `wallOffsetMs`: what to add to the times of packets for milliseconds since 1970. `endedBy`: once it is over. */
+export type TraceSoFar = Readonly<{
+  packets: readonly TracedPacket[];
+  isOver: boolean;
+  endedBy: TraceEnd;
+  wallOffsetMs: number;
+}>;
 
 /** Everything that the main thread can ask of the worker, and what comes back. */
 export type Operations = {

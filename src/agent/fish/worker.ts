@@ -116,7 +116,7 @@ class Tracing {
     const isOver = trace === null || trace.isOver(nowMs);
     const packets = trace !== null && isOver ? trace.found : [];
     if (isOver) this.#pump.trace = this.#trace = null;
-    return { packets, isOver, wallOffsetMs: Date.now() - nowMs };
+    return { packets, isOver, endedBy: trace?.endedBy ?? 'time', wallOffsetMs: Date.now() - nowMs };
   }
 }
 

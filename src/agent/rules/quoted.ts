@@ -11,6 +11,8 @@ import { lookUp, toFish } from './steer-words.ts';
 
 /** Where the port of the packet that an ICMP error quotes begins, in bits from the start of the error (RFC 792, 4443). */
 const quotedHeader = { 4: { protocolAt: 136, portsAt: 224 }, 6: { protocolAt: 112, portsAt: 384 } } as const;
+/** And its addresses. */
+export const quotedAddresses = { 4: [160, 192], 6: [128, 256] } as const;
 
 /** Words of IP options that a quoted header may have: they move the ports, and a rule looks in one place only. */
 const optionWords_max = 10;
@@ -19,10 +21,13 @@ const optionWords_max = 10;
  * For each place in which a quoted packet of this protocol may have its port or identifier, `portAt` bits behind the end of
  * the headers: how to tell that it is there, and where.
  */
-function quotations(each: SetClass, portAt: number): readonly (readonly [match: string, at: number])[] {
-  const { protocolAt, portsAt } = quotedHeader[each.family];
-  const protocol = protocolNumber(each.protocol, each.family);
-  if (each.family === 6)
+export function quotations(
+  { family, protocol: name }: Pick<SetClass, 'family' | 'protocol'>,
+  portAt: number,
+): readonly (readonly [match: string, at: number])[] {
+  const { protocolAt, portsAt } = quotedHeader[family];
+  const protocol = protocolNumber(name, family);
+  if (family === 6)
     return extensionChains.map((chain) => {
       let [nextAt, at] = [protocolAt as number, portsAt as number];
       const matches = chain.flatMap(({ types, is, bytes }) => {

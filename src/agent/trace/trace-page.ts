@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import type { TracedPacket, TraceRequest } from '../../fish/log/packet-trace.ts';
+import type { TracedPacket, TraceEnd, TraceRequest } from '../../fish/log/packet-trace.ts';
 import { verdictName } from '../../fish/verdicts.ts';
 import { formatInstant } from '../../wire/instants.ts';
 import { AddressText, ProtocolName } from '../../wire/primitives.ts';
@@ -29,6 +29,7 @@ export const traceQuery = z.strictObject({
   port: z.coerce.number().int().min(1).max(65_535).optional(),
   packets: z.coerce.number().int().min(1).max(10_000).default(100),
   seconds: z.coerce.number().min(0.1).max(60).default(10),
+  bytes: z.coerce.number().int().min(1_024).max(67_108_864).default(33_554_432),
   snap_bytes: z.coerce.number().int().min(64).max(65_575).default(256),
 });
 
@@ -50,22 +51,37 @@ export async function tracePage(parts: TraceParts, query: URLSearchParams, gone:
   }
   const { fish, kernel } = parts;
   if (!fish && !kernel) return { code: 503, body: 'fish does not run on this host, or not now' };
-  const { client, remote, leased, protocol, port, packets: packets_max, seconds, snap_bytes: snapBytes } = asked.data;
+  const {
+    client,
+    remote,
+    leased,
+    protocol,
+    port,
+    packets: packets_max,
+    bytes: bytes_max,
+    seconds,
+    snap_bytes: snapBytes,
+  } = asked.data;
   const addresses = [client, remote, leased].filter((address) => address !== undefined);
   const filter = { ...(protocol && { protocol }), addresses, ports: port === undefined ? [] : [port] };
   const inKernel = await kernel?.begin(filter, packets_max, seconds);
   if (kernel && !inKernel) return busy;
   try {
-    const isOurs = await (fish?.startTrace({ filter, packets_max, snapBytes, forMs: seconds * 1_000 }) ?? true);
+    const isOurs = await (fish?.startTrace({ filter, packets_max, bytes_max, snapBytes, forMs: seconds * 1_000 }) ??
+      true);
     if (!isOurs) return busy;
     const until = performance.now() + seconds * 1_000;
     for (;;) {
       const isOver = gone.aborted || performance.now() >= until || inKernel?.isFull() === true;
-      const { packets, wallOffsetMs, ...found } = (await fish?.readTrace()) ?? { packets: [], wallOffsetMs: 0, isOver };
+      const endedBy: TraceEnd = inKernel?.isFull() === true ? 'packets' : 'time';
+      const { packets, wallOffsetMs, ...found } = (await fish?.readTrace()) ?? nothingOfFish(isOver, endedBy);
       if (found.isOver || gone.aborted) {
         if (inKernel && !gone.aborted) await sleep(settle_ms);
         const { steps, problem } = inKernel?.end() ?? { steps: [], problem: null };
-        return { code: 200, body: { ...traceDocument(packets, wallOffsetMs, steps), kernel_problem: problem } };
+        return {
+          code: 200,
+          body: { ...traceDocument(packets, wallOffsetMs, steps), ended_by: found.endedBy, kernel_problem: problem },
+        };
       }
       await sleep(look_ms);
     }
@@ -73,6 +89,13 @@ export async function tracePage(parts: TraceParts, query: URLSearchParams, gone:
     inKernel?.end();
   }
 }
+
+const nothingOfFish = (isOver: boolean, endedBy: TraceEnd): TraceSoFar => ({
+  packets: [],
+  wallOffsetMs: 0,
+  isOver,
+  endedBy,
+});
 
 /** `pcapng`: base64, of fish's side. */
 export function traceDocument(

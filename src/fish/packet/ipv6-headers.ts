@@ -32,38 +32,42 @@ export class ExtensionHeaders {
 
   /**
    * From the header of type `first` at `firstAt`, in a packet that ends at `end`: FORWARD, or why it cannot be followed. Behind the
-   * header of a fragment other than the first nothing is looked at: `protocol` is what it says.
+   * header of a fragment other than the first nothing is looked at: `protocol` is what it says. What a routing header forbids is
+   * found nevertheless, for who only looks; where nothing is found `transport` is 0.
    */
   walk(view: DataView, first: number, firstAt: number, end: number): number {
     this.fragmentAt = NOWHERE;
+    this.transport = NOWHERE;
+    let forbidden = FORWARD;
     let next = first;
     let at = firstAt;
     for (let headers = 0; headers <= headers_max; headers++) {
       if (!isExtension(next)) {
         this.protocol = next;
         this.transport = at;
-        return FORWARD;
+        return forbidden;
       }
       // For every router on the way, so it comes first or not at all (RFC 8200 4.1).
-      if (next === HOP_BY_HOP && headers !== 0) return DROP.bad_extension_headers;
-      if (end - at < UNIT) return DROP.truncated;
+      if (next === HOP_BY_HOP && headers !== 0) return forbidden || DROP.bad_extension_headers;
+      if (end - at < UNIT) return forbidden || DROP.truncated;
       // Type 0 was a way to send packets in circles (RFC 5095). One that is not used up says that the destination is not this one.
-      if (next === ROUTING && (view.getUint8(at + 2) === 0 || view.getUint8(at + 3) !== 0)) return DROP.routing_header;
+      if (next === ROUTING && (view.getUint8(at + 2) === 0 || view.getUint8(at + 3) !== 0))
+        forbidden = DROP.routing_header;
       const bytes = next === FRAGMENT ? UNIT : (view.getUint8(at + 1) + 1) * UNIT;
       if (next === FRAGMENT) {
-        if (this.fragmentAt !== NOWHERE) return DROP.bad_extension_headers;
+        if (this.fragmentAt !== NOWHERE) return forbidden || DROP.bad_extension_headers;
         this.fragmentAt = at;
         if (fragmentOffset(view, at) !== 0) {
           this.protocol = view.getUint8(at);
           this.transport = at + UNIT;
-          return FORWARD;
+          return forbidden;
         }
       }
       next = view.getUint8(at);
       at += bytes;
-      if (at > end) return DROP.truncated;
+      if (at > end) return forbidden || DROP.truncated;
     }
-    return DROP.bad_extension_headers;
+    return forbidden || DROP.bad_extension_headers;
   }
 }
 

@@ -143,11 +143,31 @@ describe('the table of a trace', () => {
         'ip daddr 100.64.0.2 goto wanted2',
         'ip6 saddr 2001:db8::1 goto wanted3',
         'ip6 daddr 2001:db8::1 goto wanted3',
-        'meta l4proto { tcp, udp } th sport 53 goto wanted4',
-        'meta l4proto { tcp, udp } th dport 53 goto wanted4',
+        'meta l4proto { tcp, udp } th sport 53 goto found',
+        'meta l4proto { tcp, udp } th dport 53 goto found',
+        'icmp type { echo-reply, echo-request } icmp id 53 goto found',
         'limit rate 100/second burst 100 packets meta nftrace set 1',
         'type filter hook prerouting priority -350; policy accept;',
       ]),
+    );
+    // An error quotes one family, and these are of two.
+    expect(text).not.toContain('quoted');
+  });
+
+  it('asks the same of the packet that an error quotes, where its ports may be', () => {
+    const text = traceTable({ protocol: 'udp', addresses: ['203.0.113.1'] as Address[], ports: [53] });
+    for (const line of [
+      'icmp type { destination-unreachable, time-exceeded, parameter-problem } jump quoted4_0',
+      '@th,160,32 0xcb007101 goto quoted4_1',
+      '@th,192,32 0xcb007101 goto quoted4_1',
+      '@th,64,8 0x45 @th,136,8 17 @th,224,16 53 goto found',
+      '@th,64,8 0x46 @th,136,8 17 @th,272,16 53 goto found',
+    ])
+      expect(text).toContain(`    ${line}\n`);
+    const ofEchoes = traceTable({ protocol: 'icmp', addresses: ['2001:db8::1'] as Address[], ports: [7] });
+    expect(ofEchoes).toContain('@th,112,8 58 @th,416,16 7 goto found\n');
+    expect(traceTable({ protocol: 'tcp', addresses: [], ports: [] })).toContain(
+      '@th,64,8 0x45 @th,136,8 6 goto found\n',
     );
   });
 });

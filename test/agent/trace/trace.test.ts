@@ -97,11 +97,26 @@ describe('fishery trace', () => {
   it('writes a capture of both sides of the translation that tcpdump reads', async () => {
     const file = join(folder, 'flow.pcapng');
     const packets = [build(udp(client, dns, { data: new Uint8Array(900).fill(7) }))];
-    await whileSending(packets, trace('--client', client.address, '--packets', '2', '--pcap', file));
+    const { err } = await whileSending(packets, trace('--client', client.address, '--packets', '2', '--pcap', file));
+    expect(err).toContain('ended at --packets 2: what came later is not here');
     expect(readFileSync(file).length).toBeGreaterThan(4 * 928);
     const read = execFileSync('tcpdump', ['-nr', '-'], { input: readFileSync(file), stdio: 'pipe' }).toString();
     expect(read.match(/IP 100\.96\.0\.2\.40000 > 203\.0\.113\.1\.53:/g)).toHaveLength(2);
     expect(read.match(/IP 198\.51\.100\.10\.9000 > 203\.0\.113\.1\.53:/g)).toHaveLength(2);
+  });
+
+  it('ends when it has kept as many bytes as it may, and says so', async () => {
+    const file = join(folder, 'flow.pcapng');
+    const packets = [build(udp(client, dns, { data: new Uint8Array(900).fill(7) }))];
+    const bounded = trace('--client', client.address, '--bytes', '4096', '--pcap', file, '--json');
+    const { code, out, err } = await whileSending(packets, bounded);
+    expect({ code, err: err.trim() }).toMatchObject({
+      code: 0,
+      err: 'fishery trace: ended at --bytes 4096: what came later is not here',
+    });
+    // Two of each, of 928 bytes.
+    expect(JSON.parse(out)).toMatchObject({ steps: [{}, {}, {}], ended_by: 'bytes' });
+    expect(readFileSync(file).length).toBeLessThan(3 * 2 * 928 + 4_096);
   });
 
   it('ends when its time is over, with nothing to show, and refuses a second one meanwhile', async () => {
