@@ -48,7 +48,7 @@ describe('completion', () => {
     expect(await offered('leases list --state active --st')).toEqual([]);
     expect(await offered('pools create p --prefix 192.0.2.0/24 --pre')).toEqual(['--prefix']);
     expect(await offered('leases list --state e')).toEqual(['ending', 'ended']);
-    expect(await offered('agent ')).toEqual(['up', 'down', 'shut', 'open']);
+    expect(await offered('agent ')).toEqual(['up', 'down', 'shut', 'open', 'guard']);
     expect(await offered('completion ')).toEqual(['bash', 'zsh', 'fish']);
   });
 

@@ -283,7 +283,7 @@ const table: readonly Row[] = [
     /5000 intervals/,
   ],
   ['late-postrouting', { nft: nftOf(base('postrouting', 301), rule(setMark(256))) }, 'warning', /priority 301/],
-  ['flush-ruleset', { nftablesConf: '#!/usr/sbin/nft -f\nflush ruleset\n' }, 'warning', /flush ruleset/],
+  ['flush-ruleset', { nftablesConf: '#!/usr/sbin/nft -f\nflush ruleset\n' }, 'error', /flush ruleset/],
   [
     'conntrack-rewrites',
     {

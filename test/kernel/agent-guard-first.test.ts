@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { asUnit } from './support/units.ts';
 import { AgentLab, fishOfEachKind, type AgentProcess, type User } from './support/agent-lab.ts';
 
 /** Of a slice of this machine, and on `lo` by the host's own configuration, as fleets do it with whole pools. */
@@ -82,6 +83,68 @@ describe('after a boot, with the server out of reach', () => {
     lab.freezeServer(false);
     await agent.ready();
     expect(await strangerConnects()).toBe('TIMEOUT');
+  });
+});
+
+describe('where the ruleset is flushed while no agent is at work', () => {
+  const table = () => lab.shell(lab.host, 'nft list tables');
+  const flush = () => lab.shell(lab.host, 'nft flush ruleset');
+  const asGuardUnit = async (): Promise<string> => {
+    const child = lab.spawn(lab.host, asUnit('fishery-guard', 'ExecStart', { '/etc/fishery/agent.yaml': config }));
+    let text = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    await new Promise((resolve) => child.once('close', resolve));
+    return text;
+  };
+  let config: string;
+
+  beforeAll(async () => {
+    config = lab.configure();
+    agent = lab.startAgent(config);
+    await agent.ready();
+  });
+
+  it('an agent that is started loads the guard before it asks anybody', { timeout: 60_000 }, async () => {
+    await agent.end('SIGKILL');
+    flush();
+    lab.freezeServer(true);
+    agent = lab.startAgent(config);
+    await agent.until(({ guard }) => guard.stands && !guard.open, 'there is no guard');
+    expect(await strangerConnects()).toBe('TIMEOUT');
+    lab.freezeServer(false);
+    await agent.ready();
+    expect(await strangerConnects()).toBe('TIMEOUT');
+  });
+
+  it('its unit loads the guard, shut, behind the firewall', { timeout: 60_000 }, async () => {
+    expect(await asGuardUnit()).toContain('the guard stands\n');
+    await agent.end('SIGKILL');
+    flush();
+    expect(await strangerConnects()).toMatch(/^socket-/);
+    expect(await asGuardUnit()).toContain('there was no guard: it stands now, shut');
+    expect(table()).toBe('table inet fishery');
+    expect(await strangerConnects()).toBe('TIMEOUT');
+    expect(await asGuardUnit()).toContain('the guard stands\n');
+    agent = lab.startAgent(config);
+    await agent.ready();
+  });
+
+  it('its unit does not wait for an agent that is stuck', { timeout: 60_000 }, async () => {
+    agent.child.kill('SIGSTOP');
+    flush();
+    expect(await asGuardUnit()).toContain('it stands now, shut');
+    expect(await strangerConnects()).toBe('TIMEOUT');
+    agent.child.kill('SIGCONT');
+    await agent.ready();
+    await agent.end('SIGKILL');
+  });
+
+  it('its unit does nothing where nothing was ever said', async () => {
+    flush();
+    rmSync(join(lab.folder, 'state'), { recursive: true });
+    expect(await asGuardUnit()).toContain('there is nothing to guard');
+    expect(table()).toBe('');
   });
 });
 

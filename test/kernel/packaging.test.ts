@@ -43,6 +43,7 @@ it.each([
   ['fishery-server.service', 2],
   ['fishery-keeper@.service', 2.5],
   ['fishery-sleep.service', 3],
+  ['fishery-guard.service', 3],
   ['fishery-terminator.service', 3],
   ['fishery-agent.service', 4],
 ])('%s is exposed no more than %s of 10', (name, most) => {

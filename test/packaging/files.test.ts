@@ -87,9 +87,18 @@ describe('units', () => {
     expect(values('fishery-server.service', 'CapabilityBoundingSet')).toEqual(['']);
     expect(values('fishery-keeper@.service', 'CapabilityBoundingSet')).toEqual(['']);
     expect(values('fishery-sleep.service', 'CapabilityBoundingSet')).toEqual(['CAP_NET_ADMIN CAP_DAC_READ_SEARCH']);
+    expect(values('fishery-guard.service', 'CapabilityBoundingSet')).toEqual(['CAP_NET_ADMIN']);
     expect(values('fishery-terminator.service', 'CapabilityBoundingSet')).toEqual([
       'CAP_NET_RAW CAP_SETUID CAP_SETGID',
     ]);
+  });
+
+  it('load the guard before the network is up, and again with whatever nftables does', () => {
+    const guard = (key: string) => values('fishery-guard.service', key);
+    expect(guard('Before')).toEqual(['network-pre.target shutdown.target']);
+    expect([guard('PartOf'), guard('ReloadPropagatedFrom')]).toEqual([['nftables.service'], ['nftables.service']]);
+    expect(guard('ExecReload')).toEqual(guard('ExecStart'));
+    expect(values('fishery-agent.service', 'Wants').join(' ')).toContain('fishery-guard.service');
   });
 
   it('let keeper and terminator outlive the agent', () => {

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { explainRefusal, startAgent } from '../../agent/start-agent.ts';
 import { agentSettings, hostSettings, type AgentSettings } from '../../agent/settings.ts';
+import { guardAlone } from '../../agent/guard-alone.ts';
 import { takeDown } from '../../agent/take-down.ts';
 import { changeGuard } from '../../agent/sleep-guard.ts';
 import { createLogger } from '../../ops/logger.ts';
@@ -21,8 +22,9 @@ export const command = defineCommand({
     {
       name: 'action',
       description:
-        'up: keep this host as the server says; down: put it back as it was; shut, open: the guard, around sleep',
-      choices: ['up', 'down', 'shut', 'open'],
+        'up: keep this host as the server says; down: put it back as it was; shut, open: the guard, around sleep; ' +
+        'guard: load it, shut, where there is none',
+      choices: ['up', 'down', 'shut', 'open', 'guard'],
       required: false,
     },
   ],
@@ -44,6 +46,7 @@ is shut (keep: false gives fish's leases back at once). "fishery agent down" end
   run: (settings, context) => {
     const { action } = context.positionals;
     if (action === 'shut' || action === 'open') return moveGuard(action, settings, context);
+    if (action === 'guard') return bringGuard(settings, context);
     return action === 'down' ? bringDown(settings, context) : bringUp(settings, context);
   },
 });
@@ -58,12 +61,31 @@ async function moveGuard(action: 'shut' | 'open', settings: AgentSettings, { pri
   return exitCodes.ok;
 }
 
-async function bringUp(settings: AgentSettings, { complain }: CommandContext): Promise<number> {
+/** undefined, and said, where the host's own name cannot be one. */
+function machineOf(settings: AgentSettings, { complain }: CommandContext): string | undefined {
   const machine = settings.machine ?? hostname().toLowerCase();
-  if (!Name.safeParse(machine).success) {
-    complain(`this host is called "${machine}", which is no name of a machine: set machine`);
-    return exitCodes.usage;
+  if (Name.safeParse(machine).success) return machine;
+  complain(`this host is called "${machine}", which is no name of a machine: set machine`);
+  return undefined;
+}
+
+async function bringGuard(settings: AgentSettings, context: CommandContext): Promise<number> {
+  const machine = machineOf(settings, context);
+  if (machine === undefined) return exitCodes.usage;
+  const log = createLogger({ level: settings.log_level, name: 'fishery-guard' });
+  const done = await guardAlone(settings, machine, log);
+  if (!done.ok) {
+    context.complain(done.error);
+    return exitCodes.failure;
   }
+  context.print(done.value);
+  return exitCodes.ok;
+}
+
+async function bringUp(settings: AgentSettings, context: CommandContext): Promise<number> {
+  const { complain } = context;
+  const machine = machineOf(settings, context);
+  if (machine === undefined) return exitCodes.usage;
   const token = readSecretFile(settings.token_file);
   if (!token.ok) {
     complain(`token_file: ${token.problem}; have a token of role agent made for machine "${machine}"`);

@@ -218,18 +218,19 @@ export const nftablesChecks: readonly Check[] = [
     {
       id: 'flush-ruleset',
       title: 'a reload of the firewall takes the guard away',
-      why: '`flush ruleset` deletes table inet fishery as well. The agent puts it back when the kernel reports it; until then nothing is guarded.',
-      remedy: 'In /etc/nftables.conf, destroy your own tables instead of `flush ruleset`.',
-      worst: 'warning',
+      why: '`flush ruleset` deletes table inet fishery as well. An agent at work puts it back within a second; while none runs nothing is fenced, and the server gives these ports to others because the guard is taken to have shut.',
+      remedy:
+        'In /etc/nftables.conf, destroy your own tables instead of `flush ruleset`; and enable fishery-guard, which loads the guard again whenever nftables is started, restarted or reloaded.',
+      worst: 'error',
     },
     ['nftablesConf'],
     ({ nftablesConf }) =>
       nftablesConf !== null && /^\s*flush\s+ruleset\b/m.test(nftablesConf)
         ? [
             {
-              severity: 'warning',
+              severity: 'error',
               what: '/etc/nftables.conf begins with "flush ruleset"',
-              mend: 'for each table of yours write "table inet filter; delete table inet filter" in its place',
+              mend: 'for each table of yours write "table inet filter; delete table inet filter" in its place; and: systemctl enable fishery-guard',
             },
           ]
         : [],

@@ -156,7 +156,7 @@ const nftables: readonly Case[] = [
     break: sh(`mkdir -p $WORK/etc.$$; printf '#!/usr/sbin/nft -f\\n\\nflush ruleset\\n' > $WORK/etc.$$/nftables.conf
       test -e /etc/nftables.conf && mount --bind $WORK/etc.$$/nftables.conf /etc/nftables.conf`),
     says: /flush ruleset/,
-    severity: 'warning',
+    severity: 'error',
     undo: sh('mount --bind /dev/null /etc/nftables.conf'),
   },
 ];
