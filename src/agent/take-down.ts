@@ -15,7 +15,6 @@ import { endKeepers } from './start-keepers.ts';
 import { endTerminator } from './start-terminator.ts';
 import { removeLeftSocket } from './status-server.ts';
 import { StateFile, tablesOf, type StateIdentity } from './state-file.ts';
-import { leftAsSet } from './sysctl-records.ts';
 
 /**
  * `fishery agent down`: puts the host back as it was before the agent came, also after the agent was killed. Returns the
@@ -49,8 +48,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       const terminated = await endTerminator();
       // Of an agent that died during a trace.
       removeTraceTable();
-      const observed = await host.observe('all');
-      const steps = planDown(observed, recorded);
+      const steps = planDown(await host.observe('all'), recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       forgetDesired(stateDir);
       forgetOwners(stateDir);
@@ -58,8 +56,7 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       found.value?.remove();
       StateFile.forgetFormerBoots(stateDir);
       await removeLeftSocket(stateDir);
-      const done = steps.filter((step) => !('part' in step)).map(describeStep);
-      return ok([...ended.value, ...terminated, ...done, ...leftAsSet(observed, recorded)]);
+      return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
     } finally {
       host.close();
     }

@@ -6,13 +6,7 @@ import { ClientCounts } from './client-counts.ts';
 import type { RecordedEnding } from '../fish/log/flow-record.ts';
 import { ConnectionLog, margin_us, type ConnectionAnswer, type ConnectionQuery } from './connection-log.ts';
 import type { BeginningConnection, ConnectionMemory } from './connection-memory.ts';
-import {
-  Destinations,
-  type DestinationFilter,
-  type DestinationList,
-  type DestinationOrder,
-  type Outcome,
-} from './destinations.ts';
+import { Destinations, type Outcome } from './destinations.ts';
 import {
   busyDestinations,
   listConnections,
@@ -168,11 +162,6 @@ export class Terminator {
     return busyDestinations(this.#snapshots(), ports, max);
   }
 
-  /** What became of attempts to reach them. */
-  destinations(by: DestinationOrder, filter: DestinationFilter, max: number): DestinationList {
-    return this.#destinations.list(by, filter, max);
-  }
-
   *#snapshots(): Generator<ConnectionSnapshot> {
     for (const open of this.#open) {
       const { up: bytesOut, down: bytesIn } = bytesOf(open);
@@ -220,7 +209,7 @@ export class Terminator {
       total: this.#destinations.total(),
       destinations_known: this.#destinations.size,
       destinations_forgotten: this.#destinations.forgotten,
-      destinations: this.#destinations.list('failures', {}, destinations).destinations,
+      destinations: this.#destinations.worst(destinations),
     };
   }
 
@@ -344,10 +333,7 @@ export class Terminator {
 
   #note({ destination, port }: ClientConnection, outcome: Outcome, startedAt: number, problem?: string): void {
     const seconds = (performance.now() - startedAt) / 1_000;
-    this.#destinations.note(destination, port, {
-      ...{ outcome, seconds, at: Date.now() },
-      ...(problem === undefined ? {} : { problem }),
-    });
+    this.#destinations.note(destination, port, { outcome, seconds, ...(problem === undefined ? {} : { problem }) });
   }
 }
 

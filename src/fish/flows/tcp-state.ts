@@ -142,9 +142,14 @@ export class TcpTracker {
     const answers = (packet.flags & ACK) !== 0;
     if (answers && !this.#acknowledgesSyn(sender, receiver, packet)) return false;
     const underWay = !this.#saw(sender, PAST_SYN) && !this.#saw(receiver, PAST_SYN);
-    const mayBegin = answers || !this.#saw(receiver, SEEN_SYN);
-    if (!this.#saw(sender, SEEN_SYN) || (underWay && mayBegin)) this.#beginSide(sender, receiver, packet);
-    else if (((packet.sequence + 1) | 0) !== (this.#awaits[receiver]! | 0)) return false;
+    const isRepeated = ((packet.sequence + 1) | 0) === (this.#awaits[receiver]! | 0);
+    // Whoever has called meanwhile may be anybody, and is forgotten when the client begins anew.
+    const isAnew = (sender & 1) === OUTWARD && !answers && !isRepeated && !this.#saw(receiver, CONFIRMED);
+    const isFirst = !this.#saw(sender, SEEN_SYN);
+    if (isFirst || (underWay && (answers || isAnew || !this.#saw(receiver, SEEN_SYN)))) {
+      if (isAnew && !isFirst) this.#forget(receiver);
+      this.#beginSide(sender, receiver, packet);
+    } else if (!isRepeated) return false;
     if (answers) this.#acknowledge(sender, receiver, packet);
     return true;
   }

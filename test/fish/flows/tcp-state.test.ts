@@ -52,6 +52,11 @@ class Connection {
     this.#base = base;
   }
 
+  /** The row becomes another flow's. */
+  end(): void {
+    this.#open = false;
+  }
+
   see([way, flags, sequence, acknowledgement = 0, more = {}]: Segment): string {
     const [from, to] = way === '>' ? [client, origin] : [origin, client];
     const bytes = build(
@@ -311,6 +316,28 @@ describe('a client', () => {
     ledger(0, [...begun, [['<', 'R', 501], 'stray'], [['<', 'R', 3_000_001], 'reset']]);
   });
 
+  test('that begins anew has nothing more to do with who called meanwhile, so that its own other end may', () =>
+    ledger(0, [
+      [['>', 'S', 100], 'opening'],
+      [['<', 'S', 7], 'called'],
+      [['>', 'S', 70_000], 'opening'],
+      [['<', 'S', 500], 'called'],
+      [['>', 'SA', 70_000, 501], 'opening'],
+      [['<', 'A', 501, 70_001], 'established'],
+    ]));
+
+  test('that began anew, without an answer, leaves nothing to the next flow in its row', () => {
+    const connection = after(...handshake, ['>', 'S', 900_000]);
+    connection.end();
+    expect(connection.see(['>', 'S', 100])).toBe('opening');
+    expect(connection.see(['<', 'SA', 3_000_000, 900_001])).toBe('stray');
+  });
+
+  test('that resets at a number which was acknowledged long ago resets nothing, however late that is said again', () => {
+    const sent: Segment[] = [...handshake, ['>', 'PA', 101, 501, { bytes: 50 }]];
+    expect(after(...sent, ['<', 'A', 501, 151], ['<', 'A', 501, 121]).see(['>', 'R', 121])).toBe('stray');
+  });
+
   test('out of window keeps its flow as it is', () => {
     const connection = after(...handshake);
     expect(connection.see(['>', 'A', 500_000, 501])).toBe('established');
@@ -357,6 +384,15 @@ describe('windows', () => {
     );
     expect(connection.see(['<', 'A', 1_300, 101, { bytes: 1 }])).toBe('established');
     expect(connection.see(['<', 'A', 1_299, 101, { bytes: 1 }])).toBe('stray');
+  });
+
+  test('may be smaller than an acknowledgement is old which was overtaken', () => {
+    const [data, acknowledged] = [
+      (from: number): Segment => ['>', 'A', from, 501, { bytes: 1_000 }],
+      (to: number): Segment => ['<', 'A', 501, to],
+    ];
+    const sent = [101, 1_101, 2_101].flatMap((from) => [data(from), acknowledged(from + 1_000)]);
+    expect(after(...handshake, ...sent).see(acknowledged(101))).toBe('established');
   });
 
   test('of 0 at once are probed with one byte, too', () => {
