@@ -184,7 +184,10 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
           },
           // Forwarding only where fish's packets come in, not for the whole host.
           ...[...new Set([...clientInterfaces, ...uplinks])].map((name) =>
-            always(ofDevice(name, 'forwarding'), '1', unforwarded, fishs),
+            always(ofDevice(name, 'forwarding'), '1', unforwarded, {
+              ...fishs,
+              reads: [ofDevice('all', 'forwarding')],
+            }),
           ),
           always(ofDevice(tun, 'forwarding'), '1', unforwarded, { ...fishs, ofTun: true }),
           // What fish sends has the host's own address as source; without this IPv4 takes it for a martian.
@@ -233,7 +236,7 @@ function ipv6Forwarding({ tun, uplinks, clientInterfaces }: HostSettings): reado
   const single = (device: string, ofTun: boolean): Wish => ({
     key: ipv6(device, 'force_forwarding'),
     mend: (now, others) => (others.has(singleDevices) ? '1' : now),
-    reads: [singleDevices],
+    reads: [singleDevices, ipv6('all', 'force_forwarding')],
     without: unforwarded6,
     ofTun,
   });

@@ -4,6 +4,7 @@ import { talkerKinds, type TalkerKind } from '../fish/log/talkers.ts';
 import type { Address } from '../net/address.ts';
 import { AddressText, ProtocolName } from '../wire/primitives.ts';
 import { formatInstant } from '../wire/instants.ts';
+import { connectSeconds, destinationOrders } from '../terminate/destinations.ts';
 import type { BeginningConnection } from '../terminate/connection-memory.ts';
 import type { FishPort } from './fish-port.ts';
 import type { TerminatorViews } from './terminator-on-host.ts';
@@ -28,9 +29,15 @@ export const flowQueries = {
   }),
   '/flows/top': z.strictObject({ by: z.enum(talkerKinds).default('client'), path, limit: limit.default(20) }),
   '/flows/ports': z.strictObject({ path, limit: limit.max(1_000).default(5) }),
+  '/flows/origins': z.strictObject({
+    by: z.enum(destinationOrders).default('failures'),
+    remote: AddressText.optional(),
+    remote_port: z.coerce.number().int().min(0).max(65_535).optional(),
+    limit: limit.default(20),
+  }),
 } as const;
 
-export { talkerKinds };
+export { destinationOrders, talkerKinds };
 export type FlowPage = keyof typeof flowQueries;
 export const isFlowPage = (path: string): path is FlowPage => Object.hasOwn(flowQueries, path);
 
@@ -49,6 +56,7 @@ export async function flowPage(
   const asked = Object.fromEntries(query);
   const wrong = flowQueries[page].safeParse(asked).error?.issues[0];
   if (wrong) return { code: 400, body: `${wrong.path.join('.') || 'the query'}: ${wrong.message}` };
+  if (page === '/flows/origins') return originsOf(holders.terminator, flowQueries[page].parse(asked));
   const { path } = flowQueries[page].parse(asked);
   const fish = path === 'terminate' ? undefined : holders.fish;
   const terminator = path === 'packet' ? undefined : holders.terminator;
@@ -68,6 +76,25 @@ export async function flowPage(
   const { limit: max } = flowQueries[page].parse(asked);
   return { code: 200, body: { paths, remotes: await remotesOf(fish, terminator, max) } };
 }
+
+/** Only who connects itself knows what became of it. */
+async function originsOf(
+  terminator: FlowHolders['terminator'],
+  { by, remote, remote_port: port, limit: max }: z.output<(typeof flowQueries)['/flows/origins']>,
+): Promise<Readonly<{ code: number; body: object | string }>> {
+  if (!terminator) return { code: 503, body: absent.terminate };
+  const filter = { ...(remote === undefined ? {} : { address: remote }), ...(port === undefined ? {} : { port }) };
+  const { destinations, truncated } = await terminator.destinations(by, filter, max);
+  const origins = destinations.map(({ address, port, connect_times: { counts, sum_s, max_s }, ...each }) => ({
+    ...{ path: 'terminate', remote: address, remote_port: port, ...each },
+    connect_mean_s: each.connected === 0 ? null : rounded(sum_s / each.connected),
+    connect_max_s: each.connected === 0 ? null : rounded(max_s),
+    connect_counts: counts,
+  }));
+  return { code: 200, body: { paths: ['terminate'], by, connect_classes_s: connectSeconds, origins, truncated } };
+}
+/** To microseconds. */
+const rounded = (seconds: number): number => Math.round(seconds * 1e6) / 1e6;
 
 const absent = {
   packet: 'fish does not run on this host, or not now',

@@ -83,8 +83,10 @@ export type DesiredHost = Readonly<{
  * that `fishery agent down` restores the host after a crash, too.
  */
 export type Recorded = Readonly<{
-  /** Values before the agent's first change. */
+  /** Values before the agent's first change, or as others have set them since. */
   sysctls: ReadonlyMap<string, string>;
+  /** What the agent has set them to; absent where an earlier version did not write that down. */
+  written: ReadonlyMap<string, string>;
   /** Addresses that the agent added to `lo`; what stood there before it came is not its to take away. */
   addresses: ReadonlySet<Address>;
   /** Name of the TUN device that the agent made. */
@@ -99,6 +101,7 @@ export type TunBefore = Readonly<{ name: string; isUp: boolean; queue: number }>
 
 export const nothingRecorded: Recorded = {
   sysctls: new Map(),
+  written: new Map(),
   addresses: new Set(),
   tun: null,
   tunBefore: null,
@@ -108,6 +111,8 @@ export const nothingRecorded: Recorded = {
 /** Part of a record: what comes to it, or leaves it. */
 export type RecordPart = Readonly<{
   sysctls: readonly (readonly [key: string, before: string])[];
+  /** To be forgotten with the sysctls. */
+  written: readonly (readonly [key: string, value: string])[];
   addresses: readonly Address[];
   tun: string | null;
   tunBefore: TunBefore | null;
@@ -195,6 +200,9 @@ export function describeStep(step: Step): string {
     case 'forget':
       return `${step.do} ${[
         ...step.part.sysctls.map(([key, before]) => `${key} was "${before}"`),
+        ...step.part.written
+          .filter(([key]) => !step.part.sysctls.some(([other]) => other === key))
+          .map(([key, value]) => `${key} is set to "${value}"`),
         ...(step.part.tun === null ? [] : [`tun ${step.part.tun} is ours`]),
         ...(step.part.tunBefore === null ? [] : [describeTun(step.part.tunBefore)]),
         ...step.part.rules.map((rule) => `rule ${rule} was there`),

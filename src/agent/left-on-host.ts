@@ -37,7 +37,8 @@ export function leftOnHost(
   settings: Pick<HostSettings, 'tun' | 'routeTable'>,
   addresses: readonly Address[],
 ): RecordPart {
-  if (carries(observed).length === 0) return { sysctls: [], addresses: [], tun: null, tunBefore: null, rules: [] };
+  if (carries(observed).length === 0)
+    return { sysctls: [], written: [], addresses: [], tun: null, tunBefore: null, rules: [] };
   // Of a slice that is gone from this machine, but not its last lease.
   const leased = [...observed.elements.values()].flatMap((keys) => [...keys].map((key) => key.split(' . ')[0]));
   const pools = new Set<string | undefined>([...addresses, ...leased]);
@@ -51,7 +52,7 @@ export function leftOnHost(
       !local.some(([other, by]) => by === 'foreign' && flaggedFamily(other) === flaggedFamily(rule)),
   );
   return {
-    sysctls: [],
+    ...{ sysctls: [], written: [] },
     addresses: [...observed.addresses].filter((each) => pools.has(each)).sort(),
     tun: leading[0] ?? (isLed && observed.tun !== 'absent' ? settings.tun : null),
     tunBefore: null,

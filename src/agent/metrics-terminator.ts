@@ -32,6 +32,8 @@ export function countTerminator(registry: Registry, status: TerminatorStatus): v
   put('clients', 'Clients that have connections', stats.clients);
   put('leases', 'Leases that connections are made from', stats.leases);
   put('memory_bytes', 'Memory of its process', stats.memory_bytes);
+  put('destinations', 'Destinations whose reachability is known one by one', stats.destinations_known);
+  count('destinations_forgotten', 'Those that were forgotten for others', stats.destinations_forgotten);
   put('logged_connections', 'Ended connections that are remembered', stats.logged_ended);
   const events = new Counter({
     ...{ name: `${prefix}_events_total`, help: 'What became of connections', labelNames: ['event'], registers },
@@ -48,9 +50,17 @@ export function countTerminator(registry: Registry, status: TerminatorStatus): v
     labelNames: ['address', 'port', 'outcome'],
     registers,
   });
-  for (const destination of stats.destinations)
-    for (const outcome of outcomes)
-      attempts.inc({ address: destination.address, port: String(destination.port), outcome }, destination[outcome]);
+  const seconds = new Counter({
+    name: `${prefix}_destination_connect_seconds_total`,
+    help: 'How long connecting to those took, all attempts that succeeded together',
+    labelNames: ['address', 'port'],
+    registers,
+  });
+  for (const { address, port, connect_times, ...counts } of stats.destinations) {
+    const destination = { address, port: String(port) };
+    for (const outcome of outcomes) attempts.inc({ ...destination, outcome }, counts[outcome]);
+    seconds.inc(destination, connect_times.sum_s);
+  }
 }
 
 /** How long connecting took, as a histogram: it was counted elsewhere, and the library takes single observations only. */

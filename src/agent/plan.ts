@@ -11,6 +11,7 @@ import {
   type TunBefore,
   type Wish,
 } from './host-state.ts';
+import { notWanted, recordOfChanges, sameValue, toPutBack, type SysctlChange } from './sysctl-records.ts';
 
 /**
  * The steps from the host as it is to the host as it should be: only what differs, in an order in which every moment is
@@ -37,13 +38,13 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
     .sort();
   const reload = desired.ruleset !== null && !isLoaded(observed, desired.ruleset.text) ? desired.ruleset : null;
   const leavingTun = recorded.tun !== null && recorded.tun !== desired.tun ? recorded.tun : null;
-  const restored = [...recorded.sysctls].filter(([key]) => !desired.sysctls.some((wish) => wish.key === key));
+  const unwanted = notWanted(desired.sysctls, recorded);
 
   const record: RecordPart = {
-    sysctls: sysctls.flatMap(({ wish, now }) =>
-      (wish.ofTun && !isForeignTun) || now === undefined || recorded.sysctls.has(wish.key)
-        ? []
-        : [[wish.key, now] as const],
+    ...recordOfChanges(
+      sysctls.filter(({ wish }) => !wish.ofTun || isForeignTun),
+      observed,
+      recorded,
     ),
     addresses: arrivingAddresses.filter((each) => !recorded.addresses.has(each)),
     tun: makeTun && recorded.tun !== desired.tun ? desired.tun : null,
@@ -54,7 +55,8 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
     rules: rules.leaving.filter((rule) => observed.rules.get(rule) === 'foreign' && !recorded.rules.has(rule)),
   };
   const forget: RecordPart = {
-    sysctls: restored,
+    sysctls: unwanted,
+    written: [],
     addresses: leavingAddresses,
     tun: leavingTun,
     tunBefore: leavingForeign,
@@ -91,9 +93,7 @@ export function plan(observed: HostState, desired: DesiredHost, recorded: Record
     ...(desired.ruleset === null && observed.ruleset.is !== 'absent' ? [{ do: 'remove-table' } as const] : []),
     // Down before its sysctls: a device that is up gets an IPv6 address of its own by one of them.
     ...(leavingForeign !== null ? restoreTun(leavingForeign, observed) : []),
-    ...restored
-      .filter(([key, before]) => observed.sysctls.has(key) && !sameValue(observed.sysctls.get(key), before))
-      .map(([key, before]) => setSysctl(key, before)),
+    ...toPutBack(unwanted, observed, recorded).map(([key, before]) => setSysctl(key, before)),
     // Everything that an address leans on is there.
     ...arrivingAddresses.map((address): Step => ({ do: 'add-address', address })),
     ...whenAny('forget', forget),
@@ -116,8 +116,6 @@ export const bareHost = (recorded: Recorded): DesiredHost => ({
   rules: recorded.rules,
   addresses: new Set(),
 });
-
-type SysctlChange = Readonly<{ wish: Wish; now: string | undefined; value: string }>;
 
 /** A file that does not exist is passed over: a client interface that is not there yet, a TUN that is made further down. */
 function sysctlChanges(observed: HostState, wishes: readonly Wish[]): readonly SysctlChange[] {
@@ -190,9 +188,6 @@ function restoreTun({ name, isUp, queue }: TunBefore, observed: HostState): Step
   ];
 }
 
-/** The kernel separates the parts of a value by tabs, people by blanks. */
-const sameValue = (a: string | undefined, b: string): boolean => a?.split(/\s+/).join(' ') === b.split(/\s+/).join(' ');
-
 const ours = (entries: HostState['rules']): readonly string[] =>
   sorted([...entries].flatMap(([text, origin]) => (origin === 'ours' ? [text] : [])));
 
@@ -203,6 +198,8 @@ const removeRules = (rules: readonly string[]): Step[] => rules.map((rule) => ({
 
 function whenAny(what: 'record' | 'forget', part: RecordPart): Step[] {
   const any =
-    part.sysctls.length + part.addresses.length + part.rules.length > 0 || part.tun !== null || part.tunBefore !== null;
+    [part.sysctls, part.written, part.addresses, part.rules].some((each) => each.length > 0) ||
+    part.tun !== null ||
+    part.tunBefore !== null;
   return any ? [{ do: what, part }] : [];
 }

@@ -11,7 +11,7 @@ import { bootOf, thisHost } from './this-host.ts';
 const fileName = 'agent.json';
 
 /** Layouts that can be read; the last is the one that is written. What an earlier one did not have yet may be absent. */
-const layouts = [1, 2, 3] as const;
+const layouts = [1, 2, 3, 4] as const;
 
 const Content = z.strictObject({
   version: z.literal(layouts),
@@ -25,6 +25,7 @@ const Content = z.strictObject({
   terminate_table: z.int().nullable().default(null),
   recorded: z.strictObject({
     sysctls: z.record(z.string(), z.string()),
+    written: z.record(z.string(), z.string()).default({}),
     addresses: z.array(z.string()),
     tun: z.string().nullable(),
     tun_before: z.strictObject({ name: z.string(), is_up: z.boolean(), queue: z.int() }).nullable().default(null),
@@ -167,9 +168,10 @@ export class StateFile {
 
   /** Also with an empty part on disk: a host without a record is one that carries nothing of an agent's. */
   record(part: RecordPart): void {
-    const { sysctls, addresses, tun, tunBefore, rules } = this.#recorded;
+    const { sysctls, written, addresses, tun, tunBefore, rules } = this.#recorded;
     this.#write({
       sysctls: new Map([...sysctls, ...part.sysctls]),
+      written: new Map([...written, ...part.written]),
       addresses: new Set([...addresses, ...part.addresses]),
       tun: part.tun ?? tun,
       tunBefore: part.tunBefore ?? tunBefore,
@@ -178,10 +180,11 @@ export class StateFile {
   }
 
   forget(part: RecordPart): void {
-    const { sysctls, addresses, tun, tunBefore, rules } = this.#recorded;
+    const { sysctls, written, addresses, tun, tunBefore, rules } = this.#recorded;
     const keys = new Set(part.sysctls.map(([key]) => key));
     this.#write({
       sysctls: new Map([...sysctls].filter(([key]) => !keys.has(key))),
+      written: new Map([...written].filter(([key]) => !keys.has(key))),
       addresses: without(addresses, part.addresses),
       tun: part.tun !== null && part.tun === tun ? null : tun,
       tunBefore: part.tunBefore === null ? tunBefore : null,
@@ -211,7 +214,7 @@ export class StateFile {
     const { machine, tun, routeTable, mark, markMask, terminateTable } = this.identity;
     const { tunBefore } = recorded;
     const content: Content = {
-      version: 3,
+      version: 4,
       host: this.#host,
       machine,
       tun,
@@ -221,6 +224,7 @@ export class StateFile {
       terminate_table: terminateTable,
       recorded: {
         sysctls: Object.fromEntries(recorded.sysctls),
+        written: Object.fromEntries(recorded.written),
         addresses: [...recorded.addresses],
         tun: recorded.tun,
         tun_before: tunBefore && { name: tunBefore.name, is_up: tunBefore.isUp, queue: tunBefore.queue },
@@ -261,6 +265,7 @@ const guardedOf = (content: Content | undefined): Guarded => ({
 
 const recordedOf = ({ recorded }: Content): Recorded => ({
   sysctls: new Map(Object.entries(recorded.sysctls)),
+  written: new Map(Object.entries(recorded.written)),
   addresses: new Set(recorded.addresses as Address[]),
   tun: recorded.tun,
   tunBefore: recorded.tun_before && {

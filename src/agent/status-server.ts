@@ -81,7 +81,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, parts:
       response,
       404,
       'text/plain',
-      'GET /status, /healthz, /metrics, /flows, /flows/top, /flows/ports or /trace; POST /guard/shut or /guard/open\n',
+      'GET /status, /healthz, /metrics, /flows, /flows/top, /flows/ports, /flows/origins or /trace; POST /guard/shut or /guard/open\n',
     );
     return;
   }

@@ -15,6 +15,7 @@ import { endKeepers } from './start-keepers.ts';
 import { endTerminator } from './start-terminator.ts';
 import { removeLeftSocket } from './status-server.ts';
 import { StateFile, tablesOf, type StateIdentity } from './state-file.ts';
+import { leftAsSet } from './sysctl-records.ts';
 
 /**
  * `fishery agent down`: puts the host back as it was before the agent came, also after the agent was killed. Returns the
@@ -48,7 +49,8 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       const terminated = await endTerminator();
       // Of an agent that died during a trace.
       removeTraceTable();
-      const steps = planDown(await host.observe('all'), recorded);
+      const observed = await host.observe('all');
+      const steps = planDown(observed, recorded);
       await host.carryOut(steps.filter((step): step is HostStep => !('part' in step)));
       forgetDesired(stateDir);
       forgetOwners(stateDir);
@@ -56,7 +58,8 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       found.value?.remove();
       StateFile.forgetFormerBoots(stateDir);
       await removeLeftSocket(stateDir);
-      return ok([...ended.value, ...terminated, ...steps.filter((step) => !('part' in step)).map(describeStep)]);
+      const done = steps.filter((step) => !('part' in step)).map(describeStep);
+      return ok([...ended.value, ...terminated, ...done, ...leftAsSet(observed, recorded)]);
     } finally {
       host.close();
     }

@@ -8,6 +8,7 @@ import type {
   ConnectionTalker,
   ConnectionTalkerKind,
 } from '../terminate/connection-views.ts';
+import type { DestinationFilter, DestinationList, DestinationOrder } from '../terminate/destinations.ts';
 import type { TerminateStats, UsableLease } from '../terminate/protocol.ts';
 import type { TerminatorClient } from '../terminate/client.ts';
 import type { PortUse } from '../fish/ports/port-use.ts';
@@ -60,6 +61,7 @@ export type TerminatorViews = Readonly<{
   connections(filter: ConnectionFilter, max: number): Promise<ConnectionList>;
   talkers(by: ConnectionTalkerKind, max: number): Promise<readonly ConnectionTalker[]>;
   busiest(max: number): Promise<readonly BusyDestination[]>;
+  destinations(by: DestinationOrder, filter: DestinationFilter, max: number): Promise<DestinationList>;
 }>;
 
 /**
@@ -201,6 +203,7 @@ export class TerminatorOnHost {
         connections: (filter, max) => client.ask('connections', { filter, max }),
         talkers: (by, max) => client.ask('talkers', { by, max }),
         busiest: (max) => client.ask('busiest', { max }),
+        destinations: (by, filter, max) => client.ask('destinations', { by, filter, max }),
       }
     );
   }

@@ -6,7 +6,15 @@ const connect_ms_max = 5_000;
 /** To configure takes as long as becoming somebody else does; questions are answered at once, or nobody waits for them. */
 const answer_ms_max: Readonly<Record<Operation, number>> = {
   ...{ configure: 10_000, fence: 10_000, stop: 10_000 },
-  ...{ stats: 2_000, portUse: 2_000, search: 2_000, connections: 2_000, talkers: 2_000, busiest: 2_000 },
+  ...{
+    stats: 2_000,
+    portUse: 2_000,
+    search: 2_000,
+    connections: 2_000,
+    talkers: 2_000,
+    busiest: 2_000,
+    destinations: 2_000,
+  },
 };
 
 /** One who talks to a terminator. It may be gone at any moment: then `gone` resolves, and what waits for an answer rejects. */

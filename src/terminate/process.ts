@@ -113,6 +113,8 @@ export async function runTerminator(
         return configured(terminator).talkers(request.ask.by, request.ask.max);
       case 'busiest':
         return configured(terminator).busiest(request.ask.max);
+      case 'destinations':
+        return configured(terminator).destinations(request.ask.by, request.ask.filter, request.ask.max);
       case 'fence':
         return terminator?.fence() ?? 0;
       case 'stop':

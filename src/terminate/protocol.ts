@@ -7,7 +7,7 @@ import type {
   ConnectionTalker,
   ConnectionTalkerKind,
 } from './connection-views.ts';
-import type { DestinationReport } from './destinations.ts';
+import type { DestinationFilter, DestinationList, DestinationOrder, DestinationReport } from './destinations.ts';
 import type { Paths } from './paths.ts';
 
 /**
@@ -118,6 +118,10 @@ export type Operations = {
   connections: { ask: Readonly<{ filter: ConnectionFilter; max: number }>; answer: ConnectionList };
   talkers: { ask: Readonly<{ by: ConnectionTalkerKind; max: number }>; answer: readonly ConnectionTalker[] };
   busiest: { ask: Readonly<{ max: number }>; answer: readonly BusyDestination[] };
+  destinations: {
+    ask: Readonly<{ by: DestinationOrder; filter: DestinationFilter; max: number }>;
+    answer: DestinationList;
+  };
   /** Resets every connection and forgets every lease; how many there were. */
   fence: { ask: null; answer: number };
   /** Resets every connection and ends the process. */

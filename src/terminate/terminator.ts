@@ -6,7 +6,13 @@ import { ClientCounts } from './client-counts.ts';
 import type { RecordedEnding } from '../fish/log/flow-record.ts';
 import { ConnectionLog, margin_us, type ConnectionAnswer, type ConnectionQuery } from './connection-log.ts';
 import type { BeginningConnection, ConnectionMemory } from './connection-memory.ts';
-import { Destinations, type Outcome } from './destinations.ts';
+import {
+  Destinations,
+  type DestinationFilter,
+  type DestinationList,
+  type DestinationOrder,
+  type Outcome,
+} from './destinations.ts';
 import {
   busyDestinations,
   listConnections,
@@ -162,6 +168,11 @@ export class Terminator {
     return busyDestinations(this.#snapshots(), ports, max);
   }
 
+  /** What became of attempts to reach them. */
+  destinations(by: DestinationOrder, filter: DestinationFilter, max: number): DestinationList {
+    return this.#destinations.list(by, filter, max);
+  }
+
   *#snapshots(): Generator<ConnectionSnapshot> {
     for (const open of this.#open) {
       const { up: bytesOut, down: bytesIn } = bytesOf(open);
@@ -209,7 +220,7 @@ export class Terminator {
       total: this.#destinations.total(),
       destinations_known: this.#destinations.size,
       destinations_forgotten: this.#destinations.forgotten,
-      destinations: this.#destinations.worst(destinations),
+      destinations: this.#destinations.list('failures', {}, destinations).destinations,
     };
   }
 
@@ -333,7 +344,10 @@ export class Terminator {
 
   #note({ destination, port }: ClientConnection, outcome: Outcome, startedAt: number, problem?: string): void {
     const seconds = (performance.now() - startedAt) / 1_000;
-    this.#destinations.note(destination, port, { outcome, seconds, ...(problem === undefined ? {} : { problem }) });
+    this.#destinations.note(destination, port, {
+      ...{ outcome, seconds, at: Date.now() },
+      ...(problem === undefined ? {} : { problem }),
+    });
   }
 }
 

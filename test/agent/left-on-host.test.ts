@@ -16,7 +16,7 @@ const load: HostLoad = {
   classes: [{ role: 'own', protocol: 'tcp', family: 4, size: 128 }],
   elements: new Map([['own_tcp4_128', new Set(['198.51.100.10 . 9088'])]]),
 };
-const nothing: RecordPart = { sysctls: [], addresses: [], tun: null, tunBefore: null, rules: [] };
+const nothing: RecordPart = { sysctls: [], written: [], addresses: [], tun: null, tunBefore: null, rules: [] };
 const asRecord = ({ addresses, tun, rules }: RecordPart): Recorded => ({
   ...nothingRecorded,
   addresses: new Set(addresses),
@@ -68,6 +68,7 @@ describe('a host without a record', () => {
     const part = left();
     expect(part).toEqual({
       sysctls: [],
+      written: [],
       addresses: ['198.51.100.10'],
       tun: 'fishtun',
       tunBefore: null,

@@ -17,8 +17,18 @@ const status: TerminatorStatus = {
   stats: {
     ...terminator.stats(1),
     ...{ accepted: 9, origin_resets: 4, bytes_up: 1_000, bytes_down: 2_000 },
-    total: { ...total, connected: 3, connect_times: { counts: [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], sum_s: 12.5 } },
-    destinations: [{ ...total, address: '203.0.113.1', port: 443, refused: 6 }],
+    total: {
+      ...total,
+      connected: 3,
+      connect_times: { counts: [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], sum_s: 12.5, max_s: 11 },
+    },
+    ...{ destinations_known: 7, destinations_forgotten: 5 },
+    destinations: [
+      {
+        ...{ ...total, address: '203.0.113.1', port: 443, refused: 6, connected: 2 },
+        connect_times: { ...total.connect_times, sum_s: 0.75, max_s: 0.5 },
+      },
+    ],
   },
 };
 
@@ -34,6 +44,10 @@ it('what the terminator did is in the metrics, by event, direction and destinati
     'fishery_agent_terminator_events_total{event="origin_resets"} 4',
     'fishery_agent_terminator_bytes_total{direction="down"} 2000',
     'fishery_agent_terminator_destination_attempts_total{address="203.0.113.1",port="443",outcome="refused"} 6',
+    'fishery_agent_terminator_destination_attempts_total{address="203.0.113.1",port="443",outcome="connected"} 2',
+    'fishery_agent_terminator_destination_connect_seconds_total{address="203.0.113.1",port="443"} 0.75',
+    'fishery_agent_terminator_destinations 7',
+    'fishery_agent_terminator_destinations_forgotten_total 5',
   ])
     expect(text).toContain(`${line}\n`);
 });

@@ -18,6 +18,7 @@ const identity = {
 };
 const part = (over: Partial<RecordPart> = {}): RecordPart => ({
   sysctls: [],
+  written: [],
   addresses: [],
   tun: null,
   tunBefore: null,
@@ -44,6 +45,7 @@ describe('the record', () => {
     open().record(
       part({
         sysctls: [['net/ipv4/tcp_early_demux', '1']],
+        written: [['net/ipv4/tcp_early_demux', '0']],
         addresses: [address('198.51.100.10')],
         tun: 'fishtun',
         tunBefore: { name: 'old', isUp: false, queue: 77 },
@@ -52,6 +54,7 @@ describe('the record', () => {
     );
     const { recorded } = open();
     expect([...recorded.sysctls]).toEqual([['net/ipv4/tcp_early_demux', '1']]);
+    expect([...recorded.written]).toEqual([['net/ipv4/tcp_early_demux', '0']]);
     expect([...recorded.addresses]).toEqual(['198.51.100.10']);
     expect(recorded.tun).toBe('fishtun');
     expect(recorded.tunBefore).toEqual({ name: 'old', isUp: false, queue: 77 });
@@ -73,13 +76,13 @@ describe('the record', () => {
 
   it('grows and shrinks by parts', () => {
     const state = open();
-    state.record(part({ addresses: [address('198.51.100.10')], sysctls: [['a', '1']] }));
+    state.record(part({ addresses: [address('198.51.100.10')], sysctls: [['a', '1']], written: [['a', '2']] }));
     state.record(part({ addresses: [address('198.51.100.11')], tun: 'fishtun' }));
     state.forget(part({ addresses: [address('198.51.100.10')], tun: 'other' }));
     expect([...open().recorded.addresses]).toEqual(['198.51.100.11']);
     expect(open().recorded.tun).toBe('fishtun');
     state.forget(part({ tun: 'fishtun', sysctls: [['a', '1']] }));
-    expect([open().recorded.tun, open().recorded.sysctls.size]).toEqual([null, 0]);
+    expect([open().recorded.tun, open().recorded.sysctls.size, open().recorded.written.size]).toEqual([null, 0, 0]);
     const tunBefore = { name: 'fishtun', isUp: true, queue: 500 };
     state.record(part({ tunBefore }));
     state.record(part({ addresses: [address('198.51.100.12')] }));
@@ -198,12 +201,17 @@ describe('a record of another version', () => {
     open().record(part());
     write(first);
     const state = open();
-    expect(state.recorded).toMatchObject({ tun: 'fishtun', tunBefore: null, sysctls: new Map([['a', '1']]) });
+    expect(state.recorded).toMatchObject({
+      tun: 'fishtun',
+      tunBefore: null,
+      sysctls: new Map([['a', '1']]),
+      written: new Map(),
+    });
     expect([...state.sliced]).toEqual(['198.51.100.10']);
     expect(StateFile.find(folder, 'boot-1 net:[1]')).toMatchObject({ value: { identity: { tun: 'fishtun' } } });
     state.record(part({ addresses: [address('198.51.100.11')] }));
     expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toMatchObject({
-      ...{ version: 3, mark: 0x66, mark_mask: 0xffff },
+      ...{ version: 4, mark: 0x66, mark_mask: 0xffff },
       recorded: { addresses: ['198.51.100.10', '198.51.100.11'], tun_before: null },
     });
   });
@@ -218,11 +226,14 @@ describe('a record of another version', () => {
 
   it('is refused when it is a later one, with what to do, and is left as it is', () => {
     open().record(part());
-    write({ version: 4, something: 'new' });
-    const refused = { ok: false, error: containing('(layout 4; this one reads 1, 2, 3): install that version again') };
+    write({ version: 5, something: 'new' });
+    const refused = {
+      ok: false,
+      error: containing('(layout 5; this one reads 1, 2, 3, 4): install that version again'),
+    };
     expect(StateFile.open(folder, identity, 'boot-1 net:[1]')).toMatchObject(refused);
     expect(StateFile.find(folder)).toMatchObject(refused);
-    expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toEqual({ version: 4, something: 'new' });
+    expect(JSON.parse(readFileSync(join(folder, 'agent.json'), 'utf8'))).toEqual({ version: 5, something: 'new' });
   });
 });
 

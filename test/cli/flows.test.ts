@@ -11,6 +11,7 @@ import {
   topConnections,
   type ConnectionSnapshot,
 } from '../../src/terminate/connection-views.ts';
+import { Destinations } from '../../src/terminate/destinations.ts';
 import { serveStatus, socketName } from '../../src/agent/status-server.ts';
 import { block, client, client6, connect, finish, origin, origin6, Pond } from '../support/fish.ts';
 import { containing } from '../support/matchers.ts';
@@ -38,11 +39,13 @@ const agent: { fish: Pick<FishPort, 'holder' | 'flows' | 'topTalkers' | 'busyRem
 
 const carried: ConnectionSnapshot[] = [];
 const ports = { 4: 128, 6: 0 };
+const reached = new Destinations(10);
 const views: TerminatorViews = {
   holder: 'terminator',
   connections: async (filter, max) => listConnections(carried, filter, max),
   talkers: async (by, max) => topConnections(carried, by, max),
   busiest: async (max) => busyDestinations(carried, ports, max),
+  destinations: async (by, filter, max) => reached.list(by, filter, max),
 };
 const terminator: { views: TerminatorViews | undefined } = { views: undefined };
 
@@ -253,6 +256,52 @@ describe('the connections of a terminator', () => {
   });
 });
 
+describe('fishery flows origins', () => {
+  beforeAll(() => {
+    terminator.views = views;
+    const at = Date.UTC(2026, 1, 3);
+    for (const seconds of [0.01, 0.03]) reached.note(origin.address, 443, { outcome: 'connected', seconds, at });
+    const problem = 'connect ECONNREFUSED';
+    reached.note('2001:db8:f::1', 25, { outcome: 'refused', seconds: 0.1, at, problem });
+  });
+  afterAll(() => {
+    terminator.views = undefined;
+  });
+
+  it('tells what became of attempts to reach them, those first where most goes wrong', async () => {
+    const { origins, connect_classes_s, truncated } = await json('flows origins');
+    expect(connect_classes_s).toContain(0.02);
+    expect(truncated).toBe(false);
+    expect(origins).toMatchObject([
+      {
+        ...{ path: 'terminate', remote: '2001:db8:f::1', remote_port: 25, connected: 0, refused: 1 },
+        ...{ connect_mean_s: null, connect_max_s: null, last_connected_at: null },
+        ...{ last_problem: 'connect ECONNREFUSED', last_problem_at: '2026-02-03T00:00:00.000Z' },
+      },
+      {
+        ...{ remote: origin.address, remote_port: 443, connected: 2, refused: 0, connect_mean_s: 0.02 },
+        ...{ connect_max_s: 0.03, last_problem: null, last_connected_at: '2026-02-03T00:00:00.000Z' },
+        connect_counts: [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+      },
+    ]);
+    const { out } = await run('flows origins');
+    expect(out).toMatch(/ORIGIN +CONNECTED +REFUSED +TIMED OUT +UNREACHABLE +FAILED +MEAN +LONGEST/);
+    expect(out).toMatch(/:443 +2 +0 +0 +0 +0 +20 ms +30 ms/);
+  });
+
+  it('in another order, of one origin, and so many', async () => {
+    const first = async (flags: string) => {
+      const { origins, truncated } = await json(`flows origins ${flags}`);
+      return [(origins as { remote: string }[]).map(({ remote }) => remote), truncated];
+    };
+    expect(await first('--by connect_time --limit 1')).toEqual([[origin.address], true]);
+    expect(await first('--by attempts')).toEqual([[origin.address, '2001:db8:f::1'], false]);
+    expect(await first('--remote 2001:db8:f::1')).toEqual([['2001:db8:f::1'], false]);
+    expect(await first('--remote-port 443')).toEqual([[origin.address], false]);
+    expect(await run('flows origins --remote-port 444')).toMatchObject({ code: 0, out: 'no origin was asked for\n' });
+  });
+});
+
 describe('what cannot be answered', () => {
   it('is a line, and an exit code', async () => {
     const nowhere = await runFishery(['flows', 'top', '--socket', join(folder, 'nothing')], { env: {} });
@@ -266,6 +315,7 @@ describe('what cannot be answered', () => {
       code: 6,
       err: containing('the terminator does not run'),
     });
+    expect(await run('flows origins')).toMatchObject({ code: 6, err: containing('the terminator does not run') });
     agent.fish = fish;
   });
 });

@@ -193,4 +193,32 @@ describe('beside kube-proxy, Docker and Tailscale, with other marks, tables, pri
     lab.down(config);
     expect(lab.fingerprint()).toEqual(before);
   });
+
+  it('down leaves what others have set since as they have it, as if the agent had never been there, and says so', async () => {
+    const show = (key: string) => lab.shell(lab.host, `sysctl -n ${key}`).trim().split(/\s+/).join(' ');
+    agent = lab.startAgent(config);
+    await agent.until(({ guard, host }) => guard.open && host.problem === null, 'the host is not set up');
+    // dockerd and kubelet have the whole host forward, on all devices; an administrator has ideas about ports and about ping.
+    lab.shell(lab.host, 'sysctl -w net.ipv4.ip_forward=1 net.ipv4.ping_group_range="0 2147483647"');
+    lab.shell(lab.host, 'sysctl -w net.ipv4.ip_local_port_range="20000 65000"');
+    await eventually(
+      () => (show('net.ipv4.ip_local_port_range') === '1024 65535' ? true : undefined),
+      () => 'the range is not widened again',
+    );
+    await agent.end('SIGKILL');
+    const said = lab.down(config);
+    expect(said).toContain(
+      'sysctl net/ipv4/ping_group_range stays "0 2147483647": somebody else has set it since (the agent had set "0 0"); ' +
+        'before the agent it was "1 0"',
+    );
+    for (const device of ['h0', 'hc']) {
+      expect(show(`net.ipv4.conf.${device}.forwarding`)).toBe('1');
+      expect(said).toContain(
+        `sysctl net/ipv4/conf/${device}/forwarding stays "1": somebody else has set net/ipv4/conf/all/forwarding, ` +
+          'which is for all devices, to "1" since',
+      );
+    }
+    expect(show('net.ipv4.ping_group_range')).toBe('0 2147483647');
+    expect(show('net.ipv4.ip_local_port_range')).toBe('20000 65000');
+  });
 });

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AgentLab, eventually, type AgentProcess } from './support/agent-lab.ts';
 import { TcpPeer, type PeerSocket } from './support/tcp-peer.ts';
@@ -75,6 +76,13 @@ beforeAll(async () => {
   [client, origin] = await Promise.all([TcpPeer.start(lab.clientSide), TcpPeer.start(lab.origin)]);
   for (const on of [origin4, origin6]) await origin.listen(on, 80);
   await origin.listen(origin4, packetPort);
+  // Says who asks, and what it was sent.
+  const web = `require('node:http').createServer(async (q, s) => {
+    const hash = require('node:crypto').createHash('sha256');
+    for await (const piece of q) hash.update(piece);
+    s.end(JSON.stringify({ from: q.socket.remoteAddress, body: hash.digest('hex') }));
+  })`;
+  for (const on of [origin4, origin6]) lab.spawn(lab.origin, [process.execPath, '-e', `${web}.listen(82, '${on}')`]);
   await origin.listen(origin4, 81, false);
   await agent.until(
     ({ terminator, lease_counts }) => lease_counts['up'] === 3 && terminator?.stats?.leases === 2,
@@ -171,23 +179,51 @@ describe('connections that are carried on', () => {
     await mine.act('reset');
   });
 
-  it('curl gets a page through it', async () => {
-    lab.spawn(lab.origin, [
-      'sh',
-      '-c',
-      `cd ${lab.folder} && exec ${process.execPath} -e "require('node:http').createServer((q, s) => s.end(q.socket.remoteAddress)).listen(82, '${origin4}')"`,
-    ]);
-    const said = await eventually(
-      async () => {
-        try {
-          return lab.shell(lab.clientSide, `curl -s --max-time 5 http://${origin4}:82/`);
-        } catch {
-          return undefined;
-        }
-      },
-      () => 'no page',
+  it.each([
+    [4, origin4, address4],
+    [6, `[${origin6}]`, address6],
+  ] as const)('IPv%i: what curl and HAProxy send and get arrives unchanged', async (family, to, from) => {
+    const already = (await stats()).connected;
+    const [sent, page] = [`${lab.folder}/sent-${family}`, `${lab.folder}/page-${family}`];
+    const body = randomBytes(4 * 1_024 * 1_024);
+    writeFileSync(sent, body);
+    const reply = JSON.stringify({ from, body: createHash('sha256').update(body).digest('hex') });
+    const ask = (at: string) =>
+      lab.shell(lab.clientSide, `curl -gs --max-time 20 --data-binary @${sent} -o ${page} ${at} && cat ${page}`);
+    expect(ask(`http://${to}:82/`)).toBe(reply);
+    const port = 8_000 + family;
+    writeFileSync(
+      `${lab.folder}/haproxy-${family}.cfg`,
+      `defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+  http-reuse always
+listen in
+  bind 127.0.0.1:${port}
+  server origin ${to}:82
+`,
     );
-    expect(said).toBe(address4);
+    const haproxy = lab.spawn(lab.clientSide, ['haproxy', '-db', '-f', `${lab.folder}/haproxy-${family}.cfg`]);
+    await eventually(
+      () => (lab.shell(lab.clientSide, `ss -Htln sport = ${port}`).length > 0 ? true : undefined),
+      () => 'HAProxy does not listen',
+    );
+    for (let i = 0; i < 3; i++) expect(ask(`http://127.0.0.1:${port}/`)).toBe(reply);
+    // HAProxy keeps its connection for the next request.
+    expect((await stats()).connected).toBe(already + 2);
+    const remote = family === 4 ? origin4 : origin6;
+    const { code, text } = await agent.get(`/flows/origins?remote=${remote}&remote_port=82`);
+    expect(code).toBe(200);
+    expect(JSON.parse(text)).toMatchObject({
+      origins: [{ remote, remote_port: 82, refused: 0, timed_out: 0, last_problem: null }],
+    });
+    expect((await agent.get('/metrics')).text).toMatch(
+      new RegExp(`destination_attempts_total\\{address="${remote}",port="82",outcome="connected"\\} 2\n`),
+    );
+    haproxy.kill();
+    await closeBoth();
   });
 });
 
@@ -309,11 +345,7 @@ describe('what one side does, the other side sees', () => {
     const [from, to] = writer === 'client' ? [mine, theirs] : [theirs, mine];
     await from.write(48 * 1_024 * 1_024);
     await stuck(from);
-    await from.act('reset');
-    await eventually(
-      async () => ((await stats()).open === 0 ? true : undefined),
-      () => 'it is not noticed',
-    );
+    await closeBoth(from);
     expect((await stats())[counter]).toBe(already + 1);
     await to.act('read');
     expect(await to.until(({ closed }) => closed, 'it is not told')).toMatchObject({

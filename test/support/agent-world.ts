@@ -128,6 +128,7 @@ export class World {
       record: (part) => {
         this.recorded = {
           sysctls: new Map([...this.recorded.sysctls, ...part.sysctls]),
+          written: new Map([...this.recorded.written, ...part.written]),
           addresses: new Set([...this.recorded.addresses, ...part.addresses]),
           tun: part.tun ?? this.recorded.tun,
           tunBefore: part.tunBefore ?? this.recorded.tunBefore,

@@ -105,6 +105,7 @@ describe('the process of the terminator', () => {
       other.ask('connections', { filter: {}, max: 10 }),
       other.ask('talkers', { by: 'client', max: 10 }),
       other.ask('busiest', { max: 10 }),
+      other.ask('destinations', { by: 'failures', filter: {}, max: 10 }),
       other.ask('portUse', null),
     ]);
     expect(answers).toMatchObject([
@@ -112,6 +113,7 @@ describe('the process of the terminator', () => {
       { connections: [], truncated: false },
       [],
       [],
+      { destinations: [], truncated: false },
       { leases: [{ lease: 'lease-1', flows: 0 }] },
     ]);
   });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { flowPaths, talkerKinds } from '../../agent/flow-pages.ts';
+import { destinationOrders, flowPaths, talkerKinds } from '../../agent/flow-pages.ts';
 import { protocols } from '../../net/protocol.ts';
 import { AddressText } from '../../wire/primitives.ts';
 import { askAgent, socketFlag } from '../agent-socket.ts';
@@ -12,18 +12,22 @@ const commonFlags = jsonFlag.extend(socketFlag).extend({
 const limitOf = (standard: number, max: number) =>
   z.int().min(1).max(max).default(standard).meta({ description: 'At most so many' });
 
-const Row = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]));
+const portFlag = () =>
+  z.coerce.number().int().min(0).max(65_535).optional().meta({ description: 'Only those toward this port' });
+
+const Row = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.number())]));
 type Row = z.infer<typeof Row>;
 const Document = z.looseObject({
   flows: z.array(Row).optional(),
   talkers: z.array(Row).optional(),
   remotes: z.array(Row).optional(),
+  origins: z.array(Row).optional(),
   truncated: z.boolean().optional(),
 });
 
 async function show(
   { print, complain }: CommandContext,
-  flags: z.output<typeof commonFlags>,
+  flags: Omit<z.output<typeof commonFlags>, 'path'>,
   page: Readonly<{ path: string; query: Readonly<Record<string, string | number | undefined>>; none: string }>,
   columns: Columns<Row>,
 ): Promise<number> {
@@ -34,7 +38,7 @@ async function show(
     print(JSON.stringify(document, null, 2));
     return exitCodes.ok;
   }
-  const rows = document.flows ?? document.talkers ?? document.remotes ?? [];
+  const rows = document.flows ?? document.talkers ?? document.remotes ?? document.origins ?? [];
   print(rows.length === 0 ? page.none : tableOf(columns, rows));
   if (document.truncated) complain('there are more: set --limit, or say which');
   return exitCodes.ok;
@@ -56,13 +60,7 @@ const list = defineCommand({
   flags: commonFlags.extend({
     client: AddressText.optional().meta({ description: 'Only those of this client' }),
     remote: AddressText.optional().meta({ description: 'Only those toward this address' }),
-    remote_port: z.coerce
-      .number()
-      .int()
-      .min(0)
-      .max(65_535)
-      .optional()
-      .meta({ description: 'Only those toward this port' }),
+    remote_port: portFlag(),
     lease: z.string().optional().meta({ description: 'Only those of this lease' }),
     holder: z.string().optional().meta({ description: "Only those of this holder's ports" }),
     protocol: z.enum(protocols).optional().meta({ description: 'Only those of this protocol' }),
@@ -138,8 +136,46 @@ free toward others. A remote of "any" is all of them: a UDP mapping takes its po
     ),
 });
 
+const origins = defineCommand({
+  settings: z.strictObject({}),
+  flags: commonFlags.omit({ path: true }).extend({
+    by: z.enum(destinationOrders).default('failures').meta({ description: 'Which come first' }),
+    remote: AddressText.optional().meta({ description: 'Only those at this address' }),
+    remote_port: portFlag(),
+    limit: limitOf(20, 10_000),
+  }),
+  details: `What became of the terminator's attempts to reach origins, since it began: of each destination how many ended in which way, how
+long connecting took, and what went wrong last. fish, which passes packets on, does not know.`,
+  run: ({ by, remote, remote_port, limit, ...flags }, context) =>
+    show(
+      context,
+      flags,
+      { path: '/flows/origins', query: { by, remote, remote_port, limit }, none: 'no origin was asked for' },
+      {
+        origin: (row) => endpoint(row['remote'], row['remote_port']),
+        connected: (row) => row['connected'],
+        refused: (row) => row['refused'],
+        'timed out': (row) => row['timed_out'],
+        unreachable: (row) => row['unreachable'],
+        failed: (row) => row['failed'],
+        mean: (row) => milliseconds(row['connect_mean_s']),
+        longest: (row) => milliseconds(row['connect_max_s']),
+        'last connected': (row) => row['last_connected_at'],
+        'last problem': (row) => row['last_problem'],
+        at: (row) => row['last_problem_at'],
+      },
+    ),
+});
+const milliseconds = (seconds: Row[string] | undefined): string | null =>
+  typeof seconds === 'number' ? `${Math.round(seconds * 1e6) / 1_000} ms` : null;
+
 export const verbs: readonly CommandEntry[] = [
   { name: 'list', summary: 'The flows that are there now', load: async () => list },
   { name: 'top', summary: 'Who sends and receives most', load: async () => top },
   { name: 'ports', summary: 'How far the leased ports are used toward the busiest remotes', load: async () => ports },
+  {
+    name: 'origins',
+    summary: 'What became of attempts to reach origins (terminating path)',
+    load: async () => origins,
+  },
 ];
