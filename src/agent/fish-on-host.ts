@@ -56,14 +56,15 @@ export class FishOnHost {
     this.#retryAt = -Infinity;
   }
 
-  /** Has it run. Returns why it could not be started. */
+  /** Has it run, and go by the links of this host as they are. Returns why it could not be. */
   async begin(): Promise<Error | undefined> {
     const { starter, isFenced, now } = this.#parts;
     if (this.#isStale) {
       this.#isStale = false;
       await this.stop(true);
     }
-    if (!starter || this.#port) return undefined;
+    if (!starter) return undefined;
+    if (this.#port) return this.#follow(this.#port);
     if (now() < this.#retryAt) return this.#problem;
     // A fish that dies at once must not be started in a tight loop.
     this.#retryAt = now() + Math.min(retry_max_ms, retry_first_ms * 2 ** Math.min(this.#starts, 10));
@@ -77,6 +78,15 @@ export class FishOnHost {
       this.#problem = new Error(`fish cannot be started: ${messageOf(error)}`, { cause: error });
     }
     return this.#problem;
+  }
+
+  async #follow(port: FishPort): Promise<Error | undefined> {
+    try {
+      await port.followLinks();
+      return undefined;
+    } catch (error) {
+      return new Error(`fish does not go by the links of this host: ${messageOf(error)}`, { cause: error });
+    }
   }
 
   #isNow(started: FishPort): void {

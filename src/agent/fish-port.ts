@@ -15,6 +15,8 @@ export interface FishPort extends Tracer {
   /** No new flow gets a port of these leases from now on, and of no others; those that they have go on. */
   drain(leases: readonly string[]): Promise<void>;
   portUse(): Promise<PortUse>;
+  /** Goes by the links as they are now. Costs next to nothing when they are as they were. */
+  followLinks(): Promise<void>;
   /** The holder whose flows they are. */
   readonly holder: string;
   /** Up to `max` of the flows there are. */

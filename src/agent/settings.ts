@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { addressPoolings, tcpRefusals, unsolicitedSyns } from '../fish/config.ts';
 import { dependences, isStricter } from '../fish/flows/mapping.ts';
+import { anyMss, mssLeast } from '../fish/packet/mss-clamp.ts';
 import { familyOf, type Address } from '../net/address.ts';
 import { prefixFamily, prefixHolds, type Prefix } from '../net/prefix.ts';
 import { implementations } from '../keeper/program.ts';
@@ -73,6 +74,14 @@ const Fish = z
     refuse_tcp_with: z.enum(tcpRefusals).optional().meta({
       description: 'How a client hears that there is no port for its connection: by icmp (default) or a reset (rst)',
     }),
+    mss_clamp: z
+      .union([z.enum(['off', 'mtu']), z.int().min(mssLeast).max(anyMss)])
+      .default('mtu')
+      .meta({
+        description:
+          "The largest TCP segment that either end may be told to send: what fits through the narrowest of this host's links " +
+          'that fish uses (mtu), so many bytes of data, or whatever the ends say (off)',
+      }),
     unsolicited_syn: z.enum(unsolicitedSyns).optional().meta({
       description:
         'What becomes of a SYN from outside that nobody waits for: drop (default), or after six seconds unreachable (ICMP)',

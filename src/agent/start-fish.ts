@@ -11,6 +11,7 @@ import type { FishPlace } from './fish/fish-place.ts';
 import { askOnceCovered } from './fish/flow-questions.ts';
 import type { FishStats } from './fish/operations.ts';
 import { FlowLogKeeper } from './flow-log/flow-log-keeper.ts';
+import { FollowedLinks } from './followed-links.ts';
 import { KeptFlowLog } from './flow-log/kept-flow-log.ts';
 import { flowAnswerOf, flowQueryOf, flows_max } from './flow-answers.ts';
 import { HostProblem } from './host.ts';
@@ -60,8 +61,10 @@ export class FishStarter {
       this.#quickDeaths = 0;
     }
     const { fd: tunFd, vnetHeaderBytes } = place.openTun();
+    const links = new FollowedLinks(fish.mss_clamp, place);
     const config = fishConfig({
       ...configOf(fish, vnetHeaderBytes, placeholders_max),
+      ...links.mss,
       placeholderRepliesSkipHop: steering === 'ebpf',
     });
     if (!config.ok) throw new HostProblem(`fish: ${config.error}`);
@@ -91,7 +94,7 @@ export class FishStarter {
     void thread.died.then(() => {
       this.#ending = keeper?.end();
     });
-    return portOf(thread, fish.holder, place, keeper);
+    return portOf(thread, fish.holder, place, keeper, links);
   }
 
   /** Ready for another fish; null where nothing is written to disk. Throws HostProblem. */
@@ -111,8 +114,15 @@ export class FishStarter {
   }
 }
 
-function portOf(thread: Fish, holder: string, place: FishPlace, keeper: FlowLogKeeper | null): FishPort {
+function portOf(
+  thread: Fish,
+  holder: string,
+  place: FishPlace,
+  keeper: FlowLogKeeper | null,
+  links: FollowedLinks,
+): FishPort {
   return {
+    followLinks: () => links.follow((max) => thread.clampMss(max)),
     setBlocks: async (blocks) => {
       const { refused } = await thread.setBlocks(blocks);
       return refused.map(({ block, reason }) => ({ lease: block.lease, reason }));

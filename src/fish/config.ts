@@ -4,6 +4,7 @@ import { prefixFamily, prefixBounds, type Prefix } from '../net/prefix.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import type { ClientLimits } from './ports/clients.ts';
 import { isStricter, type Dependence } from './flows/mapping.ts';
+import { anyMss, mssLeast, type MssMax } from './packet/mss-clamp.ts';
 import type { VnetHeaderBytes } from './packet/vnet-header.ts';
 
 /** How long a flow lasts without traffic that refreshes it, and how long its tuple rests afterwards; in seconds. */
@@ -42,7 +43,8 @@ export type TcpRefusal = (typeof tcpRefusals)[number];
 export const unsolicitedSyns = ['drop', 'unreachable'] as const;
 export type UnsolicitedSyn = (typeof unsolicitedSyns)[number];
 
-export type FishConfig = ClientLimits & FishBounds;
+/** `mssMax`, `mssMax6`: what SYNs announce is lowered to that. */
+export type FishConfig = ClientLimits & MssMax & FishBounds;
 
 type FishBounds = Readonly<{
   /** Whose packets are translated: networks of either family, one at least. Everything else from inside is dropped. */
@@ -131,6 +133,8 @@ export const defaultFishConfig: Omit<FishConfig, 'clientPrefixes'> = {
   unsolicitedSyn: 'drop',
   addressPooling: 'paired',
   placeholderRepliesSkipHop: false,
+  mssMax: anyMss,
+  mssMax6: anyMss,
   vnetHeaderBytes: 10,
   flowsMax: 131_072,
   blocksMax: 4_096,
@@ -194,6 +198,8 @@ export function fishConfig(
 function firstProblem(config: FishConfig): Result<never, string> | undefined {
   const counts = {
     icmpErrorsPerSMax: [0, 1_000_000],
+    mssMax: [mssLeast, anyMss],
+    mssMax6: [mssLeast, anyMss],
     flowsMax: [1, 2 ** 24],
     // A flow's block is kept in 16 bits.
     blocksMax: [1, 65_536],

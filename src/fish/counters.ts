@@ -43,12 +43,13 @@ export type TableCounts = Readonly<{
   blocks: readonly BlockUse[];
 }>;
 
-/** Everything that fish counts, as plain values. */
+/** Everything that fish counts, as plain values. `mssClamped`: SYNs whose maximum segment size was lowered. */
 export type FishCounters = TrafficCounts &
   AnswerCounts &
   FragmentCounts &
   TableCounts &
   Readonly<{
+    mssClamped: number;
     /** What was taken over from a former process, or thread, and what was not. */
     adoption: AdoptionCounts;
   }>;

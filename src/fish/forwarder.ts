@@ -17,6 +17,7 @@ import { MappingKeys, needsPeers } from './flows/mapping.ts';
 import { PacketPath } from './packet-path.ts';
 import { PlaceholderBudget, type Placeholders } from './ports/placeholders.ts';
 import { portUse, type PortUse } from './ports/port-use.ts';
+import type { MssMax } from './packet/mss-clamp.ts';
 
 /** What a change of the blocks did. `closed`: flows in use that ended; `placeholders`: closed with them or resting. */
 export type ClosedSummary = BlockChange & Readonly<{ closed: number; placeholders: number }>;
@@ -144,6 +145,11 @@ export class Forwarder {
     this.#blocks.drain(leases);
   }
 
+  /** SYNs announce no more than that from now on. */
+  clampMss(max: MssMax): void {
+    this.#path.mss.change(max);
+  }
+
   /** How far the leased ports are used. */
   portUse(): PortUse {
     return portUse(this.#life, this.#blocks);
@@ -200,6 +206,7 @@ export class Forwarder {
       ...this.#answers.counts(),
       ...this.#path.fragmentCounts(),
       ...tableCounts(this.#life, this.#placeholders, this.#blocks),
+      mssClamped: this.#path.mss.clamped,
       adoption: this.#adoption.counts(),
     };
   }

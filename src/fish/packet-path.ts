@@ -12,6 +12,7 @@ import { LIVE, NONE, RESTING } from './flows/flow-table.ts';
 import { FragmentTracker } from './fragments/fragments.ts';
 import type { MappingKeys } from './flows/mapping.ts';
 import { Identifications } from './packet/identifications.ts';
+import { MssClamp } from './packet/mss-clamp.ts';
 import { IPV6, isEcho, isTcp, isUdp, Packet, SYN } from './packet/packet.ts';
 import { PeerFilter } from './flows/peer-filter.ts';
 import { INWARD, isFirstSyn, OUTWARD } from './flows/tcp-state.ts';
@@ -62,6 +63,7 @@ export class PacketPath {
   readonly #keys: MappingKeys;
   readonly #peers: PeerFilter;
   readonly #identifications: Identifications;
+  readonly mss: MssClamp;
   /** By direction: OUTWARD, INWARD. */
   readonly #fragments: readonly [FragmentTracker, FragmentTracker];
   /** The direction from which `next` has more. */
@@ -91,6 +93,7 @@ export class PacketPath {
     this.#peers = new PeerFilter(life.peers, book, config.udpFiltering);
     this.#errors = new ErrorPath({ book, flows: life.flows, keys, peers: this.#peers });
     this.#identifications = new Identifications(random);
+    this.mss = new MssClamp(config);
     this.#fragments = [this.#trackFragments(OUTWARD, config, random), this.#trackFragments(INWARD, config, random)];
     this.#repliesSkipHop = config.placeholderRepliesSkipHop;
   }
@@ -147,8 +150,10 @@ export class PacketPath {
     let verdict: number;
     if (packet.isError) verdict = this.#handleError(packet, inward);
     else verdict = inward ? this.#handleInward(packet, nowMs) : this.#handleOutward(packet, nowMs);
-    if (verdict === FORWARD && !packet.isAtomic) this.#renumber(packet);
-    return verdict;
+    if (verdict !== FORWARD) return verdict;
+    if (isTcp(packet.protocol) && (packet.flags & SYN) !== 0) this.mss.apply(packet);
+    if (!packet.isAtomic) this.#renumber(packet);
+    return FORWARD;
   }
 
   #handleFragment(

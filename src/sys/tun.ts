@@ -59,16 +59,24 @@ export const deviceMtu = (name: string, set?: number): number => deviceNumber(na
  * then found before it is in a TUN: behind it, the kernel would tell the source that the packet has by then. Throws SysError.
  */
 export function fitMtu(name: string, neighbours: readonly string[]): void {
-  const mtus = neighbours.filter(hasDevice).map((each) => deviceMtu(each));
-  if (mtus.length > 0) deviceMtu(name, Math.min(...mtus));
+  const mtu = narrowestMtu(neighbours);
+  if (mtu !== undefined) deviceMtu(name, mtu);
+}
+
+/** The MTU of the narrowest of these devices, in bytes; undefined when there is none of them. Throws SysError. */
+export function narrowestMtu(names: readonly string[]): number | undefined {
+  const mtus = names.map(mtuIfThere).filter((mtu) => mtu !== undefined);
+  return mtus.length > 0 ? Math.min(...mtus) : undefined;
 }
 
 /** Whether there is a device of this name. */
-export function hasDevice(name: string): boolean {
+export const hasDevice = (name: string): boolean => mtuIfThere(name) !== undefined;
+
+function mtuIfThere(name: string): number | undefined {
   try {
-    return deviceMtu(name) >= 0;
+    return deviceMtu(name);
   } catch (error) {
-    if (error instanceof SysError) return false;
+    if (error instanceof SysError) return undefined;
     throw error;
   }
 }

@@ -9,6 +9,8 @@ class FakeFish {
   readonly stops: (boolean | undefined)[] = [];
   fences = 0;
   fenceProblem: string | undefined;
+  followed = 0;
+  linkProblem: string | undefined;
   readonly port: FishPort;
 
   constructor() {
@@ -17,6 +19,10 @@ class FakeFish {
       ...{ setBlocks: no, drain: no, portUse: no, flows: no, topTalkers: no, busyRemotes: no, answer: no, stats: no },
       ...{ startTrace: no, readTrace: no, holder: 'fish' },
       died: this.#died.promise,
+      followLinks: async () => {
+        this.followed++;
+        if (this.linkProblem !== undefined) throw new Error(this.linkProblem);
+      },
       fence: () => {
         this.fences++;
         return this.fenceProblem === undefined ? Promise.resolve(7) : Promise.reject(new Error(this.fenceProblem));
@@ -75,6 +81,16 @@ describe('fish', () => {
     expect(made).toHaveLength(1);
     expect(fish.insist()).toBe(made[0]?.port);
     expect({ starts: fish.starts, changes }).toEqual({ starts: 1, changes: 1 });
+  });
+
+  it('is told at each pass to go by the links as they are, and a pass hears if it cannot', async () => {
+    await fish.begin();
+    expect(made[0]?.followed).toBe(0);
+    await fish.begin();
+    expect(made[0]?.followed).toBe(1);
+    made[0]!.linkProblem = 'no such device';
+    expect((await fish.begin())?.message).toBe('fish does not go by the links of this host: no such device');
+    expect(made).toHaveLength(1);
   });
 
   it('that dies is started again, later and later, and what it was told is to be told again', async () => {

@@ -118,6 +118,15 @@ describe('settings', () => {
     expect(problemsOf({ steering: 'iptables' })).toEqual([containing('steering')]);
   });
 
+  it('of fish have segments fit through its links, or so many bytes, or anything', () => {
+    const of = (more: object) => ({ uplinks: ['eth0'], fish: { ...fish, ...more } });
+    const read = resolveSettings(agentSettings, file(of({})));
+    expect(read.ok && read.value.fish?.mss_clamp).toBe('mtu');
+    for (const mss_clamp of ['off', 'mtu', 88, 1_220, 65_535]) expect(problemsOf(of({ mss_clamp }))).toEqual([]);
+    for (const mss_clamp of ['path', 87, 65_536, 1_220.5, true])
+      expect(problemsOf(of({ mss_clamp }))).toEqual([containing('mss_clamp')]);
+  });
+
   it.each([
     [{ mark_mask: 0 }, 'must have a bit'],
     [{ mark: 0 }, 'mark'],

@@ -122,6 +122,44 @@ describe.each(['ebpf', 'nftables'] as const)('fish for IPv6 clients, steered by 
     expect((await agent.status()).counters.steer_hairpin?.packets).toBeGreaterThan(before);
   });
 
+  it('has neither end of a connection send segments that do not fit through this host, also when a link has become narrower', async () => {
+    expect((await agent.status()).fish?.stats['mss_clamped']).toBe(0);
+    lab.shell(lab.host, 'ip link set h0 mtu 1400');
+    await eventually(
+      async () => {
+        curl(`${url}/`);
+        return (await agent.status()).fish?.stats['mss_clamped'];
+      },
+      () => 'no SYN was changed',
+    );
+    lab.spawn(lab.origin, ['nc', '-l', origin4, '81']);
+    // tcpdump looks for flags in an IPv6 header without extensions alone, and in those of IPv4 by their name.
+    const syns = 'ip6[6] == 6 and ip6[53] & 2 != 0 or tcp[tcpflags] & tcp-syn != 0';
+    const [atOrigin, atClient] = await Promise.all([
+      lab.capture(lab.origin, 'o0', syns),
+      lab.capture(lab.clientSide, 'c0', syns),
+    ]);
+    curl(`${url}/`);
+    lab.shell(lab.clientSide, `until nc -z -w1 ${origin4} 81; do :; done`);
+    await eventually(
+      () => (Math.min(atOrigin.lines(), atClient.lines()) >= 4 ? true : undefined),
+      () => `${atOrigin.lines()} and ${atClient.lines()} packets are seen`,
+    );
+    const announced = async (capture: typeof atOrigin) =>
+      (await capture.stop()).map((line) => /(IP6?) (\S+) > .*mss (\d+)/.exec(line)?.slice(1) ?? [line]);
+    const [seenByOrigin, heardByClient] = [await announced(atOrigin), await announced(atClient)];
+    const from = (seen: string[][], address: string) =>
+      new Set(seen.filter(([, source]) => source?.startsWith(`${address}.`)).map(([, , mss]) => mss));
+    // What leaves the client, and what leaves the origin, says what its own link can carry; what arrives is less.
+    expect([from(seenByOrigin, pool6), from(seenByOrigin, pool4)]).toEqual([new Set(['1340']), new Set(['1360'])]);
+    expect([from(heardByClient, origin6), from(heardByClient, origin4)]).toEqual([
+      new Set(['1340']),
+      new Set(['1360']),
+    ]);
+    expect(from(heardByClient, client6)).toEqual(new Set(['1440']));
+    expect(from(seenByOrigin, origin6)).toEqual(new Set(['1440']));
+  });
+
   it('has both families at once, each from its own address', () => {
     expect((lab.shell(lab.host, 'ip -6 rule; ip -4 rule').match(/lookup 100/g) ?? []).length).toBe(4);
     expect(

@@ -230,6 +230,7 @@ export class World {
         return [];
       },
       drain: async () => {},
+      followLinks: async () => {},
       portUse: async () => ({ protocols: [], leases: [] }),
       holder: 'fish',
       flows: async () => ({ flows: [], truncated: false }),

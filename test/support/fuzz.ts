@@ -2,6 +2,7 @@ import type { Address } from '../../src/net/address.ts';
 import { dropReasons } from '../../src/fish/verdicts.ts';
 import { block, client, client6, origin, origin6, Pond, seeded, shared } from './fish.ts';
 import { fragmentOf, headBytesOf, mayBeCut, pieceOf, resummed } from './cut-packets.ts';
+import { withLowerMss } from './naive-mss.ts';
 import { build, echo, hexOf, onesComplementSum, read, tcp, udp, type PacketFields } from './packets.ts';
 import { isIPv6Packet, transportOf6, type Extension } from './packets6.ts';
 
@@ -16,6 +17,8 @@ export type FuzzReport = Readonly<{
   held: number;
   /** Forwarded, and with every checksum right, summed over all of it. */
   right: number;
+  /** Forwarded, and with a lower maximum segment size than they had. */
+  lowered: number;
   drops: Readonly<Record<string, number>>;
 }>;
 
@@ -37,7 +40,7 @@ const forDestination: Extension = { type: 60, body: [1, 12] };
 const second = { address: '100.96.7.9', port: 5_000 };
 const corpus: readonly PacketFields[] = [
   tcp(client, origin, 'S', { tcpOptions: [2, 4, 5, 180, 1, 3, 3, 7] }),
-  tcp(second, origin, 'S', { data: data(20) }),
+  tcp(second, origin, 'S', { tcpOptions: [1, 2, 4, 5, 180, 0, 0, 0], data: data(20), fragment: 0 }),
   tcp(client, origin, 'A', { sequence: 1, acknowledgement: 1, data: data(64) }),
   tcp(client, origin, 'AF', { sequence: 1, acknowledgement: 1 }),
   tcp(client, origin, 'R', { sequence: 1 }),
@@ -48,14 +51,14 @@ const corpus: readonly PacketFields[] = [
   udp(client, { address: '192.0.2.77', port: 53 }, { data: data(400), fragment: 0, identification: 5 }),
   echo(client.address, origin.address, 7),
   { ...echo(second.address, origin.address, 9), fragment: 0, data: data(300) },
-  tcp(client6, origin6, 'S', { data: data(9) }),
+  tcp(client6, origin6, 'S', { tcpOptions: [4, 2, 1, 2, 4, 255, 255, 1], data: data(9) }),
   tcp(client6, origin6, 'A', { sequence: 1, acknowledgement: 1, data: data(300) }),
   udp(client6, origin6, { data: data(90), extensions: [hopByHop, forDestination] }),
   udp(client6, { ...origin6, port: 53 }, { data: data(400) }),
   { ...echo(client6.address, origin6.address, 9), data: data(200), extensions: [forDestination] },
   // From outside, to whoever is there.
   udp(origin6, { address: leased6, port: 8_200 }, { data: data(50) }),
-  tcp(origin6, { address: leased6, port: 8_200 }, 'SA', { acknowledgement: 1 }),
+  tcp(origin6, { address: leased6, port: 8_200 }, 'SA', { acknowledgement: 1, tcpOptions: [2, 4, 5, 180] }),
   udp(origin, { address: leased[0], port: 8_200 }, { data: data(50) }),
   tcp(origin, { address: leased[0], port: 8_200 }, 'SA', { acknowledgement: 1 }),
   tcp(origin, { address: leased[0], port: 8_200 }, 'S'),
@@ -67,6 +70,7 @@ const corpus: readonly PacketFields[] = [
 
 const vnetHeader_bytes = 10;
 const recent_max = 256;
+const mssMax = { 4: 1_380, 6: 1_213 } as const;
 const values = [0, 1, 4, 5, 6, 8, 15, 16, 17, 20, 0x2f, 0x3f, 0x40, 0x45, 0x46, 0x4f, 0x7f, 0x80, 0x83, 0xff];
 
 /** Sends `packets` of them, the same ones for the same seed. Throws at the first that is not treated as it has to be. */
@@ -93,6 +97,7 @@ class Fuzz {
   #forwarded = 0;
   #held = 0;
   #right = 0;
+  #lowered = 0;
   /** What fish has counted that is gone by now. */
   #countedBefore = 0;
   last = '';
@@ -113,6 +118,8 @@ class Fuzz {
       icmpSource: '100.96.0.1' as Address,
       icmpSource6: '2001:db8:c::1' as Address,
       icmpErrorsPerSMax: 1_000,
+      mssMax: mssMax[4],
+      mssMax6: mssMax[6],
     });
   }
 
@@ -142,7 +149,8 @@ class Fuzz {
     for (const use of forwarder.counters().blocks) check(use.flows === 0, `${use.lease} has flows`);
     this.#account();
     const drops = Object.fromEntries(this.#drops);
-    return { packets: this.#sent, forwarded: this.#forwarded, held: this.#held, right: this.#right, drops };
+    const [packets, forwarded, held] = [this.#sent, this.#forwarded, this.#held];
+    return { packets, forwarded, held, right: this.#right, lowered: this.#lowered, drops };
   }
 
   /** Every packet is either forwarded, dropped for one reason, or waits. */
@@ -304,13 +312,21 @@ class Fuzz {
     const identifiedAt = isIPv6 ? headBytesOf(after) + 4 : 4;
     const hopsAt = isIPv6 ? 7 : 8;
     check(after[hopsAt] === Math.min(255, before[hopsAt]! + 1), 'it has not one hop more');
+    const lowered = isFirst ? withLowerMss(before, mssMax[isIPv6 ? 6 : 4]) : before;
+    const loweredAt = changesOf(before, lowered);
+    check(
+      loweredAt.every((i) => after[i] === lowered[i]),
+      'the maximum segment size is not what it has to be',
+    );
+    if (loweredAt.length > 0) this.#lowered++;
     // Hops, addresses, identification and header checksum; ports or identifier, and the checksum behind them.
     const mayChange = (i: number) =>
       i === hopsAt ||
       (i >= addressesAt && i < addressesEnd) ||
       (mayBeCut(after) && i >= identifiedAt && i < identifiedAt + (isIPv6 ? 4 : 2)) ||
       (!isIPv6 && (i === 10 || i === 11)) ||
-      (isFirst && i >= at && (isError || i < at + 18));
+      (isFirst && i >= at && (isError || i < at + 18)) ||
+      loweredAt.includes(i);
     check(changed.every(mayChange), `it is changed at ${changed.filter((i) => !mayChange(i)).join()}`);
     this.#recent[this.#chance(4) ? this.#below(recent_max) : this.#forwarded % recent_max] = after;
   }

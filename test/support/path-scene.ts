@@ -71,9 +71,28 @@ export const optionKinds: readonly Kind[] = [
 ];
 export const goodKinds = 5;
 
+/** Options of TCP: what a SYN announces, at even and odd places, once and twice, and lists that make no sense somewhere. */
+const tcpOptionKinds: readonly (readonly number[])[] = [
+  [],
+  [2, 4, 5, 180],
+  [2, 4, 2, 24],
+  [1, 2, 4, 5, 180, 1, 1, 1],
+  [3, 3, 7, 2, 4, 255, 255, 0],
+  [2, 4, 35, 40, 1, 2, 4, 5, 180, 1, 1, 1],
+  [2, 0, 5, 180],
+  [2, 1, 5, 180],
+  [1, 1, 2, 4],
+  [2, 6, 5, 180, 0, 0, 1, 1],
+  [0, 2, 4, 5, 180, 0, 0, 0],
+  [2, 4, 5, 180, 8, 12, 1, 2],
+];
+/** To which they are lowered, IPv4 and IPv6. */
+export const mssMax = { 4: 1_360, 6: 1_211 } as const;
+
 /** How a packet is made, beside what it says. */
 export type Make = {
   options: number;
+  tcpOptions: number;
   mayBeCut: boolean;
   identification: number;
   checksum: 'whole' | 'none' | 'partial';
@@ -113,6 +132,7 @@ const make: fc.Arbitrary<Make> = fc.record({
     { weight: 6, arbitrary: fc.constant(0) },
     { weight: 4, arbitrary: fc.nat({ max: optionKinds.length - 1 }) },
   ),
+  tcpOptions: fc.nat({ max: tcpOptionKinds.length - 1 }),
   mayBeCut: fc.boolean(),
   identification: fc.nat({ max: 3 }),
   checksum: fc.constantFrom('whole', 'whole', 'none', 'partial'),
@@ -217,7 +237,7 @@ export function made(fields: PacketFields, how: Make): PacketFields {
   const { options, extensions } = optionKinds[how.options]!;
   const common = { options, extensions, fragment: how.mayBeCut ? 0 : 0x4000, identification: how.identification };
   const data = Uint8Array.from({ length: how.bytes }, (_, i) => (i * 31 + how.identification) & 255);
-  if (fields.protocol === 'tcp') return { ...fields, ...common };
+  if (fields.protocol === 'tcp') return { ...fields, ...common, tcpOptions: tcpOptionKinds[how.tcpOptions]! };
   if (fields.protocol === 'icmp') return { ...fields, ...common, data };
   return { ...fields, ...common, data, withoutChecksum: how.checksum === 'none' && !isIPv6(fields.source) };
 }

@@ -6,6 +6,7 @@ import { fragmentOf, headBytesOf, identificationOf, mayBeCut, pieceOf, renumbere
 import { Pond } from './fish.ts';
 import { NaiveFish, type NaiveFlow, type NaiveTcp } from './naive-fish.ts';
 import { NaiveFragments } from './naive-fragments.ts';
+import { withLowerMss } from './naive-mss.ts';
 import { oneHopBack, translated, translatedOnly } from './naive-nat.ts';
 import { build, checksumProblem, echo, hexOf, read, udp, type Endpoint, type PacketFields } from './packets.ts';
 import { isIPv6Packet } from './packets6.ts';
@@ -16,6 +17,7 @@ import {
   goodKinds,
   headerBytesOf,
   made,
+  mssMax,
   nearRouter,
   optionKinds,
   partialHeader,
@@ -67,6 +69,8 @@ export class PathWorld {
       ...tcp,
       icmpErrorsPerSMax: 0,
       clientShare: 1,
+      mssMax: mssMax[4],
+      mssMax6: mssMax[6],
       vnetHeaderBytes: vnetHeader_bytes,
     });
     this.#flows.setBlocks(this.#in(blocks));
@@ -417,4 +421,4 @@ const remoteKey = (protocol: 'icmp' | 'tcp' | 'udp', { address, port }: Endpoint
 const described = ({ protocol, client, leased, state }: NaiveFlow) =>
   `${protocol} ${client.address}:${client.port} ${leased.address}:${leased.port} ${state}`;
 const translatedAs = (bytes: Uint8Array, { side, to }: Turned, partial: boolean) =>
-  translated(bytes, side, to, partial);
+  translated(withLowerMss(bytes, mssMax[isIPv6Packet(bytes) ? 6 : 4]), side, to, partial);

@@ -5,7 +5,7 @@ import { opaqueBytes, singletons } from '../../keeper/protocol.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { createSharedMemory, mapShared, unmap, viewOfMapping, type Mapping } from '../../sys/shared-memory.ts';
-import { fitMtu, hasDevice, openTun, queueLength, retakeTun } from '../../sys/tun.ts';
+import { fitMtu, hasDevice, narrowestMtu, openTun, queueLength, retakeTun } from '../../sys/tun.ts';
 import type { KeptFlows } from './operations.ts';
 
 /** What keeps fish's descriptors beyond this process; all throw when it is lost. */
@@ -62,6 +62,12 @@ export class FishPlace {
     // Only then: a queue whose length is changed drops what comes meanwhile.
     if (queueLength(tun) !== queue_packets) queueLength(tun, queue_packets);
     return found;
+  }
+
+  /** The largest packet that passes the TUN and what it lies between, in bytes; undefined when none of them is there. Throws SysError. */
+  narrowestMtu(): number | undefined {
+    const { tun, neighbours } = this.#parts;
+    return narrowestMtu([tun, ...neighbours]);
   }
 
   /** The flow table, as it was left if it can be read, moved into one of this size if need be; null when nothing is kept. */

@@ -6,6 +6,7 @@ import type { FlowAnswer, FlowLogCursor } from '../../fish/log/flow-log.ts';
 import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
 import type { FlowFilter, FlowList } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary } from '../../fish/forwarder.ts';
+import type { MssMax } from '../../fish/packet/mss-clamp.ts';
 import type { TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { PortUse } from '../../fish/ports/port-use.ts';
 import type { BusyRemote, Talker, TalkerKind } from '../../fish/log/talkers.ts';
@@ -110,6 +111,11 @@ export class Fish {
   /** Gives no new flow a port of these leases, and of no others; those that they have go on. */
   drain(leases: readonly string[]): Promise<null> {
     return this.#ask('drain', leases);
+  }
+
+  /** SYNs announce no larger segments from now on. */
+  clampMss(max: MssMax): Promise<null> {
+    return this.#ask('clampMss', max);
   }
 
   /** How far the leased ports are used. */

@@ -6,6 +6,7 @@ import type { FlowQuery } from '../../fish/flows/flow-tuple.ts';
 import type { FlowFilter, FlowList } from '../../fish/log/flow-views.ts';
 import type { ClosedSummary, LastingFlows } from '../../fish/forwarder.ts';
 import type { TracedPacket, TraceEnd, TraceRequest } from '../../fish/log/packet-trace.ts';
+import type { MssMax } from '../../fish/packet/mss-clamp.ts';
 import type { PortUse } from '../../fish/ports/port-use.ts';
 import type { BusyRemote, Talker, TalkerKind } from '../../fish/log/talkers.ts';
 import type { Mapping } from '../../sys/shared-memory.ts';
@@ -64,6 +65,7 @@ export type Operations = {
   endLease: { ask: string; answer: ClosedSummary };
   fence: { ask: null; answer: ClosedSummary };
   drain: { ask: readonly string[]; answer: null };
+  clampMss: { ask: MssMax; answer: null };
   portUse: { ask: null; answer: PortUse };
   stats: { ask: null; answer: FishStats };
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };

@@ -230,6 +230,9 @@ function answerTo(request: Request, forwarder: Forwarder, pump: Pump, tracing: T
     case 'drain':
       forwarder.drain(request.ask);
       return null;
+    case 'clampMss':
+      forwarder.clampMss(request.ask);
+      return null;
     case 'portUse':
       return forwarder.portUse();
     case 'stats': {

@@ -19,6 +19,8 @@ export type OwnSockets = Readonly<{
   netfilter: readonly number[];
   routeTables: readonly number[];
   tun: string;
+  /** The other links of this host that packets of fish pass. */
+  neighbours: readonly string[];
 }>;
 
 /** Hears of everything that others change of what the agent looks after. The kernel tells; nobody else has to run. */
@@ -74,9 +76,11 @@ export class ForeignChanges {
       };
     // A link that goes down takes its IPv4 routes with it, and nothing is said of them.
     const link = readLink(buffer, message);
-    return link?.name === this.#own.tun
-      ? { what: `ip link ${link.name}`, areas: ['links', 'routes', 'addresses'] }
-      : undefined;
+    if (link === undefined) return undefined;
+    const { name } = link;
+    if (name === this.#own.tun) return { what: `ip link ${name}`, areas: ['links', 'routes', 'addresses'] };
+    // Nothing of it is remembered, but fish goes by how much fits through it.
+    return this.#own.neighbours.includes(name) ? { what: `ip link ${name}`, areas: [] } : undefined;
   }
 }
 

@@ -53,9 +53,9 @@ export class LinuxHost implements Host {
 
   listen(): void {
     if (this.#others) return;
-    const { routeTables, tun } = this.#options;
+    const { routeTables, tun, neighbours } = this.#options;
     const [routing, netfilter] = [[this.#routing.portid], this.#table.portids];
-    this.#others = device(() => new ForeignChanges({ routing, netfilter, routeTables, tun }));
+    this.#others = device(() => new ForeignChanges({ routing, netfilter, routeTables, tun, neighbours }));
     this.#distrust(areas);
   }
 

@@ -1,5 +1,6 @@
 import type { TcpColumns } from './flow-memory.ts';
 import { ACK, FIN, RST, SYN, type Packet } from '../packet/packet.ts';
+import { findOption, TCP_OPTIONS, WINDOW_SCALE } from '../packet/tcp-options.ts';
 
 /** Which way a packet goes: from the client, or to it. */
 export const OUTWARD = 0;
@@ -41,9 +42,6 @@ const CONFIRMED = 32;
 /** An acknowledgement may be this old even when the window is smaller: the constant of Guido van Rooij's paper. */
 const ACK_AGE_MIN = 66_000;
 
-const OPTION_END = 0;
-const OPTION_NOP = 1;
-const OPTION_WINDOW_SCALE = 3;
 const SCALE_MAX = 14;
 
 /** Serial number arithmetic (RFC 1982): whether `a` comes after `b`, less than half the space away. */
@@ -327,21 +325,8 @@ export function endOf(packet: Packet): number {
   return packet.sequence + (packet.end - packet.dataAt) + ((flags & SYN) === 0 ? 0 : 1) + ((flags & FIN) === 0 ? 0 : 1);
 }
 
-/** The shift count that a SYN offers, or -1. A malformed list of options ends where it stops making sense. */
-function windowScaleOf(packet: Packet): number {
-  const { view, dataAt } = packet;
-  let at = packet.transport + 20;
-  while (at < dataAt) {
-    const kind = view.getUint8(at);
-    if (kind === OPTION_END) return -1;
-    if (kind === OPTION_NOP) {
-      at++;
-      continue;
-    }
-    const bytes = at + 1 < dataAt ? view.getUint8(at + 1) : 0;
-    if (bytes < 2 || at + bytes > dataAt) return -1;
-    if (kind === OPTION_WINDOW_SCALE && bytes === 3) return Math.min(view.getUint8(at + 2), SCALE_MAX);
-    at += bytes;
-  }
-  return -1;
+/** The shift count that a SYN offers, or -1. */
+function windowScaleOf({ view, transport, dataAt }: Packet): number {
+  const at = findOption(view, transport + TCP_OPTIONS, dataAt, WINDOW_SCALE);
+  return at < 0 ? -1 : Math.min(view.getUint8(at + 2), SCALE_MAX);
 }
