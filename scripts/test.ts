@@ -24,6 +24,8 @@ const kernelTools = [
   'curl',
   'tcpdump',
   'iperf3',
+  'traceroute',
+  'ethtool',
   'conntrack',
   'dig',
   'cc',

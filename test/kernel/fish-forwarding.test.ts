@@ -1,28 +1,20 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { inNamespace, ipBatch } from '../../demo/commands.ts';
-import { addresses, createLab, links, type Lab } from '../../demo/lab.ts';
+import { inNamespace } from '../../demo/commands.ts';
+import { addresses, links, type Lab } from '../../demo/lab.ts';
 import type { FishStats } from '../../src/agent/fish/operations.ts';
 import type { FlowList } from '../../src/fish/log/flow-views.ts';
 import type { LeasedBlock } from '../../src/fish/ports/blocks.ts';
 import type { FlowAnswer } from '../../src/fish/log/flow-log.ts';
 import { cableEnds } from '../support/cables.ts';
 import { block, shared } from '../support/fish.ts';
+import type { Address } from '../../src/net/address.ts';
+import type { Prefix } from '../../src/net/prefix.ts';
+import { firstWords, FishLab, fishMark } from './support/fish-lab.ts';
 import type { FishCommand } from './support/fish-process.ts';
-import { namespaceOf } from './support/namespaces.ts';
 
-/*
- * Fish between a client and an origin, with the least that the kernel needs, set up by hand:
- *
- *   client --- hc [host: fishtun, 198.51.100.10 and .11 on lo] h0 --- origin
- *
- *   in  from the client   iif hc -> table 100 -> fishtun (behind the local table)
- *   out of fishtun        to its destination by the main table
- *   in  from the origin   placeholder's mark, or a leased block -> mark 42 -> table 100 -> fishtun
- */
-const mark = 42;
 const fileBytes = 50_000_000;
 const largeDatagramsScript = fileURLToPath(new URL('support/large-datagrams.py', import.meta.url));
 const url = `http://${addresses.origin}`;
@@ -36,6 +28,7 @@ const blocks: LeasedBlock[] = [
 ];
 const [sharedTcp, ownTcp, ...others] = blocks as [LeasedBlock, LeasedBlock, ...LeasedBlock[]];
 
+const mark = fishMark;
 const steering = `
 table inet fish {
   chain steer {
@@ -51,40 +44,15 @@ table inet fish {
 `;
 
 let lab: Lab;
-let host: ChildProcess;
-const children: ChildProcess[] = [];
-
-function start(namespace: string, script: string, args: readonly string[], stdio: 'ipc' | 'pipe'): ChildProcess {
-  const path = fileURLToPath(new URL(`support/${script}`, import.meta.url));
-  const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, path, ...args], {
-    stdio: stdio === 'ipc' ? ['ignore', 'inherit', 'inherit', 'ipc'] : ['ignore', 'pipe', 'inherit'],
-  });
-  children.push(child);
-  return child;
-}
-
-/** The first thing that a child says; it throws when the child ends instead. */
-async function firstWords(child: ChildProcess): Promise<string> {
-  const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${child.spawnargs.join(' ')} ended`)));
-  const [words] = (await Promise.race([once(child.stdout!, 'data'), ended])) as [Buffer];
-  ended.catch(() => {});
-  return words.toString();
-}
-
-async function ask<Answer>(command: FishCommand): Promise<Answer> {
-  host.send(command);
-  const [reply] = (await once(host, 'message')) as [{ value?: Answer; error?: string }];
-  if (reply.error !== undefined) throw new Error(reply.error);
-  return reply.value as Answer;
-}
+let fishLab: FishLab;
+const ask = <Answer>(command: FishCommand) => fishLab.ask<Answer>(command);
 const stats = () => ask<FishStats>({ do: 'stats' });
-const setBlocks = (...wanted: LeasedBlock[]) => ask({ do: 'setBlocks', blocks: wanted });
+const setBlocks = (...wanted: LeasedBlock[]) => fishLab.setBlocks(...wanted);
 
 const asClient = (...command: string[]) => inNamespace(lab.client, ...command);
 /** As a child process, so that the answer of fish can be awaited meanwhile. */
 const curl = (...args: string[]) => asClient('curl', '-sS', '--max-time', '60', ...args);
-const shell = (namespace: string, script: string) =>
-  inNamespace(namespace, 'bash', '-o', 'pipefail', '-c', script).trim();
+const shell = (namespace: string, script: string) => fishLab.shell(namespace, script);
 const isLeased = (source: string) => {
   const [address, port] = source.split(':');
   return blocks.some(
@@ -93,41 +61,13 @@ const isLeased = (source: string) => {
 };
 
 beforeAll(async () => {
-  lab = createLab(namespaceOf('ff-fwd'));
-  inNamespace(
-    lab.host,
-    'sysctl',
-    '-qw',
-    'net.ipv4.ip_forward=1',
-    'net.ipv4.conf.all.rp_filter=0',
-    'net.ipv4.conf.default.rp_filter=0',
-    'net.ipv4.tcp_early_demux=0',
-    'net.ipv4.udp_early_demux=0',
-    'net.ipv4.tcp_fastopen=1',
-    'net.ipv4.ip_local_port_range=1024 65535',
-    'net.ipv4.ping_group_range=0 0',
-  );
-  ipBatch(lab.host, blocks.map(({ address }) => `addr replace ${address}/32 dev lo`).join('\n'));
-  shell(lab.host, `nft -f - <<'END'${steering}END`);
-  host = start(lab.host, 'fish-process.ts', [], 'ipc');
-  await once(host, 'message');
-  const offloads = await ask({
-    do: 'start',
-    client_prefix: '100.96.0.0/24',
-    icmp_source: addresses.hostToClient,
-    mark,
+  fishLab = await FishLab.open('ff-fwd', [sharedAddress, ownAddress], steering);
+  lab = fishLab.namespaces;
+  const offloads = await fishLab.startFish({
+    clientPrefixes: ['100.96.0.0/24' as Prefix],
+    icmpSource: addresses.hostToClient as Address,
   });
   expect(offloads).toEqual(['csum', 'tso4', 'tso6', 'uso4', 'uso6']);
-  inNamespace(lab.host, 'sysctl', '-qw', 'net.ipv4.conf.fishtun.accept_local=1', 'net.ipv4.conf.fishtun.rp_filter=0');
-  ipBatch(
-    lab.host,
-    `link set fishtun txqueuelen 1000 up
-     route add default dev fishtun table 100
-     rule add fwmark ${mark} lookup 100 priority 10
-     rule add lookup local priority 11
-     rule del priority 0
-     rule add iif ${links.hostToClient} lookup 100 priority 12`,
-  );
   // Whatever reaches the origin from another source than the leased ones is counted there.
   shell(
     lab.origin,
@@ -140,14 +80,11 @@ table ip watch {
 }
 END`,
   );
-  const origin = start(lab.origin, 'fish-origin.ts', [addresses.origin, String(fileBytes)], 'pipe');
+  const origin = fishLab.start(lab.origin, 'fish-origin.ts', [addresses.origin, String(fileBytes)], 'pipe');
   expect(await firstWords(origin)).toContain('ready');
 });
 
-afterAll(async () => {
-  if (host.connected) await ask({ do: 'stop' });
-  lab.remove();
-});
+afterAll(() => fishLab.close());
 
 const strangersAtOrigin = () =>
   Number(/packets (\d+)/.exec(inNamespace(lab.origin, 'nft', 'list', 'table', 'ip', 'watch'))?.[1]);
@@ -253,14 +190,7 @@ describe('UDP and ping', () => {
   });
 
   test('and so they do when their fragments overtake each other on both ways', async () => {
-    const server = spawn(
-      'ip',
-      ['netns', 'exec', lab.origin, 'python3', largeDatagramsScript, 'serve', addresses.origin, '54'],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
-    children.push(server);
+    const server = fishLab.spawn(lab.origin, ['python3', largeDatagramsScript, 'serve', addresses.origin, '54']);
     expect(await firstWords(server)).toContain('ready');
     const before = await stats();
     expect(largeDatagrams(10, 20, '54', 'shuffled')).toBe('10 1');
