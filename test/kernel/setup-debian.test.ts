@@ -47,7 +47,7 @@ function setup(args: string[] = [], options: { uid?: number; path?: string } = {
 }
 
 const missing =
-  'iproute2 iputils-ping haproxy nginx libnginx-mod-stream curl tcpdump iperf3 conntrack dnsutils gcc libc6-dev systemd';
+  'iproute2 iputils-ping haproxy nginx libnginx-mod-stream curl tcpdump iperf3 traceroute ethtool conntrack dnsutils gcc libc6-dev systemd';
 const install = `install --yes --no-install-recommends ${missing}`;
 
 describe('setup-debian', () => {
