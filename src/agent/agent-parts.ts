@@ -1,4 +1,3 @@
-import type { Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Followed } from '../sdk/index.ts';
 import type { BrokerOnHostParts } from './broker-on-host.ts';
@@ -29,7 +28,6 @@ export type AgentServer = Readonly<{
 export type AgentParts = Readonly<{
   machine: string;
   settings: HostSettings;
-  families: readonly Family[];
   host: Host;
   stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteGuarded'>;
   /** Where a guard stands though nobody has said yet what to guard. */

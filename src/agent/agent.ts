@@ -6,11 +6,10 @@ import type { AgentParts } from './agent-parts.ts';
 import { BlockedOnHost } from './blocked-on-host.ts';
 import { BrokerOnHost } from './broker-on-host.ts';
 import { DesiredMachine, type Touched } from './desired.ts';
-import type { HostLoad } from './desired-host.ts';
 import { FishOnHost } from './fish-on-host.ts';
 import type { FishPort } from './fish-port.ts';
 import { giveBack } from './give-back.ts';
-import { HostKeeper } from './host-keeper.ts';
+import { HostKeeper, type HeldLoad } from './host-keeper.ts';
 import type { LeaseSource } from './lease-source.ts';
 import { LeftPlaceholders } from './left-placeholders.ts';
 import type { LeaseOutcome } from './leases/lease-host.ts';
@@ -460,9 +459,8 @@ export class Agent {
     return undefined;
   }
 
-  #load(): Omit<HostLoad, 'hostAddresses'> {
+  #load(): HeldLoad {
     return {
-      families: this.#parts.families,
       prefixes: parsedOf([...this.desired.pools.values()].flat()),
       addresses: addressesOf(this.desired),
       classes: this.leases.classes(),

@@ -1,6 +1,6 @@
 import { familyOf, type Address, type Family } from '../net/address.ts';
 import { prefixFamily, type Prefix } from '../net/prefix.ts';
-import { familyFlag, type DesiredHost, type Recorded, type Wish } from './host-state.ts';
+import { familyFlag, flaggedFamily, type DesiredHost, type Recorded, type Wish } from './host-state.ts';
 import { rulesetOf } from './ruleset.ts';
 import type { TerminateInput } from './rules/terminate.ts';
 import type { ElementsBySet, SetClass } from './sets.ts';
@@ -33,6 +33,8 @@ export type HostSettings = Readonly<{
 export type HostLoad = Readonly<{
   /** Families that this host speaks; the other one's rules, routes and addresses are left out. */
   families: readonly Family[];
+  /** Of them, those that the TUN device speaks; absent: all. */
+  tunFamilies?: readonly Family[];
   prefixes: readonly Prefix[];
   addresses: readonly Address[];
   /** Ordinary addresses of this host inside the pools. */
@@ -50,8 +52,11 @@ const deviceMetric = 1_024;
 /** How the host should be. `recorded` says which rules it had before, in case fish was switched off since. */
 export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Recorded): DesiredHost {
   const { fish, tun, mark, markMask, uplinks, clientInterfaces, terminate } = settings;
+  const { tunFamilies = load.families } = load;
+  // A family that is off has its rules again as they were, for when it is on.
+  const unused = [...recorded.rules].filter((rule) => !fish || !tunFamilies.includes(flaggedFamily(rule)));
   return {
-    sysctls: wishesOf(settings, load.families),
+    sysctls: wishesOf(settings, tunFamilies),
     ruleset: rulesetOf({
       tun: fish ? tun : null,
       mark,
@@ -69,11 +74,12 @@ export function desiredHost(settings: HostSettings, load: HostLoad, recorded: Re
     tun: fish ? tun : null,
     steering: new Set(steeredDevices(settings)),
     routes: new Set([
-      ...(fish ? load.families.flatMap((family) => routesOf(family, settings)) : []),
+      ...(fish ? tunFamilies.flatMap((family) => routesOf(family, settings)) : []),
       ...load.families.flatMap((family) => terminatedRoutes(family, settings)),
     ]),
     rules: new Set([
-      ...(fish ? load.families.flatMap((family) => rulesOf(family, settings)) : recorded.rules),
+      ...(fish ? tunFamilies.flatMap((family) => rulesOf(family, settings)) : []),
+      ...unused,
       ...load.families.flatMap((family) => terminatedRules(family, settings)),
     ]),
     addresses: new Set(load.addresses.filter((address) => load.families.includes(familyOf(address)))),

@@ -1,4 +1,3 @@
-import type { Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { desiredHost, type HostSettings } from './desired-host.ts';
 import type { Host } from './host.ts';
@@ -10,7 +9,6 @@ export type FirstGuardParts = Readonly<{
   host: Pick<Host, 'observe' | 'carryOut'>;
   stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'sliced' | 'prefixes'>;
   settings: HostSettings;
-  families: readonly Family[];
   log: Pick<Logger, 'warn'>;
 }>;
 
@@ -30,7 +28,7 @@ export class FirstGuard {
 
   /** Loads it where it is missing, or is not any more as it was loaded here; returns whether it did. */
   async hold(): Promise<boolean> {
-    const { host, stateFile, settings, families, log } = this.#parts;
+    const { host, stateFile, settings, log } = this.#parts;
     const { prefixes, sliced } = stateFile;
     if (prefixes.length === 0) return false;
     const observed = await host.observe('changed');
@@ -39,7 +37,7 @@ export class FirstGuard {
     const hostAddresses = hostAddressesInPools(observed, { prefixes, sliced });
     const { othersTranslate } = observed;
     const load = {
-      families,
+      families: observed.families.host,
       prefixes,
       addresses: [],
       hostAddresses,

@@ -25,20 +25,19 @@ export async function guardAlone(
 ): Promise<Result<string, string>> {
   const facts = await preflight({ needsTun: false });
   if (!facts.ok) return facts;
-  const { families } = facts.value;
   const hosting = hostSettings(settings);
   const stateFile = StateFile.open(settings.state_dir, { machine, ...identityOf(hosting) });
   if (!stateFile.ok) return stateFile;
   const lock = takeLock('fishery agent guard');
   const host = new LinuxHost({
-    ...{ tun: hosting.tun, neighbours: [], families, sysctls: [], steering: null },
+    ...{ tun: hosting.tun, neighbours: [], sysctls: [], steering: null },
     routeTables: tablesOf(stateFile.value.identity),
   });
   try {
     const until = performance.now() + (lock.ok ? 0 : agents_turn_ms);
     while (!host.guard().stands && performance.now() < until) await sleep(look_every_ms);
     if (host.guard().stands) return ok('the guard stands');
-    const first = new FirstGuard({ host, stateFile: stateFile.value, settings: hosting, families, log });
+    const first = new FirstGuard({ host, stateFile: stateFile.value, settings: hosting, log });
     return ok(
       (await first.hold())
         ? 'there was no guard: it stands now, shut'

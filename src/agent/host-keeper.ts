@@ -1,13 +1,17 @@
-import type { Address } from '../net/address.ts';
+import { familyOf, type Address, type Family } from '../net/address.ts';
 import type { Logger } from '../ops/logger.ts';
 import { desiredHost, type HostLoad, type HostSettings } from './desired-host.ts';
+import { missingFamily } from './families.ts';
 import { HostProblem, type Host, type HostStep } from './host.ts';
 import {
   describeStep,
   driftOf,
+  flaggedFamily,
+  isOfIpv6,
   type DesiredHost,
   type DriftKind,
   type HostState,
+  type RecordPart,
   type Step,
   type Wish,
 } from './host-state.ts';
@@ -18,12 +22,14 @@ import { parseSetName, setName, type Element, type SetClass } from './sets.ts';
 import { describeHostAddress, foreignRouting, hostAddressesInPools } from './standing-problems.ts';
 import type { StateFile } from './state-file.ts';
 
+/** What the host has to carry now, as far as it cannot be seen on the host. */
+export type HeldLoad = Omit<HostLoad, 'hostAddresses' | 'othersTranslate' | 'families' | 'tunFamilies'>;
+
 export type HostKeeperParts = Readonly<{
   host: Pick<Host, 'observe' | 'carryOut' | 'changeElements'>;
   stateFile: Pick<StateFile, 'isBegun' | 'recorded' | 'record' | 'forget' | 'sliced' | 'noteGuarded'>;
   settings: HostSettings;
-  /** What the host has to carry now, as far as it cannot be seen on the host. */
-  load(): Omit<HostLoad, 'hostAddresses' | 'othersTranslate'>;
+  load(): HeldLoad;
   /** Name of the pool that an address lies in. */
   poolOf(address: Address): string | undefined;
   /** For how many milliseconds the guard may be open from now on; undefined before this agent has set it at all. */
@@ -45,6 +51,8 @@ export class HostKeeper {
   #reached: string | undefined;
   #addresses: ReadonlySet<Address> = new Set();
   #standing: readonly string[] = [];
+  /** What the kernel said to the first step of IPv6 that it would not carry out. */
+  #ipv6Problem: string | undefined;
   readonly #refused = new RefusedSysctls();
   readonly #repaired = new Map<DriftKind, number>();
 
@@ -87,13 +95,16 @@ export class HostKeeper {
     const { sliced } = stateFile;
     const hostAddresses = hostAddressesInPools(observed, { ...load, sliced });
     const classes = [...this.#classes.values()];
-    const wanted = desiredHost(settings, { ...load, hostAddresses, classes, othersTranslate }, stateFile.recorded);
+    const { host: families, tun: tunFamilies } = observed.families;
+    const whole = { ...load, families, tunFamilies, hostAddresses, classes, othersTranslate };
+    const wanted = desiredHost(settings, whole, stateFile.recorded);
     const steps = plan(observed, wanted, stateFile.recorded);
     const signature = signatureOf(wanted);
     const isDrift = this.#reached === signature;
     this.#reached = undefined;
     this.#refused.keepOnly(steps);
-    const news = steps.filter((step) => !this.#refused.has(step));
+    const hadIpv6 = this.#ipv6Problem === undefined;
+    const news = steps.filter((step) => !this.#refused.has(step) && (hadIpv6 || !isOfIpv6(step)));
     if (news.length > 0) {
       const lines = news.map(describeStep);
       if (isDrift) log.warn({ steps: lines }, 'somebody changed the host: putting it back');
@@ -107,13 +118,19 @@ export class HostKeeper {
       this.#parts.mendGuard();
       this.#count({ kind: 'guard', count: 1 });
     }
-    this.#reached = signature;
+    // What of IPv6 is still to be done is nobody's doing at the next look.
+    this.#reached = this.#ipv6Problem === undefined ? signature : undefined;
     this.#tellStanding([
       ...hostAddresses.map((each) => describeHostAddress(each, this.#parts.poolOf(each) ?? 'of another name')),
       ...foreignRouting(observed, settings),
       ...this.#refused.problems,
+      ...missingFamily(observed.families, settings, load.addresses),
+      ...(this.#ipv6Problem === undefined ? [] : [`IPv6 cannot be had as it should be: ${this.#ipv6Problem}`]),
     ]);
-    this.#addresses = wanted.addresses;
+    this.#addresses =
+      this.#ipv6Problem === undefined
+        ? wanted.addresses
+        : new Set([...wanted.addresses].filter((each) => familyOf(each) === 4 || observed.addresses.has(each)));
   }
 
   /** Changes elements of leases, after making the sets that the table does not have yet. */
@@ -154,29 +171,54 @@ export class HostKeeper {
     for (const line of before) if (!now.includes(line)) log.info(`no longer so: ${line}`);
   }
 
-  /** A sysctl that cannot be set ends nothing; whatever else fails does. */
+  /**
+   * A sysctl that cannot be set ends nothing, and a step of IPv6 that fails only what was to follow of IPv6, which may lean on it;
+   * whatever else fails ends it all.
+   */
   async #carryOut(steps: readonly Step[], wishes: readonly Wish[]): Promise<void> {
     const { host, stateFile } = this.#parts;
+    this.#ipv6Problem = undefined;
     let run: HostStep[] = [];
     const flush = async () => {
       if (run.length > 0) await host.carryOut(run);
       run = [];
     };
     for (const step of steps) {
-      if (!('part' in step) && step.do !== 'set-sysctl') {
+      if (!('part' in step) && step.do !== 'set-sysctl' && !isOfIpv6(step)) {
         run.push(step);
         continue;
       }
       await flush();
-      if (step.do === 'set-sysctl') {
+      if (!('part' in step) && step.do !== 'set-sysctl') await this.#carryOutIpv6(step);
+      else if (step.do === 'set-sysctl') {
         const wish = wishes.find(({ key }) => key === step.key);
         if (!this.#refused.hasAny(wish?.after ?? [])) await this.#setSysctl(step, wish);
       } else if (step.do === 'record') stateFile.record(step.part);
-      // What could not be put back is still to be known.
-      else
-        stateFile.forget({ ...step.part, sysctls: step.part.sysctls.filter(([key]) => !this.#refused.hasAny([key])) });
+      else stateFile.forget(this.#undoneOf(step.part));
     }
     await flush();
+  }
+
+  /** What could not be put back is still to be known. */
+  #undoneOf(part: RecordPart): RecordPart {
+    const { sysctls, addresses, rules } = part;
+    const isUndone = (family: Family): boolean => family === 4 || this.#ipv6Problem === undefined;
+    return {
+      ...part,
+      sysctls: sysctls.filter(([key]) => !this.#refused.hasAny([key])),
+      addresses: addresses.filter((each) => isUndone(familyOf(each))),
+      rules: rules.filter((each) => isUndone(flaggedFamily(each))),
+    };
+  }
+
+  async #carryOutIpv6(step: HostStep): Promise<void> {
+    if (this.#ipv6Problem !== undefined) return;
+    try {
+      await this.#parts.host.carryOut([step]);
+    } catch (error) {
+      if (!(error instanceof HostProblem)) throw error;
+      this.#ipv6Problem = error.message;
+    }
   }
 
   async #setSysctl(step: HostStep & { do: 'set-sysctl' }, wish: Wish | undefined): Promise<void> {

@@ -1,4 +1,5 @@
-import type { Address, Family } from '../net/address.ts';
+import { familyOf, type Address, type Family } from '../net/address.ts';
+import type { Families } from './families.ts';
 import type { Ruleset } from './ruleset.ts';
 import type { ElementsBySet } from './sets.ts';
 
@@ -20,6 +21,8 @@ export type SteeringState = 'current' | 'stale' | 'lost' | 'no-device';
 export type HostState = Readonly<{
   /** By path below /proc/sys, `net/ipv4/tcp_early_demux`; absent where this host has no such file. */
   sysctls: ReadonlyMap<string, string>;
+  /** By those. */
+  families: Families;
   /**
    * The text that was loaded into table `inet fishery`, if the kernel still shows exactly what it showed then; `unknown`
    * for a table that is anything else (another agent's, or somebody changed it), `absent` for none.
@@ -186,6 +189,13 @@ export function driftOf(step: Step): Readonly<{ kind: DriftKind; count: number }
 
 export const familyFlag = (family: Family): string => `-${family}`;
 export const flaggedFamily = (text: string): Family => (text.startsWith('-6 ') ? 6 : 4);
+
+/** Whether a step is about IPv6 alone: its routes, rules and addresses. */
+export function isOfIpv6(step: Step): boolean {
+  if ('route' in step) return flaggedFamily(step.route) === 6;
+  if ('rule' in step) return flaggedFamily(step.rule) === 6;
+  return 'address' in step && familyOf(step.address) === 6;
+}
 
 /** A rule through which every packet finds the host's own addresses. */
 export const isLocalRule = (rule: string): boolean => /^-[46] priority \d+ lookup local$/.test(rule);

@@ -1,5 +1,4 @@
 import { accessSync, constants } from 'node:fs';
-import type { Family } from '../net/address.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { raiseDescriptorLimit } from '../sys/descriptors.ts';
 import { kept_max, reserved } from '../keeper/protocol.ts';
@@ -8,11 +7,10 @@ import { openCgroups } from './linux/cgroups.ts';
 import { keepers_max, singletons_max } from './keepers.ts';
 import { runTool } from './linux/commands.ts';
 import type { Spare } from './linux/spare.ts';
-import { readSysctl } from './linux/sysctl.ts';
 import type { CgroupTable } from './ownership.ts';
 
 /** What this host can do, looked at before anything is changed. */
-export type HostFacts = Readonly<{ families: readonly Family[]; descriptors_max: number; cgroups: CgroupTable }>;
+export type HostFacts = Readonly<{ descriptors_max: number; cgroups: CgroupTable }>;
 
 /** Each obstacle is one line that says what to do. */
 export async function preflight(o: Readonly<{ needsTun: boolean }>): Promise<Result<HostFacts, string>> {
@@ -32,11 +30,8 @@ export async function preflight(o: Readonly<{ needsTun: boolean }>): Promise<Res
       return err('/dev/net/tun is missing: load the module tun, or pass the device into the container');
     }
   }
-  return ok({ families: families(), descriptors_max: raiseDescriptorLimit().hard, cgroups: await openCgroups() });
+  return ok({ descriptors_max: raiseDescriptorLimit().hard, cgroups: await openCgroups() });
 }
-
-/** IPv6 may be compiled out, or switched off; IPv4 is what fish translates. */
-export const families = (): readonly Family[] => (readSysctl('net/ipv6/conf/all/disable_ipv6') === '0' ? [4, 6] : [4]);
 
 /** Connections, files, the TUN, a message to a keeper, and whatever else a process has open. */
 const descriptors_reserved = 1_024;

@@ -103,9 +103,8 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   opened.defer(() => lock.value.release());
   const stateFile = StateFile.open(settings.state_dir, { machine, ...identityOf(host) });
   if (!stateFile.ok) return stateFile;
-  const { families, cgroups } = facts.value;
+  const { cgroups } = facts.value;
   const parts = {
-    families,
     cgroups,
     budget: budget.value,
     stateFile: stateFile.value,
@@ -116,7 +115,6 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
 
 type RunOptions = StartOptions &
   Readonly<{
-    families: AgentParts['families'];
     cgroups: AgentParts['cgroups'];
     budget: PlaceholderBudget;
     stateFile: StateFile;
@@ -144,7 +142,7 @@ const brokerClient = ({ broker }: AgentSettings): FisheryClient =>
 
 /** `opened` is closed by the caller, unless the agent runs: then it is taken over, and closed when that has ended. */
 async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<Result<RunningAgent, string>> {
-  const { settings, machine, token, version, log, families, cgroups, budget, stateFile, steering } = options;
+  const { settings, machine, token, version, log, cgroups, budget, stateFile, steering } = options;
   const hosting = hostSettings(settings, steering?.mode);
   const connected = clientFor(settings, token);
   if (!connected.ok) return connected;
@@ -155,7 +153,6 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     tun: hosting.tun,
     neighbours: [...hosting.uplinks, ...hosting.clientInterfaces],
     routeTables: tablesOf(stateFile.identity),
-    families,
     sysctls: sysctlsOf(hosting, stateFile.recorded),
     steering: new SteeringLinks({
       calls: kernelCalls,
@@ -169,7 +166,7 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   opened.defer(() => host.close());
   host.listen();
   const foundAt = bootClockMs();
-  const firstGuard = new FirstGuard({ host, stateFile, settings: hosting, families, log });
+  const firstGuard = new FirstGuard({ host, stateFile, settings: hosting, log });
   const found = await lookFirst(host, firstGuard, hosting);
   if (!found.ok) return found;
   const kernelTracer = new KernelTracer(kernelTracing, () => Date.now() * 1_000);
@@ -299,7 +296,6 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
   const agent: Agent = new Agent({
     machine,
     settings: hosting,
-    families,
     host,
     stateFile,
     firstGuard,

@@ -35,7 +35,6 @@ export async function takeDown(stateDir: string, settings: HostSettings): Promis
       tun: found.value?.identity.tun ?? settings.tun,
       neighbours: [],
       routeTables: tablesOf(found.value?.identity ?? identityOf(settings)),
-      families: facts.value.families,
       sysctls: [...recorded.sysctls.keys()],
       // What was attached goes with the keeper, or went with the agent.
       steering: null,

@@ -34,7 +34,6 @@ beforeEach(() => {
       },
     },
     settings: withFish,
-    families: [4, 6],
     log: pino({ level: 'silent' }),
   });
 });

@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { HostStep } from '../../src/agent/host.ts';
 import type { HostSettings } from '../../src/agent/desired-host.ts';
 import { HostKeeper } from '../../src/agent/host-keeper.ts';
 import { nothingRecorded, type Recorded, type RecordPart } from '../../src/agent/host-state.ts';
@@ -63,7 +64,6 @@ beforeEach(() => {
       },
     },
     load: () => ({
-      families: [4, 6],
       prefixes: ['198.51.100.0/24'] as Prefix[],
       addresses,
       classes: [...wanted.keys()].map(() => ({ role: 'own', protocol: 'tcp', family: 4, size: 128 }) as const),
@@ -217,6 +217,53 @@ describe('sysctls that cannot be set', () => {
     refuse(undefined);
     await keeper.reconcile('changed');
     expect(host.sysctls.get('net/ipv6/conf/all/forwarding')).toBe('1');
+  });
+});
+
+describe('IPv6 that the kernel will not have as it should be', () => {
+  const isIpv6Address = (step: HostStep) => step.do === 'add-address' && step.address.includes(':');
+
+  it('ends nothing but what was to follow of it, and is a problem until it will', async () => {
+    [settings, addresses] = [withFish, [address('198.51.100.10'), address('2001:db8::10')]];
+    host.failOn = (step) => (step.do === 'add-route' && step.route.startsWith('-6') ? 'EACCES' : undefined);
+    await keeper.reconcile('changed');
+    expect(keeper.standingProblems).toEqual(['IPv6 cannot be had as it should be: EACCES']);
+    expect([...host.rules.keys()].filter((rule) => rule.startsWith('-6'))).toEqual([
+      '-6 priority 0 lookup local',
+      '-6 priority 32766 lookup main',
+    ]);
+    expect([...host.rules.keys()]).toContain('-4 priority 11 lookup local');
+    expect(addresses.map((each) => keeper.hasAddress(each))).toEqual([true, false]);
+    host.failOn = () => undefined;
+    await keeper.reconcile('changed');
+    expect(keeper.standingProblems).toEqual([]);
+    expect(addresses.map((each) => keeper.hasAddress(each))).toEqual([true, true]);
+    expect(keeper.repaired).toEqual(new Map());
+  });
+
+  it('forgets nothing of it that was not undone', async () => {
+    addresses = [address('198.51.100.10'), address('2001:db8::10')];
+    await keeper.reconcile('changed');
+    addresses = [];
+    host.failOn = (step) => (step.do === 'remove-address' && step.address.includes(':') ? 'EACCES' : undefined);
+    await keeper.reconcile('changed');
+    expect([...recorded.addresses]).toEqual(['2001:db8::10']);
+    host.failOn = () => undefined;
+    await keeper.reconcile('changed');
+    expect([recorded.addresses.size, host.addresses.has(address('2001:db8::10'))]).toEqual([0, false]);
+  });
+
+  it('is left alone while it is switched off, which is said where slices need it', async () => {
+    addresses = [address('198.51.100.10'), address('2001:db8::10')];
+    host.sysctls.set('net/ipv6/conf/all/disable_ipv6', '1');
+    await keeper.reconcile('changed');
+    expect(host.done.some(isIpv6Address)).toBe(false);
+    expect(keeper.standingProblems).toEqual([
+      containing('IPv6 is switched off on this host, which has slices of 2001:db8::10'),
+    ]);
+    host.sysctls.set('net/ipv6/conf/all/disable_ipv6', '0');
+    await keeper.reconcile('changed');
+    expect(host.done.some(isIpv6Address)).toBe(true);
   });
 });
 

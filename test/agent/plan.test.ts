@@ -121,6 +121,24 @@ describe('the way up', () => {
     expect(transcript(steps).filter((line) => line.includes('ipv6'))).toEqual([]);
   });
 
+  it('gives a family that is switched off its rules back, and takes them again when it is on', async () => {
+    const bench = new Bench();
+    const before = [...bench.host.rules.keys()].filter((rule) => rule.startsWith('-6'));
+    const rules6 = () => [...bench.host.rules.keys()].filter((rule) => rule.startsWith('-6')).sort();
+    await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    const led = rules6();
+    expect(led).toContain('-6 priority 11 lookup local');
+    const only4 = load({ families: [4, 6], tunFamilies: [4] });
+    const steps = transcript(await bench.reach((recorded) => desiredHost(withFish, only4, recorded)));
+    expect(steps.filter((line) => / (rule|route) /.test(line) && !line.includes('ip -6'))).toEqual([
+      expect.stringMatching(/^forget /),
+    ]);
+    expect(rules6()).toEqual(before.sort());
+    expect([...bench.recorded.rules].filter((rule) => rule.startsWith('-6'))).toEqual([]);
+    await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+    expect(rules6()).toEqual(led);
+  });
+
   it('waits with a client interface that is not there yet', async () => {
     const bench = new Bench();
     bench.host.sysctls.delete('net/ipv4/conf/client0/forwarding');

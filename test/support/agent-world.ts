@@ -145,11 +145,10 @@ export class World {
     this.agent = new Agent({
       machine: 'edge',
       settings,
-      families: [4, 6],
       host: this.host,
       cgroups: new FakeCgroups(),
       stateFile,
-      firstGuard: new FirstGuard({ host: this.host, stateFile, settings, families: [4, 6], log: this.log }),
+      firstGuard: new FirstGuard({ host: this.host, stateFile, settings, log: this.log }),
       memory: this.memory,
       owners: noOwners,
       server: {

@@ -1,3 +1,4 @@
+import { familiesOf } from '../../src/agent/families.ts';
 import { HostProblem, type Counter, type GuardState, type Host, type HostStep } from '../../src/agent/host.ts';
 import { isLocalRule, type HostState, type Origin, type SteeringState } from '../../src/agent/host-state.ts';
 import type { CounterName, Ruleset } from '../../src/agent/ruleset.ts';
@@ -18,6 +19,7 @@ export class FakeHost implements Host {
     ['net/ipv4/conf/all/rp_filter', '0'],
     ['net/ipv4/conf/up0/forwarding', '0'],
     ['net/ipv4/conf/client0/forwarding', '0'],
+    ...['all', 'default', 'lo'].map((device) => [`net/ipv6/conf/${device}/disable_ipv6`, '0'] as const),
   ]);
   table: { text: string | null; sets: Map<string, Set<string>> } | undefined;
   tun: HostState['tun'] = 'absent';
@@ -71,6 +73,7 @@ export class FakeHost implements Host {
     const { table } = this;
     return {
       sysctls: new Map(this.sysctls),
+      families: familiesOf(this.sysctls, this.tunName),
       ruleset:
         table === undefined
           ? { is: 'absent' }

@@ -1,8 +1,8 @@
-import type { Family } from '../../net/address.ts';
 import { closeFd } from '../../sys/descriptors.ts';
 import { SysError } from '../../sys/errno.ts';
 import { othersTranslate } from '../../sys/nft-nat.ts';
 import { fitMtu, openTun, queueLength, removeTun } from '../../sys/tun.ts';
+import { familiesOf, familyKeys } from '../families.ts';
 import { HostProblem, type Counter, type GuardState, type Host, type HostStep } from '../host.ts';
 import type { HostState } from '../host-state.ts';
 import { tableName, type CounterName } from '../ruleset.ts';
@@ -19,7 +19,6 @@ export type LinuxHostOptions = Readonly<{
   neighbours: readonly string[];
   /** Routing tables that are the agent's. */
   routeTables: readonly number[];
-  families: readonly Family[];
   /** All sysctls that are looked at. */
   sysctls: readonly string[];
   /** The steering program's links; null where nothing of the kind was ever attached. */
@@ -32,6 +31,7 @@ export type LinuxHostOptions = Readonly<{
  */
 export class LinuxHost implements Host {
   readonly #options: LinuxHostOptions;
+  readonly #keys: readonly string[];
   readonly #routing: HostRouting;
   readonly #table = new HostTable();
   #others: ForeignChanges | undefined;
@@ -48,7 +48,10 @@ export class LinuxHost implements Host {
 
   constructor(options: LinuxHostOptions) {
     this.#options = options;
-    this.#routing = new HostRouting(options.families);
+    this.#keys = [...new Set([...options.sysctls, ...familyKeys(options.tun)])];
+    // Of a family that is switched off as well: what is the agent's stands there, and is to go.
+    const hasIpv6 = readSysctl('net/ipv6/conf/all/disable_ipv6') !== undefined;
+    this.#routing = new HostRouting(hasIpv6 ? [4, 6] : [4]);
   }
 
   listen(): void {
@@ -92,6 +95,7 @@ export class LinuxHost implements Host {
     this.#stale.clear();
     return {
       sysctls: this.#sysctls,
+      families: familiesOf(this.#sysctls, this.#options.tun),
       rules: this.#rules,
       routes: this.#routes,
       ...this.#addresses,
@@ -162,7 +166,7 @@ export class LinuxHost implements Host {
 
   #readSysctls(): ReadonlyMap<string, string> {
     return new Map(
-      this.#options.sysctls.flatMap((key) => {
+      this.#keys.flatMap((key) => {
         const value = readSysctl(key);
         return value === undefined ? [] : [[key, value] as const];
       }),

@@ -52,7 +52,6 @@ if (process.argv[2] === 'serve') {
     tun: 'fishtun',
     neighbours: [],
     routeTables: [100],
-    families: [4, 6],
     sysctls: [],
     steering: null,
   });
