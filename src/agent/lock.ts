@@ -14,19 +14,26 @@ import { join } from 'node:path';
 import { err, ok, type Result } from '../net/result.ts';
 import { makeDirectory } from '../ops/directory.ts';
 import { tryLock } from '../sys/file-lock.ts';
+import { holdName, lockName } from './lock-name.ts';
 
 /**
  * One agent per network namespace, to which rules and nftables belong: a locked file. Folder and file are root's alone,
  * because whoever can open the file can lock it, and whoever can write to it chooses what the next one reads. The kernel
- * unlocks it when its process is gone, however it ended; a file left behind means nothing.
+ * unlocks it when its process is gone, however it ended; a file left behind means nothing. Beside it the lock has a name, for
+ * those who do not see the file.
  */
 const folder = '/run/fishery';
 
-export type Lock = Readonly<{ release: () => void }>;
+/** `doubt`: why it keeps fewer others away than it should, a line for people. */
+export type Lock = Readonly<{ release: () => void; doubt: string | null }>;
 
-export type LockPlace = Readonly<{ folder: string; file: string }>;
+export type LockPlace = Readonly<{ folder: string; file: string; name: string }>;
 
-const placeOfHost = (): LockPlace => ({ folder, file: `agent-${statSync('/proc/self/ns/net').ino}.lock` });
+const placeOfHost = (): LockPlace => ({
+  folder,
+  file: `agent-${statSync('/proc/self/ns/net').ino}.lock`,
+  name: lockName,
+});
 
 /** Whoever lets go takes the file away; who opened it just before starts again with a new one. */
 const tries_max = 10;
@@ -40,8 +47,8 @@ export function takeLock(what: string, place: LockPlace = placeOfHost()): Result
     if (!isOurs(lstatSync(place.folder), 0o022))
       return err(`${place.folder} must be a folder that only root can write to: see who made it, and remove it`);
     for (let attempt = 0; attempt < tries_max; attempt++) {
-      const outcome = tryOnce(path, what);
-      if (outcome !== 'again') return outcome;
+      const file = tryOnce(path, what);
+      if (file !== 'again') return file.ok ? withName(file.value, place.name) : file;
     }
     return err(`${path} changes all the time: is an agent started over and over?`);
   } catch (error) {
@@ -49,7 +56,29 @@ export function takeLock(what: string, place: LockPlace = placeOfHost()): Result
   }
 }
 
-function tryOnce(path: string, what: string): Result<Lock, string> | 'again' {
+type Release = () => void;
+
+/** The file says more of who has it, so it comes first. */
+function withName(releaseFile: Release, name: string): Result<Lock, string> {
+  let isLocked = false;
+  try {
+    const held = holdName(name);
+    isLocked = held.ok;
+    if (!held.ok) return held;
+    const { release, doubt } = held.value;
+    return ok({
+      doubt,
+      release: () => {
+        release();
+        releaseFile();
+      },
+    });
+  } finally {
+    if (!isLocked) releaseFile();
+  }
+}
+
+function tryOnce(path: string, what: string): Result<Release, string> | 'again' {
   const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   let isKept = false;
   try {
@@ -71,7 +100,7 @@ function tryOnce(path: string, what: string): Result<Lock, string> | 'again' {
     unlinkSync(path);
     closeSync(fd);
   };
-  return ok({ release });
+  return ok(release);
 }
 
 function whoHas(fd: number): string {

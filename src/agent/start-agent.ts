@@ -101,6 +101,7 @@ export async function startAgent(options: StartOptions): Promise<Result<RunningA
   const lock = takeLock(`the agent of machine ${machine}`);
   if (!lock.ok) return lock;
   opened.defer(() => lock.value.release());
+  if (lock.value.doubt !== null) options.log.warn(lock.value.doubt);
   const stateFile = StateFile.open(settings.state_dir, { machine, ...identityOf(host) });
   if (!stateFile.ok) return stateFile;
   const { cgroups } = facts.value;

@@ -52,6 +52,17 @@ export function sockaddrUnix(path: string): Uint8Array {
   return sockaddr;
 }
 
+/** A Unix socket with a name of this network namespace instead of a path: as long as the name, without a byte behind it. */
+export function sockaddrAbstract(name: string): Uint8Array {
+  const bytes = Buffer.from(name);
+  if (bytes.length === 0 || bytes.length > 107)
+    throw new SysError('sockaddr_un', EINVAL, `a name of 1 to 107 bytes is needed: ${name}`);
+  const sockaddr = new Uint8Array(new ArrayBuffer(3 + bytes.length));
+  sockaddr[0] = AF_UNIX;
+  sockaddr.set(bytes, 3);
+  return sockaddr;
+}
+
 /** A port in a sockaddr that the kernel filled in, of either family. */
 export const portIn = (sockaddr: Uint8Array): number => (sockaddr[2]! << 8) | sockaddr[3]!;
 

@@ -12,7 +12,7 @@ let parent: string;
 let place: LockPlace;
 beforeEach(() => {
   parent = mkdtempSync(join(tmpdir(), 'fishery-lock-'));
-  place = { folder: join(parent, 'run'), file: 'agent-1.lock' };
+  place = { folder: join(parent, 'run'), file: 'agent-1.lock', name: `fishery-test-${process.pid}` };
 });
 afterEach(() => rmSync(parent, { recursive: true, force: true }));
 
@@ -34,9 +34,25 @@ it('one at a time; who comes second hears who was first; it is free again afterw
   take('another').release();
 });
 
+it('is one for those who do not see the same files', () => {
+  const first = take();
+  expect(first.doubt).toBeNull();
+  const container = { ...place, folder: join(parent, 'run of a container') };
+  const refused = containing(
+    `an agent is at work in this network namespace already, with a /run of its own (process ${process.pid}: `,
+  );
+  expect(takeLock('another', container)).toEqual({ ok: false, error: refused });
+  expect(readdirSync(container.folder)).toEqual([]);
+  first.release();
+  const second = takeLock('another', container);
+  expect(second.ok).toBe(true);
+  expect(takeLock('me', place)).toEqual({ ok: false, error: refused });
+  if (second.ok) second.value.release();
+});
+
 it('is one per network namespace', () => {
   const one = take();
-  const other = takeLock('another', { ...place, file: 'agent-2.lock' });
+  const other = takeLock('another', { ...place, file: 'agent-2.lock', name: `${place.name}-2` });
   expect(other.ok).toBe(true);
   if (other.ok) other.value.release();
   one.release();

@@ -155,6 +155,28 @@ describe('a second agent', () => {
     expect(() => lab.down(config)).toThrow(/an agent is at work on this host already/);
     expect((await first.status()).guard.open).toBe(true);
   });
+
+  it('is refused also where it has a /run of its own, unless somebody has the name who is no agent', async () => {
+    const config = await lab.setUp();
+    const container = { before: 'mount -t tmpfs -o mode=0755 none /run' };
+    const start = () => lab.startAgent(lab.configure({ state_dir: join(lab.folder, 'state-2') }), container);
+    const first = lab.startAgent(config);
+    await first.ready();
+    const second = start();
+    expect(await second.ended()).toBe(1);
+    expect(second.output).toContain(
+      `an agent is at work in this network namespace already, with a /run of its own (process ${first.child.pid}: `,
+    );
+    expect((await first.status()).host.drift_repaired).toBe(0);
+    await first.end('SIGKILL');
+    const takesName =
+      'import os,socket,time; os.setuid(3000); s=socket.socket(socket.AF_UNIX); s.bind("\\0fishery-agent"); s.listen(); print(1,flush=True); time.sleep(600)';
+    const squatter = lab.spawn(lab.host, ['python3', '-c', takesName]);
+    await new Promise((resolve) => squatter.stdout?.once('data', resolve));
+    const third = lab.startAgent(lab.configure());
+    await third.ready();
+    expect(third.output).toContain('user 3000 (process');
+  });
 });
 
 describe('an agent that cannot work', () => {

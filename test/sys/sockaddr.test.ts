@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest';
-import { isBindablePort, portIn, sockaddr4, sockaddr6, sockaddrOf, sockaddrUnix } from '../../src/sys/sockaddr.ts';
+import {
+  isBindablePort,
+  portIn,
+  sockaddr4,
+  sockaddr6,
+  sockaddrAbstract,
+  sockaddrOf,
+  sockaddrUnix,
+} from '../../src/sys/sockaddr.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const address6 = Uint8Array.of(0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10);
@@ -44,4 +52,10 @@ test('a path becomes a sockaddr_un with its zero byte, and one that does not fit
   expect(hex(sockaddrUnix('x'.repeat(107)).subarray(108))).toBe('7800');
   for (const path of ['', 'x'.repeat(108), 'ü'.repeat(54), 'a\0b'])
     expect(() => sockaddrUnix(path)).toThrow('sockaddr_un: EINVAL');
+});
+
+test('a name of the network namespace begins with a zero byte and ends with itself, and one that does not fit is refused', () => {
+  expect(hex(sockaddrAbstract('x'))).toBe('0100' + '00' + '78');
+  expect(sockaddrAbstract('x'.repeat(107)).length).toBe(110);
+  for (const name of ['', 'x'.repeat(108)]) expect(() => sockaddrAbstract(name)).toThrow('sockaddr_un: EINVAL');
 });
