@@ -96,9 +96,13 @@ export class Agent {
       sockets,
       cgroups,
       owners: parts.owners,
-      setFishBlocks: async (blocks) => this.#fish.insist().setBlocks(blocks),
+      // A fish that the settings took away has leases for as long as its session lives: they come to their end here.
+      setFishBlocks: async (blocks) =>
+        parts.fish
+          ? this.#fish.insist().setBlocks(blocks)
+          : blocks.map(({ lease }) => ({ lease, reason: 'the settings of this host have none' })),
       fenceFish: async () => {
-        await this.#fish.insist().fence();
+        if (parts.fish) await this.#fish.insist().fence();
       },
       isOurMark,
       log,

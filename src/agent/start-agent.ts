@@ -76,7 +76,8 @@ const request_timeout_ms = 10_000;
 const look_at_keepers_ms = 250;
 
 /**
- * Puts the agent together and lets it run. The error is one line for people, and then nothing was changed; whatever stands
+ * Puts the agent together and lets it run. The error is one line for people, and then nothing was changed, but that a guard which
+ * was missing may stand, shut; whatever stands
  * in the way, nothing stays open and the host is free for another agent.
  */
 export async function startAgent(options: StartOptions): Promise<Result<RunningAgent, string>> {

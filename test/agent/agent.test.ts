@@ -261,6 +261,19 @@ describe('fish', () => {
     world.fishFails = false;
     await vi.waitFor(() => expect(world.told()).toContain('lease-1 active'), { timeout: 5_000 });
   });
+
+  it('that the settings took away leaves leases, which end in order and keep nothing from being well', async () => {
+    await world.stop();
+    world = new World(false);
+    world.start();
+    const fishs = (state: 'active' | 'ending') => lease(1, { holder: 'fish', state });
+    world.say(snapshot({ leases: [fishs('active'), lease(2)] }));
+    await vi.waitFor(() => expect(world.told()).toEqual(['lease-1 refused', 'lease-2 active']));
+    expect([world.agent.leases.phaseOf('lease-1'), world.agent.health().failures]).toEqual(['refused', 0]);
+    world.change({ kind: 'lease', lease: fishs('ending') });
+    await vi.waitFor(() => expect(world.told()).toContain('lease-1 empty'));
+    expect(world.agent.health().problem).toBeNull();
+  });
 });
 
 describe('a planned stop', () => {
@@ -380,6 +393,11 @@ describe('the status', () => {
     ]);
     expect(problemsIn({ ...status, leases_refused: 2 })).toEqual([
       'this host refuses 2 leases that are active by the word of who granted them',
+    ]);
+    const guard = { ...status.guard, open: false, problem: 'away' };
+    expect(problemsIn({ ...status, guard })).toEqual(['the guard is shut: away']);
+    expect(problemsIn({ ...status, guard: { ...guard, stands: false } })).toEqual([
+      "there is no guard: whoever is on this host may send with the pools' addresses that it has: away",
     ]);
     const reports = { ...status.reports, disputed: ['lease-7: already_active', 'lease-8: in_use'] };
     expect(problemsIn({ ...status, reports })).toEqual([

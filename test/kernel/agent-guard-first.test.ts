@@ -182,4 +182,9 @@ describe('where /proc/sys is read-only', () => {
     expect([host.problem, fish?.running]).toEqual([expect.stringContaining('net.ipv4.conf.fishtun'), false]);
     expect(await strangerConnects()).toBe('TIMEOUT');
   });
+
+  it('and is well again as soon as the settings have no fish', { timeout: 60_000 }, async () => {
+    agent = lab.startAgent(lab.configure());
+    await agent.ready();
+  });
 });
