@@ -66,6 +66,7 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const EMFILE = 24;
 export const EPIPE = 32;
+export const ENOSYS = 38;
 export const EMSGSIZE = 90;
 export const ENOPROTOOPT = 92;
 export const EADDRINUSE = 98;

@@ -19,6 +19,9 @@ export type Libc = Readonly<{
   ioctl(fd: number, request: number, argument: Bytes): number;
   ioctlNumber(fd: number, request: number, argument: number): number;
   poll(fds: Bytes, count: number, timeoutMs: number): number;
+  pipe2(pair: Int32Array, flags: number): number;
+  /** Neither end is a file: there are no offsets. */
+  splice(from: number, fromOffset: null, to: number, toOffset: null, bytes: number, flags: number): number;
   eventfd(initial: number, flags: number): number;
   socket(domain: number, type: number, protocol: number): number;
   socketpair(domain: number, type: number, protocol: number, pair: Int32Array): number;
@@ -87,6 +90,8 @@ function load(): Libc {
     ioctl: library.func('ioctl', 'int', ['int', 'ulong', 'void *']),
     ioctlNumber: library.func('ioctl', 'int', ['int', 'ulong', 'ulong']),
     poll: library.func('int poll(void *, ulong, int)'),
+    pipe2: library.func('int pipe2(void *, int)'),
+    splice: library.func('int64 splice(int, void *, int, void *, size_t, uint)'),
     eventfd: library.func('int eventfd(uint, int)'),
     socket: library.func('int socket(int, int, int)'),
     socketpair: library.func('int socketpair(int, int, int, void *)'),

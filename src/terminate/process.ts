@@ -15,7 +15,7 @@ import { Terminator } from './terminator.ts';
 const listeningOn: readonly Address[] = ['127.0.0.1' as Address, '::1' as Address];
 /** As many as the kernel lets wait (net.core.somaxconn). */
 const backlog = 4_096;
-/** For the log, files of its own, and whoever asks it something. */
+/** For the log, pipes, files of its own, and whoever asks it something. */
 const descriptors_reserved = 256;
 /** When it was killed is known as well as that, and a peer that is lost while nobody reads from it is noticed as late. */
 const look_ms = 1_000;

@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net';
+import { forward } from './forward.ts';
+import type { Pipes } from './pipes.ts';
 import { reset, resetsAtEnd } from './sockets.ts';
 
 /** How a connection that was carried on came to its end. */
@@ -6,12 +8,20 @@ export type RelayEnd = 'finished' | 'client_resets' | 'origin_resets' | 'idle';
 
 export type RelayLimits = Readonly<{ idle_timeout_s: number; half_closed_timeout_s: number }>;
 
+/** From the client to the origin, and back. */
+export type RelayedBytes = Readonly<{ up: number; down: number }>;
+
 /**
  * Passes on what two connected sockets say, until both are done: bytes as fast as the slower side takes them, the end of one
  * direction as the end of that direction, a reset (and whatever else ends a connection that is not its end) as a reset.
- * `done` is called once, when both are closed.
+ * `done` is called once, when both are closed. The answer tells the bytes that were passed on.
  */
-export function relay(client: Socket, origin: Socket, limits: RelayLimits, done: (end: RelayEnd) => void): void {
+export function relay(
+  client: Socket,
+  origin: Socket,
+  o: Readonly<{ limits: RelayLimits; pipes: Pipes; done: (end: RelayEnd) => void }>,
+): () => RelayedBytes {
+  const { limits, pipes, done } = o;
   let end: RelayEnd = 'finished';
   let open = 2;
   const follow = (socket: Socket, other: Socket, failure: RelayEnd) => {
@@ -42,7 +52,6 @@ export function relay(client: Socket, origin: Socket, limits: RelayLimits, done:
   });
   // Before anybody listened.
   if (client.readableEnded) onEnd();
-  // A pipe reads no faster than the other side takes it, and ends the other side where this one ends.
-  client.pipe(origin);
-  origin.pipe(client);
+  const [up, down] = [forward(client, origin, pipes), forward(origin, client, pipes)];
+  return () => ({ up: client.bytesRead + up(), down: origin.bytesRead + down() });
 }

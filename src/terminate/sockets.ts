@@ -45,8 +45,8 @@ export function destroyLost(sockets: Iterable<Socket>): void {
   for (const index of pendingErrors(fds)) unread[index]?.destroy(new Error('its peer has reset it, or is lost'));
 }
 
-/** Node tells it to nobody, and everybody reads it here. */
-function descriptorOf(socket: Socket): number | undefined {
+/** Node tells it to nobody, and everybody reads it here; undefined for one that is closed. */
+export function descriptorOf(socket: Socket): number | undefined {
   const handle: unknown = Reflect.get(socket, '_handle');
   const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
   return typeof fd === 'number' && fd >= 0 ? fd : undefined;

@@ -34,7 +34,8 @@ import {
   type TerminateUse,
   type UsableLease,
 } from './protocol.ts';
-import { relay, type RelayEnd } from './relay.ts';
+import { Pipes } from './pipes.ts';
+import { relay, type RelayedBytes, type RelayEnd } from './relay.ts';
 import { destroyLost, reset, resetsAtEnd, watchLeaving } from './sockets.ts';
 
 /** Each costs system calls, and a client waits. */
@@ -45,6 +46,8 @@ const keepalive_ms = 300_000;
 type Open = {
   client: Socket;
   origin: Socket | undefined;
+  /** undefined as long as nothing is passed on. */
+  bytes: (() => RelayedBytes) | undefined;
   /** Of the last attempt: from where it was made, since it has a port. */
   lease: string | undefined;
   attempt: BeginningConnection | undefined;
@@ -81,6 +84,7 @@ export class Terminator {
   #bytesDown = 0;
   readonly #exhausted = { 4: 0, 6: 0 };
   readonly #port: number;
+  readonly #pipes = new Pipes();
   readonly #connect: typeof connect;
 
   /**
@@ -117,6 +121,7 @@ export class Terminator {
     const open: Open = {
       client,
       origin: undefined,
+      bytes: undefined,
       lease: undefined,
       attempt: undefined,
       destination,
@@ -284,14 +289,15 @@ export class Terminator {
     }
     origin.setKeepAlive(true, keepalive_ms);
     const { promise, resolve } = Promise.withResolvers<undefined>();
-    relay(client, origin, this.#settings, (end) => {
+    const done = (end: RelayEnd) => {
       this.#counters[open.cut ? 'cut' : end]++;
       ended(open.cut ?? endingOf[end]);
       const { up, down } = bytesOf(open);
       this.#bytesUp += up;
       this.#bytesDown += down;
       resolve(undefined);
-    });
+    };
+    open.bytes = relay(client, origin, { limits: this.#settings, pipes: this.#pipes, done });
     await promise;
   }
 
@@ -368,9 +374,6 @@ function addressOf(text: string): Address {
 }
 
 const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1';
-const bytesOf = ({ client, origin }: Open): Readonly<{ up: number; down: number }> => ({
-  up: client.bytesRead,
-  down: origin?.bytesRead ?? 0,
-});
+const bytesOf = ({ client, bytes }: Open): RelayedBytes => bytes?.() ?? { up: client.bytesRead, down: 0 };
 
 const nowUs = (): number => Date.now() * 1_000;

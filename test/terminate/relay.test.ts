@@ -1,10 +1,11 @@
-import { fork } from 'node:child_process';
+import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { relay, type RelayEnd, type RelayLimits } from '../../src/terminate/relay.ts';
+import { Pipes } from '../../src/terminate/pipes.ts';
+import { relay, type RelayedBytes, type RelayEnd, type RelayLimits } from '../../src/terminate/relay.ts';
 import { destroyLost, reset } from '../../src/terminate/sockets.ts';
 import { hearing, tcpPair, type TcpPair } from '../support/tcp-pair.ts';
 
@@ -20,12 +21,12 @@ afterEach(() => {
 /** A client and an origin with a relay between them, and how that ended. */
 async function related(
   limits = patient,
-): Promise<Readonly<{ client: TcpPair; origin: TcpPair; ends: readonly RelayEnd[] }>> {
+): Promise<Readonly<{ client: TcpPair; origin: TcpPair; ends: readonly RelayEnd[]; bytes: () => RelayedBytes }>> {
   const [client, origin] = [await tcpPair(), await tcpPair()];
   pairs.push(client, origin);
   const ends: RelayEnd[] = [];
-  relay(client.near, origin.near, limits, (end) => ends.push(end));
-  return { client, origin, ends };
+  const bytes = relay(client.near, origin.near, { limits, pipes: new Pipes(), done: (end) => ends.push(end) });
+  return { client, origin, ends, bytes };
 }
 
 const sides = ['client', 'origin'] as const;
@@ -108,6 +109,12 @@ describe('a relay whose one side reads nothing', () => {
   });
 });
 
+const untilExit = (child: ChildProcess) => {
+  const gone = new AbortController();
+  child.once('exit', () => gone.abort());
+  return gone.signal;
+};
+
 it('a relay whose process is killed resets whoever has not got everything yet, whatever the other side has said', async () => {
   const accepted: Socket[] = [];
   const server = createServer({ allowHalfOpen: true }, (socket) => accepted.push(socket)).listen(0, '127.0.0.1');
@@ -116,7 +123,7 @@ it('a relay whose process is killed resets whoever has not got everything yet, w
     String((server.address() as AddressInfo).port),
   ]);
   try {
-    const [port] = (await once(child, 'message')) as [number];
+    const [port] = (await once(child, 'message', { signal: untilExit(child) })) as [number];
     const through = async () => {
       const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
       await once(server, 'connection');
