@@ -2,6 +2,7 @@ import type { Address } from '../../src/net/address.ts';
 import { dropReasons } from '../../src/fish/verdicts.ts';
 import { block, client, client6, origin, origin6, Pond, seeded, shared } from './fish.ts';
 import { fragmentOf, headBytesOf, mayBeCut, pieceOf, resummed } from './cut-packets.ts';
+import { leftIn, roomIn } from './fish-room.ts';
 import { withLowerMss } from './naive-mss.ts';
 import { build, echo, hexOf, onesComplementSum, read, tcp, udp, type PacketFields } from './packets.ts';
 import { isIPv6Packet, transportOf6, type Extension } from './packets6.ts';
@@ -19,6 +20,8 @@ export type FuzzReport = Readonly<{
   right: number;
   /** Forwarded, and with a lower maximum segment size than they had. */
   lowered: number;
+  /** What was forwarded, by what it is: every kind of ICMP error by its direction, family, type and code. */
+  kinds: Readonly<Record<string, number>>;
   drops: Readonly<Record<string, number>>;
 }>;
 
@@ -55,6 +58,8 @@ const corpus: readonly PacketFields[] = [
   tcp(client6, origin6, 'A', { sequence: 1, acknowledgement: 1, data: data(300) }),
   udp(client6, origin6, { data: data(90), extensions: [hopByHop, forDestination] }),
   udp(client6, { ...origin6, port: 53 }, { data: data(400) }),
+  udp(client6, { ...origin6, port: 54 }, { data: data(2_900) }),
+  udp(second, { ...origin, port: 54 }, { data: data(2_900), fragment: 0 }),
   { ...echo(client6.address, origin6.address, 9), data: data(200), extensions: [forDestination] },
   // From outside, to whoever is there.
   udp(origin6, { address: leased6, port: 8_200 }, { data: data(50) }),
@@ -68,12 +73,35 @@ const corpus: readonly PacketFields[] = [
   udp(client, { address: leased[0], port: 8_200 }),
 ];
 
+/** Types with how many codes each has: RFC 792, 1122, 1812; RFC 4443, 8883. The last ones mean nothing beyond a link, or to nobody any more. */
+const errors4 = [
+  [3, 16],
+  [11, 2],
+  [12, 3],
+  [4, 1],
+  [5, 4],
+] as const;
+const errors6 = [
+  [1, 8],
+  [2, 1],
+  [3, 2],
+  [4, 4],
+  [100, 1],
+  [137, 1],
+] as const;
+/** Whoever may say something about a packet that is not his: routers outside, and between clients and fish. */
+const routers = ['192.0.2.33', '10.1.1.1', '100.64.0.9'];
+const routers6 = ['2001:db8:0:7::1', '2001:db8:77::1', '2001:db8:c:ffff::1'];
+
 const vnetHeader_bytes = 10;
 const recent_max = 256;
 const mssMax = { 4: 1_380, 6: 1_213 } as const;
 const values = [0, 1, 4, 5, 6, 8, 15, 16, 17, 20, 0x2f, 0x3f, 0x40, 0x45, 0x46, 0x4f, 0x7f, 0x80, 0x83, 0xff];
 
-/** Sends `packets` of them, the same ones for the same seed. Throws at the first that is not treated as it has to be. */
+/**
+ * Sends `packets` of them, the same ones for the same seed. Throws at the first that is not treated as it has to be. The last two bits
+ * of the seed say how TCP is mapped and how UDP is filtered.
+ */
 export function fuzz(seed: number, packets: number): FuzzReport {
   const run = new Fuzz(seed);
   for (let packet = 0; packet < packets; packet++) {
@@ -92,6 +120,8 @@ class Fuzz {
   /** As they were when fish let them through. */
   readonly #recent: Uint8Array[] = [];
   readonly #drops = new Map<string, number>();
+  readonly #kinds = new Map<string, number>();
+  readonly #settings: ConstructorParameters<typeof Pond>[1];
   #blocks = blocks;
   #sent = 0;
   #forwarded = 0;
@@ -104,23 +134,24 @@ class Fuzz {
 
   constructor(seed: number) {
     this.#random = seeded(seed);
-    this.#pond = new Pond(blocks, {
+    this.#settings = {
       seed,
       vnetHeaderBytes: vnetHeader_bytes,
       flowsMax: 256,
       udpPeersMax: 256,
       placeholdersMax: 48,
-      tcpMapping: this.#chance(2) ? 'endpoint_independent' : 'address_and_port_dependent',
-      udpFiltering: this.#chance(2) ? 'address_dependent' : 'endpoint_independent',
+      tcpMapping: (seed & 1) !== 0 ? 'endpoint_independent' : 'address_and_port_dependent',
+      udpFiltering: (seed & 2) !== 0 ? 'address_dependent' : 'endpoint_independent',
       fragmentedPacketsMax: 64,
       fragmentBytesMax: 1_048_576,
-      ipv6AddressesMax: 256,
+      ipv6AddressesMax: 64,
       icmpSource: '100.96.0.1' as Address,
       icmpSource6: '2001:db8:c::1' as Address,
       icmpErrorsPerSMax: 1_000,
       mssMax: mssMax[4],
       mssMax6: mssMax[6],
-    });
+    };
+    this.#pond = new Pond(blocks, this.#settings);
   }
 
   step(): void {
@@ -132,25 +163,18 @@ class Fuzz {
   }
 
   end(): FuzzReport {
-    const { forwarder, kernel } = this.#pond;
     this.#account();
-    for (const seconds of [60, 8_000, 100, 100]) this.#pond.pass(seconds);
-    const { flowsLive, flowsResting, placeholdersHeld, fragmentedPackets, fragmentsHeld } = forwarder.counters();
-    const left = {
-      flowsLive,
-      flowsResting,
-      placeholdersHeld,
-      fragmentedPackets,
-      fragmentsHeld,
-      held: kernel.held.size,
-    };
-    for (const [what, count] of Object.entries(left)) check(count === 0, `${count} ${what} are left over`);
-    check([...forwarder.flows()].length === 0, 'flows are left over');
-    for (const use of forwarder.counters().blocks) check(use.flows === 0, `${use.lease} has flows`);
+    for (const seconds of [60, 8_000, 300, 300]) this.#pond.pass(seconds);
+    const left = leftIn(this.#pond);
+    check(left.length === 0, `left over: ${left.join()}`);
     this.#account();
-    const drops = Object.fromEntries(this.#drops);
+    // Whatever is lost without being counted cannot be had any more.
+    this.#pond.forwarder.setBlocks(blocks, this.#pond.nowMs);
+    const [now, once] = [this.#pond, new Pond(blocks, this.#settings)].map((pond) => JSON.stringify(roomIn(pond)));
+    check(now === once, `there is room for ${now}, and was for ${once}`);
+    const [drops, kinds] = [Object.fromEntries(this.#drops), Object.fromEntries(this.#kinds)];
     const [packets, forwarded, held] = [this.#sent, this.#forwarded, this.#held];
-    return { packets, forwarded, held, right: this.#right, lowered: this.#lowered, drops };
+    return { packets, forwarded, held, right: this.#right, lowered: this.#lowered, kinds, drops };
   }
 
   /** Every packet is either forwarded, dropped for one reason, or waits. */
@@ -197,13 +221,19 @@ class Fuzz {
     if (!recent) return this.#fresh();
     if (this.#chance(4)) return recent;
     if (this.#chance(6)) return this.#toAnother(recent);
-    const quoted = recent.slice(0, 20 + this.#below(120));
-    const { source, destination } = read(recent);
-    if (this.#chance(3)) {
-      const type = this.#one(isIPv6Packet(recent) ? [1, 2, 3, 4, 100, 137] : [3, 11, 12, 4, 5]);
-      return build({ protocol: 'icmp', type, identifier: 0, source: destination, destination: source, data: quoted });
-    }
-    return reversed(recent);
+    return this.#chance(3) ? this.#errorAbout(recent) : reversed(recent);
+  }
+
+  /** From its receiver, or from a router on the way; with an MTU, a pointer or nothing where only some have one. */
+  #errorAbout(packet: Uint8Array): Uint8Array {
+    const in6 = isIPv6Packet(packet);
+    const { source, destination } = read(packet);
+    const [type, codes] = this.#one<readonly [number, number]>(in6 ? errors6 : errors4);
+    const data = packet.slice(0, this.#chance(4) ? packet.length : (in6 ? 48 : 28) + this.#below(120));
+    const from = this.#chance(2) ? destination : this.#one(in6 ? routers6 : routers);
+    const rest = { identifier: this.#chance(3) ? this.#below(65_536) : 0, sequence: this.#one([0, 576, 1_280, 1_500]) };
+    const code = this.#below(codes);
+    return build({ protocol: 'icmp', type, code, ...rest, source: from, destination: source, data, fragment: 0 });
   }
 
   /** From another client to where this one was seen coming from. */
@@ -300,6 +330,7 @@ class Fuzz {
   #judge(before: Uint8Array, after: Uint8Array, header: Uint8Array): void {
     check(isHeaderRight(after), 'the header checksum is wrong');
     check(this.#isOwn(after), 'it leaves with an address that is nobody’s');
+    this.#countKind(before, after);
     const isPartial = (header[0]! & 1) !== 0;
     if (!isPartial) check(residueOf(before) === residueOf(after), 'the transport checksum is mended or broken');
     if (!isPartial && residueOf(after) === 0) this.#right++;
@@ -329,6 +360,18 @@ class Fuzz {
       loweredAt.includes(i);
     check(changed.every(mayChange), `it is changed at ${changed.filter((i) => !mayChange(i)).join()}`);
     this.#recent[this.#chance(4) ? this.#below(recent_max) : this.#forwarded % recent_max] = after;
+  }
+
+  #countKind(before: Uint8Array, after: Uint8Array): void {
+    const { source, destination } = read(before);
+    const isInward = clientsAre.test(read(after).destination);
+    const way = !isInward ? 'out' : clientsAre.test(source) && !clientsAre.test(destination) ? 'between clients' : 'in';
+    const { at, protocol } = transportOf(before);
+    const isError =
+      isFirstPiece(before) && (protocol === 1 ? ![0, 8].includes(before[at]!) : protocol === 58 && before[at]! < 128);
+    const name = isError ? `error of IPv${before[0]! >> 4} ${before[at]}/${before[at + 1]}` : 'other';
+    const whole = isPiece(before) ? 'fragment' : 'packet';
+    for (const kind of [`${way} ${name}`, `${way} ${whole}`]) this.#kinds.set(kind, (this.#kinds.get(kind) ?? 0) + 1);
   }
 
   /** Out with a leased source, or in to a client. */
@@ -372,6 +415,7 @@ const isHeaderRight = (bytes: Uint8Array) =>
   isIPv6Packet(bytes) || onesComplementSum(bytes.subarray(0, headBytesOf(bytes))) === 0xffff;
 const transportOf = (bytes: Uint8Array) =>
   isIPv6Packet(bytes) ? transportOf6(bytes) : { at: headBytesOf(bytes), protocol: bytes[9] ?? 0 };
+const isPiece = (bytes: Uint8Array) => (isIPv6Packet(bytes) ? mayBeCut(bytes) : (wordAt(bytes, 6) & 0x3fff) !== 0);
 /** Or the only one: whether its transport header is there. */
 function isFirstPiece(bytes: Uint8Array): boolean {
   if (!isIPv6Packet(bytes)) return (wordAt(bytes, 6) & 0x1fff) === 0;
