@@ -26,7 +26,7 @@ export type UpstreamParts = Readonly<{
   openedAt: number | undefined;
   reader: Pick<
     Reader,
-    'revision' | 'oldestRevision' | 'eventsAfter' | 'sessions' | 'leases' | 'usage' | 'historySince'
+    'revision' | 'oldestRevision' | 'eventsAfter' | 'sessions' | 'lease' | 'leases' | 'usage' | 'historySince'
   >;
   /** Resolves when all that was being decided when it was called is durable. */
   settled(): Promise<void>;
@@ -51,6 +51,8 @@ const quiet_ms = 5_000;
 const rejected_leases_max = 100_000;
 const retry_first_ms = 200;
 const retry_max_ms = 10_000;
+/** Whether nobody can have its ports for it any more. */
+const isOver = ({ empty_at, ended_at }: ReportedLease): boolean => (empty_at ?? ended_at) !== null;
 /** The engine's clock is another thread's. */
 const clock_margin_us = 1_000_000;
 
@@ -279,13 +281,19 @@ export class Upstream {
     this.rejectedInAll += rejected.length;
     for (const { id } of leases) this.#rejected.delete(id);
     if (rejected.length === 0) return;
-    const living = new Set(
-      leases.flatMap(({ id, empty_at, ended_at }) => ((empty_at ?? ended_at) === null ? [id] : [])),
-    );
+    const living = new Set(leases.flatMap((lease) => (isOver(lease) ? [] : [lease.id])));
     for (const rejection of rejected) {
       this.#parts.log.warn(rejection, 'the server did not take a lease');
       if (living.has(rejection.item) && this.#rejected.size < rejected_leases_max)
         this.#rejected.set(rejection.item, rejection.code);
+    }
+  }
+
+  /** The answer to the report of their end was lost, and is not given again. */
+  async #forgetOver(): Promise<void> {
+    for (const item of [...this.#rejected.keys()]) {
+      const lease = await this.#parts.reader.lease(Number(item.slice(item.indexOf('-') + 1)));
+      if (!lease || isOver(reportedLease(lease))) this.#rejected.delete(item);
     }
   }
 
@@ -301,6 +309,7 @@ export class Upstream {
       return;
     }
     const isInLog = broker_epoch === epoch && page === 0 && through > 0 && through + 1 >= oldest && through <= end;
+    if (isInLog) await this.#forgetOver();
     // Refused twice at the same place: there is no going on from there.
     this.#next = isInLog && this.#next !== through ? through : 'everything';
   }

@@ -246,6 +246,36 @@ describe('the status of a broker', () => {
     expect(w.broker.status().rejected).toBeGreaterThanOrEqual(2);
   });
 
+  it('says nothing of a lease that is over, also when the answer to the report of its end was lost', async () => {
+    await w.ready();
+    await w.obey();
+    const { tell } = w;
+    w.tell = async ({ broker_epoch, through, leases = [] }) => {
+      const rejected = leases.map(({ id }) => ({
+        item: id,
+        code: 'not_allocated' as const,
+        detail: 'not of this machine',
+      }));
+      return { ok: true, answer: { broker_epoch, through, page: 0, rejected } };
+    };
+    const [lease, other] = [await grant((await open()).id, 8, 'applied'), await grant((await open()).id, 8, 'applied')];
+    const says = (problem: string | null) => until(() => w.broker.status().problem === problem);
+    await says('the server does not take 2 leases that were granted here');
+    // It has heard of the end, which nobody knows here; what comes next does not follow.
+    let heard = 0;
+    w.tell = async ({ broker_epoch, after, through }) => {
+      if (after >= heard && heard > 0) return { ok: true, answer: { broker_epoch, through, page: 0, rejected: [] } };
+      if (heard > 0) return { ok: false, gap: { broker_epoch, through: heard, page: 0 } };
+      heard = through;
+      return { ok: false, problem: 'the answer is lost' };
+    };
+    await w.client().leases.release(lease);
+    await says('the server does not take 1 leases that were granted here');
+    w.tell = tell;
+    await w.client().leases.release(other);
+    await says(null);
+  });
+
   it('tells how much of its log the server has not heard of, and since when', async () => {
     await w.ready();
     await until(() => w.broker.status().untold === 0);
