@@ -32,6 +32,8 @@ export function countTerminator(registry: Registry, status: TerminatorStatus): v
   put('clients', 'Clients that have connections', stats.clients);
   put('leases', 'Leases that connections are made from', stats.leases);
   put('memory_bytes', 'Memory of its process', stats.memory_bytes);
+  put('pipes_held', 'Pipes for bulk that hold what a slow reader has not taken yet', stats.pipes_held);
+  put('pipes_max', 'How many such pipes there may be; 0 where the kernel does not let it use any', stats.pipes_max);
   put('destinations', 'Destinations whose reachability is known one by one', stats.destinations_known);
   count('destinations_forgotten', 'Those that were forgotten for others', stats.destinations_forgotten);
   put('logged_connections', 'Ended connections that are remembered', stats.logged_ended);

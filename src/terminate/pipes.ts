@@ -29,6 +29,11 @@ export class Pipes {
     return this.#count - this.#free.length;
   }
 
+  /** How many there may be. */
+  get most(): number {
+    return this.#most;
+  }
+
   /** No more of them: the kernel does not let this process use them. */
   forsake(): void {
     this.#most = 0;

@@ -83,6 +83,9 @@ export type TerminateStats = Readonly<
     logged_open: number;
     logged_ended: number;
     memory_bytes: number;
+    /** Pipes for bulk that hold what a slow reader has not taken yet, and how many there may be: none where the kernel forbids it. */
+    pipes_held: number;
+    pipes_max: number;
     /** Of all destinations together, and those where most goes wrong. */
     total: DestinationReport;
     destinations_known: number;

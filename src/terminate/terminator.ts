@@ -222,6 +222,8 @@ export class Terminator {
       logged_open: open,
       logged_ended: ended,
       memory_bytes: process.memoryUsage.rss(),
+      pipes_held: this.#pipes.inUse,
+      pipes_max: this.#pipes.most,
       total: this.#destinations.total(),
       destinations_known: this.#destinations.size,
       destinations_forgotten: this.#destinations.forgotten,

@@ -22,7 +22,7 @@ const status: TerminatorStatus = {
       connected: 3,
       connect_times: { counts: [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], sum_s: 12.5, max_s: 11 },
     },
-    ...{ destinations_known: 7, destinations_forgotten: 5 },
+    ...{ destinations_known: 7, destinations_forgotten: 5, pipes_held: 3 },
     destinations: [
       {
         ...{ ...total, address: '203.0.113.1', port: 443, refused: 6, connected: 2 },
@@ -47,6 +47,8 @@ it('what the terminator did is in the metrics, by event, direction and destinati
     'fishery_agent_terminator_destination_attempts_total{address="203.0.113.1",port="443",outcome="connected"} 2',
     'fishery_agent_terminator_destination_connect_seconds_total{address="203.0.113.1",port="443"} 0.75',
     'fishery_agent_terminator_destinations 7',
+    'fishery_agent_terminator_pipes_held 3',
+    'fishery_agent_terminator_pipes_max 16',
     'fishery_agent_terminator_destinations_forgotten_total 5',
   ])
     expect(text).toContain(`${line}\n`);

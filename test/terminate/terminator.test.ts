@@ -89,6 +89,21 @@ describe('a connection that is carried on', () => {
   });
 });
 
+it('what a slow reader has not taken is told of, by the pipes that it holds', async () => {
+  open();
+  const { client, origin } = await world.connected();
+  expect(world.stats()).toMatchObject({ pipes_held: 0, pipes_max: 16 });
+  origin.far.pause();
+  client.far.write(Buffer.alloc(64 * 1_024 * 1_024));
+  await expect.poll(() => world.stats().pipes_held).toBe(1);
+  const { bytes_up } = world.stats();
+  expect(bytes_up).toBeGreaterThan(client.near.bytesRead);
+  expect(world.terminator.connections({}, 1).connections).toMatchObject([{ bytesOut: bytes_up }]);
+  origin.far.resume();
+  await expect.poll(() => origin.heard.received).toBe(64 * 1_024 * 1_024);
+  expect(world.stats()).toMatchObject({ pipes_held: 0, bytes_up: 64 * 1_024 * 1_024 });
+});
+
 describe('an origin that is not reached', () => {
   it.each([
     ['refused', 'refused'],
