@@ -50,6 +50,8 @@ export type FishCounters = TrafficCounts &
   TableCounts &
   Readonly<{
     mssClamped: number;
+    /** ICMP errors of this host's own about what fish sent, told to whom that was of. */
+    hostErrorsRelayed: number;
     /** What was taken over from a former process, or thread, and what was not. */
     adoption: AdoptionCounts;
   }>;

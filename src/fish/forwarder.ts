@@ -3,6 +3,7 @@ import { AddressBook } from './packet/address-book.ts';
 import { PrefixList } from './packet/addresses.ts';
 import { Adoption, type TookOver } from './flows/adoption.ts';
 import { Answers } from './answers/answers.ts';
+import { HostErrors } from './answers/host-errors.ts';
 import { BlockTable, type BlockChange, type LeasedBlock } from './ports/blocks.ts';
 import type { FishConfig } from './config.ts';
 import { tableCounts, TrafficCounters, type FishCounters } from './counters.ts';
@@ -33,6 +34,7 @@ export type LastingFlows = Readonly<{ live: number; tookOver: TookOver | null }>
 export class Forwarder {
   readonly #path: PacketPath;
   readonly #answers: Answers;
+  readonly #hostErrors: HostErrors;
   readonly #book: AddressBook;
   readonly #blocks: BlockTable;
   readonly #placeholders: PlaceholderBudget;
@@ -65,7 +67,19 @@ export class Forwarder {
     const keys = new MappingKeys(config.udpMapping);
     this.#adoption = new Adoption({ config, memory, book, blocks, placeholders, clients, life, keys });
     this.#answers = new Answers(config);
-    const path = { config, random, book, clients, blocks, life, keys, answers: this.#answers, traffic: this.#traffic };
+    this.#hostErrors = new HostErrors(config);
+    const path = {
+      config,
+      random,
+      book,
+      clients,
+      blocks,
+      life,
+      keys,
+      answers: this.#answers,
+      hostErrors: this.#hostErrors,
+      traffic: this.#traffic,
+    };
     this.#path = new PacketPath(path);
     this.views = new FlowViews(life, book, blocks);
     this.#book = book;
@@ -100,6 +114,19 @@ export class Forwarder {
    */
   next(buffer: Uint8Array): number {
     return this.#path.next(buffer);
+  }
+
+  /**
+   * An ICMP message, from its ICMP header on, by which this host's kernel tells a leased address what has become of a packet: if that
+   * was a client's, `hostError` is the packet that tells the client, of so many bytes; 0: it was somebody else's.
+   */
+  relayHostError(message: Uint8Array, family: 4 | 6): number {
+    return this.#path.relayHostError(message, family);
+  }
+
+  /** See `relayHostError`. */
+  get hostError(): Uint8Array {
+    return this.#hostErrors.buffer;
   }
 
   /**
@@ -206,6 +233,7 @@ export class Forwarder {
       ...this.#answers.counts(),
       ...this.#path.fragmentCounts(),
       ...tableCounts(this.#life, this.#placeholders, this.#blocks),
+      hostErrorsRelayed: this.#hostErrors.relayed,
       mssClamped: this.#path.mss.clamped,
       adoption: this.#adoption.counts(),
     };

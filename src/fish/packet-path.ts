@@ -1,6 +1,7 @@
 import type { AddressBook } from './packet/address-book.ts';
 import type { PrefixList } from './packet/addresses.ts';
 import type { Answers } from './answers/answers.ts';
+import type { HostErrors } from './answers/host-errors.ts';
 import type { BlockTable } from './ports/blocks.ts';
 import type { FishConfig } from './config.ts';
 import type { TrafficCounters } from './counters.ts';
@@ -45,6 +46,7 @@ type PathParts = Readonly<{
   life: FlowLife;
   keys: MappingKeys;
   answers: Answers;
+  hostErrors: HostErrors;
   traffic: TrafficCounters;
 }>;
 
@@ -59,6 +61,7 @@ export class PacketPath {
   readonly #life: FlowLife;
   readonly #keeping: FlowKeeping;
   readonly #answers: Answers;
+  readonly #hostErrors: HostErrors;
   readonly #traffic: TrafficCounters;
   readonly #keys: MappingKeys;
   readonly #peers: PeerFilter;
@@ -86,6 +89,7 @@ export class PacketPath {
     this.#life = life;
     this.#keys = keys;
     this.#answers = o.answers;
+    this.#hostErrors = o.hostErrors;
     this.#traffic = o.traffic;
     this.#packet = new Packet(config.vnetHeaderBytes, book);
     this.#keeping = new FlowKeeping(config, life, o.traffic);
@@ -386,6 +390,17 @@ export class PacketPath {
     if (packet.protocol < IPV6) translateDestination(packet, client, port);
     else translateDestination6(packet, this.#book.words, client, port);
     return FORWARD;
+  }
+
+  /** See `Forwarder.relayHostError`. Only what a client has sent is told of, to that client. */
+  relayHostError(message: Uint8Array, family: 4 | 6): number {
+    const packet = this.#packet;
+    const length = this.#hostErrors.wrap(message, family);
+    if (length === 0 || packet.parse(this.#hostErrors.buffer, length) !== FORWARD || !packet.isError) return 0;
+    if (!this.#blocks.isLeased(packet.protocol, packet.destination) || this.#errors.inward(packet) !== FORWARD)
+      return 0;
+    this.#hostErrors.relayed++;
+    return length;
   }
 
   /** Forgets how first fragments were translated: what follows them would still leave with their source. */

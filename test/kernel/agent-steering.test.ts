@@ -20,6 +20,7 @@ const script = (name: string) => fileURLToPath(new URL(`support/${name}`, import
 const fish = {
   client_prefixes: ['100.64.0.0/10'],
   local_clients: [`${localClient}/32`],
+  icmp_source: '100.64.0.1',
   claims: [
     { protocol: 'tcp', mode: 'shared', binding: 'late', ports: 128 },
     { protocol: 'tcp', mode: 'shared', binding: 'explicit', ports: 128 },
@@ -230,7 +231,7 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     expect(await heldEver()).toBe(earlier);
   });
 
-  it('carries what may be cut into a narrower uplink, and tells a client what fits, by the TUN device’s MTU', () => {
+  it('carries what may be cut into a narrower uplink, and tells a client what fits, before the TUN device and behind it', async () => {
     const setMtu = (bytes: number, tun: number) => {
       lab.shell(lab.host, `ip link set h0 mtu ${bytes}; ip link set fishtun mtu ${tun}`);
       lab.shell(lab.origin, `ip link set o0 mtu ${bytes}`);
@@ -240,16 +241,29 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
       setMtu(1_400, 1_500);
       expect(largeDatagrams(lab.clientSide)).toBe('4 1');
       expect(ping('-M dont')).toContain('2 received');
-      // What the kernel says of a packet that has left fish, it says to the leased address: to itself.
-      expect(ping('-M do')).toContain(' 0 received');
-      expect(lab.shell(lab.clientSide, `ip route get ${origin4}`)).not.toContain('mtu');
+      // What the kernel says of a packet that has left fish, it says to the leased address, to itself: fish hears it.
+      ping('-M do');
+      expect(lab.shell(lab.clientSide, `ip route get ${origin4}`)).toContain('mtu 1400');
+      lab.shell(lab.clientSide, 'ip route flush cache');
       setMtu(1_400, 1_400);
       expect(largeDatagrams(lab.clientSide)).toBe('4 1');
       ping('-M do');
       expect(lab.shell(lab.clientSide, `ip route get ${origin4}`)).toContain('mtu 1400');
+      expect((await agent.status()).fish?.stats['host_errors_relayed']).toBeGreaterThan(0);
     } finally {
       setMtu(1_500, 1_500);
       lab.shell(lab.clientSide, 'ip route flush cache');
+    }
+  });
+
+  it('tells a client at once that there is no way from the host, whatever block its flow would have', () => {
+    lab.shell(lab.host, 'ip route add unreachable 203.0.113.66');
+    try {
+      const ask = `timeout 20 bash -c 'exec 3<>/dev/tcp/203.0.113.66/80' 2>&1`;
+      const said = lab.shell(lab.clientSide, `for i in 1 2 3 4 5; do ${ask} & done; wait`);
+      expect(said.match(/connect: No route to host/g)).toHaveLength(5);
+    } finally {
+      lab.shell(lab.host, 'ip route del unreachable 203.0.113.66');
     }
   });
 

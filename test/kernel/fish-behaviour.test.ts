@@ -53,7 +53,7 @@ table inet fish {
     iifname { "${links.hostToOrigin}", "${links.hostToClient}" } ip6 daddr ${leased6} meta mark set ${fishMark} notrack
   }
 }`;
-const [ICMP, UDP] = [1, 17];
+const [ICMP, TCP, UDP] = [1, 6, 17];
 const isIPv6Tcp = (bytes: Uint8Array) => (bytes[0] ?? 0) >>> 4 === 6 && read(bytes).protocol === 6;
 const script = (name: string) => fileURLToPath(new URL(`support/${name}`, import.meta.url));
 
@@ -183,7 +183,7 @@ beforeAll(async () => {
   const all = `icmp or icmp6 or udp or (tcp and port 7000) or (ip6 and tcp and not src host ${leased6})`;
   [seenAtOrigin, seenAtClient] = await Promise.all([
     capture(lab.origin, links.origin, all),
-    capture(lab.client, links.client, 'icmp or udp or (tcp and port 7000)'),
+    capture(lab.client, links.client, 'icmp or icmp6 or udp or (tcp and port 7000)'),
   ]);
   // The answer takes six seconds, in which the other tests run.
   send(lab.origin, tcp({ address: addresses.otherOrigin, port: 6_000 }, { address: leased, port: 9_247 }, 'S'));
@@ -352,6 +352,30 @@ describe('by default', () => {
     expect(hops('-4', far)).toEqual([addresses.hostToClient, addresses.originLink, far]);
     expect(hops('-6', far6)).toEqual(['2001:db8:c::1', '2001:db8:1::2', far6]);
   });
+
+  test.each([
+    ['IPv4', '-4', addresses.hostToClient, '203.0.113.200'],
+    ['IPv6', '-6', '2001:db8:c::1', '2001:db8:e::200'],
+  ])(
+    'what the host itself says of a packet that fish sent, the client hears: over %s',
+    async (_family, ip, host, nowhere) => {
+      const source = ip === '-4' ? client : client6;
+      shell(lab.host, `ip ${ip} route add unreachable ${nowhere}`);
+      const quotedIn = (bytes: Uint8Array) => bytes.slice(ip === '-4' ? 28 : 48);
+      const isError = ({ protocol, source: from }: Seen, bytes: Uint8Array) =>
+        protocol !== UDP && protocol !== TCP && from === host && read(quotedIn(bytes)).destinationPort === 5_501;
+      const [heard] = await atClient(isError, 1, () =>
+        send(lab.client, udp({ address: source, port: 5_500 }, { address: nowhere, port: 5_501 })),
+      );
+      expect(read(quotedIn(heard ?? new Uint8Array(100)))).toMatchObject({
+        source,
+        sourcePort: 5_500,
+        destination: nowhere,
+      });
+      expect((await stats()).hostErrorsRelayed).toBeGreaterThan(0);
+      shell(lab.host, `ip ${ip} route del unreachable ${nowhere}`);
+    },
+  );
 
   test('iperf3 over IPv6 moves tens of megabytes, up and down, and all of it comes from the leased address', async () => {
     fish.spawn(lab.origin, ['iperf3', '-s', '-B', origin6]);

@@ -1,4 +1,5 @@
 import type { Forwarder } from '../../fish/forwarder.ts';
+import { hostErrorBytes_max } from '../../fish/answers/host-errors.ts';
 import type { PacketTrace } from '../../fish/log/packet-trace.ts';
 import { FORWARD } from '../../fish/verdicts.ts';
 import { EAGAIN, EINTR } from '../../sys/constants.ts';
@@ -31,8 +32,12 @@ export const clockMargin_ms = wallClockTolerance_ms + comparison_ms_max + wallCl
 /** No packet is longer, its virtio header not included: the length that an IPv6 header tells does not count the header. */
 const packetBytes_max = 65_535 + 40;
 
-/** The bit of `waitReadable` for the second descriptor. */
-const WAKE = 2;
+/** The bits of `waitReadable` for the descriptors behind the first. */
+const [WAKE, ERRORS4, ERRORS6] = [2, 4, 8];
+/** ICMP errors of the host's own between two rounds of packets. */
+const hostErrorsPerRound_max = 16;
+/** Over IPv4 what is read begins with the IP header, which has 60 bytes at most. */
+const ipv4Header_bytes_max = 60;
 
 /**
  * The loop between the TUN and the forwarder: read until nothing waits, then sleep until a packet or a request comes. It
@@ -47,6 +52,7 @@ export class Pump {
   readonly #descriptors: Int32Array;
   // Of an ArrayBuffer of its own: small typed arrays move about in memory, and the kernel writes into this one.
   readonly #buffer: Uint8Array;
+  readonly #message = new Uint8Array(new ArrayBuffer(ipv4Header_bytes_max + hostErrorBytes_max));
   #isStopping = false;
   /** Requests were left over from the last round: the descriptor that announced them is drained. */
   #hasRequests = false;
@@ -72,6 +78,8 @@ export class Pump {
       tunFd: number;
       placeholders: Undelivered;
       wakeFd: number;
+      /** By family, where this host's ICMP errors to itself are heard; below 0: nowhere. */
+      errorFds: Readonly<Record<4 | 6, number>>;
       vnetHeaderBytes: number;
       serve: () => boolean;
       afterRound: () => void;
@@ -83,7 +91,7 @@ export class Pump {
     this.#wakeFd = o.wakeFd;
     this.#serve = o.serve;
     this.#afterRound = o.afterRound;
-    this.#descriptors = Int32Array.of(o.tunFd, o.wakeFd);
+    this.#descriptors = Int32Array.of(o.tunFd, o.wakeFd, o.errorFds[4], o.errorFds[6]);
     this.#buffer = new Uint8Array(new ArrayBuffer(o.vnetHeaderBytes + packetBytes_max));
   }
 
@@ -197,10 +205,27 @@ export class Pump {
     const forwarder = this.#forwarder;
     let answers = 0;
     for (let bytes = forwarder.due(this.#nowMs); bytes !== 0; bytes = forwarder.due(this.#nowMs)) {
+      this.trace?.said(forwarder.reply, bytes, this.#nowMs);
       this.writer.write(forwarder.reply, bytes);
       answers++;
     }
     if (answers > 0) this.writer.flush();
+  }
+
+  /** What this host's kernel has told itself of packets that fish sent is for the clients that they are of. */
+  #relayHostErrors(family: 4 | 6): void {
+    const forwarder = this.#forwarder;
+    const message = this.#message;
+    for (let read = 0; read < hostErrorsPerRound_max; read++) {
+      const bytes = readInto(this.#descriptors[family === 4 ? 2 : 3]!, message);
+      if (bytes <= 0) break;
+      const icmp = family === 4 ? ((message[0] ?? 0) & 15) * 4 : 0;
+      const length = forwarder.relayHostError(message.subarray(icmp, Math.max(icmp, bytes)), family);
+      if (length === 0) continue;
+      this.trace?.said(forwarder.hostError, length, this.#nowMs);
+      this.writer.write(forwarder.hostError, length);
+    }
+    this.writer.flush();
   }
 
   #failUnlessEmpty(bytes: number): void {
@@ -210,12 +235,14 @@ export class Pump {
   }
 
   #wait(timeoutMs: number): void {
-    const ready = waitReadable(this.#descriptors, 2, timeoutMs);
+    const ready = waitReadable(this.#descriptors, this.#descriptors.length, timeoutMs);
     if (ready < 0) throw new SysError('poll', ready, `descriptors ${this.#tunFd} and ${this.#wakeFd}`);
     if ((ready & WAKE) !== 0) {
       drainEventFd(this.#wakeFd);
       this.#hasRequests = true;
     }
+    if ((ready & ERRORS4) !== 0) this.#relayHostErrors(4);
+    if ((ready & ERRORS6) !== 0) this.#relayHostErrors(6);
     if (this.#hasRequests) this.#hasRequests = this.#serve();
   }
 }

@@ -8,6 +8,10 @@ import { Forwarder, memorySizes } from '../../fish/forwarder.ts';
 import { PacketTrace, type TraceRequest } from '../../fish/log/packet-trace.ts';
 import type { Placeholders } from '../../fish/ports/placeholders.ts';
 import { connectKeeper, packetPatience, type KeeperClient } from '../../keeper/client.ts';
+import { EAFNOSUPPORT, EPERM } from '../../sys/constants.ts';
+import { closeFd } from '../../sys/descriptors.ts';
+import { SysError } from '../../sys/errno.ts';
+import { openIcmpErrors } from '../../sys/icmp-errors.ts';
 import { viewOfMapping } from '../../sys/shared-memory.ts';
 import { machineClockMs } from './clock.ts';
 import { HeldSockets } from './held-sockets.ts';
@@ -51,11 +55,13 @@ function main(port: MessagePort, setup: WorkerSetup): void {
     }),
   });
   let leaves = setup.kept !== null;
+  const errorFds = { 4: hearHostErrors(4), 6: hearHostErrors(6) };
   const pump: Pump = new Pump({
     forwarder,
     tunFd: setup.tunFd,
     placeholders: undelivered,
     wakeFd: setup.wakeFd,
+    errorFds,
     vnetHeaderBytes: config.vnetHeaderBytes,
     serve: () => desk.serve(),
     afterRound: flush,
@@ -82,6 +88,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
       forwarder.setBlocks([], machineClockMs());
       confirm();
     } else flush();
+    for (const fd of Object.values(errorFds)) if (fd >= 0) closeFd(fd);
     close();
     for (let batch: EndedBatch | undefined; batch === undefined || hasMore(batch); read = batch.next) {
       batch = forwarder.endedFlows(read, endedFlows_max);
@@ -118,6 +125,14 @@ class Tracing {
     if (isOver) this.#pump.trace = this.#trace = null;
     return { packets, isOver, endedBy: trace?.endedBy ?? 'time', wallOffsetMs: Date.now() - nowMs };
   }
+}
+
+/** Where this host's ICMP errors to itself are heard; below 0 where that is not allowed, as for tests that are not root. */
+function hearHostErrors(family: 4 | 6): number {
+  const fd = openIcmpErrors(family);
+  // Without IPv6 there is nothing to hear.
+  if (fd >= 0 || fd === -EPERM || fd === -EAFNOSUPPORT) return fd;
+  throw new SysError('socket', -fd, `ICMP errors over IPv${family}`);
 }
 
 type Holding = Readonly<{

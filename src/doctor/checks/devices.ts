@@ -49,7 +49,7 @@ export const deviceChecks: readonly Check[] = [
     {
       id: 'tun-mtu',
       title: "the TUN device's MTU is another than that of the narrowest link",
-      why: 'A client, or a remote, is told what fits before its packets are in the TUN device; of what is found too large for a link behind it, the kernel can tell nobody. With a smaller MTU than the links have, packets are cut, or refused, that would have fitted.',
+      why: 'A client, or a remote, is told what fits before its packets are in the TUN device; of what is found too large for a link behind it, a client hears by way of fish, and only with `icmp_source`; a remote is told of a packet that it never sent. With a smaller MTU than the links have, packets are cut, or refused, that would have fitted.',
       remedy: 'Give the TUN device the smallest MTU of uplinks and client interfaces.',
       worst: 'warning',
       isFixable: true,

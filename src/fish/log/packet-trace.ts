@@ -1,6 +1,6 @@
 import { addressToBytes, type Address } from '../../net/address.ts';
 import { protocolNumber, type Protocol } from '../../net/protocol.ts';
-import { HELD } from '../verdicts.ts';
+import { FORWARD, HELD } from '../verdicts.ts';
 import { PacketEnds } from './packet-ends.ts';
 
 /**
@@ -155,6 +155,12 @@ export class PacketTrace {
     if (!this.#isWanted && !isOfFlow()) return;
     const bytes = length - this.#headerBytes;
     this.#keep({ kind, atMs: nowMs, verdict, bytes, before: null, after: this.#cut(buffer, length) }, nowMs);
+  }
+
+  /** What fish says by itself, behind no packet. */
+  said(buffer: Uint8Array, length: number, nowMs: number): void {
+    this.#isWanted = false;
+    this.left('reply', buffer, length, FORWARD, nowMs);
   }
 
   /** What was kept of a packet until its first fragment came is looked for if that is. */
