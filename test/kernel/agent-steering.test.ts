@@ -188,6 +188,28 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     expect((await packets()) - earlier).toBeLessThan(end.sum_received.bytes / 1_448);
   });
 
+  it('carries datagrams in thousands, many streams both ways at once: iperf3 --udp', async () => {
+    const [streams, bytes] = [16, 1_200];
+    const before = (await agent.status()).fish?.stats ?? {};
+    const how = `--udp --bidir --parallel ${streams} --bitrate 2M --length ${bytes} --time 1 --connect-timeout 5000`;
+    const report = lab.shell(lab.clientSide, `iperf3 --json --client ${origin4} ${how}`);
+    const { end, error } = JSON.parse(report) as {
+      error?: string;
+      end: { streams: { udp: { sender: boolean; packets: number; lost_packets: number } }[] };
+    };
+    expect(error).toBeUndefined();
+    expect(end.streams.filter(({ udp }) => udp.sender)).toHaveLength(streams);
+    expect(end.streams).toHaveLength(2 * streams);
+    // A busy machine loses some of them in the buffers of sockets; no stream may be cut off.
+    for (const { udp } of end.streams) expect(udp.packets - udp.lost_packets).toBeGreaterThan(udp.packets / 2);
+    const after = (await agent.status()).fish?.stats ?? {};
+    const grown = (name: string) => (after[name] ?? NaN) - (before[name] ?? NaN);
+    const sent = end.streams.reduce((sum, { udp }) => sum + udp.packets, 0);
+    expect(sent).toBeGreaterThan(streams * 100);
+    expect(grown('bytes_out') + grown('bytes_in')).toBeGreaterThan((sent * bytes) / 2);
+    expect([grown('drops_no_port'), grown('drops_no_flow'), grown('writes_failed')]).toEqual([0, 0, 0]);
+  });
+
   it('answers ping', () => {
     expect(lab.shell(lab.clientSide, `ping -q -c 3 -i 0.2 -W 2 ${origin4}`)).toContain('3 received');
   });
