@@ -87,6 +87,25 @@ describe('more ports than a search looks at', () => {
   });
 });
 
+describe('the port of a new flow', () => {
+  const fresh = (seed: number) => new Pond([block(leases[0]!, 'tcp', 8_192, 8_319)], { seed });
+
+  test('is any of the lease, and none follows from the one before (RFC 6056)', () => {
+    const first = Array.from(
+      { length: 200 },
+      (_, seed) => outside(fresh(seed + 1).send(tcp(client, origin, 'S'))).port,
+    );
+    // Of 128 ports 200 draws leave out a quarter at most.
+    expect(new Set(first).size).toBeGreaterThan(80);
+    expect(Math.min(...first)).toBeLessThan(8_192 + 16);
+    expect(Math.max(...first)).toBeGreaterThan(8_319 - 16);
+    const pond = fresh(7);
+    const ports = Array.from({ length: 64 }, (_, each) => outside(pond.send(tcp(from(each + 1), origin, 'S'))).port);
+    const steps = ports.slice(1).map((port, each) => port - ports[each]!);
+    expect(new Set(steps).size).toBeGreaterThan(32);
+  });
+});
+
 describe('ten leased ports', () => {
   test('serve thousands of TCP connections to different servers, none of whose 5-tuples is used twice', () => {
     const pond = new Pond([block(leases[0]!, 'tcp', 9_000, 9_007), block(leases[0]!, 'tcp', 9_008, 9_009)], {
