@@ -32,7 +32,7 @@ export const dropWords: Readonly<Record<DropReason, string>> = {
   table_full: 'as many flows as the table holds',
   placeholder_budget: 'as many placeholders as the budget allows, and no exclusive port left',
   placeholder_failed: 'the kernel refused a placeholder for another reason than that the tuple is taken',
-  peers_full: 'as many UDP peers as the table holds (filtering address_dependent)',
+  peers_full: 'to a UDP peer more, when there are as many as the table holds (udp_filtering)',
   fragment_bad_length:
     'of a fragment: no data, a length that is no multiple of eight and has more behind it, or an end beyond 65,535 bytes',
   fragment_too_small: 'A first fragment without all of its TCP, UDP or ICMP header (RFC 1858)',
@@ -58,4 +58,5 @@ export const dropWords: Readonly<Record<DropReason, string>> = {
   addresses_full: 'as many IPv6 addresses as the address book holds',
   call_limit:
     "a TCP connection from outside to a mapped port: as many wait for the client's answer as may, or came within a second",
+  peer_share: 'to a UDP peer more, when the client has its share of those that can be remembered (udp_filtering)',
 };

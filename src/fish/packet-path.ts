@@ -94,7 +94,7 @@ export class PacketPath {
     this.#packet = new Packet(config.vnetHeaderBytes, book);
     this.#keeping = new FlowKeeping(config, life, o.traffic);
     this.#calls = new CallPath(life, this.#keeping);
-    this.#peers = new PeerFilter(life.peers, book, config.udpFiltering);
+    this.#peers = new PeerFilter(life, book, config.udpFiltering);
     this.#errors = new ErrorPath({ book, flows: life.flows, keys, peers: this.#peers });
     this.#identifications = new Identifications(random);
     this.mss = new MssClamp(config);
@@ -243,8 +243,15 @@ export class PacketPath {
       flow = this.#open(packet, remote, remotePort, nowMs);
       this.#isNew = true;
     }
-    if (flow >= 0 && isUdp(protocol) && !this.#peers.add(flow, packet)) return -DROP.peers_full;
-    return flow;
+    return flow >= 0 && isUdp(protocol) ? this.#notePeer(flow, packet, nowMs) : flow;
+  }
+
+  /** The flow, if whom its client sends to can be remembered for the answer; else the negated reason, which the client is told. */
+  #notePeer(flow: number, packet: Packet, nowMs: number): number {
+    const noted = this.#peers.add(flow, this.#life.flows.client[flow]!, packet);
+    if (noted === FORWARD) return flow;
+    if (this.#isNew) this.#life.cancel(flow);
+    return this.#begun(-noted, packet, nowMs);
   }
 
   #hasFlowOut({ protocol, source, sourcePort, destination, destinationPort }: Packet): boolean {

@@ -59,7 +59,7 @@ export const DROP = {
   placeholder_budget: 24,
   /** The kernel refused a placeholder for another reason than that the tuple is taken. */
   placeholder_failed: 25,
-  /** As many UDP peers as the table holds (filtering `address_dependent`). */
+  /** From a client to a UDP peer more, when there are as many as the table holds (a filter that is stricter than the mapping). */
   peers_full: 26,
   /** Of a fragment: no data, a length that is no multiple of eight and has more behind it, or an end beyond 65,535 bytes. */
   fragment_bad_length: 27,
@@ -103,6 +103,8 @@ export const DROP = {
   addresses_full: 46,
   /** From outside, a TCP connection to a mapped port: as many wait for the client's answer as may, or came within a second. */
   call_limit: 47,
+  /** From a client to a UDP peer more, when it has its share of those that can be remembered. */
+  peer_share: 48,
 } as const;
 
 export type DropReason = keyof typeof DROP;

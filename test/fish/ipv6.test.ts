@@ -261,10 +261,10 @@ describe('the addresses of IPv6', () => {
     const send = (last: number) => pond.send(udp(client6, { address: `2001:db8:e::${last}`, port: 53 })).verdict;
     const answer = (last: number) =>
       pond.send(udp({ address: `2001:db8:e::${last}`, port: 99 }, { address, port: 9_000 })).verdict;
-    expect([send(1), send(2), send(3), send(1)]).toEqual(['forward', 'forward', 'peers_full', 'forward']);
+    expect([send(1), send(2), send(3), send(1)]).toEqual(['forward', 'forward', 'addresses_full', 'forward']);
     expect([answer(1), answer(2), answer(3)]).toEqual(['forward', 'forward', 'filtered']);
     pond.restart();
-    expect([answer(1), answer(2), answer(3), send(3)]).toEqual(['forward', 'forward', 'filtered', 'peers_full']);
+    expect([answer(1), answer(2), answer(3), send(3)]).toEqual(['forward', 'forward', 'filtered', 'addresses_full']);
     pond.pass(301);
     expect([send(3), answer(3), send(4)]).toEqual(['forward', 'forward', 'forward']);
   });

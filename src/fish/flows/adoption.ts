@@ -92,8 +92,10 @@ export class Adoption {
     const until = Math.min(rows, this.#next + max);
     const looked = until - this.#next;
     for (; this.#next < until; this.#next++) {
-      if (this.#next >= capacity) peers?.adopt(this.#next - capacity, isPeer);
-      else if (!isUsed(this.#next)) flows.free(this.#next);
+      if (peers !== null && this.#next >= capacity) {
+        const flow = peers.adopt(this.#next - capacity, isPeer);
+        if (flow !== NONE) life.clients.addPeer(flows.client[flow]!, flows.protocol[flow]!);
+      } else if (!isUsed(this.#next)) flows.free(this.#next);
       else this.#take(this.#next, nowMs);
     }
     if (looked < max) {

@@ -266,6 +266,13 @@ export class FlowLife {
     return flow;
   }
 
+  /** A flow that has just begun, and by which nothing has gone out, is as if it had never been. */
+  cancel(flow: number): void {
+    this.opened--;
+    this.live--;
+    this.#free(flow);
+  }
+
   /** Counts in a row that was checked, with what is left of its time. */
   adopt(flow: number, deadlineMs: number, nowMs: number): void {
     this.flows.adopt(flow);
@@ -398,9 +405,15 @@ export class FlowLife {
     this.flows.release(flow);
     if (placeholder !== NONE && !keepsPlaceholder) this.#parts.placeholders.close(placeholder);
     const protocol = this.flows.protocol[flow]!;
-    if (protocol === UDP6) this.peers?.forget(flow, this.#letGo);
-    else this.peers?.forget(flow);
+    this.#forgetPeers(flow, protocol);
     if (protocol >= IPV6) this.#letGoAddresses(flow);
+  }
+
+  #forgetPeers(flow: number, protocol: number): void {
+    if (this.peers === null || !isUdp(protocol)) return;
+    const gone = protocol === UDP6 ? this.peers.forget(flow, this.#letGo) : this.peers.forget(flow);
+    // What a row held is there until it is taken again, and so is its client's address.
+    this.clients.removePeers(this.flows.client[flow]!, protocol, gone);
   }
 
   #isUnansweredCall(flow: number): boolean {

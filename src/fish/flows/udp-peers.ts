@@ -21,6 +21,7 @@ export class UdpPeers {
   readonly #nextOfFlow: Int32Array;
   readonly #firstOfFlow: Int32Array;
   #free = NOBODY;
+  #count = 0;
 
   /** No entry is free yet, nor anybody's: each is to be adopted. */
   constructor(flowsMax: number, columns: PeerColumns, random: () => number) {
@@ -35,6 +36,11 @@ export class UdpPeers {
     this.#nextInBucket = new Int32Array(peersMax);
     this.#nextOfFlow = new Int32Array(peersMax);
     this.#firstOfFlow = new Int32Array(flowsMax).fill(NOBODY);
+  }
+
+  /** How many more there is room for. */
+  get free(): number {
+    return this.#owner.length - this.#count;
   }
 
   /** `port`: 0 where only the address counts. */
@@ -58,13 +64,17 @@ export class UdpPeers {
     return true;
   }
 
-  /** Takes an entry over as it is, if `isOurs` says so of its flow and remote; else it is free. */
-  adopt(entry: number, isOurs: (flow: number, remote: number) => boolean): void {
+  /** Takes an entry over as it is, if `isOurs` says so of its flow and remote: whose it is. Else it is free, and nobody's: -1. */
+  adopt(entry: number, isOurs: (flow: number, remote: number) => boolean): number {
     const flow = this.#owner[entry]! - 1;
     const isFlow = flow >= 0 && flow < this.#firstOfFlow.length;
     const [remote, port] = [this.#remote[entry]!, this.#port[entry]!];
-    if (isFlow && !this.has(flow, remote, port) && isOurs(flow, remote)) this.#chain(entry);
-    else this.#letGo(entry);
+    if (isFlow && !this.has(flow, remote, port) && isOurs(flow, remote)) {
+      this.#chain(entry);
+      return flow;
+    }
+    this.#letGo(entry);
+    return NOBODY;
   }
 
   #is(entry: number, flow: number, remote: number, port: number): boolean {
@@ -78,6 +88,7 @@ export class UdpPeers {
     this.#buckets[bucket] = entry;
     this.#nextOfFlow[entry] = this.#firstOfFlow[flow]!;
     this.#firstOfFlow[flow] = entry;
+    this.#count++;
   }
 
   #letGo(entry: number): void {
@@ -86,8 +97,9 @@ export class UdpPeers {
     this.#free = entry;
   }
 
-  /** Forgets all peers of a flow; `onGone` is told each remote when its entry counts no more. */
-  forget(flow: number, onGone: (remote: number) => void = ignore): void {
+  /** Forgets all peers of a flow: how many. `onGone` is told each remote when its entry counts no more. */
+  forget(flow: number, onGone: (remote: number) => void = ignore): number {
+    const before = this.#count;
     let entry = this.#firstOfFlow[flow]!;
     this.#firstOfFlow[flow] = NOBODY;
     while (entry !== NOBODY) {
@@ -96,8 +108,10 @@ export class UdpPeers {
       this.#unchain(entry);
       this.#letGo(entry);
       onGone(remote);
+      this.#count--;
       entry = next;
     }
+    return before - this.#count;
   }
 
   #unchain(entry: number): void {

@@ -51,6 +51,11 @@ export class AddressBook {
     return familyOf(address) === 4 ? ipv4ToNumber(address) : this.find(viewOf(address), 0);
   }
 
+  /** How many more addresses there is room for. */
+  get free(): number {
+    return this.#freeCount;
+  }
+
   /** Counts once more on the address at this offset: its number, or NO_ADDRESS when the book is full. */
   hold(view: DataView, at: number): number {
     return this.#hold(view.getUint32(at), view.getUint32(at + 4), view.getUint32(at + 8), view.getUint32(at + 12));

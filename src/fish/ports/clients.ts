@@ -46,6 +46,7 @@ export class Clients {
   readonly #flows: Uint32Array;
   readonly #total: Uint32Array;
   readonly #placeholders: Uint32Array;
+  readonly #peers: Uint32Array;
   /** Three a client, as the flows; 0: none yet. */
   readonly #leased: Uint32Array;
   readonly #tokens: Float32Array;
@@ -69,6 +70,7 @@ export class Clients {
     this.#flows = new Uint32Array(size * 3);
     this.#total = new Uint32Array(size);
     this.#placeholders = new Uint32Array(size);
+    this.#peers = new Uint32Array(size);
     this.#leased = new Uint32Array(size * 3);
     this.#tokens = new Float32Array(size);
     this.#refilledMs = new Float64Array(size);
@@ -154,6 +156,23 @@ export class Clients {
     if (this.#total[place] === 0) this.#close(place);
   }
 
+  /** Whether the client may have one more UDP peer remembered, of `free`. */
+  mayHavePeer(client: number, protocol: number, free: number): boolean {
+    const place = this.#find(client, protocol);
+    return place === NOWHERE || this.share.allows(this.#peers[place]!, free);
+  }
+
+  addPeer(client: number, protocol: number): void {
+    const place = this.#find(client, protocol);
+    if (place !== NOWHERE) this.#peers[place] = this.#peers[place]! + 1;
+  }
+
+  /** So many that were added; with its last flow a client's are gone anyhow. */
+  removePeers(client: number, protocol: number, peers: number): void {
+    const place = this.#find(client, protocol);
+    if (place !== NOWHERE) this.#peers[place] = Math.max(0, this.#peers[place]! - peers);
+  }
+
   #begin(address: number, protocol: number, nowMs: number): number {
     const client = this.#subscribers.of(address, protocol);
     let place = this.#homeOf(client, protocol & IPV6);
@@ -161,6 +180,7 @@ export class Clients {
     this.#client[place] = client;
     this.#family[place] = protocol & IPV6;
     this.#placeholders[place] = 0;
+    this.#peers[place] = 0;
     this.#leased.fill(0, place * 3, place * 3 + 3);
     // Its first flow was one of the burst.
     this.#tokens[place] = this.#limits.flowsPerSPerClientMax - 1;
@@ -209,6 +229,7 @@ export class Clients {
     this.#total[to] = this.#total[from]!;
     this.#total[from] = 0;
     this.#placeholders[to] = this.#placeholders[from]!;
+    this.#peers[to] = this.#peers[from]!;
     this.#tokens[to] = this.#tokens[from]!;
     this.#refilledMs[to] = this.#refilledMs[from]!;
   }
