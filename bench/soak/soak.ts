@@ -26,6 +26,11 @@ const patience_ms = 120_000;
 /** Flows that were told to last are all over by then, also where nobody said so. */
 const margin_s = 20;
 const sampleEvery_ms = 1_000;
+/** What has to be 0 when all is over: nothing is held, and of no protocol's ports, nor toward any destination, is one used. */
+const accounts = [
+  ...['flows_live', 'flows_resting', 'clients', 'placeholders_held', 'fragmented_packets', 'fragments_held'],
+  ...['tcp4', 'udp4', 'icmp4'].flatMap((name) => [`flows_${name}`, `port_saturation_${name}`]),
+];
 
 export type SoakOptions = Readonly<{
   name: string;
@@ -49,7 +54,7 @@ export type SoakReport = Readonly<{
 
 /** What a flow's life takes, in seconds, from how long the whole thing takes: ages are mixed, and all of them are seen. */
 function timesOf(seconds: number) {
-  const age_max = Math.min(40, Math.max(4, Math.floor(seconds / 15)));
+  const age_max = Math.min(40, Math.max(4, Math.floor(seconds / 10)));
   const timers = {
     tcp_established_s: Math.max(4, age_max * 0.4),
     tcp_opening_s: 4,
@@ -278,8 +283,8 @@ class Soak {
       .catch(() => this.#agent.status());
     await this.#look(false);
     const { stats = {} } = status.fish ?? {};
-    for (const name of ['flows_live', 'flows_resting', 'placeholders_held', 'fragments_held'])
-      if (stats[name] !== 0) this.#problems.push(`${name} is ${stats[name]} at the end`);
+    for (const name of accounts) if (stats[name] !== 0) this.#problems.push(`${name} is ${stats[name]} at the end`);
+    this.#o.say(`at the end: ${accounts.map((name) => `${name} ${stats[name]}`).join(', ')}`);
   }
 
   /** The agent gives everything back. */
