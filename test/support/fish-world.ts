@@ -193,7 +193,7 @@ export class World {
   }
 
   /** Does it; if fish is killed over it, its successor does it once more, as nobody heard that it was done. */
-  #throughDeath<T>(act: () => T, onDeath: () => void = () => {}): T {
+  #throughDeath<T>(act: () => T, onDeath: () => void = () => this.#forgetResets()): T {
     try {
       return act();
     } catch (error) {
@@ -211,7 +211,6 @@ export class World {
     }
     this.pond.storesLeft = Infinity;
     onDeath();
-    this.#forgetResets();
     return act();
   }
 
@@ -223,7 +222,10 @@ export class World {
     this.pond.nowMs += lengthS * 1_000;
     this.#throughDeath(
       () => this.pond.pass(0),
-      () => this.#letHalfEndedLive(),
+      () => {
+        this.#letHalfEndedLive();
+        this.#forgetResets();
+      },
     );
     this.naive.expire(this.nowS);
   }

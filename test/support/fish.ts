@@ -227,6 +227,8 @@ export class Pond {
       fragmentedPacketsMax: 256,
       fragmentBytesMax: 1_048_576,
       flowLogMax: 1_024,
+      // Properties begin thousands of ponds, and their tables would be most of what that takes.
+      clientsMax: 1_024,
       ...settings,
       timers: { ...defaultTimers, ...timers },
     });
