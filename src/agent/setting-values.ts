@@ -1,5 +1,8 @@
 import { z } from 'zod';
 
+/** In `state_dir`, where the status is told. */
+export const socketName = 'agent.sock';
+
 /** People write marks in hexadecimal. */
 export const Mark = z.union([
   z.int().min(0).max(0xffff_ffff),

@@ -1,3 +1,4 @@
+import { isAbsolute, join, normalize } from 'node:path';
 import { z } from 'zod';
 import { addressPoolings, tcpRefusals, unsolicitedSyns } from '../fish/config.ts';
 import { dependences, isStricter } from '../fish/flows/mapping.ts';
@@ -10,14 +11,20 @@ import { logSettings } from '../ops/logger.ts';
 import { AddressText, Name, PrefixText } from '../wire/primitives.ts';
 import { FishClaim } from './fish-claims.ts';
 import type { HostSettings } from './desired-host.ts';
-import { flowLogSetting, Mark, seconds } from './setting-values.ts';
+import { flowLogSetting, Mark, seconds, socketName } from './setting-values.ts';
 import { pathsOf, Terminate } from './settings-terminate.ts';
 import { steeringModes, type SteeringMode } from './steering/choose.ts';
 
 /** The kernel's rule for names of network devices. */
 const DeviceName = z
   .string()
-  .refine((name) => /^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/.test(name), 'must be the name of a network device');
+  .refine((name) => /^(?!\.{1,2}$)[^\s/:%"{}]{1,15}$/.test(name), 'must be the name of a network device')
+  .refine(
+    (name) => !['lo', 'all', 'default'].includes(name),
+    'must be a device that packets come in by: lo has what this host sends itself, and all and default are words of sysctl for every device',
+  );
+
+const AbsolutePath = z.string().refine(isAbsolute, 'must be an absolute path: it begins with /');
 
 /** A claim that says neither family nor place gets the family of the clients: IPv4, unless they have none of that. */
 function withFamily<
@@ -184,10 +191,7 @@ const Fish = z
 const Broker = z
   .strictObject({
     enabled: z.boolean().default(true),
-    socket: z
-      .string()
-      .min(1)
-      .max(100)
+    socket: AbsolutePath.max(100)
       .default('/run/fishery/broker.sock')
       .meta({ description: 'Path of the Unix socket on which programs of this host are served' }),
   })
@@ -208,7 +212,7 @@ export const agentSettings = z
       .default('/etc/fishery/agent.token')
       .meta({ description: 'File with the token of role agent for this machine' }),
     ...certificateSettings,
-    state_dir: z.string().default('/var/lib/fishery').meta({
+    state_dir: AbsolutePath.default('/var/lib/fishery').meta({
       description: 'Where the agent writes down how the host was before it came, and where its status socket is',
     }),
     uplinks: z.array(DeviceName).max(64).default([]).meta({
@@ -286,7 +290,21 @@ export const agentSettings = z
     else if ((mark & ~mask) !== 0) complain('mark', 'must not have bits outside mark_mask');
     const kernels = 'is a table of the kernel (default, main, local)';
     if (isKernels(table)) complain('route_table', kernels);
-    const { terminate, client_interfaces: clients } = settings;
+    const { terminate, client_interfaces: clients, tun, broker } = settings;
+    if (fish?.enabled) {
+      const both = clients.filter((name) => uplinks.includes(name));
+      if (both.length > 0)
+        complain(
+          'client_interfaces',
+          `${both.join(', ')} is an uplink as well: whatever arrived there for others than this host would go to fish`,
+        );
+    }
+    for (const key of ['uplinks', 'client_interfaces'] as const)
+      if (settings[key].includes(tun))
+        complain(key, `${tun} is fish's own device (tun): packets would go round in a circle`);
+    const kept = [join(settings.state_dir, socketName), settings.token_file].map(normalize);
+    if (broker.enabled && kept.includes(normalize(broker.socket)))
+      complain('broker', `socket: ${broker.socket} is another file of the agent: the broker needs a path of its own`);
     if (!terminate?.enabled) return;
     const complainOf = (message: string) => complain('terminate', message);
     if (clients.length === 0) complainOf('client_interfaces says where the connections come from, and names none');

@@ -413,6 +413,13 @@ async function lookFirst(
     await firstGuard.hold();
     const found = await host.observe('all');
     removeTraceTable();
+    if (settings.fish && found.tun !== 'absent') {
+      const kind = host.kindOf(settings.tun);
+      if (kind !== 'tun')
+        return err(
+          `${settings.tun} is a device of this host, and none of kind tun (${kind ?? 'hardware'}): change the setting tun to a name that is free`,
+        );
+    }
     const strangers = foreignRouting(found, settings);
     return strangers.length > 0 ? err(strangers.join('; ')) : ok(found);
   } catch (error) {

@@ -6,10 +6,11 @@ import { err, ok, type Result } from '../net/result.ts';
 import { makeDirectory } from '../ops/directory.ts';
 import { flowPage, isFlowPage } from './flow-pages.ts';
 import { metricsText } from './metrics.ts';
+import { socketName } from './setting-values.ts';
 import { tracePage } from './trace/trace-page.ts';
 import { problemsIn, statusOf, type StatusParts } from './status.ts';
 
-export const socketName = 'agent.sock';
+export { socketName };
 
 /**
  * GET /status (JSON), /healthz (200, or 503 with the reason) and /metrics, on a Unix socket that root alone may open:

@@ -178,6 +178,8 @@ export class Broker {
       if (!this.#slices.has(slice.id)) this.#slices.set(slice.id, slice);
     this.#newest = Math.max(this.#newest, await reader.revision());
     makeReachable(dirname(socket));
+    if (statSync(socket, { throwIfNoEntry: false })?.isSocket() === false)
+      throw new Error(`${socket} is there, and is no socket: name another path`);
     // Left behind by one that died: whoever starts a broker has made sure that none is at work.
     rmSync(socket, { force: true });
     await this.#app.listen({ path: socket });

@@ -28,7 +28,8 @@ export const rtm = {
   getRule: 34,
 } as const;
 
-export type LinkInfo = Readonly<{ index: number; name: string; isUp: boolean }>;
+/** `kind`: what the kernel made it as (tun, veth, bridge ...); null for hardware, and for the loopback device. */
+export type LinkInfo = Readonly<{ index: number; name: string; kind: string | null; isUp: boolean }>;
 /** An address that the host has on a link. */
 export type AddressInfo = Readonly<{ family: Family; link: number; address: Address; prefixLength: number }>;
 
@@ -66,6 +67,8 @@ const textFamily = (family: number): Family | undefined =>
 
 const IFF_UP = 1;
 const IFLA_IFNAME = 3;
+const IFLA_LINKINFO = 18;
+const IFLA_INFO_KIND = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const RTA_DST = 1;
@@ -126,10 +129,15 @@ export function writeLinkRequest(writer: MessageWriter, which: Readonly<{ name: 
 export function readLink(buffer: Uint8Array, { type, from, to }: Message): LinkInfo | undefined {
   if (type !== rtm.newLink && type !== rtm.delLink) return undefined;
   let name = '';
+  let kind: string | null = null;
   eachAttribute(buffer, from + 16, to, (attribute, start, end) => {
     if (attribute === IFLA_IFNAME) name = asText(buffer, start, end);
+    if (attribute !== IFLA_LINKINFO) return;
+    eachAttribute(buffer, start, end, (inner, innerStart, innerEnd) => {
+      if (inner === IFLA_INFO_KIND) kind = asText(buffer, innerStart, innerEnd);
+    });
   });
-  return { index: read32(buffer, from + 4), name, isUp: (read32(buffer, from + 8) & IFF_UP) !== 0 };
+  return { index: read32(buffer, from + 4), name, kind, isUp: (read32(buffer, from + 8) & IFF_UP) !== 0 };
 }
 
 /** Brings a link up; returns the sequence number to wait for. */

@@ -181,6 +181,15 @@ describe('a broker', () => {
     expect((await w.client().sessions.keepalive(id)).state).toBe('live');
   });
 
+  it('listens in nobody else’s place: a file that is no socket stays', async () => {
+    await w.stop();
+    writeFileSync(w.socket, 'a token');
+    await expect(w.start()).rejects.toThrow(`${w.socket} is there, and is no socket: name another path`);
+    expect(statSync(w.socket).isFile()).toBe(true);
+    rmSync(w.socket);
+    await w.start();
+  });
+
   it('is no use to whoever it does not know, and says as whom it was asked', async () => {
     await w.ready();
     w.word.holders = w.word.holders.map((known) => ({ ...known, uid: 2_999 }));

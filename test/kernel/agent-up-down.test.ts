@@ -27,6 +27,18 @@ describe('what others have on the host', () => {
     expect(lab.fingerprint()).toEqual(before);
   });
 
+  it('as a device that has the name of its own, and is no TUN: it does not start, and touches nothing', async () => {
+    const config = await lab.setUp({ settings: { ...withFish, tun: 'dum0' } });
+    lab.shell(lab.host, 'ip link add dum0 type veth peer name dum1');
+    const before = lab.fingerprint();
+    const agent = lab.startAgent(config);
+    expect(await agent.ended()).not.toBe(0);
+    expect(agent.output).toContain(
+      'dum0 is a device of this host, and none of kind tun (veth): change the setting tun',
+    );
+    expect(lab.fingerprint()).toEqual(before);
+  });
+
   it('in the way of fish later on: it says so until it is gone, and takes nothing away', async () => {
     const agent = lab.startAgent(await lab.setUp({ settings: withFish }));
     await agent.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');

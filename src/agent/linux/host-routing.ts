@@ -60,6 +60,11 @@ export class HostRouting {
     return link === undefined ? 'absent' : link.isUp ? 'up' : 'down';
   }
 
+  /** What the kernel made a device as; null for hardware, undefined where there is none of that name. */
+  kindOf(name: string): string | null | undefined {
+    return this.#routing.link({ name })?.kind;
+  }
+
   /** Throws HostProblem, which names the step and what the kernel said. */
   carryOut(step: RoutingStep): void {
     try {

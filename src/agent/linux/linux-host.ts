@@ -150,6 +150,11 @@ export class LinuxHost implements Host {
     this.#table.close();
   }
 
+  /** What the kernel made a device as; null for hardware, undefined where there is none of that name. */
+  kindOf(name: string): string | null | undefined {
+    return device(() => this.#routing.kindOf(name));
+  }
+
   #lookAtTun(): Pick<HostState, 'tun' | 'tunQueue'> {
     const { tun: name } = this.#options;
     const tun = this.#routing.device(name);
