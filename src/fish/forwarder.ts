@@ -66,7 +66,7 @@ export class Forwarder {
     const clients = new PrefixList(config.clientPrefixes);
     const keys = new MappingKeys(config.udpMapping);
     this.#adoption = new Adoption({ config, memory, book, blocks, placeholders, clients, life, keys });
-    this.#answers = new Answers(config);
+    this.#answers = new Answers(config, life.subscribers, random);
     this.#hostErrors = new HostErrors(config);
     const path = {
       config,

@@ -257,8 +257,9 @@ describe('a client that gets no source is told', () => {
 
   test('so many times per second and no more', () => {
     const pond = full({ icmpErrorsPerSMax: 3 });
+    const from = (host: number) => ({ ...client, address: `100.96.0.${host}` });
     const replies = () =>
-      Array.from({ length: 5 }, () => (pond.send(tcp(client, origin, 'S')), pond.reply() !== undefined));
+      Array.from({ length: 5 }, (_, i) => (pond.send(tcp(from(i + 2), origin, 'S')), pond.reply() !== undefined));
     expect(replies()).toEqual([true, true, true, false, false]);
     pond.pass(0.34);
     expect(replies()).toEqual([true, false, false, false, false]);

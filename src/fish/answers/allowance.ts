@@ -9,12 +9,17 @@ export class Allowance {
     this.#tokens = perSecondMax;
   }
 
-  /** Takes one; false when there is none left. */
-  spend(nowMs: number): boolean {
+  /** How many could be taken now, and what there is of one more. */
+  left(nowMs: number): number {
     const gained = ((nowMs - this.#refilledMs) / 1_000) * this.#perSecondMax;
     this.#tokens = Math.min(this.#perSecondMax, this.#tokens + gained);
     this.#refilledMs = nowMs;
-    if (this.#tokens < 1) return false;
+    return this.#tokens;
+  }
+
+  /** Takes one; false when there is none left. */
+  spend(nowMs: number): boolean {
+    if (this.left(nowMs) < 1) return false;
     this.#tokens--;
     return true;
   }

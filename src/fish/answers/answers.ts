@@ -1,5 +1,6 @@
 import type { FishConfig } from '../config.ts';
 import { isTcp, type Packet } from '../packet/packet.ts';
+import type { Subscribers } from '../ports/subscribers.ts';
 import { ProhibitedReply } from './icmp-prohibited.ts';
 import { ResetReply } from './reset-reply.ts';
 import { UnsolicitedSyns } from './unsolicited-syns.ts';
@@ -27,10 +28,11 @@ export class Answers {
   /** Bytes of it to be written, most often 0. */
   length = 0;
 
-  constructor(config: FishConfig) {
+  constructor(config: FishConfig, subscribers: Pick<Subscribers, 'ofSource'>, random: () => number) {
     const { icmpErrorsPerSMax, vnetHeaderBytes, refuseTcpWith, unsolicitedSyn } = config;
-    this.#prohibited = new ProhibitedReply(config);
-    this.#resets = refuseTcpWith === 'rst' ? new ResetReply(icmpErrorsPerSMax, vnetHeaderBytes) : null;
+    this.#prohibited = new ProhibitedReply(config, subscribers, random);
+    this.#resets =
+      refuseTcpWith === 'rst' ? new ResetReply(icmpErrorsPerSMax, vnetHeaderBytes, subscribers, random) : null;
     this.#syns = unsolicitedSyn === 'unreachable' ? new UnsolicitedSyns(icmpErrorsPerSMax, vnetHeaderBytes) : null;
     this.buffer = this.#prohibited.buffer;
   }

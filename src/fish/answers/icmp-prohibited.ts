@@ -1,5 +1,5 @@
 import { addressToBytes, type Address } from '../../net/address.ts';
-import { Allowance } from './allowance.ts';
+import { ClientAllowance } from './client-allowance.ts';
 import { sumOf } from '../packet/checksum.ts';
 import type { FishConfig } from '../config.ts';
 import {
@@ -12,6 +12,7 @@ import {
 } from '../packet/own-packet.ts';
 import { familyOfProtocol, ICMP, ICMP6_UNREACHABLE, ICMP_UNREACHABLE, ICMPV6, type Packet } from '../packet/packet.ts';
 import type { VnetHeaderBytes } from '../packet/vnet-header.ts';
+import type { Subscribers } from '../ports/subscribers.ts';
 
 /** Type and code of "communication administratively prohibited": RFC 1812 5.2.7.1, RFC 4443 3.1. */
 const PROHIBITED = { 4: (ICMP_UNREACHABLE << 8) | 13, 6: (ICMP6_UNREACHABLE << 8) | 1 } as const;
@@ -24,13 +25,13 @@ const TYPE_OF_SERVICE = 0xc0;
 /**
  * Writes the answer to a packet that fish could not give a source: ICMP destination unreachable, communication
  * administratively prohibited, which ends a client's connect() at once instead of in two minutes. At most so many per second,
- * in bursts of as many.
+ * in bursts of as many, and of those no more to one client than are left for others.
  */
 export class ProhibitedReply {
   /** By family, the address that errors come from; null: none are sent. */
   readonly #sources: Readonly<Record<4 | 6, DataView | null>>;
   readonly #start: VnetHeaderBytes;
-  readonly #allowance: Allowance;
+  readonly #allowance: ClientAllowance;
   readonly #view: DataView;
 
   /** The virtio header, all zero, and the packet. */
@@ -38,10 +39,14 @@ export class ProhibitedReply {
   sent = 0;
   suppressed = 0;
 
-  constructor(config: Pick<FishConfig, 'icmpSource' | 'icmpSource6' | 'icmpErrorsPerSMax' | 'vnetHeaderBytes'>) {
+  constructor(
+    config: Pick<FishConfig, 'icmpSource' | 'icmpSource6' | 'icmpErrorsPerSMax' | 'vnetHeaderBytes'>,
+    subscribers: Pick<Subscribers, 'ofSource'>,
+    random: () => number,
+  ) {
     const { icmpSource, icmpSource6, icmpErrorsPerSMax, vnetHeaderBytes } = config;
     this.#sources = { 4: viewOf(icmpSource), 6: viewOf(icmpSource6) };
-    this.#allowance = new Allowance(icmpErrorsPerSMax);
+    this.#allowance = new ClientAllowance(icmpErrorsPerSMax, subscribers, random);
     this.#start = vnetHeaderBytes;
     this.buffer = new Uint8Array(vnetHeaderBytes + messageBytes_max[6]);
     this.#view = new DataView(this.buffer.buffer);
@@ -52,7 +57,7 @@ export class ProhibitedReply {
     const { protocol } = packet;
     const family = familyOfProtocol(protocol);
     const source = this.#sources[family];
-    if (source === null || !this.#allowance.spend(nowMs)) {
+    if (source === null || !this.#allowance.spend(packet, nowMs)) {
       this.suppressed++;
       return 0;
     }

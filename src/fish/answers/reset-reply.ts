@@ -1,4 +1,4 @@
-import { Allowance } from './allowance.ts';
+import { ClientAllowance } from './client-allowance.ts';
 import { IPV6_HEADER } from '../packet/ipv6-headers.ts';
 import {
   addressBytes,
@@ -10,6 +10,7 @@ import {
 } from '../packet/own-packet.ts';
 import { ACK, familyOfProtocol, RST, TCP, type Packet } from '../packet/packet.ts';
 import type { VnetHeaderBytes } from '../packet/vnet-header.ts';
+import type { Subscribers } from '../ports/subscribers.ts';
 
 const TCP_HEADER = 20;
 const TCP_CHECKSUM = 16;
@@ -17,27 +18,32 @@ const TCP_CHECKSUM = 16;
 /**
  * Writes the reset that a host would answer a SYN with whose port nobody listens on (RFC 9293 3.10.7.1): from the remote, its
  * sequence number 0, acknowledging the SYN and the data in it. So a client's connect() ends with "connection refused", by
- * every program understood, also where ICMP does not reach it. At most so many per second, in bursts of as many.
+ * every program understood, also where ICMP does not reach it. At most so many per second: see `ClientAllowance`.
  */
 export class ResetReply {
   readonly #start: VnetHeaderBytes;
-  readonly #allowance: Allowance;
+  readonly #allowance: ClientAllowance;
   readonly #view: DataView;
   /** The virtio header, all zero, and the packet. */
   readonly buffer: Uint8Array;
   sent = 0;
   suppressed = 0;
 
-  constructor(perSecondMax: number, vnetHeaderBytes: VnetHeaderBytes) {
+  constructor(
+    perSecondMax: number,
+    vnetHeaderBytes: VnetHeaderBytes,
+    subscribers: Pick<Subscribers, 'ofSource'>,
+    random: () => number,
+  ) {
     this.#start = vnetHeaderBytes;
-    this.#allowance = new Allowance(perSecondMax);
+    this.#allowance = new ClientAllowance(perSecondMax, subscribers, random);
     this.buffer = new Uint8Array(vnetHeaderBytes + IPV6_HEADER + TCP_HEADER);
     this.#view = new DataView(this.buffer.buffer);
   }
 
   /** Fills `buffer` with the answer to a SYN, not yet translated; its length, or 0 when it is not to be sent. */
   write(packet: Packet, nowMs: number): number {
-    if (!this.#allowance.spend(nowMs)) {
+    if (!this.#allowance.spend(packet, nowMs)) {
       this.suppressed++;
       return 0;
     }

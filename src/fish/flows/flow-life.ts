@@ -50,6 +50,7 @@ export class FlowLife {
   readonly #picker: SourcePicker;
   readonly flows: FlowTable;
   readonly tcp: TcpTracker;
+  readonly subscribers: Subscribers;
   readonly clients: Clients;
   readonly destinations: Destinations;
   readonly traffic: FlowTraffic;
@@ -74,8 +75,8 @@ export class FlowLife {
     this.flows = new FlowTable(columns.flows, random);
     this.tcp = new TcpTracker(columns.tcp);
     this.peers = needsPeers(config) ? new UdpPeers(this.flows.capacity, columns.peers, random) : null;
-    const subscribers = new Subscribers(parts.book.words, config.clientPrefix6Bits, random);
-    this.clients = new Clients(config, subscribers, random);
+    this.subscribers = new Subscribers(parts.book.words, config.clientPrefix6Bits, random);
+    this.clients = new Clients(config, this.subscribers, random);
     this.destinations = new Destinations(this.flows.capacity, random);
     this.traffic = new FlowTraffic(this.flows.capacity);
     this.mappings = needsTcpMappings(config) ? new TcpMappings(this.flows, config, random) : null;

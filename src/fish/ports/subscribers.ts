@@ -1,4 +1,4 @@
-import { IPV6 } from '../packet/packet.ts';
+import { IPV6, type Packet } from '../packet/packet.ts';
 import { SeededHash } from '../tables/seeded-hash.ts';
 
 /**
@@ -25,14 +25,19 @@ export class Subscribers {
     if (protocol < IPV6) return client;
     const at = client * 4;
     const words = this.#words;
-    const masks = this.#masks;
     // The book has four words for every number of a flow.
-    return this.#hash.of4(
-      words[at]! & masks[0]!,
-      words[at + 1]! & masks[1]!,
-      words[at + 2]! & masks[2]!,
-      words[at + 3]! & masks[3]!,
-    );
+    return this.#ofWords(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+  }
+
+  /** The same for whoever has sent a packet, also if the book does not know the address. */
+  ofSource({ protocol, source, view, sourceAt: at }: Packet): number {
+    if (protocol < IPV6) return source;
+    return this.#ofWords(view.getUint32(at), view.getUint32(at + 4), view.getUint32(at + 8), view.getUint32(at + 12));
+  }
+
+  #ofWords(first: number, second: number, third: number, fourth: number): number {
+    const masks = this.#masks;
+    return this.#hash.of4(first & masks[0]!, second & masks[1]!, third & masks[2]!, fourth & masks[3]!);
   }
 }
 
