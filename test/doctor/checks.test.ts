@@ -236,7 +236,6 @@ const table: readonly Row[] = [
     { ...withSlice('2001:db8::1'), ...withSysctl('net/ipv6/conf/all/disable_ipv6', '1') },
     'error',
     /1 slices/,
-    'sysctl -w net.ipv6.conf.all.disable_ipv6="0"',
   ],
   ['ipv6-off', { ...withSlice('2001:db8::1'), sysctls: new Map() }, 'error', /has no IPv6/],
   ['no-local-table', withRule('-4 priority 13 lookup main', '-4 priority 11 lookup local'), 'fatal', /-4 rule/],

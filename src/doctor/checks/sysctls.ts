@@ -342,9 +342,9 @@ export const sysctlChecks: readonly Check[] = [
       id: 'ipv6-off',
       title: 'IPv6 is off where slices have IPv6 addresses',
       why: 'Leases on these addresses cannot be made true here: they stay pending or are refused.',
-      remedy: 'Set `net.ipv6.conf.all.disable_ipv6` to 0, or assign no IPv6 slices to this machine.',
+      remedy:
+        'Assign no IPv6 slices to this machine, or set `net.ipv6.conf.all.disable_ipv6` to 0. That is yours to decide: it is for every device, and the host may have a firewall for IPv4 only.',
       worst: 'error',
-      isFixable: true,
     },
     ['sysctls', 'scope'],
     ({ sysctls, scope }) => {
@@ -355,7 +355,13 @@ export const sysctlChecks: readonly Check[] = [
       const what = `${now === undefined ? 'this kernel has no IPv6' : `${sysctlName(key)} is ${now}`}, and ${slices.length} slices have IPv6 addresses`;
       return now === undefined
         ? [{ severity: 'error', what, mend: 'move these slices to another machine, or boot a kernel with IPv6' }]
-        : [{ severity: 'error', what, mend: sysctlCommand(key, '0'), fix: { do: 'sysctl', key, value: '0' } }];
+        : [
+            {
+              severity: 'error',
+              what,
+              mend: `move these slices to another machine; or ${sysctlCommand(key, '0')}, if IPv6 may be on for every device here`,
+            },
+          ];
     },
   ),
 ];

@@ -182,7 +182,8 @@ const sysctls: readonly Case[] = [
     says: /disable_ipv6 is 1, and 1 slices/,
     severity: 'error',
     slices: ['[2001:db8:a::1]:8192-10239'],
-    fixes: true,
+    // The way back is nobody's but the administrator's.
+    undo: set('net.ipv6.conf.all.disable_ipv6', '0'),
   },
 ];
 
