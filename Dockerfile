@@ -19,9 +19,11 @@ COPY migrations ./migrations
 COPY --from=dependencies /opt/fishery/node_modules ./node_modules
 ENTRYPOINT ["node", "bin/fishery.mjs"]
 
-# On a host: root, its network namespace, NET_ADMIN and NET_RAW.
-#   docker run --network host --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun \
-#     --volume fishery-agent:/var/lib/fishery … fishery-agent
+# On a host: root, its network namespace, NET_ADMIN and NET_RAW; beside it, in a container that outlives it, the keeper of what
+# must not end with the agent. They meet in /run/fishery.
+#   docker run --network host --ulimit nofile=1048576 --volume /run/fishery:/run/fishery … fishery-agent keeper --number 0
+#   docker run --network host --ulimit nofile=1048576 --volume /run/fishery:/run/fishery --cap-add NET_ADMIN --cap-add NET_RAW \
+#     --device /dev/net/tun --volume fishery-agent:/var/lib/fishery … fishery-agent
 # Fish needs sysctls, and /proc/sys is read-only in a container: set them on the host beforehand, or add --privileged.
 # Its host outlives it, so the record of how that was before has to, too: a volume with a name.
 FROM program AS agent

@@ -76,6 +76,7 @@ async function round(folder: string): Promise<PlaceholderRound> {
     reserved: 0,
     log: { info: () => {}, warn: console.error },
     now: () => performance.now(),
+    endsAll: false,
   });
   const begun = await keepers.begin();
   if (!begun.ok) throw new Error(begun.error);

@@ -38,6 +38,8 @@ export type KeepersParts = Readonly<{
   log: Pick<Logger, 'info' | 'warn'>;
   /** Milliseconds, never backwards. */
   now(): number;
+  /** Whether what is started here is gone as soon as this process is; then a keeper whose process can be seen from here is, too. */
+  endsAll: boolean;
 }>;
 
 /** Where something is kept: keeper and slot in one number. */
@@ -143,6 +145,13 @@ export class Keepers {
     const { log } = this.#parts;
     for (const { number, implementation, pid } of this.status)
       log.info({ keeper: number, implementation, keeper_pid: pid }, 'descriptors are kept by a keeper');
+    for (const { number, client } of this.#members.values())
+      if (this.#parts.endsAll && client.identity !== null)
+        log.warn(
+          { keeper: number },
+          'this keeper ends with the agent, because the container does: every flow of fish would break, and its ports be open ' +
+            `to others. Run "fishery keeper --number ${number}" in a container of its own, with /run/fishery in both`,
+        );
     try {
       return ok([...this.#members.keys()].flatMap((number) => this.list(number)));
     } catch (error) {

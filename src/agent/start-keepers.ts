@@ -1,4 +1,4 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { err, ok, type Result } from '../net/result.ts';
 import type { Logger } from '../ops/logger.ts';
 import { makeDirectory } from '../ops/directory.ts';
@@ -50,7 +50,26 @@ export function keepersOf(
     reserved: o.flows_max + singletons_max,
     log: o.log,
     now: () => performance.now(),
+    endsAll: endsWithThis(process.pid, nameOf(1)),
   });
+}
+
+/** What container engines put in front of a program, to which they leave nothing but that program. */
+const shims: readonly string[] = ['docker-init', 'tini', 'dumb-init', 'catatonit'];
+
+/**
+ * Whether the kernel ends every process of this PID namespace when this one ends, as in a container that is made for it: it is
+ * process 1 itself, or that is a shim, which ends as well.
+ */
+export const endsWithThis = (pid: number, nameOfFirst: string | undefined): boolean =>
+  pid === 1 || shims.includes(nameOfFirst ?? '');
+
+function nameOf(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Those that fish needs, as it sees them. */

@@ -2,10 +2,12 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Keepers } from '../../src/agent/keepers.ts';
 import type { Placeholders } from '../../src/agent/placeholders.ts';
 import type { Block } from '../../src/agent/sets.ts';
+import { endsWithThis } from '../../src/agent/start-keepers.ts';
 import { kinds } from '../../src/keeper/protocol.ts';
 import { address } from '../support/fake-host.ts';
 import { FakeKeepers, placeholdersIn } from '../support/fake-keepers.ts';
 import { FakeSockets } from '../support/fake-sockets.ts';
+import { containing } from '../support/matchers.ts';
 
 const block = (first: number, last: number, over: Partial<Block> = {}): Block => ({
   address: address('198.51.100.10'),
@@ -250,6 +252,30 @@ describe('what a killed agent left', () => {
     await placeholders.hold('lease-3', block(9_200, 9_206));
     expect(sockets.holdings()).toHaveLength(10);
     expect(host.counts()).toEqual([10]);
+  });
+});
+
+describe('an agent in a container that is its own', () => {
+  it('says that a keeper in there ends with it, and of one in another container nothing', async () => {
+    expect(host.warnings).toEqual([]);
+    host.endsAll = true;
+    await begin();
+    expect(host.warnings).toEqual([containing('Run \\"fishery keeper --number 0\\" in a container of its own')]);
+    host.warnings.length = 0;
+    // Its process cannot be told from here.
+    host.identities = false;
+    await begin();
+    expect(host.warnings).toEqual([]);
+  });
+
+  it.each([
+    [1, 'node', true],
+    [7, 'tini', true],
+    [7, 'docker-init', true],
+    [812, 'systemd', false],
+    [812, undefined, false],
+  ])('knows that by process %i under %s: %s', (pid, first, isSo) => {
+    expect(endsWithThis(pid, first)).toBe(isSo);
   });
 });
 

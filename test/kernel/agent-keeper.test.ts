@@ -1,8 +1,9 @@
 import { readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AgentLab, bin, eventually, type AgentProcess } from './support/agent-lab.ts';
+import { AgentLab, AgentProcess, bin, eventually } from './support/agent-lab.ts';
 import type { ProbedBlock, ProbeReport } from './support/prober-process.ts';
 
 const misplacer = fileURLToPath(new URL('./support/misplacer-process.ts', import.meta.url));
@@ -15,14 +16,16 @@ let config: string;
 let agent: AgentProcess;
 let blocks: readonly ProbedBlock[];
 
-const begin = async (): Promise<AgentProcess> => {
-  const started = lab.startAgent(config);
-  await started.until(
+const isUp = (of = agent) =>
+  of.until(
     ({ lease_counts, guard, fish, host }) =>
       lease_counts['up'] === 3 && guard.open && fish?.running === true && host.problem === null,
     'fish has not its leases',
     60_000,
   );
+const begin = async (): Promise<AgentProcess> => {
+  const started = lab.startAgent(config);
+  await isUp(started);
   return started;
 };
 
@@ -283,4 +286,44 @@ describe('a keeper of its own unit', () => {
     expect(lab.down(config)).toMatch(/^end keeper 0 with \d+ descriptors\n/);
     expect(isRunning(pid)).toBe(false);
   });
+});
+
+describe('in containers', () => {
+  /** As process 1 of a PID namespace of its own, which ends with it. */
+  const contained = (...args: string[]) =>
+    lab.spawn(lab.host, [
+      ...['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', process.execPath, bin],
+      ...args,
+    ]);
+  const beginContained = async () => {
+    agent = new AgentProcess(contained('agent', '--config', config), join(lab.folder, 'state', 'agent.sock'));
+    await isUp();
+  };
+  const ending = 'this keeper ends with the agent, because the container does';
+
+  it('a keeper of its own keeps everything when that of the agent is gone; without one the agent says what that means', async () => {
+    await agent.end('SIGKILL');
+    lab.down(config);
+    const keeper = contained('keeper');
+    let said = '';
+    keeper.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    await eventually(
+      () => (said.includes('ready') ? true : undefined),
+      () => 'the keeper does not begin',
+    );
+    await beginContained();
+    expect(agent.output).not.toContain(ending);
+    blocks = await blocksOfFish();
+    const probing = await probe();
+    await agent.end('SIGKILL');
+    await beginContained();
+    expect((await probing.stop()).got).toEqual([]);
+    expect(await agent.status()).toMatchObject({ placeholders: { open: held, missing: 0, reopened: 0 } });
+    await agent.end('SIGKILL');
+    keeper.kill('SIGKILL');
+    await beginContained();
+    expect(agent.output).toContain(ending);
+    await agent.end('SIGKILL');
+    lab.down(config);
+  }, 90_000);
 });

@@ -55,15 +55,15 @@ export class FakeKeeper {
 
 export class FakeKeeperClient implements KeeperPort {
   readonly hello: KeeperStatus;
-  readonly identity: string;
+  readonly identity: string | null;
   problem: string | undefined;
   readonly #keeper: FakeKeeper;
 
-  constructor(keeper: FakeKeeper) {
+  constructor(keeper: FakeKeeper, isTold = true) {
     this.#keeper = keeper;
     keeper.clients.add(this);
     this.hello = this.stats();
-    this.identity = String(keeper.pid);
+    this.identity = isTold ? String(keeper.pid) : null;
   }
 
   put(kind: Kind, slot: number, record: Uint8Array, fd: number): number {
@@ -141,6 +141,11 @@ export class FakeKeepers {
   /** How often one was asked for. */
   asked = 0;
   now = 0;
+  /** As in a container that is the agent's alone. */
+  endsAll = false;
+  /** Whether their processes can be told from the agent's. */
+  identities = true;
+  readonly warnings: string[] = [];
 
   constructor(sockets: FakeSockets, descriptors_max = 1_000) {
     this.sockets = sockets;
@@ -164,8 +169,9 @@ export class FakeKeepers {
       found: () => [...this.running.keys()],
       isNeeded,
       reserved,
-      log: pino({ level: 'silent' }),
+      log: pino({ level: 'warn' }, { write: (line: string) => this.warnings.push(line) }),
       now: () => this.now,
+      endsAll: this.endsAll,
     });
   }
 
@@ -176,7 +182,9 @@ export class FakeKeepers {
 
   #connect(number: number) {
     const keeper = this.running.get(number);
-    return keeper && !keeper.isDead ? ok(new FakeKeeperClient(keeper)) : err(`no keeper ${number} is at work`);
+    return keeper && !keeper.isDead
+      ? ok(new FakeKeeperClient(keeper, this.identities))
+      : err(`no keeper ${number} is at work`);
   }
 }
 

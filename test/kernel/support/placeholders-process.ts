@@ -32,6 +32,7 @@ const keepers = new Keepers({
   reserved: 0,
   log: { info: () => {}, warn: console.error },
   now: () => performance.now(),
+  endsAll: false,
 });
 const diag = new SockDiag();
 const begun = await keepers.begin();
