@@ -1,26 +1,20 @@
-/** So many a second, in bursts of as many: a bucket of tokens that fills as time passes. */
+import { TokenBuckets } from '../tables/token-buckets.ts';
+
+/** So many a second, in bursts of as many. */
 export class Allowance {
-  readonly #perSecondMax: number;
-  #tokens: number;
-  #refilledMs = 0;
+  readonly #bucket: TokenBuckets;
 
   constructor(perSecondMax: number) {
-    this.#perSecondMax = perSecondMax;
-    this.#tokens = perSecondMax;
+    this.#bucket = new TokenBuckets(1, perSecondMax);
   }
 
   /** How many could be taken now, and what there is of one more. */
   left(nowMs: number): number {
-    const gained = ((nowMs - this.#refilledMs) / 1_000) * this.#perSecondMax;
-    this.#tokens = Math.min(this.#perSecondMax, this.#tokens + gained);
-    this.#refilledMs = nowMs;
-    return this.#tokens;
+    return this.#bucket.left(0, nowMs);
   }
 
   /** Takes one; false when there is none left. */
   spend(nowMs: number): boolean {
-    if (this.left(nowMs) < 1) return false;
-    this.#tokens--;
-    return true;
+    return this.#bucket.spend(0, nowMs);
   }
 }

@@ -1,4 +1,4 @@
-import { SeededHash } from '../tables/seeded-hash.ts';
+import { KeyedRows, NOWHERE } from '../tables/keyed-rows.ts';
 
 /** How many destinations have so many flows, by which the largest number is always known. */
 class Histogram {
@@ -26,33 +26,22 @@ class Histogram {
  * The flows toward each destination: (protocol, remote, remote port) as they are in a flow's keys. Each has a leased port
  * of its own there, so of a protocol's ports the busiest destination says how far they are used: when it has them all, the next
  * flow to it finds none, however free they are toward others.
- *
- * Open addressing at most half full, as `TupleIndex`, but it counts instead of pointing.
  */
 export class Destinations {
-  readonly #mask: number;
-  readonly #hash: SeededHash;
-  readonly #protocol: Uint8Array;
-  readonly #remote: Uint32Array;
-  readonly #port: Uint16Array;
-  /** 0: the place is empty. */
+  /** By remote, and port and protocol in one. */
+  readonly #rows: KeyedRows;
   readonly #flows: Uint32Array;
   readonly #histograms: (Histogram | undefined)[] = new Array<Histogram | undefined>(256).fill(undefined);
 
   constructor(flowsMax: number, random: () => number) {
-    const size = 2 ** Math.ceil(Math.log2(Math.max(8, flowsMax * 2)));
-    this.#mask = size - 1;
-    this.#hash = new SeededHash(2, random);
-    this.#protocol = new Uint8Array(size);
-    this.#remote = new Uint32Array(size);
-    this.#port = new Uint16Array(size);
-    this.#flows = new Uint32Array(size);
+    this.#rows = new KeyedRows(flowsMax, random);
+    this.#flows = new Uint32Array(flowsMax);
   }
 
   /** Live and resting: both have a port. */
   flowsToward(protocol: number, remote: number, port: number): number {
-    // Every place is a row of all columns.
-    return this.#flows[this.#placeOf(protocol, remote, port)]!;
+    const row = this.#rows.find(remote, portKeyOf(protocol, port));
+    return row === NOWHERE ? 0 : this.#flows[row]!;
   }
 
   /** What the busiest destination of a protocol has. */
@@ -66,69 +55,41 @@ export class Destinations {
     const sort = () => {
       found = found.sort((a, b) => b.flows - a.flows).slice(0, max);
     };
-    for (let place = 0; place <= this.#mask; place++) {
-      const flows = this.#flows[place]!;
-      if (flows === 0 || this.#protocol[place] !== protocol) continue;
-      found.push({ remote: this.#remote[place]!, port: this.#port[place]!, flows });
+    for (let row = 0; row < this.#flows.length; row++) {
+      // Who has none has no row.
+      const flows = this.#flows[row]!;
+      const key = this.#rows.second(row);
+      if (flows === 0 || (key & 0xff) !== protocol) continue;
+      found.push({ remote: this.#rows.first(row), port: key >>> 8, flows });
       if (found.length > max * 2) sort();
     }
     sort();
     return found;
   }
 
+  /** One flow more; there are no more of them than there may be. */
   add(protocol: number, remote: number, port: number): void {
-    const place = this.#placeOf(protocol, remote, port);
-    const before = this.#flows[place]!;
-    if (before === 0) {
-      this.#protocol[place] = protocol;
-      this.#remote[place] = remote;
-      this.#port[place] = port;
-    }
-    this.#flows[place] = before + 1;
+    const found = this.#rows.find(remote, portKeyOf(protocol, port));
+    const row = found === NOWHERE ? this.#rows.take(remote, portKeyOf(protocol, port)) : found;
+    if (row === NOWHERE) throw new Error('there are more destinations than flows');
+    const before = this.#flows[row]!;
+    this.#flows[row] = before + 1;
     this.#histogramOf(protocol).move(before, before + 1);
   }
 
   /** One that was added. */
   remove(protocol: number, remote: number, port: number): void {
-    const place = this.#placeOf(protocol, remote, port);
-    const before = this.#flows[place]!;
-    if (before === 0) throw new Error('a destination has fewer flows than none');
-    this.#flows[place] = before - 1;
+    const row = this.#rows.find(remote, portKeyOf(protocol, port));
+    if (row === NOWHERE) throw new Error('a destination has fewer flows than none');
+    const before = this.#flows[row]!;
+    this.#flows[row] = before - 1;
     this.#histogramOf(protocol).move(before, before - 1);
-    if (before === 1) this.#close(place);
+    if (before === 1) this.#rows.release(row);
   }
 
   #histogramOf(protocol: number): Histogram {
     return (this.#histograms[protocol] ??= new Histogram());
   }
-
-  /** The place of the destination, or the empty one where it would go. */
-  #placeOf(protocol: number, remote: number, port: number): number {
-    let place = this.#homeOf(protocol, remote, port);
-    while (
-      this.#flows[place] !== 0 &&
-      (this.#remote[place] !== remote || this.#port[place] !== port || this.#protocol[place] !== protocol)
-    )
-      place = (place + 1) & this.#mask;
-    return place;
-  }
-
-  /** What stands behind the gap moves into it, unless that would put it before the place where its search begins. */
-  #close(emptied: number): void {
-    let gap = emptied;
-    for (let place = (gap + 1) & this.#mask; this.#flows[place] !== 0; place = (place + 1) & this.#mask) {
-      const home = this.#homeOf(this.#protocol[place]!, this.#remote[place]!, this.#port[place]!);
-      if (((place - home) & this.#mask) < ((place - gap) & this.#mask)) continue;
-      this.#protocol[gap] = this.#protocol[place]!;
-      this.#remote[gap] = this.#remote[place]!;
-      this.#port[gap] = this.#port[place]!;
-      this.#flows[gap] = this.#flows[place]!;
-      this.#flows[place] = 0;
-      gap = place;
-    }
-  }
-
-  #homeOf(protocol: number, remote: number, port: number): number {
-    return this.#hash.of2(remote, (port << 8) | protocol) & this.#mask;
-  }
 }
+
+const portKeyOf = (protocol: number, port: number): number => (port << 8) | protocol;

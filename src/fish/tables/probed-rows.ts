@@ -32,6 +32,11 @@ export class ProbedRows {
     return this.#hash.of4(first, second, third, fourth);
   }
 
+  /** Of a key of two. A table has keys of one kind. */
+  hash2(first: number, second: number): number {
+    return this.#hash.of2(first, second);
+  }
+
   /** No row with the same key may be there. */
   add(row: number, hash: number): void {
     const { places, mask } = this;
