@@ -21,6 +21,8 @@ describe('mutated packets neither crash fish, nor leave anything behind, nor are
     expect(sumOf('lowered')).toBeGreaterThan(100);
     const reasons = new Set(reports.flatMap(({ drops }) => Object.keys(drops)));
     expect(reasons.size).toBeGreaterThan(20);
+    // What is rare may be missing with one seed alone.
+    if (seeds.length === 1) return;
     // Whole and in pieces, to the outside, from there, and from client to client; and what is said about all of it.
     const kinds = [...new Set(reports.flatMap((report) => Object.keys(report.kinds)))];
     for (const way of ['out', 'in', 'between clients']) {
