@@ -82,6 +82,25 @@ describe('what others do to the host', () => {
     );
   });
 
+  it('is found by a look at everything when more happened than could be heard', async () => {
+    const before = (await agent.status()).host.drift['rule'] ?? 0;
+    const pair = String.raw`rule add priority 6000 lookup main\nrule del priority 6000 lookup main`;
+    agent.child.kill('SIGSTOP');
+    try {
+      lab.shell(lab.host, `seq 15000 | sed 's/.*/${pair}/' | ip -batch -; ip route flush table 100`);
+    } finally {
+      agent.child.kill('SIGCONT');
+    }
+    await eventually(
+      () => (JSON.stringify(stable()) === JSON.stringify(wanted) ? true : undefined),
+      () => {
+        expect(stable()).toEqual(wanted);
+        return 'the route is not back';
+      },
+    );
+    expect((await agent.status()).host.drift['rule'] ?? 0).toBe(before);
+  });
+
   it('is told in the metrics by kind, and the host works as before', async () => {
     const { text } = await agent.get('/metrics');
     expect(text).toMatch(/fishery_agent_drift_repaired_total\{kind="table"\} [1-9]/);
