@@ -163,7 +163,8 @@ export class QuotedPacket {
     if (at + 2 > end) return 0;
     // ICMP over IPv4 sums no addresses, and a UDP sender may have summed nothing at all.
     if (protocol === UDP && view.getUint16(at) === 0) return 0;
-    return moveChecksum(view, at, protocol === ICMP ? portDelta : fold(addressDelta + portDelta));
+    const zero = protocol === UDP || protocol === UDP6 ? 0xffff : 0;
+    return moveChecksum(view, at, protocol === ICMP ? portDelta : fold(addressDelta + portDelta), zero);
   }
 }
 
@@ -174,10 +175,10 @@ const checksumOffset = (protocol: number): number =>
       ? UDP_CHECKSUM
       : ICMP_CHECKSUM;
 
-/** Returns by how much the field itself has grown. */
-function moveChecksum(view: DataView, at: number, delta: number): number {
+/** Returns by how much the field itself has grown. `zero`: how a sum of zero is written (for UDP 0 means "none", RFC 768). */
+function moveChecksum(view: DataView, at: number, delta: number, zero = 0): number {
   const before = view.getUint16(at);
-  const after = updated(before, delta);
+  const after = updated(before, delta) || zero;
   view.setUint16(at, after);
   return delta16(before, after);
 }

@@ -22,6 +22,12 @@ const ends = {
 };
 const back = { source: origin.address, destination: leased, sourcePort: origin.port, destinationPort: 9_000 };
 
+/** With data that the checksum comes to zero by, which is written as all ones (RFC 768). */
+function summingToZero(fields: PacketFields): PacketFields {
+  const bytes = build({ ...fields, data: new Uint8Array(2) });
+  return { ...fields, data: bytes.slice(26, 28) };
+}
+
 /** What a client sends first, and what it is sent; ports and identifier are those of the only port that is leased. */
 const kinds: Readonly<Record<string, Readonly<{ sent: PacketFields; arriving: PacketFields }>>> = {
   tcp: {
@@ -36,6 +42,10 @@ const kinds: Readonly<Record<string, Readonly<{ sent: PacketFields; arriving: Pa
   'udp without a checksum': {
     sent: { ...ends, protocol: 'udp', withoutChecksum: true, data },
     arriving: { ...back, protocol: 'udp', withoutChecksum: true, data },
+  },
+  'udp whose checksum comes to zero': {
+    sent: summingToZero({ ...ends, protocol: 'udp' }),
+    arriving: summingToZero({ ...back, protocol: 'udp' }),
   },
   echo: {
     sent: { source: client.address, destination: origin.address, protocol: 'icmp', type: 8, identifier: 77, data },
