@@ -236,6 +236,8 @@ describe('a client that gets no source is told', () => {
     expect(reply.length).toBe(576);
     expect(read(reply)).toMatchObject({ protocol: 1, source: hostAddress, destination: client.address, ttl: 64 });
     expect([...reply.subarray(20, 22)]).toEqual([3, 13]);
+    // Precedence 6, internetwork control (RFC 1812 4.3.2.5).
+    expect(reply[1]).toBe(0xc0);
     expect(reply.subarray(28)).toEqual(bytes.subarray(0, 548));
     expect(checksumProblem(reply)).toBeUndefined();
     expect(pond.forwarder.reply.subarray(0, 10)).toEqual(new Uint8Array(10));

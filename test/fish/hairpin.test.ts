@@ -216,6 +216,21 @@ describe('the hops that a packet has left', () => {
   );
 
   test.each(families)(
+    'are one less from client to client, too, where the steering program brings replies, over IPv$family',
+    ({ address, a, b }) => {
+      const blocks = [block(address, 'tcp', 9_000, 9_001, { mode: 'shared', binding: 'late' })];
+      const pond = new Pond(blocks, { placeholderRepliesSkipHop: true });
+      pond.send(tcp(a, { address, port: 9_001 }, 'S', { sequence: 100, ttl: 9 }));
+      // Both have a placeholder, and no packet of theirs comes by the program.
+      const toA = pond.send(tcp(b, { address, port: 9_000 }, 'S', { sequence: 500, ttl: 9 }));
+      expect([toA.verdict, read(toA.bytes).ttl]).toEqual(['forward', 10]);
+      const toB = pond.send(tcp(a, { address, port: 9_001 }, 'SA', { sequence: 100, acknowledgement: 501, ttl: 9 }));
+      expect([toB.verdict, read(toB.bytes).ttl]).toEqual(['forward', 10]);
+      expect(pond.forwarder.counters().placeholdersHeld).toBe(2);
+    },
+  );
+
+  test.each(families)(
     'leave service, congestion marks and flow label alone, over IPv$family',
     ({ address, a, outside }) => {
       const pond = new Pond([block(address, 'udp', 9_000, 9_000)]);

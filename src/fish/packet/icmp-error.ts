@@ -145,8 +145,8 @@ export class QuotedPacket {
       return;
     }
     const delta = fold(fold(fold(addressDelta + portDelta) + fold(headerDelta + transportDelta)) + pseudoDelta);
-    const moved = updated(checksum, delta);
-    view.setUint16(packet.checksumAt, moved === 0 ? 0xffff : moved);
+    // Its type is not 0, so the sum is neither, and a checksum of 0 says 0xffff and nothing else.
+    view.setUint16(packet.checksumAt, updated(checksum, delta));
   }
 
   #setAddress(view: DataView, at: number, address: number, isIPv6: boolean): number {

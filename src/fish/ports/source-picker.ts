@@ -81,12 +81,14 @@ export class SourcePicker {
     const isPaired = config.addressPooling !== 'arbitrary' && space.addresses > 1;
     const own = isPaired ? space.ofAddress(clients.leasedOf(client, protocol)) : undefined;
     const stretch = own !== undefined && config.addressPooling === 'paired_strict' ? own : space.whole;
+    this.#attemptsLeft = config.placeholderAttemptsMax;
     if (own !== undefined && own.total < stretch.total) {
       // The other addresses must not be out of reach because others' sockets crowd this one.
-      this.#attemptsLeft = (config.placeholderAttemptsMax + 1) >>> 1;
+      const forOthers = this.#attemptsLeft >>> 1;
+      this.#attemptsLeft -= forOthers;
       if (this.#search(own, parity)) return FORWARD;
+      if (this.#refusal === FORWARD) this.#attemptsLeft += forOthers;
     }
-    this.#attemptsLeft = this.#refusal === FORWARD ? config.placeholderAttemptsMax : 0;
     if (this.#search(stretch, parity) || this.#takeYielded()) return FORWARD;
     if (this.#refusal !== FORWARD) return this.#refusal;
     this.refused[protocol] = this.refused[protocol]! + 1;

@@ -137,6 +137,8 @@ describe('what a successor does not trust', () => {
       (flows, row) => (flows.protocol[row] = 41),
       (flows, row) => (flows.openedMs[row] = NaN),
       (flows, row) => (flows.openedMs[row] = 1e12),
+      // Before its deadline, and after now.
+      (flows, row) => (flows.openedMs[row] = 1_000),
       (flows, row) => (flows.deadlineMs[row] = Infinity),
       (flows, row) => (flows.deadlineMs[row] = -1),
       (flows, row) => (flows.client[row] = 0),
@@ -153,6 +155,42 @@ describe('what a successor does not trust', () => {
       expect(adoption(pond)).toEqual({ damaged: 1, placeholders_left_over: 1 });
       expect([states(pond), pond.kernel.held.size]).toEqual([[], 0]);
     }
+  });
+
+  test.each<[string, (sides: FlowMemory['columns']['tcp'], client: number, remote: number) => void]>([
+    ['of which nobody has seen a SYN', (sides, client, remote) => (sides.seen[client] = sides.seen[remote] = 0)],
+    ['with marks that nobody makes', (sides, client) => (sides.seen[client] = 0xff)],
+    ["with marks of the remote's that nobody makes", (sides, _client, remote) => (sides.seen[remote] = 0x40)],
+    ['whose window is scaled by more than can be', (sides, client) => (sides.scale[client] = 15)],
+    ["whose remote's window is scaled by more than can be", (sides, _client, remote) => (sides.scale[remote] = 255)],
+  ])('is a connection %s', (_what, breakIt) => {
+    const pond = new Pond([ownBlock]);
+    outside(pond.send(tcp(client, origin, 'S')));
+    const { flows, tcp: sides } = pond.memory.columns;
+    const row = flows.state.indexOf(1);
+    breakIt(sides, row * 2, row * 2 + 1);
+    pond.restart();
+    expect(adoption(pond)).toEqual({ damaged: 1 });
+  });
+
+  test.each([
+    ['endpoint_independent', 'address_and_port_dependent'],
+    ['address_dependent', 'endpoint_independent'],
+    ['address_and_port_dependent', 'address_dependent'],
+  ] as const)('is a UDP flow of the mapping %s, where it is %s by now', (before, now) => {
+    const pond = new Pond([udpBlock, ownBlock], { udpMapping: before });
+    outside(pond.send(udp(client, dns)));
+    outside(pond.send(tcp(client, origin, 'S')));
+    pond.restart({ udpMapping: now });
+    expect(adoption(pond)).toEqual({ flows: 1, not_allowed: 1 });
+  });
+
+  test('is a client whose address is leased by now', () => {
+    const pond = new Pond([ownBlock]);
+    outside(pond.send(tcp(client, origin, 'S')));
+    pond.forwarder.setBlocks([ownBlock, block(client.address, 'tcp', 9_000, 9_000)], 0);
+    pond.restart();
+    expect(adoption(pond)).toEqual({ not_allowed: 1 });
   });
 
   test('is a second flow with the keys of another', () => {

@@ -328,6 +328,28 @@ describe('a TCP segment in fragments', () => {
   });
 });
 
+test('the last fragment of a segment says nothing about the connection that has its row by now', () => {
+  const pond = new Pond(blocks, { flowsMax: 1, timers: { tcpEstablishedS: 2, tcpRestS: 0 } });
+  const other: Endpoint = { address: '100.96.0.9', port: 1_234 };
+  const begin = (from: Endpoint, sequence: number) => {
+    expect(pond.send(tcp(from, origin, 'S', { sequence })).verdict).toBe('forward');
+    pond.send(tcp(origin, leased, 'SA', { sequence: 1, acknowledgement: sequence + 1 }));
+    pond.send(tcp(from, origin, 'A', { sequence: sequence + 1, acknowledgement: 2 }));
+  };
+  begin(client, 1_000);
+  const data = bytes(4_000);
+  const segment = build(tcp(client, origin, 'A', { sequence: 1_001, acknowledgement: 2, fragment: 0, data }));
+  const pieces = cut(segment, 1_480);
+  for (const piece of pieces.slice(0, -1)) expect(pond.send(piece).verdict).toBe('forward');
+  pond.pass(5);
+  expect(pond.forwarder.counters().flowsLive).toBe(0);
+  begin(other, 4_000);
+  expect(pond.send(pieces.at(-1)!).verdict).toBe('forward');
+  // Who acknowledges what only the other client has sent, 5,001 in all, does not speak of this connection.
+  pond.send(tcp(origin, leased, 'A', { sequence: 2, acknowledgement: 5_001 }));
+  expect(pond.forwarder.counters().tcpStrays).toBe(1);
+});
+
 test('what follows does not leave when the lease has ended in between', () => {
   const pond = new Pond(blocks);
   const [first, second] = cut(build(datagram(1_500)), 1_000) as [Uint8Array, Uint8Array];

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { block, client, origin, Pond } from '../../support/fish.ts';
-import { build, checksumProblem, type PacketFields } from '../../support/packets.ts';
+import { cut } from '../../support/cut-packets.ts';
+import { block, client, client6, origin, origin6, Pond } from '../../support/fish.ts';
+import { build, checksumProblem, udp, type PacketFields } from '../../support/packets.ts';
 
 const leased = '198.51.100.10';
 const router = '192.0.2.254';
@@ -112,6 +113,31 @@ test("an error quotes the identification that fish gave a packet which may be cu
   }
 });
 
+test.each(['from outside', 'from inside'])('an error %s whose checksum comes to be 0 has that', (where) => {
+  const { sent, arriving } = kinds['udp']!;
+  const pond = new Pond(blocks);
+  const out = pond.send(sent).bytes;
+  const got = pond.send(arriving).bytes;
+  /** What is behind the type counts in the sum, and means nothing to fish. */
+  const [before, after] =
+    where === 'from outside'
+      ? [
+          (identifier: number) => errorAbout(out, router, leased, { identifier }),
+          (identifier: number) =>
+            build(errorAbout(build({ ...sent, ttl: 64 }), router, client.address, { identifier, ttl: 64 })),
+        ]
+      : [
+          (identifier: number) => errorAbout(got, nearRouter, origin.address, { identifier }),
+          (identifier: number) =>
+            build(errorAbout(build({ ...arriving, ttl: 64 }), leased, origin.address, { identifier, ttl: 64 })),
+        ];
+  const checksumOf = (error: Uint8Array) => ((error[22] ?? 0) << 8) | (error[23] ?? 0);
+  const missing = checksumOf(after(0));
+  expect(checksumOf(after(missing))).toBe(0);
+  const { verdict, bytes } = pond.send(before(missing));
+  expect([verdict, bytes]).toEqual(['forward', after(missing)]);
+});
+
 describe('an error is dropped', () => {
   const sent = kinds['udp']!.sent;
   const begin = () => {
@@ -151,6 +177,40 @@ describe('an error is dropped', () => {
     expect(about(changed(0, 0x65))).toBe('icmp_error_unusable');
     expect(about(changed(0, 0x44))).toBe('icmp_error_unusable');
     for (const bytes of [0, 19, 20, 27]) expect(about(out.slice(0, bytes))).toBe('truncated');
+  });
+
+  test('that quotes a later fragment of IPv6, whose data may look like ports', () => {
+    const leased6 = '2001:db8:d::10';
+    const pond = new Pond([block(leased6, 'udp', 9_000, 9_000)]);
+    const ports = [9_000 >> 8, 9_000 & 255, origin6.port >> 8, origin6.port & 255];
+    // Each piece but the first begins with the ports of the flow.
+    const data = Uint8Array.from([...new Uint8Array(56), ...ports, 0, 8, 0, 0, ...new Uint8Array(8)]);
+    expect(pond.send(udp(client6, origin6, { data })).verdict).toBe('forward');
+    const [first, later] = cut(build(udp({ address: leased6, port: 9_000 }, origin6, { data })), 64) as [
+      Uint8Array,
+      Uint8Array,
+    ];
+    const about = (quoted: Uint8Array) =>
+      pond.send({
+        ...{ protocol: 'icmp', type: 2, code: 0, identifier: 0, sequence: 1_280 },
+        ...{ source: '2001:db8:e::1', destination: leased6, data: quoted },
+      }).verdict;
+    expect([about(first), about(later)]).toEqual(['forward', 'icmp_error_unusable']);
+  });
+
+  test.each([
+    ['a reply that a client has sent', { type: 0, identifier: 9_000 }],
+    ['a request that a client was sent', { type: 8, identifier: 77 }],
+  ])('that quotes %s, which no client can have', (what, echoed) => {
+    const { sent: request, arriving } = kinds['echo']!;
+    const pond = new Pond(blocks);
+    pond.send(request);
+    pond.send(arriving);
+    const isSent = what.includes('has sent');
+    const [from, to] = isSent ? [leased, origin.address] : [origin.address, client.address];
+    const quoted = build({ protocol: 'icmp', source: from, destination: to, ...echoed });
+    const error = isSent ? errorAbout(quoted, router, leased) : errorAbout(quoted, nearRouter, origin.address);
+    expect(pond.send(error).verdict).toBe('no_flow');
   });
 
   test('from those who may not send', () => {

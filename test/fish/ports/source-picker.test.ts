@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { ipv4FromNumber } from '../../../src/net/address.ts';
 import { block, client, origin, outside, Pond, shared } from '../../support/fish.ts';
 import { tcp, udp, type Endpoint } from '../../support/packets.ts';
 
@@ -70,6 +71,51 @@ describe('IP address pooling', () => {
     for (let port = 8_192; port <= 8_255; port++)
       pond.kernel.strangers.add(`${address}:${port} ${elsewhere.address}:${elsewhere.port}`);
     expect(outside(pond.send(tcp(client, elsewhere, 'S'))).address).not.toBe(address);
+  });
+});
+
+describe('what the kernel is asked for one flow', () => {
+  const askedOf = (pond: Pond) => {
+    const asked: string[] = [];
+    const { kernel } = pond;
+    const open = kernel.open.bind(kernel);
+    kernel.open = (address, ...more) => (asked.push(ipv4FromNumber(address)), open(address, ...more));
+    return asked;
+  };
+
+  test('is no more than the settings say, half of it about the address that the client uses, the rest wherever there may be one', () => {
+    const pond = new Pond(
+      leases.map((each) => block(each, 'tcp', 8_192, 8_255, shared())),
+      { placeholderAttemptsMax: 8 },
+    );
+    const { address } = outside(pond.send(tcp(client, origin, 'S')));
+    for (const each of leases)
+      for (let port = 8_192; port <= 8_255; port++)
+        pond.kernel.strangers.add(`${each}:${port} ${elsewhere.address}:${elsewhere.port}`);
+    const asked = askedOf(pond);
+    expect(pond.send(tcp(client, elsewhere, 'S')).verdict).toBe('no_port');
+    expect(asked).toHaveLength(8);
+    expect(new Set(asked.slice(0, 4))).toEqual(new Set([address]));
+    expect(asked.slice(4).some((each) => each !== address)).toBe(true);
+    // A client without an address of its own has all for all of them.
+    asked.splice(0);
+    pond.send(tcp(from(1, 9), elsewhere, 'S'));
+    expect(asked).toHaveLength(8);
+  });
+
+  test('about an address whose free ports have run out is left for the others', () => {
+    const pond = new Pond(
+      leases.map((each) => block(each, 'tcp', 8_192, 8_193, shared())),
+      { placeholderAttemptsMax: 8, clientShare: 1 },
+    );
+    const { address } = outside(pond.send(tcp(client, origin, 'S')));
+    for (const each of leases)
+      for (const port of [8_192, 8_193])
+        pond.kernel.strangers.add(`${each}:${port} ${elsewhere.address}:${elsewhere.port}`);
+    const asked = askedOf(pond);
+    pond.send(tcp(client, elsewhere, 'S'));
+    // Two there, and six of the eight that there are: its own once more.
+    expect([asked.length, asked.slice(0, 2)]).toEqual([8, [address, address]]);
   });
 });
 
