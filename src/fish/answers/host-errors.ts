@@ -1,20 +1,19 @@
 import { addressToBytes } from '../../net/address.ts';
 import type { FishConfig } from '../config.ts';
 import { sumOf } from '../packet/checksum.ts';
+import { ICMP_HEADER } from '../packet/offsets.ts';
 import {
   addressBytes,
   checksumWithPseudoHeader,
   copyBytes,
   headerBytes,
+  INTERNETWORK_CONTROL,
   sourceIn,
   writeHeader,
 } from '../packet/own-packet.ts';
 import { ICMP, ICMP6, ICMPV6 } from '../packet/packet.ts';
 import type { VnetHeaderBytes } from '../packet/vnet-header.ts';
 
-const ICMP_HEADER = 8;
-/** RFC 1812 4.3.2.5: errors travel with precedence 6, internetwork control. */
-const TYPE_OF_SERVICE = 0xc0;
 /** No message of an error is longer: RFC 4443 3.1 has it fit into the least MTU of IPv6, RFC 1812 4.3.2.3 into less. */
 export const hostErrorBytes_max = 1_280;
 
@@ -64,7 +63,7 @@ export class HostErrors {
     const sourceAt = start + sourceIn(protocol);
     copyBytes(source, 0, view, sourceAt, bytes);
     copyBytes(view, icmp + ICMP_HEADER + sourceIn(protocol), view, sourceAt + bytes, bytes);
-    writeHeader(view, start, end, family, family === 4 ? ICMP : ICMPV6, TYPE_OF_SERVICE);
+    writeHeader(view, start, end, family, family === 4 ? ICMP : ICMPV6, INTERNETWORK_CONTROL);
     // The kernel has checked the one that was there, over addresses that are no longer.
     view.setUint16(icmp + 2, 0);
     const checksum =

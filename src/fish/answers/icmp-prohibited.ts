@@ -1,12 +1,14 @@
 import { addressToBytes, type Address } from '../../net/address.ts';
 import { ClientAllowance } from './client-allowance.ts';
 import { sumOf } from '../packet/checksum.ts';
+import { ICMP_HEADER } from '../packet/offsets.ts';
 import type { FishConfig } from '../config.ts';
 import {
   addressBytes,
   checksumWithPseudoHeader,
   copyBytes,
   headerBytes,
+  INTERNETWORK_CONTROL,
   sourceIn,
   writeHeader,
 } from '../packet/own-packet.ts';
@@ -18,9 +20,6 @@ import type { Subscribers } from '../ports/subscribers.ts';
 const PROHIBITED = { 4: (ICMP_UNREACHABLE << 8) | 13, 6: (ICMP6_UNREACHABLE << 8) | 1 } as const;
 /** RFC 1812 4.3.2.3: as much of the packet as fits into 576 bytes; RFC 4443 3.1: into the least MTU of IPv6. */
 const messageBytes_max = { 4: 576, 6: 1_280 } as const;
-const ICMP_HEADER = 8;
-/** RFC 1812 4.3.2.5: errors travel with precedence 6, internetwork control. */
-const TYPE_OF_SERVICE = 0xc0;
 
 /**
  * Writes the answer to a packet that fish could not give a source: ICMP destination unreachable, communication
@@ -73,7 +72,7 @@ export class ProhibitedReply {
     const bytes = addressBytes(protocol);
     copyBytes(source, 0, view, sourceAt, bytes);
     copyBytes(packet.view, packet.sourceAt, view, sourceAt + bytes, bytes);
-    writeHeader(view, start, end, family, family === 4 ? ICMP : ICMPV6, TYPE_OF_SERVICE);
+    writeHeader(view, start, end, family, family === 4 ? ICMP : ICMPV6, INTERNETWORK_CONTROL);
 
     view.setUint16(icmp, PROHIBITED[family]);
     view.setUint16(icmp + 2, 0);

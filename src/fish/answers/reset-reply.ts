@@ -1,5 +1,6 @@
 import { ClientAllowance } from './client-allowance.ts';
 import { IPV6_HEADER } from '../packet/ipv6-headers.ts';
+import { TCP_CHECKSUM, TCP_HEADER } from '../packet/offsets.ts';
 import {
   addressBytes,
   checksumWithPseudoHeader,
@@ -11,9 +12,6 @@ import {
 import { ACK, familyOfProtocol, RST, TCP, type Packet } from '../packet/packet.ts';
 import type { VnetHeaderBytes } from '../packet/vnet-header.ts';
 import type { Subscribers } from '../ports/subscribers.ts';
-
-const TCP_HEADER = 20;
-const TCP_CHECKSUM = 16;
 
 /**
  * Writes the reset that a host would answer a SYN with whose port nobody listens on (RFC 9293 3.10.7.1): from the remote, its

@@ -1,5 +1,6 @@
 import { Allowance } from './allowance.ts';
 import { sumOf } from '../packet/checksum.ts';
+import { ICMP_HEADER } from '../packet/offsets.ts';
 import {
   addressBytes,
   checksumWithPseudoHeader,
@@ -13,7 +14,6 @@ import type { VnetHeaderBytes } from '../packet/vnet-header.ts';
 
 /** Type and code of "port unreachable": RFC 792, RFC 4443 3.1. */
 const PORT_UNREACHABLE = { 4: (ICMP_UNREACHABLE << 8) | 3, 6: (ICMP6_UNREACHABLE << 8) | 4 } as const;
-const ICMP_HEADER = 8;
 /** RFC 5382 REQ-4: nobody is answered any sooner. */
 const hold_ms = 6_000;
 const held_max = 256;

@@ -1,6 +1,7 @@
 import type { TcpColumns } from './flow-memory.ts';
 import { ACK, FIN, RST, SYN, type Packet } from '../packet/packet.ts';
-import { findOption, TCP_OPTIONS, WINDOW_SCALE } from '../packet/tcp-options.ts';
+import { TCP_HEADER } from '../packet/offsets.ts';
+import { findOption, WINDOW_SCALE } from '../packet/tcp-options.ts';
 
 /** Which way a packet goes: from the client, or to it. */
 export const OUTWARD = 0;
@@ -327,6 +328,6 @@ export function endOf(packet: Packet): number {
 
 /** The shift count that a SYN offers, or -1. */
 function windowScaleOf({ view, transport, dataAt }: Packet): number {
-  const at = findOption(view, transport + TCP_OPTIONS, dataAt, WINDOW_SCALE);
+  const at = findOption(view, transport + TCP_HEADER, dataAt, WINDOW_SCALE);
   return at < 0 ? -1 : Math.min(view.getUint8(at + 2), SCALE_MAX);
 }

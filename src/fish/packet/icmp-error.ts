@@ -1,24 +1,25 @@
 import type { AddressBook } from './address-book.ts';
 import { delta16, delta32, fold, updated, updatedPartial } from './checksum.ts';
 import { DESTINATION6, ExtensionHeaders, fragmentOffset, IPV6_HEADER, NEXT_HEADER, SOURCE6 } from './ipv6-headers.ts';
+import {
+  ECHO6_REPLY,
+  ECHO6_REQUEST,
+  ECHO_IDENTIFIER,
+  ECHO_REPLY,
+  ECHO_REQUEST,
+  ICMP_CHECKSUM,
+  ICMP_HEADER,
+  IPV4_HEADER,
+  TCP_CHECKSUM,
+  UDP_CHECKSUM,
+} from './offsets.ts';
 import { HEADER_CHECKSUM, ICMP, ICMP6, ICMPV6, IPV6, isEcho, TCP, TCP6, UDP, UDP6, type Packet } from './packet.ts';
 import { replaceAddress6 } from './translate.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
-/** Offsets into the ICMP error (RFC 792, RFC 4443) and the header that it quotes. */
-const QUOTED = 8;
 const FRAGMENT_OFFSET_MASK = 0x1fff;
-const IPV4_HEADER_MIN = 20;
 /** As much of the quoted packet's transport as an error has at least. */
 const TRANSPORT_MIN = 8;
-const ICMP_CHECKSUM = 2;
-const ECHO_IDENTIFIER = 4;
-const UDP_CHECKSUM = 6;
-const TCP_CHECKSUM = 16;
-const ECHO_REPLY = 0;
-const ECHO_REQUEST = 8;
-const ECHO6_REQUEST = 128;
-const ECHO6_REPLY = 129;
 
 /**
  * The packet that an ICMP error quotes. One object is used for all errors: what `parse` fills in is true until the next.
@@ -69,10 +70,10 @@ export class QuotedPacket {
   }
 
   #parseHeader({ view, transport: icmp, end }: Packet): number {
-    const start = icmp + QUOTED;
-    if (end - start < IPV4_HEADER_MIN) return DROP.truncated;
+    const start = icmp + ICMP_HEADER;
+    if (end - start < IPV4_HEADER) return DROP.truncated;
     const transport = start + (view.getUint8(start) & 15) * 4;
-    if (view.getUint8(start) >>> 4 !== 4 || transport < start + IPV4_HEADER_MIN) return DROP.icmp_error_unusable;
+    if (view.getUint8(start) >>> 4 !== 4 || transport < start + IPV4_HEADER) return DROP.icmp_error_unusable;
     // Only the first fragment has ports, and no other is to be complained of (RFC 1122 3.2.2).
     if ((view.getUint16(start + 6) & FRAGMENT_OFFSET_MASK) !== 0) return DROP.icmp_error_unusable;
     const protocol = view.getUint8(start + 9);
@@ -88,7 +89,7 @@ export class QuotedPacket {
   }
 
   #parseHeader6({ view, transport: icmp, end }: Packet): number {
-    const start = icmp + QUOTED;
+    const start = icmp + ICMP_HEADER;
     if (end - start < IPV6_HEADER) return DROP.truncated;
     if (view.getUint8(start) >>> 4 !== 6) return DROP.icmp_error_unusable;
     const headers = this.#headers;

@@ -1,6 +1,7 @@
 import { delta16, updated } from './checksum.ts';
 import { IPV6, type Packet } from './packet.ts';
-import { findOption, MAXIMUM_SEGMENT_SIZE, TCP_OPTIONS } from './tcp-options.ts';
+import { TCP_HEADER } from './offsets.ts';
+import { findOption, MAXIMUM_SEGMENT_SIZE } from './tcp-options.ts';
 
 /** The largest segments, in bytes of data, that either end of a connection may be told to send. */
 export type MssMax = Readonly<{ mssMax: number; mssMax6: number }>;
@@ -46,7 +47,7 @@ export class MssClamp {
     const { view, dataAt } = packet;
     const max = packet.protocol < IPV6 ? this.#max : this.#max6;
     let isLowered = false;
-    let at = packet.transport + TCP_OPTIONS;
+    let at = packet.transport + TCP_HEADER;
     // All of them, as receivers differ in whether the first or the last one counts.
     while ((at = findOption(view, at, dataAt, MAXIMUM_SEGMENT_SIZE)) >= 0) {
       const valueAt = at + 2;

@@ -1,11 +1,12 @@
 import { fold, sumOf } from './checksum.ts';
 import { IPV6_HEADER, NEXT_HEADER, PAYLOAD_LENGTH, SOURCE6 } from './ipv6-headers.ts';
+import { IPV4_HEADER, SOURCE4 } from './offsets.ts';
 import { HEADER_CHECKSUM, IPV6 } from './packet.ts';
 
-const IPV4_HEADER = 20;
-const SOURCE4 = 12;
 const DONT_FRAGMENT = 0x4000;
 const TIME_TO_LIVE = 64;
+/** RFC 1812 4.3.2.5: errors travel with precedence 6, internetwork control. */
+export const INTERNETWORK_CONTROL = 0xc0;
 
 /** How long the IP header is of a packet of fish's own, in answer to one of this protocol: without options. */
 export const headerBytes = (protocol: number): number => (protocol < IPV6 ? IPV4_HEADER : IPV6_HEADER);

@@ -17,6 +17,22 @@ import {
   PAYLOAD_LENGTH,
   SOURCE6,
 } from './ipv6-headers.ts';
+import {
+  DESTINATION4,
+  ECHO6_REPLY,
+  ECHO6_REQUEST,
+  ECHO_IDENTIFIER,
+  ECHO_REPLY,
+  ECHO_REQUEST,
+  ICMP_CHECKSUM,
+  ICMP_HEADER,
+  IPV4_HEADER,
+  SOURCE4,
+  TCP_CHECKSUM,
+  TCP_HEADER,
+  UDP_CHECKSUM,
+  UDP_HEADER,
+} from './offsets.ts';
 import { checksumOffset, checksumStart, isSegmented, needsChecksum, type VnetHeaderBytes } from './vnet-header.ts';
 import { DROP, FORWARD } from '../verdicts.ts';
 
@@ -54,11 +70,8 @@ export const NOT_KNOWN = 0xffffffff;
 
 /** Offsets into the IPv4 header (RFC 791). */
 export const IDENTIFICATION = 4;
-const SOURCE = 12;
-const DESTINATION = 16;
 export const HEADER_CHECKSUM = 10;
 export const TIME_TO_LIVE = 8;
-const IPV4_HEADER_MIN = 20;
 
 /** More fragments, or an offset that is not 0. The reserved bit is nobody's business here. */
 const FRAGMENT_MASK = 0x3fff;
@@ -70,27 +83,16 @@ export const fragmentUnit_bytes = 8;
 /** How long a packet can say that it is: of IPv4 with its header, of IPv6 without. */
 const PACKET_MAX = 65_535;
 
-const TCP_HEADER_MIN = 20;
-const UDP_HEADER = 8;
-const ICMP_ECHO_HEADER = 8;
-const TCP_CHECKSUM = 16;
-const UDP_CHECKSUM = 6;
-const ICMP_CHECKSUM = 2;
-
 export const FIN = 1;
 export const SYN = 2;
 export const RST = 4;
 export const ACK = 16;
 
-const ICMP_ECHO_REPLY = 0;
 export const ICMP_UNREACHABLE = 3;
-const ICMP_ECHO_REQUEST = 8;
 /** The IANA number of ICMPv6, and its types (RFC 4443): below 128 are errors, of which four are known. */
 export const ICMPV6 = 58;
 export const ICMP6_UNREACHABLE = 1;
 const ICMP6_PARAMETER_PROBLEM = 4;
-const ICMP6_ECHO_REQUEST = 128;
-const ICMP6_ECHO_REPLY = 129;
 
 const noBytes = new Uint8Array(0);
 
@@ -188,18 +190,18 @@ export class Packet {
     const version = view.getUint8(start) >>> 4;
     if (version === 6) return this.#parseHeader6(length);
     if (version !== 4) return DROP.bad_version;
-    if (length < start + IPV4_HEADER_MIN) return DROP.truncated;
+    if (length < start + IPV4_HEADER) return DROP.truncated;
     // Each word of the header is read once.
     const first = view.getUint32(start);
     const headerBytes = ((first >>> 24) & 15) * 4;
     const totalBytes = first & 0xffff;
-    if (headerBytes < IPV4_HEADER_MIN || totalBytes < headerBytes) return DROP.bad_length;
+    if (headerBytes < IPV4_HEADER || totalBytes < headerBytes) return DROP.bad_length;
     if (start + totalBytes > length) return DROP.truncated;
     const second = view.getUint32(start + IDENTIFICATION);
     const third = view.getUint32(start + TIME_TO_LIVE);
-    const source = view.getUint32(start + SOURCE);
-    const destination = view.getUint32(start + DESTINATION);
-    const optionsAt = start + IPV4_HEADER_MIN;
+    const source = view.getUint32(start + SOURCE4);
+    const destination = view.getUint32(start + DESTINATION4);
+    const optionsAt = start + IPV4_HEADER;
     const optionsEnd = start + headerBytes;
     let sum = halves(first) + halves(second) + halves(third) + halves(source) + halves(destination);
     if (optionsAt !== optionsEnd) sum += sumOf(view, optionsAt, optionsEnd);
@@ -216,8 +218,8 @@ export class Packet {
     const protocol = (third >>> 16) & 0xff;
     if (protocol >= IPV6) return DROP.protocol_unsupported;
     this.protocol = protocol;
-    this.sourceAt = start + SOURCE;
-    this.destinationAt = start + DESTINATION;
+    this.sourceAt = start + SOURCE4;
+    this.destinationAt = start + DESTINATION4;
     this.source = source;
     this.destination = destination;
     const flags = second & 0xffff;
@@ -289,9 +291,9 @@ export class Packet {
 
   #parseTcp(): number {
     const { view, transport } = this;
-    if (this.end - transport < TCP_HEADER_MIN) return this.#tooShort();
+    if (this.end - transport < TCP_HEADER) return this.#tooShort();
     const dataAt = transport + (view.getUint8(transport + 12) >>> 4) * 4;
-    if (dataAt < transport + TCP_HEADER_MIN) return DROP.bad_length;
+    if (dataAt < transport + TCP_HEADER) return DROP.bad_length;
     if (dataAt > this.end) return this.isFragment ? DROP.fragment_too_small : DROP.bad_length;
     this.#readPorts();
     this.sequence = view.getUint32(transport + 4);
@@ -328,31 +330,32 @@ export class Packet {
 
   #parseIcmp(): number {
     const { view, transport } = this;
-    if (this.end - transport < ICMP_ECHO_HEADER) return this.#tooShort();
+    if (this.end - transport < ICMP_HEADER) return this.#tooShort();
     const type = view.getUint8(transport);
     this.isError = isTranslatable(type);
     if (this.isError) return this.#findChecksum(ICMP_CHECKSUM);
     if (isIcmpError(type)) return DROP.icmp_error_unusable;
-    if (type !== ICMP_ECHO_REQUEST && type !== ICMP_ECHO_REPLY) return DROP.icmp_type_unsupported;
-    return this.#readEcho(type === ICMP_ECHO_REQUEST);
+    if (type !== ECHO_REQUEST && type !== ECHO_REPLY) return DROP.icmp_type_unsupported;
+    return this.#readEcho(type === ECHO_REQUEST);
   }
 
   /** Neighbour discovery, multicast listeners and the like mean nothing beyond a link. */
   #parseIcmp6(): number {
     const { view, transport } = this;
-    if (this.end - transport < ICMP_ECHO_HEADER) return this.#tooShort();
+    if (this.end - transport < ICMP_HEADER) return this.#tooShort();
     const type = view.getUint8(transport);
     this.isError = type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER_PROBLEM;
     if (this.isError) return this.#findChecksum(ICMP_CHECKSUM);
-    if (type < ICMP6_ECHO_REQUEST) return DROP.icmp_error_unusable;
-    if (type !== ICMP6_ECHO_REQUEST && type !== ICMP6_ECHO_REPLY) return DROP.icmp_type_unsupported;
-    return this.#readEcho(type === ICMP6_ECHO_REQUEST);
+    if (type < ECHO6_REQUEST) return DROP.icmp_error_unusable;
+    if (type !== ECHO6_REQUEST && type !== ECHO6_REPLY) return DROP.icmp_type_unsupported;
+    return this.#readEcho(type === ECHO6_REQUEST);
   }
 
   #readEcho(isRequest: boolean): number {
-    const identifier = this.view.getUint16(this.transport + 4);
-    this.sourcePortAt = this.transport + 4;
-    this.destinationPortAt = this.transport + 4;
+    const at = this.transport + ECHO_IDENTIFIER;
+    const identifier = this.view.getUint16(at);
+    this.sourcePortAt = at;
+    this.destinationPortAt = at;
     this.sourcePort = isRequest ? identifier : 0;
     this.destinationPort = isRequest ? 0 : identifier;
     return this.#findChecksum(ICMP_CHECKSUM);
@@ -381,7 +384,7 @@ export class Packet {
 
   /** Only meaningful after an ICMP packet was parsed, and found to be no error. */
   isEchoRequest(): boolean {
-    return this.view.getUint8(this.transport) === (this.protocol === ICMP ? ICMP_ECHO_REQUEST : ICMP6_ECHO_REQUEST);
+    return this.view.getUint8(this.transport) === (this.protocol === ICMP ? ECHO_REQUEST : ECHO6_REQUEST);
   }
 
   #findChecksum(offset: number): number {

@@ -4,7 +4,6 @@ export const WINDOW_SCALE = { kind: 3, bytes: 3 } as const;
 
 const END = 0;
 const NO_OPERATION = 1;
-export const TCP_OPTIONS = 20;
 
 /**
  * Where the next option of this kind begins, from `from` on and before `end`; -1 when there is none. A malformed list ends where it
