@@ -1,8 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { formatPorts } from '../net/ports.ts';
 import type { BrokerStatus } from '../broker/broker.ts';
 import type { Agent } from './agent.ts';
 import type { BrokerOnHost } from './broker-on-host.ts';
 import type { ClaimsStatus, FishLeases } from './fish-leases.ts';
+import type { FishPort } from './fish-port.ts';
 import type { GuardKeeper } from './guard-keeper.ts';
 import type { Counter, Host } from './host.ts';
 import type { DriftKind } from './host-state.ts';
@@ -106,6 +108,8 @@ export type StatusParts = Readonly<{
   now(): number;
 }>;
 
+/** Fish waits for a keeper at times, or has much else to do. */
+const fish_numbers_ms_max = 2_000;
 const leases_shown_max = 1_000;
 const disputes_shown_max = 10;
 const slices_shown_max = 10_000;
@@ -113,6 +117,7 @@ const tenths = (ms: number): number => Math.round(ms / 100) / 10;
 
 export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
   const { agent, guard, reports, placeholders, keepers, fishLeases, now } = parts;
+  const stats = await numbersOf(agent.fish);
   const health = agent.health();
   const leases = agent.leases.status();
   const { repaired } = agent.hostKeeper;
@@ -175,13 +180,19 @@ export async function statusOf(parts: StatusParts): Promise<AgentStatus> {
             starts: health.fish_starts,
             ...fish,
             refused: fishLeases.refused,
-            stats: (await agent.fish?.stats()) ?? {},
+            stats,
           }
         : null,
     terminator: (await parts.terminator?.status()) ?? null,
     broker: agent.broker && (await brokerStatus(agent.broker)),
     counters: Object.fromEntries(await parts.host.counters()),
   };
+}
+
+/** A fish that dies over the question, or is too busy for it, has none to tell; everything else is told all the same. */
+async function numbersOf(fish: Pick<FishPort, 'stats'> | undefined): Promise<Readonly<Record<string, number>>> {
+  if (!fish) return {};
+  return Promise.race([fish.stats().catch(() => ({})), sleep(fish_numbers_ms_max, {}, { ref: false })]);
 }
 
 type Judged = 'server' | 'host' | 'broker' | 'guard' | 'reports' | 'leases_refused' | 'fish' | 'terminator';

@@ -311,13 +311,8 @@ describe('a planned stop', () => {
 });
 
 describe('the status', () => {
-  it('tells where things stand, and the metrics say the same', async () => {
-    world.start();
-    world.sockets.add(9_100, { uid: 33, state: 'listen', localAddress: '0.0.0.0' });
-    world.say(snapshot({ leases: [lease(1), lease(2, { ports: { first: 8_192, last: 8_193 } })] }));
-    await vi.waitFor(() => expect(world.told()).toHaveLength(2));
-    await vi.waitFor(() => expect(world.guard.isOpen).toBe(true));
-    const status = await statusOf({
+  const tell = () =>
+    statusOf({
       agent: world.agent,
       guard: world.guard,
       reports: world.reports,
@@ -333,6 +328,14 @@ describe('the status', () => {
       serverUrl: 'http://127.0.0.1:7480',
       now: () => 5_000,
     });
+
+  it('tells where things stand, and the metrics say the same', async () => {
+    world.start();
+    world.sockets.add(9_100, { uid: 33, state: 'listen', localAddress: '0.0.0.0' });
+    world.say(snapshot({ leases: [lease(1), lease(2, { ports: { first: 8_192, last: 8_193 } })] }));
+    await vi.waitFor(() => expect(world.told()).toHaveLength(2));
+    await vi.waitFor(() => expect(world.guard.isOpen).toBe(true));
+    const status = await tell();
     expect(status).toMatchObject({
       machine: 'edge',
       server: { problem: null },
@@ -356,6 +359,18 @@ describe('the status', () => {
     expect(text).toContain('fishery_agent_fish{name="flows_live"} 7');
     expect(text).toContain('fishery_agent_guard_open 1');
     expect(text).not.toContain('fishery_agent_broker');
+  });
+
+  it('is told without the numbers of fish, where that dies over the question', async () => {
+    world.start();
+    world.say(snapshot({ leases: [lease(1)] }));
+    await vi.waitFor(() => expect(world.told()).toHaveLength(1));
+    world.fishNumbers = () => Promise.reject(new Error('its keeper does not answer'));
+    expect(await tell()).toMatchObject({
+      machine: 'edge',
+      lease_counts: { up: 1 },
+      fish: { running: true, stats: {} },
+    });
   });
 
   it('tells of a broker: what it granted and refused, what the server has not heard, and what is wrong', async () => {

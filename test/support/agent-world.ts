@@ -33,6 +33,7 @@ export class World {
   /** Whether the server answers keepalives. */
   isAnswered = true;
   fences = 0;
+  fishNumbers = async (): Promise<Readonly<Record<string, number>>> => ({ flows_live: 7 });
   fence_s = 30;
   fishStarts = 0;
   /** A former agent has left some. */
@@ -249,7 +250,7 @@ export class World {
         clock_margin_s: 0,
         flows: [],
       }),
-      stats: async () => ({ flows_live: 7 }),
+      stats: () => this.fishNumbers(),
       stop: async ({ leave = false } = {}) => {
         this.fishStopped++;
         this.fishLeft.push(leave);
