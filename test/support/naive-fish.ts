@@ -41,6 +41,7 @@ export class NaiveFish {
   readonly #tcp: NaiveTcp;
   flows: NaiveFlow[] = [];
   blocks: readonly LeasedBlock[] = [];
+  readonly #disputed = new Set<string>();
   #begun: Omit<NaiveFlow, 'leased' | 'block'> | undefined;
 
   constructor(timers: FlowTimers, clientsStartWith: string, tcp: NaiveTcp) {
@@ -62,6 +63,7 @@ export class NaiveFish {
   }
 
   handle(packet: PacketFields, nowS: number): NaiveVerdict {
+    this.#settleDisputes(nowS);
     const inward = this.blocks.some((block) => block.address === packet.destination);
     return inward ? this.#inward(packet, nowS) : this.#outward(packet, nowS);
   }
@@ -87,6 +89,30 @@ export class NaiveFish {
       flow.deadlineS = nowS <= flow.yieldsS ? flow.yieldsS : deadlineOf(flow);
       flow.yieldsS = Infinity;
     }
+    // What had yielded may have given its mapped port to another client's meanwhile.
+    for (const flow of this.flows)
+      if (this.flows.some((other) => this.#isSameMapping(flow, other) && !same(flow.client, other.client)))
+        this.#disputed.add(this.#mappingOf(flow));
+  }
+
+  #mappingOf(flow: NaiveFlow): string {
+    return `${flow.leased.address}:${flow.leased.port} ${this.#mapped(flow.remote)}`;
+  }
+
+  #isSameMapping(flow: NaiveFlow, other: NaiveFlow): boolean {
+    const [a, b] = [flow.protocol, other.protocol];
+    return a === 'tcp' && b === 'tcp' && this.#isMapped('tcp') && this.#mappingOf(flow) === this.#mappingOf(other);
+  }
+
+  /** A mapping of two clients is nobody's, for as long as there is anything of it. */
+  #isDisputed(flow: NaiveFlow): boolean {
+    return this.#disputed.has(this.#mappingOf(flow));
+  }
+
+  #settleDisputes(nowS: number): void {
+    const left = this.flows.filter((flow) => flow.protocol === 'tcp' && !this.yields(flow, nowS));
+    const mappings = new Set(left.map((flow) => this.#mappingOf(flow)));
+    for (const each of this.#disputed) if (!mappings.has(each)) this.#disputed.delete(each);
   }
 
   /** Whoever needs its tuple has it. */
@@ -178,7 +204,11 @@ export class NaiveFish {
       isMapped &&
       this.flows.find(
         (each) =>
-          each.protocol === 'tcp' && same(each.client, client) && towardOf(each) === toward && !this.yields(each, nowS),
+          each.protocol === 'tcp' &&
+          same(each.client, client) &&
+          towardOf(each) === toward &&
+          !this.yields(each, nowS) &&
+          !this.#isDisputed(each),
       );
     if (mapping) {
       this.#begun = { ...begun, isCall: false };
@@ -233,9 +263,12 @@ export class NaiveFish {
     const mapping = this.mappingAt(leased, from, nowS);
     if (!mapping) return undefined;
     const { tcpFiltering } = this.#tcp;
-    const knows = (each: NaiveFlow) => each.remote.startsWith(`${from.address}:`) && same(each.leased, leased);
+    // What yields its tuple counts for nothing any more.
+    const knows = (each: NaiveFlow) =>
+      each.remote.startsWith(`${from.address}:`) && same(each.leased, leased) && !this.yields(each, nowS);
     const isLetIn =
-      tcpFiltering === 'endpoint_independent' || (tcpFiltering === 'address_dependent' && this.flows.some(knows));
+      !this.#isDisputed(mapping) &&
+      (tcpFiltering === 'endpoint_independent' || (tcpFiltering === 'address_dependent' && this.flows.some(knows)));
     if (!isLetIn) return flow ? undefined : { drop: 'filtered' };
     if (flow && this.yields(flow, nowS)) this.flows = this.flows.filter((each) => each !== flow);
     if (flow && !this.yields(flow, nowS)) this.#beginAnew(flow, true, nowS);

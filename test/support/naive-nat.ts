@@ -45,13 +45,13 @@ function translated6(packet: Uint8Array, side: 'source' | 'destination', to: End
   setWord(bytes, at, 0);
   const sum = onesComplementSum(partial ? pseudo : [...pseudo, ...covered]);
   const checksum = partial ? sum : 0xffff - sum;
-  setWord(bytes, at, checksum === 0 && protocol === 17 ? 0xffff : checksum);
+  setWord(bytes, at, checksum === 0 && protocol !== 6 ? 0xffff : checksum);
   return bytes;
 }
 
 function writeIcmpChecksum(bytes: Uint8Array, transport: number): void {
   setWord(bytes, transport + 2, 0);
-  setWord(bytes, transport + 2, 0xffff - onesComplementSum(bytes.subarray(transport, totalOf(bytes))));
+  setWord(bytes, transport + 2, 0xffff - onesComplementSum(bytes.subarray(transport, totalOf(bytes))) || 0xffff);
 }
 
 function writeChecksum(bytes: Uint8Array, transport: number, protocol: number, partial: boolean): void {
@@ -62,7 +62,7 @@ function writeChecksum(bytes: Uint8Array, transport: number, protocol: number, p
   setWord(bytes, at, 0);
   const sum = onesComplementSum(partial ? pseudo : [...pseudo, ...covered]);
   const checksum = partial ? sum : 0xffff - sum;
-  setWord(bytes, at, checksum === 0 && protocol === 17 ? 0xffff : checksum);
+  setWord(bytes, at, checksum === 0 && protocol !== 6 ? 0xffff : checksum);
 }
 
 const totalOf = (bytes: Uint8Array) => ((bytes[2] ?? 0) << 8) | (bytes[3] ?? 0);

@@ -126,7 +126,8 @@ function transportChecksum(packet: PacketFields, transport: readonly number[]): 
       ? transport
       : [...pseudoHeader(packet, transport.length), ...transport],
   );
-  return checksum === 0 && packet.protocol === 'udp' ? 0xffff : checksum;
+  // Zero is written as all ones: for UDP it has to be (RFC 768), for ICMP either is right.
+  return checksum === 0 && packet.protocol !== 'tcp' ? 0xffff : checksum;
 }
 
 /** `partial`: the transport checksum is the sum of the pseudo-header, as a packet has it whose checksum is offloaded. */

@@ -1,7 +1,7 @@
 import { addressWords_max } from './address-words.ts';
 import { delta16, delta32, fold, updated, updatedPartial } from './checksum.ts';
 import { HOP_LIMIT } from './ipv6-headers.ts';
-import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, IPV6, isUdp, TIME_TO_LIVE, UDP6, type Packet } from './packet.ts';
+import { HEADER_CHECKSUM, ICMP, IDENTIFICATION, IPV6, isTcp, TIME_TO_LIVE, UDP, type Packet } from './packet.ts';
 
 const HOPS_MAX = 255;
 
@@ -119,10 +119,10 @@ function transportChecksum(packet: Packet, checksum: number, addressDelta: numbe
   // ICMP over IPv4 sums no pseudo-header, so the addresses are nothing to it; unfinished, its field holds nothing yet.
   if (packet.protocol === ICMP) return packet.partial ? checksum : neverZero(updated(checksum, portDelta));
   if (packet.partial) return updatedPartial(checksum, addressDelta);
-  if (!isUdp(packet.protocol)) return updated(checksum, addressDelta + portDelta);
   // RFC 768: zero says that the sender computed none, and that has to stay so (RFC 3022 4.1). Over IPv6 nobody may.
-  if (checksum === 0 && packet.protocol !== UDP6) return 0;
-  return neverZero(updated(checksum, addressDelta + portDelta));
+  if (checksum === 0 && packet.protocol === UDP) return 0;
+  const moved = updated(checksum, addressDelta + portDelta);
+  return isTcp(packet.protocol) ? moved : neverZero(moved);
 }
 
 /**
