@@ -1,6 +1,6 @@
 import { figureOf } from '../figures.ts';
 import type { Suite } from '../suite.ts';
-import type { DriftKind } from '../../src/agent/host-state.ts';
+import type { DriftKind } from '../../src/agent/host/host-state.ts';
 import { Scene, until } from './scene.ts';
 
 const leases = 10_000;

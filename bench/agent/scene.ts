@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { AgentStatus } from '../../src/agent/status.ts';
+import type { AgentStatus } from '../../src/agent/status/status.ts';
 import type { FromServer, ToServer } from './scripted-server.ts';
 
 const program = fileURLToPath(new URL('scripted-server.ts', import.meta.url));

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AgentStatus } from '../../src/agent/status.ts';
+import type { AgentStatus } from '../../src/agent/status/status.ts';
 import { AgentLab, type AgentProcess } from '../../test/kernel/support/agent-lab.ts';
 import { deleteNamespaces, namespaceOf } from '../../test/kernel/support/namespaces.ts';
 import { run } from '../../test/kernel/support/sys-lab.ts';

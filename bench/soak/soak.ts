@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { AgentStatus } from '../../src/agent/status.ts';
+import type { AgentStatus } from '../../src/agent/status/status.ts';
 import { AgentLab, eventually, type AgentProcess } from '../../test/kernel/support/agent-lab.ts';
 import { run } from '../../test/kernel/support/sys-lab.ts';
 import { compile } from '../fish/native.ts';

@@ -1,21 +1,21 @@
 import type { Logger } from '../ops/logger.ts';
 import type { Followed } from '../sdk/index.ts';
 import type { BrokerOnHostParts } from './broker-on-host.ts';
-import type { DesiredMemory } from './desired-memory.ts';
-import type { HostSettings } from './desired-host.ts';
-import type { FirstGuard } from './first-guard.ts';
-import type { FishLeases } from './fish-leases.ts';
-import type { FishStarts } from './fish-on-host.ts';
-import type { GuardKeeper } from './guard-keeper.ts';
-import type { Host } from './host.ts';
-import type { Keepers } from './keepers.ts';
+import type { DesiredMemory } from './server/desired-memory.ts';
+import type { HostSettings } from './host/desired-host.ts';
+import type { FirstGuard } from './guard/first-guard.ts';
+import type { FishLeases } from './fish/fish-leases.ts';
+import type { FishStarts } from './fish/fish-on-host.ts';
+import type { GuardKeeper } from './guard/guard-keeper.ts';
+import type { Host } from './host/host.ts';
+import type { Keepers } from './placeholders/keepers.ts';
 import type { LeaseHost } from './leases/lease-host.ts';
-import type { CgroupTable } from './ownership.ts';
-import type { Placeholders } from './placeholders.ts';
-import type { SocketTable } from './port-users.ts';
-import type { Reports } from './reports.ts';
-import type { QuestionsServer } from './server-questions.ts';
-import type { StateFile } from './state-file.ts';
+import type { CgroupTable } from './leases/ownership.ts';
+import type { Placeholders } from './placeholders/placeholders.ts';
+import type { SocketTable } from './leases/port-users.ts';
+import type { Reports } from './server/reports.ts';
+import type { QuestionsServer } from './server/server-questions.ts';
+import type { StateFile } from './host/state-file.ts';
 import type { TerminatorOnHost } from './terminator-on-host.ts';
 
 /** The server, as the agent speaks with it. */

@@ -3,22 +3,22 @@ import type { Address } from '../net/address.ts';
 import { FisheryError, type Followed } from '../sdk/index.ts';
 import type { Change } from '../wire/agent.ts';
 import type { AgentParts } from './agent-parts.ts';
-import { BlockedOnHost } from './blocked-on-host.ts';
+import { BlockedOnHost } from './leases/blocked-on-host.ts';
 import { BrokerOnHost } from './broker-on-host.ts';
-import { DesiredMachine, type Touched } from './desired.ts';
-import { FishOnHost } from './fish-on-host.ts';
-import type { FishPort } from './fish-port.ts';
-import { giveBack } from './give-back.ts';
-import { HostKeeper, type HeldLoad } from './host-keeper.ts';
-import type { LeaseSource } from './lease-source.ts';
-import { LeftPlaceholders } from './left-placeholders.ts';
+import { DesiredMachine, type Touched } from './server/desired.ts';
+import { FishOnHost } from './fish/fish-on-host.ts';
+import type { FishPort } from './fish/fish-port.ts';
+import { giveBack } from './leases/give-back.ts';
+import { HostKeeper, type HeldLoad } from './host/host-keeper.ts';
+import type { LeaseSource } from './leases/lease-source.ts';
+import { LeftPlaceholders } from './placeholders/left-placeholders.ts';
 import type { LeaseOutcome } from './leases/lease-host.ts';
-import { LeasesOnHost } from './leases-on-host.ts';
-import { ServerQuestions } from './server-questions.ts';
-import { addressesOf, SlicesOnHost } from './slices-on-host.ts';
-import { isIn } from './standing-problems.ts';
-import { UnitsOnHost } from './units-on-host.ts';
-import { Bell, doze, isOver, neverEnding, whenOver } from './waiting.ts';
+import { LeasesOnHost } from './leases/leases-on-host.ts';
+import { ServerQuestions } from './server/server-questions.ts';
+import { addressesOf, SlicesOnHost } from './leases/slices-on-host.ts';
+import { isIn } from './status/standing-problems.ts';
+import { UnitsOnHost } from './leases/units-on-host.ts';
+import { Bell, doze, isOver, neverEnding, whenOver } from './start/waiting.ts';
 
 /** Of what is granted in slices of its own a broker hears nothing new by these. */
 const isAboutLeases = (change: Change): boolean =>

@@ -6,13 +6,13 @@ import type { Logger } from '../ops/logger.ts';
 import type { ReportOutcome } from '../wire/agent.ts';
 import type { ForwardedAnswerInput, ForwardedRequest } from '../wire/broker.ts';
 import type { Slice } from '../wire/slices.ts';
-import type { BlockedOnHost } from './blocked-on-host.ts';
-import { DesiredMachine, type Touched } from './desired.ts';
-import { bothOf, type LeaseSource } from './lease-source.ts';
+import type { BlockedOnHost } from './leases/blocked-on-host.ts';
+import { DesiredMachine, type Touched } from './server/desired.ts';
+import { bothOf, type LeaseSource } from './leases/lease-source.ts';
 import type { LeaseOutcome } from './leases/lease-host.ts';
-import type { Reports } from './reports.ts';
-import { SlicesOnHost, type SliceGranter } from './slices-on-host.ts';
-import type { UnitsOnHost } from './units-on-host.ts';
+import type { Reports } from './server/reports.ts';
+import { SlicesOnHost, type SliceGranter } from './leases/slices-on-host.ts';
+import type { UnitsOnHost } from './leases/units-on-host.ts';
 
 /** What the agent needs of a broker. */
 export type RunningBroker = Pick<

@@ -18,11 +18,11 @@ import type { Result } from '../net/result.ts';
 import { formatInstant } from '../wire/instants.ts';
 import type { FlowAnswer, FlowQuery } from '../wire/agent.ts';
 import { askOnceCovered } from './fish/flow-questions.ts';
-import { flowAnswerOf, flowQueryOf, flows_max } from './flow-answers.ts';
+import { flowAnswerOf, flowQueryOf, flows_max } from './fish/flow-answers.ts';
 import type { TerminatedFlows } from './flow-log/terminated-flows.ts';
-import type { LeaseSource } from './lease-source.ts';
-import type { ClaimsStatus, FishLeases } from './fish-leases.ts';
-import { terminateSettingsOf, type TerminateSettingsFile } from './settings-terminate.ts';
+import type { LeaseSource } from './leases/lease-source.ts';
+import type { ClaimsStatus, FishLeases } from './fish/fish-leases.ts';
+import { terminateSettingsOf, type TerminateSettingsFile } from './settings/settings-terminate.ts';
 
 const retry_first_ms = 500;
 const retry_max_ms = 10_000;

@@ -1,7 +1,7 @@
-import type { HostSettings } from '../agent/desired-host.ts';
-import type { Origin } from '../agent/host-state.ts';
+import type { HostSettings } from '../agent/host/desired-host.ts';
+import type { Origin } from '../agent/host/host-state.ts';
 import type { Steering, SteeringMode } from '../agent/steering/choose.ts';
-import type { AgentStatus } from '../agent/status.ts';
+import type { AgentStatus } from '../agent/status/status.ts';
 import type { Address } from '../net/address.ts';
 import type { PortRange } from '../net/ports.ts';
 import type { Prefix } from '../net/prefix.ts';

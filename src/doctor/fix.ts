@@ -1,8 +1,8 @@
 import { chmodSync } from 'node:fs';
-import { HostProblem } from '../agent/host.ts';
+import { HostProblem } from '../agent/host/host.ts';
 import { callTool } from '../agent/linux/commands.ts';
 import { writeSysctl } from '../agent/linux/sysctl.ts';
-import { tableName } from '../agent/ruleset.ts';
+import { tableName } from '../agent/host/ruleset.ts';
 import { err, ok, type Result } from '../net/result.ts';
 import { sysctlName, type Fix } from './check.ts';
 

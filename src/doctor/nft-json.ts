@@ -1,4 +1,4 @@
-import { tableName } from '../agent/ruleset.ts';
+import { tableName } from '../agent/host/ruleset.ts';
 
 /** What `nft -j list ruleset` shows, as far as checks look at it. Expressions stay as they are: any of them may be new. */
 export type NftChain = Readonly<{

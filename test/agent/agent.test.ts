@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { problemsIn, statusOf } from '../../src/agent/status.ts';
-import { metricsText } from '../../src/agent/metrics.ts';
+import { problemsIn, statusOf } from '../../src/agent/status/status.ts';
+import { metricsText } from '../../src/agent/status/metrics.ts';
 import { FisheryError } from '../../src/sdk/index.ts';
 import { holder, instant, lease, slice } from '../support/agent-values.ts';
 import { statusOf as agentStatus } from '../support/doctor-facts.ts';

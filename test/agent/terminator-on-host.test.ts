@@ -1,8 +1,8 @@
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
-import { DesiredMachine } from '../../src/agent/desired.ts';
-import { Terminate } from '../../src/agent/settings-terminate.ts';
-import { joinAnswers } from '../../src/agent/flow-answers.ts';
+import { DesiredMachine } from '../../src/agent/server/desired.ts';
+import { Terminate } from '../../src/agent/settings/settings-terminate.ts';
+import { joinAnswers } from '../../src/agent/fish/flow-answers.ts';
 import { TerminatorOnHost, type TerminatorLink } from '../../src/agent/terminator-on-host.ts';
 import { err, ok, type Result } from '../../src/net/result.ts';
 import type { Operation, Operations, TerminateUse } from '../../src/terminate/protocol.ts';

@@ -5,7 +5,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { cutOff } from '../../src/agent/start-broker.ts';
+import { cutOff } from '../../src/agent/start/start-broker.ts';
 import { isBrokers } from '../../src/broker/identifiers.ts';
 import { peerOf, principalOfPeer } from '../../src/broker/peers.ts';
 import { holder } from '../support/agent-values.ts';

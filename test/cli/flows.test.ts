@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { answerOf } from '../../src/fish/log/walk.ts';
-import type { FishPort } from '../../src/agent/fish-port.ts';
+import type { FishPort } from '../../src/agent/fish/fish-port.ts';
 import type { TerminatorViews } from '../../src/agent/terminator-on-host.ts';
 import {
   busyDestinations,
@@ -12,7 +12,7 @@ import {
   type ConnectionSnapshot,
 } from '../../src/terminate/connection-views.ts';
 import { Destinations } from '../../src/terminate/destinations.ts';
-import { serveStatus, socketName } from '../../src/agent/status-server.ts';
+import { serveStatus, socketName } from '../../src/agent/status/status-server.ts';
 import { block, client, client6, connect, finish, origin, origin6, Pond } from '../support/fish.ts';
 import { containing } from '../support/matchers.ts';
 import { tcp, udp } from '../support/packets.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DriftKind } from '../../src/agent/host-state.ts';
+import type { DriftKind } from '../../src/agent/host/host-state.ts';
 import { AgentLab, eventually, fishOfEachKind, type AgentProcess } from './support/agent-lab.ts';
 
 const webUid = 2_001;

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { AgentStatus } from '../../src/agent/status.ts';
+import type { AgentStatus } from '../../src/agent/status/status.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import { AgentLab, eventually, type AgentProcess, type User } from './support/agent-lab.ts';
 

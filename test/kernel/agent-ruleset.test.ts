@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LinuxHostProcess } from './support/agent-host-process.ts';
 import { AgentLab, eventually } from './support/agent-lab.ts';
-import { rulesetOf } from '../../src/agent/ruleset.ts';
+import { rulesetOf } from '../../src/agent/host/ruleset.ts';
 import { everyRuleset } from '../support/rulesets.ts';
 
 describe('the kernel', () => {

@@ -1,4 +1,4 @@
-import type { HostSettings } from '../../src/agent/desired-host.ts';
+import type { HostSettings } from '../../src/agent/host/desired-host.ts';
 import type { Desired, DesiredPool } from '../../src/wire/agent.ts';
 import type { Lease } from '../../src/wire/leases.ts';
 import type { Holder } from '../../src/wire/machines.ts';

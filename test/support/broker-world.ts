@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DesiredMachine } from '../../src/agent/desired.ts';
+import { DesiredMachine } from '../../src/agent/server/desired.ts';
 import { Broker, type BrokerParts } from '../../src/broker/broker.ts';
 import type { Told } from '../../src/broker/upstream.ts';
 import { openEngine } from '../../src/engine/engine.ts';

@@ -1,5 +1,5 @@
-import type { HostSettings } from '../../src/agent/desired-host.ts';
-import type { AgentStatus } from '../../src/agent/status.ts';
+import type { HostSettings } from '../../src/agent/host/desired-host.ts';
+import type { AgentStatus } from '../../src/agent/status/status.ts';
 import type { FactName, Facts, Observed } from '../../src/doctor/facts.ts';
 import { parseNft } from '../../src/doctor/nft-json.ts';
 import type { Address } from '../../src/net/address.ts';

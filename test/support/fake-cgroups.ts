@@ -1,4 +1,4 @@
-import type { CgroupTable } from '../../src/agent/ownership.ts';
+import type { CgroupTable } from '../../src/agent/leases/ownership.ts';
 
 /** The control groups of a host in memory. */
 export class FakeCgroups implements CgroupTable {

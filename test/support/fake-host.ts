@@ -1,8 +1,8 @@
-import { familiesOf } from '../../src/agent/families.ts';
-import { HostProblem, type Counter, type GuardState, type Host, type HostStep } from '../../src/agent/host.ts';
-import { isLocalRule, type HostState, type Origin, type SteeringState } from '../../src/agent/host-state.ts';
-import type { CounterName, Ruleset } from '../../src/agent/ruleset.ts';
-import type { Element } from '../../src/agent/sets.ts';
+import { familiesOf } from '../../src/agent/host/families.ts';
+import { HostProblem, type Counter, type GuardState, type Host, type HostStep } from '../../src/agent/host/host.ts';
+import { isLocalRule, type HostState, type Origin, type SteeringState } from '../../src/agent/host/host-state.ts';
+import type { CounterName, Ruleset } from '../../src/agent/host/ruleset.ts';
+import type { Element } from '../../src/agent/host/sets.ts';
 import { parseAddress, type Address } from '../../src/net/address.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
-import { Keepers, type KeeperPort } from '../../src/agent/keepers.ts';
-import { Placeholders } from '../../src/agent/placeholders.ts';
+import { Keepers, type KeeperPort } from '../../src/agent/placeholders/keepers.ts';
+import { Placeholders } from '../../src/agent/placeholders/placeholders.ts';
 import { KeeperLostError, type KeptDescriptor, type KeptRecord } from '../../src/keeper/client.ts';
 import { kindCount, kinds, type KeeperStatus, type Kind } from '../../src/keeper/protocol.ts';
 import { err, ok } from '../../src/net/result.ts';

@@ -1,5 +1,5 @@
-import type { PlaceholderSockets } from '../../src/agent/placeholders.ts';
-import type { SocketTable } from '../../src/agent/port-users.ts';
+import type { PlaceholderSockets } from '../../src/agent/placeholders/placeholders.ts';
+import type { SocketTable } from '../../src/agent/leases/port-users.ts';
 import { addressToBytes } from '../../src/net/address.ts';
 import type { PingSocket, SocketInfo } from '../../src/sys/sock-diag.ts';
 import { address } from './fake-host.ts';

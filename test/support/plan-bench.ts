@@ -1,4 +1,4 @@
-import { type HostLoad } from '../../src/agent/desired-host.ts';
+import { type HostLoad } from '../../src/agent/host/desired-host.ts';
 import {
   describeStep,
   nothingRecorded,
@@ -6,9 +6,9 @@ import {
   type Recorded,
   type RecordPart,
   type Step,
-} from '../../src/agent/host-state.ts';
-import { plan } from '../../src/agent/plan.ts';
-import { parseSetName, type SetClass } from '../../src/agent/sets.ts';
+} from '../../src/agent/host/host-state.ts';
+import { plan } from '../../src/agent/host/plan.ts';
+import { parseSetName, type SetClass } from '../../src/agent/host/sets.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { address, FakeHost } from './fake-host.ts';
 

@@ -1,5 +1,5 @@
-import type { RulesetInput } from '../../src/agent/ruleset.ts';
-import { roles, senderIn, type SetClass } from '../../src/agent/sets.ts';
+import type { RulesetInput } from '../../src/agent/host/ruleset.ts';
+import { roles, senderIn, type SetClass } from '../../src/agent/host/sets.ts';
 import type { Address } from '../../src/net/address.ts';
 import type { Prefix } from '../../src/net/prefix.ts';
 import { protocols } from '../../src/net/protocol.ts';

@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
-import { ownershipOf } from '../ownership.ts';
-import type { Refusal } from '../placeholders.ts';
-import { conflictsOfMany, describeUser, type BlockOfLease, type PortUser } from '../port-users.ts';
-import type { ProxyOwner } from '../sets.ts';
+import { ownershipOf } from './ownership.ts';
+import type { Refusal } from '../placeholders/placeholders.ts';
+import { conflictsOfMany, describeUser, type BlockOfLease, type PortUser } from './port-users.ts';
+import type { ProxyOwner } from '../host/sets.ts';
 import type { FishBlocks } from './fish-blocks.ts';
 import type { FormerOwners } from './former-owners.ts';
 import type { Held, HeldLeases } from './held-leases.ts';

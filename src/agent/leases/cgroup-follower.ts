@@ -1,5 +1,5 @@
-import type { CgroupTable } from '../ownership.ts';
-import { cgroupOf } from '../ownership.ts';
+import type { CgroupTable } from './ownership.ts';
+import { cgroupOf } from './ownership.ts';
 import type { HeldLeases } from './held-leases.ts';
 
 /** How long a service that was started again may find its ports shut; its first packets are sent again by then. */

@@ -1,6 +1,6 @@
-import { ownershipOf } from '../ownership.ts';
-import { ProxyEndings } from '../proxy-endings.ts';
-import { elementsOf, isLive, type Element, type ProxyOwner } from '../sets.ts';
+import { ownershipOf } from './ownership.ts';
+import { ProxyEndings } from './proxy-endings.ts';
+import { elementsOf, isLive, type Element, type ProxyOwner } from '../host/sets.ts';
 import type { Held, HeldLeases } from './held-leases.ts';
 import type { LeaseHost } from './lease-host.ts';
 

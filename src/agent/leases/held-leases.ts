@@ -1,9 +1,9 @@
 import type { Address } from '../../net/address.ts';
 import { toPlainText } from '../../net/text.ts';
 import type { Lease } from '../../wire/leases.ts';
-import { cgroupOf } from '../ownership.ts';
-import type { Refusal } from '../placeholders.ts';
-import { elementsOf, type Block, type Element, type Owner } from '../sets.ts';
+import { cgroupOf } from './ownership.ts';
+import type { Refusal } from '../placeholders/placeholders.ts';
+import { elementsOf, type Block, type Element, type Owner } from '../host/sets.ts';
 import type { LeaseElements } from './lease-elements.ts';
 import type { LeaseHost, LeaseOutcome } from './lease-host.ts';
 

@@ -1,4 +1,11 @@
-import { closingOf, ElementCounts, parseSetName, type Element, type ElementsBySet, type SetClass } from '../sets.ts';
+import {
+  closingOf,
+  ElementCounts,
+  parseSetName,
+  type Element,
+  type ElementsBySet,
+  type SetClass,
+} from '../host/sets.ts';
 
 /**
  * The elements that leases need in the table, and those that nobody needs any more and that the kernel has not confirmed

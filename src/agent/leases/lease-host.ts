@@ -1,9 +1,9 @@
 import type { LeasedBlock } from '../../fish/ports/blocks.ts';
 import type { Logger } from '../../ops/logger.ts';
-import type { CgroupTable } from '../ownership.ts';
-import type { Refusal } from '../placeholders.ts';
-import type { SocketTable } from '../port-users.ts';
-import type { Block, Element } from '../sets.ts';
+import type { CgroupTable } from './ownership.ts';
+import type { Refusal } from '../placeholders/placeholders.ts';
+import type { SocketTable } from './port-users.ts';
+import type { Block, Element } from '../host/sets.ts';
 import type { OwnerMemory } from './owner-memory.ts';
 
 export type FishRefusal = Readonly<{ lease: string; reason: string }>;

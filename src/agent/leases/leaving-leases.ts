@@ -1,6 +1,6 @@
-import { ownershipOf } from '../ownership.ts';
-import { ProxyEndings } from '../proxy-endings.ts';
-import { elementsOf, isLive } from '../sets.ts';
+import { ownershipOf } from './ownership.ts';
+import { ProxyEndings } from './proxy-endings.ts';
+import { elementsOf, isLive } from '../host/sets.ts';
 import type { FishBlocks } from './fish-blocks.ts';
 import type { FormerOwners } from './former-owners.ts';
 import type { Held, HeldLeases } from './held-leases.ts';

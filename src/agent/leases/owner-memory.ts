@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Logger } from '../../ops/logger.ts';
 import { replaceFile } from '../../ops/replace-file.ts';
-import { isKnownAlike, isSameOwner } from '../ownership.ts';
-import type { Owner, ProxyOwner } from '../sets.ts';
+import { isKnownAlike, isSameOwner } from './ownership.ts';
+import type { Owner, ProxyOwner } from '../host/sets.ts';
 
 const fileName = 'owners.json';
 

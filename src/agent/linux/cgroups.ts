@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroup_depth_max } from '../../net/cgroup.ts';
-import type { CgroupTable } from '../ownership.ts';
+import type { CgroupTable } from '../leases/ownership.ts';
 import { runTool } from './commands.ts';
 
 /** Cgroups that one walk looks at; a service has a handful below it. */

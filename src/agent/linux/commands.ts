@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { HostProblem } from '../host.ts';
+import { HostProblem } from '../host/host.ts';
 
 /** Some tools live in sbin, which is not on everybody's path; the locale keeps their messages in one language. */
 const environment = { PATH: '/usr/sbin:/sbin:/usr/bin:/bin', LC_ALL: 'C' } as const;

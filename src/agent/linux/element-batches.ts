@@ -1,4 +1,4 @@
-import type { Element } from '../sets.ts';
+import type { Element } from '../host/sets.ts';
 
 /** Bounded by the kernel's own bound on one transaction. */
 export const elementsPerCommit_max = 50_000;

@@ -1,7 +1,7 @@
 import { addressFromBigInt, addressToBytes, parseAddress, type Family } from '../../net/address.ts';
 import { isPort } from '../../net/ports.ts';
 import { concatKey, hostOrder32, portField } from '../../sys/nft-elements.ts';
-import { parseSetName, senderIn, type SetClass } from '../sets.ts';
+import { parseSetName, senderIn, type SetClass } from '../host/sets.ts';
 
 /**
  * Elements as the kernel has them. A concatenated key pads every field to four bytes: address, port (or echo identifier),

@@ -3,7 +3,7 @@ import { listenerFilter, netfilterGroups, NetlinkListener, routeGroups } from '.
 import { changedTable, changesChains, type NftChange } from '../../sys/nft-table-message.ts';
 import { readAddress, readLink, readRoute, rtm } from '../../sys/route-message.ts';
 import { loopbackLink } from '../../sys/routing.ts';
-import { tableName } from '../ruleset.ts';
+import { tableName } from '../host/ruleset.ts';
 import { traceTableName } from '../trace/kernel-table.ts';
 
 /** The parts of a host that are read for themselves. */

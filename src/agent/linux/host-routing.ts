@@ -2,8 +2,8 @@ import type { Address, Family } from '../../net/address.ts';
 import { SysError } from '../../sys/errno.ts';
 import { routeTypes } from '../../sys/route-message.ts';
 import { loopbackLink, Routing } from '../../sys/routing.ts';
-import { HostProblem, type HostStep } from '../host.ts';
-import { describeStep, type HostState, type Origin } from '../host-state.ts';
+import { HostProblem, type HostStep } from '../host/host.ts';
+import { describeStep, type HostState, type Origin } from '../host/host-state.ts';
 import { originOf, routeOf, routeProtocol, routeText, ruleOf, ruleText } from './routing-text.ts';
 
 export type RoutingStep = Extract<

@@ -1,10 +1,10 @@
 import { SysError } from '../../sys/errno.ts';
 import { NftElements, type ElementChange } from '../../sys/nft-elements.ts';
 import { NftTable } from '../../sys/nft-table.ts';
-import { HostProblem, type Counter } from '../host.ts';
-import type { HostState } from '../host-state.ts';
-import { counterNames, tableName, type CounterName, type Ruleset } from '../ruleset.ts';
-import { parseSetName, type Element } from '../sets.ts';
+import { HostProblem, type Counter } from '../host/host.ts';
+import type { HostState } from '../host/host-state.ts';
+import { counterNames, tableName, type CounterName, type Ruleset } from '../host/ruleset.ts';
+import { parseSetName, type Element } from '../host/sets.ts';
 import { callTool } from './commands.ts';
 import { inBatches, type Batch } from './element-batches.ts';
 import { decodeElement, encodeElement } from './element-codec.ts';

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SysError } from '../../sys/errno.ts';
 import { NETLINK_NETFILTER } from '../../sys/netlink.ts';
 import { NftTable } from '../../sys/nft-table.ts';
-import { HostProblem } from '../host.ts';
+import { HostProblem } from '../host/host.ts';
 import { traceTableName } from '../trace/kernel-table.ts';
 import type { KernelTracing } from '../trace/kernel-tracer.ts';
 import { callTool, followTool } from './commands.ts';

@@ -1,6 +1,6 @@
 import type { Logger } from '../../ops/logger.ts';
-import type { Host } from '../host.ts';
-import { doze, isOver } from '../waiting.ts';
+import type { Host } from '../host/host.ts';
+import { doze, isOver } from '../start/waiting.ts';
 
 /** An empty queue is looked at in some three microseconds; Node offers no way to be woken by it. */
 const hear_every_ms = 50;

@@ -1,6 +1,6 @@
 import type { Family } from '../../net/address.ts';
 import type { RouteInfo, RuleInfo } from '../../sys/routing.ts';
-import { flaggedFamily, familyFlag, type Origin } from '../host-state.ts';
+import { flaggedFamily, familyFlag, type Origin } from '../host/host-state.ts';
 
 /**
  * Rules and routes of the kernel in the words of host-state.ts, and back. The agent's own carry a protocol number (as those

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { HostProblem } from '../host.ts';
+import { HostProblem } from '../host/host.ts';
 
 const root = '/proc/sys';
 

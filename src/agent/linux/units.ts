@@ -1,4 +1,4 @@
-import { HostProblem } from '../host.ts';
+import { HostProblem } from '../host/host.ts';
 import { runTool } from './commands.ts';
 
 const properties = ['Id', 'Names', 'LoadState', 'ActiveState'] as const;

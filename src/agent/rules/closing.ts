@@ -1,4 +1,4 @@
-import type { SetClass } from '../sets.ts';
+import type { SetClass } from '../host/sets.ts';
 import { drop, isIn, sourceBlock } from './words.ts';
 
 /**

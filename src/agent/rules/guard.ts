@@ -1,7 +1,7 @@
 import type { Family } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import { protocols, type Protocol } from '../../net/protocol.ts';
-import type { SetClass } from '../sets.ts';
+import type { SetClass } from '../host/sets.ts';
 import { closingRules } from './closing.ts';
 import { errorsFrom } from './quoted.ts';
 import { anyUser, drop, errors, families, inPools, ip, isIn, l4, ofRole, sourceBlock, type Chains } from './words.ts';

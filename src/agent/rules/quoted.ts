@@ -1,6 +1,6 @@
 import type { Family } from '../../net/address.ts';
 import { protocolNumber } from '../../net/protocol.ts';
-import { setName, type SetClass } from '../sets.ts';
+import { setName, type SetClass } from '../host/sets.ts';
 import { ip, masked16, ofRole } from './words.ts';
 import { lookUp, toFish } from './steer-words.ts';
 

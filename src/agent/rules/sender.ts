@@ -1,6 +1,6 @@
 import type { Family } from '../../net/address.ts';
 import { protocols, type Protocol } from '../../net/protocol.ts';
-import type { SetClass } from '../sets.ts';
+import type { SetClass } from '../host/sets.ts';
 import { closingRules } from './closing.ts';
 import type { GuardInput } from './guard.ts';
 import { anyUser, drop, families, inPools, isIn, l4, ofRole, sourceBlock, type Chains } from './words.ts';

@@ -1,5 +1,5 @@
 import { blockMask } from '../../net/ports.ts';
-import { setName, type SetClass } from '../sets.ts';
+import { setName, type SetClass } from '../host/sets.ts';
 import type { CounterName } from './counters.ts';
 import { hex32, ip } from './words.ts';
 

@@ -1,7 +1,7 @@
 import type { Family } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import { protocols, type Protocol } from '../../net/protocol.ts';
-import { setName, type SetClass } from '../sets.ts';
+import { setName, type SetClass } from '../host/sets.ts';
 import { errorsAbout } from './quoted.ts';
 import { lookUp, toFish } from './steer-words.ts';
 import { toTerminate, type TerminateInput } from './terminate.ts';

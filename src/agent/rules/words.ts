@@ -2,7 +2,7 @@ import type { Family } from '../../net/address.ts';
 import { blockMask } from '../../net/ports.ts';
 import { prefixFamily, type Prefix } from '../../net/prefix.ts';
 import type { Protocol } from '../../net/protocol.ts';
-import { setName, type Role, type SetClass } from '../sets.ts';
+import { setName, type Role, type SetClass } from '../host/sets.ts';
 import type { CounterName } from './counters.ts';
 
 /** The words that rules are made of, in the language of nft. */

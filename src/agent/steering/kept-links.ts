@@ -1,4 +1,4 @@
-import type { Keepers } from '../keepers.ts';
+import type { Keepers } from '../placeholders/keepers.ts';
 import { OwnLinks, type KeptLink, type LinkStore } from './link-store.ts';
 import { labelOf, shortLabel } from './program.ts';
 

@@ -1,5 +1,5 @@
 import { SysError } from '../../sys/errno.ts';
-import type { SteeringState } from '../host-state.ts';
+import type { SteeringState } from '../host/host-state.ts';
 import type { LinkStore } from './link-store.ts';
 import { steeringProgram, type Program, type SteeringTarget } from './program.ts';
 

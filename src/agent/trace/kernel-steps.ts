@@ -1,5 +1,5 @@
 import { counterWords } from '../rules/counter-words.ts';
-import { counterNames, tableName } from '../ruleset.ts';
+import { counterNames, tableName } from '../host/ruleset.ts';
 import { traceTableName } from './kernel-table.ts';
 import { parseTraceLine, type NftTraceLine } from './nft-trace.ts';
 

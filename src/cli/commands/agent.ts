@@ -1,9 +1,9 @@
 import { hostname } from 'node:os';
-import { explainRefusal, startAgent } from '../../agent/start-agent.ts';
-import { agentSettings, hostSettings, type AgentSettings } from '../../agent/settings.ts';
-import { guardAlone } from '../../agent/guard-alone.ts';
-import { takeDown } from '../../agent/take-down.ts';
-import { changeGuard } from '../../agent/sleep-guard.ts';
+import { explainRefusal, startAgent } from '../../agent/start/start-agent.ts';
+import { agentSettings, hostSettings, type AgentSettings } from '../../agent/settings/settings.ts';
+import { guardAlone } from '../../agent/guard/guard-alone.ts';
+import { takeDown } from '../../agent/start/take-down.ts';
+import { changeGuard } from '../../agent/guard/sleep-guard.ts';
 import { createLogger } from '../../ops/logger.ts';
 import { SecretFile } from '../../ops/secret-file.ts';
 import { readSecretFile } from '../../ops/settings.ts';

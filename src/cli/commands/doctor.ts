@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { z } from 'zod';
-import { agentSettings } from '../../agent/settings.ts';
+import { agentSettings } from '../../agent/settings/settings.ts';
 import { checks } from '../../doctor/checks.ts';
 import { chooseChecks } from '../../doctor/diagnose.ts';
 import { examine, mend } from '../../doctor/doctor.ts';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { programsFor } from '../../agent/start-keepers.ts';
-import { agentSettings } from '../../agent/settings.ts';
-import { keepers_max } from '../../agent/keepers.ts';
+import { programsFor } from '../../agent/start/start-keepers.ts';
+import { agentSettings } from '../../agent/settings/settings.ts';
+import { keepers_max } from '../../agent/placeholders/keepers.ts';
 import { keeperPath, runFolder } from '../../keeper/place.ts';
 import { makeDirectory } from '../../ops/directory.ts';
 import { defineCommand, exitCodes } from '../command.ts';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { Terminate } from '../../agent/settings-terminate.ts';
-import { terminatorPath } from '../../agent/start-terminator.ts';
+import { Terminate } from '../../agent/settings/settings-terminate.ts';
+import { terminatorPath } from '../../agent/start/start-terminator.ts';
 import { runFolder } from '../../keeper/place.ts';
 import { makeDirectory } from '../../ops/directory.ts';
 import { packageVersion } from '../../ops/version.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { destinationOrders, flowPaths, talkerKinds } from '../../agent/flow-pages.ts';
+import { destinationOrders, flowPaths, talkerKinds } from '../../agent/fish/flow-pages.ts';
 import { protocols } from '../../net/protocol.ts';
 import { AddressText } from '../../wire/primitives.ts';
 import { askAgent, socketFlag } from '../agent-socket.ts';

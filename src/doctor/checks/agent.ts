@@ -1,4 +1,4 @@
-import { putHolderCommand } from '../../agent/lease-places.ts';
+import { putHolderCommand } from '../../agent/leases/lease-places.ts';
 import { defineCheck, some, type Check, type Finding } from '../check.ts';
 
 export const agentChecks: readonly Check[] = [

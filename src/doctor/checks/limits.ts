@@ -1,4 +1,4 @@
-import { placeholderBudget } from '../../agent/preflight.ts';
+import { placeholderBudget } from '../../agent/start/preflight.ts';
 import { defineCheck, type Check, type Finding } from '../check.ts';
 
 /** LimitNOFILE of the units. */

@@ -1,5 +1,5 @@
-import { isLocalRule } from '../../agent/host-state.ts';
-import { foreignRouting } from '../../agent/standing-problems.ts';
+import { isLocalRule } from '../../agent/host/host-state.ts';
+import { foreignRouting } from '../../agent/status/standing-problems.ts';
 import { defineCheck, type Check, type Finding } from '../check.ts';
 
 const priorityOf = (rule: string): number => Number(/ priority (\d+)/.exec(rule)?.[1] ?? Infinity);

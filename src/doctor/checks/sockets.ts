@@ -1,5 +1,5 @@
 import { formatPorts, portCount, rangeContains } from '../../net/ports.ts';
-import { parseSetName, senderIn } from '../../agent/sets.ts';
+import { parseSetName, senderIn } from '../../agent/host/sets.ts';
 import { defineCheck, some, type Check, type Finding } from '../check.ts';
 import type { Facts, LeaseFact, SliceFact, SocketFact } from '../facts.ts';
 import { isObject, isOurs as isOurTable, listOf, type NftFacts } from '../nft-json.ts';

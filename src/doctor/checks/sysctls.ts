@@ -1,5 +1,5 @@
-import { desiredHost } from '../../agent/desired-host.ts';
-import { nothingRecorded, type Wish } from '../../agent/host-state.ts';
+import { desiredHost } from '../../agent/host/desired-host.ts';
+import { nothingRecorded, type Wish } from '../../agent/host/host-state.ts';
 import { formatPorts, rangesOverlap, type PortRange } from '../../net/ports.ts';
 import { defineCheck, some, sysctlCommand, sysctlName, type Check, type Finding } from '../check.ts';
 import type { Facts } from '../facts.ts';

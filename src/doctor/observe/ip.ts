@@ -1,6 +1,6 @@
 import { callTool, runTool } from '../../agent/linux/commands.ts';
 import { HostRouting } from '../../agent/linux/host-routing.ts';
-import type { Origin } from '../../agent/host-state.ts';
+import type { Origin } from '../../agent/host/host-state.ts';
 import { parseAddress, type Address } from '../../net/address.ts';
 import type { Link } from '../facts.ts';
 

@@ -1,6 +1,6 @@
 import { callTool, firstLines, runTool } from '../../agent/linux/commands.ts';
-import { rulesetOf } from '../../agent/ruleset.ts';
-import { roles, senderIn } from '../../agent/sets.ts';
+import { rulesetOf } from '../../agent/host/ruleset.ts';
+import { roles, senderIn } from '../../agent/host/sets.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import { protocols } from '../../net/protocol.ts';
 import { parseNft, type NftFacts } from '../nft-json.ts';

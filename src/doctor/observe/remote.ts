@@ -1,6 +1,6 @@
 import { get as getPlain, type IncomingMessage } from 'node:http';
 import { get as getTls } from 'node:https';
-import type { AgentStatus } from '../../agent/status.ts';
+import type { AgentStatus } from '../../agent/status/status.ts';
 import { FisheryError, type FisheryClient } from '../../sdk/index.ts';
 import type { Desired } from '../../wire/agent.ts';
 import type { AgentFacts, ServerFacts } from '../facts.ts';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { terminatorPath } from '../../agent/start-terminator.ts';
+import { terminatorPath } from '../../agent/start/start-terminator.ts';
 import { packageVersion } from '../../ops/version.ts';
 import { AF_INET, IP_TRANSPARENT, SOCK_CLOEXEC, SOCK_STREAM, SOL_IP } from '../../sys/constants.ts';
 import { closeFd } from '../../sys/descriptors.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { forgetOwners, OwnerMemory } from '../../../src/agent/leases/owner-memory.ts';
-import type { ProxyOwner } from '../../../src/agent/sets.ts';
+import type { ProxyOwner } from '../../../src/agent/host/sets.ts';
 
 let parent: string;
 let folder: string;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { inBatches } from '../../../src/agent/linux/element-batches.ts';
-import type { Element } from '../../../src/agent/sets.ts';
+import type { Element } from '../../../src/agent/host/sets.ts';
 
 const setsOfLease = ['own_uid_tcp4_128', 'own_tcp4_128', 'in_cgroup_tcp4_128'];
 const leases = (count: number): readonly Element[] =>

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startFish, type Fish } from '../../../src/agent/fish/fish.ts';
-import { serveStatus, socketName } from '../../../src/agent/status-server.ts';
+import { serveStatus, socketName } from '../../../src/agent/status/status-server.ts';
 import { pcapng } from '../../../src/agent/trace/pcapng.ts';
 import { packetText } from '../../../src/agent/trace/trace-text.ts';
 import { fishConfig } from '../../../src/fish/config.ts';

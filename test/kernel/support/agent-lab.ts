@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { AgentStatus } from '../../../src/agent/status.ts';
+import type { AgentStatus } from '../../../src/agent/status/status.ts';
 import { FisheryClient } from '../../../src/sdk/index.ts';
 import type { UserRequest } from './agent-user-process.ts';
 import { deleteNamespaces, namespaceOf } from './namespaces.ts';

@@ -4,8 +4,8 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { pino } from 'pino';
-import { agentSettings } from '../../../src/agent/settings.ts';
-import { startAgent, type StartOptions } from '../../../src/agent/start-agent.ts';
+import { agentSettings } from '../../../src/agent/settings/settings.ts';
+import { startAgent, type StartOptions } from '../../../src/agent/start/start-agent.ts';
 
 const [config = ''] = process.argv.slice(2);
 const { agent } = JSON.parse(readFileSync(config, 'utf8')) as { agent: unknown };

@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import { agentSettings } from '../../../src/agent/settings.ts';
+import { agentSettings } from '../../../src/agent/settings/settings.ts';
 import { checks } from '../../../src/doctor/checks.ts';
 import { chooseChecks } from '../../../src/doctor/diagnose.ts';
 import { examine, mend } from '../../../src/doctor/doctor.ts';

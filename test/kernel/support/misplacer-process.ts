@@ -4,7 +4,7 @@
  * how many it did. With `flows` as the second argument it is placeholders of flows over IPv4 in shared blocks: under the first goes
  * one toward another port, under the others one of the same 5-tuple, without a mark.
  */
-import { decodePlace } from '../../../src/agent/placeholder-records.ts';
+import { decodePlace } from '../../../src/agent/placeholders/placeholder-records.ts';
 import { connectKeeper } from '../../../src/keeper/client.ts';
 import { keeperPath } from '../../../src/keeper/place.ts';
 import { kinds } from '../../../src/keeper/protocol.ts';

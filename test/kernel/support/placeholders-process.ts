@@ -2,9 +2,9 @@
  * The agent's placeholders and nothing else: takes over what is in the keepers of a folder, holds blocks, says so after each of
  * them with a line of JSON, and then stays. Arguments: the folder, which keeper to start, JSON of the blocks.
  */
-import { Keepers } from '../../../src/agent/keepers.ts';
-import { Placeholders } from '../../../src/agent/placeholders.ts';
-import type { Block } from '../../../src/agent/sets.ts';
+import { Keepers } from '../../../src/agent/placeholders/keepers.ts';
+import { Placeholders } from '../../../src/agent/placeholders/placeholders.ts';
+import type { Block } from '../../../src/agent/host/sets.ts';
 import { connectKeeper } from '../../../src/keeper/client.ts';
 import { keeperNumbers, keeperPath } from '../../../src/keeper/place.ts';
 import { keeperPrograms, type Implementation } from '../../../src/keeper/program.ts';
