@@ -146,8 +146,8 @@ export class QuotedPacket {
       return;
     }
     const delta = fold(fold(fold(addressDelta + portDelta) + fold(headerDelta + transportDelta)) + pseudoDelta);
-    // Its type is not 0, so the sum is neither, and a checksum of 0 says 0xffff and nothing else.
-    view.setUint16(packet.checksumAt, updated(checksum, delta));
+    // Of the two zeros the one that all of fish's ICMP has.
+    view.setUint16(packet.checksumAt, updated(checksum, delta) || 0xffff);
   }
 
   #setAddress(view: DataView, at: number, address: number, isIPv6: boolean): number {

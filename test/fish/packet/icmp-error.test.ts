@@ -113,30 +113,33 @@ test("an error quotes the identification that fish gave a packet which may be cu
   }
 });
 
-test.each(['from outside', 'from inside'])('an error %s whose checksum comes to be 0 has that', (where) => {
-  const { sent, arriving } = kinds['udp']!;
-  const pond = new Pond(blocks);
-  const out = pond.send(sent).bytes;
-  const got = pond.send(arriving).bytes;
-  /** What is behind the type counts in the sum, and means nothing to fish. */
-  const [before, after] =
-    where === 'from outside'
-      ? [
-          (identifier: number) => errorAbout(out, router, leased, { identifier }),
-          (identifier: number) =>
-            build(errorAbout(build({ ...sent, ttl: 64 }), router, client.address, { identifier, ttl: 64 })),
-        ]
-      : [
-          (identifier: number) => errorAbout(got, nearRouter, origin.address, { identifier }),
-          (identifier: number) =>
-            build(errorAbout(build({ ...arriving, ttl: 64 }), leased, origin.address, { identifier, ttl: 64 })),
-        ];
-  const checksumOf = (error: Uint8Array) => ((error[22] ?? 0) << 8) | (error[23] ?? 0);
-  const missing = checksumOf(after(0));
-  expect(checksumOf(after(missing))).toBe(0);
-  const { verdict, bytes } = pond.send(before(missing));
-  expect([verdict, bytes]).toEqual(['forward', after(missing)]);
-});
+test.each(['from outside', 'from inside'])(
+  'an error %s whose checksum comes to be 0 has all ones instead, as all ICMP',
+  (where) => {
+    const { sent, arriving } = kinds['udp']!;
+    const pond = new Pond(blocks);
+    const out = pond.send(sent).bytes;
+    const got = pond.send(arriving).bytes;
+    /** What is behind the type counts in the sum, and means nothing to fish. */
+    const [before, after] =
+      where === 'from outside'
+        ? [
+            (identifier: number) => errorAbout(out, router, leased, { identifier }),
+            (identifier: number) =>
+              build(errorAbout(build({ ...sent, ttl: 64 }), router, client.address, { identifier, ttl: 64 })),
+          ]
+        : [
+            (identifier: number) => errorAbout(got, nearRouter, origin.address, { identifier }),
+            (identifier: number) =>
+              build(errorAbout(build({ ...arriving, ttl: 64 }), leased, origin.address, { identifier, ttl: 64 })),
+          ];
+    const checksumOf = (error: Uint8Array) => ((error[22] ?? 0) << 8) | (error[23] ?? 0);
+    const missing = checksumOf(after(0));
+    expect(checksumOf(after(missing))).toBe(0xffff);
+    const { verdict, bytes } = pond.send(before(missing));
+    expect([verdict, bytes]).toEqual(['forward', after(missing)]);
+  },
+);
 
 describe('an error is dropped', () => {
   const sent = kinds['udp']!.sent;
