@@ -232,6 +232,67 @@ describe('UDP and ping', () => {
   });
 });
 
+describe('links that lose packets and let them overtake each other', () => {
+  // Loss of one in fifty on the way in from either side, and of those that are left one in thirty waits behind a link of
+  // 8 Mbit/s while the others pass. Segments as they are on a wire, not the kernel's large ones.
+  const lossOf = (name: string, device: string) =>
+    `table netdev ${name} { chain loss { type filter hook ingress device "${device}" priority 0; numgen random mod 50 == 0 counter drop; }; }`;
+  const overtaking = (device: string) =>
+    `for offload in tso gso gro; do ethtool -K ${device} $offload off; done
+     tc qdisc replace dev ${device} root handle 1: htb default 10
+     tc class add dev ${device} parent 1: classid 1:10 htb rate 10gbit quantum 60000
+     tc class add dev ${device} parent 1: classid 1:20 htb rate 8mbit
+     nft 'table inet slow { chain out { type filter hook postrouting priority 0; numgen random mod 30 == 0 meta priority set 0x10020; }; }'`;
+  const sides = () =>
+    [
+      [lab.client, links.client],
+      [lab.origin, links.origin],
+    ] as const;
+  const statistic = (namespace: string, name: string) =>
+    Number(/\s(\d+)\s/.exec(shell(namespace, `nstat -asz ${name} | grep ${name}`))?.[1]);
+
+  beforeAll(async () => {
+    await setBlocks(sharedTcp, ...others);
+    shell(
+      lab.host,
+      `nft '${lossOf('fromclient', links.hostToClient)}'; nft '${lossOf('fromorigin', links.hostToOrigin)}'`,
+    );
+    for (const [namespace, device] of sides()) shell(namespace, overtaking(device));
+  });
+  afterAll(() => {
+    shell(lab.host, 'nft delete table netdev fromclient; nft delete table netdev fromorigin');
+    for (const [namespace, device] of sides())
+      shell(namespace, `tc qdisc del dev ${device} root; nft delete table inet slow`);
+  });
+
+  test('are got over by what fish carries: nothing is harmed, and every flow ends in order', async () => {
+    const part = 4_000_000;
+    const before = await stats();
+    const outOfOrder = sides().map(([namespace]) => statistic(namespace, 'TcpExtTCPOFOQueue'));
+    const hash = shell(lab.client, `curl -sS --max-time 60 '${url}/file?bytes=${part}' | sha256sum`).split(' ')[0];
+    expect(hash).toBe(curl(`${url}/sha256?bytes=${part}`));
+    const upload = shell(
+      lab.client,
+      `curl -sS --max-time 60 '${url}/file?bytes=${part}' | curl -sS --max-time 60 -X POST --data-binary @- ${url}/`,
+    );
+    expect(JSON.parse(upload)).toMatchObject({ sha256: hash });
+    for (let page = 0; page < 8; page++) expect(curl(`${url}/`).startsWith(sharedAddress)).toBe(true);
+
+    for (const [index, [namespace]] of sides().entries())
+      expect(statistic(namespace, 'TcpExtTCPOFOQueue')).toBeGreaterThan(outOfOrder[index] ?? NaN);
+    for (const table of ['fromclient', 'fromorigin'])
+      expect(shell(lab.host, `nft list table netdev ${table}`)).toMatch(/packets [1-9]/);
+    const living = async () => {
+      const { flows } = await ask<FlowList>({ do: 'flows' });
+      return flows.filter(({ protocol, state }) => protocol === 'tcp' && state === 'live');
+    };
+    await expect.poll(living, { timeout: 20_000 }).toEqual([]);
+    const { flowsEnded } = await stats();
+    expect(flowsEnded.finished - before.flowsEnded.finished).toBe(12);
+    expect(flowsEnded.reset).toBe(before.flowsEnded.reset);
+  });
+});
+
 describe('what must not happen', () => {
   test('nothing reached the origin from another source than the leased ones', () => {
     const seen = JSON.parse(shell(lab.origin, `curl -sS ${url}/seen`)) as string[];
