@@ -205,6 +205,18 @@ const table: readonly Row[] = [
   ['forwarding', withSysctl('net/ipv4/conf/h0/forwarding', '0'), 'error', /conf\.h0\.forwarding is 0/],
   ['tun-martians', withSysctl('net/ipv4/conf/fishtun/accept_local', '0'), 'error', /accept_local is 0/],
   [
+    'marked-martians',
+    {
+      sysctls: new Map([
+        ...healthy.sysctls,
+        ['net/ipv4/conf/h0/rp_filter', '1'],
+        ['net/ipv4/conf/all/src_valid_mark', '1'],
+      ]),
+    },
+    'error',
+    /conf\.h0\.rp_filter is 1, and has to be 2/,
+  ],
+  [
     'strict-rp-filter',
     withSysctl('net/ipv4/conf/h0/rp_filter', '1'),
     'warning',

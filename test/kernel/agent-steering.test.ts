@@ -117,6 +117,9 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
     lab.shell(lab.host, `ip addr add ${localClient}/32 dev lo`);
     // Fish speaks IPv4 only, so the agent has no reason to forward IPv6; steering it by rules takes forwarding.
     lab.shell(lab.host, 'sysctl -qw net.ipv6.conf.all.forwarding=1');
+    // As some distributions have it; nothing is amiss with that alone.
+    const filters = ['all.rp_filter=0', 'h0.rp_filter=1', 'hc.rp_filter=1', 'all.src_valid_mark=0'];
+    lab.shell(lab.host, `sysctl -qw ${filters.map((each) => `net.ipv4.conf.${each}`).join(' ')}`);
     const ready = (args: readonly string[]) =>
       new Promise<void>((resolve) => {
         const child = lab.spawn(lab.origin, args);
@@ -212,6 +215,26 @@ describe.each(['ebpf', 'nftables'] as const)('steering by %s', (mode) => {
 
   it('answers ping', () => {
     expect(lab.shell(lab.clientSide, `ping -q -c 3 -i 0.2 -W 2 ${origin4}`)).toContain('3 received');
+  });
+
+  it('has replies that are no martians when somebody has marks count for strict filtering, as VPN tools do', async () => {
+    const key = 'net.ipv4.conf.h0.rp_filter';
+    const filter = () => lab.shell(lab.host, `sysctl -n ${key} net.ipv4.conf.hc.rp_filter`).split(/\s+/);
+    expect(filter()).toEqual(['1', '1']);
+    lab.shell(lab.host, 'sysctl -qw net.ipv4.conf.all.src_valid_mark=1');
+    await eventually(
+      () => filter().every((value) => value === '2') || undefined,
+      () => `rp_filter is ${filter().join(' and ')}`,
+    );
+    expect(lab.shell(lab.clientSide, `ping -q -c 1 -W 5 ${origin4}`)).toContain('1 received');
+    for (let i = 0; i < 3; i += 1) expect(curl(`${url}/`)).toContain(pool4);
+    // Somebody who sets it back meets the same.
+    const { drift } = (await agent.status()).host;
+    lab.shell(lab.host, `sysctl -qw ${key}=1`);
+    await agent.until(({ host }) => (host.drift.sysctl ?? 0) > (drift.sysctl ?? 0), 'nobody noticed');
+    expect(lab.shell(lab.clientSide, `ping -q -c 1 -W 5 ${origin4}`)).toContain('1 received');
+    // It stays loose until the agent is taken down.
+    lab.shell(lab.host, 'sysctl -qw net.ipv4.conf.all.src_valid_mark=0');
   });
 
   it('hands fish what is for a placeholder: plain, with IP options or extension headers, in fragments, over IPv4 and IPv6', async () => {

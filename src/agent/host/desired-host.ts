@@ -209,6 +209,9 @@ function wishesOf(settings: HostSettings, families: readonly Family[]): readonly
             ...fishs,
             ofTun: true,
           },
+          ...[...new Set([...uplinks, ...clientInterfaces])].map((name) =>
+            looseForMarks(name, arrivalsOfReplies(uplinks, clientInterfaces).includes(name)),
+          ),
           ...(families.includes(6) && settings.forwardsIpv6 ? ipv6Forwarding(settings) : []),
           // No link-local address, so no router solicitations: nothing but fish's own packets is on this device.
           ...(families.includes(6)
@@ -227,6 +230,33 @@ const fishs = { stopsFish: true } as const;
 const unforwarded = 'packets do not come to fish';
 const martian = 'what fish sends is dropped';
 const unforwarded6 = 'packets of IPv6 clients do not come to fish';
+
+/**
+ * Where `src_valid_mark` counts (VPN tools set it for all devices) the kernel looks the way back up with the mark that the table
+ * has given a packet for fish. That way leads to the TUN device and not to where it came from, so that strict filtering takes
+ * every reply for a martian. Loose filtering asks only whether there is a way. Either of a device's own value and that of `all`
+ * switches the mark on; of the filter the greater counts, and loose is greater than strict.
+ */
+function looseForMarks(device: string, bringsReplies: boolean): Wish {
+  const of = (name: string, which: string) => `net/ipv4/conf/${which}/${name}`;
+  const [ofAll, marks, marksOfAll] = [
+    of('rp_filter', 'all'),
+    of('src_valid_mark', device),
+    of('src_valid_mark', 'all'),
+  ];
+  return {
+    key: of('rp_filter', device),
+    mend: (now, others) => {
+      const isStrict = Math.max(Number(now), Number(others.get(ofAll) ?? 0)) === 1;
+      const marksCount = [marks, marksOfAll].some((key) => Number(others.get(key) ?? 0) !== 0);
+      return isStrict && marksCount ? '2' : now;
+    },
+    reads: [ofAll, marks, marksOfAll],
+    without: 'replies to fish are taken for martians, because src_valid_mark is set',
+    // Of a client interface it is only what clients send to one another's ports.
+    ...(bringsReplies ? fishs : {}),
+  };
+}
 
 const ipv6 = (device: string, name: string) => `net/ipv6/conf/${device}/${name}`;
 /** Kernels since 6.17 let a single device forward IPv6. */

@@ -279,6 +279,17 @@ export const sysctlChecks: readonly Check[] = [
   ),
   defineCheck(
     {
+      id: 'marked-martians',
+      title: 'replies to fish are taken for martians',
+      why: 'With `src_valid_mark` (wg-quick and other VPN tools set it) strict reverse path filtering asks with the mark of what it filters. That of a reply to fish leads to the TUN device, not to the uplink that it came from, and all of them are dropped.',
+      remedy: 'The agent sets `rp_filter` to 2 (loose) there.',
+      worst: 'error',
+    },
+    ['sysctls', 'setup', 'agent'],
+    (facts) => managed(facts, (key) => device(key) !== facts.setup.host.tun && key.endsWith('/rp_filter')),
+  ),
+  defineCheck(
+    {
       id: 'strict-rp-filter',
       title: 'strict reverse path filtering where packets come back',
       why: 'Behind routers that steer by port, replies come in over any uplink; strict filtering drops those that this host would not answer the same way. On a client interface it drops clients without a route back.',

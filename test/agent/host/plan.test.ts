@@ -113,6 +113,27 @@ describe('the way up', () => {
     expect(transcript(steps)).toContain('sysctl net/ipv4/conf/fishtun/rp_filter = 2');
   });
 
+  it('makes strict filtering loose where replies arrive if the mark counts for it, and puts it back', async () => {
+    const [filter, marks] = ['rp_filter', 'src_valid_mark'];
+    const loose = async (own: string, more: Readonly<Record<string, string>>) => {
+      const bench = new Bench();
+      bench.host.sysctls.set('net/ipv4/conf/up0/rp_filter', own);
+      for (const [name, value] of Object.entries(more)) bench.host.sysctls.set(`net/ipv4/conf/${name}`, value);
+      await bench.reach((recorded) => desiredHost(withFish, load(), recorded));
+      const reached = bench.host.sysctls.get('net/ipv4/conf/up0/rp_filter');
+      await bench.reach(bareHost);
+      expect(bench.host.sysctls.get('net/ipv4/conf/up0/rp_filter')).toBe(own);
+      return reached;
+    };
+    expect(await loose('1', {})).toBe('1');
+    expect(await loose('1', { [`all/${marks}`]: '0', [`up0/${marks}`]: '0' })).toBe('1');
+    expect(await loose('1', { [`all/${marks}`]: '1' })).toBe('2');
+    expect(await loose('1', { [`up0/${marks}`]: '1' })).toBe('2');
+    expect(await loose('0', { [`all/${marks}`]: '1' })).toBe('0');
+    expect(await loose('0', { [`all/${marks}`]: '1', [`all/${filter}`]: '1' })).toBe('2');
+    expect(await loose('1', { [`all/${marks}`]: '1', [`all/${filter}`]: '2' })).toBe('1');
+  });
+
   it('speaks only the families that the host speaks', async () => {
     const bench = new Bench();
     const both = load({ families: [4], addresses: [address('198.51.100.10'), address('2001:db8::10')] });

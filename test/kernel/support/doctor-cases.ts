@@ -151,6 +151,14 @@ const sysctls: readonly Case[] = [
     undo: noTun,
   },
   {
+    id: 'marked-martians',
+    how: 'as a VPN leaves it',
+    break: sh('sysctl -qw net.ipv4.conf.h0.rp_filter=1 net.ipv4.conf.all.src_valid_mark=1'),
+    says: /conf\.h0\.rp_filter is 1, and has to be 2/,
+    severity: 'info',
+    undo: sh('sysctl -qw net.ipv4.conf.h0.rp_filter=0 net.ipv4.conf.all.src_valid_mark=0'),
+  },
+  {
     id: 'strict-rp-filter',
     how: 'on the uplink',
     break: set('net.ipv4.conf.h0.rp_filter', '1'),
