@@ -290,6 +290,35 @@ describe('an agent with fish', () => {
   });
 });
 
+describe('fish that the settings want no more', () => {
+  it('is taken away by the next agent, with what a former one left for it, and proxies are served', async () => {
+    const config = await lab.setUp({ settings: withFish });
+    await lab.client.machines.putHolder('edge', 'web', { kind: 'proxy', uid: 2_001 });
+    const origin = await lab.user(lab.origin, 0);
+    await origin.ask({ op: 'echo', on: '203.0.113.1', port: 80 });
+    const before = lab.fingerprint();
+    const first = lab.startAgent(config);
+    await first.until(({ lease_counts }) => lease_counts['up'] === 3, 'fish has not its leases');
+    expect(await first.end()).toBe(0);
+    expect(lab.shell(lab.host, 'ip link show fishtun')).toContain('fishtun');
+
+    const without = lab.configure({ ...withFish, fish: { ...withFish.fish, enabled: false } });
+    const second = lab.startAgent(without);
+    await second.ready();
+    expect((await second.status()).guard).toMatchObject({ stands: true, open: true });
+    expect(second.output).toMatch(/fish is not wanted: end keeper 0 with \d+ descriptors/);
+    expect(lab.shell(lab.host, 'ip -o link')).not.toContain('fishtun');
+    const { id: session } = await lab.client.sessions.open({ machine: 'edge', holder: 'web', ttl_s: 600 });
+    const claims = [{ protocol: 'tcp' as const, ports: 8 }];
+    const { leases } = await lab.client.leases.grant({ session, claims }, { wait: 'applied' });
+    const web = await lab.user(lab.host, 2_001);
+    expect(await web.connect('198.51.100.10', leases[0]?.ports.first ?? NaN)).toMatch(/^socket-/);
+    await second.end('SIGKILL');
+    lab.down(without);
+    expect(lab.fingerprint()).toEqual(before);
+  });
+});
+
 describe('the local table', () => {
   it('is reachable at every moment, up and down', async () => {
     const config = await lab.setUp({ settings: withFish });

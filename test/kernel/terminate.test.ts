@@ -480,8 +480,14 @@ describe('the host', () => {
     expect(await agent.end('SIGTERM')).toBe(0);
     const { items } = await lab.client.leases.list({ machine: 'edge' });
     expect(items.filter(({ state }) => state === 'active')).toEqual([]);
+    // Also by settings that want it no more.
+    const terminators = () => lab.processes().filter((line) => line.includes('terminator.ts'));
+    expect(terminators()).toHaveLength(1);
+    const without = lab.startAgent(lab.configure({ client_interfaces: ['hc'] }));
+    await without.ready();
+    expect(terminators()).toEqual([]);
+    await without.end('SIGKILL');
     lab.down(config);
     expect(lab.fingerprint()).toEqual(before);
-    expect(lab.processes().filter((line) => line.includes('terminator.ts'))).toEqual([]);
   });
 });

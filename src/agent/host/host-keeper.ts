@@ -53,6 +53,8 @@ export class HostKeeper {
   #standing: readonly string[] = [];
   /** What the kernel said to the first step of IPv6 that it would not carry out. */
   #ipv6Problem: string | undefined;
+  /** Who has the TUN device of a fish that is wanted no more. */
+  #tunProblem: string | undefined;
   readonly #refused = new RefusedSysctls();
   readonly #repaired = new Map<DriftKind, number>();
 
@@ -104,7 +106,10 @@ export class HostKeeper {
     this.#reached = undefined;
     this.#refused.keepOnly(steps);
     const hadIpv6 = this.#ipv6Problem === undefined;
-    const news = steps.filter((step) => !this.#refused.has(step) && (hadIpv6 || !isOfIpv6(step)));
+    const hadTun = this.#tunProblem === undefined;
+    const news = steps.filter(
+      (step) => !this.#refused.has(step) && (hadIpv6 || !isOfIpv6(step)) && (hadTun || !isTunsEnd(step)),
+    );
     if (news.length > 0) {
       const lines = news.map(describeStep);
       if (isDrift) log.warn({ steps: lines }, 'somebody changed the host: putting it back');
@@ -118,14 +123,17 @@ export class HostKeeper {
       this.#parts.mendGuard();
       this.#count({ kind: 'guard', count: 1 });
     }
-    // What of IPv6 is still to be done is nobody's doing at the next look.
-    this.#reached = this.#ipv6Problem === undefined ? signature : undefined;
+    // What of IPv6, and of the TUN device, is still to be done is nobody's doing at the next look.
+    this.#reached = this.#ipv6Problem === undefined && this.#tunProblem === undefined ? signature : undefined;
     this.#tellStanding([
       ...hostAddresses.map((each) => describeHostAddress(each, this.#parts.poolOf(each) ?? 'of another name')),
       ...foreignRouting(observed, settings),
       ...this.#refused.problems,
       ...missingFamily(observed.families, settings, load.addresses),
       ...(this.#ipv6Problem === undefined ? [] : [`IPv6 cannot be had as it should be: ${this.#ipv6Problem}`]),
+      ...(this.#tunProblem === undefined
+        ? []
+        : [`fish is not wanted, and its device cannot be removed: ${this.#tunProblem}`]),
     ]);
     this.#addresses =
       this.#ipv6Problem === undefined
@@ -178,18 +186,20 @@ export class HostKeeper {
   async #carryOut(steps: readonly Step[], wishes: readonly Wish[]): Promise<void> {
     const { host, stateFile } = this.#parts;
     this.#ipv6Problem = undefined;
+    this.#tunProblem = undefined;
     let run: HostStep[] = [];
     const flush = async () => {
       if (run.length > 0) await host.carryOut(run);
       run = [];
     };
     for (const step of steps) {
-      if (!('part' in step) && step.do !== 'set-sysctl' && !isOfIpv6(step)) {
+      if (!('part' in step) && step.do !== 'set-sysctl' && !isOfIpv6(step) && !isTunsEnd(step)) {
         run.push(step);
         continue;
       }
       await flush();
-      if (!('part' in step) && step.do !== 'set-sysctl') await this.#carryOutIpv6(step);
+      if (isTunsEnd(step)) this.#tunProblem = await this.#attempt(step);
+      else if (!('part' in step) && step.do !== 'set-sysctl') this.#ipv6Problem ??= await this.#attempt(step);
       else if (step.do === 'set-sysctl') {
         const wish = wishes.find(({ key }) => key === step.key);
         if (!this.#refused.hasAny(wish?.after ?? [])) await this.#setSysctl(step, wish);
@@ -205,19 +215,21 @@ export class HostKeeper {
     const isUndone = (family: Family): boolean => family === 4 || this.#ipv6Problem === undefined;
     return {
       ...part,
+      tun: this.#tunProblem === undefined ? part.tun : null,
       sysctls: sysctls.filter(([key]) => !this.#refused.hasAny([key])),
       addresses: addresses.filter((each) => isUndone(familyOf(each))),
       rules: rules.filter((each) => isUndone(flaggedFamily(each))),
     };
   }
 
-  async #carryOutIpv6(step: HostStep): Promise<void> {
-    if (this.#ipv6Problem !== undefined) return;
+  /** What the host says to a step without which all else goes on; undefined when it is done. */
+  async #attempt(step: HostStep): Promise<string | undefined> {
     try {
       await this.#parts.host.carryOut([step]);
+      return undefined;
     } catch (error) {
       if (!(error instanceof HostProblem)) throw error;
-      this.#ipv6Problem = error.message;
+      return error.message;
     }
   }
 
@@ -231,6 +243,10 @@ export class HostKeeper {
     }
   }
 }
+
+/** Somebody may have the device: then it stays for as long, and keeps nothing else from being done. */
+const isTunsEnd = (step: Step): step is HostStep & { do: 'remove-tun' } =>
+  !('part' in step) && step.do === 'remove-tun';
 
 /**
  * Whether the guard is not as it was promised: open for longer, or for good, or shut before its time. One that this agent

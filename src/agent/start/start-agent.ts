@@ -40,10 +40,10 @@ import { speakerOf, thisHost } from './this-host.ts';
 import { brokerOf } from './start-broker.ts';
 import { FishPlace } from '../fish/fish-place.ts';
 import { FishStarter } from './start-fish.ts';
-import { ensureTerminator, terminatorPath } from './start-terminator.ts';
+import { endTerminator, ensureTerminator, terminatorPath } from './start-terminator.ts';
 import { TerminatorOnHost } from '../terminator-on-host.ts';
 import type { Keepers, KeptBound } from '../placeholders/keepers.ts';
-import { fishKeepingOf, keepersFound, keepersOf } from './start-keepers.ts';
+import { endKeepers, fishKeepingOf, keepersFound, keepersOf } from './start-keepers.ts';
 import { ServerClock } from '../server/server-clock.ts';
 import { serveStatus } from '../status/status-server.ts';
 import { chooseSteering, type Steering } from '../steering/choose.ts';
@@ -181,6 +181,13 @@ async function run(options: RunOptions, opened: AsyncDisposableStack): Promise<R
     processesOf,
     destroy: (socket: Parameters<SockDiag['destroy']>[0]) => diag.destroy(socket),
   };
+  if (!hosting.fish) {
+    const ended = await endKeepers();
+    // One that cannot be ended has the device of the fish that was; proxies are served all the same.
+    for (const line of ended.ok ? ended.value : [ended.error]) log.info(`fish is not wanted: ${line}`);
+  }
+  if (hosting.terminate === null)
+    for (const line of await endTerminator()) log.info(`the terminator is not wanted: ${line}`);
   const keepers = keepersOf(settings, { hasFish: hosting.fish, flows_max: budget.flows_max, log });
   // Of no effect once they were left, or ended.
   opened.defer(() => keepers.leave());

@@ -53,12 +53,14 @@ beforeEach(() => {
       record: (part: RecordPart) => {
         order.push('record');
         isBegun = true;
-        recorded = { ...recorded, addresses: new Set([...recorded.addresses, ...part.addresses]) };
+        const tun = part.tun ?? recorded.tun;
+        recorded = { ...recorded, tun, addresses: new Set([...recorded.addresses, ...part.addresses]) };
       },
       forget: (part: RecordPart) => {
         order.push('forget');
         recorded = {
           ...recorded,
+          tun: part.tun === null ? recorded.tun : null,
           addresses: new Set([...recorded.addresses].filter((each) => !part.addresses.includes(each))),
         };
       },
@@ -217,6 +219,23 @@ describe('sysctls that cannot be set', () => {
     refuse(undefined);
     await keeper.reconcile('changed');
     expect(host.sysctls.get('net/ipv6/conf/all/forwarding')).toBe('1');
+  });
+});
+
+describe('the device of a fish that is wanted no more', () => {
+  it('keeps nothing else from being done while somebody has it, and is known until it is gone', async () => {
+    settings = withFish;
+    await keeper.reconcile('changed');
+    settings = withoutFish;
+    host.failOn = (step) => (step.do === 'remove-tun' ? 'EBUSY' : undefined);
+    for (let looks = 0; looks < 2; looks++) await keeper.reconcile('changed');
+    expect(keeper.standingProblems).toEqual(['fish is not wanted, and its device cannot be removed: EBUSY']);
+    expect([recorded.tun, keeper.hasAddress(address('198.51.100.10'))]).toEqual([withFish.tun, true]);
+    expect([...host.rules.keys()].filter((rule) => rule.includes('lookup 100'))).toEqual([]);
+    host.failOn = () => undefined;
+    await keeper.reconcile('changed');
+    expect([recorded.tun, host.tun, keeper.standingProblems]).toEqual([null, 'absent', []]);
+    expect(keeper.repaired).toEqual(new Map());
   });
 });
 
