@@ -480,7 +480,10 @@ describe('the host', () => {
     expect(await agent.end('SIGTERM')).toBe(0);
     const { items } = await lab.client.leases.list({ machine: 'edge' });
     expect(items.filter(({ state }) => state === 'active')).toEqual([]);
-    // Also by settings that want it no more.
+    // Of one that is killed it is left; and ended by the next whose settings want it no more.
+    const killed = lab.startAgent(config);
+    await killed.ready();
+    await killed.end('SIGKILL');
     const terminators = () => lab.processes().filter((line) => line.includes('terminator.ts'));
     expect(terminators()).toHaveLength(1);
     const without = lab.startAgent(lab.configure({ client_interfaces: ['hc'] }));
