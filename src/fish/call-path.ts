@@ -23,7 +23,8 @@ export class CallPath {
    * The flow by which this connection comes in, or the negated reason why it does not. `flow`: NONE, or the one that rests
    * with this very tuple; `remote` and its port are those that the client will see.
    */
-  take(flow: number, packet: Packet, remote: number, remotePort: number, nowMs: number): number {
+  take(flow: number, packet: Packet, remoteBits: number, remotePort: number, nowMs: number): number {
+    const remote = remoteBits >>> 0;
     const { mappings, flows, calls } = this.#life;
     const { protocol, destination, destinationPort } = packet;
     if (mappings === null || !isTcp(protocol) || !isFirstSyn(packet)) return -DROP.no_flow;

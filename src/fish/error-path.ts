@@ -31,7 +31,7 @@ export class ErrorPath {
     const verdict = this.#parse(packet, true);
     if (verdict !== FORWARD) return verdict;
     const quoted = this.#quoted;
-    const flow = this.#flowOfSent(quoted.destination, quoted.destinationPort);
+    const flow = this.#flowOfSent(quoted.destination | 0, quoted.destinationPort);
     if (flow < 0) return -flow;
     this.#tellClient(packet, flow);
     return FORWARD;
@@ -55,7 +55,7 @@ export class ErrorPath {
     if (received < 0) return -received;
     const { leased, leasedPort } = this.#parts.flows;
     // Flows are rows of every column.
-    const sent = this.#flowOfSent(leased[received]!, leasedPort[received]!);
+    const sent = this.#flowOfSent(leased[received]! | 0, leasedPort[received]!);
     if (sent < 0) return -sent;
     this.#tellRemote(packet, received);
     this.#tellClient(packet, sent);
@@ -81,11 +81,12 @@ export class ErrorPath {
   }
 
   /** The flow of the quoted packet, which a client has sent to this remote; or the negated reason why there is none. */
-  #flowOfSent(to: number, toPort: number): number {
+  #flowOfSent(toBits: number, toPort: number): number {
+    const to = toBits >>> 0;
     const { protocol, source, sourcePort } = this.#quoted;
     const { flows, keys, peers } = this.#parts;
-    const [remote, remotePort] = [keys.remoteOf(protocol, to), keys.remotePortOf(protocol, toPort)];
-    const flow = flows.findByLeased(protocol, source, sourcePort, remote, remotePort);
+    const [remote, remotePort] = [keys.remoteOf(protocol, to | 0), keys.remotePortOf(protocol, toPort)];
+    const flow = flows.findByLeased(protocol, source | 0, sourcePort, remote | 0, remotePort);
     if (flow === NONE) return -DROP.no_flow;
     if (flows.state[flow] === RESTING) return -DROP.resting;
     return isUdp(protocol) && !peers.has(flow, to, toPort) ? -DROP.filtered : flow;
@@ -95,8 +96,8 @@ export class ErrorPath {
   #flowOfReceived(): number {
     const { protocol, source, sourcePort, destination, destinationPort } = this.#quoted;
     const { flows, keys } = this.#parts;
-    const [remote, remotePort] = [keys.remoteOf(protocol, source), keys.remotePortOf(protocol, sourcePort)];
-    const flow = flows.findByClient(protocol, destination, destinationPort, remote, remotePort);
+    const [remote, remotePort] = [keys.remoteOf(protocol, source | 0), keys.remotePortOf(protocol, sourcePort)];
+    const flow = flows.findByClient(protocol, destination | 0, destinationPort, remote | 0, remotePort);
     if (flow === NONE) return -DROP.no_flow;
     return flows.state[flow] === RESTING ? -DROP.resting : flow;
   }

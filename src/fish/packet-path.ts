@@ -110,7 +110,7 @@ export class PacketPath {
     const packet = this.#packet;
     let verdict = packet.parse(buffer, length);
     if (verdict === FORWARD) {
-      const inward = this.#blocks.isLeased(packet.protocol, packet.destination);
+      const inward = this.#blocks.isLeased(packet.protocol, packet.destination | 0);
       const direction = inward ? INWARD : OUTWARD;
       verdict = packet.isFragment
         ? this.#handleFragment(this.#fragments[direction], packet, inward, buffer, length, nowMs)
@@ -204,7 +204,7 @@ export class PacketPath {
   }
 
   #handleOutward(packet: Packet, nowMs: number): number {
-    if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
+    if (this.#blocks.isLeased(packet.protocol, packet.source | 0)) return DROP.spoofed_source;
     if (!packet.hasRoutableDestination()) return DROP.bad_destination;
     if (isEcho(packet.protocol) && !packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const flow = this.#flowOut(packet, nowMs);
@@ -218,9 +218,9 @@ export class PacketPath {
   #flowOut(packet: Packet, nowMs: number): number {
     const { protocol } = packet;
     const { flows } = this.#life;
-    const remote = this.#keys.remoteOf(protocol, packet.destination);
+    const remote = this.#keys.remoteOf(protocol, packet.destination | 0);
     const remotePort = this.#keys.remotePortOf(protocol, packet.destinationPort);
-    let flow = flows.findByClient(protocol, packet.source, packet.sourcePort, remote, remotePort);
+    let flow = flows.findByClient(protocol, packet.source | 0, packet.sourcePort, remote | 0, remotePort);
     this.#isNew = false;
     if (flow !== NONE && flows.state[flow] === RESTING) {
       // The last ACK and what is sent again belong to the flow; whatever begins something new gets a tuple of its own.
@@ -255,9 +255,9 @@ export class PacketPath {
   }
 
   #hasFlowOut({ protocol, source, sourcePort, destination, destinationPort }: Packet): boolean {
-    const remote = this.#keys.remoteOf(protocol, destination);
+    const remote = this.#keys.remoteOf(protocol, destination | 0);
     const remotePort = this.#keys.remotePortOf(protocol, destinationPort);
-    return this.#life.flows.findByClient(protocol, source, sourcePort, remote, remotePort) !== NONE;
+    return this.#life.flows.findByClient(protocol, source | 0, sourcePort, remote | 0, remotePort) !== NONE;
   }
 
   /** What a packet that went out means for the life of its flow. */
@@ -268,16 +268,16 @@ export class PacketPath {
 
   #handleInward(packet: Packet, nowMs: number): number {
     if (!packet.hasRoutableSource()) return DROP.bad_source;
-    if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
+    if (this.#blocks.isLeased(packet.protocol, packet.source | 0)) return DROP.spoofed_source;
     if (this.#isFromClient(packet)) return this.#handleHairpin(packet, nowMs);
     const { protocol } = packet;
     if (isEcho(protocol) && packet.isEchoRequest()) return DROP.icmp_type_unsupported;
     const { flows } = this.#life;
-    const remote = this.#keys.remoteOf(protocol, packet.source);
+    const remote = this.#keys.remoteOf(protocol, packet.source | 0);
     const remotePort = this.#keys.remotePortOf(protocol, packet.sourcePort);
-    const flow = flows.findByLeased(protocol, packet.destination, packet.destinationPort, remote, remotePort);
+    const flow = flows.findByLeased(protocol, packet.destination | 0, packet.destinationPort, remote | 0, remotePort);
     if (flow === NONE || flows.state[flow] === RESTING) return this.#handleUnawaited(flow, packet, nowMs);
-    if (isUdp(protocol) && !this.#peers.has(flow, packet.source, packet.sourcePort)) return DROP.filtered;
+    if (isUdp(protocol) && !this.#peers.has(flow, packet.source | 0, packet.sourcePort)) return DROP.filtered;
     this.#sendIn(flow, packet);
     this.#keeping.inward(flow, packet, nowMs);
     return FORWARD;
@@ -292,16 +292,17 @@ export class PacketPath {
     const { protocol, destination, destinationPort } = packet;
     if (isEcho(protocol)) return DROP.hairpin_nowhere;
     const { flows } = this.#life;
-    if (!this.#hasFlowOut(packet) && !this.#blocks.isLeasedPort(protocol, destination, destinationPort))
+    if (!this.#hasFlowOut(packet) && !this.#blocks.isLeasedPort(protocol, destination | 0, destinationPort))
       return DROP.hairpin_nowhere;
     const out = this.#flowOut(packet, nowMs);
     if (out < 0) return -out;
     // Flows are rows of every column.
-    const [source, sourcePort] = [flows.leased[out]!, flows.leasedPort[out]!];
+    const source = flows.leased[out]!;
+    const sourcePort = flows.leasedPort[out]!;
     this.#keepOut(out, packet, nowMs);
-    const remote = this.#keys.remoteOf(protocol, source);
+    const remote = this.#keys.remoteOf(protocol, source | 0);
     const remotePort = this.#keys.remotePortOf(protocol, sourcePort);
-    let flow = flows.findByLeased(protocol, destination, destinationPort, remote, remotePort);
+    let flow = flows.findByLeased(protocol, destination | 0, destinationPort, remote | 0, remotePort);
     if (flow === NONE || flows.state[flow] === RESTING) {
       const called = this.#calls.take(flow, packet, source, sourcePort, nowMs);
       if (called >= 0) flow = called;
@@ -309,9 +310,9 @@ export class PacketPath {
     }
     const isLive = flows.state[flow] === LIVE;
     if (!isLive && !this.#isRepeated(flow, packet)) return DROP.resting;
-    if (isUdp(protocol) && !this.#peers.has(flow, source, sourcePort)) return DROP.filtered;
+    if (isUdp(protocol) && !this.#peers.has(flow, source | 0, sourcePort)) return DROP.filtered;
     this.#life.traffic.count(out, OUTWARD, packet.end - packet.start);
-    this.#sendFrom(source, sourcePort, packet);
+    this.#sendFrom(source | 0, sourcePort, packet);
     this.#sendIn(flow, packet);
     this.#skipsHop = false;
     if (isLive) this.#keeping.inward(flow, packet, nowMs);
@@ -320,7 +321,7 @@ export class PacketPath {
 
   /** To no flow that lasts: perhaps the beginning of one. */
   #handleUnawaited(flow: number, packet: Packet, nowMs: number): number {
-    const called = this.#calls.take(flow, packet, packet.source, packet.sourcePort, nowMs);
+    const called = this.#calls.take(flow, packet, packet.source | 0, packet.sourcePort, nowMs);
     if (called >= 0) return this.#sendIn(called, packet);
     if (flow !== NONE) return this.#handleRested(flow, packet);
     if (called !== -DROP.call_limit) this.#handleUnsolicited(packet, nowMs);
@@ -328,7 +329,7 @@ export class PacketPath {
   }
 
   #handleError(packet: Packet, inward: boolean): number {
-    if (this.#blocks.isLeased(packet.protocol, packet.source)) return DROP.spoofed_source;
+    if (this.#blocks.isLeased(packet.protocol, packet.source | 0)) return DROP.spoofed_source;
     // From inside, too, it is a router's on the way as often as a client's: whose flow it is about says whether it may pass.
     if (!packet.hasRoutableSource()) return inward ? DROP.bad_source : DROP.source_not_allowed;
     if (!inward) return this.#errors.outward(packet);
@@ -336,7 +337,7 @@ export class PacketPath {
   }
 
   #isFromClient({ protocol, source, sourceAt: at, view }: Packet): boolean {
-    if (protocol < IPV6) return this.#clients.contains(source);
+    if (protocol < IPV6) return this.#clients.contains(source | 0);
     const [first, second] = [view.getUint32(at), view.getUint32(at + 4)];
     return this.#clients.contains6(first, second, view.getUint32(at + 8), view.getUint32(at + 12));
   }
@@ -370,7 +371,8 @@ export class PacketPath {
   #handleUnsolicited(packet: Packet, nowMs: number): void {
     const { protocol, destination, destinationPort } = packet;
     const isSyn = isTcp(protocol) && isFirstSyn(packet);
-    if (isSyn && this.#blocks.isLeasedPort(protocol, destination, destinationPort)) this.#answers.hold(packet, nowMs);
+    if (isSyn && this.#blocks.isLeasedPort(protocol, destination | 0, destinationPort))
+      this.#answers.hold(packet, nowMs);
   }
 
   #sendOut(flow: number, packet: Packet): number {
@@ -378,7 +380,7 @@ export class PacketPath {
     this.#flow = flow;
     // The flow was just looked up or opened: a row of every column.
     this.#life.traffic.count(flow, OUTWARD, packet.end - packet.start);
-    return this.#sendFrom(flows.leased[flow]!, flows.leasedPort[flow]!, packet);
+    return this.#sendFrom(flows.leased[flow]! | 0, flows.leasedPort[flow]!, packet);
   }
 
   #sendFrom(leased: number, port: number, packet: Packet): number {
@@ -393,7 +395,7 @@ export class PacketPath {
     this.#life.traffic.count(flow, INWARD, packet.end - packet.start);
     // Fragments come by the rules, which put them together first, and by the hop.
     this.#skipsHop = this.#repliesSkipHop && flows.placeholder[flow] !== NONE && !packet.isFragment;
-    const [client, port] = [flows.client[flow]!, flows.clientPort[flow]!];
+    const [client, port] = [flows.client[flow]! | 0, flows.clientPort[flow]!];
     if (packet.protocol < IPV6) translateDestination(packet, client, port);
     else translateDestination6(packet, this.#book.words, client, port);
     return FORWARD;
@@ -404,7 +406,7 @@ export class PacketPath {
     const packet = this.#packet;
     const length = this.#hostErrors.wrap(message, family);
     if (length === 0 || packet.parse(this.#hostErrors.buffer, length) !== FORWARD || !packet.isError) return 0;
-    if (!this.#blocks.isLeased(packet.protocol, packet.destination) || this.#errors.inward(packet) !== FORWARD)
+    if (!this.#blocks.isLeased(packet.protocol, packet.destination | 0) || this.#errors.inward(packet) !== FORWARD)
       return 0;
     this.#hostErrors.relayed++;
     return length;

@@ -84,12 +84,12 @@ export class FlowTable {
 
   /** The flow that a client's packet belongs to, or -1. */
   findByClient(protocol: number, client: number, clientPort: number, remote: number, remotePort: number): number {
-    return this.#byClient.find(protocol, client, clientPort, remote, remotePort);
+    return this.#byClient.find(protocol, client | 0, clientPort, remote | 0, remotePort);
   }
 
   /** The flow that has this tuple outside, live or resting, or -1. */
   findByLeased(protocol: number, leased: number, leasedPort: number, remote: number, remotePort: number): number {
-    return this.#byLeased.find(protocol, leased, leasedPort, remote, remotePort);
+    return this.#byLeased.find(protocol, leased | 0, leasedPort, remote | 0, remotePort);
   }
 
   /** Takes a row, not yet in any index: fill its columns, then `publish` it. The table must not be full. */

@@ -19,20 +19,25 @@ export class TupleIndex {
     this.#columns = columns;
   }
 
-  /** The flow with this tuple, or -1. */
+  /**
+   * The flow with this tuple, or -1. Addresses may have a sign, and better do: what is handed on beyond 31 bits is an object, made for
+   * each packet.
+   */
   find(protocol: number, address: number, port: number, remote: number, remotePort: number): number {
     const { places, mask, hashes } = this.#rows;
     const hash = this.#hash(protocol, address, port, remote, remotePort);
     const columns = this.#columns;
+    const addressBits = address | 0;
+    const remoteBits = remote | 0;
     for (let place = hash & mask; ; place = (place + 1) & mask) {
       // Every place is below the size.
       const flow = places[place]!;
       if (flow === EMPTY) return EMPTY;
       if (
         hashes[flow] === hash &&
-        columns.address[flow] === address &&
+        (columns.address[flow]! | 0) === addressBits &&
         columns.port[flow] === port &&
-        columns.remote[flow] === remote &&
+        (columns.remote[flow]! | 0) === remoteBits &&
         columns.remotePort[flow] === remotePort &&
         columns.protocol[flow] === protocol
       )

@@ -43,7 +43,7 @@ export class UdpPeers {
     return this.#owner.length - this.#count;
   }
 
-  /** `port`: 0 where only the address counts. */
+  /** `port`: 0 where only the address counts. `remote`: with or without a sign. */
   has(flow: number, remote: number, port: number): boolean {
     // Buckets and chains hold entry numbers, which are rows of every column.
     let entry = this.#buckets[this.#bucketOf(flow, remote, port)]!;
@@ -78,7 +78,7 @@ export class UdpPeers {
   }
 
   #is(entry: number, flow: number, remote: number, port: number): boolean {
-    return this.#owner[entry] === flow + 1 && this.#remote[entry] === remote && this.#port[entry] === port;
+    return this.#owner[entry] === flow + 1 && (this.#remote[entry]! | 0) === (remote | 0) && this.#port[entry] === port;
   }
 
   #chain(entry: number): void {

@@ -28,7 +28,7 @@ export class FragmentShares {
   #freeCount: number;
 
   constructor(entriesMax: number, random: () => number) {
-    this.#seed = random();
+    this.#seed = random() | 0;
     this.#index = new HashChains(entriesMax);
     this.#address = new Uint32Array(entriesMax * addressWords_max);
     this.#addressBytes = new Uint8Array(entriesMax);

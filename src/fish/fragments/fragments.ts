@@ -86,7 +86,7 @@ export class FragmentTracker {
     const { packetsMax, bytesMax } = limits;
     this.#limits = limits;
     this.#events = events;
-    this.#seed = random();
+    this.#seed = random() | 0;
     this.#coverage = new FragmentCoverage(packetsMax);
     this.#shares = new FragmentShares(packetsMax, random);
     this.#held = new HeldPackets(bytesMax);

@@ -8,10 +8,10 @@ export const addressWords_max = 4;
 export function hashAddress(view: DataView, at: number, bytes: number, seed: number): number {
   let hash = seed;
   for (let i = 0; i < bytes; i += 4) {
-    hash = Math.imul(hash ^ view.getUint32(at + i), 0x9e3779b1);
+    hash = Math.imul(hash ^ view.getInt32(at + i), 0x9e3779b1);
     hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
   }
-  return (hash ^ (hash >>> 13)) >>> 0;
+  return hash ^ (hash >>> 13);
 }
 
 /** Copies the address to the words from `to` on. */

@@ -69,21 +69,23 @@ export class PrefixList {
 
 /**
  * The leased addresses of one family by their numbers, asked of every packet: an open-addressing hash set that is at most a
- * quarter full. It is replaced whole when the leases change, never edited. 0 marks an empty place and cannot be a member.
+ * quarter full. It is replaced whole when the leases change, never edited. 0 marks an empty place and cannot be a member. With or
+ * without a sign, the 32 bits are the same address.
  */
 export class AddressSet {
-  readonly #places: Uint32Array;
+  readonly #places: Int32Array;
   readonly #mask: number;
 
   constructor(numbers: readonly number[]) {
     const size = 2 ** Math.max(4, Math.ceil(Math.log2(numbers.length * 4 + 1)));
-    this.#places = new Uint32Array(size);
+    this.#places = new Int32Array(size);
     this.#mask = size - 1;
-    for (const number of numbers) this.#places[this.#placeOf(number)] = number;
+    for (const number of numbers) this.#places[this.#placeOf(number | 0)] = number;
   }
 
   has(address: number): boolean {
-    return address !== 0 && this.#places[this.#placeOf(address)] === address;
+    const bits = address | 0;
+    return bits !== 0 && this.#places[this.#placeOf(bits)] === bits;
   }
 
   /** The place that holds the address, or the empty one where it would go: there always is one. */

@@ -191,16 +191,16 @@ export class Packet {
     if (version === 6) return this.#parseHeader6(length);
     if (version !== 4) return DROP.bad_version;
     if (length < start + IPV4_HEADER) return DROP.truncated;
-    // Each word of the header is read once.
+    // Each word of the header is read once; with a sign, because beyond 31 bits numbers that are handed on are objects.
     const first = view.getUint32(start);
     const headerBytes = ((first >>> 24) & 15) * 4;
     const totalBytes = first & 0xffff;
     if (headerBytes < IPV4_HEADER || totalBytes < headerBytes) return DROP.bad_length;
     if (start + totalBytes > length) return DROP.truncated;
-    const second = view.getUint32(start + IDENTIFICATION);
-    const third = view.getUint32(start + TIME_TO_LIVE);
-    const source = view.getUint32(start + SOURCE4);
-    const destination = view.getUint32(start + DESTINATION4);
+    const second = view.getInt32(start + IDENTIFICATION);
+    const third = view.getInt32(start + TIME_TO_LIVE);
+    const source = view.getInt32(start + SOURCE4);
+    const destination = view.getInt32(start + DESTINATION4);
     const optionsAt = start + IPV4_HEADER;
     const optionsEnd = start + headerBytes;
     let sum = halves(first) + halves(second) + halves(third) + halves(source) + halves(destination);
@@ -220,8 +220,8 @@ export class Packet {
     this.protocol = protocol;
     this.sourceAt = start + SOURCE4;
     this.destinationAt = start + DESTINATION4;
-    this.source = source;
-    this.destination = destination;
+    this.source = source >>> 0;
+    this.destination = destination >>> 0;
     const flags = second & 0xffff;
     const cut = flags & FRAGMENT_MASK;
     this.isFragment = cut !== 0;
@@ -368,11 +368,11 @@ export class Packet {
   }
 
   hasRoutableSource(): boolean {
-    return this.#isRoutable(this.source, this.sourceAt);
+    return this.#isRoutable(this.source | 0, this.sourceAt);
   }
 
   hasRoutableDestination(): boolean {
-    return this.#isRoutable(this.destination, this.destinationAt);
+    return this.#isRoutable(this.destination | 0, this.destinationAt);
   }
 
   #isRoutable(address: number, at: number): boolean {

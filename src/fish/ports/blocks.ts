@@ -85,7 +85,7 @@ export class BlockTable {
 
   /** Whether the address is leased: of the family of this protocol, which an address's number does not tell. */
   isLeased(protocol: number, address: number): boolean {
-    return (protocol < IPV6 ? this.leasedAddresses : this.leasedAddresses6).has(address);
+    return (protocol < IPV6 ? this.leasedAddresses : this.leasedAddresses6).has(address | 0);
   }
 
   #textOf(protocol: number, address: number): Address | undefined {
@@ -107,7 +107,7 @@ export class BlockTable {
 
   /** Whether some block has this tuple. */
   isLeasedPort(protocol: number, address: number, port: number): boolean {
-    return this.#leasedPorts.has(protocol, address, port);
+    return this.#leasedPorts.has(protocol, address | 0, port);
   }
 
   /** The slots that `replace(wanted)` would take away. Their flows have to end first: a flow's lease is its block's. */

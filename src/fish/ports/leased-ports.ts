@@ -15,7 +15,7 @@ export class LeasedPorts {
       const byAddress = new Map<number, Ranges>();
       for (const [address, members] of Map.groupBy(ofProtocol, (block) => block.address)) {
         const ranges = members.map(({ ports }) => ports).toSorted((a, b) => a.first - b.first);
-        byAddress.set(address, {
+        byAddress.set(address | 0, {
           firsts: Uint16Array.from(ranges, ({ first }) => first),
           lasts: Uint16Array.from(ranges, ({ last }) => last),
         });
@@ -25,7 +25,8 @@ export class LeasedPorts {
   }
 
   has(protocol: number, address: number, port: number): boolean {
-    const ranges = this.#byProtocol.get(protocol)?.get(address);
+    // With a sign, as the keys have it: beyond 31 bits a key to look for would be an object, made for each packet.
+    const ranges = this.#byProtocol.get(protocol)?.get(address | 0);
     if (!ranges) return false;
     let [low, high] = [0, ranges.firsts.length - 1];
     while (low < high) {

@@ -6,14 +6,14 @@ export class HashChains {
   readonly #mask: number;
   readonly #next: Int32Array;
   /** Of the rows that are in the table. */
-  readonly hash: Uint32Array;
+  readonly hash: Int32Array;
 
   constructor(rowsMax: number) {
     const size = 2 ** Math.ceil(Math.log2(Math.max(8, rowsMax * 2)));
     this.#buckets = new Int32Array(size).fill(NONE);
     this.#mask = size - 1;
     this.#next = new Int32Array(rowsMax).fill(NONE);
-    this.hash = new Uint32Array(rowsMax);
+    this.hash = new Int32Array(rowsMax);
   }
 
   /** A row, or -1. It may be of another hash, which is for the caller to see. */
