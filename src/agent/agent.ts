@@ -115,6 +115,10 @@ export class Agent {
         parts.keepers.doubt();
         this.#kick();
       },
+      onSocketsLost: (count) => {
+        this.hostKeeper.noteLostSockets(count);
+        this.lookAtHost();
+      },
       isFenced: () => guard.isFenced,
       log,
       now: () => parts.now(),

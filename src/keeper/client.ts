@@ -176,6 +176,13 @@ export class KeeperClient {
     }
   }
 
+  /** As many of a kind as go into one answer, from a slot on, and where to go on: 0 after the last. Throws KeeperLostError. */
+  takeSome(kind: Kind, from: number): Readonly<{ found: readonly KeptDescriptor[]; next: number }> {
+    const { records, descriptors, next } = this.#ask(op.take, kind, recordsPerMessage_max, from);
+    const found = records.map((each, index) => ({ ...each, fd: descriptors[index]! }));
+    return { found, next: next === noSlot ? 0 : next };
+  }
+
   /** What is in one slot, with a descriptor of the caller's own; undefined when it is empty. Throws KeeperLostError. */
   takeOne(kind: Kind, slot: number): KeptDescriptor | undefined {
     const { records, descriptors } = this.#ask(op.take, kind, 1, slot);

@@ -82,6 +82,38 @@ describe('what others do to the host', () => {
     );
   });
 
+  it("is noticed where sockets of fish's flows are destroyed: they are opened again, or the flow ends if somebody has its tuple", async () => {
+    const client = await lab.user(lab.clientSide, 0);
+    const held = () => /198.51.100.10:(\d+) +203.0.113.1:80/.exec(lab.shell(lab.host, 'ss -Htn state syn-sent'))?.[1];
+    const destroyed = async () => (await agent.status()).host.drift.socket ?? 0;
+    const socket = await client.connect('100.64.0.2', 21_001);
+    const port = held();
+    expect(port).toBeDefined();
+    lab.shell(lab.host, 'ss -K -tn src 198.51.100.10');
+    await agent.until(({ host }) => host.drift.socket === 1, 'nobody noticed');
+    await eventually(
+      () => held() === port || undefined,
+      () => `held: ${held()}`,
+    );
+    await client.ask({ op: 'say', socket, text: 'goes on' });
+    await eventually(
+      async () => (await client.ask({ op: 'heard', socket })) === 'goes on' || undefined,
+      () => agent.output.slice(-2_000),
+    );
+    agent.child.kill('SIGSTOP');
+    lab.shell(lab.host, 'ss -K -tn src 198.51.100.10');
+    const take = `import socket, time
+s = socket.socket(); s.bind(('198.51.100.10', ${port})); s.setblocking(False); s.connect_ex(('203.0.113.1', 80)); print('has it', flush=True); time.sleep(600)`;
+    const other = lab.spawn(lab.host, ['python3', '-c', take]);
+    await new Promise((resolve) => other.stdout?.once('data', resolve));
+    agent.child.kill('SIGCONT');
+    await agent.until(({ fish }) => fish?.stats['adoption_without_placeholder'] === 1, 'the flow did not end');
+    expect(await destroyed()).toBe(2);
+    other.kill('SIGKILL');
+    await client.kill();
+    await agent.until(({ guard }) => guard.open, 'the guard is shut');
+  });
+
   it('is found by a look at everything when more happened than could be heard', async () => {
     const before = (await agent.status()).host.drift['rule'] ?? 0;
     const pair = String.raw`rule add priority 6000 lookup main\nrule del priority 6000 lookup main`;

@@ -231,6 +231,7 @@ export class World {
       },
       drain: async () => {},
       followLinks: async () => {},
+      lostSockets: async () => 0,
       portUse: async () => ({ protocols: [], leases: [] }),
       holder: 'fish',
       flows: async () => ({ flows: [], truncated: false }),

@@ -11,6 +11,8 @@ export type FishOnHostParts = Readonly<{
   onChanged(): void;
   /** It ended by itself, and is to be started again. */
   onDied(): void;
+  /** So many sockets of its flows were destroyed; with the next `begin` it takes them anew, and ends the flows that cannot have them. */
+  onSocketsLost(count: number): void;
   /** Past the horizon it has no flows, not even those that it finds. */
   isFenced(): boolean;
   log: Logger;
@@ -20,6 +22,10 @@ export type FishOnHostParts = Readonly<{
 
 const retry_first_ms = 100;
 const retry_max_ms = 5_000;
+/** Between two looks at sockets, each at no more than 253 of a keeper's. */
+const look_every_ms = 250;
+/** It looks at all of them when it starts, and is not to be started again and again. */
+const firstLook_after_ms = 2_000;
 
 /** Fish's life on this host: it is started, started again when it dies or lost its keeper, fenced, and stopped. */
 export class FishOnHost {
@@ -29,6 +35,7 @@ export class FishOnHost {
   #isStale = false;
   #retryAt = -Infinity;
   #problem: Error | undefined;
+  #looking: NodeJS.Timeout | undefined;
 
   constructor(parts: FishOnHostParts) {
     this.#parts = parts;
@@ -93,6 +100,7 @@ export class FishOnHost {
     const { onChanged, onDied, log } = this.#parts;
     this.#port = started;
     onChanged();
+    this.#lookAfter(started, firstLook_after_ms);
     void started.died.then((reason) => {
       if (this.#port !== started) return;
       this.#port = undefined;
@@ -100,6 +108,24 @@ export class FishOnHost {
       onChanged();
       onDied();
     });
+  }
+
+  #lookAfter(port: FishPort, pause_ms: number): void {
+    clearTimeout(this.#looking);
+    this.#looking = setTimeout(() => void this.#look(port), pause_ms).unref();
+  }
+
+  async #look(port: FishPort): Promise<void> {
+    // One that dies meanwhile answers no more, and the next looks at everything first.
+    const lost = await port.lostSockets().catch(() => 0);
+    if (this.#port !== port || this.#isStale) return;
+    if (lost === 0) {
+      this.#lookAfter(port, look_every_ms);
+      return;
+    }
+    this.#isStale = true;
+    this.#retryAt = -Infinity;
+    this.#parts.onSocketsLost(lost);
   }
 
   /**
@@ -134,6 +160,7 @@ export class FishOnHost {
   async stop(leave: boolean): Promise<void> {
     const port = this.#port;
     this.#port = undefined;
+    clearTimeout(this.#looking);
     await port?.stop({ leave });
   }
 }

@@ -14,6 +14,8 @@ export interface FishPort extends Tracer {
   fence(): Promise<number>;
   /** No new flow gets a port of these leases from now on, and of no others; those that they have go on. */
   drain(leases: readonly string[]): Promise<void>;
+  /** Looks at some of the flows' placeholders, others with each call: how many do not hold their tuples any more. */
+  lostSockets(): Promise<number>;
   portUse(): Promise<PortUse>;
   /** Goes by the links as they are now. Costs next to nothing when they are as they were. */
   followLinks(): Promise<void>;

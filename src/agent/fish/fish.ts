@@ -118,6 +118,11 @@ export class Fish {
     return this.#ask('clampMss', max);
   }
 
+  /** Looks at some of the placeholders, others with each call: how many do not hold their tuples any more. */
+  lostSockets(): Promise<number> {
+    return this.#ask('lostSockets', null);
+  }
+
   /** How far the leased ports are used. */
   portUse(): Promise<PortUse> {
     return this.#ask('portUse', null);

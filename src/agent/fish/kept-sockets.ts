@@ -8,7 +8,7 @@ import { namesOfConnected, type TcpNames } from '../../sys/placeholder-check.ts'
 import { openConnected4, openConnected6 } from '../../sys/placeholders.ts';
 
 /** What these ask of a keeper. */
-export type FlowKeeper = Pick<KeeperClient, 'hello' | 'problem' | 'putBatch' | 'drop' | 'take' | 'stats'>;
+export type FlowKeeper = Pick<KeeperClient, 'hello' | 'problem' | 'putBatch' | 'drop' | 'take' | 'takeSome' | 'stats'>;
 
 export type KeptSocketsParts = Readonly<{
   /** The number of a keeper is part of every handle, so it must be the same for a successor. */
@@ -39,7 +39,10 @@ type Member = Readonly<{
   givenUp: number[];
   /** On their way to the keeper, and how many of each there are. */
   leaving: Leaving;
-}>;
+}> & {
+  /** The first slot of the next look. */
+  lookFrom: number;
+};
 
 type Leaving = {
   count: number;
@@ -92,6 +95,7 @@ export class KeptSockets implements Placeholders {
         slots,
         most: Math.min(flows_max, keeper.hello.descriptors_max - others),
         givenUp: [],
+        lookFrom: 0,
         leaving: nothingLeaves(),
       };
     });
@@ -106,13 +110,10 @@ export class KeptSockets implements Placeholders {
    * its flow can have its tuple held anew.
    */
   #findLeft(number: number, keeper: FlowKeeper): readonly number[] {
-    const { namesOf = namesOfConnected, mark } = this.#parts;
     const slots: number[] = [];
     const wrong: number[] = [];
     for (const { slot, record, fd } of keeper.take(kinds.flow)) {
-      const names = namesOf(fd, mark);
-      closeFd(fd);
-      if (names && isSameFrom(identityBytes, record, this.#recordOfNames(names))) {
+      if (this.#isAsKept(record, fd)) {
         slots.push(slot);
         this.#left.set(number * kept_max + slot, record);
       } else wrong.push(slot);
@@ -122,6 +123,30 @@ export class KeptSockets implements Placeholders {
     keeper.drop(kinds.flow, wrong);
     keeper.stats();
     return slots;
+  }
+
+  /** Closes the descriptor. */
+  #isAsKept(record: Uint8Array, fd: number): boolean {
+    const { namesOf = namesOfConnected, mark } = this.#parts;
+    const names = namesOf(fd, mark);
+    closeFd(fd);
+    return names !== undefined && isSameFrom(identityBytes, record, this.#recordOfNames(names));
+  }
+
+  /**
+   * Looks at the next 253 of each keeper, from the last look on and round again: how many do not hold their tuples any more,
+   * because somebody has destroyed them (SOCK_DESTROY) or a packet that was not led to fish has reached them. Throws
+   * KeeperLostError.
+   */
+  lookAtSome(): number {
+    this.flush();
+    let lost = 0;
+    for (const member of this.#members) {
+      const { found, next } = member.keeper.takeSome(kinds.flow, member.lookFrom);
+      for (const { record, fd } of found) if (!this.#isAsKept(record, fd)) lost++;
+      member.lookFrom = next;
+    }
+    return lost;
   }
 
   open(address: number, port: number, remote: number, remotePort: number, binding: 'late' | 'explicit'): number {

@@ -66,6 +66,8 @@ export type Operations = {
   fence: { ask: null; answer: ClosedSummary };
   drain: { ask: readonly string[]; answer: null };
   clampMss: { ask: MssMax; answer: null };
+  /** Of the placeholders that it looks at, some more with each call. */
+  lostSockets: { ask: null; answer: number };
   portUse: { ask: null; answer: PortUse };
   stats: { ask: null; answer: FishStats };
   flows: { ask: Readonly<{ filter: FlowFilter; max: number }>; answer: FlowList };

@@ -40,7 +40,8 @@ const takesAway: ReadonlySet<Operation> = new Set(['setBlocks', 'endLease', 'fen
  */
 function main(port: MessagePort, setup: WorkerSetup): void {
   const { config } = setup;
-  const { memory, placeholders, undelivered, confirm, flush, close } = keptOf(setup) ?? goneWithTheThread(setup);
+  const { memory, placeholders, undelivered, confirm, flush, lookAtSome, close } =
+    keptOf(setup) ?? goneWithTheThread(setup);
   const random = randomNumbers();
   const forwarder = new Forwarder({
     config,
@@ -70,7 +71,7 @@ function main(port: MessagePort, setup: WorkerSetup): void {
   const tracing = new Tracing(pump, config.vnetHeaderBytes);
   const answer = (request: Request) => {
     if (request.operation === 'stop') leaves = setup.kept !== null && request.ask.leave;
-    const answered = answerTo(request, forwarder, pump, tracing);
+    const answered = request.operation === 'lostSockets' ? lookAtSome() : answerTo(request, forwarder, pump, tracing);
     // Whoever takes a block away may give it to somebody else next: what held it has to be closed by then.
     if (takesAway.has(request.operation)) confirm();
     // Whoever asks from there on has everything before it.
@@ -141,6 +142,8 @@ type Holding = Readonly<{
   undelivered: Undelivered;
   confirm: () => void;
   flush: () => void;
+  /** How many of the placeholders looked at are lost. */
+  lookAtSome: () => number;
   close: () => void;
 }>;
 
@@ -148,7 +151,7 @@ type Holding = Readonly<{
 function goneWithTheThread({ config, mark }: WorkerSetup): Holding {
   const nothingToDo = () => {};
   const memory = FlowMemory.local(memorySizes(config));
-  const nothing = { confirm: nothingToDo, flush: nothingToDo, close: nothingToDo };
+  const nothing = { confirm: nothingToDo, flush: nothingToDo, lookAtSome: () => 0, close: nothingToDo };
   return {
     memory,
     placeholders: new HeldSockets(mark),
@@ -183,6 +186,7 @@ function keptOf({ kept, mark }: WorkerSetup): Holding | undefined {
     undelivered: sockets,
     confirm: () => sockets.confirm(),
     flush: () => sockets.flush(),
+    lookAtSome: () => sockets.lookAtSome(),
     close,
   };
 }
@@ -233,7 +237,12 @@ class Desk {
 const isWalk = (answer: Answer | Walk<Answer>): answer is Walk<Answer> =>
   answer !== null && typeof answer === 'object' && Symbol.iterator in answer && 'next' in answer;
 
-function answerTo(request: Request, forwarder: Forwarder, pump: Pump, tracing: Tracing): Answer | Walk<Answer> {
+function answerTo(
+  request: Exclude<Request, { operation: 'lostSockets' }>,
+  forwarder: Forwarder,
+  pump: Pump,
+  tracing: Tracing,
+): Answer | Walk<Answer> {
   const nowMs = machineClockMs();
   switch (request.operation) {
     case 'setBlocks':

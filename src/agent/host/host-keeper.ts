@@ -166,6 +166,12 @@ export class HostKeeper {
     );
   }
 
+  /** Sockets of fish's flows that do not hold their tuples any more: they are taken anew. */
+  noteLostSockets(count: number): void {
+    this.#parts.log.warn({ sockets: count }, "sockets that hold fish's 5-tuples were destroyed: taking them anew");
+    this.#count({ kind: 'socket', count });
+  }
+
   #count(drift: Readonly<{ kind: DriftKind; count: number }> | undefined): void {
     if (drift) this.#repaired.set(drift.kind, (this.#repaired.get(drift.kind) ?? 0) + drift.count);
   }

@@ -149,6 +149,7 @@ export const driftKinds = [
   'link',
   'steering',
   'sysctl',
+  'socket',
 ] as const;
 export type DriftKind = (typeof driftKinds)[number];
 

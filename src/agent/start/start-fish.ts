@@ -131,6 +131,7 @@ function portOf(
     drain: async (leases) => {
       await thread.drain(leases);
     },
+    lostSockets: () => thread.lostSockets(),
     portUse: () => thread.portUse(),
     holder,
     startTrace: (request) => thread.startTrace(request),

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { FishOnHost } from '../../../src/agent/fish/fish-on-host.ts';
 import type { FishPort } from '../../../src/agent/fish/fish-port.ts';
 
@@ -11,13 +11,14 @@ class FakeFish {
   fenceProblem: string | undefined;
   followed = 0;
   linkProblem: string | undefined;
+  lost = 0;
   readonly port: FishPort;
 
   constructor() {
     const no = () => Promise.reject(new Error('not asked for here'));
     this.port = {
       ...{ setBlocks: no, drain: no, portUse: no, flows: no, topTalkers: no, busyRemotes: no, answer: no, stats: no },
-      ...{ startTrace: no, readTrace: no, holder: 'fish' },
+      ...{ startTrace: no, readTrace: no, holder: 'fish', lostSockets: async () => this.lost },
       died: this.#died.promise,
       followLinks: async () => {
         this.followed++;
@@ -45,6 +46,7 @@ let hasFlows: boolean;
 let now: number;
 let changes: number;
 let deaths: number;
+let lost: number[];
 let isFenced: boolean;
 let fish: FishOnHost;
 beforeEach(() => {
@@ -54,6 +56,7 @@ beforeEach(() => {
   now = 0;
   changes = 0;
   deaths = 0;
+  lost = [];
   isFenced = false;
   fish = new FishOnHost({
     starter: {
@@ -67,6 +70,7 @@ beforeEach(() => {
     },
     onChanged: () => changes++,
     onDied: () => deaths++,
+    onSocketsLost: (count) => lost.push(count),
     isFenced: () => isFenced,
     log: pino({ level: 'silent' }),
     now: () => now,
@@ -134,6 +138,28 @@ describe('fish', () => {
     expect(deaths).toBe(0);
   });
 
+  it('whose sockets were destroyed says so once, and is replaced with its flows left to the next, which is let be for a while', async () => {
+    vi.useFakeTimers();
+    try {
+      await fish.begin();
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(lost).toEqual([]);
+      made[0]!.lost = 3;
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(lost).toEqual([3]);
+      await fish.begin();
+      expect(made.map(({ stops }) => stops)).toEqual([[true], []]);
+      made[1]!.lost = 1;
+      await vi.advanceTimersByTimeAsync(1_900);
+      expect(lost).toEqual([3]);
+      await vi.advanceTimersByTimeAsync(200);
+      expect(lost).toEqual([3, 1]);
+      await fish.stop(true);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('goes on before the server is asked only where a former agent left flows', async () => {
     await fish.goOn();
     expect(made).toHaveLength(0);
@@ -176,6 +202,7 @@ it('past the horizon fish has ended what it found before anybody has it', async 
 it('a host without fish starts none', async () => {
   const none = new FishOnHost({
     ...{ starter: null, onChanged: () => changes++, onDied: () => deaths++, isFenced: () => false },
+    onSocketsLost: () => {},
     ...{ log: pino({ level: 'silent' }), now: () => now },
   });
   await none.goOn();
