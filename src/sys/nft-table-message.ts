@@ -32,9 +32,11 @@ const msg = {
 /** The first attribute of every message, whatever it is about, is the name of the table (NFTA_TABLE_NAME and its like). */
 const TABLE = 1;
 const NFTA_TABLE_FLAGS = 2;
+const NFTA_CHAIN_NAME = 3;
 const NFTA_CHAIN_HOOK = 4;
 const NFTA_CHAIN_TYPE = 7;
 const NFTA_HOOK_HOOKNUM = 1;
+const NFTA_HOOK_PRIORITY = 2;
 const NFTA_SET_NAME = 2;
 const NFTA_OBJ_NAME = 2;
 const NFTA_OBJ_TYPE = 3;
@@ -116,26 +118,31 @@ export function writeAllChainsDump(writer: MessageWriter): void {
 export type NftChain = Readonly<{
   table: string;
   isInet: boolean;
-  /** `filter`, `nat`, `route`, and its hook's number; undefined for one that only other chains lead to. */
+  name: string;
+  /** `filter`, `nat`, `route`, and its hook's number and priority; undefined for one that only other chains lead to. */
   type: string | undefined;
   hook: number | undefined;
+  priority: number | undefined;
 }>;
 
 export function readChain(buffer: Uint8Array, message: Message): NftChain | undefined {
   if (message.type !== msg.newChain) return undefined;
   const view = new DataView(buffer.buffer, buffer.byteOffset);
-  let table = '';
+  let [table, name] = ['', ''];
   let type: string | undefined;
   let hook: number | undefined;
+  let priority: number | undefined;
   eachAttribute(buffer, message.from + inetBody.length, message.to, (attribute, start, end) => {
     if (attribute === TABLE) table = asText(buffer, start, end);
+    if (attribute === NFTA_CHAIN_NAME) name = asText(buffer, start, end);
     if (attribute === NFTA_CHAIN_TYPE) type = asText(buffer, start, end);
     if (attribute === NFTA_CHAIN_HOOK)
       eachAttribute(buffer, start, end, (field, at) => {
         if (field === NFTA_HOOK_HOOKNUM) hook = view.getUint32(at);
+        if (field === NFTA_HOOK_PRIORITY) priority = view.getInt32(at);
       });
   });
-  return { table, isInet: buffer[message.from] === inet, type, hook };
+  return { table, isInet: buffer[message.from] === inet, name, type, hook, priority };
 }
 
 /** Of an event: whether it is about a chain, or a table with all its chains, whatever its family. */

@@ -5,6 +5,7 @@ import { NETLINK_NETFILTER, Netlink } from './netlink.ts';
 import type { Acknowledgement, Message, MessageWriter } from './netlink-message.ts';
 import {
   readChain,
+  type NftChain,
   readCounter,
   readSet,
   readTableFlags,
@@ -67,17 +68,22 @@ export class NftTable {
     };
   }
 
-  /** Whether a chain of it is called for packets at this hook (its number), with statements of this type. */
-  isHooked(type: string, hook: number): boolean {
-    const flags = this.#flags();
-    if (flags === undefined || (flags & NFT_TABLE_F_DORMANT) !== 0) return false;
+  /** Those that it has; none where there is no such table. */
+  chains(): readonly NftChain[] {
     const chains = this.#list(
       'list',
       (writer) => writeChainDump(writer, this.#table),
       (buffer, message) => readChain(buffer, message),
     );
-    return (chains ?? []).some(
-      (chain) => chain.isInet && chain.table === this.#table && chain.type === type && chain.hook === hook,
+    return (chains ?? []).filter(({ isInet, table }) => isInet && table === this.#table);
+  }
+
+  /** Whether this chain is called for packets: it is of this type, at this hook (its number), and the table is not dormant. */
+  isHooked({ name, type, hook, priority }: Pick<NftChain, 'name' | 'type' | 'hook' | 'priority'>): boolean {
+    const flags = this.#flags();
+    if (flags === undefined || (flags & NFT_TABLE_F_DORMANT) !== 0) return false;
+    return this.chains().some(
+      (chain) => chain.name === name && chain.type === type && chain.hook === hook && chain.priority === priority,
     );
   }
 

@@ -51,6 +51,18 @@ describe('what others do to the host', () => {
     ['table', 'nft flush chain inet fishery guard'],
     ['table', 'nft insert rule inet fishery guard accept'],
     ['table', "nft add table inet fishery '{ flags dormant; }'"],
+    ['table', "nft add chain inet fishery extra '{ type filter hook input priority 0; policy accept; }'"],
+    ['table', "nft add set inet fishery extra '{ type ipv4_addr; }'"],
+    // As of a ruleset that somebody saved, or of another version.
+    [
+      'table',
+      "nft 'delete table inet fishery; table inet fishery { chain guard { type filter hook postrouting priority -300; policy accept; }; }'",
+    ],
+    ['table', "nft 'delete table inet fishery; table inet fishery { set alive { type ipv4_addr; flags timeout; }; }'"],
+    [
+      'table',
+      "nft 'delete table inet fishery; table inet fishery { set own_uid_tcp4_128 { type ipv4_addr . inet_service . mark; elements = { 198.51.100.10 . 77 . 5 }; }; }'",
+    ],
     ['table', "nft delete element inet fishery pool4 '{ 198.51.100.0/24 }'"],
     ['element', 'nft flush set inet fishery own_uid_tcp4_128'],
     ['element', "nft add element inet fishery own_uid_tcp4_128 '{ 198.51.100.10 . 60416 . 77 }'"],

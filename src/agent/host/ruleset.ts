@@ -31,6 +31,8 @@ export type Ruleset = Readonly<{
 }>;
 
 export const tableName = 'fishery';
+/** Of chain `guard`, at hook postrouting. */
+export const guardPriority = 300;
 
 export function rulesetOf(input: RulesetInput): Ruleset {
   const classes = [...input.classes].sort(
@@ -94,7 +96,7 @@ const keepRules = (prefixes: readonly Prefix[]): readonly string[] =>
 
 const hooks: Readonly<Record<string, readonly string[]>> = {
   // After every other postrouting chain, source NAT included: what is judged is what leaves.
-  guard: ['type filter hook postrouting priority 300; policy accept;'],
+  guard: [`type filter hook postrouting priority ${guardPriority}; policy accept;`],
   // The only place that knows the cgroup of a packet's socket. After all others, but before NAT could change the source.
   sender: ['type filter hook output priority 300; policy accept;'],
   // Before others' source NAT: the kernel takes no lower number for this type, and asks all of the type at one place. Only

@@ -3,7 +3,7 @@ import { NftElements, type ElementChange } from '../../sys/nft-elements.ts';
 import { NftTable } from '../../sys/nft-table.ts';
 import { HostProblem, type Counter } from '../host/host.ts';
 import type { HostState } from '../host/host-state.ts';
-import { counterNames, tableName, type CounterName, type Ruleset } from '../host/ruleset.ts';
+import { counterNames, guardPriority, tableName, type CounterName, type Ruleset } from '../host/ruleset.ts';
 import { parseSetName, type Element } from '../host/sets.ts';
 import { callTool } from './commands.ts';
 import { inBatches, type Batch } from './element-batches.ts';
@@ -16,6 +16,7 @@ const table = `inet ${tableName}`;
 const addressSets = ['pool4', 'pool6', 'host4', 'host6'] as const;
 const ENOENT = 2;
 const NF_INET_POST_ROUTING = 4;
+const guardChain = { name: 'guard', type: 'filter', hook: NF_INET_POST_ROUTING, priority: guardPriority } as const;
 
 export type TableState = Pick<HostState, 'ruleset' | 'elements'>;
 
@@ -88,7 +89,7 @@ export class HostTable {
 
   /** Whether the guard judges what leaves. */
   isGuarded(): boolean {
-    return netlink(() => this.#table.isHooked('filter', NF_INET_POST_ROUTING));
+    return netlink(() => this.#table.isHooked(guardChain));
   }
 
   counters(): ReadonlyMap<CounterName, Counter> {
@@ -100,21 +101,74 @@ export class HostTable {
     );
   }
 
-  /** One transaction: new rules, sets that are new, sets that are no more. Elements and counters that stay keep their values. */
+  /**
+   * One transaction: new rules, sets that are new, sets that are no more. Elements and counters that stay keep their values. A
+   * table that has what is none of ours, or is of another shape (of a former version, or of a saved ruleset), is made anew.
+   */
   async load(ruleset: Ruleset): Promise<void> {
     const before = netlink(() => this.#table.look());
-    // In the transaction that wakes a table the kernel takes no new hook.
-    if (before?.isDormant === true) await callTool('nft', ['add', 'table', 'inet', tableName]);
-    const stale = (before?.sets ?? []).filter((set) => parseSetName(set) !== undefined && !ruleset.sets.includes(set));
-    const deletions = stale.map((set) => `delete set ${table} ${set}\n`).join('');
-    await callTool('nft', ['-f', '-'], ruleset.text + deletions);
+    const isOurs = before === undefined || !this.#hasMore(before.sets, ruleset);
+    if (!isOurs || !(await this.#extended(before, ruleset))) await this.#rebuild(ruleset);
     const look = netlink(() => this.#table.look());
     if (look === undefined)
       throw new HostProblem(`table ${table} was loaded and is gone: does something else flush it?`);
     const shown = netlink(() => this.#show(look));
     this.#loaded = { text: ruleset.text, shown };
+  }
+
+  /** false for a table in which the kernel does not take these rules. */
+  async #extended(before: ReturnType<NftTable['look']>, ruleset: Ruleset): Promise<boolean> {
+    const isStale = (set: string) => parseSetName(set) !== undefined && !ruleset.sets.includes(set);
+    const stale = (before?.sets ?? []).filter(isStale);
+    const deletions = stale.map((set) => `delete set ${table} ${set}\n`).join('');
+    try {
+      // In the transaction that wakes a table the kernel takes no new hook.
+      if (before?.isDormant === true) await callTool('nft', ['add', 'table', 'inet', tableName]);
+      await callTool('nft', ['-f', '-'], ruleset.text + deletions);
+    } catch (error) {
+      if (before === undefined || !(error instanceof HostProblem)) throw error;
+      return false;
+    }
     for (const set of stale) this.#known?.delete(set);
     for (const set of ruleset.sets) if (this.#known && !this.#known.has(set)) this.#known.set(set, new Set());
+    return true;
+  }
+
+  /** Whether somebody has put chains or sets into the table that the rules do not name. */
+  #hasMore(sets: readonly string[], { text }: Ruleset): boolean {
+    const named = new Set([...text.matchAll(/^ *(?:chain|set|map) (\S+) \{/gm)].map(([, name]) => name));
+    // The kernel names sets itself that only one rule has.
+    const others = sets.filter((set) => parseSetName(set) === undefined && !set.startsWith('__'));
+    const chains = netlink(() => this.#table.chains()).map(({ name }) => name);
+    return [...others, ...chains].some((name) => !named.has(name));
+  }
+
+  /**
+   * In one transaction, after which the guard stands and is shut: for as long as the elements take to be there again nothing
+   * leaves, and nobody is let through. Then it is open for what it had left. Counters begin anew.
+   */
+  async #rebuild(ruleset: Ruleset): Promise<void> {
+    const openForMs = this.guardMs();
+    const since = performance.now();
+    const kept = ruleset.sets.map((set) => [set, this.#known?.get(set) ?? this.#readIfOurs(set)] as const);
+    await callTool('nft', ['-f', '-'], `add table ${table}\ndelete table ${table}\n${ruleset.text}`);
+    this.#known = new Map(ruleset.sets.map((set) => [set, new Set<string>()]));
+    const elements = kept.flatMap(([set, keys]) => [...keys].map((key) => ({ set, key })));
+    if (elements.length > 0) this.change(elements, []);
+    const leftMs = Math.floor(openForMs - (performance.now() - since));
+    if (Number.isFinite(leftMs) && leftMs > 0) this.openGuard(leftMs);
+  }
+
+  /** Nothing of a set whose keys are of another shape, or that is not there. */
+  #readIfOurs(set: string): ReadonlySet<string> {
+    try {
+      const keys = this.#elements.list(set);
+      const isOurs = (key: Uint8Array) => Buffer.compare(encodeElement(set, decodeElement(set, key)), key) === 0;
+      return keys.every(isOurs) ? new Set(keys.map((key) => decodeElement(set, key))) : new Set();
+    } catch (error) {
+      if (error instanceof SysError || error instanceof RangeError) return new Set();
+      throw error;
+    }
   }
 
   remove(): void {
