@@ -59,10 +59,10 @@ function packetWords(fields: string): PacketWords {
 
 const letters = { fin: 'F', syn: 'S', rst: 'R', psh: 'P', ack: 'A', urg: 'U', ecn: 'E', cwr: 'C' } as const;
 
-/** In the order of their bits, as fish's side tells them. nft separates them by commas or bars. */
+/** In the order of their bits, as fish's side tells them. nft writes several as a number, or separates them by commas or bars. */
 function flagLetters(flags: string): string {
-  const set = flags.split(/[,|]/);
+  const [set, bits] = [flags.split(/[,|]/), Number(flags)];
   return Object.entries(letters)
-    .flatMap(([name, letter]) => (set.includes(name) ? [letter] : []))
+    .flatMap(([name, letter], bit) => (set.includes(name) || (bits & (1 << bit)) !== 0 ? [letter] : []))
     .join('');
 }

@@ -60,6 +60,9 @@ describe('a line of nft monitor trace', () => {
 
   it.each([
     [`${arrival} ${syn}`, 'tcp 203.0.113.2:49016 > 203.0.113.1:80 [S]', 60],
+    [`${arrival} ${syn.replace('syn', '0x12')}`, 'tcp 203.0.113.2:49016 > 203.0.113.1:80 [SA]', 60],
+    [`${arrival} ${syn.replace('syn', '0x14')}`, 'tcp 203.0.113.2:49016 > 203.0.113.1:80 [RA]', 60],
+    [`${arrival} ${syn.replace('syn', 'fin,ack')}`, 'tcp 203.0.113.2:49016 > 203.0.113.1:80 [FA]', 60],
     [
       'iif "up0" ip saddr 203.0.113.2 ip daddr 203.0.113.1 ip length 59 icmp type destination-unreachable icmp code port-unreachable icmp id 0 icmp sequence 0 @th,64,96 0x4500001f0edc40004011b3ed ',
       'icmp 203.0.113.2 > 203.0.113.1 destination-unreachable',
